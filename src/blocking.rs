@@ -1,0 +1,148 @@
+//! The pool for what can only block: name resolution, regular files, calls into C.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::park::Waiters;
+use crate::task;
+use crate::task::word::Kind;
+
+/// The most threads of the pool.
+const THREADS: usize = 256;
+
+/// How long a thread of the pool waits for a job before it ends.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs `f`, which blocks, on a thread of the pool, and parks the calling coroutine until it is
+/// done. Off-coroutine, it runs `f` where it is.
+///
+/// The pool is shared by the process. It has up to 256 threads, which end after 5 seconds without
+/// a job; beyond that, jobs queue.
+///
+/// ```
+/// greenroom::run(|| {
+///     let hosts = greenroom::unblock(|| std::fs::read_to_string("/etc/hosts"));
+///     assert!(hosts.is_ok());
+/// });
+/// ```
+///
+/// # Panics
+///
+/// With `f`'s panic.
+///
+/// # Unwinding
+///
+/// If the runtime shuts down meanwhile, this unwinds at once, and `f` runs to its end alone.
+pub fn unblock<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    if !task::on_coroutine() {
+        return f();
+    }
+    let result = Arc::new(Pending {
+        value: Mutex::new(None),
+        done: AtomicBool::new(false),
+        waiter: Waiters::new(),
+    });
+    let filled = Arc::clone(&result);
+    let mut job: Option<Job> = Some(Box::new(move || {
+        let value = catch_unwind(AssertUnwindSafe(f));
+        *filled.value.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        filled.done.store(true, Ordering::SeqCst);
+        filled.waiter.wake_one(|| {});
+    }));
+    if !POOL.run(&mut job)
+        && let Some(job) = job
+    {
+        // Not one thread can be had: better late than never.
+        job();
+    }
+    let done = || result.done.load(Ordering::SeqCst);
+    while !done() {
+        result.waiter.wait(Kind::Interruptible, None, done);
+    }
+    let value = result.value.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match value.expect("the job that is done has left its value") {
+        Ok(value) => value,
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
+/// A result under way.
+struct Pending<T> {
+    value: Mutex<Option<thread::Result<T>>>,
+    done: AtomicBool,
+    waiter: Waiters,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+static POOL: Pool = Pool {
+    state: Mutex::new(State { jobs: VecDeque::new(), threads: 0, idle: 0 }),
+    job_added: Condvar::new(),
+};
+
+struct Pool {
+    state: Mutex<State>,
+    job_added: Condvar,
+}
+
+struct State {
+    jobs: VecDeque<Job>,
+    threads: usize,
+    /// Threads that wait for a job.
+    idle: usize,
+}
+
+impl Pool {
+    /// Queues the job in `job`, or leaves it there and returns false if the pool has no thread
+    /// and gets none.
+    fn run(&'static self, job: &mut Option<Job>) -> bool {
+        let mut state = self.lock();
+        if state.idle > state.jobs.len() {
+            self.job_added.notify_one();
+        } else if state.threads < THREADS {
+            let thread = thread::Builder::new().name("greenroom-pool".into());
+            match thread.spawn(|| self.work()) {
+                Ok(_) => state.threads += 1,
+                Err(_) if state.threads == 0 => return false,
+                // Those there are will come to it.
+                Err(_) => {}
+            }
+        }
+        state.jobs.extend(job.take());
+        true
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            while let Some(job) = state.jobs.pop_front() {
+                drop(state);
+                job();
+                state = self.lock();
+            }
+            state.idle += 1;
+            let (woken, wait) = self
+                .job_added
+                .wait_timeout_while(state, PATIENCE, |state| state.jobs.is_empty())
+                .unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if wait.timed_out() && state.jobs.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,93 @@
+//! A stack that code runs on, and the switch onto it and back.
+//!
+//! This is the layer below tasks: it knows neither who schedules a coroutine nor why it suspends.
+
+mod pool;
+mod stack;
+
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::ptr;
+
+use corosensei::{CoroutineResult, Yielder};
+
+pub(crate) use pool::StackPool;
+pub(crate) use stack::{Class, Reservation, Stack};
+
+/// Why a running coroutine gave up its thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suspend {
+    /// It waits, and somebody will schedule it.
+    Parked,
+    /// It is still ready, and goes to the end of the queue.
+    Yielded,
+}
+
+/// What a turn of a coroutine came to.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    Suspended(Suspend),
+    Finished,
+}
+
+/// A started or startable coroutine.
+///
+/// It is never unwound by its own drop, as corosensei's would be: whoever gives up a started
+/// coroutine leaks its stack, because others may hold pointers into it.
+pub(crate) struct Coroutine {
+    inner: ManuallyDrop<corosensei::Coroutine<(), Suspend, (), Stack>>,
+    /// Where the suspended coroutine's yielder lies, on its own stack; null before the first turn.
+    yielder: *const Yielder<(), Suspend>,
+}
+
+thread_local! {
+    /// The yielder of the coroutine that runs on this thread; null off-coroutine.
+    static YIELDER: Cell<*const Yielder<(), Suspend>> = const { Cell::new(ptr::null()) };
+}
+
+impl Coroutine {
+    /// A coroutine that will run `body` on `stack`. A panic must not leave `body`.
+    pub(crate) fn new(stack: Stack, body: fn()) -> Coroutine {
+        let inner = corosensei::Coroutine::with_stack(stack, move |yielder, ()| {
+            YIELDER.set(yielder);
+            body();
+        });
+        Coroutine { inner: ManuallyDrop::new(inner), yielder: ptr::null() }
+    }
+
+    /// Runs the coroutine until it suspends or finishes: the one place where a thread switches
+    /// into a coroutine.
+    ///
+    /// Never inlined, so that no address of a thread-local is carried across the switch by the
+    /// code around it.
+    #[inline(never)]
+    pub(crate) fn resume(&mut self) -> Turn {
+        YIELDER.set(self.yielder);
+        let result = self.inner.resume(());
+        self.yielder = YIELDER.replace(ptr::null());
+        match result {
+            CoroutineResult::Yield(why) => Turn::Suspended(why),
+            CoroutineResult::Return(()) => Turn::Finished,
+        }
+    }
+
+    /// Takes the stack of a finished coroutine, for the next one.
+    pub(crate) fn into_stack(self) -> Stack {
+        ManuallyDrop::into_inner(self.inner).into_stack()
+    }
+}
+
+/// Suspends the running coroutine until its next turn.
+///
+/// # Panics
+///
+/// Off-coroutine.
+#[inline]
+pub(crate) fn suspend(why: Suspend) {
+    let yielder = YIELDER.get();
+    assert!(!yielder.is_null(), "only a coroutine can be suspended");
+    // SAFETY: non-null, this is the yielder of the coroutine that runs on this thread (set by
+    // `resume` or by the coroutine's first instructions, cleared when control returns). It lies
+    // at the bottom of the running coroutine's stack, so it outlives this call.
+    unsafe { (*yielder).suspend(why) };
+}

@@ -1,0 +1,346 @@
+//! Stacks, cut from slabs of equal slots.
+//!
+//! ```text
+//!  slab   | slot 0            | slot 1            | slot 2 ...
+//!         | guard |   usable  | guard |   usable  |
+//!                 ^limit     ^top - colour
+//! ```
+//!
+//! A slab is one mapping, reserved without memory behind it. The low end of each slot is a guard:
+//! touching it faults. On Linux 6.13 and later guards split no mapping, so a million stacks are a
+//! few dozen mappings; on older kernels each costs two of the process's 65,530.
+//!
+//! Capacity is *reserved* when a coroutine is spawned, where an error can be returned; the slot is
+//! chosen when the coroutine first runs, so that a burst of short coroutines shares a hot stack.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::pool;
+use crate::sys::memory::{self, GuardKind};
+
+/// Bytes below each stack that fault. gcc probes no big frames by default, so one page could be
+/// jumped over by C code.
+const GUARD: usize = 64 << 10;
+
+/// The smallest class's usable bytes, the least that std gives a thread.
+const SMALLEST: usize = 16 << 10;
+
+/// Tops are staggered by this many cache lines, lest all of them fall into the same sets of the
+/// first-level cache.
+const COLOURS: usize = 16;
+const CACHE_LINE: usize = 64;
+
+/// The most address space that one slab takes.
+const LARGEST_SLAB: usize = 16 << 30;
+
+/// The slots of a class's first slab; each further slab doubles the class.
+const FIRST_SLAB_SLOTS: usize = 32;
+
+/// The classes: 16 KiB, doubled up to 1 GiB.
+#[rustfmt::skip]
+static TABLE: [Class; 17] = [
+    Class::new(0), Class::new(1), Class::new(2), Class::new(3), Class::new(4), Class::new(5),
+    Class::new(6), Class::new(7), Class::new(8), Class::new(9), Class::new(10), Class::new(11),
+    Class::new(12), Class::new(13), Class::new(14), Class::new(15), Class::new(16),
+];
+
+/// All stacks of one size.
+#[derive(Debug)]
+pub(crate) struct Class {
+    index: usize,
+    /// Coroutines that exist, started or not: each may need a slot.
+    reserved: AtomicUsize,
+    /// Slots that exist.
+    capacity: AtomicUsize,
+    slots: Mutex<Slots>,
+}
+
+/// The slots of a class that no coroutine and no pool holds.
+#[derive(Debug)]
+struct Slots {
+    /// Used before, and cold: their memory has been given back.
+    free: Vec<Stack>,
+    /// Never used: slabs of which the slots from `next` on are untouched.
+    untouched: Vec<Untouched>,
+}
+
+/// The part of a slab that has never been used.
+#[derive(Debug)]
+struct Untouched {
+    base: usize,
+    next: usize,
+    slots: usize,
+    /// How the guards are made; those of [`GuardKind::Protection`] stand already.
+    guards: GuardKind,
+}
+
+impl Class {
+    const fn new(index: usize) -> Class {
+        Class {
+            index,
+            reserved: AtomicUsize::new(0),
+            capacity: AtomicUsize::new(0),
+            slots: Mutex::new(Slots { free: Vec::new(), untouched: Vec::new() }),
+        }
+    }
+
+    /// The smallest class whose stacks have `size` usable bytes.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, if `size` is beyond 1 GiB.
+    pub(crate) fn for_size(size: usize) -> io::Result<&'static Class> {
+        let index = size.div_ceil(SMALLEST).max(1).checked_next_power_of_two();
+        index
+            .and_then(|multiple| TABLE.get(multiple.trailing_zeros() as usize))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "stack size over 1 GiB"))
+    }
+
+    /// The position of this class among all classes.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The usable bytes of a stack.
+    pub(crate) fn usable(&self) -> usize {
+        SMALLEST << self.index
+    }
+
+    /// How many idle stacks of this class a worker keeps hot.
+    pub(crate) fn hot_limit(&self) -> usize {
+        (pool::HOT_BYTES / self.usable()).clamp(1, pool::HOT_STACKS)
+    }
+
+    /// The distance between two slots: an odd number of pages, because strides of a power of two
+    /// put all stacks into the same sets of the second-level cache.
+    fn stride(&self) -> usize {
+        self.guard_len() + self.usable()
+    }
+
+    fn guard_len(&self) -> usize {
+        GUARD.next_multiple_of(memory::page_size()) + memory::page_size()
+    }
+
+    /// Makes sure that one more coroutine will find a stack when it first runs.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, when no more slots can be made: out of address space or of mappings.
+    pub(crate) fn reserve(&'static self) -> io::Result<Reservation> {
+        let reserved = self.reserved.fetch_add(1, Ordering::Relaxed) + 1;
+        let reservation = Reservation(self);
+        if reserved + self.idle_in_pools() > self.capacity.load(Ordering::Relaxed) {
+            self.grow()?;
+        }
+        Ok(reservation)
+    }
+
+    /// Slots that workers' pools may hold back from a coroutine of another worker.
+    fn idle_in_pools(&self) -> usize {
+        pool::count() * self.hot_limit()
+    }
+
+    #[cold]
+    fn grow(&self) -> io::Result<()> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let capacity = self.capacity.load(Ordering::Relaxed);
+            let needed = self.reserved.load(Ordering::Relaxed) + self.idle_in_pools();
+            if needed <= capacity {
+                return Ok(());
+            }
+            self.add_slab(&mut slots, needed - capacity)?;
+        }
+    }
+
+    fn add_slab(&self, slots: &mut Slots, least: usize) -> io::Result<()> {
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        let slab = self.new_slab(capacity.max(FIRST_SLAB_SLOTS), least)?;
+        self.capacity.store(capacity + slab.slots, Ordering::Relaxed);
+        slots.untouched.push(slab);
+        Ok(())
+    }
+
+    /// Maps a slab of `wanted` slots, or of fewer where so many cannot be had.
+    fn new_slab(&self, wanted: usize, least: usize) -> io::Result<Untouched> {
+        let most = (LARGEST_SLAB / self.stride()).max(1);
+        let least = least.min(most);
+        let mut count = wanted.min(most).max(least);
+        let base = loop {
+            match memory::reserve(count * self.stride()) {
+                Ok(base) => break base,
+                Err(_) if count > least => count = (count / 2).max(least),
+                Err(error) => return Err(error),
+            }
+        };
+        let mut slab = Untouched { base, next: 0, slots: count, guards: GuardKind::preferred() };
+        if slab.guards == GuardKind::Protection {
+            // These can run out (each takes mappings), so it must show here, not at a first run.
+            for index in 0..count {
+                if let Err(error) = self.guard(&slab, index) {
+                    if index == 0 {
+                        return Err(error);
+                    }
+                    slab.slots = index;
+                    break;
+                }
+            }
+        }
+        Ok(slab)
+    }
+
+    fn guard(&self, slab: &Untouched, index: usize) -> io::Result<()> {
+        let start = slab.base + index * self.stride();
+        // SAFETY: slot `index` lies in the slab's mapping and has never been used; its low end
+        // is outside what any stack uses.
+        unsafe { memory::guard(start, self.guard_len(), slab.guards) }
+    }
+
+    /// Takes a stack for a coroutine that holds a reservation.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, if a guard cannot be made after all.
+    pub(crate) fn take(&'static self) -> io::Result<Stack> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stack) = slots.free.pop() {
+            return Ok(stack);
+        }
+        if slots.untouched.is_empty() {
+            // Pools that were added after the reservation hold the rest.
+            self.add_slab(&mut slots, 1)?;
+        }
+        let slab = slots.untouched.last_mut().expect("a slab was just added");
+        let index = slab.next;
+        if slab.guards == GuardKind::Advice {
+            self.guard(slab, index)?;
+        }
+        slab.next += 1;
+        let base = slab.base;
+        if slab.next == slab.slots {
+            slots.untouched.pop();
+        }
+        let slot = base + index * self.stride();
+        let colour = index % COLOURS * CACHE_LINE;
+        let address = |at| NonZeroUsize::new(at).expect("no mapping lies at address zero");
+        Ok(Stack {
+            class: self,
+            limit: address(slot),
+            top: address(slot + self.stride() - colour),
+        })
+    }
+
+    /// Takes stacks back that have gone cold.
+    pub(crate) fn put(&self, cold: impl IntoIterator<Item = Stack>) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.free.extend(cold.into_iter().inspect(Stack::discard));
+    }
+}
+
+/// The right to a stack of a class.
+#[derive(Debug)]
+pub(crate) struct Reservation(&'static Class);
+
+impl Reservation {
+    pub(crate) fn class(&self) -> &'static Class {
+        self.0
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.0.reserved.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A slot of a slab, owned by one coroutine or one pool.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    class: &'static Class,
+    /// The lowest address, that of the guard.
+    limit: NonZeroUsize,
+    /// The highest address, less the colour.
+    top: NonZeroUsize,
+}
+
+impl Stack {
+    pub(crate) fn class(&self) -> &'static Class {
+        self.class
+    }
+
+    /// Gives the memory of this unused stack back.
+    fn discard(&self) {
+        let start = self.limit.get() + self.class.guard_len();
+        // SAFETY: the slot is in a mapping of `reserve`, and nothing runs on an owned stack that
+        // is not part of a coroutine.
+        unsafe { memory::discard(start, self.class.usable()) };
+    }
+}
+
+// SAFETY: `top` is aligned to a cache line (slots to pages, colours to lines); between it and
+// `limit` lie at least 16 KiB of mapped memory less the colour, and below them a guard that
+// `Class::take` or `Class::new_slab` has put in force.
+unsafe impl corosensei::stack::Stack for Stack {
+    fn base(&self) -> NonZeroUsize {
+        self.top
+    }
+
+    fn limit(&self) -> NonZeroUsize {
+        self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corosensei::stack::Stack as _;
+
+    #[test]
+    fn a_class_has_at_least_the_size_that_was_asked_for() {
+        for size in [0, 1, SMALLEST, SMALLEST + 1, 256 << 10, (256 << 10) + 1, 1 << 30] {
+            let class = Class::for_size(size).unwrap();
+            assert!(class.usable() >= size);
+            assert!(class.usable() / 2 < size.max(SMALLEST), "no larger than it must be");
+        }
+        let error = Class::for_size((1 << 30) + 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(Class::for_size(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn stacks_do_not_overlap_and_their_whole_usable_range_can_be_written() {
+        let class = Class::for_size(32 << 10).unwrap();
+        let _reservations: Vec<_> = (0..100).map(|_| class.reserve().unwrap()).collect();
+        let stacks: Vec<_> = (0..100).map(|_| class.take().unwrap()).collect();
+        for (index, stack) in stacks.iter().enumerate() {
+            let low = stack.limit().get() + class.guard_len();
+            // SAFETY: the stack is owned, unused and mapped from above its guard to its top.
+            unsafe { std::ptr::write_bytes(low as *mut u8, index as u8, stack.top.get() - low) };
+        }
+        for (index, stack) in stacks.iter().enumerate() {
+            for at in [stack.limit().get() + class.guard_len(), stack.top.get() - 1] {
+                // SAFETY: as above; it was written just now.
+                assert_eq!(unsafe { *(at as *const u8) }, index as u8);
+            }
+        }
+        class.put(stacks);
+    }
+
+    #[test]
+    fn strides_are_odd_numbers_of_pages_and_tops_are_staggered() {
+        for class in &TABLE {
+            assert_eq!(class.stride() / memory::page_size() % 2, 1);
+        }
+        let class = Class::for_size(64 << 10).unwrap();
+        let _reservations: Vec<_> = (0..COLOURS).map(|_| class.reserve().unwrap()).collect();
+        let stacks: Vec<_> = (0..COLOURS).map(|_| class.take().unwrap()).collect();
+        let mut colours: Vec<_> = stacks.iter().map(|stack| stack.top.get() % 4096).collect();
+        colours.sort_unstable();
+        colours.dedup();
+        assert!(colours.len() > COLOURS / 2);
+        class.put(stacks);
+    }
+}

@@ -1,0 +1,200 @@
+//! Joining: waiting for a coroutine's result.
+
+mod completion;
+mod packet;
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::task::word::Kind;
+use crate::task::{self, Task, TaskRef};
+use crate::thread::Thread;
+
+pub(crate) use packet::{Guard, Packet, drop_unwanted};
+
+/// The one right to a task's result.
+///
+/// Where it goes unused, the result is dropped by whoever is later: the end of the task, or this.
+pub(crate) struct Join<T> {
+    thread: Thread,
+    result: PhantomData<T>,
+}
+
+impl<T> Join<T> {
+    /// # Safety
+    ///
+    /// The task's body was made for results of type `T`, and this is its only `Join`.
+    pub(crate) unsafe fn new(task: TaskRef) -> Join<T> {
+        Join { thread: Thread::of(task), result: PhantomData }
+    }
+
+    pub(crate) fn thread(&self) -> &Thread {
+        &self.thread
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.task().body().is_done()
+    }
+
+    /// Waits for the end of the task.
+    fn wait(&self) {
+        let task = self.thread.task();
+        if std::thread::panicking() && !self.is_finished() {
+            refuse_deadlock(task);
+        }
+        while !task.body().wait_done(Kind::Interruptible, None) {}
+    }
+
+    /// Waits for the end of the task, and takes its result.
+    fn join(&self) -> std::thread::Result<T> {
+        self.wait();
+        self.take().expect("the result of a finished task is there until it is joined")
+    }
+
+    fn take(&self) -> Option<std::thread::Result<T>> {
+        let mut result: Option<std::thread::Result<T>> = None;
+        // SAFETY: the result is there (the callers know), it has this type and no other taker
+        // (the contract of `new`).
+        unsafe { self.thread.task().body().take_result((&raw mut result).cast()) };
+        result
+    }
+
+    /// Drops the result where the task has ended; otherwise the task will.
+    /// Returns whether it was a panic.
+    pub(crate) fn detach(&self) -> bool {
+        let unwanted = if self.thread.task().body().detach() { self.take() } else { None };
+        let panicked = matches!(unwanted, Some(Err(_)));
+        drop_unwanted(unwanted);
+        panicked
+    }
+}
+
+/// A coroutine that unwinds keeps its worker to itself: it cannot wait for the end of a coroutine
+/// that needs the same worker.
+#[cold]
+fn refuse_deadlock(joined: &Task) {
+    if let Some(joiner) = task::running()
+        && joiner.may_share_thread_with(joined)
+    {
+        let name = |task: &Task| task.name().unwrap_or("<unnamed>").to_owned();
+        eprintln!(
+            "greenroom: fatal: coroutine '{}' (spawned at {}), unwinding from a panic, joins \
+             coroutine '{}' (spawned at {}), which may need the same worker to finish",
+            name(&joiner),
+            joiner.spawned_at(),
+            name(joined),
+            joined.spawned_at(),
+        );
+        std::process::abort();
+    }
+}
+
+impl<T> Drop for Join<T> {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+/// The right to join a coroutine, like [`std::thread::JoinHandle`].
+///
+/// Dropped, it detaches the coroutine, which runs on.
+pub struct JoinHandle<T>(Join<T>);
+
+// SAFETY: as std's: the result crosses to the joiner, which `spawn` has made sure it may (`T:
+// Send`); a shared handle gives no access to it.
+unsafe impl<T> Send for JoinHandle<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    /// # Safety
+    ///
+    /// As [`Join::new`]; and `T` may cross threads.
+    pub(crate) unsafe fn new(task: TaskRef) -> JoinHandle<T> {
+        // SAFETY: the caller's promise is the same.
+        JoinHandle(unsafe { Join::new(task) })
+    }
+
+    /// Waits for the coroutine to finish.
+    ///
+    /// # Errors
+    ///
+    /// The payload of its panic; [`Cancelled`](crate::Cancelled), if its runtime shut down first.
+    pub fn join(self) -> std::thread::Result<T> {
+        self.0.join()
+    }
+
+    /// The coroutine's handle.
+    pub fn thread(&self) -> &Thread {
+        self.0.thread()
+    }
+
+    /// As `join`, for a handle that remains.
+    pub(crate) fn join_by_ref(&self) -> std::thread::Result<T> {
+        self.0.join()
+    }
+
+    pub(crate) fn detach(&self) -> bool {
+        self.0.detach()
+    }
+
+    /// Whether the coroutine has finished, so that [`join`](JoinHandle::join) would not wait.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+/// The right to join a coroutine of the same worker, from [`spawn_local`](crate::spawn_local).
+///
+/// It does not leave its thread, so the result need not be [`Send`].
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<greenroom::LocalJoinHandle<()>>();
+/// ```
+pub struct LocalJoinHandle<T> {
+    join: Join<T>,
+    /// Not `Send`.
+    local: PhantomData<*mut ()>,
+}
+
+impl<T> LocalJoinHandle<T> {
+    /// # Safety
+    ///
+    /// As [`Join::new`]; and the task runs on the calling thread.
+    pub(crate) unsafe fn new(task: TaskRef) -> LocalJoinHandle<T> {
+        // SAFETY: the caller's promise is the same.
+        LocalJoinHandle { join: unsafe { Join::new(task) }, local: PhantomData }
+    }
+
+    /// Waits for the coroutine to finish.
+    ///
+    /// # Errors
+    ///
+    /// The payload of its panic; [`Cancelled`](crate::Cancelled), if its runtime shut down first.
+    pub fn join(self) -> std::thread::Result<T> {
+        self.join.join()
+    }
+
+    /// The coroutine's handle.
+    pub fn thread(&self) -> &Thread {
+        self.join.thread()
+    }
+
+    /// Whether the coroutine has finished, so that [`join`](LocalJoinHandle::join) would not wait.
+    pub fn is_finished(&self) -> bool {
+        self.join.is_finished()
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for LocalJoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalJoinHandle").finish_non_exhaustive()
+    }
+}

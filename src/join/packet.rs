@@ -1,0 +1,144 @@
+//! What a coroutine runs, and what it leaves.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::mem::{self, ManuallyDrop};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use super::completion::Completion;
+use crate::task::Body;
+use crate::task::word::Kind;
+
+enum Stage<F, T> {
+    Fresh(F),
+    Taken,
+    Done(std::thread::Result<T>),
+}
+
+/// A closure until it runs, then its result; with a guard that is dropped last of all.
+///
+/// Nothing of it is dropped with the task, which stale wakers and handles may keep alive beyond
+/// the lifetimes of a scoped closure: `run` or `abandon` consumes the closure, and the handle (or,
+/// where that is gone, the end of the task) consumes the result.
+pub(crate) struct Packet<F, T, G> {
+    stage: UnsafeCell<ManuallyDrop<Stage<F, T>>>,
+    guard: UnsafeCell<ManuallyDrop<Option<G>>>,
+    completion: Completion,
+}
+
+// SAFETY: the closure, result and guard are touched by one party at a time: by the owner until
+// the completion is done, by the one holder of the handle after that (see the contracts of
+// `Body`). Whether they may cross threads is decided where the task is made: `spawn` demands
+// `Send` of F and T, `spawn_local` confines owner and handle to one thread.
+unsafe impl<F, T, G> Send for Packet<F, T, G> {}
+// SAFETY: as above; shared references give no access but through `Body`.
+unsafe impl<F, T, G> Sync for Packet<F, T, G> {}
+
+impl<F, T, G> Packet<F, T, G> {
+    pub(crate) fn new(f: F, guard: G) -> Packet<F, T, G> {
+        Packet {
+            stage: UnsafeCell::new(ManuallyDrop::new(Stage::Fresh(f))),
+            guard: UnsafeCell::new(ManuallyDrop::new(Some(guard))),
+            completion: Completion::new(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// No other access to the stage is under way.
+    unsafe fn replace(&self, stage: Stage<F, T>) -> Stage<F, T> {
+        // SAFETY: exclusive, says the caller.
+        let cell = unsafe { &mut *self.stage.get() };
+        ManuallyDrop::into_inner(mem::replace(cell, ManuallyDrop::new(stage)))
+    }
+}
+
+/// What a packet tells its guard about a result that nobody took.
+pub(crate) trait Guard {
+    /// The task ended by a panic, and nobody will join it.
+    fn unjoined_panic(&self) {}
+}
+
+impl Guard for () {}
+
+impl<F, T, G> Packet<F, T, G>
+where
+    F: FnOnce() -> T,
+    G: Guard,
+{
+    /// # Safety
+    ///
+    /// The caller is the one that consumed the closure.
+    unsafe fn finish(&self, result: std::thread::Result<T>) {
+        // SAFETY: the closure has been consumed by the caller, and the result is not yet visible.
+        let guard = unsafe {
+            self.replace(Stage::Done(result));
+            (*self.guard.get()).take()
+        };
+        if self.completion.finish() {
+            // SAFETY: the handle is gone, so nobody else takes the result.
+            if let Stage::Done(result) = unsafe { self.replace(Stage::Taken) } {
+                if let (Err(_), Some(guard)) = (&result, &guard) {
+                    guard.unjoined_panic();
+                }
+                drop_unwanted(result);
+            }
+        }
+        drop(guard);
+    }
+}
+
+impl<F, T, G> Body for Packet<F, T, G>
+where
+    F: FnOnce() -> T,
+    G: Guard,
+{
+    unsafe fn run(&self) {
+        // SAFETY: `run` is called once and by the owner, so the closure is there and ours.
+        let Stage::Fresh(f) = (unsafe { self.replace(Stage::Taken) }) else {
+            unreachable!("a task runs once");
+        };
+        let result = catch_unwind(AssertUnwindSafe(f));
+        // SAFETY: the closure was consumed here.
+        unsafe { self.finish(result) };
+    }
+
+    unsafe fn abandon(&self, why: Box<dyn Any + Send>) {
+        // SAFETY: as in `run`, which is not called.
+        let Stage::Fresh(f) = (unsafe { self.replace(Stage::Taken) }) else {
+            unreachable!("only a fresh task is abandoned");
+        };
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(f)));
+        // SAFETY: the closure was consumed here.
+        unsafe { self.finish(Err(dropped.err().unwrap_or(why))) };
+    }
+
+    fn is_done(&self) -> bool {
+        self.completion.is_done()
+    }
+
+    fn wait_done(&self, kind: Kind, deadline: Option<Instant>) -> bool {
+        self.completion.wait(kind, deadline)
+    }
+
+    fn detach(&self) -> bool {
+        self.completion.detach()
+    }
+
+    unsafe fn take_result(&self, out: *mut ()) {
+        // SAFETY: the completion is done and nobody else takes the result, says the caller.
+        if let Stage::Done(result) = unsafe { self.replace(Stage::Taken) } {
+            // SAFETY: `out` has this type, says the caller.
+            unsafe { *out.cast::<Option<std::thread::Result<T>>>() = Some(result) };
+        }
+    }
+}
+
+/// Drops a result that nobody will see. A panic in its destructor has nowhere to go but to the
+/// hook, which has reported it.
+pub(crate) fn drop_unwanted<T>(result: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(result))) {
+        mem::forget(payload);
+    }
+}

@@ -1,0 +1,45 @@
+//! What a panic in a coroutine prints.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::Write;
+use std::panic::{PanicHookInfo, set_hook, take_hook};
+use std::sync::Once;
+
+use crate::task;
+
+/// Makes the default panic hook name coroutines. A hook that the user has set stays as it is, and
+/// may ask [`current`](crate::current) for the name.
+pub(crate) fn install_hook() {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        let hook = take_hook();
+        // Taking the hook has put the default one in its place: so this is that.
+        let default = take_hook();
+        // The default hook is a function, of which all boxes are alike.
+        #[expect(ambiguous_wide_pointer_comparisons, reason = "the vtable tells the hooks apart")]
+        let is_default = std::ptr::eq(&*hook, &*default);
+        if is_default {
+            set_hook(Box::new(move |info| report(info, &*default)));
+        } else {
+            set_hook(hook);
+        }
+    });
+}
+
+fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send + Sync)) {
+    let Some(task) = task::running() else {
+        return default(info);
+    };
+    let name = task.name().unwrap_or("<unnamed>");
+    let message = info.payload_as_str().unwrap_or("Box<dyn Any>");
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let backtrace = Backtrace::capture();
+    let trace = match backtrace.status() {
+        BacktraceStatus::Captured => format!("stack backtrace:\n{backtrace}"),
+        _ => "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n"
+            .to_owned(),
+    };
+    let report = format!("\ncoroutine '{name}' panicked at {place}:\n{message}\n{trace}");
+    // In one piece, lest two coroutines' reports mix. Where stderr is gone there is nothing to do.
+    let _ = std::io::stderr().lock().write_all(report.as_bytes());
+}

@@ -1,0 +1,211 @@
+//! Parking: the waist that everything which waits is built on.
+//!
+//! [`park`] suspends the caller until somebody calls [`Unparker::unpark`] for it. The same call
+//! parks a coroutine, whose worker goes on with others, or (off-coroutine) the OS thread. Inside
+//! this crate sources, timers, joins and pool jobs wait by [`Wait`], which shares the mechanism
+//! but not the token; see the drawing in `task::word`.
+
+mod waiters;
+
+use std::fmt;
+use std::panic::resume_unwind;
+use std::time::{Duration, Instant};
+
+use crate::coroutine::{self, Suspend};
+use crate::task::word::{Kind, Outcome, Pending, Seq};
+use crate::task::{self, TaskRef, budget};
+
+pub(crate) use waiters::Waiters;
+
+/// Parks the caller until its token is made available, and consumes it.
+///
+/// Like [`std::thread::park`]: if [`Unparker::unpark`] (or [`Thread::unpark`](crate::Thread)) was
+/// called before, this returns at once; any number of such calls leaves one token. Reads, sleeps
+/// and joins in between do not consume it. Unlike std's, this does not return spuriously.
+///
+/// # Unwinding
+///
+/// Not an interruption point; but where a runtime shuts down and nothing is left that could
+/// unpark the caller, this unwinds with [`Cancelled`].
+pub fn park() {
+    park_for_token(None);
+}
+
+/// Parks the caller until its token is made available or `deadline` has passed; returns whether
+/// it consumed the token. See [`park`].
+pub fn park_until(deadline: Instant) -> bool {
+    park_for_token(Some(deadline))
+}
+
+/// Parks the caller until its token is made available or `timeout` has passed; returns whether
+/// it consumed the token. See [`park`].
+pub fn park_timeout(timeout: Duration) -> bool {
+    park_for_token(deadline_after(timeout))
+}
+
+fn park_for_token(deadline: Option<Instant>) -> bool {
+    let task = task::current();
+    let Some(seq) = task.word.suspend_for_token() else {
+        return true;
+    };
+    task.suspend(seq, deadline);
+    match task.word.outcome() {
+        Outcome::Woken => true,
+        Outcome::TimedOut => false,
+        Outcome::Interrupted => unwind(),
+    }
+}
+
+/// The moment `timeout` from now; never, if that is beyond the clock.
+pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
+
+/// Lets other coroutines of this worker, and its I/O, go first.
+///
+/// The caller goes to the end of its worker's queue. Off-coroutine, this is
+/// [`std::thread::yield_now`].
+pub fn yield_now() {
+    // No switch while unwinding: see `Wait::suspend`.
+    if !task::on_coroutine() {
+        std::thread::yield_now();
+    } else if !std::thread::panicking() {
+        coroutine::suspend(Suspend::Yielded);
+    }
+}
+
+/// Accounts for one operation of a coroutine, and makes it yield when it has done its share.
+pub(crate) fn spend_operation() {
+    if budget::spend() {
+        yield_now();
+    }
+}
+
+/// Makes the token of one coroutine or OS thread available, from anywhere.
+///
+/// ```
+/// greenroom::run(|| {
+///     let main = greenroom::Unparker::current();
+///     greenroom::spawn(move || main.unpark());
+///     greenroom::park();
+/// });
+/// ```
+#[derive(Clone)]
+pub struct Unparker(TaskRef);
+
+impl Unparker {
+    /// The unparker of the calling coroutine or OS thread.
+    pub fn current() -> Unparker {
+        Unparker(task::current())
+    }
+
+    pub(crate) fn of(task: TaskRef) -> Unparker {
+        Unparker(task)
+    }
+
+    /// Ends the target's [`park`], or its next one.
+    pub fn unpark(&self) {
+        self.0.unpark();
+    }
+}
+
+impl fmt::Debug for Unparker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unparker").field(&self.0.name()).finish()
+    }
+}
+
+/// The payload with which a coroutine unwinds that its runtime gives up.
+///
+/// Joining such a coroutine gives an `Err` with this payload, and so does joining one that had
+/// not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancelled;
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the coroutine was cancelled")
+    }
+}
+
+impl std::error::Error for Cancelled {}
+
+/// Unwinds the calling coroutine, without a word from the panic hook.
+#[cold]
+fn unwind() -> ! {
+    resume_unwind(Box::new(Cancelled))
+}
+
+/// One wait of the calling task, begun and not yet over.
+///
+/// Dropped without [`suspend`](Wait::suspend), it is over: its wakers are stale.
+#[must_use]
+pub(crate) struct Wait {
+    task: TaskRef,
+    seq: Seq,
+}
+
+impl Wait {
+    /// Begins a wait. From now on its wakers work.
+    ///
+    /// # Unwinding
+    ///
+    /// If the caller is interrupted and `kind` allows it.
+    pub(crate) fn begin(kind: Kind) -> Wait {
+        let task = task::current();
+        match task.word.begin(kind) {
+            Ok(seq) => Wait { task, seq },
+            Err(Pending) if std::thread::panicking() => {
+                // A destructor that waits: there is no unwinding out of it.
+                let seq = task.word.begin(Kind::Plain).expect("plain waits always begin");
+                Wait { task, seq }
+            }
+            Err(Pending) => {
+                // Were it to catch this and try again for ever, others would still run.
+                yield_now();
+                unwind()
+            }
+        }
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        Waker { task: self.task.clone(), seq: self.seq }
+    }
+
+    /// Suspends the caller until the wait has ended: woken, or timed out at `deadline`.
+    ///
+    /// While the caller unwinds from a panic, its worker waits with it: see the crate docs.
+    ///
+    /// # Unwinding
+    ///
+    /// If the caller is interrupted meanwhile.
+    pub(crate) fn suspend(self, deadline: Option<Instant>) -> Outcome {
+        if self.task.word.suspend() {
+            self.task.suspend(self.seq, deadline);
+        }
+        match self.task.word.outcome() {
+            Outcome::Interrupted if !std::thread::panicking() => unwind(),
+            outcome => outcome,
+        }
+    }
+}
+
+/// Ends one wait of one task, from anywhere, if nothing else has.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    task: TaskRef,
+    seq: Seq,
+}
+
+impl Waker {
+    /// Returns whether this is what ended the wait.
+    pub(crate) fn wake(&self) -> bool {
+        self.task.wake(self.seq, Outcome::Woken)
+    }
+}
+
+const _: () = {
+    const fn send_and_sync<T: Send + Sync>() {}
+    send_and_sync::<Unparker>();
+    send_and_sync::<Waker>();
+};

@@ -1,0 +1,190 @@
+//! A queue of waiting tasks.
+
+use std::cell::{Cell, UnsafeCell};
+use std::fmt;
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::{Wait, Waker};
+use crate::task::word::{Kind, Outcome};
+
+/// Tasks that wait for the same thing, first come, first woken.
+///
+/// The nodes lie on the waiters' stacks and unlink themselves, so that a wait costs no allocation
+/// and one that unwinds leaves nothing behind.
+pub(crate) struct Waiters {
+    list: Mutex<List>,
+}
+
+/// The two ends of a doubly linked list.
+struct List {
+    head: *const Node,
+    tail: *const Node,
+}
+
+// SAFETY: the nodes that a list points to are used under its lock alone, by whichever thread
+// holds that, and live until they are unlinked.
+unsafe impl Send for List {}
+
+/// All fields belong to the lock of the list, from the linking to the unlinking.
+struct Node {
+    waker: UnsafeCell<Option<Waker>>,
+    prev: Cell<*const Node>,
+    next: Cell<*const Node>,
+    linked: Cell<bool>,
+}
+
+impl Waiters {
+    pub(crate) const fn new() -> Waiters {
+        Waiters { list: Mutex::new(List { head: ptr::null(), tail: ptr::null() }) }
+    }
+
+    /// Queues the caller and suspends it until it is woken from here, or `deadline` has passed;
+    /// unless `ready` says, under the lock of this queue, that there is nothing to wait for.
+    ///
+    /// # Unwinding
+    ///
+    /// See [`Wait`].
+    pub(crate) fn wait(
+        &self,
+        kind: Kind,
+        deadline: Option<Instant>,
+        ready: impl FnOnce() -> bool,
+    ) -> Outcome {
+        let wait = Wait::begin(kind);
+        let node = Node {
+            waker: UnsafeCell::new(Some(wait.waker())),
+            prev: Cell::new(ptr::null()),
+            next: Cell::new(ptr::null()),
+            linked: Cell::new(false),
+        };
+        let mut list = self.lock();
+        if ready() {
+            return Outcome::Woken;
+        }
+        // SAFETY: the node stays where it is until `unlink`, below, has run.
+        unsafe { list.push(&node) };
+        drop(list);
+        let mut unlink = Unlink { waiters: self, node: &node, needed: true };
+        let outcome = wait.suspend(deadline);
+        // The waker of this node took it out of the list before it woke us.
+        unlink.needed = outcome != Outcome::Woken;
+        outcome
+    }
+
+    /// Wakes the first waiter that can still be woken; returns whether there was one. Calls
+    /// `emptied` under the lock when the queue is empty.
+    pub(crate) fn wake_one(&self, mut emptied: impl FnMut()) -> bool {
+        loop {
+            let waker = {
+                let mut list = self.lock();
+                let waker = list.pop();
+                if list.head.is_null() {
+                    emptied();
+                }
+                waker
+            };
+            // Not under the lock: the woken task may come straight back to it.
+            match waker {
+                Some(waker) if waker.wake() => return true,
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    }
+
+    /// Wakes all that wait now.
+    pub(crate) fn wake_all(&self) {
+        let waiting = self.lock().len();
+        for _ in 0..waiting {
+            if !self.wake_one(|| {}) {
+                break;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Waiters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiters").field("waiting", &self.lock().len()).finish()
+    }
+}
+
+/// Takes a node out of its list when its wait ends, in whatever way.
+struct Unlink<'a> {
+    waiters: &'a Waiters,
+    node: &'a Node,
+    needed: bool,
+}
+
+impl Drop for Unlink<'_> {
+    fn drop(&mut self) {
+        if self.needed {
+            let mut list = self.waiters.lock();
+            if self.node.linked.get() {
+                // SAFETY: linked, and only ever into this list.
+                unsafe { list.remove(self.node) };
+            }
+        }
+    }
+}
+
+impl List {
+    /// # Safety
+    ///
+    /// `node` is in no list, and lives until it is unlinked from this one.
+    unsafe fn push(&mut self, node: &Node) {
+        node.prev.set(self.tail);
+        node.linked.set(true);
+        match self.tail.is_null() {
+            true => self.head = node,
+            // SAFETY: linked nodes live, and `&mut self` is the lock.
+            false => unsafe { (*self.tail).next.set(node) },
+        }
+        self.tail = node;
+    }
+
+    fn pop(&mut self) -> Option<Waker> {
+        // SAFETY: a linked node lives; once unlinked under the lock it is its owner's again, who
+        // does not look before it has taken the lock or has been woken by the waker taken here.
+        unsafe {
+            let first = self.head.as_ref()?;
+            self.remove(first);
+            (*first.waker.get()).take()
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `node` is linked into this list.
+    unsafe fn remove(&mut self, node: &Node) {
+        let (prev, next) = (node.prev.get(), node.next.get());
+        match prev.is_null() {
+            true => self.head = next,
+            // SAFETY: a linked node's neighbours are linked, and `&mut self` is the lock.
+            false => unsafe { (*prev).next.set(next) },
+        }
+        match next.is_null() {
+            true => self.tail = prev,
+            // SAFETY: as above.
+            false => unsafe { (*next).prev.set(prev) },
+        }
+        node.linked.set(false);
+    }
+
+    fn len(&self) -> usize {
+        let mut len = 0;
+        let mut node = self.head;
+        while !node.is_null() {
+            len += 1;
+            // SAFETY: linked nodes live, and the caller holds the lock.
+            node = unsafe { (*node).next.get() };
+        }
+        len
+    }
+}

@@ -1,0 +1,208 @@
+//! A descriptor that coroutines wait on: the one I/O loop.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::source::{Readiness, Source};
+use crate::park;
+
+/// Which half of a descriptor an operation uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+/// One of std's descriptor types, and what it takes to wait on it.
+///
+/// Dropped or taken out, the descriptor is deregistered before it is closed or given away:
+/// closing one of several duplicates would leave a registration that nobody can remove.
+#[derive(Debug)]
+pub(crate) struct Descriptor<T: AsFd> {
+    inner: ManuallyDrop<T>,
+    source: Arc<Source>,
+}
+
+impl<T: AsFd> Descriptor<T> {
+    /// Wraps a descriptor that was just made, in blocking mode and without timeouts.
+    pub(crate) fn fresh(inner: T) -> Descriptor<T> {
+        let descriptor = Descriptor::with_mode(inner, false);
+        descriptor.set_timeout(Direction::Read, None);
+        descriptor.set_timeout(Direction::Write, None);
+        descriptor
+    }
+
+    /// Wraps a descriptor that came from elsewhere, with the mode and timeouts that it has.
+    pub(crate) fn foreign(inner: T) -> Descriptor<T> {
+        // The call fails on a descriptor that is not open, and so will every other.
+        let nonblocking = crate::sys::socket::is_nonblocking(&inner).unwrap_or(false);
+        Descriptor::with_mode(inner, nonblocking)
+    }
+
+    fn with_mode(inner: T, nonblocking: bool) -> Descriptor<T> {
+        let source = Arc::new(Source::new(nonblocking));
+        Descriptor { inner: ManuallyDrop::new(inner), source }
+    }
+
+    /// Wraps a duplicate of this descriptor, which shares all state with it.
+    pub(crate) fn share(&self, duplicate: T) -> Descriptor<T> {
+        let source = Arc::clone(&self.source);
+        Descriptor { inner: ManuallyDrop::new(duplicate), source }
+    }
+
+    /// Takes the descriptor back out.
+    pub(crate) fn into_inner(self) -> T {
+        let mut this = ManuallyDrop::new(self);
+        this.source.deregister(this.inner.as_fd());
+        // SAFETY: `this` is not dropped, so the two fields are each moved out once.
+        unsafe {
+            std::ptr::drop_in_place(&raw mut this.source);
+            ManuallyDrop::take(&mut this.inner)
+        }
+    }
+
+    pub(crate) fn get(&self) -> &T {
+        &self.inner
+    }
+
+    /// Whether operations never wait, because the user said so.
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.source.nonblocking.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of the mode that the user has set on the descriptor.
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
+        self.source.nonblocking.store(nonblocking, Ordering::Relaxed);
+    }
+
+    /// Takes note of the timeout that the user has set on the descriptor.
+    pub(crate) fn set_timeout(&self, direction: Direction, timeout: Option<Duration>) {
+        self.readiness(direction).set_timeout(timeout);
+    }
+
+    fn readiness(&self, direction: Direction) -> &Readiness {
+        match direction {
+            Direction::Read => &self.source.read,
+            Direction::Write => &self.source.write,
+        }
+    }
+
+    /// An operation in `direction` by the calling coroutine.
+    pub(crate) fn operation(&self, direction: Direction) -> Operation<'_, T> {
+        Operation { descriptor: self, direction, timeout: Timeout::Never }
+    }
+}
+
+impl<T: AsFd> Drop for Descriptor<T> {
+    fn drop(&mut self) {
+        self.source.deregister(self.inner.as_fd());
+        // SAFETY: dropped here and nowhere else.
+        unsafe { ManuallyDrop::drop(&mut self.inner) };
+    }
+}
+
+/// How one operation on a descriptor waits.
+pub(crate) struct Operation<'a, T: AsFd> {
+    descriptor: &'a Descriptor<T>,
+    direction: Direction,
+    timeout: Timeout<T>,
+}
+
+enum Timeout<T> {
+    Never,
+    /// The descriptor's own, which the function asks the kernel for.
+    Socket(fn(&T) -> io::Result<Option<Duration>>),
+    /// One for this operation.
+    After(Duration),
+}
+
+impl<T: AsFd> Operation<'_, T> {
+    /// Waits no longer than the descriptor's timeout, which `ask` can ask for.
+    pub(crate) fn socket_timeout(mut self, ask: fn(&T) -> io::Result<Option<Duration>>) -> Self {
+        self.timeout = Timeout::Socket(ask);
+        self
+    }
+
+    /// Waits no longer than `timeout`.
+    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Timeout::After(timeout);
+        self
+    }
+
+    /// Tries `op` until it does anything but block, and parks in between.
+    ///
+    /// # Errors
+    ///
+    /// What `op` returns; `WouldBlock` (as std's sockets) when the timeout has passed or the
+    /// descriptor is in non-blocking mode.
+    pub(crate) fn run<R>(self, op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        self.run_stream(op, |_| false)
+    }
+
+    /// As [`run`](Operation::run), on a byte stream of which `drained` can tell, by what `op`
+    /// returned, that it has no more to take or no more room: the next operation then parks
+    /// without a wasted system call.
+    pub(crate) fn run_stream<R>(
+        self,
+        mut op: impl FnMut(&T) -> io::Result<R>,
+        drained: impl Fn(&R) -> bool,
+    ) -> io::Result<R> {
+        let descriptor = self.descriptor;
+        let readiness = descriptor.readiness(self.direction);
+        let mut deadline = None;
+        park::spend_operation();
+        loop {
+            let seen = readiness.observe();
+            if seen.is_ready() || descriptor.is_nonblocking() {
+                let result = op(&descriptor.inner);
+                if !result.as_ref().is_err_and(would_block) {
+                    if result.as_ref().is_ok_and(&drained) {
+                        readiness.clear_drained(seen);
+                    }
+                    readiness.pass_on();
+                    return result;
+                }
+                readiness.clear(seen);
+                if descriptor.is_nonblocking() {
+                    return result;
+                }
+                if readiness.observe().is_ready() {
+                    continue;
+                }
+            }
+            if std::thread::panicking() {
+                return Err(io::Error::other("cannot wait for I/O while unwinding from a panic"));
+            }
+            descriptor.source.ensure_registered(descriptor.inner.as_fd())?;
+            let deadline = match deadline {
+                Some(deadline) => deadline,
+                None => *deadline.insert(match self.patience()? {
+                    Some(timeout) => park::deadline_after(timeout),
+                    None => None,
+                }),
+            };
+            if !readiness.wait(deadline) {
+                return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+            }
+        }
+    }
+
+    fn patience(&self) -> io::Result<Option<Duration>> {
+        match self.timeout {
+            Timeout::Never => Ok(None),
+            Timeout::After(timeout) => Ok(Some(timeout)),
+            Timeout::Socket(ask) => {
+                let readiness = self.descriptor.readiness(self.direction);
+                readiness.timeout(|| ask(&self.descriptor.inner))
+            }
+        }
+    }
+}
+
+fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}

@@ -1,0 +1,204 @@
+//! Waiting on the operating system: one poll per worker.
+//!
+//! A worker with nothing to run blocks in its poll. Descriptors are registered with the poll of
+//! the worker that first waits for them: edge-triggered, once, for both directions.
+
+mod descriptor;
+mod source;
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token};
+use slab::Slab;
+
+use crate::sys::timerfd::TimerFd;
+
+pub(crate) use descriptor::{Descriptor, Direction};
+use source::Source;
+
+const KICK: Token = Token(usize::MAX);
+const ALARM: Token = Token(usize::MAX - 1);
+
+/// The most events taken from the kernel in one call.
+const EVENTS: usize = 1024;
+
+/// A worker's poll: used by that worker alone.
+pub(crate) struct Reactor {
+    poll: Poll,
+    events: Events,
+    /// Serves deadlines: the poll's own timeout counts whole milliseconds.
+    alarm: TimerFd,
+    alarm_at: Option<Instant>,
+    handle: Arc<Handle>,
+}
+
+/// What others may do with a worker's reactor, from any thread.
+pub(crate) struct Handle {
+    registry: Registry,
+    kick: mio::Waker,
+    /// Locked to insert, remove and dispatch; never while waiting on the operating system.
+    sources: Mutex<Sources>,
+}
+
+/// The registered sources by key.
+struct Sources {
+    table: Slab<Registered>,
+    /// Distinguishes the successive users of a key: an event that was under way when its source
+    /// went must not reach the next one.
+    generation: u32,
+    /// The worker has gone, and nobody polls any more.
+    closed: bool,
+}
+
+struct Registered {
+    source: Arc<Source>,
+    token: Token,
+}
+
+thread_local! {
+    /// The reactor of the worker that this thread is.
+    static LOCAL: RefCell<Option<Arc<Handle>>> = const { RefCell::new(None) };
+}
+
+/// Lets coroutines of this thread register with `handle` (with none, when a worker has gone).
+pub(crate) fn set_local(handle: Option<Arc<Handle>>) {
+    LOCAL.set(handle);
+}
+
+/// The reactor of the calling worker.
+fn local() -> io::Result<Arc<Handle>> {
+    let local = LOCAL.with_borrow(Clone::clone);
+    local.ok_or_else(|| io::Error::other("only a coroutine can wait on its worker's reactor"))
+}
+
+impl Reactor {
+    pub(crate) fn new() -> io::Result<Reactor> {
+        let poll = Poll::new()?;
+        let alarm = TimerFd::new()?;
+        poll.registry().register(
+            &mut SourceFd(&alarm.as_raw_fd()),
+            ALARM,
+            Interest::READABLE,
+        )?;
+        let handle = Arc::new(Handle {
+            registry: poll.registry().try_clone()?,
+            kick: mio::Waker::new(poll.registry(), KICK)?,
+            sources: Mutex::new(Sources { table: Slab::new(), generation: 0, closed: false }),
+        });
+        let events = Events::with_capacity(EVENTS);
+        Ok(Reactor { poll, events, alarm, alarm_at: None, handle })
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    /// Takes what events there are, without waiting.
+    pub(crate) fn turn(&mut self) -> io::Result<()> {
+        self.poll(Some(std::time::Duration::ZERO))
+    }
+
+    /// Waits for events, a kick, or `deadline`.
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        if deadline != self.alarm_at {
+            let now = Instant::now();
+            match deadline {
+                Some(deadline) if deadline <= now => return self.turn(),
+                Some(deadline) => self.alarm.set(deadline - now)?,
+                None => self.alarm.unset()?,
+            }
+            self.alarm_at = deadline;
+        }
+        self.poll(None)
+    }
+
+    fn poll(&mut self, timeout: Option<std::time::Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            done => done?,
+        }
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        let sources = self.handle.lock();
+        for event in &self.events {
+            match event.token() {
+                KICK => {}
+                ALARM => self.alarm_at = None,
+                token => {
+                    if let Some(source) = sources.find(token) {
+                        source.event(event);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Reactor {
+    /// Lets go of the sources, which may outlive their worker and wait with another.
+    fn drop(&mut self) {
+        let orphans = {
+            let mut sources = self.handle.lock();
+            sources.closed = true;
+            std::mem::take(&mut sources.table)
+        };
+        for (_, orphan) in orphans {
+            orphan.source.abandon();
+        }
+    }
+}
+
+impl Handle {
+    /// Makes the worker's wait return, now or the next time. From any thread.
+    pub(crate) fn kick(&self) {
+        // The eventfd cannot be full (mio resets it), so this fails on a broken invariant only.
+        self.kick.wake().expect("a worker's eventfd takes its wake-up");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts to deliver the events of `fd` to `source`, beginning with its present state.
+    fn register(&self, fd: BorrowedFd<'_>, source: Arc<Source>) -> io::Result<Token> {
+        let mut sources = self.lock();
+        if sources.closed {
+            return Err(io::Error::other("the runtime of this coroutine has shut down"));
+        }
+        sources.generation = sources.generation.wrapping_add(1) & 0x7fff_ffff;
+        let generation = sources.generation as usize;
+        let entry = sources.table.vacant_entry();
+        let token = Token(generation << 32 | entry.key());
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        self.registry.register(&mut SourceFd(&fd.as_raw_fd()), token, interest)?;
+        entry.insert(Registered { source, token });
+        Ok(token)
+    }
+
+    /// Stops the delivery of events. `fd` must be the one that was registered, and still open.
+    fn deregister(&self, fd: BorrowedFd<'_>, token: Token) {
+        let removed = self.lock().remove(token);
+        // Fails where the kernel has dropped the registration itself.
+        let _ = self.registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        drop(removed);
+    }
+}
+
+impl Sources {
+    fn find(&self, token: Token) -> Option<&Source> {
+        let registered = self.table.get(token.0 & 0xffff_ffff)?;
+        (registered.token == token).then_some(&*registered.source)
+    }
+
+    fn remove(&mut self, token: Token) -> Option<Registered> {
+        self.find(token)?;
+        self.table.try_remove(token.0 & 0xffff_ffff)
+    }
+}

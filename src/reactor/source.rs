@@ -1,0 +1,254 @@
+//! The readiness of one open file description, and who waits for it.
+//!
+//! # The readiness protocol
+//!
+//! Events are edge-triggered: each is told once, so none may be lost, and readiness must be
+//! remembered until an operation finds it gone. Per direction, one word holds the bits READY,
+//! WAITERS, CLOSED (a hang-up was seen: sticky), URGENT (out-of-band data was seen: sticky), and
+//! a tick that counts events.
+//!
+//! ```text
+//! operation: s = word; try; would block -> clear READY if the tick is still s's, else try again
+//! waiter:    lock queue; if READY: go; set WAITERS (one swap with the look at READY); queue; unlock
+//! event:     set READY, tick += 1 (one swap); if WAITERS was set: lock queue, wake the first
+//! ```
+//!
+//! *No event is lost between a failed attempt and its clearing*: the tick has moved, so the
+//! clearing fails and the operation is tried again. *None between the clearing and the queueing*:
+//! the waiter's swap and the event's swap are on the same word; if the event's is first the waiter
+//! sees READY, otherwise the event sees WAITERS and waits for the queue's lock, under which the
+//! waiter completes. *None for the second waiter*: an event wakes one, and whoever ends an
+//! operation with READY still set wakes the next.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use mio::Token;
+use mio::event::Event;
+
+use super::Handle;
+use crate::park::Waiters;
+use crate::task::word::{Kind, Outcome};
+
+/// Shared by all descriptors of one open file description.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) read: Readiness,
+    pub(super) write: Readiness,
+    /// The user has asked for non-blocking mode, so nothing waits.
+    pub(super) nonblocking: AtomicBool,
+    registered: AtomicBool,
+    registration: Mutex<Option<Registration>>,
+}
+
+struct Registration {
+    reactor: Arc<Handle>,
+    token: Token,
+    /// The descriptor it was made with: the one that must be open to undo it.
+    fd: RawFd,
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registration").field("fd", &self.fd).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    pub(super) fn new(nonblocking: bool) -> Source {
+        Source {
+            read: Readiness::new(),
+            write: Readiness::new(),
+            nonblocking: AtomicBool::new(nonblocking),
+            registered: AtomicBool::new(false),
+            registration: Mutex::new(None),
+        }
+    }
+
+    /// Makes sure that events of this source arrive somewhere.
+    pub(super) fn ensure_registered(self: &Arc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
+        if self.registered.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut registration = self.lock();
+        if registration.is_none() {
+            let reactor = super::local()?;
+            let token = reactor.register(fd, Arc::clone(self))?;
+            *registration = Some(Registration { reactor, token, fd: fd.as_raw_fd() });
+            self.registered.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Undoes the registration if it was made with `fd`, which is about to be closed or given
+    /// away. Those who wait through other descriptors register anew with theirs.
+    pub(super) fn deregister(&self, fd: BorrowedFd<'_>) {
+        if !self.registered.load(Ordering::Acquire) {
+            return;
+        }
+        let undone = {
+            let mut registration = self.lock();
+            let own = registration.take_if(|registration| registration.fd == fd.as_raw_fd());
+            if own.is_some() {
+                self.registered.store(false, Ordering::Release);
+            }
+            own
+        };
+        if let Some(Registration { reactor, token, .. }) = undone {
+            reactor.deregister(fd, token);
+            self.retry_all();
+        }
+    }
+
+    /// Forgets the registration: its reactor has gone.
+    pub(super) fn abandon(&self) {
+        *self.lock() = None;
+        self.registered.store(false, Ordering::Release);
+        self.retry_all();
+    }
+
+    fn retry_all(&self) {
+        self.read.set(0);
+        self.write.set(0);
+        self.read.waiters.wake_all();
+        self.write.waiters.wake_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Registration>> {
+        self.registration.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of what the kernel tells.
+    pub(super) fn event(&self, event: &Event) {
+        // An error shows in whatever is tried next.
+        let error = event.is_error();
+        if error || event.is_readable() || event.is_read_closed() || event.is_priority() {
+            let closed = if event.is_read_closed() { CLOSED } else { 0 };
+            let urgent = if event.is_priority() { URGENT } else { 0 };
+            self.read.set(closed | urgent);
+        }
+        if error || event.is_writable() || event.is_write_closed() {
+            self.write.set(if event.is_write_closed() { CLOSED } else { 0 });
+        }
+    }
+}
+
+const READY: u32 = 1;
+const WAITERS: u32 = 2;
+const CLOSED: u32 = 4;
+const URGENT: u32 = 8;
+const TICK: u32 = 16;
+
+/// One direction of a source.
+#[derive(Debug)]
+pub(super) struct Readiness {
+    word: AtomicU32,
+    waiters: Waiters,
+    /// The user's timeout in nanoseconds, or one of the values below.
+    timeout: AtomicU64,
+}
+
+const NO_TIMEOUT: u64 = u64::MAX;
+const UNKNOWN_TIMEOUT: u64 = u64::MAX - 1;
+
+/// The readiness before an operation.
+#[derive(Clone, Copy)]
+pub(super) struct Seen(u32);
+
+impl Seen {
+    pub(super) fn is_ready(self) -> bool {
+        self.0 & READY != 0
+    }
+}
+
+impl Readiness {
+    /// Ready until an operation finds otherwise.
+    fn new() -> Readiness {
+        Readiness {
+            word: AtomicU32::new(READY),
+            waiters: Waiters::new(),
+            timeout: AtomicU64::new(UNKNOWN_TIMEOUT),
+        }
+    }
+
+    pub(super) fn observe(&self) -> Seen {
+        Seen(self.word.load(Ordering::Acquire))
+    }
+
+    /// An event: ready, with the sticky `bits`. Wakes one waiter.
+    fn set(&self, bits: u32) {
+        let set = |word: u32| Some(word.wrapping_add(TICK) | READY | bits);
+        let before = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, set);
+        if before.unwrap_or_else(|word| word) & WAITERS != 0 {
+            self.wake_one();
+        }
+    }
+
+    fn wake_one(&self) {
+        self.waiters.wake_one(|| {
+            self.word.fetch_and(!WAITERS, Ordering::AcqRel);
+        });
+    }
+
+    /// An operation would have blocked: not ready, unless an event came since `seen`.
+    pub(super) fn clear(&self, seen: Seen) {
+        self.clear_unless(seen, 0);
+    }
+
+    /// An operation took less than it could have: there is no more, unless an event came since
+    /// `seen`; or the stream has ended, which no further event would tell; or urgent data splits
+    /// it, behind which there may be more.
+    pub(super) fn clear_drained(&self, seen: Seen) {
+        self.clear_unless(seen, CLOSED | URGENT);
+    }
+
+    fn clear_unless(&self, seen: Seen, sticky: u32) {
+        let cleared = |word: u32| {
+            let unchanged = word / TICK == seen.0 / TICK && word & sticky == 0;
+            unchanged.then_some(word & !READY)
+        };
+        // A tick that moved is not a failure: the operation will be tried once more.
+        let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, cleared);
+    }
+
+    /// After an operation: passes readiness that is left on to the next waiter.
+    pub(super) fn pass_on(&self) {
+        if self.word.load(Ordering::Acquire) & (READY | WAITERS) == READY | WAITERS {
+            self.wake_one();
+        }
+    }
+
+    /// Waits until ready, or `deadline`; returns whether ready.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> bool {
+        let ready = || {
+            let wait = |word: u32| (word & READY == 0).then_some(word | WAITERS);
+            self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, wait).is_err()
+        };
+        self.waiters.wait(Kind::Interruptible, deadline, ready) != Outcome::TimedOut
+    }
+
+    pub(super) fn set_timeout(&self, timeout: Option<Duration>) {
+        let nanos = timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(NO_TIMEOUT));
+        let nanos = nanos.unwrap_or(NO_TIMEOUT).min(UNKNOWN_TIMEOUT - 1);
+        let nanos = if timeout.is_none() { NO_TIMEOUT } else { nanos };
+        self.timeout.store(nanos, Ordering::Relaxed);
+    }
+
+    /// The timeout, for which `ask` asks the kernel the first time: the descriptor may have come
+    /// from elsewhere with one.
+    pub(super) fn timeout(
+        &self,
+        ask: impl FnOnce() -> io::Result<Option<Duration>>,
+    ) -> io::Result<Option<Duration>> {
+        if self.timeout.load(Ordering::Relaxed) == UNKNOWN_TIMEOUT {
+            self.set_timeout(ask()?);
+        }
+        Ok(match self.timeout.load(Ordering::Relaxed) {
+            NO_TIMEOUT => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        })
+    }
+}

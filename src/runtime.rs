@@ -1,0 +1,331 @@
+//! Runtimes: all wiring.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::num::NonZeroUsize;
+use std::panic::{Location, resume_unwind};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+
+use crate::coroutine::Class;
+use crate::join::{JoinHandle, LocalJoinHandle, Packet};
+use crate::panic;
+use crate::scheduler::{Scheduler, Worker};
+use crate::spawn::Builder;
+use crate::task::{self, Role, Task, TaskRef};
+
+/// The usable stack of a coroutine: address space, of which it occupies what it touches.
+const STACK_SIZE: usize = 256 << 10;
+
+/// The usable stack of the main coroutine of [`Runtime::run`]: that of a main thread.
+const MAIN_STACK_SIZE: usize = 8 << 20;
+
+/// The settings of a runtime.
+///
+/// What is not set here comes from the environment, and otherwise from the defaults below.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = greenroom::RuntimeBuilder::new().workers(1).build()?;
+/// let sum = runtime.run(|| {
+///     let halves = [greenroom::spawn(|| 20), greenroom::spawn(|| 22)];
+///     halves.map(|half| half.join().unwrap()).iter().sum::<i32>()
+/// });
+/// assert_eq!(sum, 42);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct RuntimeBuilder {
+    workers: Option<NonZeroUsize>,
+    stack_size: Option<usize>,
+}
+
+impl RuntimeBuilder {
+    /// Starts with the defaults.
+    pub fn new() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// The number of OS threads that run coroutines, the calling one included. Default:
+    /// `GREENROOM_WORKERS`, or else [`std::thread::available_parallelism`].
+    ///
+    /// # Panics
+    ///
+    /// If `workers` is zero.
+    pub fn workers(mut self, workers: usize) -> RuntimeBuilder {
+        self.workers = Some(NonZeroUsize::new(workers).expect("a runtime has at least one worker"));
+        self
+    }
+
+    /// The usable stack size, in bytes, of coroutines whose [`Builder`] asks for no other.
+    /// Default: `GREENROOM_STACK_SIZE`, or else `RUST_MIN_STACK`, or else 256 KiB.
+    ///
+    /// It is address space: of memory, a coroutine takes what it touches.
+    pub fn stack_size(mut self, bytes: usize) -> RuntimeBuilder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Makes a runtime whose worker 0 is the calling thread, whenever that is in
+    /// [`run`](Runtime::run), and starts the other workers.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, when it gives no poll or no thread; `InvalidInput`, if a setting is
+    /// out of range or not a number.
+    pub fn build(self) -> io::Result<Runtime> {
+        let (scheduler, mut parts) = self.scheduler()?;
+        let own = parts.remove(0);
+        let worker = ManuallyDrop::new(Worker::new(Arc::clone(&scheduler), own));
+        let mut runtime = Runtime {
+            scheduler: Arc::clone(&scheduler),
+            worker,
+            others: Vec::new(),
+            stopped: false,
+            thread: PhantomData,
+        };
+        for (index, parts) in parts.into_iter().enumerate() {
+            // Should one fail, dropping the runtime ends those before it.
+            runtime.others.push(start_worker(index + 1, &scheduler, parts)?);
+        }
+        Ok(runtime)
+    }
+
+    /// Starts a runtime with a thread for each worker, which end with the process.
+    fn build_detached(self) -> io::Result<Arc<Scheduler>> {
+        let (scheduler, parts) = self.scheduler()?;
+        for (index, parts) in parts.into_iter().enumerate() {
+            start_worker(index, &scheduler, parts)?;
+        }
+        Ok(scheduler)
+    }
+
+    fn scheduler(&self) -> io::Result<(Arc<Scheduler>, Vec<crate::scheduler::Parts>)> {
+        let workers = match self.workers {
+            Some(workers) => workers,
+            None => match setting("GREENROOM_WORKERS")? {
+                Some(0) => return Err(invalid("GREENROOM_WORKERS is 0".into())),
+                Some(workers) => NonZeroUsize::new(workers).expect("not zero"),
+                None => thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            },
+        };
+        let stack_size = match self.stack_size {
+            Some(bytes) => bytes,
+            None => match setting("GREENROOM_STACK_SIZE")? {
+                Some(bytes) => bytes,
+                // As std: a value that is no number counts for nothing.
+                None => setting("RUST_MIN_STACK").unwrap_or(None).unwrap_or(STACK_SIZE),
+            },
+        };
+        Class::for_size(stack_size)?;
+        panic::install_hook();
+        Scheduler::new(workers.get(), stack_size)
+    }
+}
+
+/// A number from the environment.
+fn setting(name: &str) -> io::Result<Option<usize>> {
+    match std::env::var(name) {
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Ok(value) => match value.trim().parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(invalid(format!("{name} is {value:?}, not a number"))),
+        },
+        Err(error) => Err(invalid(format!("{name}: {error}"))),
+    }
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
+fn start_worker(
+    index: usize,
+    scheduler: &Arc<Scheduler>,
+    parts: crate::scheduler::Parts,
+) -> io::Result<thread::JoinHandle<()>> {
+    let scheduler = Arc::clone(scheduler);
+    let builder = thread::Builder::new().name(format!("greenroom-{index}"));
+    builder.spawn(move || Worker::new(scheduler, parts).drive_until_stopped())
+}
+
+/// Workers, and the coroutines that run on them.
+///
+/// The thread that makes a runtime is its worker 0, during [`run`](Runtime::run): so a runtime
+/// does not leave its thread.
+///
+/// Dropped, it unwinds the coroutines that are left, waits for them, and ends its threads.
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<greenroom::Runtime>();
+/// ```
+pub struct Runtime {
+    scheduler: Arc<Scheduler>,
+    worker: ManuallyDrop<Worker>,
+    others: Vec<thread::JoinHandle<()>>,
+    stopped: bool,
+    thread: PhantomData<*mut ()>,
+}
+
+impl Runtime {
+    /// Runs `f` as the main coroutine on the calling thread, which meanwhile is worker 0, and
+    /// returns its value.
+    ///
+    /// Other coroutines that are then unfinished stay as they are: those of worker 0 until the
+    /// next `run` or the drop, those of other workers go on.
+    ///
+    /// # Panics
+    ///
+    /// With `f`'s panic, after it has unwound what was left. If called inside a coroutine, or
+    /// after such a panic. If no stack can be had for `f`.
+    #[track_caller]
+    pub fn run<F, T>(&mut self, f: F) -> T
+    where
+        F: FnOnce() -> T,
+    {
+        assert!(!task::on_coroutine(), "a runtime cannot be run inside a coroutine");
+        assert!(!self.stopped, "the runtime has shut down");
+        let class = Class::for_size(MAIN_STACK_SIZE).expect("a size in range");
+        let reservation = class.reserve().unwrap_or_else(|error| {
+            panic!("no stack for the main coroutine: {error}");
+        });
+        let name = Some("main".into());
+        let reservation = Some(reservation);
+        let site = Location::caller();
+        let body = Packet::new(f, ());
+        let task: Arc<Task<dyn task::Body + '_>> =
+            Arc::new(Task::new(name, site, Role::Main, reservation, body));
+        // SAFETY: only the lifetime changes. What the closure and the result borrow is used in
+        // `drive_main`, which returns when the task has finished, and in `join`; both end before
+        // this call does. What others may keep of the task holds neither (see `Packet`).
+        let task: TaskRef = unsafe {
+            std::mem::transmute::<Arc<Task<dyn task::Body + '_>>, Arc<Task<dyn task::Body>>>(task)
+        };
+        // SAFETY: the body was made for `T`, here; and runs on this thread.
+        let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(Arc::clone(&task)) };
+        self.worker.spawn_local(task);
+        self.worker.drive_main();
+        match main.join() {
+            Ok(value) => value,
+            Err(payload) => {
+                // Now, because no coroutine can run while this thread unwinds.
+                self.shut_down();
+                resume_unwind(payload);
+            }
+        }
+    }
+
+    /// Spawns a coroutine on this runtime, from outside; see [`spawn`](crate::spawn()). It may
+    /// wait for [`run`](Runtime::run) if there is one worker.
+    ///
+    /// # Panics
+    ///
+    /// If no stack can be had.
+    #[track_caller]
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        Builder::new().spawn_on(&self.scheduler, f).expect("failed to spawn a coroutine")
+    }
+
+    fn shut_down(&mut self) {
+        if !self.stopped {
+            self.stopped = true;
+            self.scheduler.stop();
+            self.worker.drive_until_stopped();
+            for other in self.others.drain(..) {
+                if let Err(payload) = other.join() {
+                    // A worker's panic is a bug of this crate, which its hook has reported.
+                    std::mem::forget(payload);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if task::on_coroutine() || (thread::panicking() && !self.stopped) {
+            // Coroutines cannot run here: their stacks stay as they are, for good.
+            self.scheduler.stop();
+            return;
+        }
+        self.shut_down();
+        // SAFETY: dropped here and nowhere else; it has nothing left to run.
+        unsafe { ManuallyDrop::drop(&mut self.worker) };
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("workers", &(self.others.len() + 1)).finish()
+    }
+}
+
+/// Runs `f` as the main coroutine of a runtime with default settings, on the calling thread.
+///
+/// Returns `f`'s value, after unwinding the coroutines that are left.
+///
+/// ```
+/// let answer = greenroom::run(|| greenroom::spawn(|| 6 * 7).join().unwrap());
+/// assert_eq!(answer, 42);
+/// ```
+///
+/// # Panics
+///
+/// With `f`'s panic; if called inside a coroutine; if the runtime cannot be built (see
+/// [`RuntimeBuilder::build`], which says so by an error).
+#[track_caller]
+pub fn run<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T,
+{
+    assert!(!task::on_coroutine(), "a runtime cannot be run inside a coroutine");
+    let mut runtime =
+        RuntimeBuilder::new().build().unwrap_or_else(|error| panic!("no runtime: {error}"));
+    runtime.run(f)
+}
+
+/// Waits until all coroutines of the runtime have finished, except those that wait here too and
+/// the main coroutine of [`run`].
+///
+/// On an OS thread that is no worker, the runtime is the default one.
+///
+/// ```
+/// for n in 0..10 {
+///     greenroom::spawn(move || assert!(n < 10));
+/// }
+/// greenroom::wait_idle();
+/// ```
+pub fn wait_idle() {
+    let scheduler = Scheduler::current().or_else(|| DEFAULT.get().cloned());
+    if let Some(scheduler) = scheduler {
+        scheduler.wait_idle();
+    }
+}
+
+/// The runtime of threads that belong to none.
+static DEFAULT: OnceLock<Arc<Scheduler>> = OnceLock::new();
+
+/// The runtime that the caller spawns on: its worker's, or the default one, which this starts.
+pub(crate) fn current_or_default() -> io::Result<Arc<Scheduler>> {
+    static STARTING: Mutex<()> = Mutex::new(());
+    if let Some(current) = Scheduler::current().or_else(|| DEFAULT.get().cloned()) {
+        return Ok(current);
+    }
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    match DEFAULT.get() {
+        Some(default) => Ok(Arc::clone(default)),
+        None => {
+            let started = RuntimeBuilder::new().build_detached()?;
+            Ok(Arc::clone(DEFAULT.get_or_init(|| started)))
+        }
+    }
+}

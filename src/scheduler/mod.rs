@@ -1,0 +1,224 @@
+//! Workers, and what they share.
+//!
+//! A worker is an OS thread that runs coroutines. It owns those that it has started, for good:
+//! only coroutines that have never run are given away or stolen. So whatever lives on a started
+//! coroutine's stack stays on one thread.
+
+mod remote;
+mod sleep;
+mod worker;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::time::Instant;
+
+use crossbeam_deque::{Injector, Steal};
+
+use crate::park::{Cancelled, Waiters};
+use crate::task::word::Kind;
+use crate::task::{self, Role, TaskRef};
+use remote::Remote;
+use sleep::Sleep;
+
+pub(crate) use worker::{Parts, Worker};
+
+/// What the workers of one runtime share.
+pub(crate) struct Scheduler {
+    workers: Box<[Arc<Remote>]>,
+    /// Fresh coroutines that were spawned by threads which are no worker of this runtime.
+    injector: Injector<TaskRef>,
+    sleep: Sleep,
+    census: Census,
+    /// The usable stack size of coroutines that do not ask for another, in bytes.
+    stack_size: usize,
+    /// The runtime is shutting down.
+    stopping: AtomicBool,
+    /// Workers that have interrupted all their coroutines and have nothing more to run.
+    unwound: AtomicUsize,
+}
+
+impl Scheduler {
+    /// A scheduler of `workers` workers, each to be driven by a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, when it gives no poll.
+    pub(crate) fn new(
+        workers: usize,
+        stack_size: usize,
+    ) -> io::Result<(Arc<Scheduler>, Vec<Parts>)> {
+        let parts: Vec<_> =
+            (0..workers).map(|_| Parts::new()).collect::<io::Result<_>>()?;
+        let scheduler = Scheduler {
+            workers: parts.iter().map(|parts| Arc::clone(&parts.remote)).collect(),
+            injector: Injector::new(),
+            sleep: Sleep::new(),
+            census: Census::new(),
+            stack_size,
+            stopping: AtomicBool::new(false),
+            unwound: AtomicUsize::new(0),
+        };
+        Ok((Arc::new(scheduler), parts))
+    }
+
+    /// The scheduler of the calling worker.
+    pub(crate) fn current() -> Option<Arc<Scheduler>> {
+        Worker::with_current(|worker| worker.map(|worker| Arc::clone(worker.scheduler())))
+    }
+
+    pub(crate) fn stack_size(&self) -> usize {
+        self.stack_size
+    }
+
+    /// Queues a coroutine that has not started, to be started by any worker.
+    pub(crate) fn spawn(&self, task: TaskRef) {
+        self.census.enter(&task);
+        let Some(task) = Worker::with_current(|worker| match worker {
+            Some(worker) if std::ptr::eq(&**worker.scheduler(), self) => {
+                worker.push_fresh(task);
+                None
+            }
+            _ => Some(task),
+        }) else {
+            return;
+        };
+        self.injector.push(task);
+        self.notify();
+        // Workers that are leaving may not look here again; whoever pushes after they began to
+        // leave sees so.
+        fence(Ordering::SeqCst);
+        if self.is_stopping() {
+            self.abandon_injected();
+        }
+    }
+
+    /// Makes sure that somebody looks for the fresh coroutine that was just made visible.
+    fn notify(&self) {
+        self.sleep.notify(&self.workers);
+    }
+
+    /// Whether a fresh coroutine is in sight of any worker.
+    fn has_fresh(&self) -> bool {
+        !self.injector.is_empty() || self.workers.iter().any(|worker| worker.has_fresh())
+    }
+
+    fn take_injected(&self) -> Option<TaskRef> {
+        if self.injector.is_empty() {
+            return None;
+        }
+        loop {
+            match self.injector.steal() {
+                Steal::Success(task) => return Some(task),
+                Steal::Empty => return None,
+                Steal::Retry => {}
+            }
+        }
+    }
+
+    fn abandon_injected(&self) {
+        while let Some(task) = self.take_injected() {
+            self.abandon(&task, Box::new(Cancelled));
+        }
+    }
+
+    /// Ends a coroutine that has never run: its closure is dropped, and its joiner told `why`.
+    fn abandon(&self, task: &TaskRef, why: Box<dyn std::any::Any + Send>) {
+        task.with_reservation(Option::take);
+        // SAFETY: the caller took the task from a queue of fresh ones, where it stood once.
+        unsafe { task.body().abandon(why) };
+        self.census.leave(task);
+    }
+
+    /// Waits until no coroutine is left but those that wait here, and main.
+    pub(crate) fn wait_idle(&self) {
+        self.census.wait_idle();
+    }
+
+    /// Tells all workers to unwind what they have, and to leave.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for worker in &self.workers {
+            worker.kick();
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+}
+
+/// How many coroutines there are, and who waits for them to end.
+struct Census {
+    /// Coroutines that have not finished, without main.
+    live: AtomicUsize,
+    /// Those among them that wait for the others to end.
+    idling: AtomicUsize,
+    /// Calls of `wait_idle` under way, from coroutines and threads.
+    awaited: AtomicUsize,
+    waiters: Waiters,
+}
+
+impl Census {
+    const fn new() -> Census {
+        Census {
+            live: AtomicUsize::new(0),
+            idling: AtomicUsize::new(0),
+            awaited: AtomicUsize::new(0),
+            waiters: Waiters::new(),
+        }
+    }
+
+    fn enter(&self, task: &TaskRef) {
+        if task.role() == Role::Spawned {
+            self.live.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn leave(&self, task: &TaskRef) {
+        if task.role() == Role::Spawned {
+            self.live.fetch_sub(1, Ordering::SeqCst);
+            self.look();
+        }
+    }
+
+    /// Wakes those who wait for idleness, if it has come.
+    fn look(&self) {
+        if self.awaited.load(Ordering::SeqCst) > 0 && self.is_idle() {
+            self.waiters.wake_all();
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.live.load(Ordering::SeqCst) <= self.idling.load(Ordering::SeqCst)
+    }
+
+    fn wait_idle(&self) {
+        let counted = task::running().is_some_and(|task| task.role() == Role::Spawned);
+        let _awaiting = Awaiting::new(self, counted);
+        self.look();
+        self.waiters.wait(Kind::Interruptible, None::<Instant>, || self.is_idle());
+    }
+}
+
+/// A call of `wait_idle`.
+struct Awaiting<'a> {
+    census: &'a Census,
+    counted: usize,
+}
+
+impl<'a> Awaiting<'a> {
+    fn new(census: &'a Census, counted: bool) -> Awaiting<'a> {
+        let counted = usize::from(counted);
+        census.idling.fetch_add(counted, Ordering::SeqCst);
+        census.awaited.fetch_add(1, Ordering::SeqCst);
+        Awaiting { census, counted }
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.census.awaited.fetch_sub(1, Ordering::SeqCst);
+        self.census.idling.fetch_sub(self.counted, Ordering::SeqCst);
+    }
+}

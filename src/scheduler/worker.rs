@@ -1,0 +1,511 @@
+//! The worker loop.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::time::Instant;
+
+use crossbeam_deque::Steal;
+use slab::Slab;
+
+use super::Scheduler;
+use super::remote::{Mail, Remote};
+use crate::coroutine::{self, Coroutine, StackPool, Suspend, Turn};
+use crate::park::Cancelled;
+use crate::reactor::{self, Reactor};
+use crate::task::word::{Outcome, Seq, Wake, WaitWord};
+use crate::task::{self, Owner, Role, Task, TaskRef, budget};
+use crate::timer::Timers;
+
+/// What a worker runs between two looks at timers and I/O, in turns and operations.
+const BATCH: u32 = 256;
+
+/// A worker gives fresh coroutines away when it has started this many more than another.
+const IMBALANCE: usize = 64;
+
+/// A worker before a thread drives it.
+pub(crate) struct Parts {
+    pub(super) remote: Arc<Remote>,
+    fresh: crossbeam_deque::Worker<TaskRef>,
+    reactor: Reactor,
+}
+
+impl Parts {
+    pub(super) fn new() -> io::Result<Parts> {
+        let fresh = crossbeam_deque::Worker::new_fifo();
+        let reactor = Reactor::new()?;
+        let remote = Arc::new(Remote::new(fresh.stealer(), Arc::clone(reactor.handle())));
+        Ok(Parts { remote, fresh, reactor })
+    }
+}
+
+/// One OS thread's part of a scheduler. It never leaves the thread that made it.
+pub(crate) struct Worker {
+    scheduler: Arc<Scheduler>,
+    remote: Arc<Remote>,
+    /// Fresh coroutines, which others may steal.
+    fresh: crossbeam_deque::Worker<TaskRef>,
+    /// Fresh coroutines that must run here.
+    local: RefCell<VecDeque<TaskRef>>,
+    /// Started coroutines that are ready, by slot; each at most once.
+    ready: RefCell<VecDeque<u32>>,
+    /// Started coroutines. Borrowed while one of them runs, so nothing that a coroutine can call
+    /// touches it.
+    live: RefCell<Slab<Live>>,
+    /// Counts starts: the age of coroutines.
+    started: Cell<u64>,
+    timers: RefCell<Timers>,
+    reactor: RefCell<Reactor>,
+    stacks: RefCell<StackPool>,
+    /// The main coroutine has finished, and the driver wants its thread back.
+    leave: Cell<bool>,
+}
+
+struct Live {
+    task: TaskRef,
+    coroutine: Coroutine,
+    age: u64,
+}
+
+thread_local! {
+    /// The worker that this thread drives.
+    static CURRENT: Cell<*const Worker> = const { Cell::new(ptr::null()) };
+}
+
+impl Worker {
+    pub(crate) fn new(scheduler: Arc<Scheduler>, parts: Parts) -> Worker {
+        Worker {
+            scheduler,
+            remote: parts.remote,
+            fresh: parts.fresh,
+            local: RefCell::default(),
+            ready: RefCell::default(),
+            live: RefCell::default(),
+            started: Cell::new(0),
+            timers: RefCell::default(),
+            reactor: RefCell::new(parts.reactor),
+            stacks: RefCell::new(StackPool::new()),
+            leave: Cell::new(false),
+        }
+    }
+
+    /// Calls `f` with the worker that the calling thread drives.
+    #[inline]
+    pub(crate) fn with_current<R>(f: impl FnOnce(Option<&Worker>) -> R) -> R {
+        // SAFETY: `drive` set the pointer to a worker that it borrows until it clears it, on this
+        // thread; so the worker outlives this call.
+        f(unsafe { CURRENT.get().as_ref() })
+    }
+
+    pub(crate) fn scheduler(&self) -> &Arc<Scheduler> {
+        &self.scheduler
+    }
+
+    pub(super) fn is(&self, remote: &Remote) -> bool {
+        ptr::eq(&*self.remote, remote)
+    }
+
+    pub(super) fn push_ready(&self, slot: u32) {
+        self.ready.borrow_mut().push_back(slot);
+    }
+
+    pub(super) fn push_fresh(&self, task: TaskRef) {
+        self.fresh.push(task);
+        if self.scheduler.workers.len() > 1 {
+            self.scheduler.notify();
+        }
+    }
+
+    /// Queues a fresh coroutine that must run on this thread.
+    pub(crate) fn spawn_local(&self, task: TaskRef) {
+        self.scheduler.census.enter(&task);
+        self.local.borrow_mut().push_back(task);
+    }
+
+    /// Runs coroutines on the calling thread until a main coroutine has finished.
+    pub(crate) fn drive_main(&self) {
+        let _driving = Driving::new(self);
+        self.leave.set(false);
+        while !self.leave.get() {
+            self.turn();
+        }
+    }
+
+    /// Runs coroutines on the calling thread until the runtime stops; then unwinds what is left.
+    pub(crate) fn drive_until_stopped(&self) {
+        let _driving = Driving::new(self);
+        while !self.scheduler.is_stopping() {
+            self.turn();
+        }
+        self.wind_down();
+    }
+
+    /// A batch of coroutines, then timers, then I/O; waits if there is nothing to run.
+    fn turn(&self) {
+        self.run_batch();
+        if self.leave.get() {
+            return;
+        }
+        self.expire_timers();
+        if self.has_work() {
+            self.poll(|reactor| reactor.turn());
+        } else {
+            self.find_work_or_sleep();
+        }
+    }
+
+    /// Runs ready and fresh coroutines by turns, so that neither starve the other.
+    fn run_batch(&self) {
+        self.take_mail();
+        let mut left = BATCH;
+        while left > 0 && !self.leave.get() {
+            let before = left;
+            let ready = self.ready.borrow_mut().pop_front();
+            if let Some(slot) = ready {
+                self.resume(slot);
+                left = left.saturating_sub(1 + budget::spent());
+            }
+            if let Some(task) = self.next_local() {
+                self.start(task);
+                left = left.saturating_sub(1 + budget::spent());
+            }
+            if let Some(task) = self.next_fresh() {
+                self.start_or_give_away(task);
+                left = left.saturating_sub(1 + budget::spent());
+            }
+            if left == before {
+                break;
+            }
+        }
+    }
+
+    fn next_local(&self) -> Option<TaskRef> {
+        self.local.borrow_mut().pop_front()
+    }
+
+    fn next_fresh(&self) -> Option<TaskRef> {
+        self.fresh.pop().or_else(|| self.scheduler.take_injected())
+    }
+
+    fn has_work(&self) -> bool {
+        !self.ready.borrow().is_empty()
+            || !self.local.borrow().is_empty()
+            || !self.fresh.is_empty()
+            || self.remote.has_mail()
+            || !self.scheduler.injector.is_empty()
+    }
+
+    fn take_mail(&self) {
+        if !self.remote.has_mail() {
+            return;
+        }
+        for mail in self.remote.take_mail() {
+            match mail {
+                Mail::Woken(slot) => self.push_ready(slot),
+                Mail::Fresh(task) => self.fresh.push(task),
+            }
+        }
+    }
+
+    /// Gives a started coroutine its turn.
+    fn resume(&self, slot: u32) {
+        let mut live = self.live.borrow_mut();
+        let Live { task, coroutine, .. } = &mut live[slot as usize];
+        budget::refill();
+        match task::enter(task, || coroutine.resume()) {
+            Turn::Suspended(Suspend::Parked) => {}
+            Turn::Suspended(Suspend::Yielded) => self.push_ready(slot),
+            Turn::Finished => {
+                let finished = live.remove(slot as usize);
+                self.remote.set_live(live.len());
+                drop(live);
+                self.finish(finished);
+            }
+        }
+    }
+
+    /// Pins a fresh coroutine to this worker, and gives it its first turn.
+    fn start(&self, task: TaskRef) {
+        let class = task.with_reservation(|reservation| {
+            reservation.as_ref().expect("a fresh coroutine has a reservation").class()
+        });
+        let stack = match self.stacks.borrow_mut().take(class) {
+            Ok(stack) => stack,
+            Err(error) => return self.scheduler.abandon(&task, Box::new(error)),
+        };
+        let age = self.started.get();
+        self.started.set(age + 1);
+        let slot = {
+            let mut live = self.live.borrow_mut();
+            let entry = live.vacant_entry();
+            let slot = u32::try_from(entry.key()).expect("fewer than 2^32 coroutines");
+            let owner: Arc<dyn Owner> = Arc::<Remote>::clone(&self.remote);
+            task.pin(owner, slot);
+            entry.insert(Live { task, coroutine: Coroutine::new(stack, run_body), age });
+            self.remote.set_live(live.len());
+            slot
+        };
+        self.resume(slot);
+    }
+
+    /// Starts a coroutine, or sends it to a worker that has far fewer.
+    fn start_or_give_away(&self, task: TaskRef) {
+        let own = self.remote.live();
+        if own >= IMBALANCE && self.scheduler.workers.len() > 1 {
+            let others = self.scheduler.workers.iter().filter(|other| other.is_driven());
+            if let Some(least) = others.min_by_key(|other| other.live())
+                && least.live() + IMBALANCE + own / 8 < own
+                && !self.scheduler.is_stopping()
+            {
+                least.send(Mail::Fresh(task));
+                return;
+            }
+        }
+        self.start(task);
+    }
+
+    fn finish(&self, finished: Live) {
+        let Live { task, coroutine, .. } = finished;
+        self.stacks.borrow_mut().put(coroutine.into_stack());
+        task.with_reservation(Option::take);
+        self.scheduler.census.leave(&task);
+        if task.role() == Role::Main {
+            self.leave.set(true);
+        }
+    }
+
+    fn expire_timers(&self) {
+        let mut timers = self.timers.borrow_mut();
+        if timers.next().is_none() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some((slot, seq)) = timers.expire(now) {
+            // A coroutine disarms before it goes on, so the wait is its current one, and at worst
+            // has been woken already.
+            let live = self.live.borrow();
+            live[slot as usize].task.wake(seq, Outcome::TimedOut);
+        }
+    }
+
+    fn poll(&self, poll: impl FnOnce(&mut Reactor) -> io::Result<()>) {
+        if let Err(error) = poll(&mut self.reactor.borrow_mut()) {
+            abort(&format!("a worker cannot wait for I/O: {error}"));
+        }
+    }
+
+    /// Steals a fresh coroutine, or blocks until something happens. See `sleep`.
+    fn find_work_or_sleep(&self) {
+        let scheduler = &*self.scheduler;
+        let alone = scheduler.workers.len() == 1;
+        if !alone {
+            scheduler.sleep.start_searching();
+            if self.search() {
+                return;
+            }
+        }
+        self.remote.fall_asleep();
+        if !alone {
+            scheduler.sleep.stop_searching();
+            fence(Ordering::SeqCst);
+        }
+        if !self.remote.has_mail() && !scheduler.has_fresh() && !scheduler.is_stopping() {
+            let deadline = self.timers.borrow_mut().next();
+            self.poll(|reactor| reactor.wait(deadline));
+        }
+        if self.remote.wake_up() && !self.search() {
+            scheduler.sleep.stop_searching();
+        }
+    }
+
+    /// Steals a fresh coroutine and starts it. The worker counts as a searcher, and if it finds
+    /// something no longer does.
+    fn search(&self) -> bool {
+        let Some(task) = self.steal() else {
+            return false;
+        };
+        if self.scheduler.sleep.stop_searching() && self.scheduler.has_fresh() {
+            self.scheduler.notify();
+        }
+        self.start(task);
+        true
+    }
+
+    fn steal(&self) -> Option<TaskRef> {
+        loop {
+            let mut contended = false;
+            let mut take = |steal: Steal<TaskRef>| match steal {
+                Steal::Success(task) => Some(task),
+                Steal::Empty => None,
+                Steal::Retry => {
+                    contended = true;
+                    None
+                }
+            };
+            if let Some(task) = take(self.scheduler.injector.steal_batch_and_pop(&self.fresh)) {
+                return Some(task);
+            }
+            for other in &self.scheduler.workers {
+                if !self.is(other)
+                    && let Some(task) = take(other.stealer().steal_batch_and_pop(&self.fresh))
+                {
+                    return Some(task);
+                }
+            }
+            if !contended {
+                return None;
+            }
+        }
+    }
+
+    /// Suspends the running coroutine, which is `task`, until wait `seq` is over.
+    pub(super) fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline {
+            self.timers.borrow_mut().arm(task.slot(), deadline, seq);
+        }
+        if std::thread::panicking() {
+            self.wait_with(task);
+        } else {
+            coroutine::suspend(Suspend::Parked);
+        }
+        if deadline.is_some() {
+            self.timers.borrow_mut().disarm(task.slot());
+        }
+    }
+
+    /// Waits on the stack of a coroutine that unwinds: another coroutine on this thread would
+    /// take std's panic count for its own. I/O and timers go on, other coroutines do not.
+    #[cold]
+    fn wait_with(&self, task: &Task) {
+        while task.word.is_parked() {
+            self.remote.fall_asleep_alone();
+            let deadline = self.timers.borrow_mut().next();
+            if !self.remote.has_mail() {
+                self.poll(|reactor| reactor.wait(deadline));
+            }
+            self.remote.wake_up();
+            self.take_mail();
+            self.expire_timers_of(task);
+        }
+        self.ready.borrow_mut().retain(|&slot| slot != task.slot());
+    }
+
+    /// As `expire_timers`, while `task` runs, of which this ends the wait.
+    fn expire_timers_of(&self, task: &Task) {
+        let now = Instant::now();
+        let mut timers = self.timers.borrow_mut();
+        while let Some((slot, seq)) = timers.expire(now) {
+            if slot == task.slot() {
+                task.wake(seq, Outcome::TimedOut);
+            } else {
+                // Its turn comes when this one is over; till then it is late, not lost.
+                timers.arm(slot, now + std::time::Duration::from_millis(1), seq);
+            }
+        }
+    }
+
+    /// Ends everything that is left on this worker.
+    ///
+    /// Interrupts coroutines from the youngest to the oldest, each followed by whatever that made
+    /// ready, since the younger may borrow from the older. Coroutines in waits that cannot be
+    /// interrupted (`park`, locks) are unwound when all workers have come that far, so that
+    /// nothing is left which could wake them.
+    fn wind_down(&self) {
+        self.interrupt_all(WaitWord::interrupt);
+        let everywhere = self.scheduler.unwound.fetch_add(1, Ordering::SeqCst) + 1;
+        if everywhere == self.scheduler.workers.len() {
+            for worker in &self.scheduler.workers {
+                worker.kick();
+            }
+        }
+        while !self.live.borrow().is_empty() || self.has_work() {
+            if self.scheduler.unwound.load(Ordering::SeqCst) == self.scheduler.workers.len() {
+                self.interrupt_all(WaitWord::interrupt_plain);
+            }
+            self.run_what_is_ready();
+            if self.live.borrow().is_empty() || self.has_work() {
+                continue;
+            }
+            self.remote.fall_asleep_alone();
+            if !self.remote.has_mail() {
+                let deadline = self.timers.borrow_mut().next();
+                self.poll(|reactor| reactor.wait(deadline));
+            }
+            self.remote.wake_up();
+        }
+    }
+
+    fn interrupt_all(&self, interrupt: fn(&WaitWord) -> Wake) {
+        self.run_what_is_ready();
+        let mut slots: Vec<_> =
+            self.live.borrow().iter().map(|(slot, live)| (live.age, slot)).collect();
+        slots.sort_unstable_by_key(|&(age, _)| std::cmp::Reverse(age));
+        for (age, slot) in slots {
+            let task = match self.live.borrow().get(slot) {
+                Some(live) if live.age == age => Arc::clone(&live.task),
+                _ => continue,
+            };
+            task.follow_up(interrupt(&task.word));
+            self.run_what_is_ready();
+        }
+    }
+
+    /// Runs started coroutines until none is ready; drops fresh ones.
+    fn run_what_is_ready(&self) {
+        // Those that are always ready (they yield, or swallow interrupts) must not keep the rest
+        // from being told to end.
+        for _ in 0..self.live.borrow().len().max(1) * 2 {
+            self.take_mail();
+            self.abandon_fresh();
+            let ready = self.ready.borrow_mut().pop_front();
+            let Some(slot) = ready else { break };
+            self.resume(slot);
+            self.expire_timers();
+        }
+        self.abandon_fresh();
+        self.poll(|reactor| reactor.turn());
+    }
+
+    fn abandon_fresh(&self) {
+        while let Some(task) = self.next_local().or_else(|| self.next_fresh()) {
+            self.scheduler.abandon(&task, Box::new(Cancelled));
+        }
+    }
+}
+
+/// What every coroutine runs.
+fn run_body() {
+    let task = task::running().expect("the body runs on its coroutine");
+    // SAFETY: this is the first turn of the task, on the worker that it was pinned to.
+    unsafe { task.body().run() };
+}
+
+/// The calling thread drives a worker.
+struct Driving<'a>(&'a Worker);
+
+impl<'a> Driving<'a> {
+    fn new(worker: &'a Worker) -> Driving<'a> {
+        assert!(CURRENT.get().is_null(), "a thread drives one worker at a time");
+        CURRENT.set(worker);
+        reactor::set_local(Some(Arc::clone(worker.reactor.borrow().handle())));
+        worker.remote.set_driven(true);
+        Driving(worker)
+    }
+}
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        self.0.remote.set_driven(false);
+        reactor::set_local(None);
+        CURRENT.set(ptr::null());
+    }
+}
+
+/// Ends the process: an invariant of this crate, or of the operating system, does not hold.
+fn abort(why: &str) -> ! {
+    eprintln!("greenroom: fatal: {why}");
+    std::process::abort();
+}

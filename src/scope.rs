@@ -1,0 +1,191 @@
+//! Scoped coroutines, which may borrow from their spawner.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::join::{Guard, JoinHandle};
+use crate::park::Waiters;
+use crate::runtime;
+use crate::spawn::Builder;
+use crate::task::word::Kind;
+use crate::thread::Thread;
+
+/// Runs `f`, which can spawn coroutines that borrow from the caller, and waits for all of them.
+///
+/// Like [`std::thread::scope`].
+///
+/// ```
+/// let mut numbers = vec![1, 2, 3];
+/// let mut sum = 0;
+/// greenroom::scope(|s| {
+///     s.spawn(|| sum = numbers.iter().sum());
+///     s.spawn(|| assert_eq!(numbers.len(), 3));
+/// });
+/// numbers.push(sum);
+/// assert_eq!(numbers, [1, 2, 3, 6]);
+/// ```
+///
+/// # Panics
+///
+/// With `f`'s panic; if a coroutine panicked that was not joined.
+#[track_caller]
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    let scope = Scope {
+        data: Arc::new(ScopeData {
+            running: AtomicUsize::new(0),
+            unjoined_panic: AtomicBool::new(false),
+            ended: Waiters::new(),
+        }),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    // Caught first, so that the wait is not part of an unwind.
+    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    let idle = || scope.data.running.load(Ordering::SeqCst) == 0;
+    while !idle() {
+        // Committed: the children borrow from this stack.
+        scope.data.ended.wait(Kind::Committed, None, idle);
+    }
+    match result {
+        Err(payload) => resume_unwind(payload),
+        Ok(_) if scope.data.unjoined_panic.load(Ordering::Relaxed) => {
+            panic!("a scoped coroutine panicked")
+        }
+        Ok(value) => value,
+    }
+}
+
+/// A scope to spawn coroutines in. See [`scope`].
+pub struct Scope<'scope, 'env: 'scope> {
+    data: Arc<ScopeData>,
+    /// Invariant, so that `'scope` cannot shrink to a part of the scope.
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+struct ScopeData {
+    /// Coroutines of this scope that have not ended.
+    running: AtomicUsize,
+    unjoined_panic: AtomicBool,
+    ended: Waiters,
+}
+
+/// Held by each coroutine of a scope until the last of what it borrows has been used.
+struct Member(Arc<ScopeData>);
+
+impl Member {
+    fn of(scope: &Arc<ScopeData>) -> Member {
+        scope.running.fetch_add(1, Ordering::Relaxed);
+        Member(Arc::clone(scope))
+    }
+}
+
+impl Guard for Member {
+    fn unjoined_panic(&self) {
+        self.0.unjoined_panic.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.ended.wake_all();
+        }
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Spawns a coroutine in this scope.
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn`](crate::spawn()).
+    #[track_caller]
+    pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        Builder::new().spawn_scoped(self, f).expect("failed to spawn a coroutine")
+    }
+}
+
+impl Builder {
+    /// As [`Scope::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Builder::spawn).
+    #[track_caller]
+    pub fn spawn_scoped<'scope, F, T>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        f: F,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        let scheduler = runtime::current_or_default()?;
+        // SAFETY: the guard is a member of the scope, which does not end before that is dropped;
+        // and the handle does not leave `'scope`.
+        let handle = unsafe { self.spawn_unchecked(&scheduler, f, Member::of(&scope.data))? };
+        Ok(ScopedJoinHandle { handle, data: Arc::clone(&scope.data), scope: PhantomData })
+    }
+}
+
+/// The right to join a scoped coroutine, like [`std::thread::ScopedJoinHandle`].
+pub struct ScopedJoinHandle<'scope, T> {
+    handle: JoinHandle<T>,
+    data: Arc<ScopeData>,
+    scope: PhantomData<&'scope mut &'scope ()>,
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// Waits for the coroutine to finish.
+    ///
+    /// # Errors
+    ///
+    /// The payload of its panic; [`Cancelled`](crate::Cancelled), if its runtime shut down first.
+    pub fn join(self) -> std::thread::Result<T> {
+        self.handle.join_by_ref()
+    }
+
+    /// The coroutine's handle.
+    pub fn thread(&self) -> &Thread {
+        self.handle.thread()
+    }
+
+    /// Whether the coroutine has finished, so that [`join`](ScopedJoinHandle::join) would not wait.
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+}
+
+impl<T> Drop for ScopedJoinHandle<'_, T> {
+    fn drop(&mut self) {
+        if self.handle.detach() {
+            self.data.unjoined_panic.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let running = self.data.running.load(Ordering::Relaxed);
+        f.debug_struct("Scope").field("running", &running).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedJoinHandle").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,100 @@
+//! Address space for stacks: reserved in one piece, backed by memory only where it is touched.
+
+use std::io;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// `MADV_GUARD_INSTALL` (Linux 6.13): makes a range fault when touched without splitting its
+/// mapping, so that a million guards cost page-table entries instead of mappings.
+const MADV_GUARD_INSTALL: libc::c_int = 102;
+
+/// The size of a page in bytes.
+pub(crate) fn page_size() -> usize {
+    static PAGE: OnceLock<usize> = OnceLock::new();
+    *PAGE.get_or_init(|| {
+        // SAFETY: sysconf has no preconditions.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        usize::try_from(size).expect("the page size is positive")
+    })
+}
+
+/// How the guards of stacks are made on this kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GuardKind {
+    /// `madvise(MADV_GUARD_INSTALL)`: no extra mapping.
+    Advice,
+    /// `mprotect(PROT_NONE)`: two mappings a guard, of which a process has about 65,000.
+    Protection,
+}
+
+/// Whether guards by advice are known to fail in this process (old kernel, locked memory).
+static ADVICE_FAILED: AtomicBool = AtomicBool::new(false);
+
+impl GuardKind {
+    /// The cheapest kind that has not failed yet.
+    pub(crate) fn preferred() -> GuardKind {
+        if ADVICE_FAILED.load(Ordering::Relaxed) { GuardKind::Protection } else { GuardKind::Advice }
+    }
+}
+
+/// Reserves `len` bytes of readable and writable address space, without committing memory, and
+/// returns its lowest address.
+///
+/// It is never unmapped: stacks live in it, and a stack that has started and not completed must
+/// stay where it is for as long as the process lives. What comes back is its memory (see
+/// [`discard`]), not its addresses.
+///
+/// # Errors
+///
+/// The kernel's: out of address space (`RLIMIT_AS`), or of mappings.
+pub(crate) fn reserve(len: usize) -> io::Result<usize> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing.
+    let base = unsafe { libc::mmap(ptr::null_mut(), len, access, flags, -1, 0) };
+    if base == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // A stack that touches one page must not be given 2 MiB. Where the kernel has no huge pages
+    // the advice fails, and there is nothing to prevent.
+    // SAFETY: the range is the mapping just made.
+    unsafe { libc::madvise(base, len, libc::MADV_NOHUGEPAGE) };
+    Ok(base as usize)
+}
+
+/// Makes a range of whole pages fault when it is touched.
+///
+/// # Errors
+///
+/// The kernel's, when neither kind of guard can be had.
+///
+/// # Safety
+///
+/// The range lies in memory from [`reserve`], and holds nothing that is in use.
+pub(crate) unsafe fn guard(start: usize, len: usize, kind: GuardKind) -> io::Result<()> {
+    let start = start as *mut libc::c_void;
+    if kind == GuardKind::Advice {
+        // SAFETY: the caller's range is its own, and unused.
+        if unsafe { libc::madvise(start, len, MADV_GUARD_INSTALL) } == 0 {
+            return Ok(());
+        }
+        ADVICE_FAILED.store(true, Ordering::Relaxed);
+    }
+    // SAFETY: as above.
+    if unsafe { libc::mprotect(start, len, libc::PROT_NONE) } == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
+}
+
+/// Gives the memory behind a range of whole pages back; it reads as zeroes afterwards.
+///
+/// # Safety
+///
+/// The range lies in memory from [`reserve`], and holds nothing that is in use.
+pub(crate) unsafe fn discard(start: usize, len: usize) {
+    // The advice can fail on locked memory, which then simply stays resident.
+    // SAFETY: the caller's range is its own, and unused.
+    unsafe { libc::madvise(start as *mut libc::c_void, len, libc::MADV_DONTNEED) };
+}

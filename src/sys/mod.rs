@@ -1,0 +1,18 @@
+//! What the operating system provides, behind one written contract.
+//!
+//! A platform provides:
+//!
+//! - `memory`: address space that is backed only where it is touched, guards inside it, and a way
+//!   to give its pages back.
+//! - `socket`: one attempt at a socket operation that never blocks, whatever the mode of the
+//!   descriptor.
+//! - `timerfd`: a one-shot alarm, exact to the nanosecond, that a poll can wait for.
+//!
+//! Linux is the platform there is; another one is a sibling of these files.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("greenroom runs on Linux");
+
+pub(crate) mod memory;
+pub(crate) mod socket;
+pub(crate) mod timerfd;

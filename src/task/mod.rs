@@ -1,0 +1,262 @@
+//! A task: what can wait.
+//!
+//! Coroutines are tasks, and so is every OS thread that waits through this crate. A [`Task`] is
+//! the small shared part that outlives its stack: handles, wakers and queues refer to it. It knows
+//! how to be scheduled by its [`Owner`] and nothing of schedulers.
+
+pub(crate) mod budget;
+mod os_thread;
+pub(crate) mod word;
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::num::NonZeroU64;
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use crate::coroutine::Reservation;
+
+use word::{Kind, Outcome, Seq, WaitWord, Wake};
+
+/// A shared reference to a task of any kind.
+pub(crate) type TaskRef = Arc<Task>;
+
+/// What a task runs, and what it leaves: a closure until it runs, then its result.
+pub(crate) trait Body: Send + Sync {
+    /// Runs the closure to its end, publishes its result and wakes the joiner.
+    ///
+    /// # Safety
+    ///
+    /// Called at most once, instead of `abandon`, by the owner of the task.
+    unsafe fn run(&self);
+
+    /// Gives the task up before it has started: drops the closure, and tells the joiner `why`.
+    ///
+    /// # Safety
+    ///
+    /// Called at most once, instead of `run`, by whoever took the task from its queue.
+    unsafe fn abandon(&self, why: Box<dyn Any + Send>);
+
+    /// Whether the result is there. What the task did happened before.
+    fn is_done(&self) -> bool;
+
+    /// Waits for the result; returns whether it is there.
+    fn wait_done(&self, kind: Kind, deadline: Option<Instant>) -> bool;
+
+    /// Declares that nobody will take the result; returns whether it is there already, and so is
+    /// the caller's to take and drop.
+    fn detach(&self) -> bool;
+
+    /// Moves the result out to `out`, unless it was taken.
+    ///
+    /// # Safety
+    ///
+    /// The result is there, no other call takes it at the same time, and `out` points to an
+    /// `Option<std::thread::Result<T>>` with the `T` that this body was made with.
+    unsafe fn take_result(&self, out: *mut ());
+}
+
+/// What schedules and suspends a task: the worker it is pinned to, or its own OS thread.
+pub(crate) trait Owner: Send + Sync {
+    /// Makes the parked task in `slot` run again. From any thread.
+    fn schedule(&self, slot: u32);
+
+    /// Suspends the calling task, whose word says that it is parked in wait `seq`, until that
+    /// wait has ended; at `deadline` at the latest it ends as timed out.
+    fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Instant>);
+}
+
+/// A coroutine or OS thread, as others see it.
+pub(crate) struct Task<B: ?Sized = dyn Body> {
+    /// How the task's current wait stands.
+    pub(crate) word: WaitWord,
+    /// Set when a coroutine is pinned to the worker that first runs it.
+    owner: OnceLock<Arc<dyn Owner>>,
+    /// The name the owner knows it by.
+    slot: AtomicU32,
+    /// Zero until somebody asks.
+    id: AtomicU64,
+    name: Option<Box<str>>,
+    spawned_at: &'static Location<'static>,
+    role: Role,
+    /// The right to a stack, until it has finished.
+    reservation: Mutex<Option<Reservation>>,
+    body: B,
+}
+
+/// What a task is to its runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The coroutine that `run` runs; the runtime ends with it.
+    Main,
+    /// A coroutine that was spawned.
+    Spawned,
+    /// Not the runtime's.
+    OsThread,
+}
+
+impl<B: Body> Task<B> {
+    /// A task that has not started.
+    pub(crate) fn new(
+        name: Option<Box<str>>,
+        spawned_at: &'static Location<'static>,
+        role: Role,
+        reservation: Option<Reservation>,
+        body: B,
+    ) -> Task<B> {
+        Task {
+            word: WaitWord::new(),
+            owner: OnceLock::new(),
+            slot: AtomicU32::new(0),
+            id: AtomicU64::new(0),
+            name,
+            spawned_at,
+            role,
+            reservation: Mutex::new(reservation),
+            body,
+        }
+    }
+}
+
+impl Task {
+    /// Pins the task to its owner, which knows it as `slot`.
+    ///
+    /// # Panics
+    ///
+    /// If it has an owner.
+    pub(crate) fn pin(&self, owner: Arc<dyn Owner>, slot: u32) {
+        self.slot.store(slot, Ordering::Relaxed);
+        assert!(self.owner.set(owner).is_ok(), "a task is pinned once");
+    }
+
+    fn owner(&self) -> &dyn Owner {
+        // What waits has run, and what runs is pinned.
+        &**self.owner.get().expect("a task that waits is pinned")
+    }
+
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The place that spawned it.
+    pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
+        self.spawned_at
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether `other` runs on the thread of this task, or may come to.
+    pub(crate) fn may_share_thread_with(&self, other: &Task) -> bool {
+        match (self.owner.get(), other.owner.get()) {
+            (Some(own), Some(others)) => std::ptr::addr_eq(Arc::as_ptr(own), Arc::as_ptr(others)),
+            _ => true,
+        }
+    }
+
+    /// The number of this task, unique in the process.
+    pub(crate) fn id(&self) -> NonZeroU64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        if let Some(id) = NonZeroU64::new(self.id.load(Ordering::Relaxed)) {
+            return id;
+        }
+        let new = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = match self.id.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => new,
+            Err(first) => first,
+        };
+        NonZeroU64::new(id).expect("ids count from 1")
+    }
+
+    pub(crate) fn body(&self) -> &dyn Body {
+        &self.body
+    }
+
+    /// Looks at the reservation of a task that has not finished.
+    pub(crate) fn with_reservation<R>(&self, f: impl FnOnce(&mut Option<Reservation>) -> R) -> R {
+        f(&mut self.reservation.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends wait `seq`, if it has not ended. Returns whether this call ended it.
+    pub(crate) fn wake(&self, seq: Seq, outcome: Outcome) -> bool {
+        self.follow_up(self.word.wake(seq, outcome))
+    }
+
+    /// Hands over the token of `thread::park`.
+    pub(crate) fn unpark(&self) {
+        self.follow_up(self.word.unpark());
+    }
+
+    /// Does what a transition of the word demands; returns whether it had an effect.
+    pub(crate) fn follow_up(&self, wake: Wake) -> bool {
+        if wake == Wake::Schedule {
+            self.owner().schedule(self.slot());
+        }
+        wake != Wake::Stale
+    }
+
+    /// Suspends the calling task, which is this one and parked in wait `seq`.
+    pub(crate) fn suspend(&self, seq: Seq, deadline: Option<Instant>) {
+        self.owner().suspend(self, seq, deadline);
+    }
+}
+
+impl<B: ?Sized> fmt::Debug for Task<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("name", &self.name)
+            .field("spawned_at", &format_args!("{}", self.spawned_at))
+            .field("word", &self.word)
+            .finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// The coroutine that runs on this thread.
+    static RUNNING: Cell<Option<NonNull<Task>>> = const { Cell::new(None) };
+}
+
+/// Whether the caller is a coroutine.
+#[inline]
+pub(crate) fn on_coroutine() -> bool {
+    RUNNING.get().is_some()
+}
+
+/// The calling task: the running coroutine, or the OS thread.
+pub(crate) fn current() -> TaskRef {
+    running().unwrap_or_else(os_thread::current)
+}
+
+/// The running coroutine's task, if the caller is one.
+#[inline]
+pub(crate) fn running() -> Option<TaskRef> {
+    RUNNING.get().map(|task| {
+        let task: *const Task = task.as_ptr();
+        // SAFETY: the pointer came from the `TaskRef` that `enter`'s caller holds for as long as
+        // the coroutine runs, which it does now; so the count is at least one, and may be raised
+        // for the reference made here.
+        unsafe {
+            Arc::increment_strong_count(task);
+            Arc::from_raw(task)
+        }
+    })
+}
+
+/// Runs `turn` as a turn of the coroutine `task`.
+pub(crate) fn enter<R>(task: &TaskRef, turn: impl FnOnce() -> R) -> R {
+    let pointer = NonNull::new(Arc::as_ptr(task).cast_mut());
+    debug_assert!(RUNNING.get().is_none(), "one coroutine runs at a time");
+    RUNNING.set(pointer);
+    let result = turn();
+    RUNNING.set(None);
+    result
+}

@@ -1,0 +1,65 @@
+//! The handle by which a coroutine or OS thread is known: what `thread::current()` returns.
+
+use std::fmt;
+use std::num::NonZeroU64;
+
+use crate::task::{self, TaskRef};
+
+/// A handle to a coroutine or an OS thread.
+///
+/// Like [`std::thread::Thread`], which it stands for in [`shims::thread`](crate::shims::thread).
+#[derive(Clone)]
+pub struct Thread {
+    task: TaskRef,
+}
+
+impl Thread {
+    pub(crate) fn of(task: TaskRef) -> Thread {
+        Thread { task }
+    }
+
+    pub(crate) fn task(&self) -> &TaskRef {
+        &self.task
+    }
+
+    /// The number of this coroutine or thread, which no other has or will have.
+    pub fn id(&self) -> ThreadId {
+        ThreadId(self.task.id())
+    }
+
+    /// The name it was given by [`Builder::name`](crate::Builder::name).
+    pub fn name(&self) -> Option<&str> {
+        self.task.name()
+    }
+
+    /// Makes its park token available: ends its [`park`](crate::park), or its next one.
+    pub fn unpark(&self) {
+        self.task.unpark();
+    }
+}
+
+impl fmt::Debug for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Thread")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The number of a coroutine or OS thread, unique in the process for as long as it runs.
+///
+/// Like [`std::thread::ThreadId`], of which only std can make values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ThreadId(NonZeroU64);
+
+/// The handle of the calling coroutine, or OS thread.
+///
+/// ```
+/// let builder = greenroom::Builder::new().name("reader".into());
+/// let reader = builder.spawn(|| greenroom::current().name().map(str::to_owned)).unwrap();
+/// assert_eq!(reader.join().unwrap().as_deref(), Some("reader"));
+/// ```
+pub fn current() -> Thread {
+    Thread::of(task::current())
+}

@@ -1,0 +1,179 @@
+//! The deadlines of one worker's coroutines.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Instant;
+
+use crate::task::word::Seq;
+
+/// Deadlines by coroutine slot; a coroutine has at most one.
+///
+/// Nearly every deadline is that of a socket timeout which never passes: it is armed, cancelled,
+/// and armed again a little later. So disarming leaves the heap alone, and arming finds the
+/// slot's old entry in the heap and, if that is due first, lets it stand for the new deadline:
+/// both are a few stores. What an entry stands for is looked up when it comes to the top.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    heap: BinaryHeap<Reverse<Entry>>,
+    slots: Vec<Slot>,
+    /// Entries in the heap that a slot refers to; the rest are orphans.
+    referred: usize,
+    next_order: u64,
+}
+
+/// Ordered by deadline, then by insertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    deadline: Instant,
+    order: u64,
+    slot: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    /// The deadline in force, and the wait that it ends.
+    armed: Option<(Entry, Seq)>,
+    /// The entry in the heap that stands for this slot, due no later than `armed`.
+    queued: Option<Entry>,
+}
+
+impl Timers {
+    /// Arms the deadline of `slot`'s wait `seq`, instead of any before it.
+    pub(crate) fn arm(&mut self, slot: u32, deadline: Instant, seq: Seq) {
+        let index = slot as usize;
+        if self.slots.len() <= index {
+            self.slots.resize(index + 1, Slot::default());
+        }
+        let entry = Entry { deadline, order: self.next_order, slot };
+        self.next_order += 1;
+        let state = &mut self.slots[index];
+        state.armed = Some((entry, seq));
+        if state.queued.is_none_or(|queued| queued > entry) {
+            if state.queued.replace(entry).is_none() {
+                self.referred += 1;
+            }
+            self.heap.push(Reverse(entry));
+            self.drop_orphans();
+        }
+    }
+
+    /// Cancels the deadline of `slot`, if it is armed.
+    pub(crate) fn disarm(&mut self, slot: u32) {
+        if let Some(state) = self.slots.get_mut(slot as usize) {
+            state.armed = None;
+        }
+    }
+
+    /// The first deadline in force.
+    pub(crate) fn next(&mut self) -> Option<Instant> {
+        loop {
+            let Reverse(top) = *self.heap.peek()?;
+            let state = &mut self.slots[top.slot as usize];
+            if state.queued != Some(top) {
+                self.heap.pop();
+                continue;
+            }
+            match state.armed {
+                Some((entry, _)) if entry == top => return Some(top.deadline),
+                Some((entry, _)) => {
+                    self.heap.pop();
+                    state.queued = Some(entry);
+                    self.heap.push(Reverse(entry));
+                }
+                None => {
+                    self.heap.pop();
+                    state.queued = None;
+                    self.referred -= 1;
+                }
+            }
+        }
+    }
+
+    /// Takes the first deadline that has passed at `now`: the slot, and the wait to end.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<(u32, Seq)> {
+        if self.next()? > now {
+            return None;
+        }
+        let Reverse(top) = self.heap.pop()?;
+        let state = &mut self.slots[top.slot as usize];
+        state.queued = None;
+        self.referred -= 1;
+        state.armed.take().map(|(_, seq)| (top.slot, seq))
+    }
+
+    /// Keeps the heap within twice what is referred to, at a constant cost per arming: a slot
+    /// that alternates between near and far deadlines leaves an orphan each time.
+    fn drop_orphans(&mut self) {
+        if self.heap.len() > 2 * self.referred + 64 {
+            let slots = &self.slots;
+            self.heap.retain(|&Reverse(entry)| slots[entry.slot as usize].queued == Some(entry));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::word::{Kind, WaitWord};
+    use std::time::Duration;
+
+    fn seqs() -> impl FnMut() -> Seq {
+        let word = WaitWord::new();
+        move || word.begin(Kind::Plain).unwrap()
+    }
+
+    fn expired(timers: &mut Timers, now: Instant) -> Vec<u32> {
+        std::iter::from_fn(|| timers.expire(now)).map(|(slot, _)| slot).collect()
+    }
+
+    #[test]
+    fn deadlines_expire_in_their_order_then_in_the_order_of_arming() {
+        let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
+        for (slot, millis) in [(0, 30), (1, 10), (2, 20), (3, 10)] {
+            timers.arm(slot, start + Duration::from_millis(millis), seq());
+        }
+        assert_eq!(expired(&mut timers, start), []);
+        assert_eq!(expired(&mut timers, start + Duration::from_millis(20)), [1, 3, 2]);
+        assert_eq!(expired(&mut timers, start + Duration::from_secs(1)), [0]);
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn arming_again_replaces_the_deadline_in_either_direction() {
+        let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
+        let at = |secs| start + Duration::from_secs(secs);
+        timers.arm(0, at(10), seq());
+        timers.arm(0, at(20), seq());
+        assert_eq!(timers.next(), Some(at(20)));
+        let last = seq();
+        timers.arm(0, at(5), last);
+        assert_eq!(timers.next(), Some(at(5)));
+        assert_eq!(timers.expire(at(30)), Some((0, last)));
+        assert_eq!(timers.expire(at(30)), None);
+    }
+
+    #[test]
+    fn a_cancelled_deadline_never_expires_nor_delays_a_sleep() {
+        let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
+        timers.arm(0, start, seq());
+        timers.arm(1, start + Duration::from_secs(1), seq());
+        timers.disarm(0);
+        assert_eq!(timers.next(), Some(start + Duration::from_secs(1)));
+        timers.disarm(1);
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn a_million_armings_and_cancellations_keep_the_heap_small() {
+        let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
+        for round in 0..1_000_000_u64 {
+            let slot = (round % 100) as u32;
+            let millis = if round % 2 == 0 { 1 } else { 100_000 };
+            timers.arm(slot, start + Duration::from_millis(millis + round % 7), seq());
+            if round % 3 != 0 {
+                timers.disarm(slot);
+            }
+            assert!(timers.heap.len() <= 264);
+        }
+    }
+}
