@@ -15,6 +15,9 @@ mod task;
 mod thread;
 mod timer;
 
+#[path = "../shims/mod.rs"]
+pub mod shims;
+
 pub use blocking::unblock;
 pub use join::{JoinHandle, LocalJoinHandle};
 pub use park::{Cancelled, Unparker, park, park_timeout, park_until, yield_now};

@@ -16,7 +16,6 @@ pub(crate) fn install_hook() {
         // Taking the hook has put the default one in its place: so this is that.
         let default = take_hook();
         // The default hook is a function, of which all boxes are alike.
-        #[expect(ambiguous_wide_pointer_comparisons, reason = "the vtable tells the hooks apart")]
         let is_default = std::ptr::eq(&*hook, &*default);
         if is_default {
             set_hook(Box::new(move |info| report(info, &*default)));

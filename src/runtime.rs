@@ -1,5 +1,6 @@
 //! Runtimes: all wiring.
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -81,16 +82,17 @@ impl RuntimeBuilder {
         let (scheduler, mut parts) = self.scheduler()?;
         let own = parts.remove(0);
         let worker = ManuallyDrop::new(Worker::new(Arc::clone(&scheduler), own));
-        let mut runtime = Runtime {
+        let runtime = Runtime {
             scheduler: Arc::clone(&scheduler),
             worker,
-            others: Vec::new(),
-            stopped: false,
+            others: RefCell::default(),
+            stopped: Cell::new(false),
             thread: PhantomData,
         };
         for (index, parts) in parts.into_iter().enumerate() {
             // Should one fail, dropping the runtime ends those before it.
-            runtime.others.push(start_worker(index + 1, &scheduler, parts)?);
+            let other = start_worker(index + 1, &scheduler, parts)?;
+            runtime.others.borrow_mut().push(other);
         }
         Ok(runtime)
     }
@@ -167,8 +169,8 @@ fn start_worker(
 pub struct Runtime {
     scheduler: Arc<Scheduler>,
     worker: ManuallyDrop<Worker>,
-    others: Vec<thread::JoinHandle<()>>,
-    stopped: bool,
+    others: RefCell<Vec<thread::JoinHandle<()>>>,
+    stopped: Cell<bool>,
     thread: PhantomData<*mut ()>,
 }
 
@@ -184,12 +186,12 @@ impl Runtime {
     /// With `f`'s panic, after it has unwound what was left. If called inside a coroutine, or
     /// after such a panic. If no stack can be had for `f`.
     #[track_caller]
-    pub fn run<F, T>(&mut self, f: F) -> T
+    pub fn run<F, T>(&self, f: F) -> T
     where
         F: FnOnce() -> T,
     {
         assert!(!task::on_coroutine(), "a runtime cannot be run inside a coroutine");
-        assert!(!self.stopped, "the runtime has shut down");
+        assert!(!self.stopped.get(), "the runtime has shut down");
         let class = Class::for_size(MAIN_STACK_SIZE).expect("a size in range");
         let reservation = class.reserve().unwrap_or_else(|error| {
             panic!("no stack for the main coroutine: {error}");
@@ -235,12 +237,11 @@ impl Runtime {
         Builder::new().spawn_on(&self.scheduler, f).expect("failed to spawn a coroutine")
     }
 
-    fn shut_down(&mut self) {
-        if !self.stopped {
-            self.stopped = true;
+    fn shut_down(&self) {
+        if !self.stopped.replace(true) {
             self.scheduler.stop();
             self.worker.drive_until_stopped();
-            for other in self.others.drain(..) {
+            for other in self.others.take() {
                 if let Err(payload) = other.join() {
                     // A worker's panic is a bug of this crate, which its hook has reported.
                     std::mem::forget(payload);
@@ -252,7 +253,7 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        if task::on_coroutine() || (thread::panicking() && !self.stopped) {
+        if task::on_coroutine() || (thread::panicking() && !self.stopped.get()) {
             // Coroutines cannot run here: their stacks stay as they are, for good.
             self.scheduler.stop();
             return;
@@ -265,7 +266,7 @@ impl Drop for Runtime {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("workers", &(self.others.len() + 1)).finish()
+        f.debug_struct("Runtime").field("workers", &(self.scheduler.workers())).finish()
     }
 }
 
@@ -288,7 +289,7 @@ where
     F: FnOnce() -> T,
 {
     assert!(!task::on_coroutine(), "a runtime cannot be run inside a coroutine");
-    let mut runtime =
+    let runtime =
         RuntimeBuilder::new().build().unwrap_or_else(|error| panic!("no runtime: {error}"));
     runtime.run(f)
 }

@@ -56,6 +56,11 @@ fn park_for_token(deadline: Option<Instant>) -> bool {
     }
 }
 
+/// Parks the calling coroutine for `duration`.
+pub(crate) fn sleep(duration: Duration) {
+    Wait::begin(Kind::Interruptible).suspend(deadline_after(duration));
+}
+
 /// The moment `timeout` from now; never, if that is beyond the clock.
 pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
@@ -97,10 +102,6 @@ impl Unparker {
     /// The unparker of the calling coroutine or OS thread.
     pub fn current() -> Unparker {
         Unparker(task::current())
-    }
-
-    pub(crate) fn of(task: TaskRef) -> Unparker {
-        Unparker(task)
     }
 
     /// Ends the target's [`park`], or its next one.

@@ -18,7 +18,7 @@ use slab::Slab;
 
 use crate::sys::timerfd::TimerFd;
 
-pub(crate) use descriptor::{Descriptor, Direction};
+pub(crate) use descriptor::{Descriptor, Direction, Operation};
 use source::Source;
 
 const KICK: Token = Token(usize::MAX);

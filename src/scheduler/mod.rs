@@ -67,6 +67,11 @@ impl Scheduler {
         Worker::with_current(|worker| worker.map(|worker| Arc::clone(worker.scheduler())))
     }
 
+    /// The number of workers.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
     pub(crate) fn stack_size(&self) -> usize {
         self.stack_size
     }

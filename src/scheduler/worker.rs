@@ -457,7 +457,8 @@ impl Worker {
     fn run_what_is_ready(&self) {
         // Those that are always ready (they yield, or swallow interrupts) must not keep the rest
         // from being told to end.
-        for _ in 0..self.live.borrow().len().max(1) * 2 {
+        let enough = self.live.borrow().len().max(1) * 2;
+        for _ in 0..enough {
             self.take_mail();
             self.abandon_fresh();
             let ready = self.ready.borrow_mut().pop_front();

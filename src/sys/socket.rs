@@ -9,8 +9,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use rustix::net::{
-    self, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags,
+    self, AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags,
+    SocketAddrAny, SocketFlags, SocketType,
 };
 
 pub(crate) fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
@@ -54,27 +56,43 @@ fn recv_from_with(
     flags: RecvFlags,
 ) -> io::Result<(usize, SocketAddr)> {
     let (received, _, from) = net::recvfrom(fd, buf, flags)?;
-    let from = from.and_then(|from| SocketAddr::try_from(from).ok()).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, "the sender has no internet address")
-    })?;
-    Ok((received, from))
+    Ok((received, internet_address(from)?))
+}
+
+fn internet_address(from: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
+    from.and_then(|from| SocketAddr::try_from(from).ok()).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "the peer has no internet address")
+    })
 }
 
 pub(crate) fn send_to(fd: BorrowedFd<'_>, buf: &[u8], to: SocketAddr) -> io::Result<usize> {
     Ok(net::sendto(fd, buf, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, &to)?)
 }
 
+/// Makes a TCP socket in non-blocking mode and starts to connect it to `addr`; the second value
+/// says whether that is done already.
+pub(crate) fn start_connecting(addr: SocketAddr) -> io::Result<(OwnedFd, bool)> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
+    match net::connect(&socket, &addr) {
+        Err(Errno::INPROGRESS) => Ok((socket, false)),
+        done => Ok((socket, done.map(|()| true)?)),
+    }
+}
+
 /// Accepts a connection, on which the close-on-exec flag is set. The listener decides whether
 /// this blocks: `accept4` knows no `MSG_DONTWAIT`.
-pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    Ok(net::accept_with(fd, SocketFlags::CLOEXEC)?)
+pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
+    let (connection, from) = net::acceptfrom_with(fd, SocketFlags::CLOEXEC)?;
+    Ok((connection, internet_address(from)?))
 }
 
 /// Blocks the calling OS thread until `fd` has something to accept or to read.
 pub(crate) fn wait_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
     loop {
         match rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], None) {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             done => return Ok(done.map(drop)?),
         }
     }

@@ -1,0 +1,33 @@
+//! [`std::net`], where what waits parks the coroutine.
+
+mod addr;
+mod tcp_listener;
+mod tcp_stream;
+mod udp_socket;
+
+pub use ::std::net::*;
+
+pub use addr::ToSocketAddrs;
+pub use tcp_listener::{Incoming, TcpListener};
+pub use tcp_stream::TcpStream;
+pub use udp_socket::UdpSocket;
+
+use std::io;
+
+/// Tries `f` on each address that `addrs` resolves to, until one succeeds; like std, of several
+/// failures it reports the last.
+fn each_addr<A: ToSocketAddrs, R>(
+    addrs: A,
+    mut f: impl FnMut(SocketAddr) -> io::Result<R>,
+) -> io::Result<R> {
+    let mut last = None;
+    for addr in addrs.to_socket_addrs()? {
+        match f(addr) {
+            Ok(done) => return Ok(done),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")
+    }))
+}
