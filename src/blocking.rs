@@ -67,7 +67,11 @@ where
     while !done() {
         result.waiter.wait(Kind::Interruptible, None, done);
     }
-    let value = result.value.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let value = result
+        .value
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     match value.expect("the job that is done has left its value") {
         Ok(value) => value,
         Err(payload) => resume_unwind(payload),
@@ -84,7 +88,11 @@ struct Pending<T> {
 type Job = Box<dyn FnOnce() + Send>;
 
 static POOL: Pool = Pool {
-    state: Mutex::new(State { jobs: VecDeque::new(), threads: 0, idle: 0 }),
+    state: Mutex::new(State {
+        jobs: VecDeque::new(),
+        threads: 0,
+        idle: 0,
+    }),
     job_added: Condvar::new(),
 };
 

@@ -120,7 +120,9 @@ impl RuntimeBuilder {
             None => match setting("GREENROOM_STACK_SIZE")? {
                 Some(bytes) => bytes,
                 // As std: a value that is no number counts for nothing.
-                None => setting("RUST_MIN_STACK").unwrap_or(None).unwrap_or(STACK_SIZE),
+                None => setting("RUST_MIN_STACK")
+                    .unwrap_or(None)
+                    .unwrap_or(STACK_SIZE),
             },
         };
         Class::for_size(stack_size)?;
@@ -190,7 +192,10 @@ impl Runtime {
     where
         F: FnOnce() -> T,
     {
-        assert!(!task::on_coroutine(), "a runtime cannot be run inside a coroutine");
+        assert!(
+            !task::on_coroutine(),
+            "a runtime cannot be run inside a coroutine"
+        );
         assert!(!self.stopped.get(), "the runtime has shut down");
         let class = Class::for_size(MAIN_STACK_SIZE).expect("a size in range");
         let reservation = class.reserve().unwrap_or_else(|error| {
@@ -234,7 +239,9 @@ impl Runtime {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        Builder::new().spawn_on(&self.scheduler, f).expect("failed to spawn a coroutine")
+        Builder::new()
+            .spawn_on(&self.scheduler, f)
+            .expect("failed to spawn a coroutine")
     }
 
     fn shut_down(&self) {
@@ -266,7 +273,9 @@ impl Drop for Runtime {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("workers", &(self.scheduler.workers())).finish()
+        f.debug_struct("Runtime")
+            .field("workers", &(self.scheduler.workers()))
+            .finish()
     }
 }
 
@@ -288,9 +297,13 @@ pub fn run<F, T>(f: F) -> T
 where
     F: FnOnce() -> T,
 {
-    assert!(!task::on_coroutine(), "a runtime cannot be run inside a coroutine");
-    let runtime =
-        RuntimeBuilder::new().build().unwrap_or_else(|error| panic!("no runtime: {error}"));
+    assert!(
+        !task::on_coroutine(),
+        "a runtime cannot be run inside a coroutine"
+    );
+    let runtime = RuntimeBuilder::new()
+        .build()
+        .unwrap_or_else(|error| panic!("no runtime: {error}"));
     runtime.run(f)
 }
 

@@ -113,7 +113,9 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        Builder::new().spawn_scoped(self, f).expect("failed to spawn a coroutine")
+        Builder::new()
+            .spawn_scoped(self, f)
+            .expect("failed to spawn a coroutine")
     }
 }
 
@@ -137,7 +139,11 @@ impl Builder {
         // SAFETY: the guard is a member of the scope, which does not end before that is dropped;
         // and the handle does not leave `'scope`.
         let handle = unsafe { self.spawn_unchecked(&scheduler, f, Member::of(&scope.data))? };
-        Ok(ScopedJoinHandle { handle, data: Arc::clone(&scope.data), scope: PhantomData })
+        Ok(ScopedJoinHandle {
+            handle,
+            data: Arc::clone(&scope.data),
+            scope: PhantomData,
+        })
     }
 }
 
@@ -180,7 +186,9 @@ impl<T> Drop for ScopedJoinHandle<'_, T> {
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let running = self.data.running.load(Ordering::Relaxed);
-        f.debug_struct("Scope").field("running", &running).finish_non_exhaustive()
+        f.debug_struct("Scope")
+            .field("running", &running)
+            .finish_non_exhaustive()
     }
 }
 

@@ -34,7 +34,9 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    Builder::new().spawn(f).expect("failed to spawn a coroutine")
+    Builder::new()
+        .spawn(f)
+        .expect("failed to spawn a coroutine")
 }
 
 /// Spawns a coroutine on the calling worker, which it does not leave: so it may capture what is
@@ -60,7 +62,9 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    Builder::new().spawn_local(f).expect("failed to spawn a coroutine")
+    Builder::new()
+        .spawn_local(f)
+        .expect("failed to spawn a coroutine")
 }
 
 /// The settings of a coroutine, like [`std::thread::Builder`].
@@ -191,8 +195,13 @@ impl Builder {
         let reservation = Some(class.reserve()?);
         let name = self.name.map(String::into_boxed_str);
         let body = Packet::new(f, guard);
-        let task: Arc<Task<dyn Body + 'a>> =
-            Arc::new(Task::new(name, Location::caller(), Role::Spawned, reservation, body));
+        let task: Arc<Task<dyn Body + 'a>> = Arc::new(Task::new(
+            name,
+            Location::caller(),
+            Role::Spawned,
+            reservation,
+            body,
+        ));
         // SAFETY: only the lifetime changes. The closure, guard and result are used by the run or
         // the abandonment of the task, which drops the guard last, and by the handle.
         Ok(unsafe { std::mem::transmute::<Arc<Task<dyn Body + 'a>>, TaskRef>(task) })

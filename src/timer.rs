@@ -44,7 +44,11 @@ impl Timers {
         if self.slots.len() <= index {
             self.slots.resize(index + 1, Slot::default());
         }
-        let entry = Entry { deadline, order: self.next_order, slot };
+        let entry = Entry {
+            deadline,
+            order: self.next_order,
+            slot,
+        };
         self.next_order += 1;
         let state = &mut self.slots[index];
         state.armed = Some((entry, seq));
@@ -106,7 +110,8 @@ impl Timers {
     fn drop_orphans(&mut self) {
         if self.heap.len() > 2 * self.referred + 64 {
             let slots = &self.slots;
-            self.heap.retain(|&Reverse(entry)| slots[entry.slot as usize].queued == Some(entry));
+            self.heap
+                .retain(|&Reverse(entry)| slots[entry.slot as usize].queued == Some(entry));
         }
     }
 }
@@ -123,7 +128,9 @@ mod tests {
     }
 
     fn expired(timers: &mut Timers, now: Instant) -> Vec<u32> {
-        std::iter::from_fn(|| timers.expire(now)).map(|(slot, _)| slot).collect()
+        std::iter::from_fn(|| timers.expire(now))
+            .map(|(slot, _)| slot)
+            .collect()
     }
 
     #[test]
@@ -133,7 +140,10 @@ mod tests {
             timers.arm(slot, start + Duration::from_millis(millis), seq());
         }
         assert_eq!(expired(&mut timers, start), []);
-        assert_eq!(expired(&mut timers, start + Duration::from_millis(20)), [1, 3, 2]);
+        assert_eq!(
+            expired(&mut timers, start + Duration::from_millis(20)),
+            [1, 3, 2]
+        );
         assert_eq!(expired(&mut timers, start + Duration::from_secs(1)), [0]);
         assert_eq!(timers.next(), None);
     }
@@ -169,7 +179,11 @@ mod tests {
         for round in 0..1_000_000_u64 {
             let slot = (round % 100) as u32;
             let millis = if round % 2 == 0 { 1 } else { 100_000 };
-            timers.arm(slot, start + Duration::from_millis(millis + round % 7), seq());
+            timers.arm(
+                slot,
+                start + Duration::from_millis(millis + round % 7),
+                seq(),
+            );
             if round % 3 != 0 {
                 timers.disarm(slot);
             }

@@ -27,7 +27,10 @@ pub struct TcpListener {
 
 impl TcpListener {
     fn new(io: Descriptor<net::TcpListener>) -> TcpListener {
-        TcpListener { io, prepared: Arc::default() }
+        TcpListener {
+            io,
+            prepared: Arc::default(),
+        }
     }
 
     /// Like [`std::net::TcpListener::bind`].
@@ -48,7 +51,10 @@ impl TcpListener {
     /// Like [`std::net::TcpListener::try_clone`]: another descriptor of the same listener.
     pub fn try_clone(&self) -> io::Result<TcpListener> {
         let duplicate = self.io.get().try_clone()?;
-        Ok(TcpListener { io: self.io.share(duplicate), prepared: Arc::clone(&self.prepared) })
+        Ok(TcpListener {
+            io: self.io.share(duplicate),
+            prepared: Arc::clone(&self.prepared),
+        })
     }
 
     /// Like [`std::net::TcpListener::accept`].
@@ -113,14 +119,20 @@ impl TcpListener {
     }
 
     /// Like [`std::net::TcpListener::set_only_v6`].
-    #[deprecated(since = "1.16.0", note = "this option can only be set before the socket is bound")]
+    #[deprecated(
+        since = "1.16.0",
+        note = "this option can only be set before the socket is bound"
+    )]
     #[expect(deprecated, reason = "mirrors std")]
     pub fn set_only_v6(&self, only_v6: bool) -> io::Result<()> {
         self.io.get().set_only_v6(only_v6)
     }
 
     /// Like [`std::net::TcpListener::only_v6`].
-    #[deprecated(since = "1.16.0", note = "this option can only be set before the socket is bound")]
+    #[deprecated(
+        since = "1.16.0",
+        note = "this option can only be set before the socket is bound"
+    )]
     #[expect(deprecated, reason = "mirrors std")]
     pub fn only_v6(&self) -> io::Result<bool> {
         self.io.get().only_v6()

@@ -24,7 +24,9 @@ pub struct TcpStream {
 impl TcpStream {
     /// Wraps a connection that was just made, in blocking mode.
     pub(super) fn fresh(stream: net::TcpStream) -> TcpStream {
-        TcpStream { io: Arc::new(Descriptor::fresh(stream)) }
+        TcpStream {
+            io: Arc::new(Descriptor::fresh(stream)),
+        }
     }
 
     /// Like [`std::net::TcpStream::connect`].
@@ -72,7 +74,9 @@ impl TcpStream {
     /// Like [`std::net::TcpStream::try_clone`]: another descriptor of the same connection.
     pub fn try_clone(&self) -> io::Result<TcpStream> {
         let duplicate = self.io.get().try_clone()?;
-        Ok(TcpStream { io: Arc::new(self.io.share(duplicate)) })
+        Ok(TcpStream {
+            io: Arc::new(self.io.share(duplicate)),
+        })
     }
 
     /// Like [`std::net::TcpStream::set_read_timeout`].
@@ -162,7 +166,9 @@ impl TcpStream {
     /// # }
     /// ```
     pub fn makefile(&self) -> SocketFile<TcpStream> {
-        SocketFile::new(TcpStream { io: Arc::clone(&self.io) })
+        SocketFile::new(TcpStream {
+            io: Arc::clone(&self.io),
+        })
     }
 }
 
@@ -177,10 +183,7 @@ fn connect(addr: SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream>
     Ok(stream)
 }
 
-fn finish_connecting(
-    io: &Descriptor<net::TcpStream>,
-    timeout: Option<Duration>,
-) -> io::Result<()> {
+fn finish_connecting(io: &Descriptor<net::TcpStream>, timeout: Option<Duration>) -> io::Result<()> {
     let mut operation = io.operation(Direction::Write);
     if let Some(timeout) = timeout {
         operation = operation.timeout(timeout);
@@ -208,10 +211,13 @@ impl Read for &TcpStream {
             return self.io.get().read(buf);
         }
         let len = buf.len();
-        self.io.operation(Direction::Read).socket_timeout(net::TcpStream::read_timeout).run_stream(
-            |stream| socket::recv(stream.as_fd(), buf),
-            |&received| is_short(received, len),
-        )
+        self.io
+            .operation(Direction::Read)
+            .socket_timeout(net::TcpStream::read_timeout)
+            .run_stream(
+                |stream| socket::recv(stream.as_fd(), buf),
+                |&received| is_short(received, len),
+            )
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
@@ -219,10 +225,13 @@ impl Read for &TcpStream {
             return self.io.get().read_vectored(bufs);
         }
         let len = bufs.iter().map(|buf| buf.len()).sum();
-        self.io.operation(Direction::Read).socket_timeout(net::TcpStream::read_timeout).run_stream(
-            |stream| socket::recv_vectored(stream.as_fd(), bufs),
-            |&received| is_short(received, len),
-        )
+        self.io
+            .operation(Direction::Read)
+            .socket_timeout(net::TcpStream::read_timeout)
+            .run_stream(
+                |stream| socket::recv_vectored(stream.as_fd(), bufs),
+                |&received| is_short(received, len),
+            )
     }
 }
 
@@ -237,10 +246,12 @@ impl Write for &TcpStream {
             return self.io.get().write(buf);
         }
         let operation = self.io.operation(Direction::Write);
-        operation.socket_timeout(net::TcpStream::write_timeout).run_stream(
-            |stream| socket::send(stream.as_fd(), buf),
-            |&sent| is_short(sent, buf.len()),
-        )
+        operation
+            .socket_timeout(net::TcpStream::write_timeout)
+            .run_stream(
+                |stream| socket::send(stream.as_fd(), buf),
+                |&sent| is_short(sent, buf.len()),
+            )
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -249,10 +260,12 @@ impl Write for &TcpStream {
         }
         let len = bufs.iter().map(|buf| buf.len()).sum();
         let operation = self.io.operation(Direction::Write);
-        operation.socket_timeout(net::TcpStream::write_timeout).run_stream(
-            |stream| socket::send_vectored(stream.as_fd(), bufs),
-            |&sent| is_short(sent, len),
-        )
+        operation
+            .socket_timeout(net::TcpStream::write_timeout)
+            .run_stream(
+                |stream| socket::send_vectored(stream.as_fd(), bufs),
+                |&sent| is_short(sent, len),
+            )
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -330,7 +343,9 @@ impl From<TcpStream> for OwnedFd {
 /// Takes over a connection of std's, with its mode and timeouts.
 impl From<net::TcpStream> for TcpStream {
     fn from(stream: net::TcpStream) -> TcpStream {
-        TcpStream { io: Arc::new(Descriptor::foreign(stream)) }
+        TcpStream {
+            io: Arc::new(Descriptor::foreign(stream)),
+        }
     }
 }
 
@@ -343,7 +358,12 @@ impl From<net::TcpStream> for TcpStream {
 impl From<TcpStream> for net::TcpStream {
     fn from(stream: TcpStream) -> net::TcpStream {
         Arc::try_unwrap(stream.io).map_or_else(
-            |shared| shared.get().try_clone().expect("a duplicate of a shared connection"),
+            |shared| {
+                shared
+                    .get()
+                    .try_clone()
+                    .expect("a duplicate of a shared connection")
+            },
             Descriptor::into_inner,
         )
     }

@@ -18,11 +18,15 @@ pub struct UdpSocket {
 
 impl UdpSocket {
     fn reading(&self) -> Operation<'_, net::UdpSocket> {
-        self.io.operation(Direction::Read).socket_timeout(net::UdpSocket::read_timeout)
+        self.io
+            .operation(Direction::Read)
+            .socket_timeout(net::UdpSocket::read_timeout)
     }
 
     fn writing(&self) -> Operation<'_, net::UdpSocket> {
-        self.io.operation(Direction::Write).socket_timeout(net::UdpSocket::write_timeout)
+        self.io
+            .operation(Direction::Write)
+            .socket_timeout(net::UdpSocket::write_timeout)
     }
 
     /// Like [`std::net::UdpSocket::bind`].
@@ -32,7 +36,9 @@ impl UdpSocket {
     /// As std: of several addresses, the last one's.
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<UdpSocket> {
         let socket = each_addr(addr, net::UdpSocket::bind)?;
-        Ok(UdpSocket { io: Descriptor::fresh(socket) })
+        Ok(UdpSocket {
+            io: Descriptor::fresh(socket),
+        })
     }
 
     /// Like [`std::net::UdpSocket::recv_from`].
@@ -40,7 +46,8 @@ impl UdpSocket {
         if !task::on_coroutine() {
             return self.io.get().recv_from(buf);
         }
-        self.reading().run(|socket| socket::recv_from(socket.as_fd(), buf))
+        self.reading()
+            .run(|socket| socket::recv_from(socket.as_fd(), buf))
     }
 
     /// Like [`std::net::UdpSocket::peek_from`].
@@ -48,7 +55,8 @@ impl UdpSocket {
         if !task::on_coroutine() {
             return self.io.get().peek_from(buf);
         }
-        self.reading().run(|socket| socket::peek_from(socket.as_fd(), buf))
+        self.reading()
+            .run(|socket| socket::peek_from(socket.as_fd(), buf))
     }
 
     /// Like [`std::net::UdpSocket::send_to`].
@@ -58,12 +66,16 @@ impl UdpSocket {
     /// As std; `InvalidInput` if `addr` resolves to nothing.
     pub fn send_to<A: ToSocketAddrs>(&self, buf: &[u8], addr: A) -> io::Result<usize> {
         let Some(addr) = addr.to_socket_addrs()?.next() else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no addresses to send data to"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "no addresses to send data to",
+            ));
         };
         if !task::on_coroutine() {
             return self.io.get().send_to(buf, addr);
         }
-        self.writing().run(|socket| socket::send_to(socket.as_fd(), buf, addr))
+        self.writing()
+            .run(|socket| socket::send_to(socket.as_fd(), buf, addr))
     }
 
     /// Like [`std::net::UdpSocket::peer_addr`].
@@ -79,7 +91,9 @@ impl UdpSocket {
     /// Like [`std::net::UdpSocket::try_clone`]: another descriptor of the same socket.
     pub fn try_clone(&self) -> io::Result<UdpSocket> {
         let duplicate = self.io.get().try_clone()?;
-        Ok(UdpSocket { io: self.io.share(duplicate) })
+        Ok(UdpSocket {
+            io: self.io.share(duplicate),
+        })
     }
 
     /// Like [`std::net::UdpSocket::set_read_timeout`].
@@ -195,7 +209,8 @@ impl UdpSocket {
         if !task::on_coroutine() {
             return self.io.get().send(buf);
         }
-        self.writing().run(|socket| socket::send(socket.as_fd(), buf))
+        self.writing()
+            .run(|socket| socket::send(socket.as_fd(), buf))
     }
 
     /// Like [`std::net::UdpSocket::recv`].
@@ -203,7 +218,8 @@ impl UdpSocket {
         if !task::on_coroutine() {
             return self.io.get().recv(buf);
         }
-        self.reading().run(|socket| socket::recv(socket.as_fd(), buf))
+        self.reading()
+            .run(|socket| socket::recv(socket.as_fd(), buf))
     }
 
     /// Like [`std::net::UdpSocket::peek`].
@@ -211,7 +227,8 @@ impl UdpSocket {
         if !task::on_coroutine() {
             return self.io.get().peek(buf);
         }
-        self.reading().run(|socket| socket::peek(socket.as_fd(), buf))
+        self.reading()
+            .run(|socket| socket::peek(socket.as_fd(), buf))
     }
 
     /// Like [`std::net::UdpSocket::set_nonblocking`]: in non-blocking mode, operations return
@@ -269,7 +286,9 @@ impl From<UdpSocket> for OwnedFd {
 /// Takes over a socket of std's, with its mode and timeouts.
 impl From<net::UdpSocket> for UdpSocket {
     fn from(socket: net::UdpSocket) -> UdpSocket {
-        UdpSocket { io: Descriptor::foreign(socket) }
+        UdpSocket {
+            io: Descriptor::foreign(socket),
+        }
     }
 }
 

@@ -52,7 +52,10 @@ impl Coroutine {
             YIELDER.set(yielder);
             body();
         });
-        Coroutine { inner: ManuallyDrop::new(inner), yielder: ptr::null() }
+        Coroutine {
+            inner: ManuallyDrop::new(inner),
+            yielder: ptr::null(),
+        }
     }
 
     /// Runs the coroutine until it suspends or finishes: the one place where a thread switches

@@ -83,7 +83,10 @@ impl Class {
             index,
             reserved: AtomicUsize::new(0),
             capacity: AtomicUsize::new(0),
-            slots: Mutex::new(Slots { free: Vec::new(), untouched: Vec::new() }),
+            slots: Mutex::new(Slots {
+                free: Vec::new(),
+                untouched: Vec::new(),
+            }),
         }
     }
 
@@ -159,7 +162,8 @@ impl Class {
     fn add_slab(&self, slots: &mut Slots, least: usize) -> io::Result<()> {
         let capacity = self.capacity.load(Ordering::Relaxed);
         let slab = self.new_slab(capacity.max(FIRST_SLAB_SLOTS), least)?;
-        self.capacity.store(capacity + slab.slots, Ordering::Relaxed);
+        self.capacity
+            .store(capacity + slab.slots, Ordering::Relaxed);
         slots.untouched.push(slab);
         Ok(())
     }
@@ -176,7 +180,12 @@ impl Class {
                 Err(error) => return Err(error),
             }
         };
-        let mut slab = Untouched { base, next: 0, slots: count, guards: GuardKind::preferred() };
+        let mut slab = Untouched {
+            base,
+            next: 0,
+            slots: count,
+            guards: GuardKind::preferred(),
+        };
         if slab.guards == GuardKind::Protection {
             // These can run out (each takes mappings), so it must show here, not at a first run.
             for index in 0..count {
@@ -300,10 +309,21 @@ mod tests {
 
     #[test]
     fn a_class_has_at_least_the_size_that_was_asked_for() {
-        for size in [0, 1, SMALLEST, SMALLEST + 1, 256 << 10, (256 << 10) + 1, 1 << 30] {
+        for size in [
+            0,
+            1,
+            SMALLEST,
+            SMALLEST + 1,
+            256 << 10,
+            (256 << 10) + 1,
+            1 << 30,
+        ] {
             let class = Class::for_size(size).unwrap();
             assert!(class.usable() >= size);
-            assert!(class.usable() / 2 < size.max(SMALLEST), "no larger than it must be");
+            assert!(
+                class.usable() / 2 < size.max(SMALLEST),
+                "no larger than it must be"
+            );
         }
         let error = Class::for_size((1 << 30) + 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);

@@ -25,7 +25,10 @@ pub(super) struct Completion {
 
 impl Completion {
     pub(super) const fn new() -> Completion {
-        Completion { state: AtomicU8::new(0), waiters: Waiters::new() }
+        Completion {
+            state: AtomicU8::new(0),
+            waiters: Waiters::new(),
+        }
     }
 
     /// Whether the result is there. What the task did happened before.

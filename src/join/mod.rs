@@ -25,7 +25,10 @@ impl<T> Join<T> {
     ///
     /// The task's body was made for results of type `T`, and this is its only `Join`.
     pub(crate) unsafe fn new(task: TaskRef) -> Join<T> {
-        Join { thread: Thread::of(task), result: PhantomData }
+        Join {
+            thread: Thread::of(task),
+            result: PhantomData,
+        }
     }
 
     pub(crate) fn thread(&self) -> &Thread {
@@ -48,21 +51,31 @@ impl<T> Join<T> {
     /// Waits for the end of the task, and takes its result.
     fn join(&self) -> std::thread::Result<T> {
         self.wait();
-        self.take().expect("the result of a finished task is there until it is joined")
+        self.take()
+            .expect("the result of a finished task is there until it is joined")
     }
 
     fn take(&self) -> Option<std::thread::Result<T>> {
         let mut result: Option<std::thread::Result<T>> = None;
         // SAFETY: the result is there (the callers know), it has this type and no other taker
         // (the contract of `new`).
-        unsafe { self.thread.task().body().take_result((&raw mut result).cast()) };
+        unsafe {
+            self.thread
+                .task()
+                .body()
+                .take_result((&raw mut result).cast())
+        };
         result
     }
 
     /// Drops the result where the task has ended; otherwise the task will.
     /// Returns whether it was a panic.
     pub(crate) fn detach(&self) -> bool {
-        let unwanted = if self.thread.task().body().detach() { self.take() } else { None };
+        let unwanted = if self.thread.task().body().detach() {
+            self.take()
+        } else {
+            None
+        };
         let panicked = matches!(unwanted, Some(Err(_)));
         drop_unwanted(unwanted);
         panicked
@@ -164,7 +177,10 @@ impl<T> LocalJoinHandle<T> {
     /// As [`Join::new`]; and the task runs on the calling thread.
     pub(crate) unsafe fn new(task: TaskRef) -> LocalJoinHandle<T> {
         // SAFETY: the caller's promise is the same.
-        LocalJoinHandle { join: unsafe { Join::new(task) }, local: PhantomData }
+        LocalJoinHandle {
+            join: unsafe { Join::new(task) },
+            local: PhantomData,
+        }
     }
 
     /// Waits for the coroutine to finish.

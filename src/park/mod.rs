@@ -158,7 +158,10 @@ impl Wait {
             Ok(seq) => Wait { task, seq },
             Err(Pending) if std::thread::panicking() => {
                 // A destructor that waits: there is no unwinding out of it.
-                let seq = task.word.begin(Kind::Plain).expect("plain waits always begin");
+                let seq = task
+                    .word
+                    .begin(Kind::Plain)
+                    .expect("plain waits always begin");
                 Wait { task, seq }
             }
             Err(Pending) => {
@@ -170,7 +173,10 @@ impl Wait {
     }
 
     pub(crate) fn waker(&self) -> Waker {
-        Waker { task: self.task.clone(), seq: self.seq }
+        Waker {
+            task: self.task.clone(),
+            seq: self.seq,
+        }
     }
 
     /// Suspends the caller until the wait has ended: woken, or timed out at `deadline`.

@@ -37,7 +37,12 @@ struct Node {
 
 impl Waiters {
     pub(crate) const fn new() -> Waiters {
-        Waiters { list: Mutex::new(List { head: ptr::null(), tail: ptr::null() }) }
+        Waiters {
+            list: Mutex::new(List {
+                head: ptr::null(),
+                tail: ptr::null(),
+            }),
+        }
     }
 
     /// Queues the caller and suspends it until it is woken from here, or `deadline` has passed;
@@ -66,7 +71,11 @@ impl Waiters {
         // SAFETY: the node stays where it is until `unlink`, below, has run.
         unsafe { list.push(&node) };
         drop(list);
-        let mut unlink = Unlink { waiters: self, node: &node, needed: true };
+        let mut unlink = Unlink {
+            waiters: self,
+            node: &node,
+            needed: true,
+        };
         let outcome = wait.suspend(deadline);
         // The waker of this node took it out of the list before it woke us.
         unlink.needed = outcome != Outcome::Woken;
@@ -111,7 +120,9 @@ impl Waiters {
 
 impl fmt::Debug for Waiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiters").field("waiting", &self.lock().len()).finish()
+        f.debug_struct("Waiters")
+            .field("waiting", &self.lock().len())
+            .finish()
     }
 }
 

@@ -45,13 +45,19 @@ impl<T: AsFd> Descriptor<T> {
 
     fn with_mode(inner: T, nonblocking: bool) -> Descriptor<T> {
         let source = Arc::new(Source::new(nonblocking));
-        Descriptor { inner: ManuallyDrop::new(inner), source }
+        Descriptor {
+            inner: ManuallyDrop::new(inner),
+            source,
+        }
     }
 
     /// Wraps a duplicate of this descriptor, which shares all state with it.
     pub(crate) fn share(&self, duplicate: T) -> Descriptor<T> {
         let source = Arc::clone(&self.source);
-        Descriptor { inner: ManuallyDrop::new(duplicate), source }
+        Descriptor {
+            inner: ManuallyDrop::new(duplicate),
+            source,
+        }
     }
 
     /// Takes the descriptor back out.
@@ -76,7 +82,9 @@ impl<T: AsFd> Descriptor<T> {
 
     /// Takes note of the mode that the user has set on the descriptor.
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
-        self.source.nonblocking.store(nonblocking, Ordering::Relaxed);
+        self.source
+            .nonblocking
+            .store(nonblocking, Ordering::Relaxed);
     }
 
     /// Takes note of the timeout that the user has set on the descriptor.
@@ -93,7 +101,11 @@ impl<T: AsFd> Descriptor<T> {
 
     /// An operation in `direction` by the calling coroutine.
     pub(crate) fn operation(&self, direction: Direction) -> Operation<'_, T> {
-        Operation { descriptor: self, direction, timeout: Timeout::Never }
+        Operation {
+            descriptor: self,
+            direction,
+            timeout: Timeout::Never,
+        }
     }
 }
 
@@ -175,9 +187,13 @@ impl<T: AsFd> Operation<'_, T> {
                 }
             }
             if std::thread::panicking() {
-                return Err(io::Error::other("cannot wait for I/O while unwinding from a panic"));
+                return Err(io::Error::other(
+                    "cannot wait for I/O while unwinding from a panic",
+                ));
             }
-            descriptor.source.ensure_registered(descriptor.inner.as_fd())?;
+            descriptor
+                .source
+                .ensure_registered(descriptor.inner.as_fd())?;
             let deadline = match deadline {
                 Some(deadline) => deadline,
                 None => *deadline.insert(match self.patience()? {

@@ -80,18 +80,25 @@ impl Reactor {
     pub(crate) fn new() -> io::Result<Reactor> {
         let poll = Poll::new()?;
         let alarm = TimerFd::new()?;
-        poll.registry().register(
-            &mut SourceFd(&alarm.as_raw_fd()),
-            ALARM,
-            Interest::READABLE,
-        )?;
+        poll.registry()
+            .register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
         let handle = Arc::new(Handle {
             registry: poll.registry().try_clone()?,
             kick: mio::Waker::new(poll.registry(), KICK)?,
-            sources: Mutex::new(Sources { table: Slab::new(), generation: 0, closed: false }),
+            sources: Mutex::new(Sources {
+                table: Slab::new(),
+                generation: 0,
+                closed: false,
+            }),
         });
         let events = Events::with_capacity(EVENTS);
-        Ok(Reactor { poll, events, alarm, alarm_at: None, handle })
+        Ok(Reactor {
+            poll,
+            events,
+            alarm,
+            alarm_at: None,
+            handle,
+        })
     }
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {
@@ -159,7 +166,9 @@ impl Handle {
     /// Makes the worker's wait return, now or the next time. From any thread.
     pub(crate) fn kick(&self) {
         // The eventfd cannot be full (mio resets it), so this fails on a broken invariant only.
-        self.kick.wake().expect("a worker's eventfd takes its wake-up");
+        self.kick
+            .wake()
+            .expect("a worker's eventfd takes its wake-up");
     }
 
     fn lock(&self) -> MutexGuard<'_, Sources> {
@@ -170,14 +179,17 @@ impl Handle {
     fn register(&self, fd: BorrowedFd<'_>, source: Arc<Source>) -> io::Result<Token> {
         let mut sources = self.lock();
         if sources.closed {
-            return Err(io::Error::other("the runtime of this coroutine has shut down"));
+            return Err(io::Error::other(
+                "the runtime of this coroutine has shut down",
+            ));
         }
         sources.generation = sources.generation.wrapping_add(1) & 0x7fff_ffff;
         let generation = sources.generation as usize;
         let entry = sources.table.vacant_entry();
         let token = Token(generation << 32 | entry.key());
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        self.registry.register(&mut SourceFd(&fd.as_raw_fd()), token, interest)?;
+        self.registry
+            .register(&mut SourceFd(&fd.as_raw_fd()), token, interest)?;
         entry.insert(Registered { source, token });
         Ok(token)
     }

@@ -20,10 +20,10 @@
 //! waiter completes. *None for the second waiter*: an event wakes one, and whoever ends an
 //! operation with READY still set wakes the next.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::Token;
@@ -53,7 +53,9 @@ struct Registration {
 
 impl std::fmt::Debug for Registration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registration").field("fd", &self.fd).finish_non_exhaustive()
+        f.debug_struct("Registration")
+            .field("fd", &self.fd)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,7 +79,11 @@ impl Source {
         if registration.is_none() {
             let reactor = super::local()?;
             let token = reactor.register(fd, Arc::clone(self))?;
-            *registration = Some(Registration { reactor, token, fd: fd.as_raw_fd() });
+            *registration = Some(Registration {
+                reactor,
+                token,
+                fd: fd.as_raw_fd(),
+            });
             self.registered.store(true, Ordering::Release);
         }
         Ok(())
@@ -118,7 +124,9 @@ impl Source {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Registration>> {
-        self.registration.lock().unwrap_or_else(PoisonError::into_inner)
+        self.registration
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of what the kernel tells.
@@ -131,7 +139,8 @@ impl Source {
             self.read.set(closed | urgent);
         }
         if error || event.is_writable() || event.is_write_closed() {
-            self.write.set(if event.is_write_closed() { CLOSED } else { 0 });
+            self.write
+                .set(if event.is_write_closed() { CLOSED } else { 0 });
         }
     }
 }
@@ -181,7 +190,9 @@ impl Readiness {
     /// An event: ready, with the sticky `bits`. Wakes one waiter.
     fn set(&self, bits: u32) {
         let set = |word: u32| Some(word.wrapping_add(TICK) | READY | bits);
-        let before = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, set);
+        let before = self
+            .word
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, set);
         if before.unwrap_or_else(|word| word) & WAITERS != 0 {
             self.wake_one();
         }
@@ -211,7 +222,9 @@ impl Readiness {
             unchanged.then_some(word & !READY)
         };
         // A tick that moved is not a failure: the operation will be tried once more.
-        let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, cleared);
+        let _ = self
+            .word
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, cleared);
     }
 
     /// After an operation: passes readiness that is left on to the next waiter.
@@ -225,7 +238,9 @@ impl Readiness {
     pub(super) fn wait(&self, deadline: Option<Instant>) -> bool {
         let ready = || {
             let wait = |word: u32| (word & READY == 0).then_some(word | WAITERS);
-            self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, wait).is_err()
+            self.word
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, wait)
+                .is_err()
         };
         self.waiters.wait(Kind::Interruptible, deadline, ready) != Outcome::TimedOut
     }

@@ -48,10 +48,14 @@ impl Scheduler {
         workers: usize,
         stack_size: usize,
     ) -> io::Result<(Arc<Scheduler>, Vec<Parts>)> {
-        let parts: Vec<_> =
-            (0..workers).map(|_| Parts::new()).collect::<io::Result<_>>()?;
+        let parts: Vec<_> = (0..workers)
+            .map(|_| Parts::new())
+            .collect::<io::Result<_>>()?;
         let scheduler = Scheduler {
-            workers: parts.iter().map(|parts| Arc::clone(&parts.remote)).collect(),
+            workers: parts
+                .iter()
+                .map(|parts| Arc::clone(&parts.remote))
+                .collect(),
             injector: Injector::new(),
             sleep: Sleep::new(),
             census: Census::new(),
@@ -202,7 +206,8 @@ impl Census {
         let counted = task::running().is_some_and(|task| task.role() == Role::Spawned);
         let _awaiting = Awaiting::new(self, counted);
         self.look();
-        self.waiters.wait(Kind::Interruptible, None::<Instant>, || self.is_idle());
+        self.waiters
+            .wait(Kind::Interruptible, None::<Instant>, || self.is_idle());
     }
 }
 

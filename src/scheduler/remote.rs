@@ -80,7 +80,8 @@ impl Remote {
 
     /// Wakes the worker if it sleeps.
     pub(super) fn kick(&self) {
-        if self.wake_from(state::ASLEEP, state::KICKED) || self.wake_from(state::ALONE, state::KICKED)
+        if self.wake_from(state::ASLEEP, state::KICKED)
+            || self.wake_from(state::ALONE, state::KICKED)
         {
             self.reactor.kick();
         }
@@ -97,7 +98,10 @@ impl Remote {
 
     fn wake_from(&self, from: u8, to: u8) -> bool {
         self.state.load(Ordering::Relaxed) == from
-            && self.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+            && self
+                .state
+                .compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
     }
 
     pub(super) fn has_mail(&self) -> bool {
@@ -152,7 +156,10 @@ impl Remote {
     }
 
     pub(super) fn set_driven(&self, driven: bool) {
-        self.state.store(if driven { state::AWAKE } else { state::AWAY }, Ordering::SeqCst);
+        self.state.store(
+            if driven { state::AWAKE } else { state::AWAY },
+            Ordering::SeqCst,
+        );
     }
 }
 

@@ -33,7 +33,9 @@ pub(super) struct Sleep {
 
 impl Sleep {
     pub(super) const fn new() -> Sleep {
-        Sleep { searchers: AtomicUsize::new(0) }
+        Sleep {
+            searchers: AtomicUsize::new(0),
+        }
     }
 
     /// A fresh coroutine was made visible: wakes a sleeper, unless somebody searches already.
@@ -42,7 +44,9 @@ impl Sleep {
         if self.searchers.load(Ordering::SeqCst) > 0 {
             return;
         }
-        let claim = self.searchers.compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed);
+        let claim = self
+            .searchers
+            .compare_exchange(0, 1, Ordering::SeqCst, Ordering::Relaxed);
         if claim.is_ok() && !workers.iter().any(|worker| worker.kick_to_search()) {
             // Nobody sleeps: all will look before they do.
             self.searchers.fetch_sub(1, Ordering::SeqCst);

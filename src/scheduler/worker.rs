@@ -16,7 +16,7 @@ use super::remote::{Mail, Remote};
 use crate::coroutine::{self, Coroutine, StackPool, Suspend, Turn};
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
-use crate::task::word::{Outcome, Seq, Wake, WaitWord};
+use crate::task::word::{Outcome, Seq, WaitWord, Wake};
 use crate::task::{self, Owner, Role, Task, TaskRef, budget};
 use crate::timer::Timers;
 
@@ -38,7 +38,11 @@ impl Parts {
         let fresh = crossbeam_deque::Worker::new_fifo();
         let reactor = Reactor::new()?;
         let remote = Arc::new(Remote::new(fresh.stealer(), Arc::clone(reactor.handle())));
-        Ok(Parts { remote, fresh, reactor })
+        Ok(Parts {
+            remote,
+            fresh,
+            reactor,
+        })
     }
 }
 
@@ -213,7 +217,9 @@ impl Worker {
     /// Gives a started coroutine its turn.
     fn resume(&self, slot: u32) {
         let mut live = self.live.borrow_mut();
-        let Live { task, coroutine, .. } = &mut live[slot as usize];
+        let Live {
+            task, coroutine, ..
+        } = &mut live[slot as usize];
         budget::refill();
         match task::enter(task, || coroutine.resume()) {
             Turn::Suspended(Suspend::Parked) => {}
@@ -230,7 +236,10 @@ impl Worker {
     /// Pins a fresh coroutine to this worker, and gives it its first turn.
     fn start(&self, task: TaskRef) {
         let class = task.with_reservation(|reservation| {
-            reservation.as_ref().expect("a fresh coroutine has a reservation").class()
+            reservation
+                .as_ref()
+                .expect("a fresh coroutine has a reservation")
+                .class()
         });
         let stack = match self.stacks.borrow_mut().take(class) {
             Ok(stack) => stack,
@@ -244,7 +253,11 @@ impl Worker {
             let slot = u32::try_from(entry.key()).expect("fewer than 2^32 coroutines");
             let owner: Arc<dyn Owner> = Arc::<Remote>::clone(&self.remote);
             task.pin(owner, slot);
-            entry.insert(Live { task, coroutine: Coroutine::new(stack, run_body), age });
+            entry.insert(Live {
+                task,
+                coroutine: Coroutine::new(stack, run_body),
+                age,
+            });
             self.remote.set_live(live.len());
             slot
         };
@@ -255,7 +268,11 @@ impl Worker {
     fn start_or_give_away(&self, task: TaskRef) {
         let own = self.remote.live();
         if own >= IMBALANCE && self.scheduler.workers.len() > 1 {
-            let others = self.scheduler.workers.iter().filter(|other| other.is_driven());
+            let others = self
+                .scheduler
+                .workers
+                .iter()
+                .filter(|other| other.is_driven());
             if let Some(least) = others.min_by_key(|other| other.live())
                 && least.live() + IMBALANCE + own / 8 < own
                 && !self.scheduler.is_stopping()
@@ -268,7 +285,9 @@ impl Worker {
     }
 
     fn finish(&self, finished: Live) {
-        let Live { task, coroutine, .. } = finished;
+        let Live {
+            task, coroutine, ..
+        } = finished;
         self.stacks.borrow_mut().put(coroutine.into_stack());
         task.with_reservation(Option::take);
         self.scheduler.census.leave(&task);
@@ -440,8 +459,12 @@ impl Worker {
 
     fn interrupt_all(&self, interrupt: fn(&WaitWord) -> Wake) {
         self.run_what_is_ready();
-        let mut slots: Vec<_> =
-            self.live.borrow().iter().map(|(slot, live)| (live.age, slot)).collect();
+        let mut slots: Vec<_> = self
+            .live
+            .borrow()
+            .iter()
+            .map(|(slot, live)| (live.age, slot))
+            .collect();
         slots.sort_unstable_by_key(|&(age, _)| std::cmp::Reverse(age));
         for (age, slot) in slots {
             let task = match self.live.borrow().get(slot) {
@@ -489,7 +512,10 @@ struct Driving<'a>(&'a Worker);
 
 impl<'a> Driving<'a> {
     fn new(worker: &'a Worker) -> Driving<'a> {
-        assert!(CURRENT.get().is_null(), "a thread drives one worker at a time");
+        assert!(
+            CURRENT.get().is_null(),
+            "a thread drives one worker at a time"
+        );
         CURRENT.set(worker);
         reactor::set_local(Some(Arc::clone(worker.reactor.borrow().handle())));
         worker.remote.set_driven(true);

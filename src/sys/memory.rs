@@ -34,7 +34,11 @@ static ADVICE_FAILED: AtomicBool = AtomicBool::new(false);
 impl GuardKind {
     /// The cheapest kind that has not failed yet.
     pub(crate) fn preferred() -> GuardKind {
-        if ADVICE_FAILED.load(Ordering::Relaxed) { GuardKind::Protection } else { GuardKind::Advice }
+        if ADVICE_FAILED.load(Ordering::Relaxed) {
+            GuardKind::Protection
+        } else {
+            GuardKind::Advice
+        }
     }
 }
 

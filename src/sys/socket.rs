@@ -23,23 +23,29 @@ pub(crate) fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     Ok(net::recv(fd, buf, RecvFlags::DONTWAIT | RecvFlags::PEEK)?.0)
 }
 
-pub(crate) fn recv_vectored(
-    fd: BorrowedFd<'_>,
-    bufs: &mut [IoSliceMut<'_>],
-) -> io::Result<usize> {
+pub(crate) fn recv_vectored(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     let mut no_control = RecvAncillaryBuffer::default();
     let bufs = at_most_iov_max_mut(bufs);
     Ok(net::recvmsg(fd, bufs, &mut no_control, RecvFlags::DONTWAIT)?.bytes)
 }
 
 pub(crate) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
-    Ok(net::send(fd, buf, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+    Ok(net::send(
+        fd,
+        buf,
+        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+    )?)
 }
 
 pub(crate) fn send_vectored(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     let mut no_control = SendAncillaryBuffer::default();
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    Ok(net::sendmsg(fd, &bufs[..bufs.len().min(IOV_MAX)], &mut no_control, flags)?)
+    Ok(net::sendmsg(
+        fd,
+        &bufs[..bufs.len().min(IOV_MAX)],
+        &mut no_control,
+        flags,
+    )?)
 }
 
 pub(crate) fn recv_from(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
@@ -60,19 +66,32 @@ fn recv_from_with(
 }
 
 fn internet_address(from: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
-    from.and_then(|from| SocketAddr::try_from(from).ok()).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, "the peer has no internet address")
-    })
+    from.and_then(|from| SocketAddr::try_from(from).ok())
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the peer has no internet address",
+            )
+        })
 }
 
 pub(crate) fn send_to(fd: BorrowedFd<'_>, buf: &[u8], to: SocketAddr) -> io::Result<usize> {
-    Ok(net::sendto(fd, buf, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, &to)?)
+    Ok(net::sendto(
+        fd,
+        buf,
+        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+        &to,
+    )?)
 }
 
 /// Makes a TCP socket in non-blocking mode and starts to connect it to `addr`; the second value
 /// says whether that is done already.
 pub(crate) fn start_connecting(addr: SocketAddr) -> io::Result<(OwnedFd, bool)> {
-    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if addr.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
     match net::connect(&socket, &addr) {

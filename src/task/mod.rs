@@ -170,7 +170,10 @@ impl Task {
             return id;
         }
         let new = NEXT.fetch_add(1, Ordering::Relaxed);
-        let id = match self.id.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed) {
+        let id = match self
+            .id
+            .compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed)
+        {
             Ok(_) => new,
             Err(first) => first,
         };
@@ -183,7 +186,10 @@ impl Task {
 
     /// Looks at the reservation of a task that has not finished.
     pub(crate) fn with_reservation<R>(&self, f: impl FnOnce(&mut Option<Reservation>) -> R) -> R {
-        f(&mut self.reservation.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self
+            .reservation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ends wait `seq`, if it has not ended. Returns whether this call ended it.

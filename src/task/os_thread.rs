@@ -22,7 +22,13 @@ pub(super) fn current() -> TaskRef {
 #[track_caller]
 fn new() -> TaskRef {
     let name = std::thread::current().name().map(Box::from);
-    let task: TaskRef = Arc::new(Task::new(name, Location::caller(), Role::OsThread, None, NoBody));
+    let task: TaskRef = Arc::new(Task::new(
+        name,
+        Location::caller(),
+        Role::OsThread,
+        None,
+        NoBody,
+    ));
     task.pin(Arc::new(OsThread::default()), 0);
     task
 }
@@ -36,15 +42,24 @@ struct OsThread {
 
 impl Owner for OsThread {
     fn schedule(&self, _slot: u32) {
-        *self.scheduled.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self
+            .scheduled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_one();
     }
 
     fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Instant>) {
-        let mut scheduled = self.scheduled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scheduled = self
+            .scheduled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         while !*scheduled {
             let Some(deadline) = deadline else {
-                scheduled = self.changed.wait(scheduled).unwrap_or_else(PoisonError::into_inner);
+                scheduled = self
+                    .changed
+                    .wait(scheduled)
+                    .unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let left = deadline.saturating_duration_since(Instant::now());

@@ -103,7 +103,10 @@ impl WaitWord {
             let pending = word & INTERRUPT != 0 && kind == Kind::Interruptible;
             (!pending).then(|| (seq(word) + SEQ) | (word & LASTING) | kind_bit | ARMED)
         };
-        match self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) {
+        match self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
+        {
             Ok(before) => Ok(Seq(seq(before) + SEQ)),
             Err(_) => Err(Pending),
         }
@@ -113,7 +116,9 @@ impl WaitWord {
     /// already.
     pub(crate) fn suspend(&self) -> bool {
         let parked = |word| (word & STATE == ARMED).then(|| word & !STATE | PARKED);
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, parked).is_ok()
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, parked)
+            .is_ok()
     }
 
     /// Begins a public wait and declares it parked, unless the token is there, which it consumes.
@@ -124,7 +129,9 @@ impl WaitWord {
                 _ => word & !TOKEN,
             })
         };
-        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        let before = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         let before = before.unwrap_or_else(|word| word);
         (before & TOKEN == 0).then(|| Seq(seq(before) + SEQ))
     }
@@ -157,7 +164,9 @@ impl WaitWord {
                 _ => word | TOKEN,
             })
         };
-        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        let before = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         let before = before.unwrap_or_else(|word| word);
         if before & STATE == PARKED && before & PUBLIC != 0 {
             Wake::Schedule
@@ -187,7 +196,10 @@ impl WaitWord {
             let waits = matches!(word & STATE, ARMED | PARKED);
             (waits && applies(word)).then(|| word & !STATE | state)
         };
-        match self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) {
+        match self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
+        {
             Ok(before) if before & STATE == PARKED => Wake::Schedule,
             Ok(_) => Wake::Noticed,
             Err(_) => Wake::Stale,
@@ -242,12 +254,19 @@ mod tests {
         assert_eq!(word.unpark(), Wake::Noticed);
         let seq = word.begin(Kind::Interruptible).unwrap();
         assert!(word.suspend());
-        assert_eq!(word.unpark(), Wake::Noticed, "an internal wait is not ended by unpark");
+        assert_eq!(
+            word.unpark(),
+            Wake::Noticed,
+            "an internal wait is not ended by unpark"
+        );
         assert_eq!(word.wake(seq, Outcome::Woken), Wake::Schedule);
         assert_eq!(word.suspend_for_token(), None, "two unparks are one token");
         assert!(word.suspend_for_token().is_some());
         assert_eq!(word.unpark(), Wake::Schedule);
-        assert!(word.suspend_for_token().is_some(), "that unpark left no token");
+        assert!(
+            word.suspend_for_token().is_some(),
+            "that unpark left no token"
+        );
     }
 
     #[test]
