@@ -1,4 +1,165 @@
-//! Green threads.
+//! Green threads whose blocking-looking API *is* std's.
+//!
+//! A greenroom program is written as any blocking program is: a thread for each conversation,
+//! which reads, writes, sleeps and joins. But the threads are coroutines with stacks of their own,
+//! ten thousand of which share a few OS threads: what would block parks the coroutine instead, and
+//! its OS thread goes on with others.
+//!
+//! ```
+//! use greenroom::shims as std; // the one line that makes threads coroutines
+//!
+//! use std::io::{self, Read, Write};
+//! use std::net::{TcpListener, TcpStream};
+//! use std::thread;
+//!
+//! fn serve(listener: TcpListener) -> io::Result<()> {
+//!     for stream in listener.incoming() {
+//!         let mut stream = stream?;
+//!         thread::spawn(move || io::copy(&mut stream.try_clone()?, &mut stream));
+//!     }
+//!     Ok(())
+//! }
+//!
+//! fn main() -> io::Result<()> {
+//!     let listener = TcpListener::bind("127.0.0.1:0")?;
+//!     let addr = listener.local_addr()?;
+//!     thread::spawn(|| serve(listener));
+//!
+//!     let mut client = TcpStream::connect(addr)?;
+//!     client.write_all(b"hello")?;
+//!     let mut echo = [0; 5];
+//!     client.read_exact(&mut echo)?;
+//!     assert_eq!(&echo, b"hello");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # The model
+//!
+//! - **Coroutines** are made by [`spawn`], [`spawn_local`], [`scope`], [`Builder`], and by their
+//!   namesakes in [`shims::thread`], which are the same items. Each has a stack of 256 KiB of
+//!   *address space* (see [`Builder::stack_size`]), of which it occupies what it touches: a parked
+//!   one about a page.
+//! - **Workers** are OS threads that run coroutines. [`run`] makes the calling thread one for the
+//!   time of a main function; a [`spawn`] from an ordinary thread starts a default runtime in the
+//!   background. [`RuntimeBuilder`] has the settings.
+//! - **Waiting**, by anything in [`shims`] or by [`park()`], parks the coroutine. Off-coroutine
+//!   the same calls block the OS thread, as std's do; [`Unparker`] reaches both.
+//! - **What can only block** goes to a pool of threads: [`unblock`]. Name resolution does by
+//!   itself.
+//!
+//! # What is guaranteed
+//!
+//! - A coroutine never changes its OS thread once it has run. So `Rc`, `RefCell` borrows, mutex
+//!   guards and addresses of thread-locals stay valid across a wait, and nothing that lives on a
+//!   stack need be [`Send`]; only what [`spawn`] moves into a coroutine that may start elsewhere.
+//!
+//!   ```
+//!   use greenroom::shims as std;
+//!   use std::{cell::RefCell, rc::Rc, thread, time::Duration};
+//!
+//!   thread::spawn(|| {
+//!       let notes = Rc::new(RefCell::new(vec![1]));
+//!       let mut borrowed = notes.borrow_mut();
+//!       thread::sleep(Duration::from_millis(1)); // other coroutines run meanwhile
+//!       borrowed.push(2);
+//!   })
+//!   .join()
+//!   .unwrap();
+//!   ```
+//! - Names, signatures and errors are std's; [`shims`] lists what is mirrored, what differs and
+//!   what is still std's own.
+//! - Descriptors stay in blocking mode, as whoever shares them expects (but for listeners, see
+//!   [`shims::net::TcpListener`]).
+//! - A panic ends its coroutine alone, and goes to whoever joins it. The default panic hook names
+//!   the coroutine; a hook of yours is left alone.
+//! - When the main function of [`run`] returns, coroutines that are left are unwound: their
+//!   destructors run, and joining one gives an error with [`Cancelled`]. So are those of a
+//!   [`Runtime`] that is dropped. The default runtime ends with the process, as std's threads do.
+//! - Where nothing happens, nothing runs: an idle program makes no wake-ups.
+//! - Running out of stack faults on a guard below it, and ends the process.
+//!
+//! # Hazards
+//!
+//! **A worker that is blocked runs nobody.** A long computation, a std mutex that is contended, a
+//! read of a pipe through real std: while one coroutine keeps its OS thread, the others of that
+//! worker wait. Compute in slices with [`yield_now`], and wrap what blocks in [`unblock`]. A *std*
+//! lock that is held across a wait can stop its worker for good:
+//!
+//! ```no_run
+//! use std::sync::Mutex;
+//! static LOCK: Mutex<()> = Mutex::new(());
+//!
+//! # greenroom::run(|| {
+//! let guard = LOCK.lock().unwrap();
+//! greenroom::spawn(|| drop(LOCK.lock().unwrap())); // may block the worker that ...
+//! greenroom::yield_now(); // ... this coroutine needs to give the lock back
+//! # drop(guard);
+//! # });
+//! ```
+//!
+//! **Coroutines of one worker interleave on one OS thread.** Code that relies on the calls of a
+//! thread being *nested* can be broken by that: a `thread_local!` whose initialiser parks, guards
+//! that restore a previous value of a thread-local when dropped.
+//!
+//! ```no_run
+//! # use std::cell::Cell;
+//! thread_local! { static DEPTH: Cell<u32> = const { Cell::new(0) } }
+//!
+//! fn nested(f: impl FnOnce()) {
+//!     let before = DEPTH.replace(DEPTH.get() + 1);
+//!     f(); // if this parks, another coroutine may enter here, ...
+//!     DEPTH.set(before); // ... and this is not what it found
+//! }
+//! ```
+//!
+//! **Waiting while a panic unwinds.** std counts panics per OS thread, so no other coroutine of the
+//! worker can run while one unwinds. A destructor that waits during an unwind therefore keeps the
+//! worker waiting with it (timers and I/O of the reactor go on); a socket operation that would have
+//! to wait fails instead; and joining a coroutine that may need the same worker aborts the process
+//! with the names of both.
+//!
+//! **Shutting down unwinds.** I/O, sleeps and joins are interruption points: where a runtime shuts
+//! down they unwind with [`Cancelled`]. [`park()`] is not, until nothing is left that could unpark.
+//! Under `panic = "abort"` nothing can unwind: what is left is leaked.
+//!
+//! # Implementation
+//!
+//! In the order in which things happen to a coroutine:
+//!
+//! 1. *Spawn.* One allocation holds the task (name, spawn site, the word that governs its waits)
+//!    and its closure, later its result. Capacity for a stack is reserved; where it cannot be had,
+//!    [`Builder::spawn`] returns the error. The task goes to the spawning worker's deque of fresh
+//!    coroutines (or, from elsewhere, to the runtime's injector), and if nobody is searching for
+//!    work, one sleeping worker is woken to.
+//! 2. *First turn.* The worker that takes it pins it: from now on it is known by its slot there. It
+//!    gets a stack, most likely one that is hot from the coroutine before. Stacks are slots of a
+//!    few large mappings; the guards below them are made by `MADV_GUARD_INSTALL`, which splits no
+//!    mapping (on kernels before 6.13 by `mprotect`, of which a process has room for about 32,000).
+//!    Tops are staggered, lest all hot frames compete for the same cache sets. A worker with many
+//!    more coroutines than another gives it away instead.
+//! 3. *An operation* that need not wait is one system call with `MSG_DONTWAIT`. One that would have
+//!    to is preceded by a park, if it is known to be futile: readiness is remembered from the edges
+//!    that the poll reports, and cleared when an operation finds it gone or takes less than it
+//!    could. The protocol is drawn in `reactor/source.rs`.
+//! 4. *Park.* A wait begins with a new sequence number in the task's word; whoever is to end it
+//!    holds that number. One compare-and-swap on the word decides between event, deadline and
+//!    interrupt; the loser has no effect (`task/word.rs`). Waiters queue by nodes on their own
+//!    stacks. A deadline goes to the worker's timers, where arming and cancelling are mostly a few
+//!    stores.
+//! 5. *Wake.* The winner puts the slot into the owner's queue; from another thread, into its inbox,
+//!    and kicks the owner's eventfd if that sleeps. Since a coroutine only runs on its owner, no
+//!    waker has to wait for it to be switched out.
+//! 6. *A worker's turn*: a bounded batch, alternately from started and fresh coroutines; then
+//!    timers that are due; then a poll without waiting. With nothing to run it looks for fresh
+//!    coroutines elsewhere, and then blocks in its poll until an event, a kick or the next
+//!    deadline (`scheduler/sleep.rs` has the protocol). A coroutine whose operations never wait is
+//!    made to yield after 32 of them.
+//! 7. *The end.* The result is published and the joiner woken on the coroutine's own stack, which
+//!    then goes back to the worker.
+//!
+//! The layers, each of which knows only those below it: `shims`; `runtime`, `spawn`, `scope`;
+//! `scheduler`; `reactor`, `timer`, `blocking`, `join`; `park`, `task`; `coroutine`, `sys`.
 
 mod blocking;
 mod coroutine;

@@ -152,7 +152,7 @@ impl TcpStream {
     ///
     /// ```no_run
     /// use greenroom::shims as std;
-    /// use std::io::Write;
+    /// use std::io::{BufRead, Write};
     ///
     /// # fn main() -> std::io::Result<()> {
     /// let mut file = std::net::TcpStream::connect("localhost:7")?.makefile();

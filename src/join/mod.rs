@@ -177,8 +177,9 @@ impl<T> LocalJoinHandle<T> {
     /// As [`Join::new`]; and the task runs on the calling thread.
     pub(crate) unsafe fn new(task: TaskRef) -> LocalJoinHandle<T> {
         // SAFETY: the caller's promise is the same.
+        let join = unsafe { Join::new(task) };
         LocalJoinHandle {
-            join: unsafe { Join::new(task) },
+            join,
             local: PhantomData,
         }
     }

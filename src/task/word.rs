@@ -115,7 +115,7 @@ impl WaitWord {
     /// Declares the armed wait parked. Returns whether the task must suspend: not if it was woken
     /// already.
     pub(crate) fn suspend(&self) -> bool {
-        let parked = |word| (word & STATE == ARMED).then(|| word & !STATE | PARKED);
+        let parked = |word| (word & STATE == ARMED).then_some(word & !STATE | PARKED);
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, parked)
             .is_ok()
@@ -194,7 +194,7 @@ impl WaitWord {
         };
         let next = |word: u64| {
             let waits = matches!(word & STATE, ARMED | PARKED);
-            (waits && applies(word)).then(|| word & !STATE | state)
+            (waits && applies(word)).then_some(word & !STATE | state)
         };
         match self
             .0

@@ -1,0 +1,117 @@
+//! Where nothing happens, nothing runs.
+
+mod util;
+
+use std::fs;
+
+use greenroom::shims as std;
+use serial_test::serial;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+/// How often the threads of this process have been switched in, by thread.
+fn switches() -> Vec<(String, u64)> {
+    let mut switches: Vec<_> = fs::read_dir("/proc/self/task")
+        .unwrap()
+        .map(|task| {
+            let task = task.unwrap().path();
+            let status = fs::read_to_string(task.join("status")).unwrap();
+            let count = status
+                .lines()
+                .filter(|line| line.contains("ctxt_switches"))
+                .map(|line| {
+                    line.split_whitespace()
+                        .last()
+                        .unwrap()
+                        .parse::<u64>()
+                        .unwrap()
+                })
+                .sum();
+            (task.display().to_string(), count)
+        })
+        .collect();
+    switches.sort();
+    switches
+}
+
+/// Connections that wait in every way there is, on a runtime of so many workers; then looks for
+/// wake-ups from outside the runtime.
+fn idle_for_a_while(workers: usize) {
+    let (ready, is_ready) = ::std::sync::mpsc::channel();
+    let main = ::std::thread::current();
+    let runtime = ::std::thread::spawn(move || {
+        util::on_workers(workers, || {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let addr = listener.local_addr().unwrap();
+            let acceptor = thread::spawn(move || {
+                let streams: Vec<_> = listener.incoming().take(100).map(Result::unwrap).collect();
+                let readers = streams.into_iter().enumerate().map(|(n, mut stream)| {
+                    // Timeouts that were armed and cancelled must not wake anybody either.
+                    let timeout = (n % 2 == 0).then_some(Duration::from_secs(600));
+                    stream.set_read_timeout(timeout).unwrap();
+                    thread::spawn(move || stream.read(&mut [0]).unwrap())
+                });
+                readers.collect::<Vec<_>>()
+            });
+            let clients: Vec<_> = (0..100)
+                .map(|_| TcpStream::connect(addr).unwrap())
+                .collect();
+            thread::spawn(|| thread::sleep(Duration::from_secs(600)));
+            thread::spawn(thread::park);
+            let readers = acceptor.join().unwrap();
+            let short = thread::spawn(|| thread::sleep(Duration::from_millis(1)));
+            short.join().unwrap();
+
+            ready.send(thread::current()).unwrap();
+            thread::park();
+            drop(clients);
+            for reader in readers {
+                assert_eq!(reader.join().unwrap(), 0);
+            }
+            main.unpark();
+        });
+    });
+    let inside = is_ready.recv().unwrap();
+    // What was under way comes to rest; a noisy machine may take a while for that.
+    let mut quiet = false;
+    for _ in 0..10 {
+        ::std::thread::sleep(Duration::from_millis(200));
+        let before = switches();
+        ::std::thread::sleep(Duration::from_secs(2));
+        let own = |task: &String| task.ends_with(&format!("/{}", own_tid()));
+        let others = |all: Vec<(String, u64)>| {
+            all.into_iter()
+                .filter(|(task, _)| !own(task))
+                .collect::<Vec<_>>()
+        };
+        quiet = others(before) == others(switches());
+        if quiet {
+            break;
+        }
+    }
+    inside.unpark();
+    runtime.join().unwrap();
+    assert!(
+        quiet,
+        "some thread woke up in each of ten spells of two seconds"
+    );
+}
+
+fn own_tid() -> i32 {
+    // SAFETY: gettid has no preconditions.
+    unsafe { libc::gettid() }
+}
+
+#[test]
+#[serial]
+fn one_idle_worker_makes_no_wake_ups() {
+    idle_for_a_while(1);
+}
+
+#[test]
+#[serial]
+fn four_idle_workers_make_no_wake_ups() {
+    idle_for_a_while(4);
+}
