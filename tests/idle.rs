@@ -11,12 +11,17 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-/// How often the threads of this process have been switched in, by thread.
+/// How often the threads of the runtime have been switched in, by thread.
 fn switches() -> Vec<(String, u64)> {
     let mut switches: Vec<_> = fs::read_dir("/proc/self/task")
         .unwrap()
+        .map(|task| task.unwrap().path())
+        .filter(|task| {
+            fs::read_to_string(task.join("comm"))
+                .unwrap()
+                .starts_with("greenroom")
+        })
         .map(|task| {
-            let task = task.unwrap().path();
             let status = fs::read_to_string(task.join("status")).unwrap();
             let count = status
                 .lines()
@@ -40,8 +45,8 @@ fn switches() -> Vec<(String, u64)> {
 /// wake-ups from outside the runtime.
 fn idle_for_a_while(workers: usize) {
     let (ready, is_ready) = ::std::sync::mpsc::channel();
-    let main = ::std::thread::current();
-    let runtime = ::std::thread::spawn(move || {
+    let driver = ::std::thread::Builder::new().name("greenroom-0".into());
+    let runtime = driver.spawn(move || {
         util::on_workers(workers, || {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let addr = listener.local_addr().unwrap();
@@ -70,9 +75,9 @@ fn idle_for_a_while(workers: usize) {
             for reader in readers {
                 assert_eq!(reader.join().unwrap(), 0);
             }
-            main.unpark();
         });
     });
+    let runtime = runtime.unwrap();
     let inside = is_ready.recv().unwrap();
     // What was under way comes to rest; a noisy machine may take a while for that.
     let mut quiet = false;
@@ -80,13 +85,11 @@ fn idle_for_a_while(workers: usize) {
         ::std::thread::sleep(Duration::from_millis(200));
         let before = switches();
         ::std::thread::sleep(Duration::from_secs(2));
-        let own = |task: &String| task.ends_with(&format!("/{}", own_tid()));
-        let others = |all: Vec<(String, u64)>| {
-            all.into_iter()
-                .filter(|(task, _)| !own(task))
-                .collect::<Vec<_>>()
-        };
-        quiet = others(before) == others(switches());
+        let after = switches();
+        quiet = before == after;
+        if !quiet {
+            eprintln!("before {before:?}\nafter  {after:?}");
+        }
         if quiet {
             break;
         }
@@ -97,11 +100,6 @@ fn idle_for_a_while(workers: usize) {
         quiet,
         "some thread woke up in each of ten spells of two seconds"
     );
-}
-
-fn own_tid() -> i32 {
-    // SAFETY: gettid has no preconditions.
-    unsafe { libc::gettid() }
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl<T> Join<T> {
 #[cold]
 fn refuse_deadlock(joined: &Task) {
     if let Some(joiner) = task::running()
-        && joiner.may_share_thread_with(joined)
+        && joiner.would_block(joined)
     {
         let name = |task: &Task| task.name().unwrap_or("<unnamed>").to_owned();
         eprintln!(

@@ -18,7 +18,7 @@ use crossbeam_deque::{Injector, Steal};
 use crate::park::{Cancelled, Waiters};
 use crate::task::word::Kind;
 use crate::task::{self, Role, TaskRef};
-use remote::Remote;
+use remote::{Mail, Remote};
 use sleep::Sleep;
 
 pub(crate) use worker::{Parts, Worker};
@@ -147,8 +147,30 @@ impl Scheduler {
     /// Tells all workers to unwind what they have, and to leave.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.kick_all();
+    }
+
+    /// Has all workers that sleep look at what was just changed. Either the fence here or that of
+    /// a worker which falls asleep is first, so none misses it.
+    fn kick_all(&self) {
+        fence(Ordering::SeqCst);
         for worker in &self.workers {
             worker.kick();
+        }
+    }
+
+    /// Whether all workers have interrupted what they have.
+    fn is_unwound_everywhere(&self) -> bool {
+        self.unwound.load(Ordering::SeqCst) == self.workers.len()
+    }
+
+    /// Ends fresh coroutines that were on their way to a worker when that left.
+    pub(crate) fn abandon_strays(&self) {
+        self.abandon_injected();
+        for mail in self.workers.iter().flat_map(|worker| worker.take_mail()) {
+            if let Mail::Fresh(task) = mail {
+                self.abandon(&task, Box::new(Cancelled));
+            }
         }
     }
 

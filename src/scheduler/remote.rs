@@ -183,4 +183,8 @@ impl Owner for Remote {
             worker.suspend(task, seq, deadline);
         });
     }
+
+    fn waits_alone(&self) -> bool {
+        Worker::with_current(|worker| worker.is_some_and(Worker::waits_alone))
+    }
 }

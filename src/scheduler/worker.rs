@@ -385,7 +385,7 @@ impl Worker {
         if let Some(deadline) = deadline {
             self.timers.borrow_mut().arm(task.slot(), deadline, seq);
         }
-        if std::thread::panicking() {
+        if self.waits_alone() {
             self.wait_with(task);
         } else {
             coroutine::suspend(Suspend::Parked);
@@ -395,21 +395,34 @@ impl Worker {
         }
     }
 
+    /// Whether the running coroutine unwinds from a panic, so that no other must run before it has
+    /// come to the end of that. When all of them unwind, because the runtime stops, they may.
+    pub(super) fn waits_alone(&self) -> bool {
+        std::thread::panicking() && !self.scheduler.is_stopping()
+    }
+
     /// Waits on the stack of a coroutine that unwinds: another coroutine on this thread would
     /// take std's panic count for its own. I/O and timers go on, other coroutines do not.
     #[cold]
     fn wait_with(&self, task: &Task) {
-        while task.word.is_parked() {
+        // The waker puts the slot into the queue, or into the inbox, after it has ended the wait.
+        while !self.take_ready(task.slot()) {
             self.remote.fall_asleep_alone();
-            let deadline = self.timers.borrow_mut().next();
             if !self.remote.has_mail() {
+                let deadline = self.timers.borrow_mut().next();
                 self.poll(|reactor| reactor.wait(deadline));
             }
             self.remote.wake_up();
             self.take_mail();
             self.expire_timers_of(task);
         }
-        self.ready.borrow_mut().retain(|&slot| slot != task.slot());
+    }
+
+    /// Takes `slot` out of the queue; returns whether it was there.
+    fn take_ready(&self, slot: u32) -> bool {
+        let mut ready = self.ready.borrow_mut();
+        let position = ready.iter().position(|&other| other == slot);
+        position.is_some_and(|position| ready.remove(position).is_some())
     }
 
     /// As `expire_timers`, while `task` runs, of which this ends the wait.
@@ -434,14 +447,13 @@ impl Worker {
     /// nothing is left which could wake them.
     fn wind_down(&self) {
         self.interrupt_all(WaitWord::interrupt);
-        let everywhere = self.scheduler.unwound.fetch_add(1, Ordering::SeqCst) + 1;
-        if everywhere == self.scheduler.workers.len() {
-            for worker in &self.scheduler.workers {
-                worker.kick();
-            }
+        self.scheduler.unwound.fetch_add(1, Ordering::SeqCst);
+        if self.scheduler.is_unwound_everywhere() {
+            self.scheduler.kick_all();
         }
         while !self.live.borrow().is_empty() || self.has_work() {
-            if self.scheduler.unwound.load(Ordering::SeqCst) == self.scheduler.workers.len() {
+            let everywhere = self.scheduler.is_unwound_everywhere();
+            if everywhere {
                 self.interrupt_all(WaitWord::interrupt_plain);
             }
             self.run_what_is_ready();
@@ -449,7 +461,8 @@ impl Worker {
                 continue;
             }
             self.remote.fall_asleep_alone();
-            if !self.remote.has_mail() {
+            let news = self.scheduler.is_unwound_everywhere() != everywhere;
+            if !news && !self.remote.has_mail() {
                 let deadline = self.timers.borrow_mut().next();
                 self.poll(|reactor| reactor.wait(deadline));
             }

@@ -68,6 +68,9 @@ pub(crate) trait Owner: Send + Sync {
     /// Suspends the calling task, whose word says that it is parked in wait `seq`, until that
     /// wait has ended; at `deadline` at the latest it ends as timed out.
     fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Instant>);
+
+    /// Whether the calling task keeps this owner to itself while it waits, because it unwinds.
+    fn waits_alone(&self) -> bool;
 }
 
 /// A coroutine or OS thread, as others see it.
@@ -155,8 +158,11 @@ impl Task {
         self.role
     }
 
-    /// Whether `other` runs on the thread of this task, or may come to.
-    pub(crate) fn may_share_thread_with(&self, other: &Task) -> bool {
+    /// Whether the calling task, which is this one, would keep `other` from running by waiting.
+    pub(crate) fn would_block(&self, other: &Task) -> bool {
+        if !self.owner().waits_alone() {
+            return false;
+        }
         match (self.owner.get(), other.owner.get()) {
             (Some(own), Some(others)) => std::ptr::addr_eq(Arc::as_ptr(own), Arc::as_ptr(others)),
             _ => true,

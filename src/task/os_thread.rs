@@ -73,6 +73,10 @@ impl Owner for OsThread {
         }
         *scheduled = false;
     }
+
+    fn waits_alone(&self) -> bool {
+        false
+    }
 }
 
 /// What an OS thread runs is not ours.

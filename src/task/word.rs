@@ -146,11 +146,6 @@ impl WaitWord {
         }
     }
 
-    /// Whether the wait numbered `seq` is still parked.
-    pub(crate) fn is_parked(&self) -> bool {
-        self.0.load(Ordering::Acquire) & STATE == PARKED
-    }
-
     /// Ends the wait numbered `of`, if it has not ended.
     pub(crate) fn wake(&self, of: Seq, outcome: Outcome) -> Wake {
         self.end(outcome, |word| seq(word) == of.0)

@@ -15,19 +15,19 @@ const PATIENCE: Duration = Duration::from_secs(100);
 /// Runs `test` wherever it must come out the same: on an OS thread with no runtime of its own,
 /// and in a coroutine on one worker and on four.
 #[track_caller]
-pub fn everywhere(test: impl Fn()) {
+pub(crate) fn everywhere(test: impl Fn()) {
     on_an_os_thread(&test);
     on_workers(1, &test);
     on_workers(4, &test);
 }
 
 /// Runs `test` on the calling OS thread; a hang ends the process.
-pub fn on_an_os_thread<T>(test: impl FnOnce() -> T) -> T {
+pub(crate) fn on_an_os_thread<T>(test: impl FnOnce() -> T) -> T {
     watched("on an OS thread", test)
 }
 
 /// Runs `test` as the main coroutine of a runtime with so many workers; a hang ends the process.
-pub fn on_workers<T>(workers: usize, test: impl FnOnce() -> T) -> T {
+pub(crate) fn on_workers<T>(workers: usize, test: impl FnOnce() -> T) -> T {
     let place = format!("on {workers} workers");
     watched(&place, || {
         let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
@@ -63,6 +63,6 @@ fn watched<T>(place: &str, test: impl FnOnce() -> T) -> T {
 }
 
 /// The number of descriptors that this process has open.
-pub fn open_descriptors() -> usize {
+pub(crate) fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
