@@ -145,7 +145,7 @@ impl Builder {
         G: Guard + Send + 'a,
     {
         // SAFETY: the caller's promise.
-        let task = unsafe { self.into_task(scheduler.stack_size(), f, guard)? };
+        let task = unsafe { self.into_task(scheduler, Role::Spawned, f, guard)? };
         scheduler.spawn(Arc::clone(&task));
         // SAFETY: the body was made for `T`, this is its handle, and `T` is `Send`.
         Ok(unsafe { JoinHandle::new(task) })
@@ -169,7 +169,7 @@ impl Builder {
                 io::Error::new(io::ErrorKind::Unsupported, why)
             })?;
             // SAFETY: nothing is borrowed.
-            let task = unsafe { self.into_task(worker.scheduler().stack_size(), f, ())? };
+            let task = unsafe { self.into_task(worker.scheduler(), Role::Local, f, ())? };
             worker.spawn_local(Arc::clone(&task));
             // SAFETY: the body was made for `T`, this is its handle, and stays on this thread.
             Ok(unsafe { LocalJoinHandle::new(task) })
@@ -182,7 +182,8 @@ impl Builder {
     #[track_caller]
     unsafe fn into_task<'a, F, T, G>(
         self,
-        default_stack_size: usize,
+        scheduler: &Scheduler,
+        role: Role,
         f: F,
         guard: G,
     ) -> io::Result<TaskRef>
@@ -191,17 +192,12 @@ impl Builder {
         T: 'a,
         G: Guard + 'a,
     {
-        let class = Class::for_size(self.stack_size.unwrap_or(default_stack_size))?;
+        let class = Class::for_size(self.stack_size.unwrap_or(scheduler.stack_size()))?;
         let reservation = Some(class.reserve()?);
         let name = self.name.map(String::into_boxed_str);
         let body = Packet::new(f, guard);
-        let task: Arc<Task<dyn Body + 'a>> = Arc::new(Task::new(
-            name,
-            Location::caller(),
-            Role::Spawned,
-            reservation,
-            body,
-        ));
+        let task: Arc<Task<dyn Body + 'a>> =
+            Arc::new(Task::new(name, Location::caller(), role, reservation, body));
         // SAFETY: only the lifetime changes. The closure, guard and result are used by the run or
         // the abandonment of the task, which drops the guard last, and by the handle.
         Ok(unsafe { std::mem::transmute::<Arc<Task<dyn Body + 'a>>, TaskRef>(task) })

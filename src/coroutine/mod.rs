@@ -58,12 +58,10 @@ impl Coroutine {
         }
     }
 
-    /// Runs the coroutine until it suspends or finishes: the one place where a thread switches
-    /// into a coroutine.
+    /// Runs the coroutine until it suspends or finishes.
     ///
-    /// Never inlined, so that no address of a thread-local is carried across the switch by the
-    /// code around it.
-    #[inline(never)]
+    /// To be called from one function alone, which is not inlined: the worker's.
+    #[inline(always)]
     pub(crate) fn resume(&mut self) -> Turn {
         YIELDER.set(self.yielder);
         let result = self.inner.resume(());

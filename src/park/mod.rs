@@ -70,6 +70,7 @@ pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
 ///
 /// The caller goes to the end of its worker's queue. Off-coroutine, this is
 /// [`std::thread::yield_now`].
+#[inline]
 pub fn yield_now() {
     // No switch while unwinding: see `Wait::suspend`.
     if !task::on_coroutine() {

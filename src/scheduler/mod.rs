@@ -200,14 +200,18 @@ impl Census {
         }
     }
 
+    fn counts(task: &TaskRef) -> bool {
+        matches!(task.role(), Role::Spawned | Role::Local)
+    }
+
     fn enter(&self, task: &TaskRef) {
-        if task.role() == Role::Spawned {
+        if Census::counts(task) {
             self.live.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn leave(&self, task: &TaskRef) {
-        if task.role() == Role::Spawned {
+        if Census::counts(task) {
             self.live.fetch_sub(1, Ordering::SeqCst);
             self.look();
         }
@@ -225,7 +229,7 @@ impl Census {
     }
 
     fn wait_idle(&self) {
-        let counted = task::running().is_some_and(|task| task.role() == Role::Spawned);
+        let counted = task::running().is_some_and(|task| Census::counts(&task));
         let _awaiting = Awaiting::new(self, counted);
         self.look();
         self.waiters

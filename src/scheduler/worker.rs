@@ -141,6 +141,7 @@ impl Worker {
     /// Runs coroutines on the calling thread until the runtime stops; then unwinds what is left.
     pub(crate) fn drive_until_stopped(&self) {
         let _driving = Driving::new(self);
+        self.leave.set(false);
         while !self.scheduler.is_stopping() {
             self.turn();
         }
@@ -149,7 +150,7 @@ impl Worker {
 
     /// A batch of coroutines, then timers, then I/O; waits if there is nothing to run.
     fn turn(&self) {
-        self.run_batch();
+        self.run_batch(BATCH);
         if self.leave.get() {
             return;
         }
@@ -161,29 +162,43 @@ impl Worker {
         }
     }
 
-    /// Runs ready and fresh coroutines by turns, so that neither starve the other.
-    fn run_batch(&self) {
+    /// Runs ready and fresh coroutines by turns, so that neither starve the other; about `left` of
+    /// them, where an operation counts like a turn.
+    ///
+    /// The one function that switches into coroutines. Never inlined, so that no address of a
+    /// thread-local is carried across the switch by the code around it; and the switch is inlined
+    /// into its loop, because a return from a function that has switched is predicted wrongly.
+    #[inline(never)]
+    fn run_batch(&self, mut left: u32) {
         self.take_mail();
-        let mut left = BATCH;
+        let mut fresh_first = false;
         while left > 0 && !self.leave.get() {
-            let before = left;
-            let ready = self.ready.borrow_mut().pop_front();
-            if let Some(slot) = ready {
-                self.resume(slot);
-                left = left.saturating_sub(1 + budget::spent());
+            let next = match fresh_first {
+                true => self.start_fresh().or_else(|| self.next_ready()),
+                false => self.next_ready().or_else(|| self.start_fresh()),
+            };
+            fresh_first = !fresh_first;
+            let Some(slot) = next else { break };
+
+            let mut live = self.live.borrow_mut();
+            let running = &mut live[slot as usize];
+            budget::refill();
+            match task::enter(&running.task, || running.coroutine.resume()) {
+                Turn::Suspended(Suspend::Parked) => {}
+                Turn::Suspended(Suspend::Yielded) => self.push_ready(slot),
+                Turn::Finished => {
+                    let finished = live.remove(slot as usize);
+                    self.remote.set_live(live.len());
+                    drop(live);
+                    self.finish(finished);
+                }
             }
-            if let Some(task) = self.next_local() {
-                self.start(task);
-                left = left.saturating_sub(1 + budget::spent());
-            }
-            if let Some(task) = self.next_fresh() {
-                self.start_or_give_away(task);
-                left = left.saturating_sub(1 + budget::spent());
-            }
-            if left == before {
-                break;
-            }
+            left = left.saturating_sub(1 + budget::spent());
         }
+    }
+
+    fn next_ready(&self) -> Option<u32> {
+        self.ready.borrow_mut().pop_front()
     }
 
     fn next_local(&self) -> Option<TaskRef> {
@@ -192,6 +207,20 @@ impl Worker {
 
     fn next_fresh(&self) -> Option<TaskRef> {
         self.fresh.pop().or_else(|| self.scheduler.take_injected())
+    }
+
+    /// Starts a fresh coroutine, of this worker and of any by turns; returns its slot.
+    fn start_fresh(&self) -> Option<u32> {
+        loop {
+            let local_first = self.started.get() % 2 == 0;
+            let task = match local_first {
+                true => self.next_local().or_else(|| self.next_fresh()),
+                false => self.next_fresh().or_else(|| self.next_local()),
+            };
+            if let Some(slot) = self.start_or_give_away(task?) {
+                return Some(slot);
+            }
+        }
     }
 
     fn has_work(&self) -> bool {
@@ -214,74 +243,54 @@ impl Worker {
         }
     }
 
-    /// Gives a started coroutine its turn.
-    fn resume(&self, slot: u32) {
-        let mut live = self.live.borrow_mut();
-        let Live {
-            task, coroutine, ..
-        } = &mut live[slot as usize];
-        budget::refill();
-        match task::enter(task, || coroutine.resume()) {
-            Turn::Suspended(Suspend::Parked) => {}
-            Turn::Suspended(Suspend::Yielded) => self.push_ready(slot),
-            Turn::Finished => {
-                let finished = live.remove(slot as usize);
-                self.remote.set_live(live.len());
-                drop(live);
-                self.finish(finished);
-            }
-        }
-    }
-
-    /// Pins a fresh coroutine to this worker, and gives it its first turn.
-    fn start(&self, task: TaskRef) {
+    /// Pins a fresh coroutine to this worker, in a slot with a stack.
+    fn start(&self, task: TaskRef) -> Option<u32> {
         let class = task.with_reservation(|reservation| {
-            reservation
-                .as_ref()
-                .expect("a fresh coroutine has a reservation")
-                .class()
+            let reservation = reservation.as_ref();
+            reservation.expect("a fresh coroutine has one").class()
         });
         let stack = match self.stacks.borrow_mut().take(class) {
             Ok(stack) => stack,
-            Err(error) => return self.scheduler.abandon(&task, Box::new(error)),
+            Err(error) => {
+                self.scheduler.abandon(&task, Box::new(error));
+                return None;
+            }
         };
         let age = self.started.get();
         self.started.set(age + 1);
-        let slot = {
-            let mut live = self.live.borrow_mut();
-            let entry = live.vacant_entry();
-            let slot = u32::try_from(entry.key()).expect("fewer than 2^32 coroutines");
-            let owner: Arc<dyn Owner> = Arc::<Remote>::clone(&self.remote);
-            task.pin(owner, slot);
-            entry.insert(Live {
-                task,
-                coroutine: Coroutine::new(stack, run_body),
-                age,
-            });
-            self.remote.set_live(live.len());
-            slot
-        };
-        self.resume(slot);
+        let mut live = self.live.borrow_mut();
+        let entry = live.vacant_entry();
+        let slot = u32::try_from(entry.key()).expect("fewer than 2^32 coroutines");
+        let owner: Arc<dyn Owner> = Arc::<Remote>::clone(&self.remote);
+        task.pin(owner, slot);
+        entry.insert(Live {
+            task,
+            coroutine: Coroutine::new(stack, run_body),
+            age,
+        });
+        self.remote.set_live(live.len());
+        Some(slot)
     }
 
-    /// Starts a coroutine, or sends it to a worker that has far fewer.
-    fn start_or_give_away(&self, task: TaskRef) {
+    /// Starts a coroutine, or sends it to a worker that has far fewer; or ends it, if the runtime
+    /// stops.
+    fn start_or_give_away(&self, task: TaskRef) -> Option<u32> {
+        let scheduler = &*self.scheduler;
+        if task.role() != Role::Main && scheduler.is_stopping() {
+            scheduler.abandon(&task, Box::new(Cancelled));
+            return None;
+        }
         let own = self.remote.live();
-        if own >= IMBALANCE && self.scheduler.workers.len() > 1 {
-            let others = self
-                .scheduler
-                .workers
-                .iter()
-                .filter(|other| other.is_driven());
+        if own >= IMBALANCE && scheduler.workers.len() > 1 && task.role() == Role::Spawned {
+            let others = scheduler.workers.iter().filter(|other| other.is_driven());
             if let Some(least) = others.min_by_key(|other| other.live())
                 && least.live() + IMBALANCE + own / 8 < own
-                && !self.scheduler.is_stopping()
             {
                 least.send(Mail::Fresh(task));
-                return;
+                return None;
             }
         }
-        self.start(task);
+        self.start(task)
     }
 
     fn finish(&self, finished: Live) {
@@ -349,7 +358,9 @@ impl Worker {
         if self.scheduler.sleep.stop_searching() && self.scheduler.has_fresh() {
             self.scheduler.notify();
         }
-        self.start(task);
+        if let Some(slot) = self.start(task) {
+            self.push_ready(slot);
+        }
         true
     }
 
@@ -489,27 +500,14 @@ impl Worker {
         }
     }
 
-    /// Runs started coroutines until none is ready; drops fresh ones.
+    /// Runs started coroutines until none is ready; ends fresh ones.
+    ///
+    /// Those that are always ready (they yield, or swallow interrupts) do not keep it for ever.
     fn run_what_is_ready(&self) {
-        // Those that are always ready (they yield, or swallow interrupts) must not keep the rest
-        // from being told to end.
-        let enough = self.live.borrow().len().max(1) * 2;
-        for _ in 0..enough {
-            self.take_mail();
-            self.abandon_fresh();
-            let ready = self.ready.borrow_mut().pop_front();
-            let Some(slot) = ready else { break };
-            self.resume(slot);
-            self.expire_timers();
-        }
-        self.abandon_fresh();
+        let enough = 2 * self.live.borrow().len() + 1;
+        self.run_batch(u32::try_from(enough).unwrap_or(u32::MAX));
+        self.expire_timers();
         self.poll(|reactor| reactor.turn());
-    }
-
-    fn abandon_fresh(&self) {
-        while let Some(task) = self.next_local().or_else(|| self.next_fresh()) {
-            self.scheduler.abandon(&task, Box::new(Cancelled));
-        }
     }
 }
 

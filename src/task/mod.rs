@@ -96,8 +96,10 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
 pub(crate) enum Role {
     /// The coroutine that `run` runs; the runtime ends with it.
     Main,
-    /// A coroutine that was spawned.
+    /// A coroutine that may start on any worker.
     Spawned,
+    /// A coroutine that must start on the worker that spawned it.
+    Local,
     /// Not the runtime's.
     OsThread,
 }
@@ -264,6 +266,7 @@ pub(crate) fn running() -> Option<TaskRef> {
 }
 
 /// Runs `turn` as a turn of the coroutine `task`.
+#[inline(always)]
 pub(crate) fn enter<R>(task: &TaskRef, turn: impl FnOnce() -> R) -> R {
     let pointer = NonNull::new(Arc::as_ptr(task).cast_mut());
     debug_assert!(RUNNING.get().is_none(), "one coroutine runs at a time");
