@@ -3,8 +3,15 @@
 //!
 //! ```text
 //! $ cargo run --release --example echo
-//! TABLE
-//! ok: 10000 connections, 50000 messages, 0 errors, 4 OS threads
+//! server       3 OS threads, 46 MiB at its peak
+//! client       2 OS threads, 50 MiB at its peak
+//! connections  10000 of 10000
+//! messages     50000 of 50000
+//! errors       0
+//! messages/s   68329
+//! latency p50  100.1ms
+//! latency p99  173.8ms
+//! ok: 10000 connections, 50000 messages, 0 errors, 3 OS threads
 //! ```
 //!
 //! Every connection is opened before the first one talks, and then all talk at once. So a message's
@@ -20,7 +27,7 @@
 
 #![allow(clippy::print_stdout)]
 
-// All there is to change: below this line `spawn` makes a coroutine, and what blocks parks it.
+// Below this line `spawn` makes a coroutine, and what would block its thread parks it.
 use greenroom::shims as std;
 
 use std::fs;
@@ -28,8 +35,11 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
-use std::thread::{self, Thread};
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use greenroom::RuntimeBuilder;
@@ -79,6 +89,9 @@ const MAX_SIZE: usize = 64 * 1024;
 /// What a process opens besides its connections: standard streams, listeners, the runtime's own.
 const SPARE_DESCRIPTORS: usize = 64;
 
+/// How often progress is shown.
+const TICK: Duration = Duration::from_millis(100);
+
 const ERRORS_SHOWN: usize = 10;
 
 fn main() -> ExitCode {
@@ -102,7 +115,7 @@ fn main() -> ExitCode {
 fn start(mut options: Options) -> Result<ExitCode, String> {
     let limit = raise_descriptor_limit().map_err(|e| format!("descriptor limit: {e}"))?;
     let most = limit.saturating_sub(SPARE_DESCRIPTORS).max(1);
-    if options.load.connections > most && !matches!(options.role, Role::Server(_)) {
+    if options.load.connections > most && options.serve.is_none() {
         eprintln!("only {most} connections: a process may have no more than {limit} descriptors");
         options.load.connections = most;
     }
@@ -112,10 +125,10 @@ fn start(mut options: Options) -> Result<ExitCode, String> {
         None => RuntimeBuilder::new().build(),
     };
     let runtime = runtime.map_err(|e| format!("cannot start the runtime: {e}"))?;
-    runtime.run(move || match &options.role {
-        Role::Both => serve_own_client(&options),
-        Role::Server(address) => serve_anyone(*address),
-        Role::Client(servers) => Ok(talk_to(servers, &options).print()),
+    runtime.run(move || match (options.serve, options.connect.as_slice()) {
+        (Some(address), _) => serve_anyone(address),
+        (None, []) => serve_own_client(&options),
+        (None, servers) => Ok(talk_to(servers, &options)),
     })
 }
 
@@ -143,14 +156,14 @@ fn serve_own_client(options: &Options) -> Result<ExitCode, String> {
         .map_err(|e| format!("cannot wait for the client process: {e}"))?;
 
     // It prints the outcome itself, if it gets there.
-    match status.code() {
-        Some(0) => Ok(ExitCode::SUCCESS),
-        Some(1) => Ok(ExitCode::FAILURE),
-        _ => {
-            println!("failed: the client process died: {status}");
-            Ok(ExitCode::FAILURE)
-        }
+    if !matches!(status.code(), Some(0 | 1)) {
+        println!("failed: the client process died: {status}");
     }
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn client_command(servers: &[SocketAddr], options: &Options) -> io::Result<Command> {
@@ -202,87 +215,220 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
 
 // The client.
 
-/// Opens all connections, has all of them talk at once, and tells how that went.
-fn talk_to(servers: &[SocketAddr], options: &Options) -> Report {
-    let load = options.load;
-    let crowd = Arc::new(Crowd {
-        opened: AtomicUsize::new(0),
-        echoed: AtomicUsize::new(0),
-        ended: AtomicUsize::new(0),
-        may_talk: AtomicBool::new(false),
-        organiser: thread::current(),
-    });
-    let mut watch = Watch::new(&crowd, options);
+fn talk_to(servers: &[SocketAddr], options: &Options) -> ExitCode {
+    let mut client = Client::new(options);
+    client.open_all(servers);
+    let elapsed = client.let_all_talk();
+    let (latencies, errors) = client.join_all();
+    client.report(elapsed, &latencies, &errors)
+}
 
-    let mut connections = Vec::with_capacity(load.connections);
-    for (number, &server) in (1..=load.connections).zip(servers.iter().cycle()) {
-        watch.until(|| connections.len() < crowd.opened_or_failed() + OPENING_AT_ONCE);
-        // One lost connection fails the run: a server that is not there need not be asked ten
-        // thousand times.
-        if watch.stalled || crowd.ended.load(Relaxed) > 0 {
-            break;
-        }
-        let crowd = Arc::clone(&crowd);
-        connections.push(thread::spawn(move || {
-            let latencies = connection(number, server, load, &crowd);
-            crowd.ended.fetch_add(1, Relaxed);
-            crowd.organiser.unpark();
-            latencies
-        }));
-    }
-    watch.until(|| crowd.opened_or_failed() == connections.len());
-    watch.look();
+/// The organiser, who shows the crowd's progress and notices when there is none.
+struct Client {
+    crowd: Arc<Crowd>,
+    connections: Vec<JoinHandle<Result<Vec<Duration>, String>>>,
+    server_process: Option<Process>,
+    client_process: Process,
+    looked: Instant,
+    /// What had happened when something last did, and when that was.
+    moved: (usize, Instant),
+    stalled: bool,
+}
 
-    let start = Instant::now();
-    crowd.may_talk.store(true, Release);
-    for connection in &connections {
-        connection.thread().unpark();
-    }
-    watch.until(|| crowd.ended.load(Relaxed) == connections.len());
-    let elapsed = start.elapsed();
-    watch.look();
-    show("");
-
-    let mut errors = Vec::new();
-    if watch.stalled {
-        errors.push(format!(
-            "nothing moved for {STALL_TIMEOUT:?}: {}",
-            watch.progress()
-        ));
-    }
-    let mut latencies = Vec::new();
-    for (number, connection) in (1..).zip(connections) {
-        if watch.stalled && !connection.is_finished() {
-            errors.push(format!("connection {number}: still not done"));
-            continue;
-        }
-        match connection.join() {
-            Ok(Ok(own)) => latencies.extend(own),
-            Ok(Err(why)) => errors.push(format!("connection {number}, {why}")),
-            Err(_) => errors.push(format!("connection {number}: panicked")),
+impl Client {
+    fn new(options: &Options) -> Client {
+        Client {
+            crowd: Arc::new(Crowd {
+                load: options.load,
+                opened: AtomicUsize::new(0),
+                echoed: AtomicUsize::new(0),
+                ended: AtomicUsize::new(0),
+                may_talk: AtomicBool::new(false),
+                organiser: thread::current(),
+            }),
+            connections: Vec::new(),
+            server_process: options.server_pid.map(Process::new),
+            client_process: Process::new(std::process::id()),
+            looked: Instant::now(),
+            moved: (0, Instant::now()),
+            stalled: false,
         }
     }
-    latencies.sort_unstable();
 
-    Report {
-        load,
-        server: watch.server,
-        client: watch.client,
-        connections: crowd.opened.load(Relaxed),
-        messages: crowd.echoed.load(Relaxed),
-        errors,
-        elapsed,
-        latencies,
+    fn open_all(&mut self, servers: &[SocketAddr]) {
+        let wanted = self.crowd.load.connections;
+        for (number, &server) in (1..=wanted).zip(servers.iter().cycle()) {
+            self.wait_until(|it| it.opening() < OPENING_AT_ONCE);
+            // One lost connection fails the run: a server that is not there need not be asked ten
+            // thousand times.
+            if self.stalled || self.crowd.ended.load(Relaxed) > 0 {
+                break;
+            }
+            let crowd = Arc::clone(&self.crowd);
+            self.connections.push(thread::spawn(move || {
+                let latencies = connection(number, server, &crowd);
+                crowd.ended.fetch_add(1, Relaxed);
+                crowd.organiser.unpark();
+                latencies
+            }));
+        }
+        self.wait_until(|it| it.opening() == 0);
+        self.look();
+    }
+
+    fn opening(&self) -> usize {
+        self.connections.len() - self.crowd.opened_or_failed()
+    }
+
+    fn let_all_talk(&mut self) -> Duration {
+        let start = Instant::now();
+        self.crowd.may_talk.store(true, Release);
+        for connection in &self.connections {
+            connection.thread().unpark();
+        }
+        self.wait_until(|it| it.crowd.ended.load(Relaxed) == it.connections.len());
+        let elapsed = start.elapsed();
+        self.look();
+        show("");
+        elapsed
+    }
+
+    /// Returns the latencies of the connections that ended well, in ascending order, and what went
+    /// wrong on the others.
+    fn join_all(&mut self) -> (Vec<Duration>, Vec<String>) {
+        let (mut latencies, mut errors) = (Vec::new(), Vec::new());
+        if self.stalled {
+            let progress = self.crowd.progress();
+            errors.push(format!("no progress for {STALL_TIMEOUT:?}: {progress}"));
+        }
+        for (number, connection) in (1..).zip(self.connections.drain(..)) {
+            if self.stalled && !connection.is_finished() {
+                continue;
+            }
+            match connection.join() {
+                Ok(Ok(own)) => latencies.extend(own),
+                Ok(Err(why)) => errors.push(format!("connection {number}, {why}")),
+                Err(_) => errors.push(format!("connection {number} panicked")),
+            }
+        }
+        latencies.sort_unstable();
+        (latencies, errors)
+    }
+
+    fn report(&self, elapsed: Duration, latencies: &[Duration], errors: &[String]) -> ExitCode {
+        let Load {
+            connections: wanted,
+            messages: each,
+            ..
+        } = self.crowd.load;
+        let opened = self.crowd.opened.load(Relaxed);
+        let echoed = self.crowd.echoed.load(Relaxed);
+        let rate = echoed as f64 / elapsed.as_secs_f64();
+
+        let row = |name: &str, value: String| println!("{name:<12} {value}");
+        row(
+            "server",
+            self.server_process
+                .as_ref()
+                .map_or("-".into(), Process::text),
+        );
+        row("client", self.client_process.text());
+        row("connections", format!("{opened} of {wanted}"));
+        row("messages", format!("{echoed} of {}", wanted * each));
+        row("errors", errors.len().to_string());
+        row("messages/s", format!("{rate:.0}"));
+        row("latency p50", percentile(latencies, 50));
+        row("latency p99", percentile(latencies, 99));
+
+        for error in errors.iter().take(ERRORS_SHOWN) {
+            println!("error: {error}");
+        }
+        if errors.len() > ERRORS_SHOWN {
+            println!("error: and {} more", errors.len() - ERRORS_SHOWN);
+        }
+        let well = errors.is_empty() && opened == wanted && echoed == wanted * each;
+        println!(
+            "{}: {opened} connections, {echoed} messages, {} errors, {} OS threads",
+            if well { "ok" } else { "failed" },
+            errors.len(),
+            self.server_process
+                .as_ref()
+                .unwrap_or(&self.client_process)
+                .threads,
+        );
+        if well {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+
+    /// Parks until it is `done`, for which connections unpark it, or stalled.
+    fn wait_until(&mut self, done: impl Fn(&Client) -> bool) {
+        while !self.stalled && !done(self) {
+            thread::park_timeout(TICK);
+            if self.looked.elapsed() >= TICK {
+                self.look();
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        let moves = self.crowd.opened_or_failed() + self.crowd.echoed.load(Relaxed);
+        if moves != self.moved.0 {
+            self.moved = (moves, self.looked);
+        }
+        self.stalled = self.moved.1.elapsed() >= STALL_TIMEOUT;
+        self.client_process.measure();
+        self.server_process.iter_mut().for_each(Process::measure);
+        show(&self.crowd.progress());
+    }
+}
+
+/// Shows `progress` in the place of what was shown before.
+fn show(progress: &str) {
+    if io::stderr().is_terminal() {
+        eprint!("\r{progress}\x1b[K");
+    }
+}
+
+/// What the connections and their organiser, the client's first thread, tell each other.
+struct Crowd {
+    load: Load,
+    /// Connections that were opened, be they still open or not.
+    opened: AtomicUsize,
+    /// Messages that came back as they were sent.
+    echoed: AtomicUsize,
+    /// Connections that are over, be it well or not.
+    ended: AtomicUsize,
+    /// Set once all connections are open; each is parked until then.
+    may_talk: AtomicBool,
+    organiser: Thread,
+}
+
+impl Crowd {
+    /// While none may talk, those that ended are those that could not be opened.
+    fn opened_or_failed(&self) -> usize {
+        self.opened.load(Relaxed) + self.ended.load(Relaxed)
+    }
+
+    fn progress(&self) -> String {
+        let (opened, echoed) = (self.opened.load(Relaxed), self.echoed.load(Relaxed));
+        let Load {
+            connections,
+            messages,
+            ..
+        } = self.load;
+        let messages = connections * messages;
+        format!(
+            "{opened} of {connections} connections opened, {echoed} of {messages} messages echoed"
+        )
     }
 }
 
 /// One connection from end to end; its messages' latencies, or what went wrong and when.
-fn connection(
-    number: usize,
-    server: SocketAddr,
-    load: Load,
-    crowd: &Crowd,
-) -> Result<Vec<Duration>, String> {
+fn connection(number: usize, server: SocketAddr, crowd: &Crowd) -> Result<Vec<Duration>, String> {
     let mut stream = open(server).map_err(|why| format!("opening: {why}"))?;
     crowd.opened.fetch_add(1, Relaxed);
     crowd.organiser.unpark();
@@ -290,11 +436,11 @@ fn connection(
         thread::park();
     }
 
-    let mut latencies = Vec::with_capacity(load.messages);
-    for message in 1..=load.messages {
+    let mut latencies = Vec::with_capacity(crowd.load.messages);
+    for message in 1..=crowd.load.messages {
         // No two messages are alike, so that another one's echo is found out too.
         let text = format!("{number}.{message} ");
-        let content: Vec<u8> = text.bytes().cycle().take(load.size).collect();
+        let content: Vec<u8> = text.bytes().cycle().take(crowd.load.size).collect();
         let sent = Instant::now();
         exchange(&mut stream, &content).map_err(|why| format!("message {message}: {why}"))?;
         latencies.push(sent.elapsed());
@@ -362,115 +508,26 @@ fn explain(error: io::Error) -> String {
     }
 }
 
-/// What the connections and their organiser, the client's first thread, tell each other.
-struct Crowd {
-    /// Connections that were opened, be they still open or not.
-    opened: AtomicUsize,
-    /// Messages that came back as they were sent.
-    echoed: AtomicUsize,
-    /// Connections that are over, be it well or not.
-    ended: AtomicUsize,
-    /// Set once all connections are open; each is parked until then.
-    may_talk: AtomicBool,
-    organiser: Thread,
-}
-
-impl Crowd {
-    /// While none may talk, those that ended are those that could not be opened.
-    fn opened_or_failed(&self) -> usize {
-        self.opened.load(Relaxed) + self.ended.load(Relaxed)
-    }
-}
-
-/// The organiser's watch over the crowd: it shows the progress, and notices when there is none.
-struct Watch<'a> {
-    crowd: &'a Crowd,
-    load: Load,
-    server: Option<Footprint>,
-    client: Footprint,
-    looked: Instant,
-    moved: Instant,
-    moves: usize,
-    stalled: bool,
-}
-
-impl<'a> Watch<'a> {
-    fn new(crowd: &'a Crowd, options: &Options) -> Watch<'a> {
-        Watch {
-            crowd,
-            load: options.load,
-            server: options.server_pid.map(Footprint::of),
-            client: Footprint::of(std::process::id() as usize),
-            looked: Instant::now(),
-            moved: Instant::now(),
-            moves: 0,
-            stalled: false,
-        }
-    }
-
-    /// Parks until all is `done`, for which connections unpark it, or stalled.
-    fn until(&mut self, done: impl Fn() -> bool) {
-        const TICK: Duration = Duration::from_millis(100);
-        while !self.stalled && !done() {
-            thread::park_timeout(TICK);
-            if self.looked.elapsed() >= TICK {
-                self.look();
-            }
-        }
-    }
-
-    fn look(&mut self) {
-        self.looked = Instant::now();
-        let moves = self.crowd.opened_or_failed() + self.crowd.echoed.load(Relaxed);
-        if moves != self.moves {
-            self.moves = moves;
-            self.moved = self.looked;
-        }
-        self.stalled = self.moved.elapsed() >= STALL_TIMEOUT;
-        self.client.update();
-        if let Some(server) = &mut self.server {
-            server.update();
-        }
-        show(&self.progress());
-    }
-
-    fn progress(&self) -> String {
-        format!(
-            "{} of {} connections opened, {} of {} messages echoed",
-            self.crowd.opened.load(Relaxed),
-            self.load.connections,
-            self.crowd.echoed.load(Relaxed),
-            self.load.connections * self.load.messages,
-        )
-    }
-}
-
-/// Shows `progress` in the place of what was shown before.
-fn show(progress: &str) {
-    if io::stderr().is_terminal() {
-        eprint!("\r{progress}\x1b[K");
-    }
-}
-
 /// The most that a process has taken so far.
-struct Footprint {
-    status: String,
+struct Process {
+    id: u32,
     threads: usize,
     peak_kib: usize,
 }
 
-impl Footprint {
-    fn of(pid: usize) -> Footprint {
-        Footprint {
-            status: format!("/proc/{pid}/status"),
-            threads: 0,
-            peak_kib: 0,
+impl Process {
+    fn new(id: u32) -> Process {
+        let (threads, peak_kib) = (0, 0);
+        Process {
+            id,
+            threads,
+            peak_kib,
         }
     }
 
     /// Looks again: the kernel keeps the peak of memory by itself, but not that of threads.
-    fn update(&mut self) {
-        let status = fs::read_to_string(&self.status).unwrap_or_default();
+    fn measure(&mut self) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id)).unwrap_or_default();
         let number = |key| {
             let value = status.lines().find_map(|line| line.strip_prefix(key))?;
             value.split_whitespace().next()?.parse().ok()
@@ -478,95 +535,27 @@ impl Footprint {
         self.threads = self.threads.max(number("Threads:").unwrap_or(0));
         self.peak_kib = self.peak_kib.max(number("VmHWM:").unwrap_or(0));
     }
+
+    fn text(&self) -> String {
+        let (threads, mib) = (self.threads, self.peak_kib / 1024);
+        format!("{threads} OS threads, {mib} MiB at its peak")
+    }
 }
 
-/// How the client fared.
-struct Report {
-    load: Load,
-    server: Option<Footprint>,
-    client: Footprint,
-    connections: usize,
-    messages: usize,
-    errors: Vec<String>,
-    elapsed: Duration,
-    /// Of the connections that ended well, in ascending order.
-    latencies: Vec<Duration>,
-}
-
-impl Report {
-    fn print(&self) -> ExitCode {
-        let row = |label: &str, value: String| println!("{label:<18} {value:>10}");
-        let (connections, messages, errors) = (self.connections, self.messages, self.errors.len());
-        for (name, process) in [
-            ("server", self.server.as_ref()),
-            ("client", Some(&self.client)),
-        ] {
-            let figure = |of: fn(&Footprint) -> String| process.map_or("-".into(), of);
-            row(
-                &format!("{name} OS threads"),
-                figure(|it| it.threads.to_string()),
-            );
-            row(
-                &format!("{name} peak memory"),
-                figure(|it| format!("{} MiB", it.peak_kib / 1024)),
-            );
-        }
-        row("connections", connections.to_string());
-        row("messages", messages.to_string());
-        row("errors", errors.to_string());
-        row(
-            "messages/s",
-            format!("{:.0}", messages as f64 / self.elapsed.as_secs_f64()),
-        );
-        row("latency p50", format!("{:.1?}", self.latency(50)));
-        row("latency p99", format!("{:.1?}", self.latency(99)));
-
-        for error in self.errors.iter().take(ERRORS_SHOWN) {
-            println!("error: {error}");
-        }
-        if errors > ERRORS_SHOWN {
-            println!("error: and {} more", errors - ERRORS_SHOWN);
-        }
-        let threads = self.server.as_ref().unwrap_or(&self.client).threads;
-        let outcome = format!("{errors} errors, {threads} OS threads");
-        let Load {
-            connections: wanted,
-            messages: each,
-            ..
-        } = self.load;
-        if errors == 0 && connections == wanted && messages == wanted * each {
-            println!("ok: {connections} connections, {messages} messages, {outcome}");
-            return ExitCode::SUCCESS;
-        }
-        let total = wanted * each;
-        println!(
-            "failed: {connections} of {wanted} connections, {messages} of {total} messages, {outcome}"
-        );
-        ExitCode::FAILURE
-    }
-
-    fn latency(&self, percent: usize) -> Duration {
-        let rank = (self.latencies.len() * percent).div_ceil(100);
-        self.latencies
-            .get(rank.saturating_sub(1))
-            .copied()
-            .unwrap_or_default()
-    }
+fn percentile(sorted: &[Duration], percent: usize) -> String {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    let latency = sorted.get(rank.saturating_sub(1));
+    latency.map_or("-".into(), |latency| format!("{latency:.1?}"))
 }
 
 // The options.
 
 struct Options {
-    role: Role,
+    serve: Option<SocketAddr>,
+    connect: Vec<SocketAddr>,
+    server_pid: Option<u32>,
     load: Load,
     workers: Option<usize>,
-    server_pid: Option<usize>,
-}
-
-enum Role {
-    Both,
-    Server(SocketAddr),
-    Client(Vec<SocketAddr>),
 }
 
 #[derive(Clone, Copy)]
@@ -579,56 +568,48 @@ struct Load {
 impl Options {
     /// The options, or none if help is what is asked for.
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-        let (mut serve, mut connect) = (None, None);
-        let (mut workers, mut server_pid) = (None, None);
-        let mut load = Load {
-            connections: 10_000,
-            messages: 5,
-            size: 64,
+        let (connections, messages, size) = (10_000, 5, 64);
+        let mut options = Options {
+            serve: None,
+            connect: Vec::new(),
+            server_pid: None,
+            load: Load {
+                connections,
+                messages,
+                size,
+            },
+            workers: None,
         };
         while let Some(name) = arguments.next() {
-            if matches!(name.as_str(), "--help" | "-h") {
-                return Ok(None);
-            }
-            let mut value = || {
-                arguments
-                    .next()
-                    .ok_or_else(|| format!("{name} needs a value"))
-            };
+            let mut value = || arguments.next().ok_or(format!("{name} needs a value"));
+            let mut number = |max| parse_number(&name, &value()?, max);
+            let load = &mut options.load;
             match name.as_str() {
-                "--serve" => serve = Some(parse_address(&name, &value()?)?),
+                "--serve" => options.serve = Some(parse_address(&name, &value()?)?),
                 "--connect" => {
-                    let servers = value()?;
-                    let servers = servers
-                        .split(',')
-                        .map(|server| parse_address(&name, server));
-                    connect = Some(servers.collect::<Result<_, _>>()?);
+                    for server in value()?.split(',') {
+                        options.connect.push(parse_address(&name, server)?);
+                    }
                 }
-                "--connections" => load.connections = parse_number(&name, &value()?, 1_000_000)?,
-                "--messages" => load.messages = parse_number(&name, &value()?, 1_000_000)?,
-                "--size" => load.size = parse_number(&name, &value()?, MAX_SIZE)?,
-                "--workers" => workers = Some(parse_number(&name, &value()?, 1_000)?),
-                "--server-pid" => server_pid = Some(parse_number(&name, &value()?, 1 << 22)?),
+                "--server-pid" => options.server_pid = Some(number(1 << 22)? as u32),
+                "--connections" => load.connections = number(1_000_000)?,
+                "--messages" => load.messages = number(1_000_000)?,
+                "--size" => load.size = number(MAX_SIZE)?,
+                "--workers" => options.workers = Some(number(1_000)?),
+                "--help" | "-h" => return Ok(None),
                 _ => return Err(format!("unknown argument '{name}'")),
             }
         }
-        let role = match (serve, connect) {
-            (None, None) => Role::Both,
-            (Some(address), None) => Role::Server(address),
-            (None, Some(servers)) => Role::Client(servers),
-            (Some(_), Some(_)) => return Err("--serve and --connect exclude each other".into()),
-        };
-        Ok(Some(Options {
-            role,
-            load,
-            workers,
-            server_pid,
-        }))
+        if options.serve.is_some() && !options.connect.is_empty() {
+            return Err("--serve and --connect exclude each other".into());
+        }
+        Ok(Some(options))
     }
 }
 
 fn parse_address(name: &str, value: &str) -> Result<SocketAddr, String> {
     match value.parse::<SocketAddr>() {
+        // A server may leave the port to the system.
         Ok(address) if address.port() != 0 || name == "--serve" => Ok(address),
         _ => Err(format!(
             "{name}: '{value}' is not an address like 127.0.0.1:7000"

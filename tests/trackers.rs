@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use greenroom::shims as std;
+use serial_test::serial;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
@@ -51,6 +52,7 @@ fn stop_tracker(stop: &AtomicBool, addr: SocketAddr, tracker: thread::JoinHandle
 }
 
 #[test]
+#[serial]
 fn a_silent_tracker_times_out_while_others_go_on() {
     util::on_workers(1, || {
         let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -78,6 +80,7 @@ fn a_silent_tracker_times_out_while_others_go_on() {
 }
 
 #[test]
+#[serial]
 fn a_thousand_queries_take_as_long_as_the_slowest() {
     util::on_workers(1, || {
         let before = util::open_descriptors();
