@@ -77,7 +77,8 @@
 //!   destructors run, and joining one gives an error with [`Cancelled`]. So are those of a
 //!   [`Runtime`] that is dropped. The default runtime ends with the process, as std's threads do.
 //! - Where nothing happens, nothing runs: an idle program makes no wake-ups.
-//! - Running out of stack faults on a guard below it, and ends the process.
+//! - Running out of stack faults on a guard below it, and ends the process with a message that
+//!   names the coroutine, its stack size and the place that spawned it.
 //!
 //! # Hazards
 //!
@@ -117,7 +118,8 @@
 //! worker can run while one unwinds. A destructor that waits during an unwind therefore keeps the
 //! worker waiting with it (timers and I/O of the reactor go on); a socket operation that would have
 //! to wait fails instead; and joining a coroutine that may need the same worker aborts the process
-//! with the names of both.
+//! with the names of both. (When a runtime shuts down and all its coroutines unwind, they do wait
+//! for each other.)
 //!
 //! **Shutting down unwinds.** I/O, sleeps and joins are interruption points: where a runtime shuts
 //! down they unwind with [`Cancelled`]. [`park()`] is not, until nothing is left that could unpark.

@@ -2,6 +2,7 @@
 //!
 //! This is the layer below tasks: it knows neither who schedules a coroutine nor why it suspends.
 
+pub(crate) mod overflow;
 mod pool;
 mod stack;
 

@@ -15,7 +15,8 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::pool;
@@ -147,7 +148,7 @@ impl Class {
     }
 
     #[cold]
-    fn grow(&self) -> io::Result<()> {
+    fn grow(&'static self) -> io::Result<()> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let capacity = self.capacity.load(Ordering::Relaxed);
@@ -159,11 +160,12 @@ impl Class {
         }
     }
 
-    fn add_slab(&self, slots: &mut Slots, least: usize) -> io::Result<()> {
+    fn add_slab(&'static self, slots: &mut Slots, least: usize) -> io::Result<()> {
         let capacity = self.capacity.load(Ordering::Relaxed);
         let slab = self.new_slab(capacity.max(FIRST_SLAB_SLOTS), least)?;
         self.capacity
             .store(capacity + slab.slots, Ordering::Relaxed);
+        Registered::add(slab.base, slab.slots, self);
         slots.untouched.push(slab);
         Ok(())
     }
@@ -247,6 +249,54 @@ impl Class {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.free.extend(cold.into_iter().inspect(Stack::discard));
     }
+}
+
+/// A slab, as the handler of faults finds it: in a list that only grows.
+struct Registered {
+    base: usize,
+    slots: usize,
+    class: &'static Class,
+    next: *const Registered,
+}
+
+static SLABS: AtomicPtr<Registered> = AtomicPtr::new(ptr::null_mut());
+
+impl Registered {
+    fn add(base: usize, slots: usize, class: &'static Class) {
+        let slab = Box::leak(Box::new(Registered {
+            base,
+            slots,
+            class,
+            next: ptr::null(),
+        }));
+        let push = |head: *mut Registered| {
+            slab.next = head;
+            Some(&raw mut *slab)
+        };
+        // The closure always has a value, so this does not fail.
+        let _ = SLABS.fetch_update(Ordering::AcqRel, Ordering::Acquire, push);
+    }
+}
+
+/// The usable bytes of the stack above the guard that `address` is in, if it is in one.
+/// Async-signal-safe.
+pub(super) fn guarded_size(address: usize) -> Option<usize> {
+    let mut slab: *const Registered = SLABS.load(Ordering::Acquire);
+    // SAFETY: slabs are leaked, and unchanged once they are in the list.
+    while let Some(Registered {
+        base,
+        slots,
+        class,
+        next,
+    }) = unsafe { slab.as_ref() }
+    {
+        let offset = address.wrapping_sub(*base);
+        if offset < slots * class.stride() {
+            return (offset % class.stride() < class.guard_len()).then(|| class.usable());
+        }
+        slab = *next;
+    }
+    None
 }
 
 /// The right to a stack of a class.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::ptr;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use slab::Slab;
 
 use super::Scheduler;
 use super::remote::{Mail, Remote};
-use crate::coroutine::{self, Coroutine, StackPool, Suspend, Turn};
+use crate::coroutine::{self, Coroutine, StackPool, Suspend, Turn, overflow};
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
 use crate::task::word::{Outcome, Seq, WaitWord, Wake};
@@ -511,6 +512,19 @@ impl Worker {
     }
 }
 
+/// Writes who runs on this thread. Async-signal-safe.
+fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
+    task::with_running(|task| match task {
+        Some(task) => write!(
+            out,
+            "coroutine '{}' (spawned at {})",
+            task.name().unwrap_or("<unnamed>"),
+            task.spawned_at()
+        ),
+        None => write!(out, "a coroutine"),
+    })
+}
+
 /// What every coroutine runs.
 fn run_body() {
     let task = task::running().expect("the body runs on its coroutine");
@@ -527,6 +541,10 @@ impl<'a> Driving<'a> {
             CURRENT.get().is_null(),
             "a thread drives one worker at a time"
         );
+        if let Err(error) = overflow::watch(describe_running) {
+            // Overflows still end the process, if without a word.
+            eprintln!("greenroom: stack overflows will not be reported: {error}");
+        }
         CURRENT.set(worker);
         reactor::set_local(Some(Arc::clone(worker.reactor.borrow().handle())));
         worker.remote.set_driven(true);

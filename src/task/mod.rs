@@ -265,6 +265,12 @@ pub(crate) fn running() -> Option<TaskRef> {
     })
 }
 
+/// Looks at the running coroutine's task, if the caller is one.
+pub(crate) fn with_running<R>(look: impl FnOnce(Option<&Task>) -> R) -> R {
+    // SAFETY: as in `running`: the task lives while its coroutine runs.
+    look(RUNNING.get().map(|task| unsafe { &*task.as_ptr() }))
+}
+
 /// Runs `turn` as a turn of the coroutine `task`.
 #[inline(always)]
 pub(crate) fn enter<R>(task: &TaskRef, turn: impl FnOnce() -> R) -> R {

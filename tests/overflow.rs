@@ -1,0 +1,138 @@
+//! A stack overflow names its coroutine and ends the process; other faults are not our business.
+
+use std::hint::black_box;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+
+use greenroom::{Builder, RuntimeBuilder};
+
+/// Runs a test of this binary again, alone and in a process of its own, where `as_child` is true.
+fn child(test: &str) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env("OVERFLOW_CHILD", "yes")
+        .output()
+        .unwrap()
+}
+
+fn as_child() -> bool {
+    std::env::var_os("OVERFLOW_CHILD").is_some()
+}
+
+fn assert_reported(output: &Output, name: &str, size: usize) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let report = format!("coroutine '{name}' (spawned at {}:", file!());
+    assert!(stderr.contains(&report), "{stderr}");
+    let end = format!("has overflowed its stack of {size} bytes");
+    assert_eq!(stderr.matches(&end).count(), 1, "{stderr}");
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+}
+
+#[expect(unconditional_recursion, reason = "that is the point")]
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 16]);
+    recurse(depth + 1) + frame[3]
+}
+
+#[inline(never)]
+fn big_frame() -> u8 {
+    // Far larger than the stack and its guard: the compiler probes each page on the way.
+    let frame = black_box([1_u8; 4 << 20]);
+    frame[black_box(12345)]
+}
+
+fn overflow(workers: usize, name: &str, body: fn()) {
+    let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
+    runtime.run(|| {
+        // Others are there, and have nothing to do with it.
+        for _ in 0..20 {
+            greenroom::spawn(greenroom::park);
+        }
+        let deep = Builder::new().name(name.to_owned()).stack_size(128 << 10);
+        deep.spawn(body).unwrap().join().unwrap();
+    });
+}
+
+#[test]
+fn runaway_recursion_is_reported_on_one_worker() {
+    if as_child() {
+        return overflow(1, "deep", || {
+            black_box(recurse(0));
+        });
+    }
+    let output = child("runaway_recursion_is_reported_on_one_worker");
+    assert_reported(&output, "deep", 128 << 10);
+}
+
+#[test]
+fn runaway_recursion_is_reported_on_four_workers() {
+    if as_child() {
+        return overflow(4, "deep", || {
+            black_box(recurse(0));
+        });
+    }
+    let output = child("runaway_recursion_is_reported_on_four_workers");
+    assert_reported(&output, "deep", 128 << 10);
+}
+
+#[test]
+fn a_frame_larger_than_the_stack_is_reported() {
+    if as_child() {
+        return overflow(1, "wide", || {
+            black_box(big_frame());
+        });
+    }
+    let output = child("a_frame_larger_than_the_stack_is_reported");
+    assert_reported(&output, "wide", 128 << 10);
+}
+
+#[test]
+fn an_overflow_while_a_panic_unwinds_is_reported() {
+    struct Deep;
+    impl Drop for Deep {
+        fn drop(&mut self) {
+            black_box(recurse(0));
+        }
+    }
+    if as_child() {
+        return overflow(1, "unwinding", || {
+            let _deep = Deep;
+            panic!("and then");
+        });
+    }
+    let output = child("an_overflow_while_a_panic_unwinds_is_reported");
+    assert_reported(&output, "unwinding", 128 << 10);
+}
+
+#[test]
+fn another_fault_ends_the_process_by_its_signal() {
+    if as_child() {
+        return overflow(1, "faulty", || {
+            let nowhere = black_box(8 as *const u8);
+            // SAFETY: none; the fault is wanted.
+            black_box(unsafe { nowhere.read_volatile() });
+        });
+    }
+    let output = child("another_fault_ends_the_process_by_its_signal");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{stderr}");
+    assert!(!stderr.contains("overflowed"), "{stderr}");
+}
+
+#[test]
+fn a_main_thread_stack_and_pool_threads_keep_stds_report() {
+    if as_child() {
+        return greenroom::run(|| {
+            greenroom::unblock(|| {
+                black_box(recurse(0));
+            });
+        });
+    }
+    let output = child("a_main_thread_stack_and_pool_threads_keep_stds_report");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("greenroom-pool") && stderr.contains("overflowed"),
+        "{stderr}"
+    );
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+}
