@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +64,99 @@ fn watched<T>(place: &str, test: impl FnOnce() -> T) -> T {
     })
 }
 
+/// SO_LINGER on with zero seconds: closing then sends a reset.
+pub(crate) fn reset_on_close(socket: &impl AsRawFd) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // SAFETY: the option takes a `linger`, and the length is its own.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of_val(&linger) as libc::socklen_t,
+        )
+    };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// A TCP port of 127.0.0.1 that is bound, so nobody else can get it, but not
+/// listening, so connecting to it is refused.
+pub(crate) struct ClosedPort {
+    socket: OwnedFd,
+    pub(crate) addr: SocketAddr,
+}
+
+impl ClosedPort {
+    pub(crate) fn new() -> ClosedPort {
+        // SAFETY: socket has no preconditions, and a new descriptor is ours.
+        let socket = unsafe {
+            let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+            assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+            OwnedFd::from_raw_fd(fd)
+        };
+        // SAFETY: all-zero is a valid `sockaddr_in`.
+        let mut name: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+        name.sin_family = libc::AF_INET as libc::sa_family_t;
+        name.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+        let mut len = size_of_val(&name) as libc::socklen_t;
+        // SAFETY: the descriptor is open, the address valid and of the length given.
+        unsafe {
+            let fd = socket.as_raw_fd();
+            assert_eq!(libc::bind(fd, (&raw const name).cast(), len), 0);
+            let got = libc::getsockname(fd, (&raw mut name).cast(), &mut len);
+            assert_eq!(got, 0);
+        }
+        let addr = SocketAddr::from(([127, 0, 0, 1], u16::from_be(name.sin_port)));
+        ClosedPort { socket, addr }
+    }
+
+    /// From now on it listens, with the shortest of queues and nobody
+    /// accepting: after a connection or two, further ones are not answered.
+    pub(crate) fn listen_without_accepting(&self) {
+        // SAFETY: the descriptor is open.
+        let done = unsafe { libc::listen(self.socket.as_raw_fd(), 0) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+/// Bytes in which every place is different enough for loss, repetition and
+/// reordering to show.
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut x = seed | 1;
+    (0..len)
+        .map(|_| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            (x >> 32) as u8
+        })
+        .collect()
+}
+
+/// Compares without printing megabytes.
+#[track_caller]
+pub(crate) fn assert_same_bytes(got: &[u8], wanted: &[u8]) {
+    if let Some(at) = got.iter().zip(wanted).position(|(a, b)| a != b) {
+        panic!("byte {at} differs: {} instead of {}", got[at], wanted[at]);
+    }
+    assert_eq!(got.len(), wanted.len(), "the length differs");
+}
+
 /// The number of descriptors that this process has open.
 pub(crate) fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// For what is to be shown of std itself: there is no other place than an OS thread.
+pub(crate) mod of_std {
+    #[allow(unused_imports, reason = "each test file uses its part")]
+    pub(crate) use super::{ClosedPort, assert_same_bytes, noise, reset_on_close};
+
+    pub(crate) fn everywhere(test: impl Fn()) {
+        super::on_an_os_thread(test);
+    }
 }

@@ -1,0 +1,1638 @@
+// What TCP sockets promise. Included by ../tcp.rs, once for std and once for the shims: `use std::…`
+// names the one or the other, `::std::…` is always the real one. (Nested modules would not inherit
+// the name: there are none.)
+
+use ::std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use ::std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use ::std::sync::Arc;
+use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::thread;
+use std::time::{Duration, Instant};
+use util::{ClosedPort, assert_same_bytes, everywhere, noise, reset_on_close};
+
+/// More than anything here can take on a busy machine, less than for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Gives a task that is about to wait the time to do so. No test is wrong when
+/// this was too short, only weaker.
+fn settle() {
+    thread::sleep(ms(50));
+}
+
+#[track_caller]
+fn until(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        thread::sleep(ms(1));
+    }
+}
+
+fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+fn pair() -> (TcpStream, TcpStream) {
+    let (listener, addr) = listen();
+    pair_from(&listener, addr)
+}
+
+fn pair_from(listener: &TcpListener, addr: SocketAddr) -> (TcpStream, TcpStream) {
+    let near = TcpStream::connect(addr).unwrap();
+    let (far, from) = listener.accept().unwrap();
+    assert_eq!(from, near.local_addr().unwrap());
+    (near, far)
+}
+
+fn v6_listener() -> Option<TcpListener> {
+    match TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) {
+        Ok(listener) => Some(listener),
+        Err(e) => {
+            eprintln!("skipped, no IPv6 on the loopback: {e}");
+            None
+        }
+    }
+}
+
+/// Both directions work.
+#[track_caller]
+fn assert_joined(mut a: &TcpStream, mut b: &TcpStream) {
+    let mut buf = [0; 4];
+    a.write_all(b"ping").unwrap();
+    b.read_exact(&mut buf).unwrap();
+    assert_eq!(&buf, b"ping");
+    b.write_all(b"pong").unwrap();
+    a.read_exact(&mut buf).unwrap();
+    assert_eq!(&buf, b"pong");
+}
+
+/// Waits until at least `n` bytes can be read, without taking them.
+fn until_readable(stream: &TcpStream, n: usize) {
+    let mut buf = vec![0; n];
+    until("bytes arrive", || {
+        stream.peek(&mut buf.clone()).unwrap() >= n
+    });
+    assert_eq!(stream.peek(&mut buf).unwrap(), n);
+}
+
+/// What `write_until_error` writes, again and again. (Its length is a prime,
+/// which no buffer has: what is lost or repeated does not line up.)
+fn endless() -> Vec<u8> {
+    noise(65_537, 77)
+}
+
+/// Writes until an error comes, counting what was accepted.
+fn write_until_error(mut stream: &TcpStream, sent: &AtomicUsize) -> ErrorKind {
+    let data = endless();
+    loop {
+        let at = sent.load(SeqCst);
+        assert!(at < 64 << 20, "a peer that reads nothing took 64 MiB");
+        match stream.write(&data[at % data.len()..]) {
+            Ok(n) => {
+                assert!(n > 0);
+                sent.fetch_add(n, SeqCst);
+            }
+            Err(e) => return e.kind(),
+        }
+    }
+}
+
+/// Waits until a writer has started and then stopped making progress.
+fn until_stuck(sent: &AtomicUsize) {
+    until("something was written", || sent.load(SeqCst) > 0);
+    let mut before = 0;
+    let start = Instant::now();
+    while before != sent.load(SeqCst) {
+        assert!(start.elapsed() < PATIENCE, "the pipe never filled up");
+        before = sent.load(SeqCst);
+        thread::sleep(ms(150));
+    }
+}
+
+fn is_timeout(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+#[track_caller]
+fn assert_timed_out<T: ::std::fmt::Debug>(result: ::std::io::Result<T>) {
+    let kind = result.expect_err("this should have timed out").kind();
+    assert!(is_timeout(kind), "{kind:?}");
+}
+
+fn is_broken(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
+// ---------------------------------------------------------------- connecting
+
+#[test]
+fn connecting_to_a_closed_port_is_refused() {
+    everywhere(|| {
+        let closed = ClosedPort::new();
+        let error = TcpStream::connect(closed.addr).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn connects_by_host_name_and_port() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let near = TcpStream::connect(("localhost", addr.port())).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        assert_joined(&near, &far);
+        let near = TcpStream::connect(format!("localhost:{}", addr.port())).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        assert_joined(&near, &far);
+    });
+}
+
+#[test]
+fn connects_by_every_way_of_writing_an_address() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let check = |near: TcpStream| {
+            let (far, _) = listener.accept().unwrap();
+            assert_joined(&near, &far);
+        };
+        check(TcpStream::connect(addr).unwrap());
+        check(TcpStream::connect(addr.to_string()).unwrap());
+        check(TcpStream::connect(addr.to_string().as_str()).unwrap());
+        check(TcpStream::connect(("127.0.0.1", addr.port())).unwrap());
+        check(TcpStream::connect((Ipv4Addr::LOCALHOST, addr.port())).unwrap());
+        check(TcpStream::connect(&[addr][..]).unwrap());
+        fn generic(to: impl ToSocketAddrs) -> TcpStream {
+            TcpStream::connect(to).unwrap()
+        }
+        check(generic(addr));
+    });
+}
+
+#[test]
+fn a_list_of_addresses_falls_over_to_the_second() {
+    everywhere(|| {
+        let closed = ClosedPort::new();
+        let (listener, addr) = listen();
+        let near = TcpStream::connect(&[closed.addr, addr][..]).unwrap();
+        assert_eq!(near.peer_addr().unwrap(), addr);
+        let (far, _) = listener.accept().unwrap();
+        assert_joined(&near, &far);
+    });
+}
+
+#[test]
+fn a_list_of_only_closed_ports_is_refused() {
+    everywhere(|| {
+        let (a, b) = (ClosedPort::new(), ClosedPort::new());
+        let error = TcpStream::connect(&[a.addr, b.addr][..]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn an_empty_list_and_a_nonsense_address_are_invalid_input() {
+    everywhere(|| {
+        let none: &[SocketAddr] = &[];
+        let error = TcpStream::connect(none).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let error = TcpListener::bind(none).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        for nonsense in ["localhost", "127.0.0.1:port", "127.0.0.1:65536", ""] {
+            let error = TcpStream::connect(nonsense).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{nonsense:?}");
+        }
+    });
+}
+
+#[test]
+fn connect_succeeds_before_anybody_accepts() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let mut near = TcpStream::connect(addr).unwrap();
+        near.write_all(b"early").unwrap();
+        drop(near);
+        let (mut far, _) = listener.accept().unwrap();
+        let mut got = String::new();
+        far.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "early");
+    });
+}
+
+#[test]
+fn connect_timeout_connects_and_leaves_a_stream_that_waits() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let near = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let writer = thread::spawn(move || {
+            settle();
+            far.write_all(b"late").unwrap();
+            far
+        });
+        let mut buf = [0; 4];
+        (&near).read_exact(&mut buf).unwrap(); // not WouldBlock
+        assert_eq!(&buf, b"late");
+        assert_eq!(near.read_timeout().unwrap(), None);
+        assert_eq!(near.write_timeout().unwrap(), None);
+        assert_joined(&near, &writer.join().unwrap());
+    });
+}
+
+#[test]
+fn connect_timeout_to_a_closed_port_is_refused_early() {
+    everywhere(|| {
+        let closed = ClosedPort::new();
+        let start = Instant::now();
+        let error = TcpStream::connect_timeout(&closed.addr, ms(30_000)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        assert!(start.elapsed() < PATIENCE);
+    });
+}
+
+#[test]
+fn connect_timeout_of_zero_is_invalid_input() {
+    everywhere(|| {
+        let (_listener, addr) = listen();
+        let error = TcpStream::connect_timeout(&addr, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn connect_timeout_gives_up_on_a_listener_that_does_not_answer() {
+    everywhere(|| {
+        let port = ClosedPort::new();
+        port.listen_without_accepting();
+        let mut queued = Vec::new();
+        let (error, took) = loop {
+            let start = Instant::now();
+            match TcpStream::connect_timeout(&port.addr, ms(200)) {
+                Ok(stream) => queued.push(stream),
+                Err(e) => break (e, start.elapsed()),
+            }
+            assert!(queued.len() < 16, "the queue does not fill up");
+        };
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(took >= ms(160), "{took:?}");
+        assert!(took < PATIENCE, "{took:?}");
+    });
+}
+
+// ---------------------------------------------------- listening and accepting
+
+#[test]
+fn both_sides_agree_on_addresses_v4() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        assert!(addr.is_ipv4());
+        assert_ne!(addr.port(), 0);
+        let near = TcpStream::connect(addr).unwrap();
+        let (far, from) = listener.accept().unwrap();
+        assert_eq!(near.peer_addr().unwrap(), addr);
+        assert_eq!(far.local_addr().unwrap(), addr);
+        assert_eq!(far.peer_addr().unwrap(), near.local_addr().unwrap());
+        assert_eq!(from, near.local_addr().unwrap());
+    });
+}
+
+#[test]
+fn both_sides_agree_on_addresses_v6() {
+    everywhere(|| {
+        let Some(listener) = v6_listener() else {
+            return;
+        };
+        let addr = listener.local_addr().unwrap();
+        assert!(addr.is_ipv6());
+        let near = TcpStream::connect(addr).unwrap();
+        let (far, from) = listener.accept().unwrap();
+        assert_eq!(near.peer_addr().unwrap(), addr);
+        assert_eq!(far.local_addr().unwrap(), addr);
+        assert_eq!(far.peer_addr().unwrap(), near.local_addr().unwrap());
+        assert_eq!(from, near.local_addr().unwrap());
+        assert_joined(&near, &far);
+    });
+}
+
+#[test]
+fn binding_a_port_somebody_listens_on_is_addr_in_use() {
+    everywhere(|| {
+        let (_listener, addr) = listen();
+        let error = TcpListener::bind(addr).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    });
+}
+
+#[test]
+fn binding_a_list_takes_the_first_that_is_free() {
+    everywhere(|| {
+        let (_listener, taken) = listen();
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let second = TcpListener::bind(&[taken, free][..]).unwrap();
+        assert_ne!(second.local_addr().unwrap().port(), taken.port());
+    });
+}
+
+#[test]
+fn accept_waits_for_a_connection_that_comes_later() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let acceptor = thread::spawn(move || listener.accept().unwrap());
+        settle();
+        let near = TcpStream::connect(addr).unwrap();
+        let (far, from) = acceptor.join().unwrap();
+        assert_eq!(from, near.local_addr().unwrap());
+        assert_joined(&near, &far);
+    });
+}
+
+#[test]
+fn incoming_yields_connections_one_after_the_other() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let server = thread::spawn(move || {
+            let mut said = Vec::new();
+            for stream in listener.incoming().take(5) {
+                let mut text = String::new();
+                stream.unwrap().read_to_string(&mut text).unwrap();
+                said.push(text);
+            }
+            said
+        });
+        for n in 0..5 {
+            let mut near = TcpStream::connect(addr).unwrap();
+            write!(near, "number {n}").unwrap();
+        }
+        let said = server.join().unwrap();
+        assert_eq!(
+            said,
+            ["number 0", "number 1", "number 2", "number 3", "number 4"]
+        );
+    });
+}
+
+/// Four acceptors, 40 numbered connections, then one stop for each acceptor.
+fn several_acceptors(acceptors: Vec<impl FnOnce() -> Vec<u32> + Send + 'static>, addr: SocketAddr) {
+    let count = acceptors.len();
+    let running: Vec<_> = acceptors.into_iter().map(thread::spawn).collect();
+    settle();
+    for n in (0..40).chain((0..count).map(|_| u32::MAX)) {
+        let mut near = TcpStream::connect(addr).unwrap();
+        near.write_all(&n.to_be_bytes()).unwrap();
+    }
+    let mut all: Vec<u32> = running
+        .into_iter()
+        .flat_map(|acceptor| acceptor.join().unwrap())
+        .collect();
+    all.sort();
+    assert_eq!(all, (0..40).collect::<Vec<_>>());
+}
+
+fn accept_until_stopped(listener: &TcpListener) -> Vec<u32> {
+    let mut seen = Vec::new();
+    loop {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut number = [0; 4];
+        stream.read_exact(&mut number).unwrap();
+        match u32::from_be_bytes(number) {
+            u32::MAX => return seen,
+            n => seen.push(n),
+        }
+    }
+}
+
+#[test]
+fn acceptors_sharing_a_listener_get_each_connection_once() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let listener = Arc::new(listener);
+        let acceptors = (0..4).map(|_| {
+            let listener = Arc::clone(&listener);
+            move || accept_until_stopped(&listener)
+        });
+        several_acceptors(acceptors.collect(), addr);
+    });
+}
+
+#[test]
+fn acceptors_on_clones_of_a_listener_get_each_connection_once() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let acceptors = (0..4).map(|_| {
+            let listener = listener.try_clone().unwrap();
+            move || accept_until_stopped(&listener)
+        });
+        several_acceptors(acceptors.collect(), addr);
+    });
+}
+
+#[test]
+fn a_clone_of_a_listener_goes_on_when_the_original_is_dropped() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let clone = listener.try_clone().unwrap();
+        assert_eq!(clone.local_addr().unwrap(), addr);
+        let acceptor = thread::spawn(move || clone.accept().unwrap());
+        settle();
+        drop(listener);
+        settle();
+        let near = TcpStream::connect(addr).unwrap();
+        let (far, _) = acceptor.join().unwrap();
+        assert_joined(&near, &far);
+    });
+}
+
+#[test]
+fn a_dropped_listener_resets_what_it_had_not_accepted() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let mut waiting = TcpStream::connect(addr).unwrap();
+        drop(listener);
+        let error = waiting.read(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+// ------------------------------------------------------- reading and writing
+
+#[test]
+fn read_returns_what_is_there_without_waiting_for_a_full_buffer() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        near.write_all(b"hello").unwrap();
+        let mut got = Vec::new();
+        while got.len() < 5 {
+            let mut buf = [0; 100];
+            let n = far.read(&mut buf).unwrap();
+            assert!((1..=5).contains(&n));
+            got.extend_from_slice(&buf[..n]);
+        }
+        assert_eq!(got, b"hello");
+    });
+}
+
+#[test]
+fn read_waits_for_data_that_comes_later() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        let reader = thread::spawn(move || {
+            let mut buf = [0; 100];
+            let n = far.read(&mut buf).unwrap();
+            buf[..n].to_vec()
+        });
+        settle();
+        assert!(!reader.is_finished());
+        near.write_all(b"x").unwrap();
+        assert_eq!(reader.join().unwrap(), b"x");
+    });
+}
+
+#[test]
+fn after_the_peer_closed_reads_give_the_rest_and_then_zero_for_ever() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        near.write_all(b"the rest").unwrap();
+        drop(near);
+        let mut buf = [0; 8];
+        far.read_exact(&mut buf).unwrap();
+        assert_eq!(&buf, b"the rest");
+        for _ in 0..10 {
+            assert_eq!(far.read(&mut buf).unwrap(), 0);
+        }
+        assert_eq!(far.peek(&mut buf).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_peer_closing_wakes_a_parked_reader_with_zero() {
+    everywhere(|| {
+        let (near, mut far) = pair();
+        let reader = thread::spawn(move || far.read(&mut [0; 8]).unwrap());
+        settle();
+        drop(near);
+        assert_eq!(reader.join().unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_reset_is_an_error_to_the_next_read() {
+    everywhere(|| {
+        let (near, mut far) = pair();
+        reset_on_close(&near);
+        drop(near);
+        let error = far.read(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_reset_wakes_a_parked_reader_with_an_error() {
+    everywhere(|| {
+        let (near, mut far) = pair();
+        let reader = thread::spawn(move || far.read(&mut [0; 8]).unwrap_err());
+        settle();
+        reset_on_close(&near);
+        drop(near);
+        assert_eq!(reader.join().unwrap().kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_reset_wakes_a_parked_writer_with_an_error() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let writer = thread::spawn({
+            let sent = Arc::clone(&sent);
+            move || write_until_error(&far, &sent)
+        });
+        until_stuck(&sent);
+        reset_on_close(&near);
+        drop(near);
+        let kind = writer.join().unwrap();
+        assert!(is_broken(kind), "{kind:?}");
+    });
+}
+
+#[test]
+fn writing_after_a_reset_is_an_error_and_not_a_signal() {
+    everywhere(|| {
+        let (near, mut far) = pair();
+        reset_on_close(&near);
+        drop(near);
+        let start = Instant::now();
+        let first = loop {
+            match far.write(b"anybody?") {
+                Ok(_) => assert!(start.elapsed() < PATIENCE, "writes go on succeeding"),
+                Err(e) => break e.kind(),
+            }
+            thread::sleep(ms(1));
+        };
+        assert!(is_broken(first), "{first:?}");
+        for _ in 0..5 {
+            let kind = far.write(b"again").unwrap_err().kind();
+            assert!(is_broken(kind), "{kind:?}");
+            let slices = [IoSlice::new(b"and"), IoSlice::new(b"again")];
+            let kind = far.write_vectored(&slices).unwrap_err().kind();
+            assert!(is_broken(kind), "{kind:?}");
+        }
+    });
+}
+
+#[test]
+fn writing_to_a_peer_that_closed_becomes_an_error_and_not_a_signal() {
+    everywhere(|| {
+        let (near, mut far) = pair();
+        drop(near);
+        let start = Instant::now();
+        let kind = loop {
+            match far.write(b"anybody?") {
+                Ok(_) => assert!(start.elapsed() < PATIENCE, "writes go on succeeding"),
+                Err(e) => break e.kind(),
+            }
+            thread::sleep(ms(1));
+        };
+        assert!(is_broken(kind), "{kind:?}");
+    });
+}
+
+#[test]
+fn write_all_of_8_mib_reaches_a_slow_reader_complete_and_in_order() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        let wanted = Arc::new(noise(8 << 20, 1));
+        let writer = thread::spawn({
+            let wanted = Arc::clone(&wanted);
+            move || near.write_all(&wanted).unwrap()
+        });
+        settle(); // the pipe is full by now
+        let mut got = Vec::new();
+        let mut buf = vec![0; 128 << 10];
+        loop {
+            let n = far.read(&mut buf).unwrap();
+            if n == 0 {
+                break;
+            }
+            got.extend_from_slice(&buf[..n]);
+            thread::sleep(ms(1));
+        }
+        writer.join().unwrap();
+        assert_same_bytes(&got, &wanted);
+    });
+}
+
+#[test]
+fn two_readers_on_one_socket_get_each_byte_exactly_once() {
+    everywhere(|| {
+        const ROUNDS: usize = 40;
+        let (mut near, far) = pair();
+        let far = Arc::new(far);
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let far = Arc::clone(&far);
+                thread::spawn(move || {
+                    let mut counts = vec![0usize; 256];
+                    let mut buf = [0; 7];
+                    loop {
+                        let n = (&*far).read(&mut buf).unwrap();
+                        if n == 0 {
+                            return counts;
+                        }
+                        buf[..n].iter().for_each(|&b| counts[b as usize] += 1);
+                        thread::yield_now();
+                    }
+                })
+            })
+            .collect();
+        for round in 0..ROUNDS {
+            let all: Vec<u8> = (0..=255).collect();
+            for piece in all.chunks(16) {
+                near.write_all(piece).unwrap();
+            }
+            if round % 10 == 0 {
+                thread::sleep(ms(10)); // so that both run dry and wait again
+            }
+        }
+        drop(near); // the end must reach both
+        let mut sum = vec![0; 256];
+        for reader in readers {
+            let counts = reader.join().unwrap();
+            sum.iter_mut().zip(counts).for_each(|(s, c)| *s += c);
+        }
+        assert_eq!(sum, vec![ROUNDS; 256]);
+    });
+}
+
+#[test]
+fn two_parked_readers_are_served_one_after_the_other() {
+    everywhere(|| {
+        let (mut near, far) = pair();
+        let far = Arc::new(far);
+        let got = Arc::new(AtomicUsize::new(0));
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let (far, got) = (Arc::clone(&far), Arc::clone(&got));
+                thread::spawn(move || {
+                    let mut buf = [0; 1];
+                    (&*far).read_exact(&mut buf).unwrap();
+                    got.fetch_add(1, SeqCst);
+                    buf[0]
+                })
+            })
+            .collect();
+        settle();
+        near.write_all(b"a").unwrap();
+        until("one reader is served", || got.load(SeqCst) == 1);
+        settle();
+        assert_eq!(got.load(SeqCst), 1, "one byte served two readers");
+        near.write_all(b"b").unwrap();
+        let mut both: Vec<u8> = readers.into_iter().map(|r| r.join().unwrap()).collect();
+        both.sort();
+        assert_eq!(both, b"ab");
+    });
+}
+
+/// Each end writes and reads 1 MiB at the same time; were one direction to
+/// hold up the other, both would stop with full pipes.
+fn full_duplex(
+    near: [impl Read + Write + Send + 'static; 2],
+    far: [impl Read + Write + Send + 'static; 2],
+) {
+    fn end<S: Read + Write + Send + 'static>(
+        [mut r, mut w]: [S; 2],
+        seeds: [u64; 2],
+    ) -> [thread::JoinHandle<()>; 2] {
+        const LEN: usize = 1 << 20;
+        [
+            thread::spawn(move || w.write_all(&noise(LEN, seeds[0])).unwrap()),
+            thread::spawn(move || {
+                let mut got = vec![0; LEN];
+                settle();
+                r.read_exact(&mut got).unwrap();
+                assert_same_bytes(&got, &noise(LEN, seeds[1]));
+            }),
+        ]
+    }
+    let tasks = [end(near, [5, 6]), end(far, [6, 5])];
+    for task in tasks.into_iter().flatten() {
+        task.join().unwrap();
+    }
+}
+
+#[test]
+fn a_reader_and_a_writer_use_one_socket_at_once_through_references() {
+    everywhere(|| {
+        struct Shared(Arc<TcpStream>);
+        impl Read for Shared {
+            fn read(&mut self, buf: &mut [u8]) -> ::std::io::Result<usize> {
+                (&*self.0).read(buf)
+            }
+        }
+        impl Write for Shared {
+            fn write(&mut self, buf: &[u8]) -> ::std::io::Result<usize> {
+                (&*self.0).write(buf)
+            }
+            fn flush(&mut self) -> ::std::io::Result<()> {
+                (&*self.0).flush()
+            }
+        }
+        let (near, far) = pair();
+        let (near, far) = (Arc::new(near), Arc::new(far));
+        full_duplex(
+            [Shared(Arc::clone(&near)), Shared(near)],
+            [Shared(Arc::clone(&far)), Shared(far)],
+        );
+    });
+}
+
+#[test]
+fn a_reader_and_a_writer_use_one_socket_at_once_through_clones() {
+    everywhere(|| {
+        let (near, far) = pair();
+        full_duplex(
+            [near.try_clone().unwrap(), near],
+            [far.try_clone().unwrap(), far],
+        );
+    });
+}
+
+#[test]
+fn a_reader_and_a_writer_share_a_socket_in_a_scope() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let wanted = noise(1 << 20, 9);
+        let got = thread::scope(|s| {
+            s.spawn(|| (&near).write_all(&wanted).unwrap());
+            s.spawn(|| {
+                let mut buf = vec![0; wanted.len()];
+                (&far).read_exact(&mut buf).unwrap();
+                (&far).write_all(&buf).unwrap();
+            });
+            let reader = s.spawn(|| {
+                let mut buf = vec![0; wanted.len()];
+                (&near).read_exact(&mut buf).unwrap();
+                buf
+            });
+            reader.join().unwrap()
+        });
+        assert_same_bytes(&got, &wanted);
+    });
+}
+
+#[test]
+fn vectored_writes_and_reads_keep_the_order() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        let (a, b, c) = (noise(10, 1), noise(1000, 2), noise(100, 3));
+        let mut slices = [
+            IoSlice::new(&a),
+            IoSlice::new(&[]),
+            IoSlice::new(&b),
+            IoSlice::new(&c),
+        ];
+        let mut left = &mut slices[..];
+        while !left.is_empty() {
+            let n = near.write_vectored(left).unwrap();
+            assert!(n > 0);
+            IoSlice::advance_slices(&mut left, n);
+        }
+        until_readable(&far, 1110);
+        let (mut x, mut y, mut z) = (vec![0; 500], vec![0; 0], vec![0; 700]);
+        let n = far
+            .read_vectored(&mut [
+                IoSliceMut::new(&mut x),
+                IoSliceMut::new(&mut y),
+                IoSliceMut::new(&mut z),
+            ])
+            .unwrap();
+        assert_eq!(n, 1110);
+        assert_same_bytes(&[x, z[..610].to_vec()].concat(), &[a, b, c].concat());
+        assert!(z[610..].iter().all(|&b| b == 0));
+    });
+}
+
+#[test]
+fn a_vectored_read_waits_for_data() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        let reader = thread::spawn(move || {
+            let mut byte = [0; 1];
+            let n = far
+                .read_vectored(&mut [IoSliceMut::new(&mut byte)])
+                .unwrap();
+            (n, byte[0])
+        });
+        settle();
+        near.write_all(b"v").unwrap();
+        assert_eq!(reader.join().unwrap(), (1, b'v'));
+    });
+}
+
+#[test]
+fn peek_waits_for_data_and_does_not_consume_it() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        let peeker = thread::spawn(move || {
+            let mut buf = [0; 16];
+            let n = far.peek(&mut buf).unwrap();
+            assert_eq!(buf[0], b's');
+            assert!((1..=4).contains(&n));
+            until_readable(&far, 4);
+            for _ in 0..3 {
+                assert_eq!(far.peek(&mut buf).unwrap(), 4);
+                assert_eq!(&buf[..4], b"same");
+            }
+            assert_eq!(far.peek(&mut buf[..2]).unwrap(), 2);
+            assert_eq!(far.read(&mut buf).unwrap(), 4);
+            assert_eq!(&buf[..4], b"same");
+            far.read(&mut buf).unwrap()
+        });
+        settle();
+        near.write_all(b"same").unwrap();
+        settle();
+        drop(near);
+        assert_eq!(peeker.join().unwrap(), 0);
+    });
+}
+
+// (A zero-length read on a socket with nothing to read is left out on
+// purpose: what Linux does there is a curiosity, not a promise.)
+#[test]
+fn a_zero_length_read_gives_zero_and_consumes_nothing() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        near.write_all(b"kept").unwrap();
+        until_readable(&far, 4);
+        assert_eq!(far.read(&mut []).unwrap(), 0);
+        assert_eq!(far.read_vectored(&mut []).unwrap(), 0);
+        let mut buf = [0; 4];
+        far.read_exact(&mut buf).unwrap();
+        assert_eq!(&buf, b"kept");
+        drop(near);
+        assert_eq!(far.read(&mut []).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_zero_length_write_gives_zero_and_sends_nothing() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        assert_eq!(near.write(&[]).unwrap(), 0);
+        assert_eq!(near.write_vectored(&[]).unwrap(), 0);
+        near.write_all(&[]).unwrap();
+        near.write_all(b"!").unwrap();
+        near.flush().unwrap();
+        drop(near);
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"!");
+    });
+}
+
+// ------------------------------------------------------------------ timeouts
+
+#[test]
+fn a_read_times_out_and_the_socket_loses_nothing() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        far.set_read_timeout(Some(ms(50))).unwrap();
+        let mut buf = [0; 4];
+        for word in [b"one ", b"two ", b"last"] {
+            let start = Instant::now();
+            assert_timed_out(far.read(&mut buf));
+            let took = start.elapsed();
+            assert!(took >= ms(40), "{took:?}");
+            assert!(took < PATIENCE, "{took:?}");
+            near.write_all(word).unwrap();
+            until_readable(&far, 4);
+            far.read_exact(&mut buf).unwrap();
+            assert_eq!(&buf, word);
+        }
+        assert_joined(&near, &far);
+    });
+}
+
+#[test]
+fn data_before_the_timeout_is_delivered_and_each_read_has_its_own_timeout() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        far.set_read_timeout(Some(PATIENCE)).unwrap();
+        let writer = thread::spawn(move || {
+            for _ in 0..5 {
+                thread::sleep(ms(30));
+                near.write_all(b"tick").unwrap();
+            }
+        });
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"tickticktickticktick");
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn peek_and_vectored_reads_obey_the_read_timeout() {
+    everywhere(|| {
+        let (near, mut far) = pair();
+        far.set_read_timeout(Some(ms(50))).unwrap();
+        let start = Instant::now();
+        assert_timed_out(far.peek(&mut [0; 4]));
+        assert_timed_out(far.read_vectored(&mut [IoSliceMut::new(&mut [0; 4])]));
+        assert!(start.elapsed() >= ms(80));
+        assert!(start.elapsed() < PATIENCE);
+        drop(near);
+    });
+}
+
+#[test]
+fn a_read_timeout_taken_away_again_means_waiting() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        far.set_read_timeout(Some(ms(20))).unwrap();
+        assert_timed_out(far.read(&mut [0; 1]));
+        far.set_read_timeout(None).unwrap();
+        let reader = thread::spawn(move || {
+            let mut buf = [0; 1];
+            far.read_exact(&mut buf).unwrap();
+            buf
+        });
+        thread::sleep(ms(150));
+        assert!(!reader.is_finished());
+        near.write_all(b"z").unwrap();
+        assert_eq!(&reader.join().unwrap(), b"z");
+    });
+}
+
+#[test]
+fn a_read_timeout_does_not_limit_writes_nor_the_other_way_round() {
+    everywhere(|| {
+        let (near, far) = pair();
+        far.set_read_timeout(Some(ms(20))).unwrap();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let writer = thread::spawn({
+            let sent = Arc::clone(&sent);
+            move || write_until_error(&far, &sent)
+        });
+        until_stuck(&sent);
+        thread::sleep(ms(100));
+        assert!(!writer.is_finished(), "the read timeout ended a write");
+        reset_on_close(&near);
+        drop(near);
+        writer.join().unwrap();
+
+        let (mut near, mut far) = pair();
+        far.set_write_timeout(Some(ms(20))).unwrap();
+        let reader = thread::spawn(move || {
+            let mut buf = [0; 1];
+            far.read_exact(&mut buf).unwrap();
+            buf
+        });
+        thread::sleep(ms(100));
+        near.write_all(b"w").unwrap();
+        assert_eq!(&reader.join().unwrap(), b"w");
+    });
+}
+
+#[test]
+fn a_write_into_a_full_pipe_times_out_and_what_was_counted_arrives() {
+    everywhere(|| {
+        let (near, mut far) = pair();
+        near.set_write_timeout(Some(ms(100))).unwrap();
+        let sent = AtomicUsize::new(0);
+        let begun = Instant::now();
+        // Nobody reads. Full for a large write may leave room for a little
+        // more, so this goes on until a write fails without any progress.
+        loop {
+            let (before, start) = (sent.load(SeqCst), Instant::now());
+            let kind = write_until_error(&near, &sent);
+            let took = start.elapsed();
+            assert!(is_timeout(kind), "{kind:?}");
+            assert!(took >= ms(80), "{took:?}");
+            if sent.load(SeqCst) == before {
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the pipe never filled up");
+        }
+
+        let sent = sent.into_inner();
+        let reader = thread::spawn(move || {
+            let mut got = vec![0; sent];
+            far.read_exact(&mut got).unwrap();
+            (got, far)
+        });
+        let (got, far) = reader.join().unwrap();
+        let wanted: Vec<u8> = endless().into_iter().cycle().take(sent).collect();
+        assert_same_bytes(&got, &wanted);
+        assert_joined(&near, &far);
+    });
+}
+
+#[test]
+fn a_timeout_of_zero_is_invalid_input_and_changes_nothing() {
+    everywhere(|| {
+        let (near, _far) = pair();
+        near.set_read_timeout(Some(ms(3000))).unwrap();
+        near.set_write_timeout(Some(ms(4000))).unwrap();
+        let error = near.set_read_timeout(Some(Duration::ZERO)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let error = near.set_write_timeout(Some(Duration::ZERO)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(near.read_timeout().unwrap(), Some(ms(3000)));
+        assert_eq!(near.write_timeout().unwrap(), Some(ms(4000)));
+    });
+}
+
+#[test]
+fn timeouts_read_back_as_they_were_set() {
+    everywhere(|| {
+        let (near, _far) = pair();
+        assert_eq!(near.read_timeout().unwrap(), None);
+        assert_eq!(near.write_timeout().unwrap(), None);
+        near.set_read_timeout(Some(ms(1500))).unwrap();
+        assert_eq!(near.read_timeout().unwrap(), Some(ms(1500)));
+        assert_eq!(near.write_timeout().unwrap(), None);
+        near.set_write_timeout(Some(ms(2500))).unwrap();
+        assert_eq!(near.read_timeout().unwrap(), Some(ms(1500)));
+        assert_eq!(near.write_timeout().unwrap(), Some(ms(2500)));
+        near.set_read_timeout(None).unwrap();
+        near.set_write_timeout(None).unwrap();
+        assert_eq!(near.read_timeout().unwrap(), None);
+        assert_eq!(near.write_timeout().unwrap(), None);
+    });
+}
+
+#[test]
+fn a_timeout_too_small_to_measure_is_still_a_timeout() {
+    everywhere(|| {
+        let (_near, mut far) = pair();
+        far.set_read_timeout(Some(Duration::from_nanos(1))).unwrap();
+        assert!(far.read_timeout().unwrap().is_some());
+        let start = Instant::now();
+        assert_timed_out(far.read(&mut [0; 1]));
+        assert!(start.elapsed() < PATIENCE);
+    });
+}
+
+#[test]
+fn a_timeout_too_long_to_end_is_accepted() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        far.set_read_timeout(Some(Duration::MAX)).unwrap();
+        far.set_write_timeout(Some(Duration::MAX)).unwrap();
+        let reader = thread::spawn(move || {
+            let mut buf = [0; 1];
+            far.read_exact(&mut buf).unwrap();
+            far.write_all(&buf).unwrap();
+        });
+        thread::sleep(ms(100));
+        assert!(!reader.is_finished());
+        near.write_all(b"m").unwrap();
+        near.read_exact(&mut [0; 1]).unwrap();
+        reader.join().unwrap();
+    });
+}
+
+// -------------------------------------------------------------------- clones
+
+#[test]
+fn a_clone_is_the_same_stream() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        let mut clone = near.try_clone().unwrap();
+        assert_eq!(clone.local_addr().unwrap(), near.local_addr().unwrap());
+        assert_eq!(clone.peer_addr().unwrap(), near.peer_addr().unwrap());
+        near.write_all(b"one").unwrap();
+        clone.write_all(b"two").unwrap();
+        let mut buf = [0; 6];
+        far.read_exact(&mut buf).unwrap();
+        assert_eq!(&buf, b"onetwo");
+        far.write_all(b"ab").unwrap();
+        let mut byte = [0; 1];
+        clone.read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"a");
+        near.read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"b");
+    });
+}
+
+#[test]
+fn dropping_one_clone_keeps_the_other_open() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let clone = near.try_clone().unwrap();
+        drop(near);
+        assert_joined(&clone, &far);
+        let again = clone.try_clone().unwrap();
+        drop(clone);
+        assert_joined(&again, &far);
+        drop(again); // only now it is closed
+        assert_eq!((&far).read(&mut [0; 1]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_reader_parked_on_one_clone_goes_on_when_the_other_is_dropped() {
+    everywhere(|| {
+        for drop_the_original in [true, false] {
+            let (near, mut far) = pair();
+            let clone = near.try_clone().unwrap();
+            let (mut keep, lose) = match drop_the_original {
+                true => (clone, near),
+                false => (near, clone),
+            };
+            let reader = thread::spawn(move || {
+                let mut buf = [0; 5];
+                keep.read_exact(&mut buf).unwrap();
+                buf
+            });
+            settle();
+            drop(lose);
+            settle();
+            assert!(!reader.is_finished());
+            far.write_all(b"still").unwrap();
+            assert_eq!(&reader.join().unwrap(), b"still");
+        }
+    });
+}
+
+#[test]
+fn a_writer_parked_on_one_clone_goes_on_when_the_other_is_dropped() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        let clone = near.try_clone().unwrap();
+        let data = Arc::new(noise(16 << 20, 3));
+        let writer = thread::spawn({
+            let data = Arc::clone(&data);
+            move || near.write_all(&data).unwrap()
+        });
+        thread::sleep(ms(150));
+        drop(clone);
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).unwrap();
+        writer.join().unwrap();
+        assert_same_bytes(&got, &data);
+    });
+}
+
+#[test]
+fn options_set_through_one_clone_are_seen_through_the_other() {
+    everywhere(|| {
+        let (near, _far) = pair();
+        let clone = near.try_clone().unwrap();
+        // (Multiples of 100 ms: Linux rounds up to its clock ticks.)
+        near.set_read_timeout(Some(ms(100))).unwrap();
+        clone.set_write_timeout(Some(ms(2000))).unwrap();
+        near.set_nodelay(true).unwrap();
+        assert_eq!(clone.read_timeout().unwrap(), Some(ms(100)));
+        assert_eq!(near.write_timeout().unwrap(), Some(ms(2000)));
+        assert!(clone.nodelay().unwrap());
+        assert_timed_out((&clone).read(&mut [0; 1]));
+
+        near.set_read_timeout(None).unwrap();
+        near.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        let kind = (&clone).read(&mut [0; 1]).unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::WouldBlock);
+        assert!(start.elapsed() < PATIENCE);
+    });
+}
+
+// ------------------------------------------------------------------ shutdown
+
+#[test]
+fn shutdown_read_wakes_a_reader_parked_on_the_same_socket() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let near = Arc::new(near);
+        let reader = thread::spawn({
+            let near = Arc::clone(&near);
+            move || (&*near).read(&mut [0; 8]).unwrap()
+        });
+        settle();
+        near.shutdown(Shutdown::Read).unwrap();
+        assert_eq!(reader.join().unwrap(), 0);
+        assert_eq!((&*near).read(&mut [0; 8]).unwrap(), 0);
+        // Writing is not affected.
+        (&*near).write_all(b"ok").unwrap();
+        let mut buf = [0; 2];
+        (&far).read_exact(&mut buf).unwrap();
+        assert_eq!(&buf, b"ok");
+    });
+}
+
+#[test]
+fn shutdown_write_ends_the_peers_reading_while_the_other_direction_goes_on() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        let peer = thread::spawn(move || {
+            let mut question = String::new();
+            far.read_to_string(&mut question).unwrap(); // up to the end
+            settle();
+            far.write_all(question.to_uppercase().as_bytes()).unwrap();
+        });
+        near.write_all(b"half closed").unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        let kind = near.write(b"no").unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::BrokenPipe);
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "HALF CLOSED");
+        peer.join().unwrap();
+    });
+}
+
+#[test]
+fn shutdown_both_from_another_task_wakes_a_parked_reader() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let near = Arc::new(near);
+        let reader = thread::spawn({
+            let near = Arc::clone(&near);
+            move || (&*near).read(&mut [0; 8]).unwrap()
+        });
+        settle();
+        near.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(reader.join().unwrap(), 0);
+        assert_eq!((&far).read(&mut [0; 8]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn shutdown_both_through_a_clone_wakes_every_reader() {
+    everywhere(|| {
+        let (near, _far) = pair();
+        let near = Arc::new(near);
+        let clone = near.try_clone().unwrap();
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                let near = Arc::clone(&near);
+                thread::spawn(move || (&*near).read(&mut [0; 8]).unwrap())
+            })
+            .collect();
+        settle();
+        clone.shutdown(Shutdown::Both).unwrap();
+        for reader in readers {
+            assert_eq!(reader.join().unwrap(), 0);
+        }
+    });
+}
+
+#[test]
+fn shutdown_both_from_another_task_wakes_a_parked_writer() {
+    everywhere(|| {
+        let (near, _far) = pair();
+        let near = Arc::new(near);
+        let sent = Arc::new(AtomicUsize::new(0));
+        let writer = thread::spawn({
+            let (near, sent) = (Arc::clone(&near), Arc::clone(&sent));
+            move || write_until_error(&near, &sent)
+        });
+        until_stuck(&sent);
+        near.shutdown(Shutdown::Both).unwrap();
+        let kind = writer.join().unwrap();
+        assert!(is_broken(kind), "{kind:?}");
+    });
+}
+
+#[test]
+fn shutdown_both_wakes_a_reader_and_a_writer_of_one_socket_together() {
+    everywhere(|| {
+        let (near, _far) = pair();
+        let near = Arc::new(near);
+        let sent = Arc::new(AtomicUsize::new(0));
+        let reader = thread::spawn({
+            let near = Arc::clone(&near);
+            move || (&*near).read(&mut [0; 8]).unwrap()
+        });
+        let writer = thread::spawn({
+            let (near, sent) = (Arc::clone(&near), Arc::clone(&sent));
+            move || write_until_error(&near, &sent)
+        });
+        until_stuck(&sent);
+        near.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(reader.join().unwrap(), 0);
+        let kind = writer.join().unwrap();
+        assert!(is_broken(kind), "{kind:?}");
+    });
+}
+
+// ------------------------------------------------------------------- options
+
+#[test]
+fn nodelay_and_ttl_read_back_as_they_were_set() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let (near, _far) = pair_from(&listener, addr);
+        for on in [true, false, true] {
+            near.set_nodelay(on).unwrap();
+            assert_eq!(near.nodelay().unwrap(), on);
+        }
+        for ttl in [64, 7] {
+            near.set_ttl(ttl).unwrap();
+            assert_eq!(near.ttl().unwrap(), ttl);
+            listener.set_ttl(ttl).unwrap();
+            assert_eq!(listener.ttl().unwrap(), ttl);
+        }
+    });
+}
+
+#[test]
+fn take_error_is_none_when_nothing_went_wrong() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let (near, far) = pair_from(&listener, addr);
+        assert!(listener.take_error().unwrap().is_none());
+        assert!(near.take_error().unwrap().is_none());
+        assert_joined(&near, &far);
+        drop(far);
+        assert_eq!((&near).read(&mut [0; 1]).unwrap(), 0);
+        assert!(near.take_error().unwrap().is_none());
+    });
+}
+
+#[test]
+fn take_error_takes_a_reset_once() {
+    everywhere(|| {
+        let (near, far) = pair();
+        reset_on_close(&near);
+        drop(near);
+        let start = Instant::now();
+        let error = loop {
+            if let Some(e) = far.take_error().unwrap() {
+                break e;
+            }
+            assert!(start.elapsed() < PATIENCE, "the reset never shows");
+            thread::sleep(ms(1));
+        };
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert!(far.take_error().unwrap().is_none());
+        assert_eq!((&far).read(&mut [0; 1]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_nonblocking_stream_does_not_wait_until_it_is_made_to_again() {
+    everywhere(|| {
+        let (near, mut far) = pair();
+        far.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        let mut buf = [0; 5];
+        assert_eq!(
+            far.read(&mut buf).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        assert_eq!(
+            far.peek(&mut buf).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        assert!(start.elapsed() < PATIENCE);
+        (&near).write_all(b"here!").unwrap();
+        until("it is there", || {
+            far.peek(&mut [0; 5]).is_ok_and(|n| n == 5)
+        });
+        assert_eq!(far.read(&mut buf).unwrap(), 5);
+        assert_eq!(&buf, b"here!");
+
+        let sent = AtomicUsize::new(0);
+        assert_eq!(write_until_error(&far, &sent), ErrorKind::WouldBlock);
+        assert!(sent.into_inner() > 0);
+
+        far.set_nonblocking(false).unwrap();
+        let reader = thread::spawn(move || far.read_exact(&mut [0; 4]).unwrap());
+        thread::sleep(ms(100));
+        assert!(!reader.is_finished());
+        (&near).write_all(b"more").unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_nonblocking_stream_ignores_its_read_timeout() {
+    everywhere(|| {
+        let (_near, mut far) = pair();
+        far.set_read_timeout(Some(ms(30_000))).unwrap();
+        far.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        assert_eq!(
+            far.read(&mut [0; 1]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        assert!(start.elapsed() < PATIENCE);
+        assert_eq!(far.read_timeout().unwrap(), Some(ms(30_000)));
+        far.set_read_timeout(Some(ms(50))).unwrap();
+        far.set_nonblocking(false).unwrap();
+        let start = Instant::now();
+        assert_timed_out(far.read(&mut [0; 1]));
+        assert!(start.elapsed() >= ms(40));
+    });
+}
+
+#[test]
+fn a_nonblocking_listener_does_not_wait_until_it_is_made_to_again() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        listener.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        let kind = listener.accept().unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::WouldBlock);
+        let kind = listener.incoming().next().unwrap().unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::WouldBlock);
+        assert!(start.elapsed() < PATIENCE);
+
+        // What it accepts waits all the same.
+        let mut near = TcpStream::connect(addr).unwrap();
+        let start = Instant::now();
+        let mut far = loop {
+            match listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
+            }
+            assert!(start.elapsed() < PATIENCE);
+            thread::sleep(ms(1));
+        };
+        let reader = thread::spawn(move || far.read_exact(&mut [0; 1]).unwrap());
+        settle();
+        near.write_all(b"w").unwrap();
+        reader.join().unwrap();
+
+        listener.set_nonblocking(false).unwrap();
+        let acceptor = thread::spawn(move || listener.accept().map(|_| ()).unwrap());
+        thread::sleep(ms(100));
+        assert!(!acceptor.is_finished());
+        let _near = TcpStream::connect(addr).unwrap();
+        acceptor.join().unwrap();
+    });
+}
+
+// --------------------------------------------------------------- conversions
+
+#[test]
+fn a_stream_survives_becoming_an_owned_descriptor_and_back() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let addr = near.local_addr().unwrap();
+        let fd: OwnedFd = near.into();
+        let near = TcpStream::from(fd);
+        assert_eq!(near.local_addr().unwrap(), addr);
+        assert_joined(&near, &far);
+
+        let raw = near.into_raw_fd();
+        let near = unsafe { TcpStream::from_raw_fd(raw) };
+        assert_eq!(near.as_raw_fd(), raw);
+        assert_eq!(near.as_fd().as_raw_fd(), raw);
+        assert_joined(&near, &far);
+
+        // It still waits.
+        let reader = thread::spawn(move || (&near).read(&mut [0; 1]).unwrap());
+        settle();
+        drop(far);
+        assert_eq!(reader.join().unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_listener_survives_becoming_an_owned_descriptor_and_back() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let fd: OwnedFd = listener.into();
+        let listener = TcpListener::from(fd);
+        let (near, far) = pair_from(&listener, addr);
+        assert_joined(&near, &far);
+        let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
+        assert_eq!(listener.local_addr().unwrap(), addr);
+        let acceptor = thread::spawn(move || listener.accept().unwrap());
+        settle();
+        let near = TcpStream::connect(addr).unwrap();
+        assert_joined(&near, &acceptor.join().unwrap().0);
+    });
+}
+
+#[test]
+fn a_descriptor_duplicated_by_hand_is_the_same_stream() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let twin = TcpStream::from(near.as_fd().try_clone_to_owned().unwrap());
+        drop(near);
+        assert_joined(&twin, &far);
+    });
+}
+
+#[test]
+fn a_descriptor_given_up_is_not_closed() {
+    everywhere(|| {
+        let (near, mut far) = pair();
+        let raw = near.into_raw_fd();
+        far.set_read_timeout(Some(ms(50))).unwrap();
+        assert_timed_out(far.read(&mut [0; 1])); // no end of stream
+        far.set_read_timeout(None).unwrap();
+        drop(unsafe { OwnedFd::from_raw_fd(raw) });
+        assert_eq!(far.read(&mut [0; 1]).unwrap(), 0);
+    });
+}
+
+// HOOK: when the alias is not the real std, `TcpStream` and
+// `::std::net::TcpStream` are different types. The conversions below are then
+// `From<::std::net::TcpStream>` and its like, which the alias has to provide;
+// with the real std they are the identity, so they compile in both cases.
+// Should the alias have no such conversion, comment this test out.
+#[test]
+fn sockets_made_by_the_real_std_can_be_moved_in() {
+    everywhere(|| {
+        let real = ::std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = real.local_addr().unwrap();
+        let listener = TcpListener::from(real);
+        let real = ::std::net::TcpStream::connect(addr).unwrap();
+        let near = TcpStream::from(real);
+        let (far, _) = listener.accept().unwrap();
+        assert_joined(&near, &far);
+        let reader = thread::spawn(move || (&near).read(&mut [0; 1]).unwrap());
+        settle();
+        drop(far);
+        assert_eq!(reader.join().unwrap(), 0);
+        // HOOK, the way back (here too the identity with the real std):
+        // let real = ::std::net::TcpStream::from(TcpStream::connect(addr).unwrap());
+        // assert_eq!(real.peer_addr().unwrap(), addr);
+    });
+}
+
+#[test]
+fn debug_output_does_not_panic_and_says_something() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let (near, far) = pair_from(&listener, addr);
+        assert!(!format!("{listener:?} {listener:#?}").trim().is_empty());
+        assert!(!format!("{near:?} {near:#?}").trim().is_empty());
+        assert!(!format!("{:?}", listener.incoming()).is_empty());
+        drop(near);
+        assert!(!format!("{far:?}").is_empty());
+        far.shutdown(Shutdown::Both).unwrap();
+        assert!(!format!("{far:?}").is_empty());
+        assert!(!format!("{:?}", Shutdown::Both).is_empty());
+    });
+}
+
+#[test]
+fn sockets_can_be_moved_and_shared_between_tasks() {
+    everywhere(|| {
+        fn movable<T: Send + Sync + Unpin + 'static>() {}
+        movable::<TcpStream>();
+        movable::<TcpListener>();
+    });
+}
+
+// ------------------------------------------------------------------ in number
+
+#[test]
+fn a_hundred_connections_play_ping_pong_at_once() {
+    everywhere(|| {
+        const CLIENTS: usize = 100;
+        const ROUNDS: u32 = 20;
+        let (listener, addr) = listen();
+        let go = Arc::new(AtomicBool::new(false));
+        let server = thread::spawn(move || {
+            let mut players = Vec::new();
+            for _ in 0..CLIENTS {
+                let (mut stream, _) = listener.accept().unwrap();
+                players.push(thread::spawn(move || {
+                    let mut ball = [0; 4];
+                    let mut hits = 0;
+                    while stream.read_exact(&mut ball).is_ok() {
+                        let n = u32::from_be_bytes(ball) + 1;
+                        stream.write_all(&n.to_be_bytes()).unwrap();
+                        hits += 1;
+                    }
+                    hits
+                }));
+            }
+            players.into_iter().map(|p| p.join().unwrap()).sum::<u32>()
+        });
+        let clients: Vec<_> = (0..CLIENTS as u32)
+            .map(|id| {
+                let go = Arc::clone(&go);
+                thread::spawn(move || {
+                    let mut stream = TcpStream::connect(addr).unwrap();
+                    until("all are connected", || go.load(SeqCst));
+                    for round in 0..ROUNDS {
+                        let ball = id * 1000 + round;
+                        stream.write_all(&ball.to_be_bytes()).unwrap();
+                        let mut back = [0; 4];
+                        stream.read_exact(&mut back).unwrap();
+                        assert_eq!(u32::from_be_bytes(back), ball + 1);
+                    }
+                })
+            })
+            .collect();
+        settle();
+        go.store(true, SeqCst);
+        for client in clients {
+            client.join().unwrap();
+        }
+        assert_eq!(server.join().unwrap(), CLIENTS as u32 * ROUNDS);
+    });
+}
