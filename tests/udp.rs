@@ -3,6 +3,7 @@
 mod util;
 
 /// The real thing: shows that what is demanded below is what std does.
+#[allow(clippy::useless_conversion, reason = "it is one for the shims")]
 mod of_std {
     use ::std;
 

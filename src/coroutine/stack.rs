@@ -282,19 +282,16 @@ impl Registered {
 /// Async-signal-safe.
 pub(super) fn guarded_size(address: usize) -> Option<usize> {
     let mut slab: *const Registered = SLABS.load(Ordering::Acquire);
-    // SAFETY: slabs are leaked, and unchanged once they are in the list.
-    while let Some(Registered {
-        base,
-        slots,
-        class,
-        next,
-    }) = unsafe { slab.as_ref() }
-    {
-        let offset = address.wrapping_sub(*base);
-        if offset < slots * class.stride() {
-            return (offset % class.stride() < class.guard_len()).then(|| class.usable());
+    while !slab.is_null() {
+        // SAFETY: slabs are leaked, and unchanged once they are in the list.
+        let registered = unsafe { &*slab };
+        let stride = registered.class.stride();
+        let offset = address.wrapping_sub(registered.base);
+        if offset < registered.slots * stride {
+            let guarded = offset % stride < registered.class.guard_len();
+            return guarded.then(|| registered.class.usable());
         }
-        slab = *next;
+        slab = registered.next;
     }
     None
 }

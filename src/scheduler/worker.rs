@@ -213,7 +213,7 @@ impl Worker {
     /// Starts a fresh coroutine, of this worker and of any by turns; returns its slot.
     fn start_fresh(&self) -> Option<u32> {
         loop {
-            let local_first = self.started.get() % 2 == 0;
+            let local_first = self.started.get().is_multiple_of(2);
             let task = match local_first {
                 true => self.next_local().or_else(|| self.next_fresh()),
                 false => self.next_fresh().or_else(|| self.next_local()),

@@ -1483,6 +1483,7 @@ fn a_stream_survives_becoming_an_owned_descriptor_and_back() {
         assert_joined(&near, &far);
 
         let raw = near.into_raw_fd();
+        // SAFETY: the descriptor is open, and nobody else\'s.
         let near = unsafe { TcpStream::from_raw_fd(raw) };
         assert_eq!(near.as_raw_fd(), raw);
         assert_eq!(near.as_fd().as_raw_fd(), raw);
@@ -1504,6 +1505,7 @@ fn a_listener_survives_becoming_an_owned_descriptor_and_back() {
         let listener = TcpListener::from(fd);
         let (near, far) = pair_from(&listener, addr);
         assert_joined(&near, &far);
+        // SAFETY: the descriptor is open, and nobody else\'s.
         let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
         assert_eq!(listener.local_addr().unwrap(), addr);
         let acceptor = thread::spawn(move || listener.accept().unwrap());
@@ -1531,6 +1533,7 @@ fn a_descriptor_given_up_is_not_closed() {
         far.set_read_timeout(Some(ms(50))).unwrap();
         assert_timed_out(far.read(&mut [0; 1])); // no end of stream
         far.set_read_timeout(None).unwrap();
+        // SAFETY: the descriptor is open, and nobody else's.
         drop(unsafe { OwnedFd::from_raw_fd(raw) });
         assert_eq!(far.read(&mut [0; 1]).unwrap(), 0);
     });

@@ -403,7 +403,7 @@ fn a_thread_handle_outlives_its_thread() {
 #[test]
 fn a_scope_lets_threads_borrow_and_hands_on_the_value() {
     everywhere(|| {
-        let words = vec!["lend", "me", "your", "ears"];
+        let words = ["lend", "me", "your", "ears"];
         let mut left = 0;
         let mut right = 0;
         let value = thread::scope(|s| {

@@ -502,6 +502,7 @@ fn a_socket_survives_becoming_an_owned_descriptor_and_back() {
         let b = UdpSocket::from(fd);
         assert_eq!(b.local_addr().unwrap(), b_addr);
         let raw = b.into_raw_fd();
+        // SAFETY: the descriptor is open, and nobody else\'s.
         let b = unsafe { UdpSocket::from_raw_fd(raw) };
         assert_eq!(b.as_raw_fd(), raw);
         assert_eq!(b.as_fd().as_raw_fd(), raw);
