@@ -329,18 +329,28 @@ pub fn wait_idle() {
 /// The runtime of threads that belong to none.
 static DEFAULT: OnceLock<Arc<Scheduler>> = OnceLock::new();
 
-/// The runtime that the caller spawns on: its worker's, or the default one, which this starts.
-pub(crate) fn current_or_default() -> io::Result<Arc<Scheduler>> {
+/// Calls `f` with the runtime that the caller spawns on: its worker's, or the default one, which
+/// this starts.
+pub(crate) fn with_current_or_default<R>(
+    f: impl FnOnce(&Scheduler) -> io::Result<R>,
+) -> io::Result<R> {
+    Worker::with_current(|worker| match worker {
+        Some(worker) => f(worker.scheduler()),
+        None => f(default()?),
+    })
+}
+
+fn default() -> io::Result<&'static Scheduler> {
     static STARTING: Mutex<()> = Mutex::new(());
-    if let Some(current) = Scheduler::current().or_else(|| DEFAULT.get().cloned()) {
-        return Ok(current);
+    if let Some(default) = DEFAULT.get() {
+        return Ok(default);
     }
     let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     match DEFAULT.get() {
-        Some(default) => Ok(Arc::clone(default)),
+        Some(default) => Ok(default),
         None => {
             let started = RuntimeBuilder::new().build_detached()?;
-            Ok(Arc::clone(DEFAULT.get_or_init(|| started)))
+            Ok(DEFAULT.get_or_init(|| started))
         }
     }
 }

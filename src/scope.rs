@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -135,10 +135,12 @@ impl Builder {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        let scheduler = runtime::current_or_default()?;
-        // SAFETY: the guard is a member of the scope, which does not end before that is dropped;
-        // and the handle does not leave `'scope`.
-        let handle = unsafe { self.spawn_unchecked(&scheduler, f, Member::of(&scope.data))? };
+        let site = Location::caller();
+        let handle = runtime::with_current_or_default(|scheduler| {
+            // SAFETY: the guard is a member of the scope, which does not end before that is
+            // dropped; and the handle does not leave `'scope`.
+            unsafe { self.spawn_unchecked(scheduler, site, f, Member::of(&scope.data)) }
+        })?;
         Ok(ScopedJoinHandle {
             handle,
             data: Arc::clone(&scope.data),

@@ -113,7 +113,11 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.spawn_on(&*runtime::current_or_default()?, f)
+        let site = Location::caller();
+        // SAFETY: nothing is borrowed.
+        runtime::with_current_or_default(|scheduler| unsafe {
+            self.spawn_unchecked(scheduler, site, f, ())
+        })
     }
 
     #[track_caller]
@@ -123,7 +127,7 @@ impl Builder {
         T: Send + 'static,
     {
         // SAFETY: nothing is borrowed.
-        unsafe { self.spawn_unchecked(scheduler, f, ()) }
+        unsafe { self.spawn_unchecked(scheduler, Location::caller(), f, ()) }
     }
 
     /// Spawns a coroutine that may borrow.
@@ -132,10 +136,10 @@ impl Builder {
     ///
     /// What `f` and `T` borrow stays until `guard` has been dropped, or, if the result has not
     /// been taken by then, the handle.
-    #[track_caller]
     pub(crate) unsafe fn spawn_unchecked<'a, F, T, G>(
         self,
         scheduler: &Scheduler,
+        site: &'static Location<'static>,
         f: F,
         guard: G,
     ) -> io::Result<JoinHandle<T>>
@@ -145,7 +149,7 @@ impl Builder {
         G: Guard + Send + 'a,
     {
         // SAFETY: the caller's promise.
-        let task = unsafe { self.into_task(scheduler, Role::Spawned, f, guard)? };
+        let task = unsafe { self.into_task(scheduler, Role::Spawned, site, f, guard)? };
         scheduler.spawn(Arc::clone(&task));
         // SAFETY: the body was made for `T`, this is its handle, and `T` is `Send`.
         Ok(unsafe { JoinHandle::new(task) })
@@ -163,13 +167,14 @@ impl Builder {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
+        let site = Location::caller();
         Worker::with_current(|worker| {
             let worker = worker.ok_or_else(|| {
                 let why = "spawn_local needs a worker: call it from a coroutine";
                 io::Error::new(io::ErrorKind::Unsupported, why)
             })?;
             // SAFETY: nothing is borrowed.
-            let task = unsafe { self.into_task(worker.scheduler(), Role::Local, f, ())? };
+            let task = unsafe { self.into_task(worker.scheduler(), Role::Local, site, f, ())? };
             worker.spawn_local(Arc::clone(&task));
             // SAFETY: the body was made for `T`, this is its handle, and stays on this thread.
             Ok(unsafe { LocalJoinHandle::new(task) })
@@ -179,11 +184,11 @@ impl Builder {
     /// # Safety
     ///
     /// As [`spawn_unchecked`](Builder::spawn_unchecked).
-    #[track_caller]
     unsafe fn into_task<'a, F, T, G>(
         self,
         scheduler: &Scheduler,
         role: Role,
+        site: &'static Location<'static>,
         f: F,
         guard: G,
     ) -> io::Result<TaskRef>
@@ -197,7 +202,7 @@ impl Builder {
         let name = self.name.map(String::into_boxed_str);
         let body = Packet::new(f, guard);
         let task: Arc<Task<dyn Body + 'a>> =
-            Arc::new(Task::new(name, Location::caller(), role, reservation, body));
+            Arc::new(Task::new(name, site, role, reservation, body));
         // SAFETY: only the lifetime changes. The closure, guard and result are used by the run or
         // the abandonment of the task, which drops the guard last, and by the handle.
         Ok(unsafe { std::mem::transmute::<Arc<Task<dyn Body + 'a>>, TaskRef>(task) })

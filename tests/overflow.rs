@@ -8,9 +8,15 @@ use greenroom::{Builder, RuntimeBuilder};
 
 /// Runs a test of this binary again, alone and in a process of its own, where `as_child` is true.
 fn child(test: &str) -> Output {
+    child_that(test, "")
+}
+
+/// As `child`, which is told `how` in `SPAWNED_BY`.
+fn child_that(test: &str, how: &str) -> Output {
     Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env("OVERFLOW_CHILD", "yes")
+        .env("SPAWNED_BY", how)
         .output()
         .unwrap()
 }
@@ -84,6 +90,26 @@ fn a_frame_larger_than_the_stack_is_reported() {
     }
     let output = child("a_frame_larger_than_the_stack_is_reported");
     assert_reported(&output, "wide", 128 << 10);
+}
+
+#[test]
+fn however_it_was_spawned_it_is_reported_with_the_place() {
+    let test = "however_it_was_spawned_it_is_reported_with_the_place";
+    if as_child() {
+        return greenroom::run(|| {
+            let body = || {
+                black_box(recurse(0));
+            };
+            match std::env::var("SPAWNED_BY").unwrap().as_str() {
+                "spawn" => greenroom::spawn(body).join().unwrap(),
+                "spawn_local" => greenroom::spawn_local(body).join().unwrap(),
+                _ => greenroom::scope(|s| s.spawn(body).join().unwrap()),
+            }
+        });
+    }
+    for how in ["spawn", "spawn_local", "scope"] {
+        assert_reported(&child_that(test, how), "<unnamed>", 256 << 10);
+    }
 }
 
 #[test]

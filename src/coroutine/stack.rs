@@ -14,6 +14,7 @@
 //! chosen when the coroutine first runs, so that a burst of short coroutines shares a hot stack.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -301,8 +302,17 @@ pub(super) fn guarded_size(address: usize) -> Option<usize> {
 pub(crate) struct Reservation(&'static Class);
 
 impl Reservation {
-    pub(crate) fn class(&self) -> &'static Class {
-        self.0
+    /// As a pointer to the class, which is a static.
+    pub(crate) fn into_raw(self) -> *mut Class {
+        ptr::from_ref(ManuallyDrop::new(self).0).cast_mut()
+    }
+
+    /// # Safety
+    ///
+    /// `class` came from `into_raw`, which is undone once.
+    pub(crate) unsafe fn from_raw(class: *mut Class) -> Reservation {
+        // SAFETY: the caller's promise.
+        Reservation(unsafe { &*class })
     }
 }
 

@@ -48,7 +48,7 @@ impl Completion {
     /// Declares that nobody will take the result; returns whether it is there already, and so is
     /// the caller's to drop.
     pub(super) fn detach(&self) -> bool {
-        self.state.fetch_or(DETACHED, Ordering::AcqRel) & DONE != 0
+        self.is_done() || self.state.fetch_or(DETACHED, Ordering::AcqRel) & DONE != 0
     }
 
     /// Publishes the result; returns whether nobody wants it, so that it is the caller's to drop.

@@ -21,6 +21,7 @@ pub(crate) struct Waiters {
 struct List {
     head: *const Node,
     tail: *const Node,
+    len: usize,
 }
 
 // SAFETY: the nodes that a list points to are used under its lock alone, by whichever thread
@@ -41,6 +42,7 @@ impl Waiters {
             list: Mutex::new(List {
                 head: ptr::null(),
                 tail: ptr::null(),
+                len: 0,
             }),
         }
     }
@@ -105,11 +107,17 @@ impl Waiters {
 
     /// Wakes all that wait now.
     pub(crate) fn wake_all(&self) {
-        let waiting = self.lock().len();
-        for _ in 0..waiting {
-            if !self.wake_one(|| {}) {
-                break;
-            }
+        let mut left = None;
+        while left != Some(0) {
+            let (waker, waiting) = {
+                let mut list = self.lock();
+                let waiting = list.len;
+                (list.pop(), waiting)
+            };
+            let Some(waker) = waker else { break };
+            waker.wake();
+            // Those that come back meanwhile wait for the next time.
+            left = Some(left.unwrap_or(waiting) - 1);
         }
     }
 
@@ -121,7 +129,7 @@ impl Waiters {
 impl fmt::Debug for Waiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiters")
-            .field("waiting", &self.lock().len())
+            .field("waiting", &self.lock().len)
             .finish()
     }
 }
@@ -158,6 +166,7 @@ impl List {
             false => unsafe { (*self.tail).next.set(node) },
         }
         self.tail = node;
+        self.len += 1;
     }
 
     fn pop(&mut self) -> Option<Waker> {
@@ -186,16 +195,6 @@ impl List {
             false => unsafe { (*next).prev.set(prev) },
         }
         node.linked.set(false);
-    }
-
-    fn len(&self) -> usize {
-        let mut len = 0;
-        let mut node = self.head;
-        while !node.is_null() {
-            len += 1;
-            // SAFETY: linked nodes live, and the caller holds the lock.
-            node = unsafe { (*node).next.get() };
-        }
-        len
+        self.len -= 1;
     }
 }

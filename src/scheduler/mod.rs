@@ -133,7 +133,7 @@ impl Scheduler {
 
     /// Ends a coroutine that has never run: its closure is dropped, and its joiner told `why`.
     fn abandon(&self, task: &TaskRef, why: Box<dyn std::any::Any + Send>) {
-        task.with_reservation(Option::take);
+        task.release_stack();
         // SAFETY: the caller took the task from a queue of fresh ones, where it stood once.
         unsafe { task.body().abandon(why) };
         self.census.leave(task);

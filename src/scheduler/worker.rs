@@ -246,11 +246,7 @@ impl Worker {
 
     /// Pins a fresh coroutine to this worker, in a slot with a stack.
     fn start(&self, task: TaskRef) -> Option<u32> {
-        let class = task.with_reservation(|reservation| {
-            let reservation = reservation.as_ref();
-            reservation.expect("a fresh coroutine has one").class()
-        });
-        let stack = match self.stacks.borrow_mut().take(class) {
+        let stack = match self.stacks.borrow_mut().take(task.stack_class()) {
             Ok(stack) => stack,
             Err(error) => {
                 self.scheduler.abandon(&task, Box::new(error));
@@ -299,7 +295,7 @@ impl Worker {
             task, coroutine, ..
         } = finished;
         self.stacks.borrow_mut().put(coroutine.into_stack());
-        task.with_reservation(Option::take);
+        task.release_stack();
         self.scheduler.census.leave(&task);
         if task.role() == Role::Main {
             self.leave.set(true);

@@ -13,12 +13,12 @@ use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::panic::Location;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crate::coroutine::Reservation;
+use crate::coroutine::{Class, Reservation};
 
 use word::{Kind, Outcome, Seq, WaitWord, Wake};
 
@@ -86,8 +86,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     name: Option<Box<str>>,
     spawned_at: &'static Location<'static>,
     role: Role,
-    /// The right to a stack, until it has finished.
-    reservation: Mutex<Option<Reservation>>,
+    /// The right to a stack, until it has finished: the class of that, or null.
+    stack_class: AtomicPtr<Class>,
     body: B,
 }
 
@@ -121,7 +121,7 @@ impl<B: Body> Task<B> {
             name,
             spawned_at,
             role,
-            reservation: Mutex::new(reservation),
+            stack_class: AtomicPtr::new(reservation.map_or(ptr::null_mut(), Reservation::into_raw)),
             body,
         }
     }
@@ -192,12 +192,26 @@ impl Task {
         &self.body
     }
 
-    /// Looks at the reservation of a task that has not finished.
-    pub(crate) fn with_reservation<R>(&self, f: impl FnOnce(&mut Option<Reservation>) -> R) -> R {
-        f(&mut self
-            .reservation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner))
+    /// The class of stack that is reserved for this task.
+    ///
+    /// # Panics
+    ///
+    /// If it has finished.
+    pub(crate) fn stack_class(&self) -> &'static Class {
+        let class = self.stack_class.load(Ordering::Relaxed);
+        // SAFETY: what is not null came from `into_raw`, a reference to a static.
+        unsafe { class.as_ref() }.expect("a task that has not finished has a reservation")
+    }
+
+    /// Gives the right to a stack back. Called by whoever ends the task, once.
+    pub(crate) fn release_stack(&self) {
+        let class = self.stack_class.load(Ordering::Relaxed);
+        self.stack_class.store(ptr::null_mut(), Ordering::Relaxed);
+        if !class.is_null() {
+            // SAFETY: it came from `into_raw`, and is taken back once: by the one that ends the
+            // task.
+            drop(unsafe { Reservation::from_raw(class) });
+        }
     }
 
     /// Ends wait `seq`, if it has not ended. Returns whether this call ended it.

@@ -15,10 +15,11 @@ use greenroom::RuntimeBuilder;
 const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Runs `test` wherever it must come out the same: on an OS thread with no runtime of its own,
-/// and in a coroutine on one worker and on four.
+/// alone and beside a busy runtime, and in a coroutine on one worker and on four.
 #[track_caller]
 pub(crate) fn everywhere(test: impl Fn()) {
     on_an_os_thread(&test);
+    beside_a_runtime(&test);
     on_workers(1, &test);
     on_workers(4, &test);
 }
@@ -26,6 +27,24 @@ pub(crate) fn everywhere(test: impl Fn()) {
 /// Runs `test` on the calling OS thread; a hang ends the process.
 pub(crate) fn on_an_os_thread<T>(test: impl FnOnce() -> T) -> T {
     watched("on an OS thread", test)
+}
+
+/// Runs `test` on the calling OS thread, while a runtime runs that has nothing to do with it.
+fn beside_a_runtime(test: impl Fn()) {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+            runtime.run(|| {
+                while !over.load(Ordering::Acquire) {
+                    greenroom::park_timeout(Duration::from_millis(1));
+                }
+            });
+        });
+        let result = catch_unwind(AssertUnwindSafe(|| watched("beside a runtime", test)));
+        over.store(true, Ordering::Release);
+        result.unwrap_or_else(|payload| resume_unwind(payload));
+    });
 }
 
 /// Runs `test` as the main coroutine of a runtime with so many workers; a hang ends the process.
