@@ -143,7 +143,7 @@
 //! 3. *An operation* that need not wait is one system call with `MSG_DONTWAIT`. One that would have
 //!    to is preceded by a park, if it is known to be futile: readiness is remembered from the edges
 //!    that the poll reports, and cleared when an operation finds it gone or takes less than it
-//!    could. The protocol is drawn in `reactor/source.rs`.
+//!    could. The protocol is drawn in `reactor/ready_word.rs`.
 //! 4. *Park.* A wait begins with a new sequence number in the task's word; whoever is to end it
 //!    holds that number. One compare-and-swap on the word decides between event, deadline and
 //!    interrupt; the loser has no effect (`task/word.rs`). Waiters queue by nodes on their own
@@ -163,6 +163,7 @@
 //! The layers, each of which knows only those below it: `shims`; `runtime`, `spawn`, `scope`;
 //! `scheduler`; `reactor`, `timer`, `blocking`, `join`; `park`, `task`; `coroutine`, `sys`.
 
+mod atomic;
 mod blocking;
 mod coroutine;
 mod join;

@@ -168,21 +168,21 @@ impl<T: AsFd> Operation<'_, T> {
         let mut deadline = None;
         park::spend_operation();
         loop {
-            let seen = readiness.observe();
+            let seen = readiness.word().observe();
             if seen.is_ready() || descriptor.is_nonblocking() {
                 let result = op(&descriptor.inner);
                 if !result.as_ref().is_err_and(would_block) {
                     if result.as_ref().is_ok_and(&drained) {
-                        readiness.clear_drained(seen);
+                        readiness.word().clear_drained(seen);
                     }
                     readiness.pass_on();
                     return result;
                 }
-                readiness.clear(seen);
+                readiness.word().clear(seen);
                 if descriptor.is_nonblocking() {
                     return result;
                 }
-                if readiness.observe().is_ready() {
+                if readiness.word().observe().is_ready() {
                     continue;
                 }
             }

@@ -4,6 +4,7 @@
 //! the worker that first waits for them: edge-triggered, once, for both directions.
 
 mod descriptor;
+mod ready_word;
 mod source;
 
 use std::cell::RefCell;

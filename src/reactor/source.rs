@@ -1,28 +1,8 @@
-//! The readiness of one open file description, and who waits for it.
-//!
-//! # The readiness protocol
-//!
-//! Events are edge-triggered: each is told once, so none may be lost, and readiness must be
-//! remembered until an operation finds it gone. Per direction, one word holds the bits READY,
-//! WAITERS, CLOSED (a hang-up was seen: sticky), URGENT (out-of-band data was seen: sticky), and
-//! a tick that counts events.
-//!
-//! ```text
-//! operation: s = word; try; would block -> clear READY if the tick is still s's, else try again
-//! waiter:    lock queue; if READY: go; set WAITERS (one swap with the look at READY); queue; unlock
-//! event:     set READY, tick += 1 (one swap); if WAITERS was set: lock queue, wake the first
-//! ```
-//!
-//! *No event is lost between a failed attempt and its clearing*: the tick has moved, so the
-//! clearing fails and the operation is tried again. *None between the clearing and the queueing*:
-//! the waiter's swap and the event's swap are on the same word; if the event's is first the waiter
-//! sees READY, otherwise the event sees WAITERS and waits for the queue's lock, under which the
-//! waiter completes. *None for the second waiter*: an event wakes one, and whoever ends an
-//! operation with READY still set wakes the next.
+//! One open file description: its registration, its readiness, and who waits for that.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +10,7 @@ use mio::Token;
 use mio::event::Event;
 
 use super::Handle;
+use super::ready_word::{CLOSED, ReadyWord, URGENT};
 use crate::park::Waiters;
 use crate::task::word::{Kind, Outcome};
 
@@ -145,16 +126,10 @@ impl Source {
     }
 }
 
-const READY: u32 = 1;
-const WAITERS: u32 = 2;
-const CLOSED: u32 = 4;
-const URGENT: u32 = 8;
-const TICK: u32 = 16;
-
-/// One direction of a source.
+/// One direction of a source. See `ready_word` for the protocol.
 #[derive(Debug)]
 pub(super) struct Readiness {
-    word: AtomicU32,
+    word: ReadyWord,
     waiters: Waiters,
     /// The user's timeout in nanoseconds, or one of the values below.
     timeout: AtomicU64,
@@ -163,85 +138,40 @@ pub(super) struct Readiness {
 const NO_TIMEOUT: u64 = u64::MAX;
 const UNKNOWN_TIMEOUT: u64 = u64::MAX - 1;
 
-/// The readiness before an operation.
-#[derive(Clone, Copy)]
-pub(super) struct Seen(u32);
-
-impl Seen {
-    pub(super) fn is_ready(self) -> bool {
-        self.0 & READY != 0
-    }
-}
-
 impl Readiness {
-    /// Ready until an operation finds otherwise.
     fn new() -> Readiness {
         Readiness {
-            word: AtomicU32::new(READY),
+            word: ReadyWord::new(),
             waiters: Waiters::new(),
             timeout: AtomicU64::new(UNKNOWN_TIMEOUT),
         }
     }
 
-    pub(super) fn observe(&self) -> Seen {
-        Seen(self.word.load(Ordering::Acquire))
+    pub(super) fn word(&self) -> &ReadyWord {
+        &self.word
     }
 
     /// An event: ready, with the sticky `bits`. Wakes one waiter.
     fn set(&self, bits: u32) {
-        let set = |word: u32| Some(word.wrapping_add(TICK) | READY | bits);
-        let before = self
-            .word
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, set);
-        if before.unwrap_or_else(|word| word) & WAITERS != 0 {
+        if self.word.set(bits) {
             self.wake_one();
         }
     }
 
     fn wake_one(&self) {
-        self.waiters.wake_one(|| {
-            self.word.fetch_and(!WAITERS, Ordering::AcqRel);
-        });
-    }
-
-    /// An operation would have blocked: not ready, unless an event came since `seen`.
-    pub(super) fn clear(&self, seen: Seen) {
-        self.clear_unless(seen, 0);
-    }
-
-    /// An operation took less than it could have: there is no more, unless an event came since
-    /// `seen`; or the stream has ended, which no further event would tell; or urgent data splits
-    /// it, behind which there may be more.
-    pub(super) fn clear_drained(&self, seen: Seen) {
-        self.clear_unless(seen, CLOSED | URGENT);
-    }
-
-    fn clear_unless(&self, seen: Seen, sticky: u32) {
-        let cleared = |word: u32| {
-            let unchanged = word / TICK == seen.0 / TICK && word & sticky == 0;
-            unchanged.then_some(word & !READY)
-        };
-        // A tick that moved is not a failure: the operation will be tried once more.
-        let _ = self
-            .word
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, cleared);
+        self.waiters.wake_one(|| self.word.no_waiters());
     }
 
     /// After an operation: passes readiness that is left on to the next waiter.
     pub(super) fn pass_on(&self) {
-        if self.word.load(Ordering::Acquire) & (READY | WAITERS) == READY | WAITERS {
+        if self.word.is_left_for_a_waiter() {
             self.wake_one();
         }
     }
 
     /// Waits until ready, or `deadline`; returns whether ready.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> bool {
-        let ready = || {
-            let wait = |word: u32| (word & READY == 0).then_some(word | WAITERS);
-            self.word
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, wait)
-                .is_err()
-        };
+        let ready = || self.word.is_ready_or_awaited();
         self.waiters.wait(Kind::Interruptible, deadline, ready) != Outcome::TimedOut
     }
 

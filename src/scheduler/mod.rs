@@ -4,6 +4,7 @@
 //! only coroutines that have never run are given away or stolen. So whatever lives on a started
 //! coroutine's stack stays on one thread.
 
+mod attention;
 mod remote;
 mod sleep;
 mod worker;
@@ -19,7 +20,7 @@ use crate::park::{Cancelled, Waiters};
 use crate::task::word::Kind;
 use crate::task::{self, Role, TaskRef};
 use remote::{Mail, Remote};
-use sleep::Sleep;
+use sleep::{Sleep, Sleepers};
 
 pub(crate) use worker::{Parts, Worker};
 
@@ -104,7 +105,7 @@ impl Scheduler {
 
     /// Makes sure that somebody looks for the fresh coroutine that was just made visible.
     fn notify(&self) {
-        self.sleep.notify(&self.workers);
+        self.sleep.notify(self);
     }
 
     /// Whether a fresh coroutine is in sight of any worker.
@@ -150,10 +151,8 @@ impl Scheduler {
         self.kick_all();
     }
 
-    /// Has all workers that sleep look at what was just changed. Either the fence here or that of
-    /// a worker which falls asleep is first, so none misses it.
+    /// Has all workers that sleep look at what was just changed.
     fn kick_all(&self) {
-        fence(Ordering::SeqCst);
         for worker in &self.workers {
             worker.kick();
         }
@@ -176,6 +175,21 @@ impl Scheduler {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
+    }
+}
+
+impl Sleepers for Scheduler {
+    fn any_asleep(&self) -> bool {
+        let mut workers = self.workers.iter();
+        workers.any(|worker| worker.attention().is_asleep())
+    }
+
+    fn kick_one_to_search(&self) -> bool {
+        self.workers.iter().any(|worker| worker.kick_to_search())
+    }
+
+    fn any_fresh(&self) -> bool {
+        self.has_fresh()
     }
 }
 

@@ -279,7 +279,10 @@ impl Worker {
         }
         let own = self.remote.live();
         if own >= IMBALANCE && scheduler.workers.len() > 1 && task.role() == Role::Spawned {
-            let others = scheduler.workers.iter().filter(|other| other.is_driven());
+            let others = scheduler
+                .workers
+                .iter()
+                .filter(|other| other.attention().is_driven());
             if let Some(least) = others.min_by_key(|other| other.live())
                 && least.live() + IMBALANCE + own / 8 < own
             {
@@ -332,7 +335,7 @@ impl Worker {
                 return;
             }
         }
-        self.remote.fall_asleep();
+        self.remote.attention().fall_asleep();
         if !alone {
             scheduler.sleep.stop_searching();
             fence(Ordering::SeqCst);
@@ -341,7 +344,7 @@ impl Worker {
             let deadline = self.timers.borrow_mut().next();
             self.poll(|reactor| reactor.wait(deadline));
         }
-        if self.remote.wake_up() && !self.search() {
+        if self.remote.attention().wake_up() && !self.search() {
             scheduler.sleep.stop_searching();
         }
     }
@@ -415,12 +418,12 @@ impl Worker {
     fn wait_with(&self, task: &Task) {
         // The waker puts the slot into the queue, or into the inbox, after it has ended the wait.
         while !self.take_ready(task.slot()) {
-            self.remote.fall_asleep_alone();
+            self.remote.attention().fall_asleep_alone();
             if !self.remote.has_mail() {
                 let deadline = self.timers.borrow_mut().next();
                 self.poll(|reactor| reactor.wait(deadline));
             }
-            self.remote.wake_up();
+            self.remote.attention().wake_up();
             self.take_mail();
             self.expire_timers_of(task);
         }
@@ -468,13 +471,13 @@ impl Worker {
             if self.live.borrow().is_empty() || self.has_work() {
                 continue;
             }
-            self.remote.fall_asleep_alone();
+            self.remote.attention().fall_asleep_alone();
             let news = self.scheduler.is_unwound_everywhere() != everywhere;
             if !news && !self.remote.has_mail() {
                 let deadline = self.timers.borrow_mut().next();
                 self.poll(|reactor| reactor.wait(deadline));
             }
-            self.remote.wake_up();
+            self.remote.attention().wake_up();
         }
     }
 
@@ -543,14 +546,14 @@ impl<'a> Driving<'a> {
         }
         CURRENT.set(worker);
         reactor::set_local(Some(Arc::clone(worker.reactor.borrow().handle())));
-        worker.remote.set_driven(true);
+        worker.remote.attention().set_driven(true);
         Driving(worker)
     }
 }
 
 impl Drop for Driving<'_> {
     fn drop(&mut self) {
-        self.0.remote.set_driven(false);
+        self.0.remote.attention().set_driven(false);
         reactor::set_local(None);
         CURRENT.set(ptr::null());
     }

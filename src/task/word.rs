@@ -25,7 +25,7 @@
 //! touch it, and it survives reads, sleeps and locks in between, as std's does. A wait that is
 //! PUBLIC ends by `unpark`, too.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::atomic::{AtomicU64, Ordering};
 
 const STATE: u64 = 0b111;
 const ENDED: u64 = 0;
@@ -88,7 +88,7 @@ pub(crate) enum Wake {
 pub(crate) struct WaitWord(AtomicU64);
 
 impl WaitWord {
-    pub(crate) const fn new() -> WaitWord {
+    pub(crate) fn new() -> WaitWord {
         WaitWord(AtomicU64::new(ENDED))
     }
 
