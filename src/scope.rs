@@ -7,10 +7,12 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::join::{Guard, JoinHandle};
-use crate::park::Waiters;
+use crate::join::{Guard, JoinHandle, Unjoined};
+use crate::park::{self, Waiters};
 use crate::runtime;
+use crate::scheduler::Worker;
 use crate::spawn::Builder;
+use crate::task;
 use crate::task::word::Kind;
 use crate::thread::Thread;
 
@@ -41,6 +43,7 @@ where
         data: Arc::new(ScopeData {
             running: AtomicUsize::new(0),
             unjoined_panic: AtomicBool::new(false),
+            unjoined_cancel: AtomicBool::new(false),
             ended: Waiters::new(),
         }),
         scope: PhantomData,
@@ -49,6 +52,9 @@ where
     // Caught first, so that the wait is not part of an unwind.
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
     let idle = || scope.data.running.load(Ordering::SeqCst) == 0;
+    if !idle() && Worker::with_current(|worker| worker.is_some_and(Worker::would_wait_for_itself)) {
+        refuse_deadlock();
+    }
     while !idle() {
         // Committed: the children borrow from this stack.
         scope.data.ended.wait(Kind::Committed, None, idle);
@@ -58,8 +64,24 @@ where
         Ok(_) if scope.data.unjoined_panic.load(Ordering::Relaxed) => {
             panic!("a scoped coroutine panicked")
         }
+        // The runtime shuts down, and this coroutine with it.
+        Ok(_) if scope.data.unjoined_cancel.load(Ordering::Relaxed) && !task::is_unwinding() => {
+            park::unwind()
+        }
         Ok(value) => value,
     }
+}
+
+/// As in `join`: a coroutine that unwinds keeps its worker to itself, and here is no other.
+#[cold]
+fn refuse_deadlock() -> ! {
+    let current = crate::current();
+    eprintln!(
+        "greenroom: fatal: coroutine '{}', unwinding from a panic, waits for the end of a scope, \
+         whose coroutines need the same worker to finish",
+        current.name().unwrap_or("<unnamed>"),
+    );
+    std::process::abort();
 }
 
 /// A scope to spawn coroutines in. See [`scope`].
@@ -74,7 +96,19 @@ struct ScopeData {
     /// Coroutines of this scope that have not ended.
     running: AtomicUsize,
     unjoined_panic: AtomicBool,
+    unjoined_cancel: AtomicBool,
     ended: Waiters,
+}
+
+impl ScopeData {
+    /// Takes note of a coroutine that did not end well, and that nobody joined.
+    fn note(&self, how: Unjoined) {
+        let flag = match how {
+            Unjoined::Panicked => &self.unjoined_panic,
+            Unjoined::Cancelled => &self.unjoined_cancel,
+        };
+        flag.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Held by each coroutine of a scope until the last of what it borrows has been used.
@@ -88,8 +122,8 @@ impl Member {
 }
 
 impl Guard for Member {
-    fn unjoined_panic(&self) {
-        self.0.unjoined_panic.store(true, Ordering::Relaxed);
+    fn unjoined(&self, how: Unjoined) {
+        self.0.note(how);
     }
 }
 
@@ -179,8 +213,8 @@ impl<T> ScopedJoinHandle<'_, T> {
 
 impl<T> Drop for ScopedJoinHandle<'_, T> {
     fn drop(&mut self) {
-        if self.handle.detach() {
-            self.data.unjoined_panic.store(true, Ordering::Relaxed);
+        if let Some(how) = self.handle.detach() {
+            self.data.note(how);
         }
     }
 }

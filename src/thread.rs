@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::task::{self, TaskRef};
 
@@ -38,6 +39,10 @@ impl Thread {
     }
 }
 
+// As std's: what others do to the thread meanwhile shows in no invariant of the handle.
+impl UnwindSafe for Thread {}
+impl RefUnwindSafe for Thread {}
+
 impl fmt::Debug for Thread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Thread")
@@ -63,3 +68,9 @@ pub struct ThreadId(NonZeroU64);
 pub fn current() -> Thread {
     Thread::of(task::current())
 }
+
+const _: () = {
+    const fn as_stds<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe>() {}
+    as_stds::<Thread>();
+    as_stds::<ThreadId>();
+};

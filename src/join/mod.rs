@@ -10,7 +10,8 @@ use crate::task::word::Kind;
 use crate::task::{self, Task, TaskRef};
 use crate::thread::Thread;
 
-pub(crate) use packet::{Guard, Packet, drop_unwanted};
+use packet::drop_unwanted;
+pub(crate) use packet::{Guard, Packet, Unjoined};
 
 /// The one right to a task's result.
 ///
@@ -42,7 +43,7 @@ impl<T> Join<T> {
     /// Waits for the end of the task.
     fn wait(&self) {
         let task = self.thread.task();
-        if std::thread::panicking() && !self.is_finished() {
+        if task::is_unwinding() && !self.is_finished() {
             refuse_deadlock(task);
         }
         while !task.body().wait_done(Kind::Interruptible, None) {}
@@ -69,16 +70,19 @@ impl<T> Join<T> {
     }
 
     /// Drops the result where the task has ended; otherwise the task will.
-    /// Returns whether it was a panic.
-    pub(crate) fn detach(&self) -> bool {
+    /// Returns how the task ended, if that was not well.
+    fn detach(&self) -> Option<Unjoined> {
         let unwanted = if self.thread.task().body().detach() {
             self.take()
         } else {
             None
         };
-        let panicked = matches!(unwanted, Some(Err(_)));
+        let unjoined = match &unwanted {
+            Some(Err(payload)) => Some(Unjoined::of(&**payload)),
+            _ => None,
+        };
         drop_unwanted(unwanted);
-        panicked
+        unjoined
     }
 }
 
@@ -147,7 +151,7 @@ impl<T> JoinHandle<T> {
         self.0.join()
     }
 
-    pub(crate) fn detach(&self) -> bool {
+    pub(crate) fn detach(&self) -> Option<Unjoined> {
         self.0.detach()
     }
 

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::completion::Completion;
+use crate::park::Cancelled;
 use crate::task::Body;
 use crate::task::word::Kind;
 
@@ -56,8 +57,25 @@ impl<F, T, G> Packet<F, T, G> {
 
 /// What a packet tells its guard about a result that nobody took.
 pub(crate) trait Guard {
-    /// The task ended by a panic, and nobody will join it.
-    fn unjoined_panic(&self) {}
+    /// The task did not end well, and nobody will join it.
+    fn unjoined(&self, _how: Unjoined) {}
+}
+
+/// How a task ended whose result nobody takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unjoined {
+    Panicked,
+    Cancelled,
+}
+
+impl Unjoined {
+    pub(crate) fn of(payload: &(dyn Any + Send)) -> Unjoined {
+        if payload.is::<Cancelled>() {
+            Unjoined::Cancelled
+        } else {
+            Unjoined::Panicked
+        }
+    }
 }
 
 impl Guard for () {}
@@ -79,8 +97,8 @@ where
         if self.completion.finish() {
             // SAFETY: the handle is gone, so nobody else takes the result.
             if let Stage::Done(result) = unsafe { self.replace(Stage::Taken) } {
-                if let (Err(_), Some(guard)) = (&result, &guard) {
-                    guard.unjoined_panic();
+                if let (Err(payload), Some(guard)) = (&result, &guard) {
+                    guard.unjoined(Unjoined::of(&**payload));
                 }
                 drop_unwanted(result);
             }
@@ -137,7 +155,7 @@ where
 
 /// Drops a result that nobody will see. A panic in its destructor has nowhere to go but to the
 /// hook, which has reported it.
-pub(crate) fn drop_unwanted<T>(result: T) {
+pub(super) fn drop_unwanted<T>(result: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(result))) {
         mem::forget(payload);
     }

@@ -8,7 +8,7 @@
 mod waiters;
 
 use std::fmt;
-use std::panic::resume_unwind;
+use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::time::{Duration, Instant};
 
 use crate::coroutine::{self, Suspend};
@@ -52,6 +52,8 @@ fn park_for_token(deadline: Option<Instant>) -> bool {
     match task.word.outcome() {
         Outcome::Woken => true,
         Outcome::TimedOut => false,
+        // A destructor that parks: there is no unwinding out of it, so it goes on without a token.
+        Outcome::Interrupted if task::is_unwinding() => false,
         Outcome::Interrupted => unwind(),
     }
 }
@@ -111,6 +113,10 @@ impl Unparker {
     }
 }
 
+// As std's handles: what others do to the task meanwhile shows in no invariant of the handle.
+impl UnwindSafe for Unparker {}
+impl RefUnwindSafe for Unparker {}
+
 impl fmt::Debug for Unparker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Unparker").field(&self.0.name()).finish()
@@ -134,7 +140,8 @@ impl std::error::Error for Cancelled {}
 
 /// Unwinds the calling coroutine, without a word from the panic hook.
 #[cold]
-fn unwind() -> ! {
+pub(crate) fn unwind() -> ! {
+    task::note_interrupt();
     resume_unwind(Box::new(Cancelled))
 }
 
@@ -157,7 +164,7 @@ impl Wait {
         let task = task::current();
         match task.word.begin(kind) {
             Ok(seq) => Wait { task, seq },
-            Err(Pending) if std::thread::panicking() => {
+            Err(Pending) if task::is_unwinding() => {
                 // A destructor that waits: there is no unwinding out of it.
                 let seq = task
                     .word
@@ -192,7 +199,7 @@ impl Wait {
             self.task.suspend(self.seq, deadline);
         }
         match self.task.word.outcome() {
-            Outcome::Interrupted if !std::thread::panicking() => unwind(),
+            Outcome::Interrupted if !task::is_unwinding() => unwind(),
             outcome => outcome,
         }
     }

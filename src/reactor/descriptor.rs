@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::source::{Readiness, Source};
 use crate::park;
+use crate::task;
 
 /// Which half of a descriptor an operation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +187,7 @@ impl<T: AsFd> Operation<'_, T> {
                     continue;
                 }
             }
-            if std::thread::panicking() {
+            if task::is_unwinding() {
                 return Err(io::Error::other(
                     "cannot wait for I/O while unwinding from a panic",
                 ));

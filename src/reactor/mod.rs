@@ -150,16 +150,9 @@ impl Reactor {
 }
 
 impl Drop for Reactor {
-    /// Lets go of the sources, which may outlive their worker and wait with another.
     fn drop(&mut self) {
-        let orphans = {
-            let mut sources = self.handle.lock();
-            sources.closed = true;
-            std::mem::take(&mut sources.table)
-        };
-        for (_, orphan) in orphans {
-            orphan.source.abandon();
-        }
+        self.handle.lock().closed = true;
+        self.handle.release();
     }
 }
 
@@ -170,6 +163,15 @@ impl Handle {
         self.kick
             .wake()
             .expect("a worker's eventfd takes its wake-up");
+    }
+
+    /// Lets go of all sources, which may wait with another worker when this one does not poll. What
+    /// waits is told to look again.
+    pub(crate) fn release(&self) {
+        let released = std::mem::take(&mut self.lock().table);
+        for (_, registered) in released {
+            registered.source.release(self);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Sources> {

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::Token;
 use mio::event::Event;
+use mio::unix::SourceFd;
 
 use super::Handle;
 use super::ready_word::{CLOSED, ReadyWord, URGENT};
@@ -90,10 +92,19 @@ impl Source {
         }
     }
 
-    /// Forgets the registration: its reactor has gone.
-    pub(super) fn abandon(&self) {
-        *self.lock() = None;
-        self.registered.store(false, Ordering::Release);
+    /// Undoes the registration with `reactor`, which has dropped its side of it.
+    pub(super) fn release(&self, reactor: &Handle) {
+        {
+            let mut registration = self.lock();
+            // By now it may be undone, and another made elsewhere.
+            let here = |registration: &mut Registration| ptr::eq(&*registration.reactor, reactor);
+            let Some(Registration { fd, .. }) = registration.take_if(here) else {
+                return;
+            };
+            self.registered.store(false, Ordering::Release);
+            // Still open: it would have been deregistered before it was closed.
+            let _ = reactor.registry.deregister(&mut SourceFd(&fd));
+        }
         self.retry_all();
     }
 

@@ -19,7 +19,7 @@ use crossbeam_deque::{Injector, Steal};
 use crate::park::{Cancelled, Waiters};
 use crate::task::word::Kind;
 use crate::task::{self, Role, TaskRef};
-use remote::{Mail, Remote};
+use remote::Remote;
 use sleep::{Sleep, Sleepers};
 
 pub(crate) use worker::{Parts, Worker};
@@ -166,8 +166,8 @@ impl Scheduler {
     /// Ends fresh coroutines that were on their way to a worker when that left.
     pub(crate) fn abandon_strays(&self) {
         self.abandon_injected();
-        for mail in self.workers.iter().flat_map(|worker| worker.take_mail()) {
-            if let Mail::Fresh(task) = mail {
+        for worker in &self.workers {
+            while let Some(task) = worker.take_given() {
                 self.abandon(&task, Box::new(Cancelled));
             }
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crossbeam_deque::Stealer;
+use crossbeam_deque::{Injector, Steal, Stealer};
 
 use super::Worker;
 use super::attention::Attention;
@@ -12,20 +12,15 @@ use crate::reactor;
 use crate::task::word::Seq;
 use crate::task::{Owner, Task, TaskRef};
 
-/// What a worker may find in its inbox.
-pub(super) enum Mail {
-    /// The started coroutine in this slot has been woken.
-    Woken(u32),
-    /// A fresh coroutine, given away by a worker that has more than its share.
-    Fresh(TaskRef),
-}
-
 /// The face of a worker.
 pub(super) struct Remote {
     attention: Attention,
     /// Whether the inbox has anything.
     mail: AtomicBool,
-    inbox: Mutex<Vec<Mail>>,
+    /// Slots of started coroutines that have been woken by other threads.
+    inbox: Mutex<Vec<u32>>,
+    /// Fresh coroutines that another worker has given to this one.
+    given: Injector<TaskRef>,
     /// Started coroutines that have not finished.
     live: AtomicUsize,
     fresh: Stealer<TaskRef>,
@@ -38,14 +33,43 @@ impl Remote {
             attention: Attention::new(),
             mail: AtomicBool::new(false),
             inbox: Mutex::new(Vec::new()),
+            given: Injector::new(),
             live: AtomicUsize::new(0),
             fresh,
             reactor,
         }
     }
 
-    /// Puts mail into the inbox, and wakes the worker if it sleeps.
-    pub(super) fn send(&self, mail: Mail) {
+    /// Hands a fresh coroutine over, and wakes the worker if it sleeps.
+    pub(super) fn give(&self, task: TaskRef) {
+        self.given.push(task);
+        self.kick();
+    }
+
+    pub(super) fn has_given(&self) -> bool {
+        !self.given.is_empty()
+    }
+
+    pub(super) fn take_given(&self) -> Option<TaskRef> {
+        while self.has_given() {
+            if let Steal::Success(task) = self.given.steal() {
+                return Some(task);
+            }
+        }
+        None
+    }
+
+    /// Takes what was given to this worker, for another: unless this one was just kicked, and
+    /// will come for it.
+    pub(super) fn steal_given(&self) -> Steal<TaskRef> {
+        if !self.has_given() || self.attention.is_kicked() {
+            return Steal::Empty;
+        }
+        self.given.steal()
+    }
+
+    /// Puts the slot of a woken coroutine into the inbox, and wakes the worker if it sleeps.
+    pub(super) fn send(&self, mail: u32) {
         {
             let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
             inbox.push(mail);
@@ -78,14 +102,14 @@ impl Remote {
         self.mail.load(Ordering::Acquire)
     }
 
-    pub(super) fn take_mail(&self) -> Vec<Mail> {
+    pub(super) fn take_mail(&self) -> Vec<u32> {
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         self.mail.store(false, Ordering::Relaxed);
         std::mem::take(&mut *inbox)
     }
 
     pub(super) fn has_fresh(&self) -> bool {
-        !self.fresh.is_empty()
+        !self.fresh.is_empty() || (self.has_given() && !self.attention.is_kicked())
     }
 
     pub(super) fn stealer(&self) -> &Stealer<TaskRef> {
@@ -112,7 +136,7 @@ impl Owner for Remote {
             _ => false,
         });
         if !here {
-            self.send(Mail::Woken(slot));
+            self.send(slot);
         }
     }
 

@@ -13,7 +13,7 @@ use crossbeam_deque::Steal;
 use slab::Slab;
 
 use super::Scheduler;
-use super::remote::{Mail, Remote};
+use super::remote::Remote;
 use crate::coroutine::{self, Coroutine, StackPool, Suspend, Turn, overflow};
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
@@ -229,6 +229,7 @@ impl Worker {
             || !self.local.borrow().is_empty()
             || !self.fresh.is_empty()
             || self.remote.has_mail()
+            || self.remote.has_given()
             || !self.scheduler.injector.is_empty()
     }
 
@@ -236,12 +237,7 @@ impl Worker {
         if !self.remote.has_mail() {
             return;
         }
-        for mail in self.remote.take_mail() {
-            match mail {
-                Mail::Woken(slot) => self.push_ready(slot),
-                Mail::Fresh(task) => self.fresh.push(task),
-            }
-        }
+        self.ready.borrow_mut().extend(self.remote.take_mail());
     }
 
     /// Pins a fresh coroutine to this worker, in a slot with a stack.
@@ -286,7 +282,9 @@ impl Worker {
             if let Some(least) = others.min_by_key(|other| other.live())
                 && least.live() + IMBALANCE + own / 8 < own
             {
-                least.send(Mail::Fresh(task));
+                least.give(task);
+                // Should it be busy, somebody else may take it.
+                scheduler.notify();
                 return None;
             }
         }
@@ -379,8 +377,11 @@ impl Worker {
                 return Some(task);
             }
             for other in &self.scheduler.workers {
-                if !self.is(other)
-                    && let Some(task) = take(other.stealer().steal_batch_and_pop(&self.fresh))
+                if self.is(other) {
+                    continue;
+                }
+                if let Some(task) = take(other.stealer().steal_batch_and_pop(&self.fresh))
+                    .or_else(|| take(other.steal_given()))
                 {
                     return Some(task);
                 }
@@ -396,10 +397,12 @@ impl Worker {
         if let Some(deadline) = deadline {
             self.timers.borrow_mut().arm(task.slot(), deadline, seq);
         }
-        if self.waits_alone() {
+        if !task::is_unwinding() {
+            coroutine::suspend(Suspend::Parked);
+        } else if deadline.is_some() || self.waits_alone() {
             self.wait_with(task);
         } else {
-            coroutine::suspend(Suspend::Parked);
+            task::suspended_in_unwind(|| coroutine::suspend(Suspend::Parked));
         }
         if deadline.is_some() {
             self.timers.borrow_mut().disarm(task.slot());
@@ -407,9 +410,15 @@ impl Worker {
     }
 
     /// Whether the running coroutine unwinds from a panic, so that no other must run before it has
-    /// come to the end of that. When all of them unwind, because the runtime stops, they may.
+    /// come to the end of that. When all unwind, because the runtime stops, they may have to wait
+    /// for each other, and do; but see a panic count that includes those which are suspended.
     pub(super) fn waits_alone(&self) -> bool {
-        std::thread::panicking() && !self.scheduler.is_stopping()
+        task::is_unwinding() && !self.scheduler.is_stopping()
+    }
+
+    /// Whether the running coroutine cannot wait for any other coroutine of this runtime.
+    pub(crate) fn would_wait_for_itself(&self) -> bool {
+        task::on_coroutine() && self.waits_alone() && self.scheduler.workers.len() == 1
     }
 
     /// Waits on the stack of a coroutine that unwinds: another coroutine on this thread would
@@ -553,6 +562,8 @@ impl<'a> Driving<'a> {
 
 impl Drop for Driving<'_> {
     fn drop(&mut self) {
+        // Nobody will poll here, until it is driven again.
+        self.0.reactor.borrow().handle().release();
         self.0.remote.attention().set_driven(false);
         reactor::set_local(None);
         CURRENT.set(ptr::null());

@@ -14,7 +14,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -81,6 +81,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     owner: OnceLock<Arc<dyn Owner>>,
     /// The name the owner knows it by.
     slot: AtomicU32,
+    /// Whether it unwinds, or has, because it was interrupted.
+    interrupted: AtomicBool,
     /// Zero until somebody asks.
     id: AtomicU64,
     name: Option<Box<str>>,
@@ -117,6 +119,7 @@ impl<B: Body> Task<B> {
             word: WaitWord::new(),
             owner: OnceLock::new(),
             slot: AtomicU32::new(0),
+            interrupted: AtomicBool::new(false),
             id: AtomicU64::new(0),
             name,
             spawned_at,
@@ -277,6 +280,40 @@ pub(crate) fn running() -> Option<TaskRef> {
             Arc::from_raw(task)
         }
     })
+}
+
+/// Takes note that the running coroutine begins to unwind because it was interrupted.
+pub(crate) fn note_interrupt() {
+    with_running(|task| {
+        if let Some(task) = task {
+            task.interrupted.store(true, Ordering::Relaxed);
+        }
+    });
+}
+
+thread_local! {
+    /// Coroutines of this thread that are suspended in the middle of an unwind. std's panic count
+    /// includes theirs.
+    static SUSPENDED_UNWINDS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether the caller unwinds.
+///
+/// Like [`std::thread::panicking`]; but while others of the thread are suspended in an unwind,
+/// what that says of the caller is not known, and only an interrupt of its own counts.
+pub(crate) fn is_unwinding() -> bool {
+    std::thread::panicking()
+        && (SUSPENDED_UNWINDS.get() == 0
+            || with_running(|task| {
+                task.is_some_and(|task| task.interrupted.load(Ordering::Relaxed))
+            }))
+}
+
+/// Runs `wait`, which suspends the caller in the middle of an unwind.
+pub(crate) fn suspended_in_unwind(wait: impl FnOnce()) {
+    SUSPENDED_UNWINDS.set(SUSPENDED_UNWINDS.get() + 1);
+    wait();
+    SUSPENDED_UNWINDS.set(SUSPENDED_UNWINDS.get() - 1);
 }
 
 /// Looks at the running coroutine's task, if the caller is one.

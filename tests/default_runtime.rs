@@ -1,0 +1,169 @@
+//! The runtime that nobody has set up: only plain threads spawn here.
+
+mod util;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use greenroom::shims::thread;
+use serial_test::serial;
+
+const MILLI: Duration = Duration::from_millis(1);
+
+#[test]
+#[serial]
+fn a_plain_thread_can_spawn_and_join() {
+    util::on_an_os_thread(|| {
+        assert_eq!(greenroom::spawn(|| 6 * 7).join().unwrap(), 42);
+        let handle = thread::spawn(|| {
+            thread::sleep(MILLI);
+            thread::spawn(|| "nested").join().unwrap()
+        });
+        assert_eq!(handle.join().unwrap(), "nested");
+        let panics = greenroom::spawn(|| std::panic::resume_unwind(Box::new(5)));
+        let payload = panics.join().map(|(): ()| ()).unwrap_err();
+        assert_eq!(payload.downcast_ref(), Some(&5));
+    });
+}
+
+#[test]
+#[serial]
+fn what_is_spawned_runs_elsewhere_than_on_the_thread_that_spawns() {
+    util::on_an_os_thread(|| {
+        let here = std::thread::current().id();
+        for _ in 0..20 {
+            let there = greenroom::spawn(|| std::thread::current().id());
+            assert_ne!(there.join().unwrap(), here);
+        }
+    });
+}
+
+#[test]
+#[serial]
+fn a_plain_thread_can_have_a_scope() {
+    util::on_an_os_thread(|| {
+        let mut numbers = [1, 2, 3];
+        let sum = AtomicUsize::new(0);
+        thread::scope(|s| {
+            for number in &mut numbers {
+                let sum = &sum;
+                s.spawn(move || {
+                    thread::sleep(MILLI);
+                    *number *= 2;
+                    sum.fetch_add(*number, SeqCst);
+                });
+            }
+        });
+        assert_eq!(numbers, [2, 4, 6]);
+        assert_eq!(sum.into_inner(), 12);
+    });
+}
+
+#[test]
+#[serial]
+fn wait_idle_waits_for_all_there_are_and_those_they_spawn() {
+    util::on_an_os_thread(|| {
+        let ended = Arc::new(AtomicUsize::new(0));
+        for n in 0..50 {
+            let ended = Arc::clone(&ended);
+            greenroom::spawn(move || {
+                thread::sleep(n % 5 * MILLI);
+                let child = Arc::clone(&ended);
+                greenroom::spawn(move || {
+                    thread::sleep(2 * MILLI);
+                    child.fetch_add(1, SeqCst);
+                });
+                ended.fetch_add(1, SeqCst);
+            });
+        }
+        greenroom::wait_idle();
+        assert_eq!(ended.load(SeqCst), 100);
+        greenroom::wait_idle();
+    });
+}
+
+#[test]
+#[serial]
+fn several_plain_threads_can_wait_for_idleness_at_once() {
+    util::on_an_os_thread(|| {
+        for _ in 0..20 {
+            let ended = Arc::new(AtomicUsize::new(0));
+            for _ in 0..10 {
+                let ended = Arc::clone(&ended);
+                greenroom::spawn(move || {
+                    thread::sleep(MILLI);
+                    ended.fetch_add(1, SeqCst);
+                });
+            }
+            let waiters = [(); 4].map(|()| {
+                let ended = Arc::clone(&ended);
+                std::thread::spawn(move || {
+                    greenroom::wait_idle();
+                    ended.load(SeqCst)
+                })
+            });
+            for waiter in waiters {
+                assert_eq!(waiter.join().unwrap(), 10);
+            }
+        }
+    });
+}
+
+#[test]
+#[serial]
+fn several_plain_threads_can_spawn_at_once() {
+    util::on_an_os_thread(|| {
+        let spawners: Vec<_> = (0..8)
+            .map(|n| {
+                std::thread::spawn(move || {
+                    let handles: Vec<_> = (0..200)
+                        .map(|m| greenroom::spawn(move || n * 1_000 + m))
+                        .collect();
+                    for (m, handle) in handles.into_iter().enumerate() {
+                        assert_eq!(handle.join().unwrap(), n * 1_000 + m);
+                    }
+                })
+            })
+            .collect();
+        for spawner in spawners {
+            spawner.join().unwrap();
+        }
+    });
+}
+
+#[test]
+#[serial]
+fn a_handle_can_be_joined_on_any_thread() {
+    util::on_an_os_thread(|| {
+        let handles: Vec<_> = (0..20)
+            .map(|n| {
+                let handle = greenroom::spawn(move || {
+                    thread::sleep(n % 3 * MILLI);
+                    n
+                });
+                std::thread::spawn(move || handle.join().unwrap())
+            })
+            .collect();
+        for (n, handle) in handles.into_iter().enumerate() {
+            assert_eq!(handle.join().unwrap(), n as u32);
+        }
+    });
+}
+
+#[test]
+#[serial]
+fn the_default_runtime_and_another_do_not_mix() {
+    util::on_an_os_thread(|| {
+        let outside = greenroom::spawn(greenroom::park);
+        let unparker = outside.thread().clone();
+        // Neither waits for what the other has, nor unwinds it.
+        util::on_workers(1, move || {
+            greenroom::spawn(|| thread::sleep(MILLI));
+            greenroom::wait_idle();
+        });
+        assert!(!outside.is_finished());
+        unparker.unpark();
+        outside.join().unwrap();
+    });
+}
