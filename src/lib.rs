@@ -139,7 +139,7 @@
 //!    few large mappings; the guards below them are made by `MADV_GUARD_INSTALL`, which splits no
 //!    mapping (on kernels before 6.13 by `mprotect`, of which a process has room for about 32,000).
 //!    Tops are staggered, lest all hot frames compete for the same cache sets. A worker with many
-//!    more coroutines than another gives it away instead.
+//!    more coroutines than another gives it to that one instead.
 //! 3. *An operation* that need not wait is one system call with `MSG_DONTWAIT`. One that would have
 //!    to is preceded by a park, if it is known to be futile: readiness is remembered from the edges
 //!    that the poll reports, and cleared when an operation finds it gone or takes less than it
@@ -159,6 +159,9 @@
 //!    made to yield after 32 of them.
 //! 7. *The end.* The result is published and the joiner woken on the coroutine's own stack, which
 //!    then goes back to the worker.
+//!
+//! The protocols of 3, 4 and 6 are model-checked: the package `models` in the repository compiles
+//! their files over loom.
 //!
 //! The layers, each of which knows only those below it: `shims`; `runtime`, `spawn`, `scope`;
 //! `scheduler`; `reactor`, `timer`, `blocking`, `join`; `park`, `task`; `coroutine`, `sys`.

@@ -25,7 +25,7 @@ pub(crate) const MODELS: &[Model] = &[
     ),
     (
         "readiness: a waiter that leaves passes readiness on",
-        3,
+        2,
         a_leaver_passes_on,
     ),
 ];
