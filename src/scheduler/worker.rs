@@ -246,6 +246,7 @@ impl Worker {
             Ok(stack) => stack,
             Err(error) => {
                 self.scheduler.abandon(&task, Box::new(error));
+                self.leave_after(&task);
                 return None;
             }
         };
@@ -298,6 +299,11 @@ impl Worker {
         self.stacks.borrow_mut().put(coroutine.into_stack());
         task.release_stack();
         self.scheduler.census.leave(&task);
+        self.leave_after(&task);
+    }
+
+    /// Gives the thread back to the driver if it was the main coroutine that has ended.
+    fn leave_after(&self, task: &Task) {
         if task.role() == Role::Main {
             self.leave.set(true);
         }
