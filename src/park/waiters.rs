@@ -107,17 +107,23 @@ impl Waiters {
 
     /// Wakes all that wait now.
     pub(crate) fn wake_all(&self) {
-        let mut left = None;
-        while left != Some(0) {
-            let (waker, waiting) = {
-                let mut list = self.lock();
-                let waiting = list.len;
-                (list.pop(), waiting)
-            };
-            let Some(waker) = waker else { break };
+        self.wake_all_if(|| true);
+    }
+
+    /// Wakes all that wait now, if `condition` holds, which is asked under the lock of this queue:
+    /// so it holds while those wait who are woken for it.
+    pub(crate) fn wake_all_if(&self, condition: impl FnOnce() -> bool) {
+        let mut list = self.lock();
+        if !condition() {
+            return;
+        }
+        let first = list.pop();
+        // Most often there is one, and nothing to allocate for.
+        let rest: Vec<Waker> = std::iter::from_fn(|| list.pop()).collect();
+        drop(list);
+        // Not under the lock: a woken task may come straight back to it.
+        for waker in first.into_iter().chain(rest) {
             waker.wake();
-            // Those that come back meanwhile wait for the next time.
-            left = Some(left.unwrap_or(waiting) - 1);
         }
     }
 

@@ -233,8 +233,8 @@ impl Census {
 
     /// Wakes those who wait for idleness, if it has come.
     fn look(&self) {
-        if self.awaited.load(Ordering::SeqCst) > 0 && self.is_idle() {
-            self.waiters.wake_all();
+        if self.awaited.load(Ordering::SeqCst) > 0 {
+            self.waiters.wake_all_if(|| self.is_idle());
         }
     }
 
