@@ -138,8 +138,7 @@
 //!    gets a stack, most likely one that is hot from the coroutine before. Stacks are slots of a
 //!    few large mappings; the guards below them are made by `MADV_GUARD_INSTALL`, which splits no
 //!    mapping (on kernels before 6.13 by `mprotect`, of which a process has room for about 32,000).
-//!    Tops are staggered, lest all hot frames compete for the same cache sets. A worker with many
-//!    more coroutines than another gives it to that one instead.
+//!    Tops are staggered, lest all hot frames compete for the same cache sets.
 //! 3. *An operation* that need not wait is one system call with `MSG_DONTWAIT`. One that would have
 //!    to is preceded by a park, if it is known to be futile: readiness is remembered from the edges
 //!    that the poll reports, and cleared when an operation finds it gone or takes less than it

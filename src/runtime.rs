@@ -254,7 +254,7 @@ impl Runtime {
                     std::mem::forget(payload);
                 }
             }
-            self.scheduler.abandon_strays();
+            self.scheduler.abandon_injected();
         }
     }
 }

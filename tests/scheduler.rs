@@ -2,7 +2,6 @@
 
 mod util;
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -376,39 +375,6 @@ fn a_local_coroutine_runs_where_it_was_spawned() {
             .collect();
         for spawner in spawners {
             spawner.join().unwrap();
-        }
-    });
-}
-
-#[test]
-#[serial]
-fn coroutines_that_live_long_spread_over_all_workers() {
-    const NUMBER: usize = 4_000;
-    util::on_workers(4, || {
-        let started = Arc::new(AtomicUsize::new(0));
-        let parent = spawn(move || {
-            let children: Vec<_> = (0..NUMBER)
-                .map(|_| {
-                    let started = Arc::clone(&started);
-                    spawn(move || {
-                        started.fetch_add(1, SeqCst);
-                        while started.load(SeqCst) < NUMBER {
-                            thread::sleep(20 * MILLI);
-                        }
-                        std::thread::current().id()
-                    })
-                })
-                .collect();
-            let mut homes = HashMap::new();
-            for child in children {
-                *homes.entry(child.join().unwrap()).or_insert(0) += 1;
-            }
-            homes
-        });
-        let homes = parent.join().unwrap();
-        assert_eq!(homes.len(), 4, "{homes:?}");
-        for number in homes.values() {
-            assert!(*number >= NUMBER / 33, "{homes:?}");
         }
     });
 }

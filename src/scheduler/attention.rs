@@ -62,16 +62,6 @@ impl Attention {
         self.0.load(Ordering::Relaxed) == ASLEEP
     }
 
-    /// Whether the worker has been kicked, and has not come back yet.
-    pub(super) fn is_kicked(&self) -> bool {
-        matches!(self.0.load(Ordering::Relaxed), KICKED | KICKED_TO_SEARCH)
-    }
-
-    /// Whether a thread drives the worker.
-    pub(super) fn is_driven(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != AWAY
-    }
-
     // What follows is for the worker itself.
 
     pub(super) fn set_driven(&self, driven: bool) {

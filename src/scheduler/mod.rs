@@ -1,7 +1,7 @@
 //! Workers, and what they share.
 //!
 //! A worker is an OS thread that runs coroutines. It owns those that it has started, for good:
-//! only coroutines that have never run are given away or stolen. So whatever lives on a started
+//! only coroutines that have never run are stolen. So whatever lives on a started
 //! coroutine's stack stays on one thread.
 
 mod attention;
@@ -126,7 +126,8 @@ impl Scheduler {
         }
     }
 
-    fn abandon_injected(&self) {
+    /// Ends fresh coroutines that come too late.
+    pub(crate) fn abandon_injected(&self) {
         while let Some(task) = self.take_injected() {
             self.abandon(&task, Box::new(Cancelled));
         }
@@ -161,16 +162,6 @@ impl Scheduler {
     /// Whether all workers have interrupted what they have.
     fn is_unwound_everywhere(&self) -> bool {
         self.unwound.load(Ordering::SeqCst) == self.workers.len()
-    }
-
-    /// Ends fresh coroutines that were on their way to a worker when that left.
-    pub(crate) fn abandon_strays(&self) {
-        self.abandon_injected();
-        for worker in &self.workers {
-            while let Some(task) = worker.take_given() {
-                self.abandon(&task, Box::new(Cancelled));
-            }
-        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -1,10 +1,10 @@
 //! A worker as other threads see it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crossbeam_deque::{Injector, Steal, Stealer};
+use crossbeam_deque::Stealer;
 
 use super::Worker;
 use super::attention::Attention;
@@ -19,10 +19,6 @@ pub(super) struct Remote {
     mail: AtomicBool,
     /// Slots of started coroutines that have been woken by other threads.
     inbox: Mutex<Vec<u32>>,
-    /// Fresh coroutines that another worker has given to this one.
-    given: Injector<TaskRef>,
-    /// Started coroutines that have not finished.
-    live: AtomicUsize,
     fresh: Stealer<TaskRef>,
     reactor: Arc<reactor::Handle>,
 }
@@ -33,39 +29,9 @@ impl Remote {
             attention: Attention::new(),
             mail: AtomicBool::new(false),
             inbox: Mutex::new(Vec::new()),
-            given: Injector::new(),
-            live: AtomicUsize::new(0),
             fresh,
             reactor,
         }
-    }
-
-    /// Hands a fresh coroutine over, and wakes the worker if it sleeps.
-    pub(super) fn give(&self, task: TaskRef) {
-        self.given.push(task);
-        self.kick();
-    }
-
-    pub(super) fn has_given(&self) -> bool {
-        !self.given.is_empty()
-    }
-
-    pub(super) fn take_given(&self) -> Option<TaskRef> {
-        while self.has_given() {
-            if let Steal::Success(task) = self.given.steal() {
-                return Some(task);
-            }
-        }
-        None
-    }
-
-    /// Takes what was given to this worker, for another: unless this one was just kicked, and
-    /// will come for it.
-    pub(super) fn steal_given(&self) -> Steal<TaskRef> {
-        if !self.has_given() || self.attention.is_kicked() {
-            return Steal::Empty;
-        }
-        self.given.steal()
     }
 
     /// Puts the slot of a woken coroutine into the inbox, and wakes the worker if it sleeps.
@@ -109,20 +75,11 @@ impl Remote {
     }
 
     pub(super) fn has_fresh(&self) -> bool {
-        !self.fresh.is_empty() || (self.has_given() && !self.attention.is_kicked())
+        !self.fresh.is_empty()
     }
 
     pub(super) fn stealer(&self) -> &Stealer<TaskRef> {
         &self.fresh
-    }
-
-    pub(super) fn live(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
-    }
-
-    /// Said by the worker itself.
-    pub(super) fn set_live(&self, live: usize) {
-        self.live.store(live, Ordering::Relaxed);
     }
 }
 

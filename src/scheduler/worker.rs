@@ -24,9 +24,6 @@ use crate::timer::Timers;
 /// What a worker runs between two looks at timers and I/O, in turns and operations.
 const BATCH: u32 = 256;
 
-/// A worker gives fresh coroutines away when it has started this many more than another.
-const IMBALANCE: usize = 64;
-
 /// A worker before a thread drives it.
 pub(crate) struct Parts {
     pub(super) remote: Arc<Remote>,
@@ -189,7 +186,6 @@ impl Worker {
                 Turn::Suspended(Suspend::Yielded) => self.push_ready(slot),
                 Turn::Finished => {
                     let finished = live.remove(slot as usize);
-                    self.remote.set_live(live.len());
                     drop(live);
                     self.finish(finished);
                 }
@@ -218,7 +214,7 @@ impl Worker {
                 true => self.next_local().or_else(|| self.next_fresh()),
                 false => self.next_fresh().or_else(|| self.next_local()),
             };
-            if let Some(slot) = self.start_or_give_away(task?) {
+            if let Some(slot) = self.start_or_abandon(task?) {
                 return Some(slot);
             }
         }
@@ -229,7 +225,6 @@ impl Worker {
             || !self.local.borrow().is_empty()
             || !self.fresh.is_empty()
             || self.remote.has_mail()
-            || self.remote.has_given()
             || !self.scheduler.injector.is_empty()
     }
 
@@ -262,32 +257,14 @@ impl Worker {
             coroutine: Coroutine::new(stack, run_body),
             age,
         });
-        self.remote.set_live(live.len());
         Some(slot)
     }
 
-    /// Starts a coroutine, or sends it to a worker that has far fewer; or ends it, if the runtime
-    /// stops.
-    fn start_or_give_away(&self, task: TaskRef) -> Option<u32> {
-        let scheduler = &*self.scheduler;
-        if task.role() != Role::Main && scheduler.is_stopping() {
-            scheduler.abandon(&task, Box::new(Cancelled));
+    /// Starts a coroutine; or ends it, if the runtime stops.
+    fn start_or_abandon(&self, task: TaskRef) -> Option<u32> {
+        if task.role() != Role::Main && self.scheduler.is_stopping() {
+            self.scheduler.abandon(&task, Box::new(Cancelled));
             return None;
-        }
-        let own = self.remote.live();
-        if own >= IMBALANCE && scheduler.workers.len() > 1 && task.role() == Role::Spawned {
-            let others = scheduler
-                .workers
-                .iter()
-                .filter(|other| other.attention().is_driven());
-            if let Some(least) = others.min_by_key(|other| other.live())
-                && least.live() + IMBALANCE + own / 8 < own
-            {
-                least.give(task);
-                // Should it be busy, somebody else may take it.
-                scheduler.notify();
-                return None;
-            }
         }
         self.start(task)
     }
@@ -386,9 +363,7 @@ impl Worker {
                 if self.is(other) {
                     continue;
                 }
-                if let Some(task) = take(other.stealer().steal_batch_and_pop(&self.fresh))
-                    .or_else(|| take(other.steal_given()))
-                {
+                if let Some(task) = take(other.stealer().steal_batch_and_pop(&self.fresh)) {
                     return Some(task);
                 }
             }
