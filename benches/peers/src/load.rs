@@ -1,0 +1,215 @@
+//! The client of the TCP works, which is the same for all servers.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::server::unless_blocked;
+use crate::stats::percentile;
+
+/// What a server is given to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) connections: usize,
+    /// Of a message, in bytes.
+    pub(crate) size: usize,
+    pub(crate) messages: usize,
+    /// Each message has a connection of its own, which the server then closes.
+    pub(crate) once: bool,
+}
+
+/// How long the messages may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Warms the server up, says so, waits for a line, and then sends all messages: on each
+/// connection the next when the one before has come back.
+///
+/// Prints how long that took in ns, and the 99th percentile of the round trips in µs.
+pub(crate) fn run(addr: SocketAddr, load: Load) -> io::Result<()> {
+    let mut client = Client {
+        addr,
+        load,
+        poll: Poll::new()?,
+        message: vec![b'm'; load.size],
+        // Longer than a message: what is too much is to be seen, and so is the end.
+        buf: vec![0; load.size + 1],
+    };
+    let mut connections = Vec::new();
+    for index in 0..load.connections {
+        connections.push(client.connect(index)?);
+        // One by one: they are not to overflow the server's backlog.
+        client.send(1, &mut connections[index..], index)?;
+    }
+    client.send(5 * load.connections, &mut connections, 0)?;
+    println!("ready");
+    io::stdin().read_line(&mut String::new())?;
+    let start = Instant::now();
+    let trips = client.send(load.messages, &mut connections, 0)?;
+    let elapsed = start.elapsed().as_nanos();
+    println!("{elapsed} {}", percentile(&trips, 0.99));
+    Ok(())
+}
+
+struct Client {
+    addr: SocketAddr,
+    load: Load,
+    poll: Poll,
+    message: Vec<u8>,
+    buf: Vec<u8>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// When its message was begun.
+    since: Instant,
+    sent: usize,
+    received: usize,
+    /// It is back.
+    done: bool,
+}
+
+impl Client {
+    /// Sends `messages` by `connections`, the first of which has the number `first`. Returns the
+    /// time in µs until each was back.
+    fn send(
+        &mut self,
+        messages: usize,
+        connections: &mut [Connection],
+        first: usize,
+    ) -> io::Result<Vec<f64>> {
+        let start = Instant::now();
+        let mut begun = 0;
+        for (index, connection) in connections.iter_mut().enumerate().take(messages) {
+            self.begin(connection, first + index)?;
+            begun += 1;
+        }
+        let mut trips = Vec::with_capacity(messages);
+        let mut events = Events::with_capacity(1024);
+        while trips.len() < messages {
+            match self.poll.poll(&mut events, Some(PATIENCE)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            if start.elapsed() > PATIENCE {
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "the server is too slow",
+                ));
+            }
+            for event in &events {
+                let Token(number) = event.token();
+                // A late event of one whose turn it is not has nothing to tell.
+                let Some(connection) = number
+                    .checked_sub(first)
+                    .and_then(|index| connections.get_mut(index))
+                else {
+                    continue;
+                };
+                if connection.done {
+                    continue;
+                }
+                self.write(connection)?;
+                self.read(connection)?;
+                if connection.done {
+                    trips.push(connection.since.elapsed().as_nanos() as f64 / 1e3);
+                    if begun < messages {
+                        self.begin(connection, number)?;
+                        begun += 1;
+                    }
+                }
+            }
+        }
+        Ok(trips)
+    }
+
+    fn connect(&self, number: usize) -> io::Result<Connection> {
+        let since = Instant::now();
+        let mut stream = TcpStream::connect(self.addr)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registry = self.poll.registry();
+        registry.register(&mut stream, Token(number), interest)?;
+        if self.load.once {
+            reset_on_close(&stream)?;
+        } else {
+            stream.set_nodelay(true)?;
+        }
+        Ok(Connection {
+            stream,
+            since,
+            sent: 0,
+            received: 0,
+            done: false,
+        })
+    }
+
+    fn begin(&self, connection: &mut Connection, number: usize) -> io::Result<()> {
+        if connection.done && self.load.once {
+            *connection = self.connect(number)?;
+        } else {
+            connection.since = Instant::now();
+            connection.sent = 0;
+            connection.received = 0;
+            connection.done = false;
+        }
+        self.write(connection)
+    }
+
+    fn write(&self, connection: &mut Connection) -> io::Result<()> {
+        while connection.sent < self.message.len() {
+            match unless_blocked(connection.stream.write(&self.message[connection.sent..]))? {
+                Some(n) => connection.sent += n,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, connection: &mut Connection) -> io::Result<()> {
+        let size = self.message.len();
+        while let Some(n) = unless_blocked(connection.stream.read(&mut self.buf))? {
+            if n == 0 {
+                if !self.load.once || connection.received < size {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
+                connection.done = true;
+                break;
+            }
+            connection.received += n;
+            if connection.received > size || self.buf[..n] != self.message[..n] {
+                return Err(io::Error::new(ErrorKind::InvalidData, "not what was sent"));
+            }
+            if !self.load.once && connection.received == size {
+                connection.done = true;
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Has this end forget the connection at once. Else the ports of some thousands would stay taken
+/// for a minute.
+fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // SAFETY: the kernel reads as much as it is told, of a value that is there.
+    let status = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of_val(&linger) as libc::socklen_t,
+        )
+    };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

@@ -1,0 +1,324 @@
+//! The peers, and what the works use of them.
+//!
+//! Those that block are behind one trait, so that a work is written once for all of them, and
+//! once more as futures for tokio.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Where a server listens: any free port of loopback.
+pub(crate) const ANY_PORT: &str = "127.0.0.1:0";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Greenroom,
+    /// Its current-thread runtime.
+    Tokio,
+    /// Its multi-thread runtime, with as many workers as the others.
+    TokioMt,
+    May,
+    /// A std thread for each task.
+    Threads,
+    /// A loop written by hand: what a runtime cannot beat.
+    Mio,
+}
+
+impl Peer {
+    pub(crate) const ALL: [Peer; 6] = [
+        Peer::Greenroom,
+        Peer::Tokio,
+        Peer::TokioMt,
+        Peer::May,
+        Peer::Threads,
+        Peer::Mio,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Peer::Greenroom => "greenroom",
+            Peer::Tokio => "tokio",
+            Peer::TokioMt => "tokio-mt",
+            Peer::May => "may",
+            Peer::Threads => "threads",
+            Peer::Mio => "mio",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Peer> {
+        Peer::ALL.into_iter().find(|peer| peer.name() == name)
+    }
+
+    /// How many of `count` tasks this peer gets.
+    pub(crate) fn capped(self, count: usize) -> usize {
+        match self {
+            Peer::Threads => count.min(1_000),
+            // Each stack and its guard are two mappings, of which a process has room for 65,530.
+            Peer::May => count.min(30_000),
+            _ => count,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A peer whose tasks block.
+pub(crate) trait Blocking: 'static {
+    const PEER: Peer;
+
+    /// Runs `main` as a task, where tasks share `workers` OS threads; or CPUs, if a task is a
+    /// thread.
+    fn run<T: Send + 'static>(workers: usize, main: impl FnOnce() -> T + Send + 'static) -> T;
+
+    type Handle<T: Send + 'static>: Send;
+    fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Self::Handle<T>;
+    fn join<T: Send + 'static>(handle: Self::Handle<T>) -> T;
+
+    fn yield_now();
+    fn sleep(duration: Duration);
+
+    type Unparker: Clone + Send + Sync + 'static;
+    fn unparker() -> Self::Unparker;
+    /// May return spuriously.
+    fn park();
+    fn unpark(unparker: &Self::Unparker);
+
+    type Listener;
+    type Stream: Read + Write + Send + 'static;
+    fn listen() -> io::Result<(Self::Listener, SocketAddr)>;
+    fn accept(listener: &Self::Listener) -> io::Result<Self::Stream>;
+    fn set_nodelay(stream: &Self::Stream) -> io::Result<()>;
+}
+
+pub(crate) struct Greenroom;
+
+impl Blocking for Greenroom {
+    const PEER: Peer = Peer::Greenroom;
+
+    fn run<T: Send + 'static>(workers: usize, main: impl FnOnce() -> T + Send + 'static) -> T {
+        let runtime = greenroom::RuntimeBuilder::new().workers(workers).build();
+        // In a coroutine of the default size, as for the others, and not in the main one.
+        runtime
+            .expect("a runtime")
+            .run(|| Self::join(Self::spawn(main)))
+    }
+
+    type Handle<T: Send + 'static> = greenroom::JoinHandle<T>;
+
+    fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Self::Handle<T> {
+        greenroom::spawn(f)
+    }
+
+    fn join<T: Send + 'static>(handle: Self::Handle<T>) -> T {
+        handle.join().expect("a task that does not panic")
+    }
+
+    fn yield_now() {
+        greenroom::yield_now();
+    }
+
+    fn sleep(duration: Duration) {
+        greenroom::shims::thread::sleep(duration);
+    }
+
+    type Unparker = greenroom::Unparker;
+
+    fn unparker() -> Self::Unparker {
+        greenroom::Unparker::current()
+    }
+
+    fn park() {
+        greenroom::park();
+    }
+
+    fn unpark(unparker: &Self::Unparker) {
+        unparker.unpark();
+    }
+
+    type Listener = greenroom::shims::net::TcpListener;
+    type Stream = greenroom::shims::net::TcpStream;
+
+    fn listen() -> io::Result<(Self::Listener, SocketAddr)> {
+        let listener = Self::Listener::bind(ANY_PORT)?;
+        let addr = listener.local_addr()?;
+        Ok((listener, addr))
+    }
+
+    fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
+        Ok(listener.accept()?.0)
+    }
+
+    fn set_nodelay(stream: &Self::Stream) -> io::Result<()> {
+        stream.set_nodelay(true)
+    }
+}
+
+pub(crate) struct May;
+
+impl Blocking for May {
+    const PEER: Peer = Peer::May;
+
+    fn run<T: Send + 'static>(workers: usize, main: impl FnOnce() -> T + Send + 'static) -> T {
+        let config = may::config();
+        config.set_workers(workers);
+        // Where other processes share the CPUs, a worker that cannot move waits for them.
+        config.set_worker_pin(false);
+        Self::join(Self::spawn(main))
+    }
+
+    type Handle<T: Send + 'static> = may::coroutine::JoinHandle<T>;
+
+    fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Self::Handle<T> {
+        // SAFETY: no work leaves references to thread-locals across a wait, nor needs a deep
+        // stack.
+        unsafe { may::coroutine::spawn(f) }
+    }
+
+    fn join<T: Send + 'static>(handle: Self::Handle<T>) -> T {
+        handle.join().expect("a task that does not panic")
+    }
+
+    fn yield_now() {
+        may::coroutine::yield_now();
+    }
+
+    fn sleep(duration: Duration) {
+        may::coroutine::sleep(duration);
+    }
+
+    type Unparker = may::coroutine::Coroutine;
+
+    fn unparker() -> Self::Unparker {
+        may::coroutine::current()
+    }
+
+    fn park() {
+        may::coroutine::park();
+    }
+
+    fn unpark(unparker: &Self::Unparker) {
+        unparker.unpark();
+    }
+
+    type Listener = may::net::TcpListener;
+    type Stream = may::net::TcpStream;
+
+    fn listen() -> io::Result<(Self::Listener, SocketAddr)> {
+        let listener = Self::Listener::bind(ANY_PORT)?;
+        let addr = listener.local_addr()?;
+        Ok((listener, addr))
+    }
+
+    fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
+        Ok(listener.accept()?.0)
+    }
+
+    fn set_nodelay(stream: &Self::Stream) -> io::Result<()> {
+        stream.set_nodelay(true)
+    }
+}
+
+pub(crate) struct Threads;
+
+impl Blocking for Threads {
+    const PEER: Peer = Peer::Threads;
+
+    fn run<T: Send + 'static>(workers: usize, main: impl FnOnce() -> T + Send + 'static) -> T {
+        restrict_to_cpus(workers).expect("CPUs to run on");
+        main()
+    }
+
+    type Handle<T: Send + 'static> = std::thread::JoinHandle<T>;
+
+    fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Self::Handle<T> {
+        std::thread::spawn(f)
+    }
+
+    fn join<T: Send + 'static>(handle: Self::Handle<T>) -> T {
+        handle.join().expect("a task that does not panic")
+    }
+
+    fn yield_now() {
+        std::thread::yield_now();
+    }
+
+    fn sleep(duration: Duration) {
+        std::thread::sleep(duration);
+    }
+
+    type Unparker = std::thread::Thread;
+
+    fn unparker() -> Self::Unparker {
+        std::thread::current()
+    }
+
+    fn park() {
+        std::thread::park();
+    }
+
+    fn unpark(unparker: &Self::Unparker) {
+        unparker.unpark();
+    }
+
+    type Listener = std::net::TcpListener;
+    type Stream = std::net::TcpStream;
+
+    fn listen() -> io::Result<(Self::Listener, SocketAddr)> {
+        let listener = Self::Listener::bind(ANY_PORT)?;
+        let addr = listener.local_addr()?;
+        Ok((listener, addr))
+    }
+
+    fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
+        Ok(listener.accept()?.0)
+    }
+
+    fn set_nodelay(stream: &Self::Stream) -> io::Result<()> {
+        stream.set_nodelay(true)
+    }
+}
+
+/// Leaves this thread, and those that it will spawn, `count` CPUs of what they have, or all.
+fn restrict_to_cpus(count: usize) -> io::Result<()> {
+    // SAFETY: a `cpu_set_t` is an array of integers, for which zero is a value; the kernel reads
+    // and writes as much as it is told.
+    unsafe {
+        let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+        let size = size_of_val(&cpus);
+        if libc::sched_getaffinity(0, size, &mut cpus) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mine = (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &cpus));
+        for cpu in mine.skip(count).collect::<Vec<_>>() {
+            libc::CPU_CLR(cpu, &mut cpus);
+        }
+        if libc::sched_setaffinity(0, size, &cpus) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Runs `main` as a task of `peer`, which is one of tokio's runtimes, with one worker.
+pub(crate) fn run_tokio<T: Send + 'static>(
+    peer: Peer,
+    main: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let mut builder = match peer {
+        Peer::Tokio => tokio::runtime::Builder::new_current_thread(),
+        Peer::TokioMt => tokio::runtime::Builder::new_multi_thread(),
+        _ => unreachable!("{peer} is not tokio"),
+    };
+    let runtime = builder.worker_threads(1).enable_all().build();
+    // Spawned, because what `block_on` is given is no task, and does not run on the worker.
+    runtime.expect("a runtime").block_on(async {
+        tokio::spawn(main)
+            .await
+            .expect("a task that does not panic")
+    })
+}

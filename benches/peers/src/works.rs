@@ -1,0 +1,212 @@
+//! The works, by their names in `targets.md`.
+
+use std::time::Duration;
+
+use crate::load::Load;
+use crate::peers::Peer;
+use crate::{idle, ping_pong, sleeps, spawns, yields};
+
+pub(crate) struct Work {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// What a round gives, in this order.
+    pub(crate) figures: &'static [&'static str],
+    pub(crate) peers: &'static [Peer],
+    /// How many tasks there are at once, if a peer could have too many.
+    pub(crate) tasks: usize,
+    pub(crate) kind: Kind,
+}
+
+pub(crate) enum Kind {
+    /// In one process, which does it and gives the figures.
+    Alone(fn(Peer) -> Vec<f64>),
+    /// By a server, under this load from a client.
+    Tcp(Load),
+}
+
+const RUNTIMES: &[Peer] = &[
+    Peer::Greenroom,
+    Peer::Tokio,
+    Peer::TokioMt,
+    Peer::May,
+    Peer::Threads,
+];
+
+/// What a round of a [`Kind::Tcp`] gives.
+const TCP_FIGURES: &[&str] = &[
+    "server CPU, ns per message",
+    "of it in user space, ns (by ticks: coarse)",
+    "messages per second (more is better)",
+    "round trip, p99, µs",
+];
+
+const fn alone(
+    name: &'static str,
+    about: &'static str,
+    figures: &'static [&'static str],
+    run: fn(Peer) -> Vec<f64>,
+) -> Work {
+    Work {
+        name,
+        about,
+        figures,
+        peers: RUNTIMES,
+        tasks: 1,
+        kind: Kind::Alone(run),
+    }
+}
+
+const fn echo(
+    name: &'static str,
+    about: &'static str,
+    connections: usize,
+    size: usize,
+    messages: usize,
+) -> Work {
+    Work {
+        name,
+        about,
+        figures: TCP_FIGURES,
+        peers: &Peer::ALL,
+        tasks: connections,
+        kind: Kind::Tcp(Load {
+            connections,
+            size,
+            messages,
+            once: false,
+        }),
+    }
+}
+
+pub(crate) const WORKS: &[Work] = &[
+    alone(
+        "yield-2",
+        "2 tasks that yield to each other, 1 worker",
+        &["ns per yield"],
+        |peer| yields::run(peer, 2),
+    ),
+    Work {
+        tasks: 10_000,
+        ..alone(
+            "yield-10000",
+            "10,000 tasks that yield in turn, 1 worker",
+            &["ns per yield"],
+            |peer| yields::run(peer, 10_000),
+        )
+    },
+    alone(
+        "spawn-join",
+        "spawn and join, one after another",
+        &["ns each"],
+        spawns::one_by_one,
+    ),
+    Work {
+        tasks: 10_000,
+        ..alone(
+            "spawn-10000",
+            "spawn 10,000, then join all",
+            &["ns each, the first time", "ns each, later"],
+            |peer| spawns::at_once(peer, 10_000),
+        )
+    },
+    alone(
+        "ping-pong-1",
+        "2 tasks that unpark each other by turns, 1 worker",
+        &["ns per round trip"],
+        ping_pong::on_one_worker,
+    ),
+    Work {
+        peers: &[Peer::Greenroom, Peer::Tokio, Peer::Threads],
+        ..alone(
+            "ping-pong-2",
+            "the same on 2 workers; tokio: two current-thread runtimes",
+            &["ns per round trip"],
+            ping_pong::on_two_workers,
+        )
+    },
+    Work {
+        tasks: 10_000,
+        ..alone(
+            "sleeps",
+            "10,000 tasks, a random sleep of 0 to 2 s each",
+            &["CPU µs per timer", "lateness, p99, µs"],
+            |peer| sleeps::many(peer, 10_000),
+        )
+    },
+    alone(
+        "sleep-1ms",
+        "one task that sleeps for 1 ms again and again",
+        &["overshoot, median, µs"],
+        |peer| sleeps::one(peer, Duration::from_millis(1)),
+    ),
+    alone(
+        "sleep-100us",
+        "one task that sleeps for 100 µs again and again",
+        &["overshoot, median, µs"],
+        |peer| sleeps::one(peer, Duration::from_micros(100)),
+    ),
+    Work {
+        tasks: 10_000,
+        ..alone(
+            "idle-10000",
+            "10,000 parked tasks",
+            &["bytes of RSS per task"],
+            |peer| idle::run(peer, 10_000),
+        )
+    },
+    Work {
+        tasks: 100_000,
+        ..alone(
+            "idle-100000",
+            "100,000 parked tasks",
+            &["bytes of RSS per task"],
+            |peer| idle::run(peer, 100_000),
+        )
+    },
+    echo("echo-1-64", "TCP echo, 1 connection, 64 B", 1, 64, 20_000),
+    echo("echo-64-64", "64 connections, 64 B", 64, 64, 100_000),
+    echo(
+        "echo-1000-64",
+        "1,000 connections, 64 B",
+        1_000,
+        64,
+        100_000,
+    ),
+    echo("echo-1-16384", "1 connection, 16 KiB", 1, 16_384, 20_000),
+    echo(
+        "echo-64-16384",
+        "64 connections, 16 KiB",
+        64,
+        16_384,
+        50_000,
+    ),
+    echo(
+        "echo-1000-16384",
+        "1,000 connections, 16 KiB",
+        1_000,
+        16_384,
+        50_000,
+    ),
+    Work {
+        name: "short",
+        about: "short connections: accept, one message of 64 B, close; 64 at once",
+        figures: &[
+            "server CPU, ns per connection",
+            "of it in user space, ns (by ticks: coarse)",
+            "connections per second (more is better)",
+            "connect to close, p99, µs",
+        ],
+        peers: &Peer::ALL,
+        tasks: 64,
+        kind: Kind::Tcp(Load {
+            connections: 64,
+            size: 64,
+            messages: 10_000,
+            once: true,
+        }),
+    },
+];
+
+pub(crate) fn by_name(name: &str) -> Option<&'static Work> {
+    WORKS.iter().find(|work| work.name == name)
+}
