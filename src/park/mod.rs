@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::coroutine::{self, Suspend};
 use crate::task::word::{Kind, Outcome, Pending, Seq};
-use crate::task::{self, TaskRef, budget};
+use crate::task::{self, Current, Task, TaskRef, budget};
 
 pub(crate) use waiters::Waiters;
 
@@ -44,8 +44,8 @@ pub fn park_timeout(timeout: Duration) -> bool {
 }
 
 fn park_for_token(deadline: Option<Instant>) -> bool {
-    let task = task::current();
-    let Some(seq) = task.word.suspend_for_token() else {
+    let task = Current::get();
+    let Some(seq) = task.word.begin_for_token() else {
         return true;
     };
     task.suspend(seq, deadline);
@@ -145,46 +145,36 @@ pub(crate) fn unwind() -> ! {
     resume_unwind(Box::new(Cancelled))
 }
 
-/// One wait of the calling task, begun and not yet over.
-///
-/// Dropped without [`suspend`](Wait::suspend), it is over: its wakers are stale.
+/// One wait of the calling task, begun: it is to be suspended.
 #[must_use]
 pub(crate) struct Wait {
-    task: TaskRef,
+    task: Current,
     seq: Seq,
 }
 
 impl Wait {
-    /// Begins a wait. From now on its wakers work.
+    /// Begins a wait. From now on it can be ended.
     ///
     /// # Unwinding
     ///
     /// If the caller is interrupted and `kind` allows it.
     pub(crate) fn begin(kind: Kind) -> Wait {
-        let task = task::current();
-        match task.word.begin(kind) {
-            Ok(seq) => Wait { task, seq },
-            Err(Pending) if task::is_unwinding() => {
-                // A destructor that waits: there is no unwinding out of it.
-                let seq = task
-                    .word
-                    .begin(Kind::Plain)
-                    .expect("plain waits always begin");
-                Wait { task, seq }
-            }
-            Err(Pending) => {
-                // Were it to catch this and try again for ever, others would still run.
-                yield_now();
-                unwind()
-            }
-        }
+        Wait::try_begin(kind).unwrap_or_else(|pending| pending.unwind())
     }
 
-    pub(crate) fn waker(&self) -> Waker {
-        Waker {
-            task: self.task.clone(),
-            seq: self.seq,
-        }
+    /// As `begin`, but leaves the unwinding to the caller.
+    fn try_begin(kind: Kind) -> Result<Wait, Pending> {
+        let task = Current::get();
+        let seq = match task.word.begin(kind) {
+            // A destructor that waits: there is no unwinding out of it.
+            Err(Pending) if task::is_unwinding() => task.word.begin(Kind::Plain)?,
+            begun => begun?,
+        };
+        Ok(Wait { task, seq })
+    }
+
+    fn task(&self) -> &Task {
+        &self.task
     }
 
     /// Suspends the caller until the wait has ended: woken, or timed out at `deadline`.
@@ -195,9 +185,7 @@ impl Wait {
     ///
     /// If the caller is interrupted meanwhile.
     pub(crate) fn suspend(self, deadline: Option<Instant>) -> Outcome {
-        if self.task.word.suspend() {
-            self.task.suspend(self.seq, deadline);
-        }
+        self.task.suspend(self.seq, deadline);
         match self.task.word.outcome() {
             Outcome::Interrupted if !task::is_unwinding() => unwind(),
             outcome => outcome,
@@ -205,22 +193,17 @@ impl Wait {
     }
 }
 
-/// Ends one wait of one task, from anywhere, if nothing else has.
-#[derive(Debug)]
-pub(crate) struct Waker {
-    task: TaskRef,
-    seq: Seq,
-}
-
-impl Waker {
-    /// Returns whether this is what ended the wait.
-    pub(crate) fn wake(&self) -> bool {
-        self.task.wake(self.seq, Outcome::Woken)
+impl Pending {
+    /// Unwinds the caller, who is interrupted and must not wait.
+    #[cold]
+    fn unwind(self) -> ! {
+        // Were it to catch this and try again for ever, others would still run.
+        yield_now();
+        unwind()
     }
 }
 
 const _: () = {
     const fn send_and_sync<T: Send + Sync>() {}
     send_and_sync::<Unparker>();
-    send_and_sync::<Waker>();
 };

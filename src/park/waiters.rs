@@ -1,13 +1,14 @@
 //! A queue of waiting tasks.
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::fmt;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{Wait, Waker};
-use crate::task::word::{Kind, Outcome};
+use super::Wait;
+use crate::task::Task;
+use crate::task::word::{Kind, Outcome, Seq};
 
 /// Tasks that wait for the same thing, first come, first woken.
 ///
@@ -30,7 +31,8 @@ unsafe impl Send for List {}
 
 /// All fields belong to the lock of the list, from the linking to the unlinking.
 struct Node {
-    waker: UnsafeCell<Option<Waker>>,
+    /// Whom to wake, and from which wait.
+    waiter: Cell<Option<(*const Task, Seq)>>,
     prev: Cell<*const Node>,
     next: Cell<*const Node>,
     linked: Cell<bool>,
@@ -59,27 +61,31 @@ impl Waiters {
         deadline: Option<Instant>,
         ready: impl FnOnce() -> bool,
     ) -> Outcome {
-        let wait = Wait::begin(kind);
         let node = Node {
-            waker: UnsafeCell::new(Some(wait.waker())),
+            waiter: Cell::new(None),
             prev: Cell::new(ptr::null()),
             next: Cell::new(ptr::null()),
             linked: Cell::new(false),
         };
-        let mut list = self.lock();
-        if ready() {
-            return Outcome::Woken;
-        }
-        // SAFETY: the node stays where it is until `unlink`, below, has run.
-        unsafe { list.push(&node) };
-        drop(list);
+        let begun = {
+            let mut list = self.lock();
+            if ready() {
+                return Outcome::Woken;
+            }
+            Wait::try_begin(kind).inspect(|wait| {
+                node.waiter.set(Some((wait.task(), wait.seq)));
+                // SAFETY: the node stays where it is until `unlink`, below, has run.
+                unsafe { list.push(&node) };
+            })
+        };
+        let wait = begun.unwrap_or_else(|pending| pending.unwind());
         let mut unlink = Unlink {
             waiters: self,
             node: &node,
             needed: true,
         };
         let outcome = wait.suspend(deadline);
-        // The waker of this node took it out of the list before it woke us.
+        // Who woke us from here took the node out of the list first.
         unlink.needed = outcome != Outcome::Woken;
         outcome
     }
@@ -87,22 +93,16 @@ impl Waiters {
     /// Wakes the first waiter that can still be woken; returns whether there was one. Calls
     /// `emptied` under the lock when the queue is empty.
     pub(crate) fn wake_one(&self, mut emptied: impl FnMut()) -> bool {
-        loop {
-            let waker = {
-                let mut list = self.lock();
-                let waker = list.pop();
-                if list.head.is_null() {
-                    emptied();
-                }
-                waker
-            };
-            // Not under the lock: the woken task may come straight back to it.
-            match waker {
-                Some(waker) if waker.wake() => return true,
-                Some(_) => {}
-                None => return false,
+        let woken = {
+            let mut list = self.lock();
+            let woken = list.end_first_wait();
+            if list.head.is_null() {
+                emptied();
             }
-        }
+            woken
+        };
+        // Not under the lock: the woken task may come straight back to it.
+        woken.map(Woken::schedule).is_some()
     }
 
     /// Wakes all that wait now.
@@ -117,13 +117,13 @@ impl Waiters {
         if !condition() {
             return;
         }
-        let first = list.pop();
+        let first = list.end_first_wait();
         // Most often there is one, and nothing to allocate for.
-        let rest: Vec<Waker> = std::iter::from_fn(|| list.pop()).collect();
+        let rest: Vec<Woken> = std::iter::from_fn(|| list.end_first_wait()).collect();
         drop(list);
         // Not under the lock: a woken task may come straight back to it.
-        for waker in first.into_iter().chain(rest) {
-            waker.wake();
+        for woken in first.into_iter().chain(rest) {
+            woken.schedule();
         }
     }
 
@@ -137,6 +137,16 @@ impl fmt::Debug for Waiters {
         f.debug_struct("Waiters")
             .field("waiting", &self.lock().len)
             .finish()
+    }
+}
+
+/// A task whose wait was ended, and which nobody but the holder of this can make run again.
+struct Woken(*const Task);
+
+impl Woken {
+    fn schedule(self) {
+        // SAFETY: the task waits until it is scheduled, so it is alive; this happens once.
+        unsafe { (*self.0).schedule() };
     }
 }
 
@@ -175,13 +185,21 @@ impl List {
         self.len += 1;
     }
 
-    fn pop(&mut self) -> Option<Waker> {
-        // SAFETY: a linked node lives; once unlinked under the lock it is its owner's again, who
-        // does not look before it has taken the lock or has been woken by the waker taken here.
-        unsafe {
-            let first = self.head.as_ref()?;
-            self.remove(first);
-            (*first.waker.get()).take()
+    /// Ends the first wait that has not ended otherwise, and takes it and those before it out.
+    fn end_first_wait(&mut self) -> Option<Woken> {
+        loop {
+            // SAFETY: a linked node lives, and with it the frame that the task is borrowed by. Both
+            // stay until their owner has taken this lock, or been woken from here; so the task can
+            // be asked whether its wait lasts.
+            let (task, ended) = unsafe {
+                let first = self.head.as_ref()?;
+                self.remove(first);
+                let (task, seq) = first.waiter.get()?;
+                (task, (*task).word.wake(seq, Outcome::Woken))
+            };
+            if ended {
+                return Some(Woken(task));
+            }
         }
     }
 

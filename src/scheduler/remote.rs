@@ -84,17 +84,18 @@ impl Remote {
 }
 
 impl Owner for Remote {
-    fn schedule(&self, slot: u32) {
-        let here = Worker::with_current(|worker| match worker {
+    fn schedule_here(&self, slot: u32) -> bool {
+        Worker::with_current(|worker| match worker {
             Some(worker) if worker.is(self) => {
                 worker.push_ready(slot);
                 true
             }
             _ => false,
-        });
-        if !here {
-            self.send(slot);
-        }
+        })
+    }
+
+    fn schedule(&self, slot: u32) {
+        self.send(slot);
     }
 
     fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Instant>) {

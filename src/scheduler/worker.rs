@@ -17,7 +17,7 @@ use super::remote::Remote;
 use crate::coroutine::{self, Coroutine, StackPool, Suspend, Turn, overflow};
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
-use crate::task::word::{Outcome, Seq, WaitWord, Wake};
+use crate::task::word::{Outcome, Seq, WaitWord};
 use crate::task::{self, Owner, Role, Task, TaskRef, budget};
 use crate::timer::Timers;
 
@@ -471,7 +471,7 @@ impl Worker {
         }
     }
 
-    fn interrupt_all(&self, interrupt: fn(&WaitWord) -> Wake) {
+    fn interrupt_all(&self, interrupt: fn(&WaitWord) -> bool) {
         self.run_what_is_ready();
         let mut slots: Vec<_> = self
             .live
@@ -485,7 +485,9 @@ impl Worker {
                 Some(live) if live.age == age => Arc::clone(&live.task),
                 _ => continue,
             };
-            task.follow_up(interrupt(&task.word));
+            if interrupt(&task.word) {
+                task.schedule();
+            }
             self.run_what_is_ready();
         }
     }
@@ -516,7 +518,7 @@ fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
 
 /// What every coroutine runs.
 fn run_body() {
-    let task = task::running().expect("the body runs on its coroutine");
+    let task = task::Current::get();
     // SAFETY: this is the first turn of the task, on the worker that it was pinned to.
     unsafe { task.body().run() };
 }

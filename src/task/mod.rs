@@ -12,6 +12,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU64;
+use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use std::time::Instant;
 
 use crate::coroutine::{Class, Reservation};
 
-use word::{Kind, Outcome, Seq, WaitWord, Wake};
+use word::{Kind, Outcome, Seq, WaitWord};
 
 /// A shared reference to a task of any kind.
 pub(crate) type TaskRef = Arc<Task>;
@@ -62,7 +63,10 @@ pub(crate) trait Body: Send + Sync {
 
 /// What schedules and suspends a task: the worker it is pinned to, or its own OS thread.
 pub(crate) trait Owner: Send + Sync {
-    /// Makes the parked task in `slot` run again. From any thread.
+    /// Makes the waiting task in `slot` run again, if this is the thread it runs on.
+    fn schedule_here(&self, slot: u32) -> bool;
+
+    /// Makes the waiting task in `slot` run again. From any thread.
     fn schedule(&self, slot: u32);
 
     /// Suspends the calling task, whose word says that it is parked in wait `seq`, until that
@@ -141,9 +145,9 @@ impl Task {
         assert!(self.owner.set(owner).is_ok(), "a task is pinned once");
     }
 
-    fn owner(&self) -> &dyn Owner {
+    fn owner(&self) -> &Arc<dyn Owner> {
         // What waits has run, and what runs is pinned.
-        &**self.owner.get().expect("a task that waits is pinned")
+        self.owner.get().expect("a task that waits is pinned")
     }
 
     pub(crate) fn slot(&self) -> u32 {
@@ -217,25 +221,32 @@ impl Task {
         }
     }
 
-    /// Ends wait `seq`, if it has not ended. Returns whether this call ended it.
-    pub(crate) fn wake(&self, seq: Seq, outcome: Outcome) -> bool {
-        self.follow_up(self.word.wake(seq, outcome))
+    /// Ends wait `seq`, if it has not ended.
+    pub(crate) fn wake(&self, seq: Seq, outcome: Outcome) {
+        if self.word.wake(seq, outcome) {
+            self.schedule();
+        }
     }
 
     /// Hands over the token of `thread::park`.
     pub(crate) fn unpark(&self) {
-        self.follow_up(self.word.unpark());
-    }
-
-    /// Does what a transition of the word demands; returns whether it had an effect.
-    pub(crate) fn follow_up(&self, wake: Wake) -> bool {
-        if wake == Wake::Schedule {
-            self.owner().schedule(self.slot());
+        if self.word.unpark() {
+            self.schedule();
         }
-        wake != Wake::Stale
     }
 
-    /// Suspends the calling task, which is this one and parked in wait `seq`.
+    /// Makes the task run again. For whoever has ended its wait, once; others may drop the task
+    /// before this returns.
+    pub(crate) fn schedule(&self) {
+        let slot = self.slot();
+        if !self.owner().schedule_here(slot) {
+            // Another thread may run the task to its end, and drop it, before this one is through.
+            let owner = Arc::clone(self.owner());
+            owner.schedule(slot);
+        }
+    }
+
+    /// Suspends the calling task, which is this one and in wait `seq`.
     pub(crate) fn suspend(&self, seq: Seq, deadline: Option<Instant>) {
         self.owner().suspend(self, seq, deadline);
     }
@@ -262,9 +273,47 @@ pub(crate) fn on_coroutine() -> bool {
     RUNNING.get().is_some()
 }
 
-/// The calling task: the running coroutine, or the OS thread.
+/// The calling task, the running coroutine or the OS thread, for a handle to keep.
 pub(crate) fn current() -> TaskRef {
     running().unwrap_or_else(os_thread::current)
+}
+
+/// The calling task, for as long as the caller's frame lives. It does not leave that.
+pub(crate) struct Current {
+    task: NonNull<Task>,
+    /// What keeps an OS thread's task alive.
+    _thread: Option<TaskRef>,
+}
+
+impl Current {
+    #[inline]
+    pub(crate) fn get() -> Current {
+        match RUNNING.get() {
+            Some(task) => Current {
+                task,
+                _thread: None,
+            },
+            None => Current::of_thread(os_thread::current()),
+        }
+    }
+
+    fn of_thread(task: TaskRef) -> Current {
+        Current {
+            task: NonNull::from(&*task),
+            _thread: Some(task),
+        }
+    }
+}
+
+impl Deref for Current {
+    type Target = Task;
+
+    #[inline]
+    fn deref(&self) -> &Task {
+        // SAFETY: an OS thread's task is kept alive by the reference beside it, and a coroutine's
+        // by its worker, until the coroutine has ended: and this lies in one of its frames.
+        unsafe { self.task.as_ref() }
+    }
 }
 
 /// The running coroutine's task, if the caller is one.

@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::word::{Kind, Outcome, Seq, Wake};
+use super::word::{Kind, Outcome, Seq};
 use super::{Body, Owner, Role, Task, TaskRef};
 
 thread_local! {
@@ -41,6 +41,10 @@ struct OsThread {
 }
 
 impl Owner for OsThread {
+    fn schedule_here(&self, _slot: u32) -> bool {
+        false
+    }
+
     fn schedule(&self, _slot: u32) {
         *self
             .scheduled
@@ -63,7 +67,7 @@ impl Owner for OsThread {
                 continue;
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() && task.word.wake(seq, Outcome::TimedOut) != Wake::Stale {
+            if left.is_zero() && task.word.wake(seq, Outcome::TimedOut) {
                 return;
             }
             // Beyond its deadline but woken: the waker is about to say so.
