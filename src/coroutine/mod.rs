@@ -12,6 +12,8 @@ use std::ptr;
 
 use corosensei::{CoroutineResult, Yielder};
 
+use crate::sys::memory;
+
 pub(crate) use pool::StackPool;
 pub(crate) use stack::{Class, Reservation, Stack};
 
@@ -39,11 +41,16 @@ pub(crate) struct Coroutine {
     inner: ManuallyDrop<corosensei::Coroutine<(), Suspend, (), Stack>>,
     /// Where the suspended coroutine's yielder lies, on its own stack; null before the first turn.
     yielder: *const Yielder<(), Suspend>,
+    /// Where it was suspended, on its own stack, or near by.
+    suspended_at: *const u8,
 }
 
 thread_local! {
     /// The yielder of the coroutine that runs on this thread; null off-coroutine.
     static YIELDER: Cell<*const Yielder<(), Suspend>> = const { Cell::new(ptr::null()) };
+
+    /// A frame of the coroutine of this thread that was suspended last.
+    static SUSPENDED_AT: Cell<*const u8> = const { Cell::new(ptr::null()) };
 }
 
 impl Coroutine {
@@ -56,6 +63,7 @@ impl Coroutine {
         Coroutine {
             inner: ManuallyDrop::new(inner),
             yielder: ptr::null(),
+            suspended_at: ptr::null(),
         }
     }
 
@@ -67,10 +75,20 @@ impl Coroutine {
         YIELDER.set(self.yielder);
         let result = self.inner.resume(());
         self.yielder = YIELDER.replace(ptr::null());
+        self.suspended_at = SUSPENDED_AT.get();
         match result {
             CoroutineResult::Yield(why) => Turn::Suspended(why),
             CoroutineResult::Return(()) => Turn::Finished,
         }
+    }
+
+    /// Has the processor fetch what a resume will touch first. Among thousands of coroutines none
+    /// of that is in its caches, nor the translation of its page.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        memory::prefetch(self.suspended_at);
+        memory::prefetch(self.suspended_at.wrapping_add(64));
+        memory::prefetch(self.yielder.cast());
     }
 
     /// Takes the stack of a finished coroutine, for the next one.
@@ -88,6 +106,7 @@ impl Coroutine {
 pub(crate) fn suspend(why: Suspend) {
     let yielder = YIELDER.get();
     assert!(!yielder.is_null(), "only a coroutine can be suspended");
+    SUSPENDED_AT.set((&raw const yielder).cast());
     // SAFETY: non-null, this is the yielder of the coroutine that runs on this thread (set by
     // `resume` or by the coroutine's first instructions, cleared when control returns). It lies
     // at the bottom of the running coroutine's stack, so it outlives this call.

@@ -179,6 +179,7 @@ impl Worker {
             let Some(slot) = next else { break };
 
             let mut live = self.live.borrow_mut();
+            self.prefetch_next(&live);
             let running = &mut live[slot as usize];
             budget::refill();
             match task::enter(&running.task, || running.coroutine.resume()) {
@@ -196,6 +197,17 @@ impl Worker {
 
     fn next_ready(&self) -> Option<u32> {
         self.ready.borrow_mut().pop_front()
+    }
+
+    /// Has the processor fetch the coroutine that comes to its turn after some others.
+    #[inline(always)]
+    fn prefetch_next(&self, live: &Slab<Live>) {
+        const AHEAD: usize = 2;
+        if let Some(&slot) = self.ready.borrow().get(AHEAD)
+            && let Some(live) = live.get(slot as usize)
+        {
+            live.coroutine.prefetch();
+        }
     }
 
     fn next_local(&self) -> Option<TaskRef> {

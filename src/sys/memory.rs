@@ -19,6 +19,21 @@ pub(crate) fn page_size() -> usize {
     })
 }
 
+/// Has the processor fetch the cache line of `address` ahead of its use, where it can. Any address
+/// will do: this is no access.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE, which every x86-64 has; a prefetch of whatever address has no effect but on
+        // caches.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// How the guards of stacks are made on this kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuardKind {
