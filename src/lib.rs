@@ -123,6 +123,8 @@
 //!
 //! **Shutting down unwinds.** I/O, sleeps and joins are interruption points: where a runtime shuts
 //! down they unwind with [`Cancelled`]. [`park()`] is not, until nothing is left that could unpark.
+//! A coroutine that does not end (it catches the unwind and goes on, or sits in a call into C) is
+//! waited for; after [`RuntimeBuilder::grace`] the process is aborted with a message that names it.
 //! Under `panic = "abort"` nothing can unwind: what is left is leaked.
 //!
 //! # Implementation

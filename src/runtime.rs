@@ -9,11 +9,12 @@ use std::num::NonZeroUsize;
 use std::panic::{Location, resume_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crate::coroutine::Class;
 use crate::join::{JoinHandle, LocalJoinHandle, Packet};
 use crate::panic;
-use crate::scheduler::{Scheduler, Worker};
+use crate::scheduler::{Scheduler, Watchdog, Worker};
 use crate::spawn::Builder;
 use crate::task::{self, Role, Task, TaskRef};
 
@@ -22,6 +23,9 @@ const STACK_SIZE: usize = 256 << 10;
 
 /// The usable stack of the main coroutine of [`Runtime::run`]: that of a main thread.
 const MAIN_STACK_SIZE: usize = 8 << 20;
+
+/// How long the end of a runtime waits for coroutines that do not end.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// The settings of a runtime.
 ///
@@ -43,6 +47,7 @@ const MAIN_STACK_SIZE: usize = 8 << 20;
 pub struct RuntimeBuilder {
     workers: Option<NonZeroUsize>,
     stack_size: Option<usize>,
+    grace: Option<Duration>,
 }
 
 impl RuntimeBuilder {
@@ -71,6 +76,16 @@ impl RuntimeBuilder {
         self
     }
 
+    /// How long the end of the runtime waits for coroutines that do not end: because they catch the
+    /// unwind and go on, or sit in a call that does not return. After that the process is aborted,
+    /// with a message that names them. Default: 30 seconds.
+    ///
+    /// Destructors that wait count, too. [`Duration::MAX`] waits for ever.
+    pub fn grace(mut self, grace: Duration) -> RuntimeBuilder {
+        self.grace = Some(grace);
+        self
+    }
+
     /// Makes a runtime whose worker 0 is the calling thread, whenever that is in
     /// [`run`](Runtime::run), and starts the other workers.
     ///
@@ -87,6 +102,7 @@ impl RuntimeBuilder {
             worker,
             others: RefCell::default(),
             stopped: Cell::new(false),
+            grace: self.grace.unwrap_or(GRACE),
             thread: PhantomData,
         };
         for (index, parts) in parts.into_iter().enumerate() {
@@ -162,7 +178,8 @@ fn start_worker(
 /// The thread that makes a runtime is its worker 0, during [`run`](Runtime::run): so a runtime
 /// does not leave its thread.
 ///
-/// Dropped, it unwinds the coroutines that are left, waits for them, and ends its threads.
+/// Dropped, it unwinds the coroutines that are left, waits for them, and ends its threads; see
+/// [`RuntimeBuilder::grace`] for those that do not end.
 ///
 /// ```compile_fail
 /// fn send<T: Send>() {}
@@ -173,6 +190,7 @@ pub struct Runtime {
     worker: ManuallyDrop<Worker>,
     others: RefCell<Vec<thread::JoinHandle<()>>>,
     stopped: Cell<bool>,
+    grace: Duration,
     thread: PhantomData<*mut ()>,
 }
 
@@ -247,6 +265,7 @@ impl Runtime {
     fn shut_down(&self) {
         if !self.stopped.replace(true) {
             self.scheduler.stop();
+            let _watchdog = Watchdog::new(&self.scheduler, self.grace);
             self.worker.drive_until_stopped();
             for other in self.others.take() {
                 if let Err(payload) = other.join() {

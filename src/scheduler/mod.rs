@@ -5,6 +5,7 @@
 //! coroutine's stack stays on one thread.
 
 mod attention;
+mod grace;
 mod remote;
 mod sleep;
 mod worker;
@@ -22,6 +23,7 @@ use crate::task::{self, Role, TaskRef};
 use remote::Remote;
 use sleep::{Sleep, Sleepers};
 
+pub(crate) use grace::Watchdog;
 pub(crate) use worker::{Parts, Worker};
 
 /// What the workers of one runtime share.
@@ -37,6 +39,8 @@ pub(crate) struct Scheduler {
     stopping: AtomicBool,
     /// Workers that have interrupted all their coroutines and have nothing more to run.
     unwound: AtomicUsize,
+    /// The grace is over: workers are to name what they have left.
+    report: AtomicBool,
 }
 
 impl Scheduler {
@@ -63,6 +67,7 @@ impl Scheduler {
             stack_size,
             stopping: AtomicBool::new(false),
             unwound: AtomicUsize::new(0),
+            report: AtomicBool::new(false),
         };
         Ok((Arc::new(scheduler), parts))
     }
@@ -162,6 +167,21 @@ impl Scheduler {
     /// Whether all workers have interrupted what they have.
     fn is_unwound_everywhere(&self) -> bool {
         self.unwound.load(Ordering::SeqCst) == self.workers.len()
+    }
+
+    /// Whether no coroutine is left, besides main.
+    fn is_empty(&self) -> bool {
+        self.census.live.load(Ordering::SeqCst) == 0
+    }
+
+    /// Has all workers name the coroutines they have left.
+    fn ask_for_report(&self) {
+        self.report.store(true, Ordering::SeqCst);
+        self.kick_all();
+    }
+
+    fn wants_report(&self) -> bool {
+        self.report.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

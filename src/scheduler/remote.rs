@@ -21,6 +21,10 @@ pub(super) struct Remote {
     inbox: Mutex<Vec<u32>>,
     fresh: Stealer<TaskRef>,
     reactor: Arc<reactor::Handle>,
+    /// The thread that drives the worker. Locked while that must not end.
+    thread: Mutex<Option<libc::pthread_t>>,
+    /// The worker has named what it has left.
+    reported: AtomicBool,
 }
 
 impl Remote {
@@ -31,6 +35,8 @@ impl Remote {
             inbox: Mutex::new(Vec::new()),
             fresh,
             reactor,
+            thread: Mutex::new(None),
+            reported: AtomicBool::new(false),
         }
     }
 
@@ -58,6 +64,31 @@ impl Remote {
             self.reactor.kick();
         }
         woken
+    }
+
+    /// The calling thread drives this worker from now on, or nobody does.
+    pub(super) fn set_driven(&self, driven: bool) {
+        // SAFETY: it has no preconditions.
+        let thread = driven.then(|| unsafe { libc::pthread_self() });
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = thread;
+        self.attention.set_driven(driven);
+    }
+
+    /// Calls `f` with the thread that drives this worker, if one does, and which does not end
+    /// meanwhile.
+    pub(super) fn with_thread(&self, f: impl FnOnce(libc::pthread_t) -> bool) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.is_some_and(f)
+    }
+
+    /// Whether the worker is driven, and has not named what it has left.
+    pub(super) fn is_silent(&self) -> bool {
+        !self.reported.load(Ordering::SeqCst) && self.with_thread(|_| true)
+    }
+
+    /// The worker has named what it has left; returns whether it had before.
+    pub(super) fn report(&self) -> bool {
+        self.reported.swap(true, Ordering::SeqCst)
     }
 
     pub(super) fn attention(&self) -> &Attention {

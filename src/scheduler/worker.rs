@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -470,16 +470,34 @@ impl Worker {
                 self.interrupt_all(WaitWord::interrupt_plain);
             }
             self.run_what_is_ready();
+            if self.scheduler.wants_report() {
+                self.report_left();
+            }
             if self.live.borrow().is_empty() || self.has_work() {
                 continue;
             }
             self.remote.attention().fall_asleep_alone();
-            let news = self.scheduler.is_unwound_everywhere() != everywhere;
+            let news = self.scheduler.is_unwound_everywhere() != everywhere
+                || self.scheduler.wants_report() && self.remote.is_silent();
             if !news && !self.remote.has_mail() {
                 let deadline = self.timers.borrow_mut().next();
                 self.poll(|reactor| reactor.wait(deadline));
             }
             self.remote.attention().wake_up();
+        }
+    }
+
+    /// Names what is left, once. See `grace`.
+    #[cold]
+    fn report_left(&self) {
+        // Under the lock of stderr, lest the names of two workers mix.
+        let mut stderr = std::io::stderr().lock();
+        if self.remote.report() {
+            return;
+        }
+        for (_, Live { task, .. }) in &*self.live.borrow() {
+            // Where stderr is gone there is nothing to do.
+            let _ = writeln!(stderr, "  {}", Description(task));
         }
     }
 
@@ -518,14 +536,19 @@ impl Worker {
 /// Writes who runs on this thread. Async-signal-safe.
 fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
     task::with_running(|task| match task {
-        Some(task) => write!(
-            out,
-            "coroutine '{}' (spawned at {})",
-            task.name().unwrap_or("<unnamed>"),
-            task.spawned_at()
-        ),
+        Some(task) => write!(out, "{}", Description(task)),
         None => write!(out, "a coroutine"),
     })
+}
+
+/// A coroutine's name and origin.
+struct Description<'a>(&'a Task);
+
+impl fmt::Display for Description<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0.name().unwrap_or("<unnamed>");
+        write!(f, "coroutine '{name}' (spawned at {})", self.0.spawned_at())
+    }
 }
 
 /// What every coroutine runs.
@@ -550,7 +573,7 @@ impl<'a> Driving<'a> {
         }
         CURRENT.set(worker);
         reactor::set_local(Some(Arc::clone(worker.reactor.borrow().handle())));
-        worker.remote.attention().set_driven(true);
+        worker.remote.set_driven(true);
         Driving(worker)
     }
 }
@@ -559,7 +582,7 @@ impl Drop for Driving<'_> {
     fn drop(&mut self) {
         // Nobody will poll here, until it is driven again.
         self.0.reactor.borrow().handle().release();
-        self.0.remote.attention().set_driven(false);
+        self.0.remote.set_driven(false);
         reactor::set_local(None);
         CURRENT.set(ptr::null());
     }

@@ -1,0 +1,160 @@
+//! A coroutine that does not end when its runtime does is waited for, then named, and the process
+//! ends.
+//!
+//! Each case runs in a process of its own: this test binary, started again.
+
+mod util;
+
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use greenroom::shims::thread;
+use greenroom::{Builder, RuntimeBuilder, yield_now};
+
+const CASE: &str = "GREENROOM_GRACE_CASE";
+const LONG: Duration = Duration::from_secs(1_000);
+
+/// Runs `case` in a child process, as the main coroutine of a runtime; nothing, in that child
+/// itself, once the runtime has ended.
+fn in_a_child(test: &str, workers: usize, grace: Duration, case: fn()) -> Option<Output> {
+    if let Ok(workers) = std::env::var(CASE) {
+        let workers = workers.parse().unwrap();
+        util::on_an_os_thread(|| {
+            let builder = RuntimeBuilder::new().workers(workers).grace(grace);
+            builder.build().unwrap().run(case);
+        });
+        return None;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(CASE, workers.to_string())
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    Some(output)
+}
+
+#[track_caller]
+fn assert_aborted_naming(output: Option<Output>, names: &[&str]) {
+    let Some(output) = output else { return };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+    assert!(stderr.contains("have not ended"), "{stderr}");
+    for name in names {
+        let line = stderr.lines().find(|line| line.contains(name));
+        let line = line.unwrap_or_else(|| panic!("{name} is not named in {stderr}"));
+        assert!(line.contains("spawned at tests/grace.rs:"), "{stderr}");
+    }
+}
+
+/// Spawns `f` under `name`, and comes back when it runs.
+fn start(name: &str, f: impl FnOnce() + Send + 'static) {
+    let (running, started) = std::sync::mpsc::channel();
+    let body = move || {
+        running.send(()).unwrap();
+        f();
+    };
+    Builder::new().name(name.into()).spawn(body).unwrap();
+    while started.try_recv().is_err() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn one_that_catches_the_unwind_and_waits_again_is_named() {
+    for workers in [1, 4] {
+        let test = "one_that_catches_the_unwind_and_waits_again_is_named";
+        let output = in_a_child(test, workers, Duration::from_millis(200), || {
+            start("stubborn", || {
+                loop {
+                    let _ = catch_unwind(|| thread::sleep(LONG));
+                }
+            });
+            start("obedient", || thread::sleep(LONG));
+        });
+        if let Some(output) = &output {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(!stderr.contains("obedient"), "{stderr}");
+        }
+        assert_aborted_naming(output, &["'stubborn'"]);
+    }
+}
+
+#[test]
+fn one_that_is_always_ready_is_named() {
+    let test = "one_that_is_always_ready_is_named";
+    let output = in_a_child(test, 1, Duration::from_millis(200), || {
+        start("restless", || {
+            loop {
+                yield_now();
+            }
+        });
+    });
+    assert_aborted_naming(output, &["'restless'"]);
+}
+
+#[test]
+fn one_that_keeps_its_thread_is_named_and_so_is_what_others_have_left() {
+    let test = "one_that_keeps_its_thread_is_named_and_so_is_what_others_have_left";
+    static STARTED: AtomicBool = AtomicBool::new(false);
+    let output = in_a_child(test, 3, Duration::from_millis(200), || {
+        // Neither runs on this worker, which is kept busy until both have been taken.
+        for name in ["blocked", "also blocked"] {
+            STARTED.store(false, SeqCst);
+            let block = || {
+                STARTED.store(true, SeqCst);
+                std::thread::sleep(LONG);
+            };
+            Builder::new().name(name.into()).spawn(block).unwrap();
+            while !STARTED.load(SeqCst) {
+                std::thread::yield_now();
+            }
+        }
+        let stubborn = || {
+            loop {
+                let _ = catch_unwind(|| thread::sleep(LONG));
+            }
+        };
+        start("stubborn", stubborn);
+    });
+    assert_aborted_naming(output, &["'blocked'", "'also blocked'", "'stubborn'"]);
+}
+
+#[test]
+fn a_destructor_that_blocks_the_calling_thread_is_named() {
+    struct Blocks;
+    impl Drop for Blocks {
+        fn drop(&mut self) {
+            std::thread::sleep(LONG);
+        }
+    }
+    let test = "a_destructor_that_blocks_the_calling_thread_is_named";
+    let output = in_a_child(test, 1, Duration::from_millis(200), || {
+        start("leaving", || {
+            let _blocks = Blocks;
+            thread::sleep(LONG);
+        });
+    });
+    assert_aborted_naming(output, &["'leaving'"]);
+}
+
+#[test]
+fn those_that_take_their_time_but_end_within_the_grace_are_waited_for() {
+    static ENDED: AtomicBool = AtomicBool::new(false);
+    let runtime = RuntimeBuilder::new().workers(2).grace(LONG);
+    let runtime = runtime.build().unwrap();
+    runtime.run(|| {
+        start("slow", || {
+            for _ in 0..20 {
+                let _ = catch_unwind(AssertUnwindSafe(|| thread::sleep(LONG)));
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            ENDED.store(true, SeqCst);
+        });
+    });
+    drop(runtime);
+    assert!(ENDED.load(SeqCst));
+}
