@@ -2,8 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::task::Deadline;
 use crate::task::word::Seq;
 
 /// Deadlines by coroutine slot; a coroutine has at most one.
@@ -12,6 +13,8 @@ use crate::task::word::Seq;
 /// and armed again a little later. So disarming leaves the heap alone, and arming finds the
 /// slot's old entry in the heap and, if that is due first, lets it stand for the new deadline:
 /// both are a few stores. What an entry stands for is looked up when it comes to the top.
+///
+/// Deadlines that allow for it share a wake-up: see [`alarm`](Timers::alarm).
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<Entry>>,
@@ -19,6 +22,10 @@ pub(crate) struct Timers {
     /// Entries in the heap that a slot refers to; the rest are orphans.
     referred: usize,
     next_order: u64,
+    /// What `alarm` returned last, and the moment up to which a deadline would have changed that.
+    alarm: Option<(Instant, Instant)>,
+    /// Where `alarm` keeps entries for a moment.
+    neighbours: Vec<Reverse<Entry>>,
 }
 
 /// Ordered by deadline, then by insertion.
@@ -27,6 +34,14 @@ struct Entry {
     deadline: Instant,
     order: u64,
     slot: u32,
+    slack: Duration,
+}
+
+impl Entry {
+    /// The moment at which it is late.
+    fn latest(&self) -> Instant {
+        self.deadline + self.slack
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,16 +54,18 @@ struct Slot {
 
 impl Timers {
     /// Arms the deadline of `slot`'s wait `seq`, instead of any before it.
-    pub(crate) fn arm(&mut self, slot: u32, deadline: Instant, seq: Seq) {
+    pub(crate) fn arm(&mut self, slot: u32, deadline: Deadline, seq: Seq) {
         let index = slot as usize;
         if self.slots.len() <= index {
             self.slots.resize(index + 1, Slot::default());
         }
         let entry = Entry {
-            deadline,
+            deadline: deadline.at,
             order: self.next_order,
             slot,
+            slack: deadline.slack,
         };
+        self.alarm.take_if(|(_, latest)| entry.deadline <= *latest);
         self.next_order += 1;
         let state = &mut self.slots[index];
         state.armed = Some((entry, seq));
@@ -68,8 +85,35 @@ impl Timers {
         }
     }
 
-    /// The first deadline in force.
-    pub(crate) fn next(&mut self) -> Option<Instant> {
+    /// Whether no deadline is in force.
+    pub(crate) fn is_empty(&mut self) -> bool {
+        self.first().is_none()
+    }
+
+    /// When to wake up, if nothing else happens: at the first deadline, or as much later as its
+    /// slack allows where more are due by then, whose slack allows it too.
+    pub(crate) fn alarm(&mut self) -> Option<Instant> {
+        let first = self.first()?;
+        if let Some((alarm, _)) = self.alarm
+            && (first.deadline..=first.latest()).contains(&alarm)
+        {
+            return Some(alarm);
+        }
+        let (mut alarm, mut latest) = (first.deadline, first.latest());
+        while let Some(next) = self.first()
+            && next.deadline <= latest
+        {
+            alarm = next.deadline;
+            latest = latest.min(next.latest());
+            self.neighbours.extend(self.heap.pop());
+        }
+        self.heap.extend(self.neighbours.drain(..));
+        self.alarm = Some((alarm, latest));
+        Some(alarm)
+    }
+
+    /// The first deadline in force, which is then at the top of the heap.
+    fn first(&mut self) -> Option<Entry> {
         loop {
             let Reverse(top) = *self.heap.peek()?;
             let state = &mut self.slots[top.slot as usize];
@@ -78,7 +122,7 @@ impl Timers {
                 continue;
             }
             match state.armed {
-                Some((entry, _)) if entry == top => return Some(top.deadline),
+                Some((entry, _)) if entry == top => return Some(top),
                 Some((entry, _)) => {
                     self.heap.pop();
                     state.queued = Some(entry);
@@ -95,10 +139,11 @@ impl Timers {
 
     /// Takes the first deadline that has passed at `now`: the slot, and the wait to end.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<(u32, Seq)> {
-        if self.next()? > now {
+        let top = self.first()?;
+        if top.deadline > now {
             return None;
         }
-        let Reverse(top) = self.heap.pop()?;
+        self.heap.pop();
         let state = &mut self.slots[top.slot as usize];
         state.queued = None;
         self.referred -= 1;
@@ -137,7 +182,11 @@ mod tests {
     fn deadlines_expire_in_their_order_then_in_the_order_of_arming() {
         let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
         for (slot, millis) in [(0, 30), (1, 10), (2, 20), (3, 10)] {
-            timers.arm(slot, start + Duration::from_millis(millis), seq());
+            timers.arm(
+                slot,
+                Deadline::at(start + Duration::from_millis(millis)),
+                seq(),
+            );
         }
         assert_eq!(expired(&mut timers, start), []);
         assert_eq!(
@@ -145,19 +194,19 @@ mod tests {
             [1, 3, 2]
         );
         assert_eq!(expired(&mut timers, start + Duration::from_secs(1)), [0]);
-        assert_eq!(timers.next(), None);
+        assert_eq!(timers.alarm(), None);
     }
 
     #[test]
     fn arming_again_replaces_the_deadline_in_either_direction() {
         let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
         let at = |secs| start + Duration::from_secs(secs);
-        timers.arm(0, at(10), seq());
-        timers.arm(0, at(20), seq());
-        assert_eq!(timers.next(), Some(at(20)));
+        timers.arm(0, Deadline::at(at(10)), seq());
+        timers.arm(0, Deadline::at(at(20)), seq());
+        assert_eq!(timers.alarm(), Some(at(20)));
         let last = seq();
-        timers.arm(0, at(5), last);
-        assert_eq!(timers.next(), Some(at(5)));
+        timers.arm(0, Deadline::at(at(5)), last);
+        assert_eq!(timers.alarm(), Some(at(5)));
         assert_eq!(timers.expire(at(30)), Some((0, last)));
         assert_eq!(timers.expire(at(30)), None);
     }
@@ -165,12 +214,46 @@ mod tests {
     #[test]
     fn a_cancelled_deadline_never_expires_nor_delays_a_sleep() {
         let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
-        timers.arm(0, start, seq());
-        timers.arm(1, start + Duration::from_secs(1), seq());
+        timers.arm(0, Deadline::at(start), seq());
+        timers.arm(1, Deadline::at(start + Duration::from_secs(1)), seq());
         timers.disarm(0);
-        assert_eq!(timers.next(), Some(start + Duration::from_secs(1)));
+        assert_eq!(timers.alarm(), Some(start + Duration::from_secs(1)));
         timers.disarm(1);
-        assert_eq!(timers.next(), None);
+        assert_eq!(timers.alarm(), None);
+    }
+
+    #[test]
+    fn an_alarm_serves_all_that_are_due_within_the_slack_of_each_before_them() {
+        let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
+        let at = |micros| start + Duration::from_micros(micros);
+        let slack = |micros, slack| Deadline {
+            at: at(micros),
+            slack: Duration::from_micros(slack),
+        };
+        timers.arm(0, slack(1_000, 500), seq());
+        assert_eq!(timers.alarm(), Some(at(1_000)), "alone, it is exact");
+        timers.arm(1, slack(1_400, 500), seq());
+        timers.arm(2, slack(1_600, 500), seq());
+        assert_eq!(timers.alarm(), Some(at(1_400)));
+        timers.arm(3, slack(1_200, 0), seq());
+        assert_eq!(timers.alarm(), Some(at(1_200)), "this one must not be late");
+        assert_eq!(expired(&mut timers, at(1_200)), [0, 3]);
+        assert_eq!(timers.alarm(), Some(at(1_600)));
+        assert_eq!(expired(&mut timers, at(1_600)), [1, 2]);
+        assert_eq!(timers.alarm(), None);
+    }
+
+    #[test]
+    fn a_million_at_once_expire_in_order() {
+        let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
+        let after =
+            |slot: u32| Duration::from_micros(u64::from(slot.wrapping_mul(2_654_435_761) >> 8));
+        for slot in 0..1_000_000 {
+            timers.arm(slot, Deadline::at(start + after(slot)), seq());
+        }
+        let order = expired(&mut timers, start + Duration::from_secs(100));
+        assert_eq!(order.len(), 1_000_000);
+        assert!(order.is_sorted_by_key(|&slot| (after(slot), slot)));
     }
 
     #[test]
@@ -181,7 +264,7 @@ mod tests {
             let millis = if round % 2 == 0 { 1 } else { 100_000 };
             timers.arm(
                 slot,
-                start + Duration::from_millis(millis + round % 7),
+                Deadline::at(start + Duration::from_millis(millis + round % 7)),
                 seq(),
             );
             if round % 3 != 0 {

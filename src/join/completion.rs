@@ -7,9 +7,9 @@
 //! ```
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Instant;
 
 use crate::park::Waiters;
+use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
 
 const DONE: u8 = 1;
@@ -37,7 +37,7 @@ impl Completion {
     }
 
     /// Waits for the result; returns whether it is there.
-    pub(super) fn wait(&self, kind: Kind, deadline: Option<Instant>) -> bool {
+    pub(super) fn wait(&self, kind: Kind, deadline: Option<Deadline>) -> bool {
         if self.is_done() {
             return true;
         }

@@ -4,12 +4,11 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
 
 use super::completion::Completion;
 use crate::park::Cancelled;
-use crate::task::Body;
 use crate::task::word::Kind;
+use crate::task::{Body, Deadline};
 
 enum Stage<F, T> {
     Fresh(F),
@@ -136,7 +135,7 @@ where
         self.completion.is_done()
     }
 
-    fn wait_done(&self, kind: Kind, deadline: Option<Instant>) -> bool {
+    fn wait_done(&self, kind: Kind, deadline: Option<Deadline>) -> bool {
         self.completion.wait(kind, deadline)
     }
 

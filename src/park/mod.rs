@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::coroutine::{self, Suspend};
 use crate::task::word::{Kind, Outcome, Pending, Seq};
-use crate::task::{self, Current, Task, TaskRef, budget};
+use crate::task::{self, Current, Deadline, Task, TaskRef, budget};
 
 pub(crate) use waiters::Waiters;
 
@@ -34,16 +34,16 @@ pub fn park() {
 /// Parks the caller until its token is made available or `deadline` has passed; returns whether
 /// it consumed the token. See [`park`].
 pub fn park_until(deadline: Instant) -> bool {
-    park_for_token(Some(deadline))
+    park_for_token(Some(Deadline::at(deadline)))
 }
 
 /// Parks the caller until its token is made available or `timeout` has passed; returns whether
 /// it consumed the token. See [`park`].
 pub fn park_timeout(timeout: Duration) -> bool {
-    park_for_token(deadline_after(timeout))
+    park_for_token(Deadline::after(timeout))
 }
 
-fn park_for_token(deadline: Option<Instant>) -> bool {
+fn park_for_token(deadline: Option<Deadline>) -> bool {
     let task = Current::get();
     let Some(seq) = task.word.begin_for_token() else {
         return true;
@@ -60,12 +60,7 @@ fn park_for_token(deadline: Option<Instant>) -> bool {
 
 /// Parks the calling coroutine for `duration`.
 pub(crate) fn sleep(duration: Duration) {
-    Wait::begin(Kind::Interruptible).suspend(deadline_after(duration));
-}
-
-/// The moment `timeout` from now; never, if that is beyond the clock.
-pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
-    Instant::now().checked_add(timeout)
+    Wait::begin(Kind::Interruptible).suspend(Deadline::after(duration));
 }
 
 /// Lets other coroutines of this worker, and its I/O, go first.
@@ -184,7 +179,7 @@ impl Wait {
     /// # Unwinding
     ///
     /// If the caller is interrupted meanwhile.
-    pub(crate) fn suspend(self, deadline: Option<Instant>) -> Outcome {
+    pub(crate) fn suspend(self, deadline: Option<Deadline>) -> Outcome {
         self.task.suspend(self.seq, deadline);
         match self.task.word.outcome() {
             Outcome::Interrupted if !task::is_unwinding() => unwind(),

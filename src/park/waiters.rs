@@ -4,11 +4,10 @@ use std::cell::Cell;
 use std::fmt;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use super::Wait;
-use crate::task::Task;
 use crate::task::word::{Kind, Outcome, Seq};
+use crate::task::{Deadline, Task};
 
 /// Tasks that wait for the same thing, first come, first woken.
 ///
@@ -58,7 +57,7 @@ impl Waiters {
     pub(crate) fn wait(
         &self,
         kind: Kind,
-        deadline: Option<Instant>,
+        deadline: Option<Deadline>,
         ready: impl FnOnce() -> bool,
     ) -> Outcome {
         let node = Node {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::source::{Readiness, Source};
 use crate::park;
-use crate::task;
+use crate::task::{self, Deadline};
 
 /// Which half of a descriptor an operation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +198,7 @@ impl<T: AsFd> Operation<'_, T> {
             let deadline = match deadline {
                 Some(deadline) => deadline,
                 None => *deadline.insert(match self.patience()? {
-                    Some(timeout) => park::deadline_after(timeout),
+                    Some(timeout) => Deadline::after(timeout),
                     None => None,
                 }),
             };

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::Token;
 use mio::event::Event;
@@ -14,6 +14,7 @@ use mio::unix::SourceFd;
 use super::Handle;
 use super::ready_word::{CLOSED, ReadyWord, URGENT};
 use crate::park::Waiters;
+use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
 
 /// Shared by all descriptors of one open file description.
@@ -181,7 +182,7 @@ impl Readiness {
     }
 
     /// Waits until ready, or `deadline`; returns whether ready.
-    pub(super) fn wait(&self, deadline: Option<Instant>) -> bool {
+    pub(super) fn wait(&self, deadline: Option<Deadline>) -> bool {
         let ready = || self.word.is_ready_or_awaited();
         self.waiters.wait(Kind::Interruptible, deadline, ready) != Outcome::TimedOut
     }

@@ -13,7 +13,6 @@ mod worker;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::time::Instant;
 
 use crossbeam_deque::{Injector, Steal};
 
@@ -258,7 +257,7 @@ impl Census {
         let _awaiting = Awaiting::new(self, counted);
         self.look();
         self.waiters
-            .wait(Kind::Interruptible, None::<Instant>, || self.is_idle());
+            .wait(Kind::Interruptible, None, || self.is_idle());
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use crossbeam_deque::Stealer;
 
@@ -10,7 +9,7 @@ use super::Worker;
 use super::attention::Attention;
 use crate::reactor;
 use crate::task::word::Seq;
-use crate::task::{Owner, Task, TaskRef};
+use crate::task::{Deadline, Owner, Task, TaskRef};
 
 /// The face of a worker.
 pub(super) struct Remote {
@@ -129,7 +128,7 @@ impl Owner for Remote {
         self.send(slot);
     }
 
-    fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Instant>) {
+    fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
         Worker::with_current(|worker| {
             let worker = worker.expect("a coroutine runs on its worker");
             worker.suspend(task, seq, deadline);

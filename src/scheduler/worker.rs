@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_deque::Steal;
 use slab::Slab;
@@ -18,7 +18,7 @@ use crate::coroutine::{self, Coroutine, StackPool, Suspend, Turn, overflow};
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
 use crate::task::word::{Outcome, Seq, WaitWord};
-use crate::task::{self, Owner, Role, Task, TaskRef, budget};
+use crate::task::{self, Deadline, Owner, Role, Task, TaskRef, budget};
 use crate::timer::Timers;
 
 /// What a worker runs between two looks at timers and I/O, in turns and operations.
@@ -300,7 +300,7 @@ impl Worker {
 
     fn expire_timers(&self) {
         let mut timers = self.timers.borrow_mut();
-        if timers.next().is_none() {
+        if timers.is_empty() {
             return;
         }
         let now = Instant::now();
@@ -334,7 +334,7 @@ impl Worker {
             fence(Ordering::SeqCst);
         }
         if !self.remote.has_mail() && !scheduler.has_fresh() && !scheduler.is_stopping() {
-            let deadline = self.timers.borrow_mut().next();
+            let deadline = self.timers.borrow_mut().alarm();
             self.poll(|reactor| reactor.wait(deadline));
         }
         if self.remote.attention().wake_up() && !self.search() {
@@ -386,7 +386,7 @@ impl Worker {
     }
 
     /// Suspends the running coroutine, which is `task`, until wait `seq` is over.
-    pub(super) fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Instant>) {
+    pub(super) fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
         if let Some(deadline) = deadline {
             self.timers.borrow_mut().arm(task.slot(), deadline, seq);
         }
@@ -422,7 +422,7 @@ impl Worker {
         while !self.take_ready(task.slot()) {
             self.remote.attention().fall_asleep_alone();
             if !self.remote.has_mail() {
-                let deadline = self.timers.borrow_mut().next();
+                let deadline = self.timers.borrow_mut().alarm();
                 self.poll(|reactor| reactor.wait(deadline));
             }
             self.remote.attention().wake_up();
@@ -447,7 +447,7 @@ impl Worker {
                 task.wake(seq, Outcome::TimedOut);
             } else {
                 // Its turn comes when this one is over; till then it is late, not lost.
-                timers.arm(slot, now + std::time::Duration::from_millis(1), seq);
+                timers.arm(slot, Deadline::at(now + Duration::from_millis(1)), seq);
             }
         }
     }
@@ -480,7 +480,7 @@ impl Worker {
             let news = self.scheduler.is_unwound_everywhere() != everywhere
                 || self.scheduler.wants_report() && self.remote.is_silent();
             if !news && !self.remote.has_mail() {
-                let deadline = self.timers.borrow_mut().next();
+                let deadline = self.timers.borrow_mut().alarm();
                 self.poll(|reactor| reactor.wait(deadline));
             }
             self.remote.attention().wake_up();

@@ -5,6 +5,7 @@
 //! how to be scheduled by its [`Owner`] and nothing of schedulers.
 
 pub(crate) mod budget;
+mod deadline;
 mod os_thread;
 pub(crate) mod word;
 
@@ -17,10 +18,10 @@ use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use crate::coroutine::{Class, Reservation};
 
+pub(crate) use deadline::Deadline;
 use word::{Kind, Outcome, Seq, WaitWord};
 
 /// A shared reference to a task of any kind.
@@ -46,7 +47,7 @@ pub(crate) trait Body: Send + Sync {
     fn is_done(&self) -> bool;
 
     /// Waits for the result; returns whether it is there.
-    fn wait_done(&self, kind: Kind, deadline: Option<Instant>) -> bool;
+    fn wait_done(&self, kind: Kind, deadline: Option<Deadline>) -> bool;
 
     /// Declares that nobody will take the result; returns whether it is there already, and so is
     /// the caller's to take and drop.
@@ -71,7 +72,7 @@ pub(crate) trait Owner: Send + Sync {
 
     /// Suspends the calling task, whose word says that it is parked in wait `seq`, until that
     /// wait has ended; at `deadline` at the latest it ends as timed out.
-    fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Instant>);
+    fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>);
 
     /// Whether the calling task keeps this owner to itself while it waits, because it unwinds.
     fn waits_alone(&self) -> bool;
@@ -247,7 +248,7 @@ impl Task {
     }
 
     /// Suspends the calling task, which is this one and in wait `seq`.
-    pub(crate) fn suspend(&self, seq: Seq, deadline: Option<Instant>) {
+    pub(crate) fn suspend(&self, seq: Seq, deadline: Option<Deadline>) {
         self.owner().suspend(self, seq, deadline);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::word::{Kind, Outcome, Seq};
-use super::{Body, Owner, Role, Task, TaskRef};
+use super::{Body, Deadline, Owner, Role, Task, TaskRef};
 
 thread_local! {
     static THREAD: TaskRef = new();
@@ -53,7 +53,7 @@ impl Owner for OsThread {
         self.changed.notify_one();
     }
 
-    fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Instant>) {
+    fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
         let mut scheduled = self
             .scheduled
             .lock()
@@ -66,7 +66,7 @@ impl Owner for OsThread {
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.at.saturating_duration_since(Instant::now());
             if left.is_zero() && task.word.wake(seq, Outcome::TimedOut) {
                 return;
             }
@@ -99,7 +99,7 @@ impl Body for NoBody {
         false
     }
 
-    fn wait_done(&self, _: Kind, _: Option<Instant>) -> bool {
+    fn wait_done(&self, _: Kind, _: Option<Deadline>) -> bool {
         unreachable!("an OS thread has no handle here");
     }
 
