@@ -41,6 +41,9 @@ const LARGEST_SLAB: usize = 16 << 30;
 /// The slots of a class's first slab; each further slab doubles the class.
 const FIRST_SLAB_SLOTS: usize = 32;
 
+/// The top of an idle hot stack, which stays resident: most coroutines need no more.
+const HOT_TOP: usize = 16 << 10;
+
 /// Stacks that are forgone where guards by protection run out. Their mappings are left to the rest
 /// of the process, whose allocator would abort without any.
 const FORGONE: usize = 64;
@@ -362,6 +365,17 @@ impl Stack {
         // SAFETY: the slot is in a mapping of `reserve`, and nothing runs on an owned stack that
         // is not part of a coroutine.
         unsafe { memory::discard(start, self.class.usable()) };
+    }
+
+    /// Gives the memory of the deep part of this unused stack back.
+    pub(super) fn trim(&self) {
+        let start = self.limit.get() + self.class.guard_len();
+        let top = HOT_TOP.next_multiple_of(memory::page_size());
+        let deep = self.class.usable().saturating_sub(top);
+        if deep > 0 {
+            // SAFETY: as in `discard`, and this is a part of that range.
+            unsafe { memory::discard(start, deep) };
+        }
     }
 }
 
