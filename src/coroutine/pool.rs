@@ -23,7 +23,23 @@ pub(super) fn count() -> usize {
 #[derive(Debug)]
 pub(crate) struct StackPool {
     /// By class index.
-    idle: Vec<Vec<Stack>>,
+    idle: Vec<Idle>,
+}
+
+/// The idle stacks of a class.
+#[derive(Debug, Default)]
+struct Idle {
+    stacks: Vec<Stack>,
+    /// So many at the bottom have not been used since they were trimmed.
+    trimmed: usize,
+}
+
+impl Idle {
+    fn pop(&mut self) -> Option<Stack> {
+        let stack = self.stacks.pop();
+        self.trimmed = self.trimmed.min(self.stacks.len());
+        stack
+    }
 }
 
 impl StackPool {
@@ -38,7 +54,7 @@ impl StackPool {
     ///
     /// See [`Class::take`].
     pub(crate) fn take(&mut self, class: &'static Class) -> io::Result<Stack> {
-        match self.idle.get_mut(class.index()).and_then(Vec::pop) {
+        match self.idle.get_mut(class.index()).and_then(Idle::pop) {
             Some(stack) => Ok(stack),
             None => class.take(),
         }
@@ -48,23 +64,144 @@ impl StackPool {
     pub(crate) fn put(&mut self, stack: Stack) {
         let class = stack.class();
         if self.idle.len() <= class.index() {
-            self.idle.resize_with(class.index() + 1, Vec::new);
+            self.idle.resize_with(class.index() + 1, Idle::default);
         }
         let idle = &mut self.idle[class.index()];
-        if idle.len() == class.hot_limit() {
-            class.put(idle.drain(..idle.len().div_ceil(2)));
+        if idle.stacks.len() == class.hot_limit() {
+            let cold = idle.stacks.len().div_ceil(2);
+            class.put(idle.stacks.drain(..cold));
+            idle.trimmed = idle.trimmed.saturating_sub(cold);
         }
-        idle.push(stack);
+        idle.stacks.push(stack);
+    }
+
+    /// Whether a stack was put back since the last [`trim`](StackPool::trim), and is still here.
+    #[allow(dead_code, reason = "for a worker that is about to be idle")]
+    pub(crate) fn needs_trim(&self) -> bool {
+        self.idle
+            .iter()
+            .any(|idle| idle.trimmed < idle.stacks.len())
+    }
+
+    /// Gives back the memory of the deep parts of the idle stacks, so that a burst of deep
+    /// coroutines does not leave its memory behind: a system call for each stack that was put back
+    /// since the last time.
+    #[allow(dead_code, reason = "for a worker that is about to be idle")]
+    pub(crate) fn trim(&mut self) {
+        for idle in &mut self.idle {
+            idle.stacks[idle.trimmed..].iter().for_each(Stack::trim);
+            idle.trimmed = idle.stacks.len();
+        }
     }
 }
 
 impl Drop for StackPool {
     fn drop(&mut self) {
         for idle in self.idle.drain(..) {
-            if let Some(class) = idle.first().map(Stack::class) {
-                class.put(idle);
+            if let Some(class) = idle.stacks.first().map(Stack::class) {
+                class.put(idle.stacks);
             }
         }
         POOLS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::memory::page_size;
+    use corosensei::stack::Stack as _;
+
+    const USABLE: usize = 256 << 10;
+    const DIRTIED: usize = 200 << 10;
+
+    /// Writes to the topmost 200 KiB.
+    fn dirty(stack: &Stack) {
+        let top = stack.base().get();
+        // SAFETY: the stack is owned and unused, and larger than that.
+        unsafe { std::ptr::write_bytes((top - DIRTIED) as *mut u8, 1, DIRTIED) };
+    }
+
+    /// How many bytes are resident in the deep part of a stack, and in its topmost 16 KiB.
+    fn resident(stack: &Stack) -> (usize, usize) {
+        let page = page_size();
+        let end = stack.base().get().next_multiple_of(page);
+        let mut pages = vec![0_u8; USABLE / page];
+        let start = (end - USABLE) as *mut libc::c_void;
+        // SAFETY: the range is mapped, and the vector has a byte for each of its pages.
+        let done = unsafe { libc::mincore(start, USABLE, pages.as_mut_ptr()) };
+        assert_eq!(done, 0, "{}", io::Error::last_os_error());
+        let bytes = |pages: &[u8]| pages.iter().filter(|page| **page & 1 == 1).count() * page;
+        let (deep, top) = pages.split_at((USABLE - (16 << 10)) / page);
+        (bytes(deep), bytes(top))
+    }
+
+    #[test]
+    fn trimming_gives_the_deep_parts_of_idle_stacks_back_and_keeps_their_tops() {
+        let class = Class::for_size(USABLE).unwrap();
+        let _reservations: Vec<_> = (0..3).map(|_| class.reserve().unwrap()).collect();
+        let mut pool = StackPool::new();
+        let stacks: Vec<_> = (0..3).map(|_| pool.take(class).unwrap()).collect();
+        assert!(!pool.needs_trim());
+        for stack in stacks {
+            dirty(&stack);
+            pool.put(stack);
+        }
+        let idle = |pool: &StackPool| -> Vec<_> {
+            let stacks = &pool.idle[class.index()].stacks;
+            stacks.iter().map(resident).collect()
+        };
+        for (deep, top) in idle(&pool) {
+            assert!(deep >= DIRTIED - (16 << 10), "{deep}");
+            assert_eq!(top, 16 << 10);
+        }
+        assert!(pool.needs_trim());
+        pool.trim();
+        assert_eq!(idle(&pool), [(0, 16 << 10); 3]);
+        assert!(!pool.needs_trim());
+        let again = pool.take(class).unwrap();
+        dirty(&again);
+        assert!(!pool.needs_trim(), "the others are as they were");
+        pool.put(again);
+        assert!(pool.needs_trim());
+        pool.trim();
+        assert_eq!(idle(&pool), [(0, 16 << 10); 3]);
+    }
+
+    #[test]
+    fn stacks_that_are_put_back_after_others_went_cold_are_trimmed() {
+        let class = Class::for_size(USABLE).unwrap();
+        let many = class.hot_limit() + 5;
+        let _reservations: Vec<_> = (0..many).map(|_| class.reserve().unwrap()).collect();
+        let mut pool = StackPool::new();
+        let mut stacks: Vec<_> = (0..many).map(|_| pool.take(class).unwrap()).collect();
+        let last = stacks.split_off(class.hot_limit());
+        stacks.into_iter().for_each(|stack| pool.put(stack));
+        pool.trim();
+        for stack in last {
+            dirty(&stack);
+            pool.put(stack);
+        }
+        pool.trim();
+        assert!(pool.idle[class.index()].stacks.len() < class.hot_limit());
+        for stack in &pool.idle[class.index()].stacks {
+            assert_eq!(resident(stack).0, 0);
+        }
+    }
+
+    #[test]
+    fn trimming_leaves_the_smallest_stacks_alone() {
+        let class = Class::for_size(0).unwrap();
+        let _reservation = class.reserve().unwrap();
+        let mut pool = StackPool::new();
+        let stack = pool.take(class).unwrap();
+        let top = (stack.base().get() - 8) as *mut u64;
+        // SAFETY: the stack is owned and unused.
+        unsafe { top.write(7) };
+        pool.put(stack);
+        pool.trim();
+        // SAFETY: as above; it was written just now.
+        assert_eq!(unsafe { top.read() }, 7);
+        assert!(!pool.needs_trim());
     }
 }

@@ -41,6 +41,13 @@ const LARGEST_SLAB: usize = 16 << 30;
 /// The slots of a class's first slab; each further slab doubles the class.
 const FIRST_SLAB_SLOTS: usize = 32;
 
+/// The top of an idle hot stack, which stays resident: most coroutines need no more.
+const HOT_TOP: usize = 16 << 10;
+
+/// Stacks that are forgone where guards by protection run out. Their mappings are left to the rest
+/// of the process, whose allocator would abort without any.
+const FORGONE: usize = 64;
+
 /// The classes: 16 KiB, doubled up to 1 GiB.
 #[rustfmt::skip]
 static TABLE: [Class; 17] = [
@@ -75,7 +82,8 @@ struct Untouched {
     base: usize,
     next: usize,
     slots: usize,
-    /// How the guards are made; those of [`GuardKind::Protection`] stand already.
+    /// How the guards are made; those of [`GuardKind::Protection`] stand already, as does the
+    /// first of either kind.
     guards: GuardKind,
 }
 
@@ -163,7 +171,8 @@ impl Class {
 
     fn add_slab(&'static self, slots: &mut Slots, least: usize) -> io::Result<()> {
         let capacity = self.capacity.load(Ordering::Relaxed);
-        let slab = self.new_slab(capacity.max(FIRST_SLAB_SLOTS), least)?;
+        let wanted = capacity.max(FIRST_SLAB_SLOTS);
+        let slab = self.new_slab(wanted, least, GuardKind::preferred())?;
         self.capacity
             .store(capacity + slab.slots, Ordering::Relaxed);
         Registered::add(slab.base, slab.slots, self);
@@ -171,8 +180,9 @@ impl Class {
         Ok(())
     }
 
-    /// Maps a slab of `wanted` slots, or of fewer where so many cannot be had.
-    fn new_slab(&self, wanted: usize, least: usize) -> io::Result<Untouched> {
+    /// Maps a slab of `wanted` slots, or of fewer where so many cannot be had. Its guards are by
+    /// protection where those that are asked for do not work.
+    fn new_slab(&self, wanted: usize, least: usize, guards: GuardKind) -> io::Result<Untouched> {
         let most = (LARGEST_SLAB / self.stride()).max(1);
         let least = least.min(most);
         let mut count = wanted.min(most).max(least);
@@ -187,16 +197,22 @@ impl Class {
             base,
             next: 0,
             slots: count,
-            guards: GuardKind::preferred(),
+            guards,
         };
-        if slab.guards == GuardKind::Protection {
-            // These can run out (each takes mappings), so it must show here, not at a first run.
-            for index in 0..count {
-                if let Err(error) = self.guard(&slab, index) {
-                    if index == 0 {
+        for index in 0..count {
+            match self.guard(&slab, index) {
+                // One tells whether the advice works here; the others are made when they are needed.
+                Ok(GuardKind::Advice) => break,
+                // These can run out (each takes mappings), so it must show here, not at a first run.
+                Ok(GuardKind::Protection) => slab.guards = GuardKind::Protection,
+                Err(error) => {
+                    slab.slots = index.saturating_sub(FORGONE);
+                    let (kept, mapped) = (slab.slots * self.stride(), count * self.stride());
+                    // SAFETY: the slots from `slots` on have not been used, and now never will be.
+                    unsafe { memory::release(base + kept, mapped - kept) };
+                    if slab.slots == 0 {
                         return Err(error);
                     }
-                    slab.slots = index;
                     break;
                 }
             }
@@ -204,7 +220,7 @@ impl Class {
         Ok(slab)
     }
 
-    fn guard(&self, slab: &Untouched, index: usize) -> io::Result<()> {
+    fn guard(&self, slab: &Untouched, index: usize) -> io::Result<GuardKind> {
         let start = slab.base + index * self.stride();
         // SAFETY: slot `index` lies in the slab's mapping and has never been used; its low end
         // is outside what any stack uses.
@@ -226,16 +242,22 @@ impl Class {
             self.add_slab(&mut slots, 1)?;
         }
         let slab = slots.untouched.last_mut().expect("a slab was just added");
-        let index = slab.next;
-        if slab.guards == GuardKind::Advice {
-            self.guard(slab, index)?;
-        }
-        slab.next += 1;
-        let base = slab.base;
+        let stack = self.cut(slab)?;
         if slab.next == slab.slots {
             slots.untouched.pop();
         }
-        let slot = base + index * self.stride();
+        Ok(stack)
+    }
+
+    /// Cuts the next stack from a slab that has one left.
+    fn cut(&'static self, slab: &mut Untouched) -> io::Result<Stack> {
+        let index = slab.next;
+        if slab.guards == GuardKind::Advice {
+            // Memory that has been locked since refuses the advice, and gets protection.
+            self.guard(slab, index)?;
+        }
+        slab.next += 1;
+        let slot = slab.base + index * self.stride();
         let colour = index % COLOURS * CACHE_LINE;
         let address = |at| NonZeroUsize::new(at).expect("no mapping lies at address zero");
         Ok(Stack {
@@ -344,6 +366,17 @@ impl Stack {
         // is not part of a coroutine.
         unsafe { memory::discard(start, self.class.usable()) };
     }
+
+    /// Gives the memory of the deep part of this unused stack back.
+    pub(super) fn trim(&self) {
+        let start = self.limit.get() + self.class.guard_len();
+        let top = HOT_TOP.next_multiple_of(memory::page_size());
+        let deep = self.class.usable().saturating_sub(top);
+        if deep > 0 {
+            // SAFETY: as in `discard`, and this is a part of that range.
+            unsafe { memory::discard(start, deep) };
+        }
+    }
 }
 
 // SAFETY: `top` is aligned to a cache line (slots to pages, colours to lines); between it and
@@ -419,5 +452,69 @@ mod tests {
         colours.dedup();
         assert!(colours.len() > COLOURS / 2);
         class.put(stacks);
+    }
+
+    /// The error of a system call that reads this byte. Unlike a read of ours, it raises no signal.
+    fn error_of_reading(address: usize) -> Option<i32> {
+        let mut ends = [0; 2];
+        // SAFETY: the array has room for two descriptors, which are closed below. The kernel
+        // checks the address that it reads from.
+        unsafe {
+            assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+            let written = libc::write(ends[1], address as *const libc::c_void, 1);
+            let error = (written != 1).then(|| io::Error::last_os_error().raw_os_error().unwrap());
+            libc::close(ends[0]);
+            libc::close(ends[1]);
+            error
+        }
+    }
+
+    fn kernel_has_advice() -> bool {
+        let page = memory::page_size();
+        let probe = memory::reserve(page).unwrap();
+        const MADV_GUARD_INSTALL: libc::c_int = 102;
+        // SAFETY: the page has just been reserved, and is of no other use.
+        let advised = unsafe { libc::madvise(probe as *mut _, page, MADV_GUARD_INSTALL) };
+        // SAFETY: as above.
+        unsafe { memory::release(probe, page) };
+        advised == 0
+    }
+
+    fn assert_guards_are_in_force(kind: GuardKind) {
+        let page = memory::page_size();
+        for class in [&TABLE[0], &TABLE[4]] {
+            let mut slab = class.new_slab(20, 20, kind).unwrap();
+            assert_eq!((slab.guards, slab.slots), (kind, 20));
+            let stacks: Vec<_> = (0..20).map(|_| class.cut(&mut slab).unwrap()).collect();
+            for stack in &stacks {
+                let limit = stack.limit().get();
+                let low = limit + class.guard_len();
+                for inside in (limit..low).step_by(page).chain([low - 1]) {
+                    assert_eq!(error_of_reading(inside), Some(libc::EFAULT), "{kind:?}");
+                }
+                for usable in [low, stack.top.get() - 1] {
+                    assert_eq!(error_of_reading(usable), None, "{kind:?}");
+                    // SAFETY: the stack is owned and unused, and this byte above its guard.
+                    unsafe { ptr::write_volatile(usable as *mut u8, 1) };
+                }
+                stack.discard();
+                assert_eq!(error_of_reading(limit), Some(libc::EFAULT), "{kind:?}");
+                assert_eq!(error_of_reading(low - 1), Some(libc::EFAULT), "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn guards_by_advice_are_in_force_and_nothing_beside_them() {
+        if !kernel_has_advice() {
+            eprintln!("skipped: this kernel has no MADV_GUARD_INSTALL");
+            return;
+        }
+        assert_guards_are_in_force(GuardKind::Advice);
+    }
+
+    #[test]
+    fn guards_by_protection_are_in_force_and_nothing_beside_them() {
+        assert_guards_are_in_force(GuardKind::Protection);
     }
 }

@@ -60,9 +60,9 @@ impl GuardKind {
 /// Reserves `len` bytes of readable and writable address space, without committing memory, and
 /// returns its lowest address.
 ///
-/// It is never unmapped: stacks live in it, and a stack that has started and not completed must
-/// stay where it is for as long as the process lives. What comes back is its memory (see
-/// [`discard`]), not its addresses.
+/// Where a stack has been it is never unmapped: one that has started and not completed must stay
+/// where it is for as long as the process lives. What comes back is its memory (see [`discard`]),
+/// not its addresses.
 ///
 /// # Errors
 ///
@@ -82,7 +82,19 @@ pub(crate) fn reserve(len: usize) -> io::Result<usize> {
     Ok(base as usize)
 }
 
-/// Makes a range of whole pages fault when it is touched.
+/// Gives back a range of whole pages that no stack was ever in.
+///
+/// # Safety
+///
+/// The range lies in memory from [`reserve`], and nobody uses it, now or later.
+pub(crate) unsafe fn release(start: usize, len: usize) {
+    // At the limit of mappings this can fail, if it splits one; the addresses are lost then.
+    // SAFETY: the caller's range is its own, and unused.
+    unsafe { libc::munmap(start as *mut libc::c_void, len) };
+}
+
+/// Makes a range of whole pages fault when it is touched, and returns how: by advice only if that
+/// is asked for and the kernel has it.
 ///
 /// # Errors
 ///
@@ -91,18 +103,18 @@ pub(crate) fn reserve(len: usize) -> io::Result<usize> {
 /// # Safety
 ///
 /// The range lies in memory from [`reserve`], and holds nothing that is in use.
-pub(crate) unsafe fn guard(start: usize, len: usize, kind: GuardKind) -> io::Result<()> {
+pub(crate) unsafe fn guard(start: usize, len: usize, kind: GuardKind) -> io::Result<GuardKind> {
     let start = start as *mut libc::c_void;
     if kind == GuardKind::Advice {
         // SAFETY: the caller's range is its own, and unused.
         if unsafe { libc::madvise(start, len, MADV_GUARD_INSTALL) } == 0 {
-            return Ok(());
+            return Ok(GuardKind::Advice);
         }
         ADVICE_FAILED.store(true, Ordering::Relaxed);
     }
     // SAFETY: as above.
     if unsafe { libc::mprotect(start, len, libc::PROT_NONE) } == 0 {
-        return Ok(());
+        return Ok(GuardKind::Protection);
     }
     Err(io::Error::last_os_error())
 }
