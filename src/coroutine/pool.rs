@@ -76,7 +76,6 @@ impl StackPool {
     }
 
     /// Whether a stack was put back since the last [`trim`](StackPool::trim), and is still here.
-    #[allow(dead_code, reason = "for a worker that is about to be idle")]
     pub(crate) fn needs_trim(&self) -> bool {
         self.idle
             .iter()
@@ -86,7 +85,6 @@ impl StackPool {
     /// Gives back the memory of the deep parts of the idle stacks, so that a burst of deep
     /// coroutines does not leave its memory behind: a system call for each stack that was put back
     /// since the last time.
-    #[allow(dead_code, reason = "for a worker that is about to be idle")]
     pub(crate) fn trim(&mut self) {
         for idle in &mut self.idle {
             idle.stacks[idle.trimmed..].iter().for_each(Stack::trim);

@@ -24,6 +24,9 @@ use crate::timer::Timers;
 /// What a worker runs between two looks at timers and I/O, in turns and operations.
 const BATCH: u32 = 256;
 
+/// How long after coroutines have ended an idle worker trims their stacks.
+const COLD: Duration = Duration::from_secs(1);
+
 /// A worker before a thread drives it.
 pub(crate) struct Parts {
     pub(super) remote: Arc<Remote>,
@@ -62,6 +65,8 @@ pub(crate) struct Worker {
     timers: RefCell<Timers>,
     reactor: RefCell<Reactor>,
     stacks: RefCell<StackPool>,
+    /// When to trim the stacks: once, some time after coroutines have ended.
+    trim_at: Cell<Option<Instant>>,
     /// The main coroutine has finished, and the driver wants its thread back.
     leave: Cell<bool>,
 }
@@ -90,6 +95,7 @@ impl Worker {
             timers: RefCell::default(),
             reactor: RefCell::new(parts.reactor),
             stacks: RefCell::new(StackPool::new()),
+            trim_at: Cell::new(None),
             leave: Cell::new(false),
         }
     }
@@ -334,12 +340,30 @@ impl Worker {
             fence(Ordering::SeqCst);
         }
         if !self.remote.has_mail() && !scheduler.has_fresh() && !scheduler.is_stopping() {
-            let deadline = self.timers.borrow_mut().alarm();
+            let (timer, trim) = (self.timers.borrow_mut().alarm(), self.trim_if_cold());
+            let deadline = timer.into_iter().chain(trim).min();
             self.poll(|reactor| reactor.wait(deadline));
         }
         if self.remote.attention().wake_up() && !self.search() {
             scheduler.sleep.stop_searching();
         }
+    }
+
+    /// Trims the stacks of coroutines that have ended a while ago; returns when to look again. So
+    /// a burst does not leave its memory behind, and an idle worker wakes up for that once.
+    fn trim_if_cold(&self) -> Option<Instant> {
+        let mut stacks = self.stacks.borrow_mut();
+        if !stacks.needs_trim() {
+            self.trim_at.set(None);
+            return None;
+        }
+        let now = Instant::now();
+        let at = self.trim_at.get().unwrap_or(now + COLD);
+        if at <= now {
+            stacks.trim();
+        }
+        self.trim_at.set((at > now).then_some(at));
+        self.trim_at.get()
     }
 
     /// Steals a fresh coroutine and starts it. The worker counts as a searcher, and if it finds
