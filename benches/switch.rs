@@ -4,10 +4,10 @@ mod util;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use criterion::{BenchmarkId, Throughput};
-use greenroom::{Runtime, spawn, yield_now};
+use greenroom::{JoinHandle, spawn, yield_now};
 
 fn main() {
     util::run(|criterion| {
@@ -16,43 +16,48 @@ fn main() {
             group.throughput(Throughput::Elements(coroutines));
             group.bench_function(BenchmarkId::new("yield_now", coroutines), |bencher| {
                 let runtime = util::one_worker();
-                bencher.iter_custom(|rounds| yield_in_turn(&runtime, coroutines, rounds));
+                let stop = Arc::new(AtomicBool::new(false));
+                // They outlast a `run`: so they need not be started for each sample, which would
+                // leave no time for rounds in which the caches are as in the long run.
+                let others = runtime.run(|| start(coroutines - 1, &stop));
+                bencher.iter_custom(|rounds| {
+                    runtime.run(|| {
+                        // The queue is first in, first out: when this coroutine is back, all
+                        // others have yielded once.
+                        let start = Instant::now();
+                        for _ in 0..rounds {
+                            yield_now();
+                        }
+                        start.elapsed()
+                    })
+                });
+                stop.store(true, Relaxed);
+                runtime.run(|| {
+                    for other in others {
+                        other.join().expect("a coroutine that does not panic");
+                    }
+                });
             });
         }
         group.finish();
     });
 }
 
-/// The time in which each of the coroutines yields `rounds` times.
-fn yield_in_turn(runtime: &Runtime, coroutines: u64, rounds: u64) -> Duration {
-    runtime.run(|| {
-        let started = Arc::new(AtomicU64::new(1));
-        let stop = Arc::new(AtomicBool::new(false));
-        let other = |_| {
-            let (started, stop) = (Arc::clone(&started), Arc::clone(&stop));
-            spawn(move || {
-                started.fetch_add(1, Relaxed);
-                while !stop.load(Relaxed) {
-                    yield_now();
-                }
-            })
-        };
-        let others: Vec<_> = (1..coroutines).map(other).collect();
-        while started.load(Relaxed) < coroutines {
-            yield_now();
-        }
-
-        // A worker's queue is first in, first out: when this one is back, all others have yielded.
-        let start = Instant::now();
-        for _ in 0..rounds {
-            yield_now();
-        }
-        let elapsed = start.elapsed();
-
-        stop.store(true, Relaxed);
-        for other in others {
-            other.join().expect("a coroutine that does not panic");
-        }
-        elapsed
-    })
+/// Coroutines that have all begun to yield, and do until `stop`.
+fn start(count: u64, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<()>> {
+    let started = Arc::new(AtomicU64::new(0));
+    let one = |_| {
+        let (started, stop) = (Arc::clone(&started), Arc::clone(stop));
+        spawn(move || {
+            started.fetch_add(1, Relaxed);
+            while !stop.load(Relaxed) {
+                yield_now();
+            }
+        })
+    };
+    let handles = (0..count).map(one).collect();
+    while started.load(Relaxed) < count {
+        yield_now();
+    }
+    handles
 }
