@@ -1,4 +1,4 @@
-//! The works, by their names in `targets.md`.
+//! The works, by their names.
 
 use std::time::Duration;
 

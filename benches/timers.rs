@@ -1,0 +1,87 @@
+//! What does a deadline cost: one that is cancelled, as most are, and one that passes?
+
+mod util;
+
+use std::time::{Duration, Instant};
+
+use criterion::Throughput;
+use greenroom::shims::thread::sleep;
+use greenroom::{Unparker, park, park_timeout, spawn};
+use rustix::time::{ClockId, clock_gettime};
+
+fn main() {
+    util::run(|criterion| {
+        let mut group = criterion.benchmark_group("timers");
+
+        // The ping-pong of `park.rs`, one of whose parks has a deadline: the difference is what
+        // it takes to read the clock, to arm and to cancel.
+        group.bench_function("arm and cancel", |bencher| {
+            let runtime = util::one_worker();
+            bencher.iter_custom(|trips| {
+                runtime.run(|| {
+                    let ping = Unparker::current();
+                    let pong = spawn(move || {
+                        for _ in 0..=trips {
+                            park();
+                            ping.unpark();
+                        }
+                    });
+                    let trip = || {
+                        pong.thread().unpark();
+                        assert!(park_timeout(Duration::from_secs(60)), "timed out");
+                    };
+                    trip(); // which starts the other
+                    let start = Instant::now();
+                    for _ in 0..trips {
+                        trip();
+                    }
+                    let elapsed = start.elapsed();
+                    pong.join().expect("a coroutine that does not panic");
+                    elapsed
+                })
+            });
+        });
+
+        // Of the time that passes, 1 ms is what was asked for; the worker's CPU time is all cost.
+        let clocks = [
+            ("time", ClockId::Monotonic),
+            ("CPU", ClockId::ThreadCPUTime),
+        ];
+        for (name, clock) in clocks {
+            group.throughput(Throughput::Elements(SLEEPERS));
+            group.bench_function(format!("1,000 sleeps of 0 to 1 ms, {name}"), |bencher| {
+                let runtime = util::one_worker();
+                bencher.iter_custom(|times| {
+                    runtime.run(|| {
+                        let start = now(clock);
+                        for _ in 0..times {
+                            sleep_at_once();
+                        }
+                        now(clock) - start
+                    })
+                });
+            });
+        }
+        group.finish();
+    });
+}
+
+const SLEEPERS: u64 = 1_000;
+
+/// Coroutines that sleep for all of 0 to 999 µs, spawned in no order of their deadlines.
+fn sleep_at_once() {
+    let sleeper = |index| {
+        // Coprime to their number: each duration comes once.
+        let micros = index * 617 % SLEEPERS;
+        spawn(move || sleep(Duration::from_micros(micros)))
+    };
+    let sleepers: Vec<_> = (0..SLEEPERS).map(sleeper).collect();
+    for sleeper in sleepers {
+        sleeper.join().expect("a coroutine that does not panic");
+    }
+}
+
+fn now(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
