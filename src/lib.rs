@@ -147,19 +147,24 @@
 //!    could. The protocol is drawn in `reactor/ready_word.rs`.
 //! 4. *Park.* A wait begins with a new sequence number in the task's word; whoever is to end it
 //!    holds that number. One compare-and-swap on the word decides between event, deadline and
-//!    interrupt; the loser has no effect (`task/word.rs`). Waiters queue by nodes on their own
+//!    interrupt; the loser has no effect (`task/word.rs`). A wait that has begun is suspended in any
+//!    case, and whoever ends it, be it before that, schedules the coroutine. Waiters queue by nodes on their own
 //!    stacks. A deadline goes to the worker's timers, where arming and cancelling are mostly a few
-//!    stores.
+//!    stores. One that is a duration away may be late by 1/64 of that, at most 0.75 ms, to share a
+//!    wake-up of the worker with its neighbours; the instants of `*_until` are kept as well as the
+//!    system can.
 //! 5. *Wake.* The winner puts the slot into the owner's queue; from another thread, into its inbox,
 //!    and kicks the owner's eventfd if that sleeps. Since a coroutine only runs on its owner, no
 //!    waker has to wait for it to be switched out.
 //! 6. *A worker's turn*: a bounded batch, alternately from started and fresh coroutines; then
 //!    timers that are due; then a poll without waiting. With nothing to run it looks for fresh
 //!    coroutines elsewhere, and then blocks in its poll until an event, a kick or the next
-//!    deadline (`scheduler/sleep.rs` has the protocol). A coroutine whose operations never wait is
-//!    made to yield after 32 of them.
+//!    deadline (`scheduler/sleep.rs` has the protocol). One that has many more coroutines than
+//!    another leaves fresh ones to that (`scheduler/placement.rs`). A coroutine whose operations
+//!    never wait is made to yield after 32 of them.
 //! 7. *The end.* The result is published and the joiner woken on the coroutine's own stack, which
-//!    then goes back to the worker.
+//!    then goes back to the worker. A worker that is idle a second later returns the memory of the
+//!    deep parts of such stacks to the system.
 //!
 //! The protocols of 3, 4 and 6 are model-checked: the package `models` in the repository compiles
 //! their files over loom.

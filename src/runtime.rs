@@ -170,6 +170,7 @@ fn start_worker(
 ) -> io::Result<thread::JoinHandle<()>> {
     let scheduler = Arc::clone(scheduler);
     let builder = thread::Builder::new().name(format!("greenroom-{index}"));
+    parts.announce();
     builder.spawn(move || Worker::new(scheduler, parts).drive_until_stopped())
 }
 

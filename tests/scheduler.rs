@@ -2,6 +2,7 @@
 
 mod util;
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -351,6 +352,69 @@ fn a_coroutine_that_has_started_stays_on_its_thread() {
             .map(|wanderer| wanderer.join().unwrap());
         let homes = std::collections::HashSet::<_>::from_iter(homes);
         assert!(homes.len() <= 4);
+    });
+}
+
+/// Spawns `count` coroutines, each of which lives until all do; returns how many of them each OS
+/// thread had, without those that had none.
+fn alive_per_thread(count: usize) -> Vec<usize> {
+    let threads = Arc::new(Mutex::new(HashMap::new()));
+    let alive = Arc::new(AtomicUsize::new(0));
+    let children: Vec<_> = (0..count)
+        .map(|_| {
+            let (threads, alive) = (Arc::clone(&threads), Arc::clone(&alive));
+            spawn(move || {
+                let thread = std::thread::current().id();
+                *threads.lock().unwrap().entry(thread).or_insert(0) += 1;
+                alive.fetch_add(1, SeqCst);
+                while alive.load(SeqCst) < count {
+                    thread::sleep(MILLI);
+                }
+            })
+        })
+        .collect();
+    for child in children {
+        child.join().unwrap();
+    }
+    let threads = threads.lock().unwrap();
+    threads.values().copied().collect()
+}
+
+#[test]
+#[parallel]
+fn those_that_live_long_are_spread_over_all_workers() {
+    util::on_workers(4, || {
+        for count in [4_000, 1_000, 4_000] {
+            let alive = alive_per_thread(count);
+            assert_eq!(alive.len(), 4, "{alive:?}");
+            assert!(alive.iter().all(|&some| some >= count / 10), "{alive:?}");
+        }
+    });
+}
+
+#[test]
+#[parallel]
+fn where_the_other_workers_are_busy_those_that_live_long_start_all_the_same() {
+    util::on_workers(2, || {
+        let (busy, done) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let hog = spawn({
+            let (busy, done) = (Arc::clone(&busy), Arc::clone(&done));
+            move || {
+                busy.store(true, SeqCst);
+                while !done.load(SeqCst) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        while !busy.load(SeqCst) {
+            std::thread::yield_now(); // without it, the hog starts here
+        }
+        assert_eq!(alive_per_thread(4_000), [4_000]);
+        done.store(true, SeqCst);
+        hog.join().unwrap();
     });
 }
 

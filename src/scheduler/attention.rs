@@ -62,6 +62,11 @@ impl Attention {
         self.0.load(Ordering::Relaxed) == ASLEEP
     }
 
+    /// Whether the worker runs coroutines, or would if there were any.
+    pub(super) fn is_at_work(&self) -> bool {
+        !matches!(self.0.load(Ordering::Relaxed), ALONE | AWAY)
+    }
+
     // What follows is for the worker itself.
 
     pub(super) fn set_driven(&self, driven: bool) {

@@ -6,6 +6,7 @@
 
 mod attention;
 mod grace;
+mod placement;
 mod remote;
 mod sleep;
 mod worker;
@@ -112,6 +113,15 @@ impl Scheduler {
         self.sleep.notify(self);
     }
 
+    /// The worker with the fewest coroutines, among those at work, but for `me`.
+    fn least_loaded(&self, me: &Remote) -> Option<&Remote> {
+        self.workers
+            .iter()
+            .map(|worker| &**worker)
+            .filter(|worker| !std::ptr::eq(*worker, me) && worker.attention().is_at_work())
+            .min_by_key(|worker| worker.load())
+    }
+
     /// Whether a fresh coroutine is in sight of any worker.
     fn has_fresh(&self) -> bool {
         !self.injector.is_empty() || self.workers.iter().any(|worker| worker.has_fresh())
@@ -195,7 +205,17 @@ impl Sleepers for Scheduler {
     }
 
     fn kick_one_to_search(&self) -> bool {
-        self.workers.iter().any(|worker| worker.kick_to_search())
+        let asleep = || {
+            self.workers
+                .iter()
+                .filter(|worker| worker.attention().is_asleep())
+        };
+        while let Some(worker) = asleep().min_by_key(|worker| worker.load()) {
+            if worker.kick_to_search() {
+                return true;
+            }
+        }
+        false
     }
 
     fn any_fresh(&self) -> bool {

@@ -1,6 +1,6 @@
 //! A worker as other threads see it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_deque::Stealer;
@@ -19,6 +19,10 @@ pub(super) struct Remote {
     /// Slots of started coroutines that have been woken by other threads.
     inbox: Mutex<Vec<u32>>,
     fresh: Stealer<TaskRef>,
+    /// How many coroutines the worker had started and not finished, a short while ago.
+    load: AtomicUsize,
+    /// Others hold back, for this worker to take what they have.
+    offered: AtomicBool,
     reactor: Arc<reactor::Handle>,
     /// The thread that drives the worker. Locked while that must not end.
     thread: Mutex<Option<libc::pthread_t>>,
@@ -33,6 +37,8 @@ impl Remote {
             mail: AtomicBool::new(false),
             inbox: Mutex::new(Vec::new()),
             fresh,
+            load: AtomicUsize::new(0),
+            offered: AtomicBool::new(false),
             reactor,
             thread: Mutex::new(None),
             reported: AtomicBool::new(false),
@@ -106,6 +112,29 @@ impl Remote {
 
     pub(super) fn has_fresh(&self) -> bool {
         !self.fresh.is_empty()
+    }
+
+    pub(super) fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_load(&self, load: usize) {
+        self.load.store(load, Ordering::Relaxed);
+    }
+
+    /// Has the worker steal fresh coroutines even while it has other work.
+    pub(super) fn offer(&self) {
+        self.offered.store(true, Ordering::Relaxed);
+        self.kick();
+    }
+
+    pub(super) fn is_offered(&self) -> bool {
+        self.offered.load(Ordering::Relaxed)
+    }
+
+    /// The worker has found nothing to steal, or has enough.
+    pub(super) fn decline(&self) {
+        self.offered.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn stealer(&self) -> &Stealer<TaskRef> {

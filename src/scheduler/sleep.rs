@@ -25,6 +25,9 @@
 //! no sleeper to kick. The latter looks again after it has given the count back and passed a fence,
 //! and so sees the push. A kicked worker counts as a searcher from the moment of the kick, and holds
 //! to the same rules.
+//!
+//! A searcher that holds back (see `placement`) leaves what it sees: it kicks the worker that is to
+//! take it, and blocks for a bounded time only.
 
 use crate::atomic::{AtomicUsize, Ordering, fence};
 

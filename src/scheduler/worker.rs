@@ -13,6 +13,7 @@ use crossbeam_deque::Steal;
 use slab::Slab;
 
 use super::Scheduler;
+use super::placement::Placement;
 use super::remote::Remote;
 use crate::coroutine::{self, Coroutine, StackPool, Suspend, Turn, overflow};
 use crate::park::Cancelled;
@@ -45,6 +46,11 @@ impl Parts {
             reactor,
         })
     }
+
+    /// A thread is about to drive this worker: until then, others count on it already.
+    pub(crate) fn announce(&self) {
+        self.remote.attention().set_driven(true);
+    }
 }
 
 /// One OS thread's part of a scheduler. It never leaves the thread that made it.
@@ -55,6 +61,7 @@ pub(crate) struct Worker {
     fresh: crossbeam_deque::Worker<TaskRef>,
     /// Fresh coroutines that must run here.
     local: RefCell<VecDeque<TaskRef>>,
+    placement: Placement,
     /// Started coroutines that are ready, by slot; each at most once.
     ready: RefCell<VecDeque<u32>>,
     /// Started coroutines. Borrowed while one of them runs, so nothing that a coroutine can call
@@ -85,6 +92,7 @@ thread_local! {
 impl Worker {
     pub(crate) fn new(scheduler: Arc<Scheduler>, parts: Parts) -> Worker {
         Worker {
+            placement: Placement::new(scheduler.workers.len()),
             scheduler,
             remote: parts.remote,
             fresh: parts.fresh,
@@ -154,6 +162,7 @@ impl Worker {
 
     /// A batch of coroutines, then timers, then I/O; waits if there is nothing to run.
     fn turn(&self) {
+        self.take_share();
         self.run_batch(BATCH);
         if self.leave.get() {
             return;
@@ -175,6 +184,7 @@ impl Worker {
     #[inline(never)]
     fn run_batch(&self, mut left: u32) {
         self.take_mail();
+        self.placement.look_again();
         let mut fresh_first = false;
         while left > 0 && !self.leave.get() {
             let next = match fresh_first {
@@ -199,6 +209,7 @@ impl Worker {
             }
             left = left.saturating_sub(1 + budget::spent());
         }
+        self.remote.set_load(self.live.borrow().len());
     }
 
     fn next_ready(&self) -> Option<u32> {
@@ -221,7 +232,36 @@ impl Worker {
     }
 
     fn next_fresh(&self) -> Option<TaskRef> {
+        if self.holds_back() {
+            return None;
+        }
         self.fresh.pop().or_else(|| self.scheduler.take_injected())
+    }
+
+    /// Whether to leave fresh coroutines to workers that have fewer; see `placement`.
+    #[inline]
+    fn holds_back(&self) -> bool {
+        let live = self.live.borrow().len();
+        self.placement.must_look(live) && (self.placement.is_holding() || self.hold_back(live))
+    }
+
+    #[cold]
+    fn hold_back(&self, live: usize) -> bool {
+        if self.scheduler.is_stopping() {
+            return false;
+        }
+        if !self.scheduler.has_fresh() {
+            self.placement.found_none();
+            return false;
+        }
+        let Some(least) = self.scheduler.least_loaded(&self.remote) else {
+            return false;
+        };
+        let hold = self.placement.hold_back(live, least.load(), Instant::now);
+        if hold {
+            least.offer();
+        }
+        hold
     }
 
     /// Starts a fresh coroutine, of this worker and of any by turns; returns its slot.
@@ -241,9 +281,9 @@ impl Worker {
     fn has_work(&self) -> bool {
         !self.ready.borrow().is_empty()
             || !self.local.borrow().is_empty()
-            || !self.fresh.is_empty()
             || self.remote.has_mail()
-            || !self.scheduler.injector.is_empty()
+            || (!self.placement.is_holding()
+                && (!self.fresh.is_empty() || !self.scheduler.injector.is_empty()))
     }
 
     fn take_mail(&self) {
@@ -263,6 +303,7 @@ impl Worker {
                 return None;
             }
         };
+        self.placement.start();
         let age = self.started.get();
         self.started.set(age + 1);
         let mut live = self.live.borrow_mut();
@@ -339,11 +380,14 @@ impl Worker {
             scheduler.sleep.stop_searching();
             fence(Ordering::SeqCst);
         }
-        if !self.remote.has_mail() && !scheduler.has_fresh() && !scheduler.is_stopping() {
-            let (timer, trim) = (self.timers.borrow_mut().alarm(), self.trim_if_cold());
-            let deadline = timer.into_iter().chain(trim).min();
+        let fresh = scheduler.has_fresh() && !self.placement.is_holding();
+        if !self.remote.has_mail() && !fresh && !scheduler.is_stopping() {
+            let timer = self.timers.borrow_mut().alarm();
+            let others = [self.trim_if_cold(), self.placement.until()];
+            let deadline = others.into_iter().flatten().chain(timer).min();
             self.poll(|reactor| reactor.wait(deadline));
         }
+        self.placement.look_again();
         if self.remote.attention().wake_up() && !self.search() {
             scheduler.sleep.stop_searching();
         }
@@ -369,16 +413,35 @@ impl Worker {
     /// Steals a fresh coroutine and starts it. The worker counts as a searcher, and if it finds
     /// something no longer does.
     fn search(&self) -> bool {
+        if self.holds_back() {
+            return false;
+        }
         let Some(task) = self.steal() else {
             return false;
         };
         if self.scheduler.sleep.stop_searching() && self.scheduler.has_fresh() {
             self.scheduler.notify();
         }
-        if let Some(slot) = self.start(task) {
+        self.start_stolen(task);
+        true
+    }
+
+    /// Steals a fresh coroutine and starts it, though there is other work, if others hold back.
+    fn take_share(&self) {
+        if !self.remote.is_offered() || !self.fresh.is_empty() {
+            return;
+        }
+        let task = (!self.holds_back()).then(|| self.steal()).flatten();
+        match task {
+            Some(task) => self.start_stolen(task),
+            None => self.remote.decline(),
+        }
+    }
+
+    fn start_stolen(&self, task: TaskRef) {
+        if let Some(slot) = self.start_or_abandon(task) {
             self.push_ready(slot);
         }
-        true
     }
 
     fn steal(&self) -> Option<TaskRef> {
