@@ -150,14 +150,14 @@
 //!    interrupt; the loser has no effect (`task/word.rs`). A wait that has begun is suspended in any
 //!    case, and whoever ends it, be it before that, schedules the coroutine. Waiters queue by nodes on their own
 //!    stacks. A deadline goes to the worker's timers, where arming and cancelling are mostly a few
-//!    stores. One that is a duration away may be late by 1/64 of that, at most 0.75 ms, to share a
+//!    stores. One that is a duration away may be late by 1/64 of that, at most 0.9 ms, to share a
 //!    wake-up of the worker with its neighbours; the instants of `*_until` are kept as well as the
 //!    system can.
 //! 5. *Wake.* The winner puts the slot into the owner's queue; from another thread, into its inbox,
 //!    and kicks the owner's eventfd if that sleeps. Since a coroutine only runs on its owner, no
 //!    waker has to wait for it to be switched out.
-//! 6. *A worker's turn*: a bounded batch, alternately from started and fresh coroutines; then
-//!    timers that are due; then a poll without waiting. With nothing to run it looks for fresh
+//! 6. *A worker's turn*: timers that are due; then a bounded batch, alternately from started and
+//!    fresh coroutines; then a poll without waiting. With nothing to run it looks for fresh
 //!    coroutines elsewhere, and then blocks in its poll until an event, a kick or the next
 //!    deadline (`scheduler/sleep.rs` has the protocol). One that has many more coroutines than
 //!    another leaves fresh ones to that (`scheduler/placement.rs`). A coroutine whose operations

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use crate::task::Deadline;
@@ -15,32 +16,39 @@ use crate::task::word::Seq;
 /// both are a few stores. What an entry stands for is looked up when it comes to the top.
 ///
 /// Deadlines that allow for it share a wake-up: see [`alarm`](Timers::alarm).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Timers {
+    /// What moments are counted from.
+    origin: Instant,
     heap: BinaryHeap<Reverse<Entry>>,
     slots: Vec<Slot>,
     /// Entries in the heap that a slot refers to; the rest are orphans.
     referred: usize,
-    next_order: u64,
-    /// What `alarm` returned last, and the moment up to which a deadline would have changed that.
-    alarm: Option<(Instant, Instant)>,
+    next_order: NonZeroU64,
+    /// What `alarm` returned last: the moment, and the one up to which another deadline would have
+    /// changed that.
+    alarm: Option<(Moment, Moment)>,
     /// Where `alarm` keeps entries for a moment.
     neighbours: Vec<Reverse<Entry>>,
 }
 
-/// Ordered by deadline, then by insertion.
+/// Nanoseconds since the origin. Its last one, in 584 years, stands for all after it.
+type Moment = u64;
+
+/// Ordered by deadline, then by insertion. Small, because of many only a few fit into a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
-    deadline: Instant,
-    order: u64,
+    deadline: Moment,
+    order: NonZeroU64,
     slot: u32,
-    slack: Duration,
+    /// In nanoseconds.
+    slack: u32,
 }
 
 impl Entry {
     /// The moment at which it is late.
-    fn latest(&self) -> Instant {
-        self.deadline + self.slack
+    fn latest(&self) -> Moment {
+        self.deadline.saturating_add(self.slack.into())
     }
 }
 
@@ -53,6 +61,23 @@ struct Slot {
 }
 
 impl Timers {
+    pub(crate) fn new() -> Timers {
+        Timers {
+            origin: Instant::now(),
+            heap: BinaryHeap::new(),
+            slots: Vec::new(),
+            referred: 0,
+            next_order: NonZeroU64::MIN,
+            alarm: None,
+            neighbours: Vec::new(),
+        }
+    }
+
+    /// `instant`, or the origin if that is later.
+    fn moment(&self, instant: Instant) -> Moment {
+        nanos(instant.saturating_duration_since(self.origin))
+    }
+
     /// Arms the deadline of `slot`'s wait `seq`, instead of any before it.
     pub(crate) fn arm(&mut self, slot: u32, deadline: Deadline, seq: Seq) {
         let index = slot as usize;
@@ -60,13 +85,13 @@ impl Timers {
             self.slots.resize(index + 1, Slot::default());
         }
         let entry = Entry {
-            deadline: deadline.at,
+            deadline: self.moment(deadline.at),
             order: self.next_order,
             slot,
-            slack: deadline.slack,
+            slack: u32::try_from(nanos(deadline.slack)).unwrap_or(u32::MAX),
         };
         self.alarm.take_if(|(_, latest)| entry.deadline <= *latest);
-        self.next_order += 1;
+        self.next_order = self.next_order.saturating_add(1);
         let state = &mut self.slots[index];
         state.armed = Some((entry, seq));
         if state.queued.is_none_or(|queued| queued > entry) {
@@ -92,13 +117,20 @@ impl Timers {
 
     /// When to wake up, if nothing else happens: at the first deadline, or as much later as its
     /// slack allows where more are due by then, whose slack allows it too.
-    pub(crate) fn alarm(&mut self) -> Option<Instant> {
+    pub(crate) fn alarm(&mut self) -> Option<Deadline> {
         let first = self.first()?;
-        if let Some((alarm, _)) = self.alarm
-            && (first.deadline..=first.latest()).contains(&alarm)
-        {
-            return Some(alarm);
-        }
+        let (alarm, latest) = self
+            .alarm
+            .filter(|(alarm, _)| (first.deadline..=first.latest()).contains(alarm))
+            .unwrap_or_else(|| self.find_alarm(first));
+        self.alarm = Some((alarm, latest));
+        Some(Deadline {
+            at: self.origin + Duration::from_nanos(alarm),
+            slack: Duration::from_nanos(latest - alarm),
+        })
+    }
+
+    fn find_alarm(&mut self, first: Entry) -> (Moment, Moment) {
         let (mut alarm, mut latest) = (first.deadline, first.latest());
         while let Some(next) = self.first()
             && next.deadline <= latest
@@ -108,8 +140,7 @@ impl Timers {
             self.neighbours.extend(self.heap.pop());
         }
         self.heap.extend(self.neighbours.drain(..));
-        self.alarm = Some((alarm, latest));
-        Some(alarm)
+        (alarm, latest)
     }
 
     /// The first deadline in force, which is then at the top of the heap.
@@ -140,7 +171,7 @@ impl Timers {
     /// Takes the first deadline that has passed at `now`: the slot, and the wait to end.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<(u32, Seq)> {
         let top = self.first()?;
-        if top.deadline > now {
+        if top.deadline > self.moment(now) {
             return None;
         }
         self.heap.pop();
@@ -161,6 +192,10 @@ impl Timers {
     }
 }
 
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,9 +213,13 @@ mod tests {
             .collect()
     }
 
+    fn alarm(timers: &mut Timers) -> Option<Instant> {
+        timers.alarm().map(|alarm| alarm.at)
+    }
+
     #[test]
     fn deadlines_expire_in_their_order_then_in_the_order_of_arming() {
-        let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         for (slot, millis) in [(0, 30), (1, 10), (2, 20), (3, 10)] {
             timers.arm(
                 slot,
@@ -194,58 +233,62 @@ mod tests {
             [1, 3, 2]
         );
         assert_eq!(expired(&mut timers, start + Duration::from_secs(1)), [0]);
-        assert_eq!(timers.alarm(), None);
+        assert_eq!(alarm(&mut timers), None);
     }
 
     #[test]
     fn arming_again_replaces_the_deadline_in_either_direction() {
-        let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         let at = |secs| start + Duration::from_secs(secs);
         timers.arm(0, Deadline::at(at(10)), seq());
         timers.arm(0, Deadline::at(at(20)), seq());
-        assert_eq!(timers.alarm(), Some(at(20)));
+        assert_eq!(alarm(&mut timers), Some(at(20)));
         let last = seq();
         timers.arm(0, Deadline::at(at(5)), last);
-        assert_eq!(timers.alarm(), Some(at(5)));
+        assert_eq!(alarm(&mut timers), Some(at(5)));
         assert_eq!(timers.expire(at(30)), Some((0, last)));
         assert_eq!(timers.expire(at(30)), None);
     }
 
     #[test]
     fn a_cancelled_deadline_never_expires_nor_delays_a_sleep() {
-        let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         timers.arm(0, Deadline::at(start), seq());
         timers.arm(1, Deadline::at(start + Duration::from_secs(1)), seq());
         timers.disarm(0);
-        assert_eq!(timers.alarm(), Some(start + Duration::from_secs(1)));
+        assert_eq!(alarm(&mut timers), Some(start + Duration::from_secs(1)));
         timers.disarm(1);
-        assert_eq!(timers.alarm(), None);
+        assert_eq!(alarm(&mut timers), None);
     }
 
     #[test]
     fn an_alarm_serves_all_that_are_due_within_the_slack_of_each_before_them() {
-        let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         let at = |micros| start + Duration::from_micros(micros);
         let slack = |micros, slack| Deadline {
             at: at(micros),
             slack: Duration::from_micros(slack),
         };
         timers.arm(0, slack(1_000, 500), seq());
-        assert_eq!(timers.alarm(), Some(at(1_000)), "alone, it is exact");
+        assert_eq!(alarm(&mut timers), Some(at(1_000)), "alone, it is exact");
         timers.arm(1, slack(1_400, 500), seq());
         timers.arm(2, slack(1_600, 500), seq());
-        assert_eq!(timers.alarm(), Some(at(1_400)));
+        assert_eq!(alarm(&mut timers), Some(at(1_400)));
         timers.arm(3, slack(1_200, 0), seq());
-        assert_eq!(timers.alarm(), Some(at(1_200)), "this one must not be late");
+        assert_eq!(
+            alarm(&mut timers),
+            Some(at(1_200)),
+            "this one must not be late"
+        );
         assert_eq!(expired(&mut timers, at(1_200)), [0, 3]);
-        assert_eq!(timers.alarm(), Some(at(1_600)));
+        assert_eq!(alarm(&mut timers), Some(at(1_600)));
         assert_eq!(expired(&mut timers, at(1_600)), [1, 2]);
-        assert_eq!(timers.alarm(), None);
+        assert_eq!(alarm(&mut timers), None);
     }
 
     #[test]
     fn a_million_at_once_expire_in_order() {
-        let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         let after =
             |slot: u32| Duration::from_micros(u64::from(slot.wrapping_mul(2_654_435_761) >> 8));
         for slot in 0..1_000_000 {
@@ -258,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_million_armings_and_cancellations_keep_the_heap_small() {
-        let (mut timers, mut seq, start) = (Timers::default(), seqs(), Instant::now());
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         for round in 0..1_000_000_u64 {
             let slot = (round % 100) as u32;
             let millis = if round % 2 == 0 { 1 } else { 100_000 };

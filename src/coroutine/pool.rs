@@ -83,11 +83,10 @@ impl StackPool {
     }
 
     /// Gives back the memory of the deep parts of the idle stacks, so that a burst of deep
-    /// coroutines does not leave its memory behind: a system call for each stack that was put back
-    /// since the last time.
+    /// coroutines does not leave its memory behind.
     pub(crate) fn trim(&mut self) {
         for idle in &mut self.idle {
-            idle.stacks[idle.trimmed..].iter().for_each(Stack::trim);
+            Stack::trim_all(&idle.stacks[idle.trimmed..]);
             idle.trimmed = idle.stacks.len();
         }
     }

@@ -41,6 +41,9 @@ const LARGEST_SLAB: usize = 16 << 30;
 /// The slots of a class's first slab; each further slab doubles the class.
 const FIRST_SLAB_SLOTS: usize = 32;
 
+/// The most guards that are made ahead of their stacks' use.
+const GUARDS_AT_ONCE: usize = 64;
+
 /// The top of an idle hot stack, which stays resident: most coroutines need no more.
 const HOT_TOP: usize = 16 << 10;
 
@@ -82,9 +85,10 @@ struct Untouched {
     base: usize,
     next: usize,
     slots: usize,
-    /// How the guards are made; those of [`GuardKind::Protection`] stand already, as does the
-    /// first of either kind.
+    /// How the guards are made.
     guards: GuardKind,
+    /// The guards of so many slots stand: by [`GuardKind::Protection`], all.
+    guarded: usize,
 }
 
 impl Class {
@@ -198,13 +202,20 @@ impl Class {
             next: 0,
             slots: count,
             guards,
+            guarded: 0,
         };
         for index in 0..count {
             match self.guard(&slab, index) {
                 // One tells whether the advice works here; the others are made when they are needed.
-                Ok(GuardKind::Advice) => break,
+                Ok(GuardKind::Advice) => {
+                    slab.guarded = 1;
+                    break;
+                }
                 // These can run out (each takes mappings), so it must show here, not at a first run.
-                Ok(GuardKind::Protection) => slab.guards = GuardKind::Protection,
+                Ok(GuardKind::Protection) => {
+                    slab.guards = GuardKind::Protection;
+                    slab.guarded = index + 1;
+                }
                 Err(error) => {
                     slab.slots = index.saturating_sub(FORGONE);
                     let (kept, mapped) = (slab.slots * self.stride(), count * self.stride());
@@ -252,9 +263,8 @@ impl Class {
     /// Cuts the next stack from a slab that has one left.
     fn cut(&'static self, slab: &mut Untouched) -> io::Result<Stack> {
         let index = slab.next;
-        if slab.guards == GuardKind::Advice {
-            // Memory that has been locked since refuses the advice, and gets protection.
-            self.guard(slab, index)?;
+        if index == slab.guarded {
+            self.guard_more(slab)?;
         }
         slab.next += 1;
         let slot = slab.base + index * self.stride();
@@ -267,10 +277,29 @@ impl Class {
         })
     }
 
+    /// Makes the next guards of a slab: more of them, the more it has, up to a few dozen.
+    fn guard_more(&self, slab: &mut Untouched) -> io::Result<()> {
+        let next = slab.guarded;
+        let more = next.clamp(1, GUARDS_AT_ONCE).min(slab.slots - next);
+        let starts = (next..next + more).map(|index| slab.base + index * self.stride());
+        let guards = starts.map(|start| (start, self.guard_len()));
+        // SAFETY: these slots lie in the slab's mapping and have never been used.
+        if more > 1 && unsafe { memory::guard_all(guards) } {
+            slab.guarded += more;
+        } else {
+            // Memory that has been locked since refuses the advice, and gets protection.
+            self.guard(slab, next)?;
+            slab.guarded += 1;
+        }
+        Ok(())
+    }
+
     /// Takes stacks back that have gone cold.
     pub(crate) fn put(&self, cold: impl IntoIterator<Item = Stack>) {
+        let cold: Vec<Stack> = cold.into_iter().collect();
+        Stack::discard_all(&cold);
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.free.extend(cold.into_iter().inspect(Stack::discard));
+        slots.free.extend(cold);
     }
 }
 
@@ -359,23 +388,26 @@ impl Stack {
         self.class
     }
 
-    /// Gives the memory of this unused stack back.
-    fn discard(&self) {
-        let start = self.limit.get() + self.class.guard_len();
-        // SAFETY: the slot is in a mapping of `reserve`, and nothing runs on an owned stack that
-        // is not part of a coroutine.
-        unsafe { memory::discard(start, self.class.usable()) };
+    /// Gives the memory of unused stacks back.
+    fn discard_all(stacks: &[Stack]) {
+        Stack::discard_below(stacks, 0);
     }
 
-    /// Gives the memory of the deep part of this unused stack back.
-    pub(super) fn trim(&self) {
-        let start = self.limit.get() + self.class.guard_len();
-        let top = HOT_TOP.next_multiple_of(memory::page_size());
-        let deep = self.class.usable().saturating_sub(top);
-        if deep > 0 {
-            // SAFETY: as in `discard`, and this is a part of that range.
-            unsafe { memory::discard(start, deep) };
-        }
+    /// Gives the memory of the deep parts of unused stacks back.
+    pub(super) fn trim_all(stacks: &[Stack]) {
+        Stack::discard_below(stacks, HOT_TOP.next_multiple_of(memory::page_size()));
+    }
+
+    /// Gives back the memory of unused stacks, but for the topmost `kept` bytes.
+    fn discard_below(stacks: &[Stack], kept: usize) {
+        let ranges = stacks.iter().filter_map(|stack| {
+            let start = stack.limit.get() + stack.class.guard_len();
+            let len = stack.class.usable().saturating_sub(kept);
+            (len > 0).then_some((start, len))
+        });
+        // SAFETY: the slots are in mappings of `reserve`, and nothing runs on an owned stack that
+        // is not part of a coroutine.
+        unsafe { memory::discard_all(ranges) };
     }
 }
 
@@ -396,6 +428,7 @@ unsafe impl corosensei::stack::Stack for Stack {
 mod tests {
     use super::*;
     use corosensei::stack::Stack as _;
+    use std::slice;
 
     #[test]
     fn a_class_has_at_least_the_size_that_was_asked_for() {
@@ -497,7 +530,7 @@ mod tests {
                     // SAFETY: the stack is owned and unused, and this byte above its guard.
                     unsafe { ptr::write_volatile(usable as *mut u8, 1) };
                 }
-                stack.discard();
+                Stack::discard_all(slice::from_ref(stack));
                 assert_eq!(error_of_reading(limit), Some(libc::EFAULT), "{kind:?}");
                 assert_eq!(error_of_reading(low - 1), Some(libc::EFAULT), "{kind:?}");
             }

@@ -11,19 +11,23 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
 use crate::sys::timerfd::TimerFd;
+use crate::task::Deadline;
 
 pub(crate) use descriptor::{Descriptor, Direction, Operation};
 use source::Source;
 
 const KICK: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
+
+/// For how long a poll's own timeout is exact: the kernel lets it be late by a thousandth.
+const NEAR: Duration = Duration::from_millis(100);
 
 /// The most events taken from the kernel in one call.
 const EVENTS: usize = 1024;
@@ -32,8 +36,9 @@ const EVENTS: usize = 1024;
 pub(crate) struct Reactor {
     poll: Poll,
     events: Events,
-    /// Serves deadlines: the poll's own timeout counts whole milliseconds.
+    /// For deadlines that the poll's own timeout is too coarse for.
     alarm: TimerFd,
+    /// When it rings, though that may not be wanted any more.
     alarm_at: Option<Instant>,
     handle: Arc<Handle>,
 }
@@ -108,24 +113,43 @@ impl Reactor {
 
     /// Takes what events there are, without waiting.
     pub(crate) fn turn(&mut self) -> io::Result<()> {
-        self.poll(Some(std::time::Duration::ZERO))
+        self.poll(Some(Duration::ZERO))
     }
 
-    /// Waits for events, a kick, or `deadline`.
-    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
-        if deadline != self.alarm_at {
-            let now = Instant::now();
-            match deadline {
-                Some(deadline) if deadline <= now => return self.turn(),
-                Some(deadline) => self.alarm.set(deadline - now)?,
-                None => self.alarm.unset()?,
+    /// Waits for events, a kick, or `deadline`; at times for nothing.
+    pub(crate) fn wait(&mut self, deadline: Option<Deadline>) -> io::Result<()> {
+        let Some(deadline) = deadline else {
+            if self.alarm_at.take().is_some() {
+                self.alarm.unset()?;
             }
-            self.alarm_at = deadline;
+            return self.poll(None);
+        };
+        if self.alarm_at == Some(deadline.at) {
+            return self.poll(None);
         }
+        let now = Instant::now();
+        let left = deadline.at.saturating_duration_since(now);
+        if left.is_zero() {
+            return self.turn();
+        }
+        if left <= NEAR {
+            // A poll's own timeout costs no system call, and will do if there is slack enough for
+            // whole milliseconds.
+            let millis = left.as_nanos().div_ceil(1_000_000);
+            let timeout = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
+            if timeout <= left + deadline.slack {
+                return self.poll(Some(timeout));
+            }
+        } else if self.alarm_at.is_some_and(|at| now < at && at < deadline.at) {
+            // Many far deadlines are put off again and again: it is set anew when it has rung.
+            return self.poll(None);
+        }
+        self.alarm.set(left)?;
+        self.alarm_at = Some(deadline.at);
         self.poll(None)
     }
 
-    fn poll(&mut self, timeout: Option<std::time::Duration>) -> io::Result<()> {
+    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             done => done?,

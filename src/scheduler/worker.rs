@@ -100,7 +100,7 @@ impl Worker {
             ready: RefCell::default(),
             live: RefCell::default(),
             started: Cell::new(0),
-            timers: RefCell::default(),
+            timers: RefCell::new(Timers::new()),
             reactor: RefCell::new(parts.reactor),
             stacks: RefCell::new(StackPool::new()),
             trim_at: Cell::new(None),
@@ -160,14 +160,14 @@ impl Worker {
         self.wind_down();
     }
 
-    /// A batch of coroutines, then timers, then I/O; waits if there is nothing to run.
+    /// Timers, then a batch of coroutines, then I/O; waits if there is nothing to run.
     fn turn(&self) {
+        self.expire_timers();
         self.take_share();
         self.run_batch(BATCH);
         if self.leave.get() {
             return;
         }
-        self.expire_timers();
         if self.has_work() {
             self.poll(|reactor| reactor.turn());
         } else {
@@ -384,8 +384,9 @@ impl Worker {
         if !self.remote.has_mail() && !fresh && !scheduler.is_stopping() {
             let timer = self.timers.borrow_mut().alarm();
             let others = [self.trim_if_cold(), self.placement.until()];
-            let deadline = others.into_iter().flatten().chain(timer).min();
-            self.poll(|reactor| reactor.wait(deadline));
+            let others = others.into_iter().flatten().map(Deadline::at);
+            let first = others.chain(timer).min_by_key(|deadline| deadline.at);
+            self.poll(|reactor| reactor.wait(first));
         }
         self.placement.look_again();
         if self.remote.attention().wake_up() && !self.search() {

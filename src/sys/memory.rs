@@ -119,13 +119,76 @@ pub(crate) unsafe fn guard(start: usize, len: usize, kind: GuardKind) -> io::Res
     Err(io::Error::last_os_error())
 }
 
-/// Gives the memory behind a range of whole pages back; it reads as zeroes afterwards.
+/// Makes ranges of whole pages fault when they are touched, by advice, all at once; returns whether
+/// that was done. If not, some may be done already.
 ///
 /// # Safety
 ///
-/// The range lies in memory from [`reserve`], and holds nothing that is in use.
-pub(crate) unsafe fn discard(start: usize, len: usize) {
-    // The advice can fail on locked memory, which then simply stays resident.
-    // SAFETY: the caller's range is its own, and unused.
-    unsafe { libc::madvise(start as *mut libc::c_void, len, libc::MADV_DONTNEED) };
+/// As [`guard`], for each range.
+pub(crate) unsafe fn guard_all(ranges: impl Iterator<Item = (usize, usize)>) -> bool {
+    // SAFETY: the advice changes nothing but these ranges, which are unused.
+    unsafe { advise_all(ranges, MADV_GUARD_INSTALL) }
 }
+
+/// Gives the memory behind ranges of whole pages back; it reads as zeroes afterwards.
+///
+/// # Safety
+///
+/// The ranges lie in memory from [`reserve`], and hold nothing that is in use.
+pub(crate) unsafe fn discard_all(ranges: impl Iterator<Item = (usize, usize)> + Clone) {
+    // SAFETY: the advice changes nothing but these ranges, which are unused.
+    if !unsafe { advise_all(ranges.clone(), libc::MADV_DONTNEED) } {
+        for (start, len) in ranges {
+            // The advice can fail on locked memory, which then simply stays resident.
+            // SAFETY: as above.
+            unsafe { libc::madvise(start as *mut libc::c_void, len, libc::MADV_DONTNEED) };
+        }
+    }
+}
+
+/// Gives an advice for many ranges by few system calls; returns whether it was all taken. For each
+/// call has its price: page tables to lock, and other processors to tell.
+///
+/// # Safety
+///
+/// The advice may be given for each of the ranges.
+unsafe fn advise_all(ranges: impl Iterator<Item = (usize, usize)>, advice: libc::c_int) -> bool {
+    /// Names the calling process where a pidfd is asked for (Linux 6.14).
+    const PIDFD_SELF: libc::c_int = -10_000;
+    /// Whether the kernel has no such call, or refuses it: before 6.13, or in a sandbox.
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    const MOST: usize = 64;
+
+    let mut ranges = ranges.peekable();
+    while ranges.peek().is_some() {
+        if REFUSED.load(Ordering::Relaxed) {
+            return false;
+        }
+        let (mut table, mut count, mut bytes) = ([EMPTY; MOST], 0, 0);
+        for (entry, (start, len)) in table.iter_mut().zip(ranges.by_ref()) {
+            entry.iov_base = start as *mut libc::c_void;
+            entry.iov_len = len;
+            count += 1;
+            bytes += len;
+        }
+        // SAFETY: the table has `count` entries, and what they name may be advised so.
+        let advised = unsafe {
+            let call = libc::SYS_process_madvise;
+            libc::syscall(call, PIDFD_SELF, table.as_ptr(), count, advice, 0_u32)
+        };
+        if advised < 0 {
+            // Of locked memory it takes some kinds of advice and not others.
+            let kernel = io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL);
+            REFUSED.fetch_or(kernel, Ordering::Relaxed);
+        }
+        if usize::try_from(advised) != Ok(bytes) {
+            return false;
+        }
+    }
+    true
+}
+
+const EMPTY: libc::iovec = libc::iovec {
+    iov_base: ptr::null_mut(),
+    iov_len: 0,
+};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// The most that a deadline may be late so that its neighbours share a wake-up.
-const MOST_SLACK: Duration = Duration::from_micros(750);
+const MOST_SLACK: Duration = Duration::from_micros(900);
 
 /// A moment, and how much later will do.
 #[derive(Clone, Copy, Debug)]
