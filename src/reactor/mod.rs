@@ -26,7 +26,9 @@ use source::Source;
 const KICK: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
 
-/// For how long a poll's own timeout is exact: the kernel lets it be late by a thousandth.
+/// How late the kernel is with a poll's own timeout, unless that is more than [`NEAR`] away: then it
+/// is by more than a thousandth.
+const LATE: Duration = Duration::from_micros(100);
 const NEAR: Duration = Duration::from_millis(100);
 
 /// The most events taken from the kernel in one call.
@@ -137,7 +139,7 @@ impl Reactor {
             // whole milliseconds.
             let millis = left.as_nanos().div_ceil(1_000_000);
             let timeout = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
-            if timeout <= left + deadline.slack {
+            if timeout + LATE <= left + deadline.slack {
                 return self.poll(Some(timeout));
             }
         } else if self.alarm_at.is_some_and(|at| now < at && at < deadline.at) {

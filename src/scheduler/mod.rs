@@ -88,7 +88,7 @@ impl Scheduler {
 
     /// Queues a coroutine that has not started, to be started by any worker.
     pub(crate) fn spawn(&self, task: TaskRef) {
-        self.census.enter(&task);
+        self.count_in(&task);
         let Some(task) = Worker::with_current(|worker| match worker {
             Some(worker) if std::ptr::eq(&**worker.scheduler(), self) => {
                 worker.push_fresh(task);
@@ -152,12 +152,81 @@ impl Scheduler {
         task.release_stack();
         // SAFETY: the caller took the task from a queue of fresh ones, where it stood once.
         unsafe { task.body().abandon(why) };
-        self.census.leave(task);
+        self.count_out(task);
+        self.look();
+    }
+
+    /// A coroutine was made, by the calling thread, and is in no queue yet.
+    fn count_in(&self, task: &TaskRef) {
+        if Tally::counts(task) {
+            self.with_tally_of_worker(|tally| match tally {
+                Some(tally) => Tally::count_one(&tally.entered),
+                None => {
+                    self.census
+                        .elsewhere
+                        .entered
+                        .fetch_add(1, Ordering::Release);
+                }
+            });
+        }
+    }
+
+    /// A coroutine has ended on the calling worker, which will [`look`](Scheduler::look).
+    fn count_out(&self, task: &TaskRef) {
+        if Tally::counts(task) {
+            self.with_tally_of_worker(|tally| match tally {
+                Some(tally) => Tally::count_one(&tally.left),
+                None => {
+                    self.census.elsewhere.left.fetch_add(1, Ordering::Release);
+                }
+            });
+        }
+    }
+
+    /// Calls `f` with the tally of the calling thread, if that is one of these workers.
+    fn with_tally_of_worker(&self, f: impl FnOnce(Option<&Tally>)) {
+        Worker::with_current(|worker| {
+            let worker = worker.filter(|worker| std::ptr::eq(&**worker.scheduler(), self));
+            f(worker.map(|worker| worker.tally()));
+        });
+    }
+
+    /// How many coroutines there are, without main; some that have just ended may count.
+    fn live(&self) -> usize {
+        let sum = |count: fn(&Tally) -> &AtomicUsize| {
+            let workers = self.workers.iter().map(|worker| worker.tally());
+            workers
+                .chain([&self.census.elsewhere])
+                .fold(0_usize, |sum, tally| {
+                    sum.wrapping_add(count(tally).load(Ordering::Acquire))
+                })
+        };
+        // In this order: whose end was counted has been counted in, and is seen to have been. So
+        // the difference is never too small; and it is exact, if it is what it was in between.
+        let left = sum(|tally| &tally.left);
+        sum(|tally| &tally.entered).wrapping_sub(left)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.live() <= self.census.idling.load(Ordering::SeqCst)
+    }
+
+    /// Wakes those who wait for idleness, if it has come. Called after coroutines have ended.
+    fn look(&self) {
+        // Either this sees who waits, or that one, which looks after it has said so, what ended.
+        fence(Ordering::SeqCst);
+        if self.census.awaited.load(Ordering::SeqCst) > 0 {
+            self.census.waiters.wake_all_if(|| self.is_idle());
+        }
     }
 
     /// Waits until no coroutine is left but those that wait here, and main.
     pub(crate) fn wait_idle(&self) {
-        self.census.wait_idle();
+        let counted = task::running().is_some_and(|task| Tally::counts(&task));
+        let _awaiting = Awaiting::new(&self.census, counted);
+        self.look();
+        let idle = || self.is_idle();
+        self.census.waiters.wait(Kind::Interruptible, None, idle);
     }
 
     /// Tells all workers to unwind what they have, and to leave.
@@ -180,7 +249,7 @@ impl Scheduler {
 
     /// Whether no coroutine is left, besides main.
     fn is_empty(&self) -> bool {
-        self.census.live.load(Ordering::SeqCst) == 0
+        self.live() == 0
     }
 
     /// Has all workers name the coroutines they have left.
@@ -223,11 +292,31 @@ impl Sleepers for Scheduler {
     }
 }
 
-/// How many coroutines there are, and who waits for them to end.
+/// How many coroutines were made and have finished, without main; counted apart by each worker,
+/// which so needs no atomic operation, and by all others together. Counts only grow.
+#[derive(Default)]
+struct Tally {
+    entered: AtomicUsize,
+    left: AtomicUsize,
+}
+
+impl Tally {
+    fn counts(task: &TaskRef) -> bool {
+        matches!(task.role(), Role::Spawned | Role::Local)
+    }
+
+    /// For the one thread that may change this tally at present.
+    fn count_one(count: &AtomicUsize) {
+        let before = count.load(Ordering::Relaxed);
+        count.store(before.wrapping_add(1), Ordering::Release);
+    }
+}
+
+/// Who waits for all coroutines to end.
 struct Census {
-    /// Coroutines that have not finished, without main.
-    live: AtomicUsize,
-    /// Those among them that wait for the others to end.
+    /// Coroutines that were made or ended by threads which are no worker.
+    elsewhere: Tally,
+    /// Coroutines that wait for the others to end.
     idling: AtomicUsize,
     /// Calls of `wait_idle` under way, from coroutines and threads.
     awaited: AtomicUsize,
@@ -235,49 +324,13 @@ struct Census {
 }
 
 impl Census {
-    const fn new() -> Census {
+    fn new() -> Census {
         Census {
-            live: AtomicUsize::new(0),
+            elsewhere: Tally::default(),
             idling: AtomicUsize::new(0),
             awaited: AtomicUsize::new(0),
             waiters: Waiters::new(),
         }
-    }
-
-    fn counts(task: &TaskRef) -> bool {
-        matches!(task.role(), Role::Spawned | Role::Local)
-    }
-
-    fn enter(&self, task: &TaskRef) {
-        if Census::counts(task) {
-            self.live.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn leave(&self, task: &TaskRef) {
-        if Census::counts(task) {
-            self.live.fetch_sub(1, Ordering::SeqCst);
-            self.look();
-        }
-    }
-
-    /// Wakes those who wait for idleness, if it has come.
-    fn look(&self) {
-        if self.awaited.load(Ordering::SeqCst) > 0 {
-            self.waiters.wake_all_if(|| self.is_idle());
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.live.load(Ordering::SeqCst) <= self.idling.load(Ordering::SeqCst)
-    }
-
-    fn wait_idle(&self) {
-        let counted = task::running().is_some_and(|task| Census::counts(&task));
-        let _awaiting = Awaiting::new(self, counted);
-        self.look();
-        self.waiters
-            .wait(Kind::Interruptible, None, || self.is_idle());
     }
 }
 

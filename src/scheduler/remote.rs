@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_deque::Stealer;
 
-use super::Worker;
 use super::attention::Attention;
+use super::{Tally, Worker};
 use crate::reactor;
 use crate::task::word::Seq;
 use crate::task::{Deadline, Owner, Task, TaskRef};
@@ -21,6 +21,7 @@ pub(super) struct Remote {
     fresh: Stealer<TaskRef>,
     /// How many coroutines the worker had started and not finished, a short while ago.
     load: AtomicUsize,
+    tally: Tally,
     /// Others hold back, for this worker to take what they have.
     offered: AtomicBool,
     reactor: Arc<reactor::Handle>,
@@ -38,6 +39,7 @@ impl Remote {
             inbox: Mutex::new(Vec::new()),
             fresh,
             load: AtomicUsize::new(0),
+            tally: Tally::default(),
             offered: AtomicBool::new(false),
             reactor,
             thread: Mutex::new(None),
@@ -120,6 +122,11 @@ impl Remote {
 
     pub(super) fn set_load(&self, load: usize) {
         self.load.store(load, Ordering::Relaxed);
+    }
+
+    /// To be changed by the worker alone.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Has the worker steal fresh coroutines even while it has other work.

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use crossbeam_deque::Steal;
 use slab::Slab;
 
-use super::Scheduler;
 use super::placement::Placement;
 use super::remote::Remote;
+use super::{Scheduler, Tally};
 use crate::coroutine::{self, Coroutine, StackPool, Suspend, Turn, overflow};
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
@@ -120,6 +120,10 @@ impl Worker {
         &self.scheduler
     }
 
+    pub(super) fn tally(&self) -> &Tally {
+        self.remote.tally()
+    }
+
     pub(super) fn is(&self, remote: &Remote) -> bool {
         ptr::eq(&*self.remote, remote)
     }
@@ -129,15 +133,18 @@ impl Worker {
     }
 
     pub(super) fn push_fresh(&self, task: TaskRef) {
-        self.fresh.push(task);
-        if self.scheduler.workers.len() > 1 {
+        if self.scheduler.workers.len() == 1 {
+            // Nobody could steal it.
+            self.local.borrow_mut().push_back(task);
+        } else {
+            self.fresh.push(task);
             self.scheduler.notify();
         }
     }
 
     /// Queues a fresh coroutine that must run on this thread.
     pub(crate) fn spawn_local(&self, task: TaskRef) {
-        self.scheduler.census.enter(&task);
+        self.scheduler.count_in(&task);
         self.local.borrow_mut().push_back(task);
     }
 
@@ -186,6 +193,7 @@ impl Worker {
         self.take_mail();
         self.placement.look_again();
         let mut fresh_first = false;
+        let mut any_finished = false;
         while left > 0 && !self.leave.get() {
             let next = match fresh_first {
                 true => self.start_fresh().or_else(|| self.next_ready()),
@@ -205,11 +213,15 @@ impl Worker {
                     let finished = live.remove(slot as usize);
                     drop(live);
                     self.finish(finished);
+                    any_finished = true;
                 }
             }
             left = left.saturating_sub(1 + budget::spent());
         }
         self.remote.set_load(self.live.borrow().len());
+        if any_finished {
+            self.scheduler.look();
+        }
     }
 
     fn next_ready(&self) -> Option<u32> {
@@ -334,7 +346,7 @@ impl Worker {
         } = finished;
         self.stacks.borrow_mut().put(coroutine.into_stack());
         task.release_stack();
-        self.scheduler.census.leave(&task);
+        self.scheduler.count_out(&task);
         self.leave_after(&task);
     }
 
