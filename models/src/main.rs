@@ -12,13 +12,16 @@
 
 mod atomic {
     pub(crate) use loom::sync::atomic::{
-        AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
+    pub(crate) use loom::thread::yield_now;
 }
 
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../src/scheduler/attention.rs"]
 mod attention;
+#[path = "../../src/join/completion.rs"]
+mod completion;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../src/reactor/ready_word.rs"]
 mod ready_word;
@@ -29,6 +32,7 @@ mod sleep;
 #[path = "../../src/task/word.rs"]
 mod word;
 
+mod joining;
 mod parking;
 mod readiness;
 mod sleeping;
@@ -75,7 +79,13 @@ type Model = (&'static str, usize, fn());
 
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
-    let models = [parking::MODELS, readiness::MODELS, sleeping::MODELS].concat();
+    let models = [
+        joining::MODELS,
+        parking::MODELS,
+        readiness::MODELS,
+        sleeping::MODELS,
+    ]
+    .concat();
     let mut checked = 0;
     for (name, preemptions, model) in models {
         if !name.contains(&wanted) {

@@ -6,8 +6,8 @@ use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::completion::Completion;
-use crate::park::Cancelled;
-use crate::task::word::Kind;
+use crate::park::{Cancelled, Wait};
+use crate::task::word::{Kind, Outcome};
 use crate::task::{Body, Deadline};
 
 enum Stage<F, T> {
@@ -24,7 +24,7 @@ enum Stage<F, T> {
 pub(crate) struct Packet<F, T, G> {
     stage: UnsafeCell<ManuallyDrop<Stage<F, T>>>,
     guard: UnsafeCell<ManuallyDrop<Option<G>>>,
-    completion: Completion,
+    completion: Completion<Wait>,
 }
 
 // SAFETY: the closure, result and guard are touched by one party at a time: by the owner until
@@ -93,7 +93,11 @@ where
             self.replace(Stage::Done(result));
             (*self.guard.get()).take()
         };
-        if self.completion.finish() {
+        let end = |wait: *const Wait| {
+            // SAFETY: the joiner is suspended in this wait, or stays for this to return.
+            unsafe { (*wait).end() }
+        };
+        if self.completion.finish(end) {
             // SAFETY: the handle is gone, so nobody else takes the result.
             if let Stage::Done(result) = unsafe { self.replace(Stage::Taken) } {
                 if let (Err(payload), Some(guard)) = (&result, &guard) {
@@ -136,7 +140,21 @@ where
     }
 
     fn wait_done(&self, kind: Kind, deadline: Option<Deadline>) -> bool {
-        self.completion.wait(kind, deadline)
+        if self.is_done() {
+            return true;
+        }
+        let wait = Wait::begin(kind);
+        let leaving = if self.completion.await_by(&wait) {
+            Some(Leaving(&self.completion))
+        } else {
+            wait.end();
+            None
+        };
+        let woken = wait.suspend(deadline) == Outcome::Woken;
+        if woken {
+            mem::forget(leaving);
+        }
+        woken
     }
 
     fn detach(&self) -> bool {
@@ -149,6 +167,15 @@ where
             // SAFETY: `out` has this type, says the caller.
             unsafe { *out.cast::<Option<std::thread::Result<T>>>() = Some(result) };
         }
+    }
+}
+
+/// The wait of a joiner which may end otherwise than by the end of the task.
+struct Leaving<'a>(&'a Completion<Wait>);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 

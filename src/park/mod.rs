@@ -140,7 +140,7 @@ pub(crate) fn unwind() -> ! {
     resume_unwind(Box::new(Cancelled))
 }
 
-/// One wait of the calling task, begun: it is to be suspended.
+/// One wait of the calling task, begun: it is to be suspended, once.
 #[must_use]
 pub(crate) struct Wait {
     task: Current,
@@ -172,6 +172,12 @@ impl Wait {
         &self.task
     }
 
+    /// Ends the wait, whose event has come; returns whether it lasted. It is to be suspended all
+    /// the same.
+    pub(crate) fn end(&self) -> bool {
+        self.task.wake(self.seq, Outcome::Woken)
+    }
+
     /// Suspends the caller until the wait has ended: woken, or timed out at `deadline`.
     ///
     /// While the caller unwinds from a panic, its worker waits with it: see the crate docs.
@@ -179,7 +185,7 @@ impl Wait {
     /// # Unwinding
     ///
     /// If the caller is interrupted meanwhile.
-    pub(crate) fn suspend(self, deadline: Option<Deadline>) -> Outcome {
+    pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
         self.task.suspend(self.seq, deadline);
         match self.task.word.outcome() {
             Outcome::Interrupted if !task::is_unwinding() => unwind(),

@@ -222,11 +222,13 @@ impl Task {
         }
     }
 
-    /// Ends wait `seq`, if it has not ended.
-    pub(crate) fn wake(&self, seq: Seq, outcome: Outcome) {
-        if self.word.wake(seq, outcome) {
+    /// Ends wait `seq`, if it has not ended; returns whether it did.
+    pub(crate) fn wake(&self, seq: Seq, outcome: Outcome) -> bool {
+        let ended = self.word.wake(seq, outcome);
+        if ended {
             self.schedule();
         }
+        ended
     }
 
     /// Hands over the token of `thread::park`.
