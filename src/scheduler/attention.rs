@@ -67,6 +67,19 @@ impl Attention {
         !matches!(self.0.load(Ordering::Relaxed), ALONE | AWAY)
     }
 
+    /// Whether the worker sleeps, or was woken and has not come yet.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(
+            self.0.load(Ordering::Relaxed),
+            ASLEEP | KICKED | KICKED_TO_SEARCH
+        )
+    }
+
+    /// The worker will be driven soon, and look for everything then.
+    pub(super) fn announce(&self) {
+        self.0.store(KICKED, Ordering::SeqCst);
+    }
+
     // What follows is for the worker itself.
 
     pub(super) fn set_driven(&self, driven: bool) {

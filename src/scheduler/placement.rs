@@ -21,9 +21,11 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How long fresh coroutines are left to others that do not take any: the time in which a thread
-/// that was woken should have come on a processor.
-const PATIENCE: Duration = Duration::from_millis(1);
+/// How long fresh coroutines are left to a worker that is busy and takes none.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// How long they are left to one that was idle, and will take some once it has a processor.
+const LONG_PATIENCE: Duration = Duration::from_millis(20);
 
 /// How many a worker starts before it looks at the others again, if it is not ahead; and if it is,
 /// when its patience has ended for the first time.
@@ -70,8 +72,13 @@ impl Placement {
     }
 
     /// There is a fresh coroutine: whether the worker, which has `live`, leaves it to others, of
-    /// which one has `fewest`.
-    pub(super) fn hold_back(&self, live: usize, fewest: usize, now: impl Fn() -> Instant) -> bool {
+    /// which one has `fewest`, and is idle or not.
+    pub(super) fn hold_back(
+        &self,
+        live: usize,
+        (fewest, idle): (usize, bool),
+        now: impl Fn() -> Instant,
+    ) -> bool {
         if live < fair(fewest) {
             self.after_patience.set(CREDIT);
             self.start_more(CREDIT);
@@ -86,7 +93,10 @@ impl Placement {
                 self.start_more(more);
                 return false;
             }
-            _ => self.until.set(Some((now + PATIENCE, fewest))),
+            _ => {
+                let patience = if idle { LONG_PATIENCE } else { PATIENCE };
+                self.until.set(Some((now + patience, fewest)));
+            }
         }
         self.holding.set(true);
         true
@@ -137,7 +147,7 @@ mod tests {
         let (placement, now) = (Placement::new(2), Instant::now());
         let live = start(&placement, 0, 64);
         assert!(placement.must_look(live));
-        assert!(!placement.hold_back(live, 1, || now));
+        assert!(!placement.hold_back(live, (1, false), || now));
         assert_eq!(placement.until(), None);
         let live = start(&placement, live, CREDIT);
         assert!(placement.must_look(live));
@@ -147,11 +157,11 @@ mod tests {
     #[test]
     fn one_that_is_ahead_holds_back_until_others_have_caught_up() {
         let (placement, now) = (Placement::new(2), Instant::now());
-        assert!(placement.hold_back(64, 0, || now));
+        assert!(placement.hold_back(64, (0, false), || now));
         assert_eq!(placement.until(), Some(now + PATIENCE));
         placement.look_again();
         assert_eq!(placement.until(), None);
-        assert!(!placement.hold_back(64, 32, || now));
+        assert!(!placement.hold_back(64, (32, false), || now));
         start(&placement, 64, CREDIT);
     }
 
@@ -160,36 +170,44 @@ mod tests {
         let (placement, mut now) = (Placement::new(2), Instant::now());
         let mut live = 64;
         for more in [32, 64, 128] {
-            assert!(placement.hold_back(live, 0, || now));
+            assert!(placement.hold_back(live, (0, false), || now));
             now += PATIENCE;
-            assert!(!placement.hold_back(live, 0, || now));
+            assert!(!placement.hold_back(live, (0, false), || now));
             live = start(&placement, live, more);
             assert!(placement.must_look(live));
         }
-        assert!(!placement.hold_back(live, live, || now));
+        assert!(!placement.hold_back(live, (live, false), || now));
         let live = start(&placement, live, CREDIT);
-        assert!(placement.hold_back(live, 0, || now));
+        assert!(placement.hold_back(live, (0, false), || now));
         now += PATIENCE;
-        assert!(!placement.hold_back(live, 0, || now));
+        assert!(!placement.hold_back(live, (0, false), || now));
         assert!(placement.must_look(start(&placement, live, 32)));
+    }
+
+    #[test]
+    fn patience_with_one_that_was_idle_is_longer() {
+        let (placement, now) = (Placement::new(2), Instant::now());
+        assert!(placement.hold_back(64, (0, true), || now));
+        assert!(placement.hold_back(64, (0, false), || now + PATIENCE));
+        assert!(!placement.hold_back(64, (0, true), || now + LONG_PATIENCE));
     }
 
     #[test]
     fn patience_lasts_while_others_take_some() {
         let (placement, mut now) = (Placement::new(2), Instant::now());
         for fewest in 0..10 {
-            assert!(placement.hold_back(1_000, fewest, || now));
+            assert!(placement.hold_back(1_000, (fewest, false), || now));
             now += PATIENCE;
         }
-        assert!(!placement.hold_back(1_000, 9, || now));
+        assert!(!placement.hold_back(1_000, (9, false), || now));
     }
 
     #[test]
     fn patience_begins_anew_for_what_comes_after_all_was_taken() {
         let (placement, mut now) = (Placement::new(2), Instant::now());
-        assert!(placement.hold_back(64, 0, || now));
+        assert!(placement.hold_back(64, (0, false), || now));
         placement.found_none();
         now += PATIENCE * 2;
-        assert!(placement.hold_back(64, 0, || now));
+        assert!(placement.hold_back(64, (0, false), || now));
     }
 }

@@ -47,9 +47,9 @@ impl Parts {
         })
     }
 
-    /// A thread is about to drive this worker: until then, others count on it already.
+    /// A thread is about to drive this worker: others count on it already.
     pub(crate) fn announce(&self) {
-        self.remote.attention().set_driven(true);
+        self.remote.attention().announce();
     }
 }
 
@@ -269,7 +269,8 @@ impl Worker {
         let Some(least) = self.scheduler.least_loaded(&self.remote) else {
             return false;
         };
-        let hold = self.placement.hold_back(live, least.load(), Instant::now);
+        let least_has = (least.load(), least.attention().is_idle());
+        let hold = self.placement.hold_back(live, least_has, Instant::now);
         if hold {
             least.offer();
         }
