@@ -125,7 +125,9 @@
 //! down they unwind with [`Cancelled`]. [`park()`] is not, until nothing is left that could unpark.
 //! A coroutine that does not end (it catches the unwind and goes on, or sits in a call into C) is
 //! waited for; after [`RuntimeBuilder::grace`] the process is aborted with a message that names it.
-//! Under `panic = "abort"` nothing can unwind: what is left is leaked.
+//! Under `panic = "abort"` nothing can unwind: what is left is leaked, and with it the threads of
+//! its workers. The thread that called [`run`] must then not end before others that a coroutine
+//! left there has lent the thread's own `thread_local!` values to.
 //!
 //! # Implementation
 //!

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::panic::{Location, resume_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ impl RuntimeBuilder {
     fn build_detached(self) -> io::Result<Arc<Scheduler>> {
         let (scheduler, parts) = self.scheduler()?;
         for (index, parts) in parts.into_iter().enumerate() {
-            start_worker(index, &scheduler, parts)?;
+            drop(start_worker(index, &scheduler, parts)?);
         }
         Ok(scheduler)
     }
@@ -163,14 +163,47 @@ fn invalid(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
+/// The thread of a worker other than worker 0.
+struct OtherThread {
+    thread: thread::JoinHandle<()>,
+    /// Tells that the worker has gone, but its thread stays: hangs up otherwise.
+    stays: mpsc::Receiver<()>,
+}
+
+impl OtherThread {
+    /// Waits until the worker has gone.
+    fn wait(self) {
+        if self.stays.recv().is_ok() {
+            return;
+        }
+        if let Err(payload) = self.thread.join() {
+            // A worker's panic is a bug of this crate, which its hook has reported.
+            std::mem::forget(payload);
+        }
+    }
+}
+
 fn start_worker(
     index: usize,
     scheduler: &Arc<Scheduler>,
     parts: crate::scheduler::Parts,
-) -> io::Result<thread::JoinHandle<()>> {
+) -> io::Result<OtherThread> {
     let scheduler = Arc::clone(scheduler);
     let builder = thread::Builder::new().name(format!("greenroom-{index}"));
-    builder.spawn(move || Worker::new(scheduler, parts).drive_until_stopped())
+    let (stay, stays) = mpsc::channel();
+    let thread = builder.spawn(move || {
+        let worker = Worker::new(scheduler, parts);
+        if !worker.drive_until_stopped() {
+            return;
+        }
+        drop(worker);
+        // Nobody may be there to hear it.
+        let _ = stay.send(());
+        loop {
+            thread::park();
+        }
+    })?;
+    Ok(OtherThread { thread, stays })
 }
 
 /// Workers, and the coroutines that run on them.
@@ -179,7 +212,7 @@ fn start_worker(
 /// does not leave its thread.
 ///
 /// Dropped, it unwinds the coroutines that are left, waits for them, and ends its threads; see
-/// [`RuntimeBuilder::grace`] for those that do not end.
+/// [`RuntimeBuilder::grace`] for those that do not end. Under `panic = "abort"` it leaks them.
 ///
 /// ```compile_fail
 /// fn send<T: Send>() {}
@@ -188,7 +221,7 @@ fn start_worker(
 pub struct Runtime {
     scheduler: Arc<Scheduler>,
     worker: ManuallyDrop<Worker>,
-    others: RefCell<Vec<thread::JoinHandle<()>>>,
+    others: RefCell<Vec<OtherThread>>,
     stopped: Cell<bool>,
     grace: Duration,
     thread: PhantomData<*mut ()>,
@@ -266,12 +299,13 @@ impl Runtime {
         if !self.stopped.replace(true) {
             self.scheduler.stop();
             let _watchdog = Watchdog::new(&self.scheduler, self.grace);
-            self.worker.drive_until_stopped();
+            if cfg!(panic = "abort") {
+                self.worker.leave_behind();
+            } else {
+                self.worker.drive_until_stopped();
+            }
             for other in self.others.take() {
-                if let Err(payload) = other.join() {
-                    // A worker's panic is a bug of this crate, which its hook has reported.
-                    std::mem::forget(payload);
-                }
+                other.wait();
             }
             self.scheduler.abandon_injected();
         }
@@ -280,7 +314,13 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        if task::on_coroutine() || (thread::panicking() && !self.stopped.get()) {
+        let cannot_run = if cfg!(panic = "abort") {
+            // Nothing needs to run, but the coroutine that does cannot be left behind.
+            self.worker.is_current()
+        } else {
+            task::on_coroutine() || (thread::panicking() && !self.stopped.get())
+        };
+        if cannot_run {
             // Coroutines cannot run here: their stacks stay as they are, for good.
             self.scheduler.stop();
             return;
@@ -301,7 +341,8 @@ impl fmt::Debug for Runtime {
 
 /// Runs `f` as the main coroutine of a runtime with default settings, on the calling thread.
 ///
-/// Returns `f`'s value, after unwinding the coroutines that are left.
+/// Returns `f`'s value, after unwinding the coroutines that are left (under `panic = "abort"`:
+/// leaking them).
 ///
 /// ```
 /// let answer = greenroom::run(|| greenroom::spawn(|| 6 * 7).join().unwrap());

@@ -131,6 +131,21 @@ where
         unsafe { self.finish(Err(dropped.err().unwrap_or(why))) };
     }
 
+    unsafe fn leak(&self, why: Box<dyn Any + Send>) {
+        if self.completion.is_done() {
+            // Suspended while it dropped its own result, by a destructor that waits.
+            return;
+        }
+        // SAFETY: `run` has taken the closure, and will not come to its result, which is not
+        // visible: so nobody else looks at the stage.
+        unsafe { self.replace(Stage::Done(Err(why))) };
+        if self.completion.finish() {
+            // SAFETY: the handle is gone, so nobody else takes the result.
+            drop_unwanted(unsafe { self.replace(Stage::Taken) });
+        }
+        // The guard stays: what the closure borrows, its stack still does.
+    }
+
     fn is_done(&self) -> bool {
         self.completion.is_done()
     }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use mio::Token;
 use mio::event::Event;
-use mio::unix::SourceFd;
 
 use super::Handle;
 use super::ready_word::{CLOSED, ReadyWord, URGENT};
@@ -104,7 +103,7 @@ impl Source {
             };
             self.registered.store(false, Ordering::Release);
             // Still open: it would have been deregistered before it was closed.
-            let _ = reactor.registry.deregister(&mut SourceFd(&fd));
+            reactor.unregister(fd);
         }
         self.retry_all();
     }

@@ -23,6 +23,7 @@ use remote::Remote;
 use sleep::{Sleep, Sleepers};
 
 pub(crate) use grace::Watchdog;
+use worker::LastTurns;
 pub(crate) use worker::{Parts, Worker};
 
 /// What the workers of one runtime share.
@@ -38,6 +39,8 @@ pub(crate) struct Scheduler {
     stopping: AtomicBool,
     /// Workers that have interrupted all their coroutines and have nothing more to run.
     unwound: AtomicUsize,
+    /// Where workers wait for each other's last turn, if nothing can unwind.
+    last_turns: LastTurns,
     /// The grace is over: workers are to name what they have left.
     report: AtomicBool,
 }
@@ -66,6 +69,7 @@ impl Scheduler {
             stack_size,
             stopping: AtomicBool::new(false),
             unwound: AtomicUsize::new(0),
+            last_turns: LastTurns::new(workers),
             report: AtomicBool::new(false),
         };
         Ok((Arc::new(scheduler), parts))

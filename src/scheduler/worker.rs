@@ -1,5 +1,7 @@
 //! The worker loop.
 
+mod leak;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,6 +22,8 @@ use crate::reactor::{self, Reactor};
 use crate::task::word::{Outcome, Seq, WaitWord};
 use crate::task::{self, Deadline, Owner, Role, Task, TaskRef, budget};
 use crate::timer::Timers;
+
+pub(super) use leak::LastTurns;
 
 /// What a worker runs between two looks at timers and I/O, in turns and operations.
 const BATCH: u32 = 256;
@@ -143,13 +147,18 @@ impl Worker {
     }
 
     /// Runs coroutines on the calling thread until the runtime stops; then unwinds what is left.
-    pub(crate) fn drive_until_stopped(&self) {
+    /// Returns whether coroutines that have started are left behind: see `leak`.
+    pub(crate) fn drive_until_stopped(&self) -> bool {
         let _driving = Driving::new(self);
         self.leave.set(false);
         while !self.scheduler.is_stopping() {
             self.turn();
         }
+        if leak::INSTEAD_OF_UNWINDING {
+            return self.leave_behind();
+        }
         self.wind_down();
+        false
     }
 
     /// A batch of coroutines, then timers, then I/O; waits if there is nothing to run.
@@ -177,6 +186,9 @@ impl Worker {
         self.take_mail();
         let mut fresh_first = false;
         while left > 0 && !self.leave.get() {
+            if leak::INSTEAD_OF_UNWINDING && self.scheduler.is_stopping() {
+                break;
+            }
             let next = match fresh_first {
                 true => self.start_fresh().or_else(|| self.next_ready()),
                 false => self.next_ready().or_else(|| self.start_fresh()),
@@ -280,7 +292,8 @@ impl Worker {
 
     /// Starts a coroutine; or ends it, if the runtime stops.
     fn start_or_abandon(&self, task: TaskRef) -> Option<u32> {
-        if task.role() != Role::Main && self.scheduler.is_stopping() {
+        let stopping = !leak::INSTEAD_OF_UNWINDING && self.scheduler.is_stopping();
+        if task.role() != Role::Main && stopping {
             self.scheduler.abandon(&task, Box::new(Cancelled));
             return None;
         }
@@ -431,6 +444,11 @@ impl Worker {
     /// for each other, and do; but see a panic count that includes those which are suspended.
     pub(super) fn waits_alone(&self) -> bool {
         task::is_unwinding() && !self.scheduler.is_stopping()
+    }
+
+    /// Whether the calling thread drives this worker.
+    pub(crate) fn is_current(&self) -> bool {
+        ptr::eq(CURRENT.get(), self)
     }
 
     /// Whether the running coroutine cannot wait for any other coroutine of this runtime.

@@ -43,6 +43,15 @@ pub(crate) trait Body: Send + Sync {
     /// Called at most once, instead of `run`, by whoever took the task from its queue.
     unsafe fn abandon(&self, why: Box<dyn Any + Send>);
 
+    /// Gives the task up in the middle of its run, which will never go on: tells the joiner `why`,
+    /// unless the result is there.
+    ///
+    /// # Safety
+    ///
+    /// Called at most once, by the owner of the task, which suspended it in `run` and does not
+    /// resume it.
+    unsafe fn leak(&self, why: Box<dyn Any + Send>);
+
     /// Whether the result is there. What the task did happened before.
     fn is_done(&self) -> bool;
 

@@ -95,6 +95,10 @@ impl Body for NoBody {
         unreachable!("an OS thread is never queued");
     }
 
+    unsafe fn leak(&self, _: Box<dyn Any + Send>) {
+        unreachable!("an OS thread has no owner to give it up");
+    }
+
     fn is_done(&self) -> bool {
         false
     }
