@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::completion::Completion;
 use crate::park::Cancelled;
 use crate::task::word::Kind;
-use crate::task::{Body, Deadline};
+use crate::task::{Body, Deadline, Task};
 
 enum Stage<F, T> {
     Fresh(F),
@@ -111,12 +111,13 @@ where
     F: FnOnce() -> T,
     G: Guard,
 {
-    unsafe fn run(&self) {
+    unsafe fn run(&self, task: &Task) {
         // SAFETY: `run` is called once and by the owner, so the closure is there and ours.
         let Stage::Fresh(f) = (unsafe { self.replace(Stage::Taken) }) else {
             unreachable!("a task runs once");
         };
         let result = catch_unwind(AssertUnwindSafe(f));
+        task.end_in_its_process();
         // SAFETY: the closure was consumed here.
         unsafe { self.finish(result) };
     }

@@ -121,7 +121,7 @@ impl fmt::Debug for Unparker {
 /// The payload with which a coroutine unwinds that its runtime gives up.
 ///
 /// Joining such a coroutine gives an `Err` with this payload, and so does joining one that had
-/// not started.
+/// not started, or, in a forked child, one that has stayed in the parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancelled;
 

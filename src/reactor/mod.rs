@@ -17,6 +17,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
+use crate::sys::fork::Process;
 use crate::sys::timerfd::TimerFd;
 
 pub(crate) use descriptor::{Descriptor, Direction, Operation};
@@ -39,7 +40,11 @@ pub(crate) struct Reactor {
 }
 
 /// What others may do with a worker's reactor, from any thread.
+///
+/// In a fork of the process that made it they may do nothing: the kernel's side of it is shared
+/// with the parent.
 pub(crate) struct Handle {
+    made_by: Process,
     /// Until the worker has gone; tasks that refer to its handle may stay for longer, or for ever.
     kick: Mutex<Option<mio::Waker>>,
     /// Locked to insert, remove and dispatch; never while waiting on the operating system.
@@ -84,6 +89,7 @@ impl Reactor {
         poll.registry()
             .register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
         let handle = Arc::new(Handle {
+            made_by: Process::current(),
             kick: Mutex::new(Some(mio::Waker::new(poll.registry(), KICK)?)),
             sources: Mutex::new(Sources {
                 table: Slab::new(),
@@ -161,6 +167,9 @@ impl Drop for Reactor {
 impl Handle {
     /// Makes the worker's wait return, now or the next time. From any thread.
     pub(crate) fn kick(&self) {
+        if self.is_left_in_parent() {
+            return;
+        }
         if let Some(kick) = &*self.lock_kick() {
             // The eventfd cannot be full (mio resets it), so this fails on a broken invariant only.
             kick.wake().expect("a worker's eventfd takes its wake-up");
@@ -174,10 +183,18 @@ impl Handle {
     /// Lets go of all sources, which may wait with another worker when this one does not poll. What
     /// waits is told to look again.
     pub(crate) fn release(&self) {
+        if self.is_left_in_parent() {
+            return;
+        }
         let released = std::mem::take(&mut self.lock().table);
         for (_, registered) in released {
             registered.source.release(self);
         }
+    }
+
+    /// Whether it was made before a fork, and the worker is not there in this process.
+    pub(crate) fn is_left_in_parent(&self) -> bool {
+        !self.made_by.is_current()
     }
 
     fn lock(&self) -> MutexGuard<'_, Sources> {

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use crossbeam_deque::{Injector, Steal};
 
 use crate::park::{Cancelled, Waiters};
+use crate::sys::fork::Process;
 use crate::task::word::Kind;
 use crate::task::{self, Role, TaskRef};
 use remote::Remote;
@@ -28,6 +29,7 @@ pub(crate) use worker::{Parts, Worker};
 
 /// What the workers of one runtime share.
 pub(crate) struct Scheduler {
+    made_by: Process,
     workers: Box<[Arc<Remote>]>,
     /// Fresh coroutines that were spawned by threads which are no worker of this runtime.
     injector: Injector<TaskRef>,
@@ -59,6 +61,7 @@ impl Scheduler {
             .map(|_| Parts::new())
             .collect::<io::Result<_>>()?;
         let scheduler = Scheduler {
+            made_by: Process::current(),
             workers: parts
                 .iter()
                 .map(|parts| Arc::clone(&parts.remote))
@@ -78,6 +81,11 @@ impl Scheduler {
     /// The scheduler of the calling worker.
     pub(crate) fn current() -> Option<Arc<Scheduler>> {
         Worker::with_current(|worker| worker.map(|worker| Arc::clone(worker.scheduler())))
+    }
+
+    /// Whether it was made before a fork, and its workers are not there in this process.
+    pub(crate) fn is_left_in_parent(&self) -> bool {
+        !self.made_by.is_current()
     }
 
     /// The number of workers.

@@ -84,6 +84,9 @@ struct Live {
 thread_local! {
     /// The worker that this thread drives.
     static CURRENT: Cell<*const Worker> = const { Cell::new(ptr::null()) };
+
+    /// It drove one before the process was forked.
+    static LEFT_IN_PARENT: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Worker {
@@ -446,6 +449,18 @@ impl Worker {
         task::is_unwinding() && !self.scheduler.is_stopping()
     }
 
+    /// In the child of a fork: the calling thread drives no worker, even if it did.
+    pub(crate) fn forget_current() {
+        if !CURRENT.replace(ptr::null()).is_null() {
+            LEFT_IN_PARENT.set(true);
+        }
+    }
+
+    /// Whether the calling thread drove a worker when this process was forked from another.
+    pub(crate) fn is_left_in_parent() -> bool {
+        LEFT_IN_PARENT.get()
+    }
+
     /// Whether the calling thread drives this worker.
     pub(crate) fn is_current(&self) -> bool {
         ptr::eq(CURRENT.get(), self)
@@ -597,7 +612,7 @@ impl fmt::Display for Description<'_> {
 fn run_body() {
     let task = task::Current::get();
     // SAFETY: this is the first turn of the task, on the worker that it was pinned to.
-    unsafe { task.body().run() };
+    unsafe { task.body().run(&task) };
 }
 
 /// The calling thread drives a worker.
@@ -622,11 +637,14 @@ impl<'a> Driving<'a> {
 
 impl Drop for Driving<'_> {
     fn drop(&mut self) {
+        reactor::set_local(None);
+        CURRENT.set(ptr::null());
+        if self.0.scheduler.is_left_in_parent() {
+            return;
+        }
         // Nobody will poll here, until it is driven again.
         self.0.reactor.borrow().handle().release();
         self.0.remote.set_driven(false);
-        reactor::set_local(None);
-        CURRENT.set(ptr::null());
     }
 }
 

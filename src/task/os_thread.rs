@@ -87,7 +87,7 @@ impl Owner for OsThread {
 struct NoBody;
 
 impl Body for NoBody {
-    unsafe fn run(&self) {
+    unsafe fn run(&self, _: &Task) {
         unreachable!("an OS thread runs by itself");
     }
 
