@@ -108,6 +108,24 @@ struct State {
     idle: usize,
 }
 
+/// The lock of the pool: over a fork, lest a thread hold it that is not there in the child.
+pub(crate) struct PoolLock(MutexGuard<'static, State>);
+
+impl PoolLock {
+    pub(crate) fn new() -> PoolLock {
+        PoolLock(POOL.lock())
+    }
+
+    /// In the child: the threads are not there, and the jobs are the parent's. Allocates and frees
+    /// nothing.
+    pub(crate) fn forget_threads(&mut self) {
+        let state = &mut *self.0;
+        std::mem::forget(std::mem::take(&mut state.jobs));
+        state.threads = 0;
+        state.idle = 0;
+    }
+}
+
 impl Pool {
     /// Queues the job in `job`, or leaves it there and returns false if the pool has no thread
     /// and gets none.
@@ -144,7 +162,8 @@ impl Pool {
             state = woken;
             state.idle -= 1;
             if wait.timed_out() && state.jobs.is_empty() {
-                state.threads -= 1;
+                // In a process that was forked from a job, this one is not counted.
+                state.threads = state.threads.saturating_sub(1);
                 return;
             }
         }

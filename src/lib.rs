@@ -125,7 +125,15 @@
 //! down they unwind with [`Cancelled`]. [`park()`] is not, until nothing is left that could unpark.
 //! A coroutine that does not end (it catches the unwind and goes on, or sits in a call into C) is
 //! waited for; after [`RuntimeBuilder::grace`] the process is aborted with a message that names it.
-//! Under `panic = "abort"` nothing can unwind: what is left is leaked.
+//! Under `panic = "abort"` nothing can unwind: what is left is leaked, and with it the threads of
+//! its workers. The thread that called [`run`] must then not end before others that a coroutine
+//! left there has lent the thread's own `thread_local!` values to.
+//!
+//! **A forked child has no workers.** There the thread that forked goes on as a plain one, even from
+//! within a coroutine: calls block, spawning on a runtime of before the fork (from a forked
+//! coroutine: spawning at all) fails, joining its coroutines gives [`Cancelled`], sockets close
+//! without a trace in the parent, new runtimes can be made; and a coroutine, other than the main one
+//! of [`run`], that returns there aborts the child, which is to end by `_exit` or `exec`.
 //!
 //! # Implementation
 //!
@@ -169,12 +177,13 @@
 //! The protocols of 3, 4 and 6 are model-checked: the package `models` in the repository compiles
 //! their files over loom.
 //!
-//! The layers, each of which knows only those below it: `shims`; `runtime`, `spawn`, `scope`;
+//! The layers, each of which knows only those below it: `shims`; `runtime`, `fork`, `spawn`, `scope`;
 //! `scheduler`; `reactor`, `timer`, `blocking`, `join`; `park`, `task`; `coroutine`, `sys`.
 
 mod atomic;
 mod blocking;
 mod coroutine;
+mod fork;
 mod join;
 mod panic;
 mod park;

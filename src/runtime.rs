@@ -7,13 +7,15 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::panic::{Location, resume_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use crate::coroutine::Class;
+use crate::fork;
 use crate::join::{JoinHandle, LocalJoinHandle, Packet};
-use crate::panic;
 use crate::scheduler::{Scheduler, Watchdog, Worker};
 use crate::spawn::Builder;
 use crate::task::{self, Role, Task, TaskRef};
@@ -117,7 +119,7 @@ impl RuntimeBuilder {
     fn build_detached(self) -> io::Result<Arc<Scheduler>> {
         let (scheduler, parts) = self.scheduler()?;
         for (index, parts) in parts.into_iter().enumerate() {
-            start_worker(index, &scheduler, parts)?;
+            drop(start_worker(index, &scheduler, parts)?);
         }
         Ok(scheduler)
     }
@@ -142,7 +144,7 @@ impl RuntimeBuilder {
             },
         };
         Class::for_size(stack_size)?;
-        panic::install_hook();
+        fork::set_up_process()?;
         Scheduler::new(workers.get(), stack_size)
     }
 }
@@ -163,15 +165,48 @@ fn invalid(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
+/// The thread of a worker other than worker 0.
+struct OtherThread {
+    thread: thread::JoinHandle<()>,
+    /// Tells that the worker has gone, but its thread stays: hangs up otherwise.
+    stays: mpsc::Receiver<()>,
+}
+
+impl OtherThread {
+    /// Waits until the worker has gone.
+    fn wait(self) {
+        if self.stays.recv().is_ok() {
+            return;
+        }
+        if let Err(payload) = self.thread.join() {
+            // A worker's panic is a bug of this crate, which its hook has reported.
+            std::mem::forget(payload);
+        }
+    }
+}
+
 fn start_worker(
     index: usize,
     scheduler: &Arc<Scheduler>,
     parts: crate::scheduler::Parts,
-) -> io::Result<thread::JoinHandle<()>> {
+) -> io::Result<OtherThread> {
     let scheduler = Arc::clone(scheduler);
     let builder = thread::Builder::new().name(format!("greenroom-{index}"));
     parts.announce();
-    builder.spawn(move || Worker::new(scheduler, parts).drive_until_stopped())
+    let (stay, stays) = mpsc::channel();
+    let thread = builder.spawn(move || {
+        let worker = Worker::new(scheduler, parts);
+        if !worker.drive_until_stopped() {
+            return;
+        }
+        drop(worker);
+        // Nobody may be there to hear it.
+        let _ = stay.send(());
+        loop {
+            thread::park();
+        }
+    })?;
+    Ok(OtherThread { thread, stays })
 }
 
 /// Workers, and the coroutines that run on them.
@@ -180,7 +215,7 @@ fn start_worker(
 /// does not leave its thread.
 ///
 /// Dropped, it unwinds the coroutines that are left, waits for them, and ends its threads; see
-/// [`RuntimeBuilder::grace`] for those that do not end.
+/// [`RuntimeBuilder::grace`] for those that do not end. Under `panic = "abort"` it leaks them.
 ///
 /// ```compile_fail
 /// fn send<T: Send>() {}
@@ -189,7 +224,7 @@ fn start_worker(
 pub struct Runtime {
     scheduler: Arc<Scheduler>,
     worker: ManuallyDrop<Worker>,
-    others: RefCell<Vec<thread::JoinHandle<()>>>,
+    others: RefCell<Vec<OtherThread>>,
     stopped: Cell<bool>,
     grace: Duration,
     thread: PhantomData<*mut ()>,
@@ -216,6 +251,7 @@ impl Runtime {
             "a runtime cannot be run inside a coroutine"
         );
         assert!(!self.stopped.get(), "the runtime has shut down");
+        assert!(!self.scheduler.is_left_in_parent(), "{LEFT_IN_PARENT}");
         let class = Class::for_size(MAIN_STACK_SIZE).expect("a size in range");
         let reservation = class.reserve().unwrap_or_else(|error| {
             panic!("no stack for the main coroutine: {error}");
@@ -264,15 +300,20 @@ impl Runtime {
     }
 
     fn shut_down(&self) {
-        if !self.stopped.replace(true) {
+        if self.scheduler.is_left_in_parent() {
+            // The threads are not there to be joined.
+            std::mem::forget(self.others.take());
+            self.stopped.set(true);
+        } else if !self.stopped.replace(true) {
             self.scheduler.stop();
             let _watchdog = Watchdog::new(&self.scheduler, self.grace);
-            self.worker.drive_until_stopped();
+            if cfg!(panic = "abort") {
+                self.worker.leave_behind();
+            } else {
+                self.worker.drive_until_stopped();
+            }
             for other in self.others.take() {
-                if let Err(payload) = other.join() {
-                    // A worker's panic is a bug of this crate, which its hook has reported.
-                    std::mem::forget(payload);
-                }
+                other.wait();
             }
             self.scheduler.abandon_injected();
         }
@@ -281,7 +322,18 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        if task::on_coroutine() || (thread::panicking() && !self.stopped.get()) {
+        if self.scheduler.is_left_in_parent() {
+            // All of it is leaked.
+            self.shut_down();
+            return;
+        }
+        let cannot_run = if cfg!(panic = "abort") {
+            // Nothing needs to run, but the coroutine that does cannot be left behind.
+            self.worker.is_current()
+        } else {
+            task::on_coroutine() || (thread::panicking() && !self.stopped.get())
+        };
+        if cannot_run {
             // Coroutines cannot run here: their stacks stay as they are, for good.
             self.scheduler.stop();
             return;
@@ -302,7 +354,8 @@ impl fmt::Debug for Runtime {
 
 /// Runs `f` as the main coroutine of a runtime with default settings, on the calling thread.
 ///
-/// Returns `f`'s value, after unwinding the coroutines that are left.
+/// Returns `f`'s value, after unwinding the coroutines that are left (under `panic = "abort"`:
+/// leaking them).
 ///
 /// ```
 /// let answer = greenroom::run(|| greenroom::spawn(|| 6 * 7).join().unwrap());
@@ -340,14 +393,38 @@ where
 /// greenroom::wait_idle();
 /// ```
 pub fn wait_idle() {
-    let scheduler = Scheduler::current().or_else(|| DEFAULT.get().cloned());
-    if let Some(scheduler) = scheduler {
+    let current = Scheduler::current();
+    if let Some(scheduler) = current.as_deref().or_else(|| started_default()) {
         scheduler.wait_idle();
     }
 }
 
-/// The runtime of threads that belong to none.
-static DEFAULT: OnceLock<Arc<Scheduler>> = OnceLock::new();
+/// Why nothing runs on a runtime of the process that this one is a fork of.
+const LEFT_IN_PARENT: &str = "the runtime is left in the parent of this forked process";
+
+pub(crate) fn left_in_parent() -> io::Error {
+    io::Error::other(LEFT_IN_PARENT)
+}
+
+/// The runtime of threads that belong to none, from `Arc::into_raw`; null before it is started.
+static DEFAULT: AtomicPtr<Scheduler> = AtomicPtr::new(ptr::null_mut());
+
+/// Locked while the default runtime starts, and over a fork.
+static STARTING: Mutex<()> = Mutex::new(());
+
+pub(crate) fn lock_default() -> MutexGuard<'static, ()> {
+    STARTING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// In the child of a fork: the default runtime is not started.
+pub(crate) fn forget_default() {
+    DEFAULT.store(ptr::null_mut(), Ordering::Relaxed);
+}
+
+fn started_default() -> Option<&'static Scheduler> {
+    // SAFETY: what is not null came from `into_raw`, and is never dropped.
+    unsafe { DEFAULT.load(Ordering::Acquire).as_ref() }
+}
 
 /// Calls `f` with the runtime that the caller spawns on: its worker's, or the default one, which
 /// this starts.
@@ -356,21 +433,20 @@ pub(crate) fn with_current_or_default<R>(
 ) -> io::Result<R> {
     Worker::with_current(|worker| match worker {
         Some(worker) => f(worker.scheduler()),
+        // Other threads of a forked child spawn on its own default runtime; but this was a coroutine.
+        None if Worker::is_left_in_parent() => Err(left_in_parent()),
         None => f(default()?),
     })
 }
 
 fn default() -> io::Result<&'static Scheduler> {
-    static STARTING: Mutex<()> = Mutex::new(());
-    if let Some(default) = DEFAULT.get() {
+    if let Some(default) = started_default() {
         return Ok(default);
     }
-    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    match DEFAULT.get() {
-        Some(default) => Ok(default),
-        None => {
-            let started = RuntimeBuilder::new().build_detached()?;
-            Ok(DEFAULT.get_or_init(|| started))
-        }
+    let _starting = lock_default();
+    if started_default().is_none() {
+        let started = RuntimeBuilder::new().build_detached()?;
+        DEFAULT.store(Arc::into_raw(started).cast_mut(), Ordering::Release);
     }
+    Ok(started_default().expect("it was just started"))
 }

@@ -12,6 +12,7 @@ use crate::park::{self, Waiters};
 use crate::runtime;
 use crate::scheduler::Worker;
 use crate::spawn::Builder;
+use crate::sys::fork::Process;
 use crate::task;
 use crate::task::word::Kind;
 use crate::thread::Thread;
@@ -41,6 +42,7 @@ where
 {
     let scope = Scope {
         data: Arc::new(ScopeData {
+            made_by: Process::current(),
             running: AtomicUsize::new(0),
             unjoined_panic: AtomicBool::new(false),
             unjoined_cancel: AtomicBool::new(false),
@@ -55,7 +57,8 @@ where
     if !idle() && Worker::with_current(|worker| worker.is_some_and(Worker::would_wait_for_itself)) {
         refuse_deadlock();
     }
-    while !idle() {
+    // In a fork of the process the children are not there, and nobody uses what they borrow.
+    while !idle() && scope.data.made_by.is_current() {
         // Committed: the children borrow from this stack.
         scope.data.ended.wait(Kind::Committed, None, idle);
     }
@@ -93,6 +96,7 @@ pub struct Scope<'scope, 'env: 'scope> {
 }
 
 struct ScopeData {
+    made_by: Process,
     /// Coroutines of this scope that have not ended.
     running: AtomicUsize,
     unjoined_panic: AtomicBool,

@@ -106,7 +106,8 @@ impl Builder {
     /// # Errors
     ///
     /// The operating system's, when no stack can be had or the default runtime not be started;
-    /// `InvalidInput` for a stack of more than 1 GiB.
+    /// `InvalidInput` for a stack of more than 1 GiB; `Other` in a process that was forked from a
+    /// coroutine, and outside of a new [`run`](crate::run).
     #[track_caller]
     pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where
@@ -126,6 +127,9 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        if scheduler.is_left_in_parent() {
+            return Err(runtime::left_in_parent());
+        }
         // SAFETY: nothing is borrowed.
         unsafe { self.spawn_unchecked(scheduler, Location::caller(), f, ()) }
     }

@@ -15,7 +15,7 @@ use corosensei::{CoroutineResult, Yielder};
 use crate::sys::memory;
 
 pub(crate) use pool::StackPool;
-pub(crate) use stack::{Class, Reservation, Stack};
+pub(crate) use stack::{Class, Reservation, Stack, StacksLock};
 
 /// Why a running coroutine gave up its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,11 @@ impl Coroutine {
     pub(crate) fn into_stack(self) -> Stack {
         ManuallyDrop::into_inner(self.inner).into_stack()
     }
+}
+
+/// In the child of a fork: the caller is on no coroutine that can be suspended, even if it was.
+pub(crate) fn forget_running() {
+    YIELDER.set(ptr::null());
 }
 
 /// Suspends the running coroutine until its next turn.

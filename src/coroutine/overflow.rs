@@ -33,13 +33,18 @@ thread_local! {
 ///
 /// The operating system's, if the thread has no alternate stack and gets none.
 pub(crate) fn watch(describe: Describe) -> io::Result<()> {
-    static INSTALL: Once = Once::new();
-    INSTALL.call_once(install);
+    install();
     DESCRIBE.set(Some(describe));
     ensure_alternate_stack()
 }
 
-fn install() {
+/// Installs the handlers, once.
+pub(crate) fn install() {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(install_handlers);
+}
+
+fn install_handlers() {
     for (signal, previous) in &PREVIOUS {
         // SAFETY: all-zero is a valid `sigaction`, of which the fields are then set.
         let mut action: libc::sigaction = unsafe { mem::zeroed() };
@@ -164,7 +169,7 @@ extern "C" fn answer(_: libc::c_int) {
 }
 
 /// Standard error, without a lock or a buffer.
-struct Stderr;
+pub(crate) struct Stderr;
 
 impl Write for Stderr {
     fn write_str(&mut self, text: &str) -> fmt::Result {

@@ -6,6 +6,7 @@ mod packet;
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::park::Cancelled;
 use crate::task::word::Kind;
 use crate::task::{self, Task, TaskRef};
 use crate::thread::Thread;
@@ -40,18 +41,25 @@ impl<T> Join<T> {
         self.thread.task().body().is_done()
     }
 
-    /// Waits for the end of the task.
-    fn wait(&self) {
+    /// Waits for the end of the task; returns whether that has come. It never does in a fork of the
+    /// process that the task runs in.
+    fn wait(&self) -> bool {
         let task = self.thread.task();
+        if !self.is_finished() && task.is_left_in_parent() {
+            return false;
+        }
         if task::is_unwinding() && !self.is_finished() {
             refuse_deadlock(task);
         }
         while !task.body().wait_done(Kind::Interruptible, None) {}
+        true
     }
 
     /// Waits for the end of the task, and takes its result.
     fn join(&self) -> std::thread::Result<T> {
-        self.wait();
+        if !self.wait() {
+            return Err(Box::new(Cancelled));
+        }
         self.take()
             .expect("the result of a finished task is there until it is joined")
     }
@@ -136,7 +144,8 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// The payload of its panic; [`Cancelled`](crate::Cancelled), if its runtime shut down first.
+    /// The payload of its panic; [`Cancelled`](crate::Cancelled), if its runtime shut down first, or in a
+    /// forked child, where the runtime is gone.
     pub fn join(self) -> std::thread::Result<T> {
         self.0.join()
     }
@@ -192,7 +201,8 @@ impl<T> LocalJoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// The payload of its panic; [`Cancelled`](crate::Cancelled), if its runtime shut down first.
+    /// The payload of its panic; [`Cancelled`](crate::Cancelled), if its runtime shut down first, or in a
+    /// forked child, where the runtime is gone.
     pub fn join(self) -> std::thread::Result<T> {
         self.join.join()
     }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::completion::Completion;
 use crate::park::{Cancelled, Wait};
 use crate::task::word::{Kind, Outcome};
-use crate::task::{Body, Deadline};
+use crate::task::{Body, Deadline, Task};
 
 enum Stage<F, T> {
     Fresh(F),
@@ -84,6 +84,14 @@ where
     F: FnOnce() -> T,
     G: Guard,
 {
+    /// Shows the result, and wakes the joiner; returns whether nobody wants the result.
+    fn publish(&self) -> bool {
+        self.completion.finish(|wait| {
+            // SAFETY: the joiner is suspended in this wait, or stays for this to return.
+            unsafe { (*wait).end() }
+        })
+    }
+
     /// # Safety
     ///
     /// The caller is the one that consumed the closure.
@@ -93,11 +101,7 @@ where
             self.replace(Stage::Done(result));
             (*self.guard.get()).take()
         };
-        let end = |wait: *const Wait| {
-            // SAFETY: the joiner is suspended in this wait, or stays for this to return.
-            unsafe { (*wait).end() }
-        };
-        if self.completion.finish(end) {
+        if self.publish() {
             // SAFETY: the handle is gone, so nobody else takes the result.
             if let Stage::Done(result) = unsafe { self.replace(Stage::Taken) } {
                 if let (Err(payload), Some(guard)) = (&result, &guard) {
@@ -115,12 +119,13 @@ where
     F: FnOnce() -> T,
     G: Guard,
 {
-    unsafe fn run(&self) {
+    unsafe fn run(&self, task: &Task) {
         // SAFETY: `run` is called once and by the owner, so the closure is there and ours.
         let Stage::Fresh(f) = (unsafe { self.replace(Stage::Taken) }) else {
             unreachable!("a task runs once");
         };
         let result = catch_unwind(AssertUnwindSafe(f));
+        task.end_in_its_process();
         // SAFETY: the closure was consumed here.
         unsafe { self.finish(result) };
     }
@@ -133,6 +138,21 @@ where
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(f)));
         // SAFETY: the closure was consumed here.
         unsafe { self.finish(Err(dropped.err().unwrap_or(why))) };
+    }
+
+    unsafe fn leak(&self, why: Box<dyn Any + Send>) {
+        if self.completion.is_done() {
+            // Suspended while it dropped its own result, by a destructor that waits.
+            return;
+        }
+        // SAFETY: `run` has taken the closure, and will not come to its result, which is not
+        // visible: so nobody else looks at the stage.
+        unsafe { self.replace(Stage::Done(Err(why))) };
+        if self.publish() {
+            // SAFETY: the handle is gone, so nobody else takes the result.
+            drop_unwanted(unsafe { self.replace(Stage::Taken) });
+        }
+        // The guard stays: what the closure borrows, its stack still does.
     }
 
     fn is_done(&self) -> bool {

@@ -121,7 +121,7 @@ impl fmt::Debug for Unparker {
 /// The payload with which a coroutine unwinds that its runtime gives up.
 ///
 /// Joining such a coroutine gives an `Err` with this payload, and so does joining one that had
-/// not started.
+/// not started, or, in a forked child, one that has stayed in the parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancelled;
 
@@ -136,6 +136,15 @@ impl std::error::Error for Cancelled {}
 /// Unwinds the calling coroutine, without a word from the panic hook.
 #[cold]
 pub(crate) fn unwind() -> ! {
+    if cfg!(panic = "abort") {
+        // Coroutines of a runtime that ends are leaked before they come here; this one, or this
+        // thread, has to do with another runtime's.
+        eprintln!(
+            "greenroom: fatal: what the caller waits for was cancelled, and under panic = \"abort\" \
+             nothing can unwind"
+        );
+        std::process::abort();
+    }
     task::note_interrupt();
     resume_unwind(Box::new(Cancelled))
 }

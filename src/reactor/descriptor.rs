@@ -52,8 +52,12 @@ impl<T: AsFd> Descriptor<T> {
         }
     }
 
-    /// Wraps a duplicate of this descriptor, which shares all state with it.
+    /// Wraps a duplicate of this descriptor, which shares all state with it; unless that is of
+    /// before a fork.
     pub(crate) fn share(&self, duplicate: T) -> Descriptor<T> {
+        if self.source.is_left_in_parent() {
+            return Descriptor::with_mode(duplicate, self.is_nonblocking());
+        }
         let source = Arc::clone(&self.source);
         Descriptor {
             inner: ManuallyDrop::new(duplicate),

@@ -9,7 +9,7 @@ mod source;
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
+use crate::sys::fork::Process;
 use crate::sys::timerfd::TimerFd;
 use crate::task::Deadline;
 
@@ -46,9 +47,13 @@ pub(crate) struct Reactor {
 }
 
 /// What others may do with a worker's reactor, from any thread.
+///
+/// In a fork of the process that made it they may do nothing: the kernel's side of it is shared
+/// with the parent.
 pub(crate) struct Handle {
-    registry: Registry,
-    kick: mio::Waker,
+    made_by: Process,
+    /// Until the worker has gone; tasks that refer to its handle may stay for longer, or for ever.
+    kick: Mutex<Option<mio::Waker>>,
     /// Locked to insert, remove and dispatch; never while waiting on the operating system.
     sources: Mutex<Sources>,
 }
@@ -59,8 +64,8 @@ struct Sources {
     /// Distinguishes the successive users of a key: an event that was under way when its source
     /// went must not reach the next one.
     generation: u32,
-    /// The worker has gone, and nobody polls any more.
-    closed: bool,
+    /// None when the worker has gone, and nobody polls any more.
+    registry: Option<Registry>,
 }
 
 struct Registered {
@@ -91,12 +96,12 @@ impl Reactor {
         poll.registry()
             .register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
         let handle = Arc::new(Handle {
-            registry: poll.registry().try_clone()?,
-            kick: mio::Waker::new(poll.registry(), KICK)?,
+            made_by: Process::current(),
+            kick: Mutex::new(Some(mio::Waker::new(poll.registry(), KICK)?)),
             sources: Mutex::new(Sources {
                 table: Slab::new(),
                 generation: 0,
-                closed: false,
+                registry: Some(poll.registry().try_clone()?),
             }),
         });
         let events = Events::with_capacity(EVENTS);
@@ -177,27 +182,45 @@ impl Reactor {
 
 impl Drop for Reactor {
     fn drop(&mut self) {
-        self.handle.lock().closed = true;
+        let registry = self.handle.lock().registry.take();
+        // The kernel forgets what is registered when this closes the poll.
+        drop(registry);
         self.handle.release();
+        *self.handle.lock_kick() = None;
     }
 }
 
 impl Handle {
     /// Makes the worker's wait return, now or the next time. From any thread.
     pub(crate) fn kick(&self) {
-        // The eventfd cannot be full (mio resets it), so this fails on a broken invariant only.
-        self.kick
-            .wake()
-            .expect("a worker's eventfd takes its wake-up");
+        if self.is_left_in_parent() {
+            return;
+        }
+        if let Some(kick) = &*self.lock_kick() {
+            // The eventfd cannot be full (mio resets it), so this fails on a broken invariant only.
+            kick.wake().expect("a worker's eventfd takes its wake-up");
+        }
+    }
+
+    fn lock_kick(&self) -> MutexGuard<'_, Option<mio::Waker>> {
+        self.kick.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets go of all sources, which may wait with another worker when this one does not poll. What
     /// waits is told to look again.
     pub(crate) fn release(&self) {
+        if self.is_left_in_parent() {
+            return;
+        }
         let released = std::mem::take(&mut self.lock().table);
         for (_, registered) in released {
             registered.source.release(self);
         }
+    }
+
+    /// Whether it was made before a fork, and the worker is not there in this process.
+    pub(crate) fn is_left_in_parent(&self) -> bool {
+        !self.made_by.is_current()
     }
 
     fn lock(&self) -> MutexGuard<'_, Sources> {
@@ -206,33 +229,44 @@ impl Handle {
 
     /// Starts to deliver the events of `fd` to `source`, beginning with its present state.
     fn register(&self, fd: BorrowedFd<'_>, source: Arc<Source>) -> io::Result<Token> {
-        let mut sources = self.lock();
-        if sources.closed {
-            return Err(io::Error::other(
-                "the runtime of this coroutine has shut down",
-            ));
-        }
+        let sources = &mut *self.lock();
+        let registry = sources
+            .registry
+            .as_ref()
+            .ok_or_else(|| io::Error::other("the runtime of this coroutine has shut down"))?;
         sources.generation = sources.generation.wrapping_add(1) & 0x7fff_ffff;
         let generation = sources.generation as usize;
         let entry = sources.table.vacant_entry();
         let token = Token(generation << 32 | entry.key());
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        self.registry
-            .register(&mut SourceFd(&fd.as_raw_fd()), token, interest)?;
+        registry.register(&mut SourceFd(&fd.as_raw_fd()), token, interest)?;
         entry.insert(Registered { source, token });
         Ok(token)
     }
 
     /// Stops the delivery of events. `fd` must be the one that was registered, and still open.
     fn deregister(&self, fd: BorrowedFd<'_>, token: Token) {
-        let removed = self.lock().remove(token);
-        // Fails where the kernel has dropped the registration itself.
-        let _ = self.registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        let mut sources = self.lock();
+        let removed = sources.remove(token);
+        sources.unregister(fd.as_raw_fd());
+        drop(sources);
         drop(removed);
+    }
+
+    /// As `deregister`, for a source that the table has let go.
+    fn unregister(&self, fd: RawFd) {
+        self.lock().unregister(fd);
     }
 }
 
 impl Sources {
+    fn unregister(&self, fd: RawFd) {
+        if let Some(registry) = &self.registry {
+            // Fails where the kernel has dropped the registration itself.
+            let _ = registry.deregister(&mut SourceFd(&fd));
+        }
+    }
+
     fn find(&self, token: Token) -> Option<&Source> {
         let registered = self.table.get(token.0 & 0xffff_ffff)?;
         (registered.token == token).then_some(&*registered.source)

@@ -3,17 +3,17 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mio::Token;
 use mio::event::Event;
-use mio::unix::SourceFd;
 
 use super::Handle;
 use super::ready_word::{CLOSED, ReadyWord, URGENT};
 use crate::park::Waiters;
+use crate::sys::fork::Process;
 use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
 
@@ -24,7 +24,9 @@ pub(super) struct Source {
     pub(super) write: Readiness,
     /// The user has asked for non-blocking mode, so nothing waits.
     pub(super) nonblocking: AtomicBool,
-    registered: AtomicBool,
+    /// The number of the process that registered it, or zero. In a fork of that, the registration
+    /// is the parent's, and who waits is not there: neither is touched.
+    registered: AtomicU32,
     registration: Mutex<Option<Registration>>,
 }
 
@@ -49,15 +51,20 @@ impl Source {
             read: Readiness::new(),
             write: Readiness::new(),
             nonblocking: AtomicBool::new(nonblocking),
-            registered: AtomicBool::new(false),
+            registered: AtomicU32::new(0),
             registration: Mutex::new(None),
         }
     }
 
     /// Makes sure that events of this source arrive somewhere.
     pub(super) fn ensure_registered(self: &Arc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
-        if self.registered.load(Ordering::Acquire) {
+        if self.is_registered() {
             return Ok(());
+        }
+        if self.is_left_in_parent() {
+            return Err(io::Error::other(
+                "coroutines waited on this socket before the process was forked: wait on a clone",
+            ));
         }
         let mut registration = self.lock();
         if registration.is_none() {
@@ -68,7 +75,8 @@ impl Source {
                 token,
                 fd: fd.as_raw_fd(),
             });
-            self.registered.store(true, Ordering::Release);
+            self.registered
+                .store(Process::current().number(), Ordering::Release);
         }
         Ok(())
     }
@@ -76,14 +84,14 @@ impl Source {
     /// Undoes the registration if it was made with `fd`, which is about to be closed or given
     /// away. Those who wait through other descriptors register anew with theirs.
     pub(super) fn deregister(&self, fd: BorrowedFd<'_>) {
-        if !self.registered.load(Ordering::Acquire) {
+        if !self.is_registered() {
             return;
         }
         let undone = {
             let mut registration = self.lock();
             let own = registration.take_if(|registration| registration.fd == fd.as_raw_fd());
             if own.is_some() {
-                self.registered.store(false, Ordering::Release);
+                self.registered.store(0, Ordering::Release);
             }
             own
         };
@@ -91,6 +99,17 @@ impl Source {
             reactor.deregister(fd, token);
             self.retry_all();
         }
+    }
+
+    /// Whether this process has registered it.
+    fn is_registered(&self) -> bool {
+        self.registered.load(Ordering::Acquire) == Process::current().number()
+    }
+
+    /// Whether it was registered by a process that this one is a fork of.
+    pub(super) fn is_left_in_parent(&self) -> bool {
+        let registered = self.registered.load(Ordering::Acquire);
+        registered != 0 && registered != Process::current().number()
     }
 
     /// Undoes the registration with `reactor`, which has dropped its side of it.
@@ -102,9 +121,9 @@ impl Source {
             let Some(Registration { fd, .. }) = registration.take_if(here) else {
                 return;
             };
-            self.registered.store(false, Ordering::Release);
+            self.registered.store(0, Ordering::Release);
             // Still open: it would have been deregistered before it was closed.
-            let _ = reactor.registry.deregister(&mut SourceFd(&fd));
+            reactor.unregister(fd);
         }
         self.retry_all();
     }

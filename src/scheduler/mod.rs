@@ -18,16 +18,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use crossbeam_deque::{Injector, Steal};
 
 use crate::park::{Cancelled, Waiters};
+use crate::sys::fork::Process;
 use crate::task::word::Kind;
 use crate::task::{self, Role, TaskRef};
 use remote::Remote;
 use sleep::{Sleep, Sleepers};
 
 pub(crate) use grace::Watchdog;
+use worker::LastTurns;
 pub(crate) use worker::{Parts, Worker};
 
 /// What the workers of one runtime share.
 pub(crate) struct Scheduler {
+    made_by: Process,
     workers: Box<[Arc<Remote>]>,
     /// Fresh coroutines that were spawned by threads which are no worker of this runtime.
     injector: Injector<TaskRef>,
@@ -39,6 +42,8 @@ pub(crate) struct Scheduler {
     stopping: AtomicBool,
     /// Workers that have interrupted all their coroutines and have nothing more to run.
     unwound: AtomicUsize,
+    /// Where workers wait for each other's last turn, if nothing can unwind.
+    last_turns: LastTurns,
     /// The grace is over: workers are to name what they have left.
     report: AtomicBool,
 }
@@ -57,6 +62,7 @@ impl Scheduler {
             .map(|_| Parts::new())
             .collect::<io::Result<_>>()?;
         let scheduler = Scheduler {
+            made_by: Process::current(),
             workers: parts
                 .iter()
                 .map(|parts| Arc::clone(&parts.remote))
@@ -67,6 +73,7 @@ impl Scheduler {
             stack_size,
             stopping: AtomicBool::new(false),
             unwound: AtomicUsize::new(0),
+            last_turns: LastTurns::new(workers),
             report: AtomicBool::new(false),
         };
         Ok((Arc::new(scheduler), parts))
@@ -75,6 +82,11 @@ impl Scheduler {
     /// The scheduler of the calling worker.
     pub(crate) fn current() -> Option<Arc<Scheduler>> {
         Worker::with_current(|worker| worker.map(|worker| Arc::clone(worker.scheduler())))
+    }
+
+    /// Whether it was made before a fork, and its workers are not there in this process.
+    pub(crate) fn is_left_in_parent(&self) -> bool {
+        !self.made_by.is_current()
     }
 
     /// The number of workers.

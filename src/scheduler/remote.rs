@@ -161,6 +161,10 @@ impl Owner for Remote {
     }
 
     fn schedule(&self, slot: u32) {
+        if self.reactor.is_left_in_parent() {
+            // Nobody runs it here, and who had the lock of the inbox may be missing.
+            return;
+        }
         self.send(slot);
     }
 

@@ -1,5 +1,7 @@
 //! The worker loop.
 
+mod leak;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,6 +23,8 @@ use crate::reactor::{self, Reactor};
 use crate::task::word::{Outcome, Seq, WaitWord};
 use crate::task::{self, Deadline, Owner, Role, Task, TaskRef, budget};
 use crate::timer::Timers;
+
+pub(super) use leak::LastTurns;
 
 /// What a worker runs between two looks at timers and I/O, in turns and operations.
 const BATCH: u32 = 256;
@@ -87,6 +91,9 @@ struct Live {
 thread_local! {
     /// The worker that this thread drives.
     static CURRENT: Cell<*const Worker> = const { Cell::new(ptr::null()) };
+
+    /// It drove one before the process was forked.
+    static LEFT_IN_PARENT: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Worker {
@@ -158,13 +165,18 @@ impl Worker {
     }
 
     /// Runs coroutines on the calling thread until the runtime stops; then unwinds what is left.
-    pub(crate) fn drive_until_stopped(&self) {
+    /// Returns whether coroutines that have started are left behind: see `leak`.
+    pub(crate) fn drive_until_stopped(&self) -> bool {
         let _driving = Driving::new(self);
         self.leave.set(false);
         while !self.scheduler.is_stopping() {
             self.turn();
         }
+        if leak::INSTEAD_OF_UNWINDING {
+            return self.leave_behind();
+        }
         self.wind_down();
+        false
     }
 
     /// Timers, then a batch of coroutines, then I/O; waits if there is nothing to run.
@@ -195,6 +207,9 @@ impl Worker {
         let mut fresh_first = false;
         let mut any_finished = false;
         while left > 0 && !self.leave.get() {
+            if leak::INSTEAD_OF_UNWINDING && self.scheduler.is_stopping() {
+                break;
+            }
             let next = match fresh_first {
                 true => self.start_fresh().or_else(|| self.next_ready()),
                 false => self.next_ready().or_else(|| self.start_fresh()),
@@ -334,7 +349,8 @@ impl Worker {
 
     /// Starts a coroutine; or ends it, if the runtime stops.
     fn start_or_abandon(&self, task: TaskRef) -> Option<u32> {
-        if task.role() != Role::Main && self.scheduler.is_stopping() {
+        let stopping = !leak::INSTEAD_OF_UNWINDING && self.scheduler.is_stopping();
+        if task.role() != Role::Main && stopping {
             self.scheduler.abandon(&task, Box::new(Cancelled));
             return None;
         }
@@ -510,6 +526,23 @@ impl Worker {
         task::is_unwinding() && !self.scheduler.is_stopping()
     }
 
+    /// In the child of a fork: the calling thread drives no worker, even if it did.
+    pub(crate) fn forget_current() {
+        if !CURRENT.replace(ptr::null()).is_null() {
+            LEFT_IN_PARENT.set(true);
+        }
+    }
+
+    /// Whether the calling thread drove a worker when this process was forked from another.
+    pub(crate) fn is_left_in_parent() -> bool {
+        LEFT_IN_PARENT.get()
+    }
+
+    /// Whether the calling thread drives this worker.
+    pub(crate) fn is_current(&self) -> bool {
+        ptr::eq(CURRENT.get(), self)
+    }
+
     /// Whether the running coroutine cannot wait for any other coroutine of this runtime.
     pub(crate) fn would_wait_for_itself(&self) -> bool {
         task::on_coroutine() && self.waits_alone() && self.scheduler.workers.len() == 1
@@ -656,7 +689,7 @@ impl fmt::Display for Description<'_> {
 fn run_body() {
     let task = task::Current::get();
     // SAFETY: this is the first turn of the task, on the worker that it was pinned to.
-    unsafe { task.body().run() };
+    unsafe { task.body().run(&task) };
 }
 
 /// The calling thread drives a worker.
@@ -681,11 +714,14 @@ impl<'a> Driving<'a> {
 
 impl Drop for Driving<'_> {
     fn drop(&mut self) {
+        reactor::set_local(None);
+        CURRENT.set(ptr::null());
+        if self.0.scheduler.is_left_in_parent() {
+            return;
+        }
         // Nobody will poll here, until it is driven again.
         self.0.reactor.borrow().handle().release();
         self.0.remote.set_driven(false);
-        reactor::set_local(None);
-        CURRENT.set(ptr::null());
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) mod word;
 
 use std::any::Any;
 use std::cell::Cell;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::panic::Location;
@@ -19,7 +19,9 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::coroutine::overflow::Stderr;
 use crate::coroutine::{Class, Reservation};
+use crate::sys::fork::Process;
 
 pub(crate) use deadline::Deadline;
 use word::{Kind, Outcome, Seq, WaitWord};
@@ -29,12 +31,13 @@ pub(crate) type TaskRef = Arc<Task>;
 
 /// What a task runs, and what it leaves: a closure until it runs, then its result.
 pub(crate) trait Body: Send + Sync {
-    /// Runs the closure to its end, publishes its result and wakes the joiner.
+    /// Runs the closure to its end, publishes its result and wakes the joiner. `task` is the one
+    /// that this is the body of.
     ///
     /// # Safety
     ///
     /// Called at most once, instead of `abandon`, by the owner of the task.
-    unsafe fn run(&self);
+    unsafe fn run(&self, task: &Task);
 
     /// Gives the task up before it has started: drops the closure, and tells the joiner `why`.
     ///
@@ -42,6 +45,15 @@ pub(crate) trait Body: Send + Sync {
     ///
     /// Called at most once, instead of `run`, by whoever took the task from its queue.
     unsafe fn abandon(&self, why: Box<dyn Any + Send>);
+
+    /// Gives the task up in the middle of its run, which will never go on: tells the joiner `why`,
+    /// unless the result is there.
+    ///
+    /// # Safety
+    ///
+    /// Called at most once, by the owner of the task, which suspended it in `run` and does not
+    /// resume it.
+    unsafe fn leak(&self, why: Box<dyn Any + Send>);
 
     /// Whether the result is there. What the task did happened before.
     fn is_done(&self) -> bool;
@@ -93,6 +105,7 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     name: Option<Box<str>>,
     spawned_at: &'static Location<'static>,
     role: Role,
+    made_by: Process,
     /// The right to a stack, until it has finished: the class of that, or null.
     stack_class: AtomicPtr<Class>,
     body: B,
@@ -129,6 +142,7 @@ impl<B: Body> Task<B> {
             name,
             spawned_at,
             role,
+            made_by: Process::current(),
             stack_class: AtomicPtr::new(reservation.map_or(ptr::null_mut(), Reservation::into_raw)),
             body,
         }
@@ -166,6 +180,34 @@ impl Task {
 
     pub(crate) fn role(&self) -> Role {
         self.role
+    }
+
+    /// Whether the task will never run (again) in this process, which is a fork of the one that
+    /// made it.
+    pub(crate) fn is_left_in_parent(&self) -> bool {
+        !self.made_by.is_current()
+    }
+
+    /// Called by the calling task, which is this one, when its closure has ended: does not return
+    /// in a process that was forked from the coroutine, if it would go on with others' work there.
+    pub(crate) fn end_in_its_process(&self) {
+        if !on_coroutine() && self.role != Role::Main {
+            self.refuse_return();
+        }
+    }
+
+    #[cold]
+    fn refuse_return(&self) -> ! {
+        // Not through std, whose lock may be held by a thread that is not here. Where stderr is gone
+        // there is nothing to do.
+        let name = self.name().unwrap_or("<unnamed>");
+        let _ = writeln!(
+            Stderr,
+            "greenroom: fatal: coroutine '{name}' (spawned at {}) has returned in a forked process, \
+             where its runtime is gone: end that by _exit or exec",
+            self.spawned_at,
+        );
+        std::process::abort();
     }
 
     /// Whether the calling task, which is this one, would keep `other` from running by waiting.
@@ -268,6 +310,11 @@ impl<B: ?Sized> fmt::Debug for Task<B> {
 thread_local! {
     /// The coroutine that runs on this thread.
     static RUNNING: Cell<Option<NonNull<Task>>> = const { Cell::new(None) };
+}
+
+/// In the child of a fork: the caller is no coroutine, even if it was.
+pub(crate) fn forget_running() {
+    RUNNING.set(None);
 }
 
 /// Whether the caller is a coroutine.

@@ -87,12 +87,16 @@ impl Owner for OsThread {
 struct NoBody;
 
 impl Body for NoBody {
-    unsafe fn run(&self) {
+    unsafe fn run(&self, _: &Task) {
         unreachable!("an OS thread runs by itself");
     }
 
     unsafe fn abandon(&self, _: Box<dyn Any + Send>) {
         unreachable!("an OS thread is never queued");
+    }
+
+    unsafe fn leak(&self, _: Box<dyn Any + Send>) {
+        unreachable!("an OS thread has no owner to give it up");
     }
 
     fn is_done(&self) -> bool {

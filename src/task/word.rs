@@ -161,6 +161,13 @@ impl WaitWord {
         self.end(Outcome::Interrupted, |word| word & COMMITTED == 0)
     }
 
+    /// Ends the current wait, whatever its kind, of a task that will never run again: nobody is to
+    /// schedule it, and no waker is to take it for one that can be woken.
+    pub(crate) fn retire(&self) {
+        // It may be in no wait, or woken.
+        let _ = self.end(Outcome::Interrupted, |_| true);
+    }
+
     fn end(&self, outcome: Outcome, applies: impl Fn(u64) -> bool) -> bool {
         let state = match outcome {
             Outcome::Woken => WOKEN,
@@ -220,6 +227,21 @@ mod tests {
             word.begin_for_token().is_some(),
             "that unpark left no token"
         );
+    }
+
+    #[test]
+    fn a_retired_task_cannot_be_woken_from_any_wait() {
+        for kind in [Kind::Interruptible, Kind::Plain, Kind::Committed] {
+            let word = WaitWord::new();
+            let seq = word.begin(kind).unwrap();
+            word.retire();
+            assert!(!word.wake(seq, Outcome::Woken));
+            assert!(!word.unpark());
+        }
+        let word = WaitWord::new();
+        word.begin_for_token().unwrap();
+        word.retire();
+        assert!(!word.unpark());
     }
 
     #[test]

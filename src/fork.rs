@@ -1,0 +1,99 @@
+//! What becomes of this crate when the process forks.
+//!
+//! A forked child has one thread, the one that forked; but all memory, and all descriptors, which it
+//! shares with the parent. So in the child
+//!
+//! - the forking thread is a plain one, even in the middle of a coroutine, on whose stack it goes
+//!   on: the thread-locals that say otherwise are cleared, and everything blocks as std does;
+//! - a runtime of before is gone. Its polls and timers are the parent's, and are not touched: no
+//!   kick, no registration, no deregistration. Who asks for its workers' work gets an error, and
+//!   what belongs to it is leaked. What it guards by locks of its own is not looked at, for the
+//!   threads that hold them may be missing;
+//! - what belongs to the process and not to a runtime (the stacks, the pool of blocking threads, the
+//!   default runtime) starts in a known state: the locks of that are taken before the fork, and
+//!   given back after it.
+//!
+//! A coroutine must not return in the child, where the loop it would return to is not to go on: that
+//! aborts the child, see [`Task::end_in_its_process`](crate::task::Task::end_in_its_process). The
+//! main coroutine of `run` may, because that ends the loop.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::blocking::PoolLock;
+use crate::coroutine::{self, StacksLock, overflow};
+use crate::scheduler::Worker;
+use crate::sys::fork;
+use crate::{panic, runtime, task};
+
+/// Whether the process is set up. Locked meanwhile, and over a fork.
+static SET_UP: Mutex<bool> = Mutex::new(false);
+
+/// Sets up, once, what a process needs before it has its first runtime.
+///
+/// # Errors
+///
+/// Out of memory.
+pub(crate) fn set_up_process() -> io::Result<()> {
+    let mut set_up = lock_set_up();
+    if !*set_up {
+        panic::install_hook();
+        overflow::install();
+        // SAFETY: `in_child` touches thread-locals without initialiser or destructor, and memory of
+        // which the locks are held; it gives those back, which takes atomics and a futex call.
+        unsafe { fork::at_fork(before, in_parent, in_child)? };
+        *set_up = true;
+    }
+    Ok(())
+}
+
+fn lock_set_up() -> MutexGuard<'static, bool> {
+    SET_UP.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is locked over a fork, in the order in which it is locked.
+struct Locks {
+    _default_runtime: MutexGuard<'static, ()>,
+    _set_up: MutexGuard<'static, bool>,
+    pool: PoolLock,
+    _stacks: StacksLock,
+}
+
+/// The locks, between the handlers.
+struct Held(UnsafeCell<Option<Locks>>);
+
+// SAFETY: it is used by the handlers alone, and by one thread at a time: the one that has the
+// locks. Before it takes them out it has taken them, and it gives them back afterwards; in the
+// child there is no other thread.
+unsafe impl Sync for Held {}
+
+static HELD: Held = Held(UnsafeCell::new(None));
+
+unsafe extern "C" fn before() {
+    let locks = Locks {
+        _default_runtime: runtime::lock_default(),
+        _set_up: lock_set_up(),
+        pool: PoolLock::new(),
+        _stacks: StacksLock::new(),
+    };
+    // SAFETY: this thread has the locks.
+    unsafe { *HELD.0.get() = Some(locks) };
+}
+
+unsafe extern "C" fn in_parent() {
+    // SAFETY: this thread has the locks. They are dropped after the cell has been left.
+    drop(unsafe { (*HELD.0.get()).take() });
+}
+
+unsafe extern "C" fn in_child() {
+    fork::begin_process();
+    task::forget_running();
+    coroutine::forget_running();
+    Worker::forget_current();
+    runtime::forget_default();
+    // SAFETY: this thread has the locks, and is the only one.
+    if let Some(mut locks) = unsafe { (*HELD.0.get()).take() } {
+        locks.pool.forget_threads();
+    }
+}

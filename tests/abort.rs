@@ -1,0 +1,46 @@
+//! Under `panic = "abort"` nothing can unwind: what is left at the end of a runtime is leaked.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serial_test::serial;
+
+/// Builds `tests/fixtures/abort.rs` with panics that abort, and runs `case` of it.
+fn under_abort(case: &str) -> Output {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("abort");
+    let built = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--offline", "--example", "abort"])
+        .args(["--config", "profile.dev.panic=\"abort\""])
+        .arg("--target-dir")
+        .arg(&target)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{stderr}");
+    Command::new(target.join("debug/examples/abort"))
+        .arg(case)
+        .output()
+        .unwrap()
+}
+
+#[test]
+#[serial]
+fn runtimes_end_with_coroutines_left() {
+    let output = under_abort("all");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{stderr}", output.status);
+    assert_eq!(stderr, "all came out well\n");
+}
+
+#[test]
+#[serial]
+fn a_coroutine_that_keeps_its_worker_is_named_when_the_grace_is_over() {
+    let output = under_abort("stubborn");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+    assert_eq!(stderr.matches("coroutine '").count(), 1, "{stderr}");
+    assert!(stderr.contains("coroutine 'stubborn'"), "{stderr}");
+    assert!(stderr.contains("which holds its worker"), "{stderr}");
+}

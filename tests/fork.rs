@@ -1,0 +1,579 @@
+//! What becomes of runtimes, and of what they serve, when the process forks.
+
+mod util;
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::thread;
+use greenroom::{Builder, Cancelled, RuntimeBuilder, park, run, spawn, unblock};
+use serial_test::serial;
+
+const MILLI: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_secs(1_000);
+
+/// How long a child may take before it counts as hung.
+const PATIENCE: u32 = 50;
+
+/// A forked child that has not been waited for.
+struct Child(libc::pid_t);
+
+/// Forks; returns none in the child, which ends if it hangs.
+fn fork() -> Option<Child> {
+    // SAFETY: what the child does after it is what is tested. The locks of others that it needs
+    // are those of the allocator, which libc sees to, and of this crate.
+    match unsafe { libc::fork() } {
+        -1 => panic!("{}", io::Error::last_os_error()),
+        0 => {
+            // SAFETY: it has no preconditions, and ends the process later.
+            unsafe { libc::alarm(PATIENCE) };
+            None
+        }
+        child => Some(Child(child)),
+    }
+}
+
+fn exit(code: i32) -> ! {
+    // SAFETY: it has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Runs `checks` in a forked child, which then ends.
+fn fork_to(checks: impl FnOnce()) -> Child {
+    if let Some(child) = fork() {
+        return child;
+    }
+    let Err(payload) = catch_unwind(AssertUnwindSafe(checks)) else {
+        exit(0)
+    };
+    let text = [message(&*payload), "\n".into()].concat();
+    // Past the harness, which captures what is printed.
+    // SAFETY: the range is the string's.
+    unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+    exit(1)
+}
+
+impl Child {
+    /// Waits for the end, parked if in a coroutine; returns the status.
+    fn wait(self) -> i32 {
+        let start = Instant::now();
+        loop {
+            let mut status = 0;
+            // SAFETY: the pointer is valid.
+            match unsafe { libc::waitpid(self.0, &raw mut status, libc::WNOHANG) } {
+                0 => thread::sleep(MILLI),
+                -1 => panic!("{}", io::Error::last_os_error()),
+                _ => return status,
+            }
+            assert!(
+                start.elapsed().as_secs() < 2 * u64::from(PATIENCE),
+                "the child does not even end by its alarm"
+            );
+        }
+    }
+
+    #[track_caller]
+    fn succeed(self) {
+        let status = self.wait();
+        assert!(libc::WIFEXITED(status), "signal {}", libc::WTERMSIG(status));
+        assert_eq!(libc::WEXITSTATUS(status), 0);
+    }
+}
+
+fn message(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic".into())
+}
+
+/// Two ends of a connection, both of which have been waited on.
+fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut other = listener.accept().unwrap().0;
+    let reads = spawn(move || {
+        other.read_exact(&mut [0]).unwrap();
+        thread::sleep(MILLI);
+        other.write_all(b"y").unwrap();
+        other
+    });
+    thread::sleep(MILLI);
+    one.write_all(b"x").unwrap();
+    one.read_exact(&mut [0]).unwrap();
+    (one, reads.join().unwrap())
+}
+
+/// Sends what it gets back, a little later: so that the other side waits.
+fn echo_slowly(mut stream: TcpStream) {
+    let mut buffer = [0; 100];
+    while let Ok(len @ 1..) = stream.read(&mut buffer) {
+        thread::sleep(MILLI);
+        stream.write_all(&buffer[..len]).unwrap();
+    }
+}
+
+fn ask(stream: &mut TcpStream, text: &[u8]) {
+    let mut answer = vec![0; text.len()];
+    stream.write_all(text).unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, text);
+}
+
+#[test]
+#[serial]
+fn what_a_child_does_with_its_copies_does_not_disturb_the_parent() {
+    for workers in [1, 4] {
+        util::on_workers(workers, || {
+            let (mut shared, theirs) = connection();
+            let (mut lent, lents) = connection();
+            spawn(|| echo_slowly(theirs));
+            spawn(|| echo_slowly(lents));
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let addr = listener.local_addr().unwrap();
+            spawn(move || {
+                for stream in listener.incoming() {
+                    let stream = stream.unwrap();
+                    spawn(|| echo_slowly(stream));
+                }
+            });
+            let parked = spawn(park);
+            let sleeper = spawn(|| thread::sleep(20 * MILLI));
+            ask(&mut shared, b"before");
+            ask(&mut lent, b"before");
+
+            let clone = shared.try_clone().unwrap();
+            let child = spawn(move || {
+                // What the child takes out, the parent still has.
+                let mut handed = Some((clone, lent, parked));
+                let child = fork_to(|| {
+                    let (clone, mut lent, parked) = handed.take().unwrap();
+                    drop(clone);
+                    let start = Instant::now();
+                    thread::sleep(5 * MILLI);
+                    assert!(start.elapsed() >= 5 * MILLI);
+                    greenroom::yield_now();
+                    assert!(!greenroom::park_timeout(MILLI));
+                    let error = Builder::new().spawn(|| ()).unwrap_err();
+                    assert!(error.to_string().contains("forked"), "{error}");
+                    let panic = catch_unwind(|| spawn(|| ())).unwrap_err();
+                    assert!(message(&*panic).contains("forked"));
+                    assert_eq!(unblock(|| 3), 3);
+                    greenroom::wait_idle();
+                    parked.thread().unpark();
+                    let joined = parked.join().unwrap_err();
+                    assert!(joined.is::<Cancelled>());
+                    // Blocking, over a connection that the parent waited on, and over a new one.
+                    ask(&mut lent, b"from the child");
+                    let mut again = lent.try_clone().unwrap();
+                    drop(lent);
+                    ask(&mut again, b"once more");
+                    ask(&mut TcpStream::connect(addr).unwrap(), b"afresh");
+                    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                    let to = listener.local_addr().unwrap();
+                    let peer = std::thread::spawn(move || listener.accept().unwrap());
+                    let connected = TcpStream::connect(to).unwrap();
+                    drop((peer.join().unwrap(), connected));
+                });
+                child.succeed();
+                thread::sleep(MILLI);
+                handed.unwrap()
+            });
+            // Meanwhile, and afterwards.
+            for _ in 0..20 {
+                ask(&mut shared, b"meanwhile");
+            }
+            let (mut clone, mut lent, parked) = child.join().unwrap();
+            for _ in 0..5 {
+                ask(&mut clone, b"clone");
+                ask(&mut lent, b"afterwards");
+                ask(&mut shared, b"afterwards");
+            }
+            sleeper.join().unwrap();
+            assert!(!parked.is_finished(), "the child has unparked nobody here");
+            parked.thread().unpark();
+            parked.join().unwrap();
+        });
+    }
+}
+
+#[test]
+#[serial]
+fn what_children_tell_a_sleeping_worker_does_not_wake_it_in_the_parent() {
+    const CHILDREN: u64 = 60;
+    util::on_workers(2, || {
+        let (tell, told) = std::sync::mpsc::channel();
+        let parked = spawn(move || {
+            // SAFETY: it has no preconditions.
+            tell.send(unsafe { libc::gettid() }).unwrap();
+            park();
+        });
+        // Blocks this worker, so the other one takes that coroutine.
+        let worker = told.recv().unwrap();
+        std::thread::sleep(5 * MILLI);
+        let before = sleeps_of(worker);
+        for _ in 0..CHILDREN {
+            // SAFETY: as in `fork`, and this child ends soon.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                parked.thread().unpark();
+                exit(0);
+            }
+            let mut status = 0;
+            // SAFETY: the pointer is valid.
+            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+            assert_eq!(status, 0);
+        }
+        let woken = sleeps_of(worker) - before;
+        assert!(woken < CHILDREN / 2, "{woken} wake-ups");
+        assert!(!parked.is_finished());
+        parked.thread().unpark();
+        parked.join().unwrap();
+    });
+}
+
+/// How often the thread has gone to sleep.
+fn sleeps_of(thread: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("voluntary"));
+    let count = line.unwrap().split_whitespace().nth(1);
+    count.unwrap().parse().unwrap()
+}
+
+#[test]
+#[serial]
+fn a_coroutine_that_returns_in_the_child_ends_it_with_a_message() {
+    for workers in [1, 4] {
+        util::on_workers(workers, || {
+            for panics in [false, true] {
+                let (reader, writer) = pipe();
+                let name = Builder::new().name("forker".into());
+                let forker = name.spawn(move || {
+                    let child = fork();
+                    if child.is_none() {
+                        // SAFETY: both are open.
+                        unsafe { libc::dup2(writer.as_raw_fd(), libc::STDERR_FILENO) };
+                        if panics {
+                            std::panic::resume_unwind(Box::new(()));
+                        }
+                    }
+                    child
+                });
+                let child = forker.unwrap().join().unwrap();
+                let status = child.expect("the child does not come here").wait();
+                assert!(libc::WIFSIGNALED(status));
+                assert_eq!(libc::WTERMSIG(status), libc::SIGABRT);
+                let mut said = String::new();
+                std::fs::File::from(reader)
+                    .read_to_string(&mut said)
+                    .unwrap();
+                assert!(
+                    said.contains("coroutine 'forker' (spawned at tests"),
+                    "{said}"
+                );
+                assert!(said.contains("returned in a forked process"), "{said}");
+            }
+        });
+    }
+}
+
+fn pipe() -> (OwnedFd, OwnedFd) {
+    let mut fds = [0; 2];
+    // SAFETY: there is room for two.
+    assert_eq!(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
+    // SAFETY: they are new, and nobody else's.
+    fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).into()
+}
+
+#[test]
+#[serial]
+fn main_may_return_in_the_child_and_leaves_its_runtime_behind() {
+    for workers in [1, 4] {
+        util::on_an_os_thread(|| {
+            let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
+            let ended = Arc::new(AtomicUsize::new(0));
+            let child = runtime.run(|| {
+                let (mut stream, theirs) = connection();
+                spawn(|| echo_slowly(theirs));
+                for _ in 0..5 {
+                    let ended = Arc::clone(&ended);
+                    spawn(move || {
+                        thread::sleep(10 * MILLI);
+                        ended.fetch_add(1, SeqCst);
+                    });
+                }
+                spawn(|| thread::sleep(LONG));
+                let child = fork();
+                if child.is_some() {
+                    ask(&mut stream, b"the parent goes on");
+                }
+                child
+            });
+            let Some(child) = child else {
+                let checks = catch_unwind(AssertUnwindSafe(|| {
+                    thread::sleep(20 * MILLI);
+                    assert_eq!(ended.load(SeqCst), 0, "nobody runs here");
+                    let panic = catch_unwind(AssertUnwindSafe(|| runtime.run(|| ())));
+                    assert!(message(&*panic.unwrap_err()).contains("forked"));
+                    let panic = catch_unwind(AssertUnwindSafe(|| runtime.spawn(|| ())));
+                    assert!(message(&*panic.unwrap_err()).contains("forked"));
+                    drop(runtime);
+                    assert_eq!(run(|| spawn(|| 6 * 7).join().unwrap()), 42);
+                }));
+                exit(i32::from(checks.is_err()));
+            };
+            child.succeed();
+            runtime.run(greenroom::yield_now);
+            drop(runtime);
+        });
+    }
+}
+
+#[test]
+#[serial]
+fn a_panic_of_main_in_the_child_leaves_run() {
+    util::on_an_os_thread(|| {
+        let (main, caught) = (
+            std::process::id(),
+            AssertUnwindSafe(|| {
+                run(|| {
+                    spawn(park);
+                    let child = fork();
+                    if child.is_none() {
+                        std::panic::resume_unwind(Box::new(5));
+                    }
+                    child
+                })
+            }),
+        );
+        match catch_unwind(caught) {
+            Ok(child) => child.expect("the child has panicked").succeed(),
+            Err(payload) => {
+                assert_ne!(std::process::id(), main);
+                exit(i32::from(payload.downcast_ref() != Some(&5)));
+            }
+        }
+    });
+}
+
+/// What a runtime does.
+fn exercise() {
+    let handles: Vec<_> = (0..50)
+        .map(|n| {
+            let builder = Builder::new().stack_size((16 << 10) << (n % 6));
+            let sleeps = move || {
+                thread::sleep(n as u32 % 3 * MILLI);
+                n
+            };
+            builder.spawn(sleeps).unwrap()
+        })
+        .collect();
+    for (n, handle) in handles.into_iter().enumerate() {
+        assert_eq!(handle.join().unwrap(), n);
+    }
+    let (mut stream, theirs) = connection();
+    spawn(|| echo_slowly(theirs));
+    ask(&mut stream, b"hello");
+    assert_eq!(unblock(|| 3), 3);
+}
+
+#[test]
+#[serial]
+fn a_plain_threads_child_has_runtimes_of_its_own() {
+    util::on_an_os_thread(|| {
+        // The default runtime and the pool have threads, and the child has none of them.
+        let parked = spawn(park);
+        let mut left = Some(spawn(|| unblock(|| std::thread::sleep(20 * MILLI))));
+        spawn(exercise).join().unwrap();
+        fork_to(|| {
+            let joined = left.take().unwrap().join().unwrap_err();
+            assert!(joined.is::<Cancelled>());
+            greenroom::wait_idle();
+            spawn(exercise).join().unwrap();
+            for workers in [1, 4] {
+                let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
+                runtime.run(exercise);
+                runtime.run(|| spawn(park));
+            }
+            run(exercise);
+            fork_to(|| {
+                run(exercise);
+                spawn(exercise).join().unwrap();
+            })
+            .succeed();
+            greenroom::wait_idle();
+        })
+        .succeed();
+        spawn(exercise).join().unwrap();
+        left.unwrap().join().unwrap();
+        parked.thread().unpark();
+        parked.join().unwrap();
+    });
+}
+
+#[test]
+#[serial]
+fn a_coroutines_child_can_run_a_new_runtime() {
+    for workers in [1, 4] {
+        util::on_workers(workers, || {
+            let forker = spawn(|| {
+                let child = fork_to(|| {
+                    run(exercise);
+                    // From a coroutine of the child's own.
+                    run(|| fork_to(|| run(exercise)).succeed());
+                    assert!(Builder::new().spawn(|| ()).is_err());
+                });
+                child.succeed();
+            });
+            exercise();
+            forker.join().unwrap();
+        });
+    }
+}
+
+/// The child is forked while other threads take stacks, make some, and give them back.
+#[test]
+#[serial]
+fn a_fork_finds_the_stacks_and_the_pool_in_order() {
+    util::on_an_os_thread(|| {
+        let over = Arc::new(AtomicBool::new(false));
+        let busy = {
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || {
+                let runtime = RuntimeBuilder::new().workers(4).build().unwrap();
+                runtime.run(|| {
+                    while !over.load(SeqCst) {
+                        let jobs = [(); 300].map(|()| spawn(|| thread::sleep(MILLI / 10)));
+                        let blocking = [(); 5].map(|()| spawn(|| unblock(|| ())));
+                        jobs.into_iter().for_each(|job| job.join().unwrap());
+                        blocking.into_iter().for_each(|job| job.join().unwrap());
+                    }
+                });
+            })
+        };
+        for _ in 0..30 {
+            std::thread::sleep(MILLI);
+            fork_to(|| {
+                let runtime = RuntimeBuilder::new().workers(2).build().unwrap();
+                runtime.run(|| {
+                    let jobs = [(); 200].map(|()| spawn(|| thread::sleep(MILLI / 10)));
+                    jobs.into_iter().for_each(|job| job.join().unwrap());
+                    unblock(|| ());
+                });
+            })
+            .succeed();
+        }
+        over.store(true, SeqCst);
+        busy.join().unwrap();
+    });
+}
+
+#[test]
+#[serial]
+fn a_listener_of_before_the_fork_serves_in_each_child() {
+    util::on_an_os_thread(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let serve = || {
+            run(|| {
+                let mut stream = listener.accept().unwrap().0;
+                stream.write_all(b"served").unwrap();
+            });
+        };
+        let children = [fork_to(serve), fork_to(serve)];
+        for _ in 0..2 {
+            let mut answer = [0; 6];
+            let mut stream = TcpStream::connect(addr).unwrap();
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"served");
+        }
+        children.into_iter().for_each(Child::succeed);
+    });
+}
+
+#[test]
+#[serial]
+fn a_socket_that_the_parent_waited_on_is_waited_on_by_a_clone() {
+    util::on_workers(1, || {
+        let (stream, mut theirs) = connection();
+        let child = fork_to(|| {
+            run(|| {
+                let error = (&stream).read(&mut [0]).unwrap_err();
+                assert!(error.to_string().contains("clone"), "{error}");
+                let mut byte = [0];
+                let mut clone = stream.try_clone().unwrap();
+                // The clone's clone is one with it.
+                clone.try_clone().unwrap().write_all(b"?").unwrap();
+                clone.read_exact(&mut byte).unwrap();
+                assert_eq!(&byte, b"!");
+            });
+        });
+        let mut byte = [0];
+        theirs.read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"?");
+        theirs.write_all(b"!").unwrap();
+        child.succeed();
+    });
+}
+
+#[test]
+#[serial]
+fn a_scope_does_not_wait_in_the_child_for_who_is_not_there() {
+    util::on_workers(2, || {
+        let mut number = 1;
+        let child = thread::scope(|s| {
+            s.spawn(|| {
+                thread::sleep(10 * MILLI);
+                number += 1;
+            });
+            fork()
+        });
+        match child {
+            None => exit(number - 1),
+            Some(child) => child.succeed(),
+        }
+        assert_eq!(number, 2);
+    });
+}
+
+#[test]
+#[serial]
+fn commands_run_from_coroutines() {
+    for workers in [1, 4] {
+        util::on_workers(workers, || {
+            let (mut stream, theirs) = connection();
+            spawn(|| echo_slowly(theirs));
+            let commands: Vec<_> = (0..8)
+                .map(|n| {
+                    spawn(move || {
+                        let mut command = Command::new("sh");
+                        command.args(["-c", &format!("echo {n}")]);
+                        if n % 2 == 0 {
+                            // With this, std forks; without, it takes posix_spawn.
+                            // SAFETY: it does nothing.
+                            unsafe { command.pre_exec(|| Ok(())) };
+                        }
+                        let output = command.output().unwrap();
+                        assert!(output.status.success());
+                        assert_eq!(output.stdout, format!("{n}\n").as_bytes());
+                        let missing = Command::new("/no/such/program").spawn();
+                        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+                    })
+                })
+                .collect();
+            for _ in 0..5 {
+                ask(&mut stream, b"meanwhile");
+            }
+            commands
+                .into_iter()
+                .for_each(|command| command.join().unwrap());
+            ask(&mut stream, b"afterwards");
+        });
+    }
+}
