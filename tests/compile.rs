@@ -234,6 +234,11 @@ fn is_refused(name: &str) {
         .arg(dependencies)
         .arg("-o")
         .arg(out)
+        .args(
+            std::env::var("RUSTFLAGS")
+                .unwrap_or_default()
+                .split_whitespace(),
+        )
         .arg(&path)
         .output()
         .unwrap();
