@@ -1,0 +1,247 @@
+//! What takes as much memory as it is to take, however often it is done.
+
+mod util;
+
+use std::cell::Cell;
+use std::fs;
+use std::io::{self, BufRead, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use greenroom::shims::io::makefile::SocketFile;
+use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::thread;
+use greenroom::{Builder, Unparker};
+use serial_test::serial;
+
+/// Of what takes its time without optimisation, less will do there.
+const MANY: usize = if cfg!(debug_assertions) {
+    100_000
+} else {
+    1_000_000
+};
+
+/// What the growth of memory may be that has other causes: allocators, threads' first steps.
+const NOISE: usize = 1 << 20;
+
+/// The memory that this process occupies, in bytes.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let kib: usize = line
+        .unwrap()
+        .trim()
+        .strip_suffix(" kB")
+        .unwrap()
+        .parse()
+        .unwrap();
+    kib << 10
+}
+
+#[track_caller]
+fn assert_flat(before: usize) {
+    let after = resident();
+    assert!(after < before + NOISE, "{before} bytes became {after}");
+}
+
+fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (near, listener.accept().unwrap().0)
+}
+
+/// A stream that takes note of how deep in the stack it is read.
+struct Sounded {
+    stream: TcpStream,
+    reads: Cell<usize>,
+    highest: Cell<usize>,
+    lowest: Cell<usize>,
+}
+
+impl Read for &Sounded {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let local = 0_u8;
+        let address = std::ptr::from_ref(&local).addr();
+        self.reads.set(self.reads.get() + 1);
+        self.highest.set(self.highest.get().max(address));
+        self.lowest.set(self.lowest.get().min(address));
+        // In small pieces, so that there are many.
+        let most = buf.len().min(64);
+        (&self.stream).read(&mut buf[..most])
+    }
+}
+
+impl Write for &Sounded {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&self.stream).write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Half a million lines of no text, each with one byte after it: a reader that was made of
+/// callbacks nested as deep as there are chunks would need a stack of that many frames.
+#[test]
+#[serial]
+fn a_million_chunks_in_one_burst_are_read_on_a_small_stack() {
+    const PAIRS: usize = 500_000;
+    util::on_workers(1, || {
+        let (mut near, stream) = connection();
+        let sounded = Sounded {
+            stream,
+            reads: Cell::new(0),
+            highest: Cell::new(0),
+            lowest: Cell::new(usize::MAX),
+        };
+        let before = resident();
+        let reader = Builder::new().stack_size(64 << 10).spawn(move || {
+            let mut file = SocketFile::new(sounded);
+            let mut line = Vec::new();
+            for pair in 0..PAIRS {
+                line.clear();
+                assert_eq!(file.read_until(b'\n', &mut line).unwrap(), 1);
+                let mut byte = [0];
+                file.read_exact(&mut byte).unwrap();
+                assert_eq!(byte[0], pair as u8);
+            }
+            assert_eq!(file.read(&mut [0]).unwrap(), 0);
+            let sounded = file.get_ref();
+            (
+                sounded.reads.get(),
+                sounded.highest.get() - sounded.lowest.get(),
+            )
+        });
+        let burst: Vec<u8> = (0..PAIRS).flat_map(|pair| [b'\n', pair as u8]).collect();
+        near.write_all(&burst).unwrap();
+        drop(near);
+        let (reads, depth) = reader.unwrap().join().unwrap();
+        assert!(reads >= 2 * PAIRS / 64, "{reads} reads");
+        assert!(
+            depth < 4 << 10,
+            "reads are {depth} bytes apart in the stack"
+        );
+        assert_flat(before + burst.capacity());
+    });
+}
+
+#[test]
+#[serial]
+fn timeouts_that_are_armed_and_cancelled_leave_nothing_behind() {
+    for (workers, count) in [(1, MANY), (2, MANY / 10)] {
+        util::on_workers(workers, || {
+            let rounds = move |count| {
+                let parker = thread::spawn(move || {
+                    for round in 0..count {
+                        // Due before the last one, which so cannot stand for it.
+                        let timeout = Duration::from_secs(2_000_000 - round as u64);
+                        assert!(greenroom::park_timeout(timeout));
+                    }
+                });
+                while !parker.is_finished() {
+                    parker.thread().unpark();
+                    thread::yield_now();
+                }
+                parker.join().unwrap();
+            };
+            rounds(count / 10);
+            let before = resident();
+            rounds(count);
+            assert_flat(before);
+        });
+    }
+}
+
+#[test]
+#[serial]
+fn read_timeouts_that_do_not_pass_leave_nothing_behind() {
+    util::on_workers(1, || {
+        let (mut near, mut far) = connection();
+        for stream in [&near, &far] {
+            stream
+                .set_read_timeout(Some(Duration::from_secs(600)))
+                .unwrap();
+        }
+        let echo = thread::spawn(move || {
+            let mut byte = [0];
+            while far.read(&mut byte).unwrap() > 0 {
+                far.write_all(&byte).unwrap();
+            }
+        });
+        let mut rounds = |count| {
+            for round in 0..count {
+                near.write_all(&[round as u8]).unwrap();
+                let mut byte = [0];
+                near.read_exact(&mut byte).unwrap();
+                assert_eq!(byte[0], round as u8);
+            }
+        };
+        rounds(MANY / 50);
+        let before = resident();
+        rounds(MANY / 5);
+        assert_flat(before);
+        drop(near);
+        echo.join().unwrap();
+    });
+}
+
+/// Those that have ended leave their places to the next ones, be they joined or detached.
+#[test]
+#[serial]
+fn coroutines_that_come_and_go_leave_nothing_behind() {
+    util::on_workers(2, || {
+        let rounds = |count| {
+            for _ in 0..count / 100 {
+                let own = Unparker::current();
+                let left = Arc::new(AtomicUsize::new(100));
+                for n in 0..100 {
+                    let (own, left) = (own.clone(), Arc::clone(&left));
+                    let coroutine = thread::spawn(move || {
+                        if left.fetch_sub(1, SeqCst) == 1 {
+                            own.unpark();
+                        }
+                    });
+                    if n % 2 == 0 {
+                        coroutine.join().unwrap();
+                    }
+                }
+                greenroom::park();
+            }
+        };
+        rounds(MANY / 10);
+        let before = resident();
+        rounds(MANY);
+        assert_flat(before);
+    });
+}
+
+/// A page of stack, and what the task and its handle take.
+#[test]
+#[serial]
+#[cfg_attr(debug_assertions, ignore = "frames are only small when optimised")]
+fn a_hundred_thousand_parked_coroutines_take_little_more_than_a_page_each() {
+    const COUNT: usize = 100_000;
+    const MOST: usize = 6 << 10;
+    util::on_workers(1, || {
+        let before = resident();
+        let mut crowd = Vec::with_capacity(COUNT);
+        for _ in 0..COUNT {
+            crowd.push(thread::spawn(greenroom::park));
+        }
+        // All have begun, and parked, when this one comes to run after them.
+        thread::spawn(|| ()).join().unwrap();
+        let each = (resident() - before) / COUNT;
+        for coroutine in crowd {
+            assert!(!coroutine.is_finished());
+            coroutine.thread().unpark();
+            coroutine.join().unwrap();
+        }
+        assert!(
+            each >= 4 << 10,
+            "{each} bytes are less than the stack takes"
+        );
+        assert!(each < MOST, "{each} bytes for each");
+    });
+}
