@@ -29,6 +29,7 @@ fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send
     let Some(task) = task::running() else {
         return default(info);
     };
+    task::note_panic();
     let name = task.name().unwrap_or("<unnamed>");
     let message = info.payload_as_str().unwrap_or("Box<dyn Any>");
     let place = info.location().map(ToString::to_string).unwrap_or_default();

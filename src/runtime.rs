@@ -8,6 +8,7 @@ use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::panic::{Location, resume_unwind};
 use std::ptr;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -98,7 +99,7 @@ impl RuntimeBuilder {
     pub fn build(self) -> io::Result<Runtime> {
         let (scheduler, mut parts) = self.scheduler()?;
         let own = parts.remove(0);
-        let worker = ManuallyDrop::new(Worker::new(Arc::clone(&scheduler), own));
+        let worker = ManuallyDrop::new(Rc::new(Worker::new(Arc::clone(&scheduler), own)));
         let runtime = Runtime {
             scheduler: Arc::clone(&scheduler),
             worker,
@@ -223,7 +224,8 @@ fn start_worker(
 /// ```
 pub struct Runtime {
     scheduler: Arc<Scheduler>,
-    worker: ManuallyDrop<Worker>,
+    /// In a place of its own, which waiting coroutines point to.
+    worker: ManuallyDrop<Rc<Worker>>,
     others: RefCell<Vec<OtherThread>>,
     stopped: Cell<bool>,
     grace: Duration,
@@ -246,10 +248,7 @@ impl Runtime {
     where
         F: FnOnce() -> T,
     {
-        assert!(
-            !task::on_coroutine(),
-            "a runtime cannot be run inside a coroutine"
-        );
+        assert!(!Worker::is_driven_here(), "{NESTED}");
         assert!(!self.stopped.get(), "the runtime has shut down");
         assert!(!self.scheduler.is_left_in_parent(), "{LEFT_IN_PARENT}");
         let class = Class::for_size(MAIN_STACK_SIZE).expect("a size in range");
@@ -331,7 +330,7 @@ impl Drop for Runtime {
             // Nothing needs to run, but the coroutine that does cannot be left behind.
             self.worker.is_current()
         } else {
-            task::on_coroutine() || (thread::panicking() && !self.stopped.get())
+            Worker::is_driven_here() || (thread::panicking() && !self.stopped.get())
         };
         if cannot_run {
             // Coroutines cannot run here: their stacks stay as they are, for good.
@@ -352,6 +351,9 @@ impl fmt::Debug for Runtime {
     }
 }
 
+/// What `run` says to a coroutine, or to a destructor that a worker runs.
+const NESTED: &str = "a runtime cannot be run inside a coroutine";
+
 /// Runs `f` as the main coroutine of a runtime with default settings, on the calling thread.
 ///
 /// Returns `f`'s value, after unwinding the coroutines that are left (under `panic = "abort"`:
@@ -371,10 +373,7 @@ pub fn run<F, T>(f: F) -> T
 where
     F: FnOnce() -> T,
 {
-    assert!(
-        !task::on_coroutine(),
-        "a runtime cannot be run inside a coroutine"
-    );
+    assert!(!Worker::is_driven_here(), "{NESTED}");
     let runtime = RuntimeBuilder::new()
         .build()
         .unwrap_or_else(|error| panic!("no runtime: {error}"));

@@ -54,9 +54,7 @@ where
     // Caught first, so that the wait is not part of an unwind.
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
     let idle = || scope.data.running.load(Ordering::SeqCst) == 0;
-    if !idle() && Worker::with_current(|worker| worker.is_some_and(Worker::would_wait_for_itself)) {
-        refuse_deadlock();
-    }
+    let _alone = (!idle()).then(|| Worker::about_to_wait_for("the end of a scope's coroutines"));
     // In a fork of the process the children are not there, and nobody uses what they borrow.
     while !idle() && scope.data.made_by.is_current() {
         // Committed: the children borrow from this stack.
@@ -73,18 +71,6 @@ where
         }
         Ok(value) => value,
     }
-}
-
-/// As in `join`: a coroutine that unwinds keeps its worker to itself, and here is no other.
-#[cold]
-fn refuse_deadlock() -> ! {
-    let current = crate::current();
-    eprintln!(
-        "greenroom: fatal: coroutine '{}', unwinding from a panic, waits for the end of a scope, \
-         whose coroutines need the same worker to finish",
-        current.name().unwrap_or("<unnamed>"),
-    );
-    std::process::abort();
 }
 
 /// A scope to spawn coroutines in. See [`scope`].

@@ -110,6 +110,15 @@ impl Timers {
         }
     }
 
+    /// Gives memory back that a burst has left, if no deadline is in force.
+    pub(crate) fn shrink(&mut self) {
+        if self.is_empty() {
+            self.heap = BinaryHeap::new();
+            self.slots = Vec::new();
+            self.neighbours = Vec::new();
+        }
+    }
+
     /// Whether no deadline is in force.
     pub(crate) fn is_empty(&mut self) -> bool {
         self.first().is_none()

@@ -63,24 +63,41 @@ pub(crate) fn sleep(duration: Duration) {
     Wait::begin(Kind::Interruptible).suspend(Deadline::after(duration));
 }
 
-/// Lets other coroutines of this worker, and its I/O, go first.
+/// Lets other coroutines of this worker go first.
 ///
-/// The caller goes to the end of its worker's queue. Off-coroutine, this is
-/// [`std::thread::yield_now`].
+/// The caller goes to the end of its worker's queue; timers and I/O come in between after some
+/// turns, or after about half a millisecond. Off-coroutine, this is [`std::thread::yield_now`].
 #[inline]
 pub fn yield_now() {
-    // No switch while unwinding: see `Wait::suspend`.
     if !task::on_coroutine() {
         std::thread::yield_now();
     } else if !std::thread::panicking() {
         coroutine::suspend(Suspend::Yielded);
+    } else {
+        yield_amid_panics();
+    }
+}
+
+#[cold]
+fn yield_amid_panics() {
+    if !task::is_unwinding() {
+        coroutine::suspend(Suspend::Yielded);
+    } else if !Current::get().waits_alone() {
+        task::suspended_in_unwind(|| coroutine::suspend(Suspend::Yielded));
     }
 }
 
 /// Accounts for one operation of a coroutine, and makes it yield when it has done its share.
+///
+/// # Unwinding
+///
+/// Then, if the caller is interrupted: its operations may never have to wait.
 pub(crate) fn spend_operation() {
     if budget::spend() {
         yield_now();
+        if Current::get().word.is_interrupted() && !task::is_unwinding() {
+            unwind();
+        }
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Scheduler {
     unwound: AtomicUsize,
     /// Where workers wait for each other's last turn, if nothing can unwind.
     last_turns: LastTurns,
+    /// Workers that cannot run anything before another worker has: see `Worker::about_to_wait_for`.
+    alone_for_others: AtomicUsize,
     /// The grace is over: workers are to name what they have left.
     report: AtomicBool,
 }
@@ -74,6 +76,7 @@ impl Scheduler {
             stopping: AtomicBool::new(false),
             unwound: AtomicUsize::new(0),
             last_turns: LastTurns::new(workers),
+            alone_for_others: AtomicUsize::new(0),
             report: AtomicBool::new(false),
         };
         Ok((Arc::new(scheduler), parts))
@@ -235,6 +238,7 @@ impl Scheduler {
     /// Waits until no coroutine is left but those that wait here, and main.
     pub(crate) fn wait_idle(&self) {
         let counted = task::running().is_some_and(|task| Tally::counts(&task));
+        let _alone = Worker::about_to_wait_for("all other coroutines");
         let _awaiting = Awaiting::new(&self.census, counted);
         self.look();
         let idle = || self.is_idle();

@@ -26,8 +26,14 @@ use crate::timer::Timers;
 
 pub(super) use leak::LastTurns;
 
-/// What a worker runs between two looks at timers and I/O, in turns and operations.
-const BATCH: u32 = 256;
+/// The most that a worker runs between two looks at timers and I/O, in turns and operations.
+const LARGEST_BATCH: u32 = 256;
+
+/// What a worker runs at first, when it does not know yet how long its coroutines' turns are.
+const FIRST_BATCH: u32 = 16;
+
+/// How long a batch should take at most.
+const BATCH_TIME: Duration = Duration::from_micros(500);
 
 /// How long after coroutines have ended an idle worker trims their stacks.
 const COLD: Duration = Duration::from_secs(1);
@@ -76,6 +82,10 @@ pub(crate) struct Worker {
     timers: RefCell<Timers>,
     reactor: RefCell<Reactor>,
     stacks: RefCell<StackPool>,
+    /// What to run between two looks at timers and I/O.
+    batch: Cell<u32>,
+    /// When the batch before ended, if that was full.
+    batch_ended: Cell<Option<Instant>>,
     /// When to trim the stacks: once, some time after coroutines have ended.
     trim_at: Cell<Option<Instant>>,
     /// The main coroutine has finished, and the driver wants its thread back.
@@ -110,6 +120,8 @@ impl Worker {
             timers: RefCell::new(Timers::new()),
             reactor: RefCell::new(parts.reactor),
             stacks: RefCell::new(StackPool::new()),
+            batch: Cell::new(FIRST_BATCH),
+            batch_ended: Cell::new(None),
             trim_at: Cell::new(None),
             leave: Cell::new(false),
         }
@@ -121,6 +133,11 @@ impl Worker {
         // SAFETY: `drive` set the pointer to a worker that it borrows until it clears it, on this
         // thread; so the worker outlives this call.
         f(unsafe { CURRENT.get().as_ref() })
+    }
+
+    /// Whether the calling thread drives a worker, on a coroutine's stack or its own.
+    pub(crate) fn is_driven_here() -> bool {
+        !CURRENT.get().is_null()
     }
 
     pub(crate) fn scheduler(&self) -> &Arc<Scheduler> {
@@ -183,10 +200,11 @@ impl Worker {
     fn turn(&self) {
         self.expire_timers();
         self.take_share();
-        self.run_batch(BATCH);
+        let full = self.run_batch(self.batch.get());
         if self.leave.get() {
             return;
         }
+        self.adapt_batch(full);
         if self.has_work() {
             self.poll(|reactor| reactor.turn());
         } else {
@@ -194,14 +212,34 @@ impl Worker {
         }
     }
 
+    /// Has the next batch take about as long as it should, if batches end by their size.
+    fn adapt_batch(&self, full: bool) {
+        if !full {
+            self.batch_ended.set(None);
+            return;
+        }
+        let now = Instant::now();
+        if let Some(before) = self.batch_ended.replace(Some(now)) {
+            let batch = match now - before {
+                took if took < BATCH_TIME => self.batch.get() * 2,
+                // As many fewer as it was slower.
+                took => {
+                    let times = u32::try_from(took.as_nanos() / BATCH_TIME.as_nanos());
+                    self.batch.get() / times.unwrap_or(u32::MAX)
+                }
+            };
+            self.batch.set(batch.clamp(1, LARGEST_BATCH));
+        }
+    }
+
     /// Runs ready and fresh coroutines by turns, so that neither starve the other; about `left` of
-    /// them, where an operation counts like a turn.
+    /// them, where an operation counts like a turn. Returns whether it has run so many.
     ///
     /// The one function that switches into coroutines. Never inlined, so that no address of a
     /// thread-local is carried across the switch by the code around it; and the switch is inlined
     /// into its loop, because a return from a function that has switched is predicted wrongly.
     #[inline(never)]
-    fn run_batch(&self, mut left: u32) {
+    fn run_batch(&self, mut left: u32) -> bool {
         self.take_mail();
         self.placement.look_again();
         let mut fresh_first = false;
@@ -237,6 +275,7 @@ impl Worker {
         if any_finished {
             self.scheduler.look();
         }
+        left == 0
     }
 
     fn next_ready(&self) -> Option<u32> {
@@ -262,7 +301,12 @@ impl Worker {
         if self.holds_back() {
             return None;
         }
-        self.fresh.pop().or_else(|| self.scheduler.take_injected())
+        let own = || self.fresh.pop();
+        // Those of other threads' must start even while coroutines here spawn without end.
+        match self.started.get() % 64 < 2 {
+            true => self.scheduler.take_injected().or_else(own),
+            false => own().or_else(|| self.scheduler.take_injected()),
+        }
     }
 
     /// Whether to leave fresh coroutines to workers that have fewer; see `placement`.
@@ -322,8 +366,9 @@ impl Worker {
     }
 
     /// Pins a fresh coroutine to this worker, in a slot with a stack.
-    fn start(&self, task: TaskRef) -> Option<u32> {
-        let stack = match self.stacks.borrow_mut().take(task.stack_class()) {
+    fn start(&self, task: TaskRef, entry: fn()) -> Option<u32> {
+        let stack = self.stacks.borrow_mut().take(task.stack_class());
+        let stack = match stack {
             Ok(stack) => stack,
             Err(error) => {
                 self.scheduler.abandon(&task, Box::new(error));
@@ -335,26 +380,27 @@ impl Worker {
         let age = self.started.get();
         self.started.set(age + 1);
         let mut live = self.live.borrow_mut();
-        let entry = live.vacant_entry();
-        let slot = u32::try_from(entry.key()).expect("fewer than 2^32 coroutines");
+        let vacant = live.vacant_entry();
+        let slot = u32::try_from(vacant.key()).expect("fewer than 2^32 coroutines");
         let owner: Arc<dyn Owner> = Arc::<Remote>::clone(&self.remote);
         task.pin(owner, slot);
-        entry.insert(Live {
+        vacant.insert(Live {
             task,
-            coroutine: Coroutine::new(stack, run_body),
+            coroutine: Coroutine::new(stack, entry),
             age,
         });
         Some(slot)
     }
 
-    /// Starts a coroutine; or ends it, if the runtime stops.
+    /// Starts a coroutine; one that only drops its closure, if the runtime stops.
     fn start_or_abandon(&self, task: TaskRef) -> Option<u32> {
         let stopping = !leak::INSTEAD_OF_UNWINDING && self.scheduler.is_stopping();
-        if task.role() != Role::Main && stopping {
-            self.scheduler.abandon(&task, Box::new(Cancelled));
-            return None;
+        if task.role() == Role::Main || !stopping {
+            return self.start(task, run_body);
         }
-        self.start(task)
+        let waited = task.word.interrupt();
+        debug_assert!(!waited, "a fresh coroutine does not wait");
+        self.start(task, abandon_body)
     }
 
     fn finish(&self, finished: Live) {
@@ -435,6 +481,9 @@ impl Worker {
         let at = self.trim_at.get().unwrap_or(now + COLD);
         if at <= now {
             stacks.trim();
+            self.ready.borrow_mut().shrink_to(LARGEST_BATCH as usize);
+            self.live.borrow_mut().shrink_to_fit();
+            self.timers.borrow_mut().shrink();
         }
         self.trim_at.set((at > now).then_some(at));
         self.trim_at.get()
@@ -504,26 +553,28 @@ impl Worker {
 
     /// Suspends the running coroutine, which is `task`, until wait `seq` is over.
     pub(super) fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
+        if self.waits_alone() {
+            return self.wait_with(task, seq, deadline);
+        }
         if let Some(deadline) = deadline {
             self.timers.borrow_mut().arm(task.slot(), deadline, seq);
         }
-        if !task::is_unwinding() {
-            coroutine::suspend(Suspend::Parked);
-        } else if deadline.is_some() || self.waits_alone() {
-            self.wait_with(task);
-        } else {
+        if task::is_unwinding() {
             task::suspended_in_unwind(|| coroutine::suspend(Suspend::Parked));
+        } else {
+            coroutine::suspend(Suspend::Parked);
         }
         if deadline.is_some() {
             self.timers.borrow_mut().disarm(task.slot());
         }
     }
 
-    /// Whether the running coroutine unwinds from a panic, so that no other must run before it has
-    /// come to the end of that. When all unwind, because the runtime stops, they may have to wait
-    /// for each other, and do; but see a panic count that includes those which are suspended.
+    /// Whether the running coroutine unwinds, so that no other must run before it has come to the
+    /// end of that. When the runtime stops and all are interrupted, they may have to wait for each
+    /// other, and do; but see a panic count that includes those which are suspended.
     pub(super) fn waits_alone(&self) -> bool {
-        task::is_unwinding() && !self.scheduler.is_stopping()
+        task::is_unwinding()
+            && !(self.scheduler.is_stopping() && task::is_unwinding_from_interrupt())
     }
 
     /// In the child of a fork: the calling thread drives no worker, even if it did.
@@ -543,25 +594,48 @@ impl Worker {
         ptr::eq(CURRENT.get(), self)
     }
 
-    /// Whether the running coroutine cannot wait for any other coroutine of this runtime.
-    pub(crate) fn would_wait_for_itself(&self) -> bool {
-        task::on_coroutine() && self.waits_alone() && self.scheduler.workers.len() == 1
+    /// The calling coroutine is about to wait for others of its runtime. Where it unwinds, none of
+    /// them can run on its worker meanwhile; and if all workers are kept like this, the process is
+    /// aborted, for they would be for ever.
+    pub(crate) fn about_to_wait_for(others: &str) -> Option<AloneForOthers> {
+        Worker::with_current(|worker| {
+            let worker = worker.filter(|worker| task::on_coroutine() && worker.waits_alone())?;
+            let alone = AloneForOthers::new(&worker.scheduler);
+            if alone.are_all() {
+                task::with_running(|task| {
+                    let who = task.map(Description);
+                    abort(&format!(
+                        "{}, unwinding from a panic, waits for {others}, which need the same \
+                         worker to finish",
+                        who.expect("a coroutine is running"),
+                    ))
+                });
+            }
+            Some(alone)
+        })
     }
 
     /// Waits on the stack of a coroutine that unwinds: another coroutine on this thread would
-    /// take std's panic count for its own. I/O and timers go on, other coroutines do not.
+    /// take std's panic count for its own. I/O goes on, other coroutines and their timers do not.
     #[cold]
-    fn wait_with(&self, task: &Task) {
+    fn wait_with(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
         // The waker puts the slot into the queue, or into the inbox, after it has ended the wait.
         while !self.take_ready(task.slot()) {
+            let stopping = self.scheduler.is_stopping();
+            if stopping && deadline.is_none() && task.word.interrupt_plain() {
+                task.schedule();
+                continue;
+            }
+            if deadline.is_some_and(|deadline| deadline.at <= Instant::now()) {
+                task.wake(seq, Outcome::TimedOut);
+                continue;
+            }
             self.remote.attention().fall_asleep_alone();
-            if !self.remote.has_mail() {
-                let deadline = self.timers.borrow_mut().alarm();
+            if !self.remote.has_mail() && self.scheduler.is_stopping() == stopping {
                 self.poll(|reactor| reactor.wait(deadline));
             }
             self.remote.attention().wake_up();
             self.take_mail();
-            self.expire_timers_of(task);
         }
     }
 
@@ -570,20 +644,6 @@ impl Worker {
         let mut ready = self.ready.borrow_mut();
         let position = ready.iter().position(|&other| other == slot);
         position.is_some_and(|position| ready.remove(position).is_some())
-    }
-
-    /// As `expire_timers`, while `task` runs, of which this ends the wait.
-    fn expire_timers_of(&self, task: &Task) {
-        let now = Instant::now();
-        let mut timers = self.timers.borrow_mut();
-        while let Some((slot, seq)) = timers.expire(now) {
-            if slot == task.slot() {
-                task.wake(seq, Outcome::TimedOut);
-            } else {
-                // Its turn comes when this one is over; till then it is late, not lost.
-                timers.arm(slot, Deadline::at(now + Duration::from_millis(1)), seq);
-            }
-        }
     }
 
     /// Ends everything that is left on this worker.
@@ -690,6 +750,33 @@ fn run_body() {
     let task = task::Current::get();
     // SAFETY: this is the first turn of the task, on the worker that it was pinned to.
     unsafe { task.body().run(&task) };
+}
+
+/// What a coroutine runs instead that comes too late. Destructors may wait, so they need a coroutine.
+fn abandon_body() {
+    let task = task::Current::get();
+    // SAFETY: as in `run_body`, instead of that.
+    unsafe { task.body().abandon(Box::new(Cancelled)) };
+}
+
+/// A coroutine that keeps its worker to itself, because it unwinds, and waits for others.
+pub(crate) struct AloneForOthers(Arc<Scheduler>);
+
+impl AloneForOthers {
+    fn new(scheduler: &Arc<Scheduler>) -> AloneForOthers {
+        scheduler.alone_for_others.fetch_add(1, Ordering::SeqCst);
+        AloneForOthers(Arc::clone(scheduler))
+    }
+
+    fn are_all(&self) -> bool {
+        self.0.alone_for_others.load(Ordering::SeqCst) == self.0.workers.len()
+    }
+}
+
+impl Drop for AloneForOthers {
+    fn drop(&mut self) {
+        self.0.alone_for_others.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The calling thread drives a worker.

@@ -16,7 +16,7 @@ use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::coroutine::overflow::Stderr;
@@ -98,8 +98,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     owner: OnceLock<Arc<dyn Owner>>,
     /// The name the owner knows it by.
     slot: AtomicU32,
-    /// Whether it unwinds, or has, because it was interrupted.
-    interrupted: AtomicBool,
+    /// Why it unwinds, or did last.
+    unwinding: AtomicU8,
     /// Zero until somebody asks.
     id: AtomicU64,
     name: Option<Box<str>>,
@@ -137,7 +137,7 @@ impl<B: Body> Task<B> {
             word: WaitWord::new(),
             owner: OnceLock::new(),
             slot: AtomicU32::new(0),
-            interrupted: AtomicBool::new(false),
+            unwinding: AtomicU8::new(UNKNOWN),
             id: AtomicU64::new(0),
             name,
             spawned_at,
@@ -291,6 +291,11 @@ impl Task {
         }
     }
 
+    /// Whether the calling task, which is this one, keeps its owner to itself while it waits.
+    pub(crate) fn waits_alone(&self) -> bool {
+        self.owner().waits_alone()
+    }
+
     /// Suspends the calling task, which is this one and in wait `seq`.
     pub(crate) fn suspend(&self, seq: Seq, deadline: Option<Deadline>) {
         self.owner().suspend(self, seq, deadline);
@@ -381,11 +386,27 @@ pub(crate) fn running() -> Option<TaskRef> {
     })
 }
 
+/// Nobody has said why a task unwinds: a panic then, of which only the user's own hook was told.
+const UNKNOWN: u8 = 0;
+/// It was interrupted.
+const INTERRUPTED: u8 = 1;
+/// It panicked.
+const PANICKED: u8 = 2;
+
 /// Takes note that the running coroutine begins to unwind because it was interrupted.
 pub(crate) fn note_interrupt() {
+    note_unwinding(INTERRUPTED);
+}
+
+/// Takes note that the running coroutine begins to unwind because it panicked.
+pub(crate) fn note_panic() {
+    note_unwinding(PANICKED);
+}
+
+fn note_unwinding(why: u8) {
     with_running(|task| {
         if let Some(task) = task {
-            task.interrupted.store(true, Ordering::Relaxed);
+            task.unwinding.store(why, Ordering::Relaxed);
         }
     });
 }
@@ -399,13 +420,19 @@ thread_local! {
 /// Whether the caller unwinds.
 ///
 /// Like [`std::thread::panicking`]; but while others of the thread are suspended in an unwind,
-/// what that says of the caller is not known, and only an interrupt of its own counts.
+/// what that says of the caller is not known, and only what was noted of itself counts.
 pub(crate) fn is_unwinding() -> bool {
-    std::thread::panicking()
-        && (SUSPENDED_UNWINDS.get() == 0
-            || with_running(|task| {
-                task.is_some_and(|task| task.interrupted.load(Ordering::Relaxed))
-            }))
+    std::thread::panicking() && (SUSPENDED_UNWINDS.get() == 0 || reason() != UNKNOWN)
+}
+
+/// Whether the caller unwinds because it was interrupted.
+pub(crate) fn is_unwinding_from_interrupt() -> bool {
+    std::thread::panicking() && reason() == INTERRUPTED
+}
+
+/// Why the running coroutine unwinds, or did last.
+fn reason() -> u8 {
+    with_running(|task| task.map_or(UNKNOWN, |task| task.unwinding.load(Ordering::Relaxed)))
 }
 
 /// Runs `wait`, which suspends the caller in the middle of an unwind.

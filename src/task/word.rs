@@ -124,6 +124,11 @@ impl WaitWord {
         }
     }
 
+    /// Whether waits that may be interrupted are.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & INTERRUPT != 0
+    }
+
     // Each of these returns whether it has ended a wait, so that the caller must schedule the task.
 
     /// Ends the wait numbered `of`, if it has not ended.
