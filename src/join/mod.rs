@@ -45,7 +45,7 @@ impl<T> Join<T> {
     /// process that the task runs in.
     fn wait(&self) -> bool {
         let task = self.thread.task();
-        if !self.is_finished() && task.is_left_in_parent() {
+        if task.is_left_in_parent() && !self.is_finished() {
             return false;
         }
         if task::is_unwinding() && !self.is_finished() {
