@@ -13,6 +13,10 @@
 //!   default runtime) starts in a known state: the locks of that are taken before the fork, and
 //!   given back after it.
 //!
+//! So a signal handler that forks may deadlock, as it may on the locks of libc. What a runtime of the
+//! parent shares with the child has locks of its own (a socket that coroutines wait on): used in a
+//! new runtime of the child, it is refused, or replaced when it is cloned.
+//!
 //! A coroutine must not return in the child, where the loop it would return to is not to go on: that
 //! aborts the child, see [`Task::end_in_its_process`](crate::task::Task::end_in_its_process). The
 //! main coroutine of `run` may, because that ends the loop.

@@ -45,7 +45,7 @@ impl<T> Join<T> {
     /// process that the task runs in.
     fn wait(&self) -> bool {
         let task = self.thread.task();
-        if !self.is_finished() && task.is_left_in_parent() {
+        if task.is_left_in_parent() && !self.is_finished() {
             return false;
         }
         if task::is_unwinding() && !self.is_finished() {
@@ -144,7 +144,7 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// The payload of its panic; [`Cancelled`](crate::Cancelled), if its runtime shut down first, or in a
+    /// The payload of its panic; [`Cancelled`], if its runtime shut down first, or in a
     /// forked child, where the runtime is gone.
     pub fn join(self) -> std::thread::Result<T> {
         self.0.join()
@@ -201,7 +201,7 @@ impl<T> LocalJoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// The payload of its panic; [`Cancelled`](crate::Cancelled), if its runtime shut down first, or in a
+    /// The payload of its panic; [`Cancelled`], if its runtime shut down first, or in a
     /// forked child, where the runtime is gone.
     pub fn join(self) -> std::thread::Result<T> {
         self.join.join()

@@ -105,7 +105,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     name: Option<Box<str>>,
     spawned_at: &'static Location<'static>,
     role: Role,
-    made_by: Process,
+    /// The low half of the number of the process: which fits in here, and does for this.
+    made_by: u16,
     /// The right to a stack, until it has finished: the class of that, or null.
     stack_class: AtomicPtr<Class>,
     body: B,
@@ -142,7 +143,7 @@ impl<B: Body> Task<B> {
             name,
             spawned_at,
             role,
-            made_by: Process::current(),
+            made_by: Process::current().number() as u16,
             stack_class: AtomicPtr::new(reservation.map_or(ptr::null_mut(), Reservation::into_raw)),
             body,
         }
@@ -184,12 +185,14 @@ impl Task {
 
     /// Whether the task will never run (again) in this process, which is a fork of the one that
     /// made it.
+    #[inline]
     pub(crate) fn is_left_in_parent(&self) -> bool {
-        !self.made_by.is_current()
+        self.made_by != Process::current().number() as u16
     }
 
     /// Called by the calling task, which is this one, when its closure has ended: does not return
     /// in a process that was forked from the coroutine, if it would go on with others' work there.
+    #[inline]
     pub(crate) fn end_in_its_process(&self) {
         if !on_coroutine() && self.role != Role::Main {
             self.refuse_return();
