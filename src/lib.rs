@@ -84,7 +84,8 @@
 //!
 //! **A worker that is blocked runs nobody.** A long computation, a std mutex that is contended, a
 //! read of a pipe through real std: while one coroutine keeps its OS thread, the others of that
-//! worker wait. Compute in slices with [`yield_now`], and wrap what blocks in [`unblock`]. A *std*
+//! worker wait, and so do those elsewhere whose sockets it was the first to wait for. Compute in
+//! slices with [`yield_now`], and wrap what blocks in [`unblock`]. A *std*
 //! lock that is held across a wait can stop its worker for good:
 //!
 //! ```no_run
@@ -118,8 +119,9 @@
 //! worker can run while one unwinds. A destructor that waits during an unwind therefore keeps the
 //! worker waiting with it (timers and I/O of the reactor go on); a socket operation that would have
 //! to wait fails instead; and joining a coroutine that may need the same worker aborts the process
-//! with the names of both. (When a runtime shuts down and all its coroutines unwind, they do wait
-//! for each other.)
+//! with the names of both. (When a runtime shuts down and its coroutines unwind for that, they do
+//! wait for each other, and others run amid their unwinding: a *std* mutex guard that such another
+//! one has held over a wait may then be poisoned without a panic of its own.)
 //!
 //! **Shutting down unwinds.** I/O, sleeps and joins are interruption points: where a runtime shuts
 //! down they unwind with [`Cancelled`]. [`park()`] is not, until nothing is left that could unpark.

@@ -7,8 +7,8 @@ use std::sync::Once;
 
 use crate::task;
 
-/// Makes the default panic hook name coroutines. A hook that the user has set stays as it is, and
-/// may ask [`current`](crate::current) for the name.
+/// Makes the default panic hook name coroutines. A hook that the user has set is called as before,
+/// and may ask [`current`](crate::current) for the name.
 pub(crate) fn install_hook() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
@@ -20,16 +20,19 @@ pub(crate) fn install_hook() {
         if is_default {
             set_hook(Box::new(move |info| report(info, &*default)));
         } else {
-            set_hook(hook);
+            set_hook(Box::new(move |info| {
+                task::note_panic();
+                hook(info);
+            }));
         }
     });
 }
 
 fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send + Sync)) {
+    task::note_panic();
     let Some(task) = task::running() else {
         return default(info);
     };
-    task::note_panic();
     let name = task.name().unwrap_or("<unnamed>");
     let message = info.payload_as_str().unwrap_or("Box<dyn Any>");
     let place = info.location().map(ToString::to_string).unwrap_or_default();

@@ -3,8 +3,8 @@
 mod util;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use greenroom::shims::thread;
 use serial_test::serial;
@@ -166,4 +166,29 @@ fn the_default_runtime_and_another_do_not_mix() {
         unparker.unpark();
         outside.join().unwrap();
     });
+}
+
+#[test]
+#[serial]
+fn what_threads_spawn_starts_while_coroutines_spawn_without_end() {
+    fn chain(over: Arc<AtomicBool>) {
+        if !over.load(SeqCst) {
+            greenroom::spawn(move || chain(over));
+        }
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let workers = std::thread::available_parallelism().unwrap().get();
+    for _ in 0..workers {
+        chain(Arc::clone(&over));
+    }
+    std::thread::sleep(Duration::from_millis(20)); // each worker has one
+    let start = Instant::now();
+    let late = greenroom::spawn(|| 5);
+    while !late.is_finished() && start.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(late.is_finished());
+    over.store(true, SeqCst);
+    assert_eq!(late.join().unwrap(), 5);
+    greenroom::wait_idle();
 }

@@ -486,3 +486,68 @@ fn those_that_unwind_at_the_end_of_a_runtime_do_not_take_each_others_unwinding_f
     });
     assert_eq!(stderr, "end of child\n");
 }
+
+/// The child of test `name`, which aborts; returns what it wrote to stderr.
+fn stderr_of_abort(name: &str, child: impl FnOnce()) -> String {
+    if std::env::var_os(ROLE).is_some() {
+        child();
+        std::process::exit(0);
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ROLE, "child")
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{stderr}");
+    stderr
+}
+
+#[test]
+fn scopes_that_keep_all_workers_to_themselves_are_refused() {
+    let name = "scopes_that_keep_all_workers_to_themselves_are_refused";
+    for _ in 0..2 {
+        let stderr = stderr_of_abort(name, || {
+            util::on_workers(2, || {
+                let unwinding = Arc::new(AtomicUsize::new(0));
+                let unwind = |unwinding: Arc<AtomicUsize>| {
+                    let _scopes = Finally(move || {
+                        unwinding.fetch_add(1, SeqCst);
+                        while unwinding.load(SeqCst) < 2 {
+                            std::hint::spin_loop();
+                        }
+                        greenroom::scope(|s| drop(s.spawn(|| ())));
+                    });
+                    resume_unwind(Box::new(()));
+                };
+                let theirs = Arc::clone(&unwinding);
+                spawn(move || unwind(theirs));
+                while unwinding.load(SeqCst) == 0 {
+                    std::thread::sleep(MILLI); // the other worker runs it
+                }
+                unwind(unwinding);
+            });
+        });
+        assert_eq!(occurrences(&stderr, "a scope's coroutines"), 1, "{stderr}");
+        assert_eq!(occurrences(&stderr, "same worker"), 1, "{stderr}");
+    }
+}
+
+#[test]
+fn waiting_for_idleness_in_a_panic_is_refused_where_nobody_else_can_run() {
+    let name = "waiting_for_idleness_in_a_panic_is_refused_where_nobody_else_can_run";
+    let stderr = stderr_of_abort(name, || {
+        util::on_workers(1, || {
+            spawn(|| thread::sleep(Duration::from_secs(1_000)));
+            let idles = Builder::new().name("idles".into());
+            let _idles = idles.spawn(|| {
+                let _idles = Finally(greenroom::wait_idle);
+                resume_unwind(Box::new(()));
+            });
+            thread::sleep(Duration::from_secs(1_000));
+        });
+    });
+    assert_eq!(occurrences(&stderr, "'idles'"), 1, "{stderr}");
+    assert_eq!(occurrences(&stderr, "all other coroutines"), 1, "{stderr}");
+}

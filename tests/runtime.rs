@@ -1011,3 +1011,25 @@ fn settings_in_the_environment_are_heeded_or_refused() {
         assert!(output.contains("end of child"), "{output}");
     }
 }
+
+#[test]
+fn the_result_of_a_scoped_coroutine_that_nobody_joins_is_dropped_once() {
+    static ALIVE: AtomicUsize = AtomicUsize::new(0);
+    struct Counted(#[allow(dead_code, reason = "freed twice, it would show")] Box<u8>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            ALIVE.fetch_sub(1, SeqCst);
+        }
+    }
+    for workers in [1, 2] {
+        util::on_workers(workers, || {
+            for n in 0..5_000 {
+                ALIVE.store(1, SeqCst);
+                greenroom::scope(|s| {
+                    s.spawn(move || Counted(Box::new(n as u8)));
+                });
+                assert_eq!(ALIVE.load(SeqCst), 0, "round {n}");
+            }
+        });
+    }
+}

@@ -466,3 +466,19 @@ fn a_hundred_thousand_coroutines_can_be_alive_at_once() {
         }
     });
 }
+
+#[test]
+#[parallel]
+fn one_that_computes_in_slices_does_not_hold_up_a_timer_for_many() {
+    util::on_workers(1, || {
+        let sleeper = spawn(|| thread::sleep(MILLI));
+        yield_now();
+        let mut slices = 0;
+        while !sleeper.is_finished() {
+            std::thread::sleep(MILLI); // computes
+            yield_now();
+            slices += 1;
+        }
+        assert!(slices <= 64, "{slices}");
+    });
+}
