@@ -118,6 +118,7 @@ impl Blocking for Greenroom {
         handle.join().expect("a task that does not panic")
     }
 
+    #[inline]
     fn yield_now() {
         greenroom::yield_now();
     }
@@ -183,6 +184,7 @@ impl Blocking for May {
         handle.join().expect("a task that does not panic")
     }
 
+    #[inline]
     fn yield_now() {
         may::coroutine::yield_now();
     }
@@ -243,6 +245,7 @@ impl Blocking for Threads {
         handle.join().expect("a task that does not panic")
     }
 
+    #[inline]
     fn yield_now() {
         std::thread::yield_now();
     }
