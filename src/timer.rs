@@ -88,7 +88,7 @@ impl Timers {
             deadline: self.moment(deadline.at),
             order: self.next_order,
             slot,
-            slack: u32::try_from(nanos(deadline.slack)).unwrap_or(u32::MAX),
+            slack: deadline.slack,
         };
         self.alarm.take_if(|(_, latest)| entry.deadline <= *latest);
         self.next_order = self.next_order.saturating_add(1);
@@ -135,7 +135,7 @@ impl Timers {
         self.alarm = Some((alarm, latest));
         Some(Deadline {
             at: self.origin + Duration::from_nanos(alarm),
-            slack: Duration::from_nanos(latest - alarm),
+            slack: u32::try_from(latest - alarm).unwrap_or(u32::MAX),
         })
     }
 
@@ -274,9 +274,9 @@ mod tests {
     fn an_alarm_serves_all_that_are_due_within_the_slack_of_each_before_them() {
         let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         let at = |micros| start + Duration::from_micros(micros);
-        let slack = |micros, slack| Deadline {
+        let slack = |micros, slack: u32| Deadline {
             at: at(micros),
-            slack: Duration::from_micros(slack),
+            slack: slack * 1_000,
         };
         timers.arm(0, slack(1_000, 500), seq());
         assert_eq!(alarm(&mut timers), Some(at(1_000)), "alone, it is exact");

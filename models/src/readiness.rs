@@ -57,7 +57,7 @@ impl Source {
     fn wake_one(&self) {
         let mut waiters = self.waiters.lock().unwrap();
         let first = (!waiters.is_empty()).then(|| waiters.remove(0));
-        if waiters.is_empty() {
+        if first.is_none() {
             self.word.no_waiters();
         }
         drop(waiters);

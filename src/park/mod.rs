@@ -92,12 +92,18 @@ fn yield_amid_panics() {
 /// # Unwinding
 ///
 /// Then, if the caller is interrupted: its operations may never have to wait.
+#[inline]
 pub(crate) fn spend_operation() {
     if budget::spend() {
-        yield_now();
-        if Current::get().word.is_interrupted() && !task::is_unwinding() {
-            unwind();
-        }
+        let_others_go_on();
+    }
+}
+
+#[cold]
+fn let_others_go_on() {
+    yield_now();
+    if Current::get().word.is_interrupted() && !task::is_unwinding() {
+        unwind();
     }
 }
 

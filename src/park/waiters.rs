@@ -89,14 +89,14 @@ impl Waiters {
         outcome
     }
 
-    /// Wakes the first waiter that can still be woken; returns whether there was one. Calls
-    /// `emptied` under the lock when the queue is empty.
-    pub(crate) fn wake_one(&self, mut emptied: impl FnMut()) -> bool {
+    /// Wakes the first waiter that can still be woken; returns whether there was one. If not, calls
+    /// `none` under the lock.
+    pub(crate) fn wake_one(&self, none: impl FnOnce()) -> bool {
         let woken = {
             let mut list = self.lock();
             let woken = list.end_first_wait();
-            if list.head.is_null() {
-                emptied();
+            if woken.is_none() {
+                none();
             }
             woken
         };

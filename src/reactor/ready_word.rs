@@ -12,11 +12,14 @@
 //! leaver:    after an operation: if READY and WAITERS: lock queue, wake the first
 //! ```
 //!
+//! WAITERS stays when the queue gets empty, because mostly the same reader comes back to it; who
+//! then looks for the first in vain clears it, under the queue's lock.
+//!
 //! *No event is lost between a failed attempt and its clearing*: the tick has moved, so the
 //! clearing fails and the operation is tried again. *None between the clearing and the queueing*:
-//! the waiter's swap and the event's swap are on the same word; if the event's is first the waiter
-//! sees READY, otherwise the event sees WAITERS and waits for the queue's lock, under which the
-//! waiter completes. *None for the second waiter*: an event wakes one, and whoever ends an
+//! the waiter's swap (or its look, if WAITERS is set already) and the event's swap are on the same
+//! word; if the event's is first the waiter sees READY, otherwise the event sees WAITERS and waits
+//! for the queue's lock, under which the waiter completes. *None for the second waiter*: an event wakes one, and whoever ends an
 //! operation with READY still set wakes the next.
 
 use crate::atomic::{AtomicU32, Ordering};
@@ -86,13 +89,17 @@ impl ReadyWord {
     /// Announces a waiter, under the queue's lock, unless it is ready; returns whether it is.
     #[must_use]
     pub(super) fn is_ready_or_awaited(&self) -> bool {
+        let word = self.0.load(Ordering::Acquire);
+        if word & (READY | WAITERS) == WAITERS {
+            return false;
+        }
         let wait = |word: u32| (word & READY == 0).then_some(word | WAITERS);
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, wait)
             .is_err()
     }
 
-    /// The queue is empty, says the holder of its lock.
+    /// The queue was found empty, says the holder of its lock.
     pub(super) fn no_waiters(&self) {
         self.0.fetch_and(!WAITERS, Ordering::AcqRel);
     }

@@ -13,11 +13,13 @@ thread_local! {
 }
 
 /// Grants a full budget to the coroutine whose turn begins.
+#[inline]
 pub(crate) fn refill() {
     LEFT.set(TURN);
 }
 
 /// Takes one operation from the budget; returns whether the coroutine must yield first.
+#[inline]
 #[must_use]
 pub(crate) fn spend() -> bool {
     let left = LEFT.get();
@@ -26,6 +28,7 @@ pub(crate) fn spend() -> bool {
 }
 
 /// The operations that the turn which just ended has done.
+#[inline]
 pub(crate) fn spent() -> u32 {
     TURN - LEFT.get()
 }

@@ -2,23 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-/// The most that a deadline may be late so that its neighbours share a wake-up.
-const MOST_SLACK: Duration = Duration::from_micros(900);
+/// The most nanoseconds that a deadline may be late so that its neighbours share a wake-up.
+const MOST_SLACK: u32 = 900_000;
 
 /// A moment, and how much later will do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
-    pub(crate) slack: Duration,
+    /// In nanoseconds.
+    pub(crate) slack: u32,
 }
 
 impl Deadline {
     /// Exactly `at`.
     pub(crate) fn at(at: Instant) -> Deadline {
-        Deadline {
-            at,
-            slack: Duration::ZERO,
-        }
+        Deadline { at, slack: 0 }
     }
 
     /// The moment `timeout` from now; never, if that is beyond the clock. A long timeout need not
@@ -26,7 +24,8 @@ impl Deadline {
     pub(crate) fn after(timeout: Duration) -> Option<Deadline> {
         Some(Deadline {
             at: Instant::now().checked_add(timeout)?,
-            slack: (timeout / 64).min(MOST_SLACK),
+            slack: u32::try_from(timeout.as_nanos() / 64)
+                .map_or(MOST_SLACK, |slack| slack.min(MOST_SLACK)),
         })
     }
 }
