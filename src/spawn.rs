@@ -202,7 +202,7 @@ impl Builder {
         G: Guard + 'a,
     {
         let class = Class::for_size(self.stack_size.unwrap_or(scheduler.stack_size()))?;
-        let reservation = Some(class.reserve()?);
+        let reservation = Some(Worker::reserve_stack(class)?);
         let name = self.name.map(String::into_boxed_str);
         let body = Packet::new(f, guard);
         let task: Arc<Task<dyn Body + 'a>> =

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::stack::{Class, Stack};
+use super::stack::{Class, Reservation, Stack};
 
 /// The most idle stacks of a class that a worker keeps.
 pub(super) const HOT_STACKS: usize = 64;
@@ -30,6 +30,9 @@ pub(crate) struct StackPool {
 #[derive(Debug, Default)]
 struct Idle {
     stacks: Vec<Stack>,
+    /// The rights of the coroutines that had them, for the next ones: so that most spawns need not
+    /// ask the class, which all workers share.
+    rights: Vec<Reservation>,
     /// So many at the bottom have not been used since they were trimmed.
     trimmed: usize,
 }
@@ -48,6 +51,19 @@ impl StackPool {
         StackPool { idle: Vec::new() }
     }
 
+    /// As [`Class::reserve`], by a right that was kept if there is one.
+    ///
+    /// # Errors
+    ///
+    /// See there.
+    pub(crate) fn reserve(&mut self, class: &'static Class) -> io::Result<Reservation> {
+        let kept = self.idle.get_mut(class.index());
+        match kept.and_then(|idle| idle.rights.pop()) {
+            Some(right) => Ok(right),
+            None => class.reserve(),
+        }
+    }
+
     /// A stack for a coroutine that holds a reservation of `class`.
     ///
     /// # Errors
@@ -60,8 +76,9 @@ impl StackPool {
         }
     }
 
-    /// Keeps a stack hot, or gives half of the class's hot stacks back where that is too many.
-    pub(crate) fn put(&mut self, stack: Stack) {
+    /// Keeps a stack hot with the right to one, or gives half of the class's hot stacks back where
+    /// that is too many.
+    pub(crate) fn put(&mut self, stack: Stack, right: Option<Reservation>) {
         let class = stack.class();
         if self.idle.len() <= class.index() {
             self.idle.resize_with(class.index() + 1, Idle::default);
@@ -71,8 +88,12 @@ impl StackPool {
             let cold = idle.stacks.len().div_ceil(2);
             class.put(idle.stacks.drain(..cold));
             idle.trimmed = idle.trimmed.saturating_sub(cold);
+            idle.rights.truncate(idle.stacks.len());
         }
         idle.stacks.push(stack);
+        if idle.rights.len() < idle.stacks.len() {
+            idle.rights.extend(right);
+        }
     }
 
     /// Whether a stack was put back since the last [`trim`](StackPool::trim), and is still here.
@@ -142,7 +163,7 @@ mod tests {
         assert!(!pool.needs_trim());
         for stack in stacks {
             dirty(&stack);
-            pool.put(stack);
+            pool.put(stack, None);
         }
         let idle = |pool: &StackPool| -> Vec<_> {
             let stacks = &pool.idle[class.index()].stacks;
@@ -159,7 +180,7 @@ mod tests {
         let again = pool.take(class).unwrap();
         dirty(&again);
         assert!(!pool.needs_trim(), "the others are as they were");
-        pool.put(again);
+        pool.put(again, None);
         assert!(pool.needs_trim());
         pool.trim();
         assert_eq!(idle(&pool), [(0, 16 << 10); 3]);
@@ -173,11 +194,11 @@ mod tests {
         let mut pool = StackPool::new();
         let mut stacks: Vec<_> = (0..many).map(|_| pool.take(class).unwrap()).collect();
         let last = stacks.split_off(class.hot_limit());
-        stacks.into_iter().for_each(|stack| pool.put(stack));
+        stacks.into_iter().for_each(|stack| pool.put(stack, None));
         pool.trim();
         for stack in last {
             dirty(&stack);
-            pool.put(stack);
+            pool.put(stack, None);
         }
         pool.trim();
         assert!(pool.idle[class.index()].stacks.len() < class.hot_limit());
@@ -195,10 +216,31 @@ mod tests {
         let top = (stack.base().get() - 8) as *mut u64;
         // SAFETY: the stack is owned and unused.
         unsafe { top.write(7) };
-        pool.put(stack);
+        pool.put(stack, None);
         pool.trim();
         // SAFETY: as above; it was written just now.
         assert_eq!(unsafe { top.read() }, 7);
         assert!(!pool.needs_trim());
+    }
+
+    #[test]
+    fn a_right_that_was_kept_serves_the_next_coroutine() {
+        let class = Class::for_size(3 << 20).unwrap();
+        let mut pool = StackPool::new();
+        let right = pool.reserve(class).unwrap();
+        let stack = pool.take(class).unwrap();
+        assert_eq!(class.reserved(), 1);
+        pool.put(stack, Some(right));
+        assert_eq!(class.reserved(), 1, "kept");
+        let right = pool.reserve(class).unwrap();
+        assert_eq!(class.reserved(), 1, "used again");
+        let another = pool.reserve(class).unwrap();
+        assert_eq!(class.reserved(), 2);
+        let stacks = [(); 2].map(|()| pool.take(class).unwrap());
+        for (stack, right) in stacks.into_iter().zip([right, another]) {
+            pool.put(stack, Some(right));
+        }
+        drop(pool);
+        assert_eq!(class.reserved(), 0);
     }
 }

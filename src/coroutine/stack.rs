@@ -145,6 +145,11 @@ impl Class {
         (pool::HOT_BYTES / self.usable()).clamp(1, pool::HOT_STACKS)
     }
 
+    #[cfg(test)]
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
     /// The distance between two slots: an odd number of pages, because strides of a power of two
     /// put all stacks into the same sets of the second-level cache.
     fn stride(&self) -> usize {

@@ -164,7 +164,7 @@ impl Scheduler {
 
     /// Ends a coroutine that has never run: its closure is dropped, and its joiner told `why`.
     fn abandon(&self, task: &TaskRef, why: Box<dyn std::any::Any + Send>) {
-        task.release_stack();
+        drop(task.take_reservation());
         // SAFETY: the caller took the task from a queue of fresh ones, where it stood once.
         unsafe { task.body().abandon(why) };
         self.count_out(task);

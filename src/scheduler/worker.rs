@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -17,7 +18,7 @@ use slab::Slab;
 use super::placement::Placement;
 use super::remote::Remote;
 use super::{Scheduler, Tally};
-use crate::coroutine::{self, Coroutine, StackPool, Suspend, Turn, overflow};
+use crate::coroutine::{self, Class, Coroutine, Reservation, StackPool, Suspend, Turn, overflow};
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
 use crate::task::word::{Outcome, Seq, WaitWord};
@@ -67,6 +68,10 @@ impl Parts {
 pub(crate) struct Worker {
     scheduler: Arc<Scheduler>,
     remote: Arc<Remote>,
+    /// The same, in a place that coroutines point to. Dropped if none is left that does.
+    owner: ManuallyDrop<Box<Arc<dyn Owner>>>,
+    /// Started coroutines are left behind for good.
+    leaves_some: Cell<bool>,
     /// Fresh coroutines, which others may steal.
     fresh: crossbeam_deque::Worker<TaskRef>,
     /// Fresh coroutines that must run here.
@@ -111,6 +116,8 @@ impl Worker {
         Worker {
             placement: Placement::new(scheduler.workers.len()),
             scheduler,
+            owner: ManuallyDrop::new(Box::new(Arc::<Remote>::clone(&parts.remote))),
+            leaves_some: Cell::new(false),
             remote: parts.remote,
             fresh: parts.fresh,
             local: RefCell::default(),
@@ -133,6 +140,18 @@ impl Worker {
         // SAFETY: `drive` set the pointer to a worker that it borrows until it clears it, on this
         // thread; so the worker outlives this call.
         f(unsafe { CURRENT.get().as_ref() })
+    }
+
+    /// Makes sure that one more coroutine will find a stack of `class`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Class::reserve`].
+    pub(crate) fn reserve_stack(class: &'static Class) -> io::Result<Reservation> {
+        Worker::with_current(|worker| match worker {
+            Some(worker) => worker.stacks.borrow_mut().reserve(class),
+            None => class.reserve(),
+        })
     }
 
     /// Whether the calling thread drives a worker, on a coroutine's stack or its own.
@@ -382,8 +401,9 @@ impl Worker {
         let mut live = self.live.borrow_mut();
         let vacant = live.vacant_entry();
         let slot = u32::try_from(vacant.key()).expect("fewer than 2^32 coroutines");
-        let owner: Arc<dyn Owner> = Arc::<Remote>::clone(&self.remote);
-        task.pin(owner, slot);
+        // SAFETY: the task was fresh. The owner is dropped after all that were started here have
+        // ended, or not at all.
+        unsafe { task.pin(&self.owner, slot) };
         vacant.insert(Live {
             task,
             coroutine: Coroutine::new(stack, entry),
@@ -407,8 +427,8 @@ impl Worker {
         let Live {
             task, coroutine, ..
         } = finished;
-        self.stacks.borrow_mut().put(coroutine.into_stack());
-        task.release_stack();
+        let right = task.take_reservation();
+        self.stacks.borrow_mut().put(coroutine.into_stack(), right);
         self.scheduler.count_out(&task);
         self.leave_after(&task);
     }
@@ -724,6 +744,15 @@ impl Worker {
         self.run_batch(u32::try_from(enough).unwrap_or(u32::MAX));
         self.expire_timers();
         self.poll(|reactor| reactor.turn());
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if self.live.get_mut().is_empty() && !self.leaves_some.get() {
+            // SAFETY: dropped here and nowhere else.
+            unsafe { ManuallyDrop::drop(&mut self.owner) };
+        }
     }
 }
 

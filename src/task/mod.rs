@@ -16,8 +16,8 @@ use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use crate::coroutine::overflow::Stderr;
 use crate::coroutine::{Class, Reservation};
@@ -95,7 +95,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     /// How the task's current wait stands.
     pub(crate) word: WaitWord,
     /// Set when a coroutine is pinned to the worker that first runs it.
-    owner: OnceLock<Arc<dyn Owner>>,
+    /// Null before. See `pin` for how long what it points to is there.
+    owner: AtomicPtr<Arc<dyn Owner>>,
     /// The name the owner knows it by.
     slot: AtomicU32,
     /// Why it unwinds, or did last.
@@ -136,7 +137,7 @@ impl<B: Body> Task<B> {
     ) -> Task<B> {
         Task {
             word: WaitWord::new(),
-            owner: OnceLock::new(),
+            owner: AtomicPtr::new(ptr::null_mut()),
             slot: AtomicU32::new(0),
             unwinding: AtomicU8::new(UNKNOWN),
             id: AtomicU64::new(0),
@@ -153,17 +154,23 @@ impl<B: Body> Task<B> {
 impl Task {
     /// Pins the task to its owner, which knows it as `slot`.
     ///
-    /// # Panics
+    /// # Safety
     ///
-    /// If it has an owner.
-    pub(crate) fn pin(&self, owner: Arc<dyn Owner>, slot: u32) {
+    /// Called once, before the task runs. `owner` stays where it is until the task has run for the
+    /// last time and has no wait that could be ended.
+    pub(crate) unsafe fn pin(&self, owner: &Arc<dyn Owner>, slot: u32) {
         self.slot.store(slot, Ordering::Relaxed);
-        assert!(self.owner.set(owner).is_ok(), "a task is pinned once");
+        debug_assert!(self.owner.load(Ordering::Relaxed).is_null());
+        let owner = ptr::from_ref(owner).cast_mut();
+        self.owner.store(owner, Ordering::Release);
     }
 
+    /// The owner of this task, which runs, or of which the caller has just ended a wait: so it will
+    /// run again.
     fn owner(&self) -> &Arc<dyn Owner> {
-        // What waits has run, and what runs is pinned.
-        self.owner.get().expect("a task that waits is pinned")
+        let owner = self.owner.load(Ordering::Acquire);
+        // SAFETY: what waits has run, and what runs is pinned; and it is there, says `pin`.
+        unsafe { owner.as_ref() }.expect("a task that waits is pinned")
     }
 
     pub(crate) fn slot(&self) -> u32 {
@@ -218,10 +225,8 @@ impl Task {
         if !self.owner().waits_alone() {
             return false;
         }
-        match (self.owner.get(), other.owner.get()) {
-            (Some(own), Some(others)) => std::ptr::addr_eq(Arc::as_ptr(own), Arc::as_ptr(others)),
-            _ => true,
-        }
+        let others = other.owner.load(Ordering::Acquire);
+        others.is_null() || others == self.owner.load(Ordering::Acquire)
     }
 
     /// The number of this task, unique in the process.
@@ -256,15 +261,13 @@ impl Task {
         unsafe { class.as_ref() }.expect("a task that has not finished has a reservation")
     }
 
-    /// Gives the right to a stack back. Called by whoever ends the task, once.
-    pub(crate) fn release_stack(&self) {
+    /// Takes the right to a stack back. Called by whoever ends the task.
+    pub(crate) fn take_reservation(&self) -> Option<Reservation> {
         let class = self.stack_class.load(Ordering::Relaxed);
         self.stack_class.store(ptr::null_mut(), Ordering::Relaxed);
-        if !class.is_null() {
-            // SAFETY: it came from `into_raw`, and is taken back once: by the one that ends the
-            // task.
-            drop(unsafe { Reservation::from_raw(class) });
-        }
+        // SAFETY: what is not null came from `into_raw`, and is taken back once: by the one that
+        // ends the task.
+        (!class.is_null()).then(|| unsafe { Reservation::from_raw(class) })
     }
 
     /// Ends wait `seq`, if it has not ended; returns whether it did.

@@ -22,14 +22,12 @@ pub(super) fn current() -> TaskRef {
 #[track_caller]
 fn new() -> TaskRef {
     let name = std::thread::current().name().map(Box::from);
-    let task: TaskRef = Arc::new(Task::new(
-        name,
-        Location::caller(),
-        Role::OsThread,
-        None,
-        NoBody,
-    ));
-    task.pin(Arc::new(OsThread::default()), 0);
+    let owner = Arc::new(OsThread::default());
+    let body = NoBody { owner };
+    let task = Task::new(name, Location::caller(), Role::OsThread, None, body);
+    let task = Arc::new(task);
+    // SAFETY: it is new; and the owner is a part of it.
+    unsafe { Task::pin(&*task, &task.body.owner, 0) };
     task
 }
 
@@ -84,7 +82,9 @@ impl Owner for OsThread {
 }
 
 /// What an OS thread runs is not ours.
-struct NoBody;
+struct NoBody {
+    owner: Arc<dyn Owner>,
+}
 
 impl Body for NoBody {
     unsafe fn run(&self, _: &Task) {

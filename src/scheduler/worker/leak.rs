@@ -89,6 +89,7 @@ impl Worker {
         turns.wait_for_all();
         let left = mem::take(&mut *self.live.borrow_mut());
         let any = !left.is_empty();
+        self.leaves_some.set(any);
         for (_, Live { task, .. }) in left {
             // The rest of it has no destructor: the stack is leaked.
             task.word.retire();
