@@ -6,6 +6,7 @@ mod packet;
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::fatal;
 use crate::park::Cancelled;
 use crate::task::word::Kind;
 use crate::task::{self, Task, TaskRef};
@@ -102,15 +103,14 @@ fn refuse_deadlock(joined: &Task) {
         && joiner.would_block(joined)
     {
         let name = |task: &Task| task.name().unwrap_or("<unnamed>").to_owned();
-        eprintln!(
-            "greenroom: fatal: coroutine '{}' (spawned at {}), unwinding from a panic, joins \
-             coroutine '{}' (spawned at {}), which may need the same worker to finish",
+        fatal::abort(format_args!(
+            "coroutine '{}' (spawned at {}), unwinding from a panic, joins coroutine '{}' \
+             (spawned at {}), which may need the same worker to finish",
             name(&joiner),
             joiner.spawned_at(),
             name(joined),
             joined.spawned_at(),
-        );
-        std::process::abort();
+        ));
     }
 }
 
