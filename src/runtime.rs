@@ -196,6 +196,7 @@ fn start_worker(
     parts.announce();
     let (stay, stays) = mpsc::channel();
     let thread = builder.spawn(move || {
+        fork::set_up_late();
         let worker = Worker::new(scheduler, parts);
         if !worker.drive_until_stopped() {
             return;
@@ -251,6 +252,7 @@ impl Runtime {
         assert!(!Worker::is_driven_here(), "{NESTED}");
         assert!(!self.stopped.get(), "the runtime has shut down");
         assert!(!self.scheduler.is_left_in_parent(), "{LEFT_IN_PARENT}");
+        fork::set_up_late();
         let class = Class::for_size(MAIN_STACK_SIZE).expect("a size in range");
         let reservation = class.reserve().unwrap_or_else(|error| {
             panic!("no stack for the main coroutine: {error}");
