@@ -119,8 +119,16 @@ impl RuntimeBuilder {
     /// Starts a runtime with a thread for each worker, which end with the process.
     fn build_detached(self) -> io::Result<Arc<Scheduler>> {
         let (scheduler, parts) = self.scheduler()?;
+        let mut started = Vec::new();
         for (index, parts) in parts.into_iter().enumerate() {
-            drop(start_worker(index, &scheduler, parts)?);
+            match start_worker(index, &scheduler, parts) {
+                Ok(worker) => started.push(worker),
+                Err(error) => {
+                    scheduler.stop();
+                    started.into_iter().for_each(OtherThread::wait);
+                    return Err(error);
+                }
+            }
         }
         Ok(scheduler)
     }

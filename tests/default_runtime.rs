@@ -2,6 +2,7 @@
 
 mod util;
 
+use std::io::ErrorKind;
 use std::panic::{self, catch_unwind};
 use std::process::Command;
 use std::sync::Arc;
@@ -252,4 +253,44 @@ fn a_destructor_can_start_it_while_its_thread_panics() {
         assert!(stderr.contains("coroutine 'named' panicked"), "{stderr}");
         assert!(!stderr.contains("panic hook"), "{stderr}");
     }
+}
+
+/// The size of this process's address space, in bytes.
+fn address_space() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').next().unwrap().parse::<u64>().unwrap() * 4096
+}
+
+fn limit_address_space(bytes: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the structure is valid.
+    let done = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+    assert_eq!(done, 0);
+}
+
+#[test]
+#[serial]
+fn a_start_that_fails_leaves_nothing_behind_and_may_be_tried_again() {
+    let name = "a_start_that_fails_leaves_nothing_behind_and_may_be_tried_again";
+    // Threads of 64 MiB, and room for some.
+    let environment = [("GREENROOM_WORKERS", "40"), ("RUST_MIN_STACK", "67108864")];
+    in_a_fresh_process(name, &environment, || {
+        let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+        let before = (threads(), util::open_descriptors());
+        for _ in 0..3 {
+            limit_address_space(address_space() + (1 << 30));
+            let spawned = greenroom::Builder::new().spawn(|| ());
+            limit_address_space(libc::RLIM_INFINITY);
+            assert_eq!(spawned.unwrap_err().kind(), ErrorKind::WouldBlock);
+            assert_eq!(util::open_descriptors(), before.1);
+            // One that was joined may still be on its way out.
+            while threads() != before.0 {
+                std::thread::sleep(MILLI);
+            }
+        }
+        assert_eq!(greenroom::spawn(|| 42).join().unwrap(), 42);
+    });
 }
