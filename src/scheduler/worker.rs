@@ -1,5 +1,6 @@
 //! The worker loop.
 
+mod give_up;
 mod leak;
 
 use std::cell::{Cell, RefCell};
@@ -588,11 +589,6 @@ impl Worker {
     /// Whether the calling thread drove a worker when this process was forked from another.
     pub(crate) fn is_left_in_parent() -> bool {
         LEFT_IN_PARENT.get()
-    }
-
-    /// Whether the calling thread drives this worker.
-    pub(crate) fn is_current(&self) -> bool {
-        ptr::eq(CURRENT.get(), self)
     }
 
     /// The calling coroutine is about to wait for others of its runtime. Where it unwinds, none of
