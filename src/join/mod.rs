@@ -145,7 +145,8 @@ impl<T> JoinHandle<T> {
     /// # Errors
     ///
     /// The payload of its panic; [`Cancelled`], if its runtime shut down first, or in a
-    /// forked child, where the runtime is gone.
+    /// forked child, where the runtime is gone; an [`io::Error`](std::io::Error), if the operating
+    /// system had no memory for its stack when it was to start, so that it never did.
     pub fn join(self) -> std::thread::Result<T> {
         self.0.join()
     }
@@ -202,7 +203,8 @@ impl<T> LocalJoinHandle<T> {
     /// # Errors
     ///
     /// The payload of its panic; [`Cancelled`], if its runtime shut down first, or in a
-    /// forked child, where the runtime is gone.
+    /// forked child, where the runtime is gone; an [`io::Error`](std::io::Error), if the operating
+    /// system had no memory for its stack when it was to start, so that it never did.
     pub fn join(self) -> std::thread::Result<T> {
         self.join.join()
     }
