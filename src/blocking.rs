@@ -1,6 +1,7 @@
 //! The pool for what can only block: name resolution, regular files, calls into C.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -120,7 +121,7 @@ impl PoolLock {
     /// nothing.
     pub(crate) fn forget_threads(&mut self) {
         let state = &mut *self.0;
-        std::mem::forget(std::mem::take(&mut state.jobs));
+        mem::forget(mem::take(&mut state.jobs));
         state.threads = 0;
         state.idle = 0;
     }
@@ -151,7 +152,11 @@ impl Pool {
         loop {
             while let Some(job) = state.jobs.pop_front() {
                 drop(state);
-                job();
+                // Where nobody waits any more, a job ends by dropping its value, which may panic;
+                // the hook has reported that.
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
+                    mem::forget(payload);
+                }
                 state = self.lock();
             }
             state.idle += 1;

@@ -31,8 +31,24 @@ use crate::scheduler::Worker;
 use crate::sys::fork;
 use crate::{panic, runtime, task};
 
-/// Whether the process is set up. Locked meanwhile, and over a fork.
-static SET_UP: Mutex<bool> = Mutex::new(false);
+/// What is set up. Locked meanwhile, and over a fork.
+static SET_UP: Mutex<SetUp> = Mutex::new(SetUp {
+    hook: false,
+    handlers: false,
+});
+
+struct SetUp {
+    /// The panic hook names coroutines.
+    hook: bool,
+    /// Overflows and forks are handled.
+    handlers: bool,
+}
+
+impl SetUp {
+    fn hook(&mut self) {
+        self.hook = self.hook || panic::install_hook();
+    }
+}
 
 /// Sets up, once, what a process needs before it has its first runtime.
 ///
@@ -41,25 +57,31 @@ static SET_UP: Mutex<bool> = Mutex::new(false);
 /// Out of memory.
 pub(crate) fn set_up_process() -> io::Result<()> {
     let mut set_up = lock_set_up();
-    if !*set_up {
-        panic::install_hook();
+    set_up.hook();
+    if !set_up.handlers {
         overflow::install();
         // SAFETY: `in_child` touches thread-locals without initialiser or destructor, and memory of
         // which the locks are held; it gives those back, which takes atomics and a futex call.
         unsafe { fork::at_fork(before, in_parent, in_child)? };
-        *set_up = true;
+        set_up.handlers = true;
     }
     Ok(())
 }
 
-fn lock_set_up() -> MutexGuard<'static, bool> {
+/// Sets up, on a thread that is about to drive a worker, what a thread could not that has made its
+/// runtime amid a panic.
+pub(crate) fn set_up_late() {
+    lock_set_up().hook();
+}
+
+fn lock_set_up() -> MutexGuard<'static, SetUp> {
     SET_UP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is locked over a fork, in the order in which it is locked.
 struct Locks {
     _default_runtime: MutexGuard<'static, ()>,
-    _set_up: MutexGuard<'static, bool>,
+    _set_up: MutexGuard<'static, SetUp>,
     pool: PoolLock,
     _stacks: StacksLock,
 }

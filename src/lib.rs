@@ -185,6 +185,7 @@
 mod atomic;
 mod blocking;
 mod coroutine;
+mod fatal;
 mod fork;
 mod join;
 mod panic;

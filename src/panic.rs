@@ -3,29 +3,33 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
 use std::panic::{PanicHookInfo, set_hook, take_hook};
-use std::sync::Once;
 
 use crate::task;
 
-/// Makes the default panic hook name coroutines. A hook that the user has set is called as before,
-/// and may ask [`current`](crate::current) for the name.
-pub(crate) fn install_hook() {
-    static INSTALL: Once = Once::new();
-    INSTALL.call_once(|| {
-        let hook = take_hook();
-        // Taking the hook has put the default one in its place: so this is that.
-        let default = take_hook();
-        // The default hook is a function, of which all boxes are alike.
-        let is_default = std::ptr::eq(&*hook, &*default);
-        if is_default {
-            set_hook(Box::new(move |info| report(info, &*default)));
-        } else {
-            set_hook(Box::new(move |info| {
-                task::note_panic();
-                hook(info);
-            }));
-        }
-    });
+/// Makes the default panic hook name coroutines, and returns whether that is done: a thread that
+/// panics cannot do it. To be done once.
+///
+/// A hook that the user has set is called as before, and may ask [`current`](crate::current) for
+/// the name.
+#[must_use]
+pub(crate) fn install_hook() -> bool {
+    if std::thread::panicking() {
+        return false;
+    }
+    let hook = take_hook();
+    // Taking the hook has put the default one in its place: so this is that.
+    let default = take_hook();
+    // The default hook is a function, of which all boxes are alike.
+    let is_default = std::ptr::eq(&*hook, &*default);
+    if is_default {
+        set_hook(Box::new(move |info| report(info, &*default)));
+    } else {
+        set_hook(Box::new(move |info| {
+            task::note_panic();
+            hook(info);
+        }));
+    }
+    true
 }
 
 fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send + Sync)) {

@@ -119,8 +119,16 @@ impl RuntimeBuilder {
     /// Starts a runtime with a thread for each worker, which end with the process.
     fn build_detached(self) -> io::Result<Arc<Scheduler>> {
         let (scheduler, parts) = self.scheduler()?;
+        let mut started = Vec::new();
         for (index, parts) in parts.into_iter().enumerate() {
-            drop(start_worker(index, &scheduler, parts)?);
+            match start_worker(index, &scheduler, parts) {
+                Ok(worker) => started.push(worker),
+                Err(error) => {
+                    scheduler.stop();
+                    started.into_iter().for_each(OtherThread::wait);
+                    return Err(error);
+                }
+            }
         }
         Ok(scheduler)
     }
@@ -196,6 +204,7 @@ fn start_worker(
     parts.announce();
     let (stay, stays) = mpsc::channel();
     let thread = builder.spawn(move || {
+        fork::set_up_late();
         let worker = Worker::new(scheduler, parts);
         if !worker.drive_until_stopped() {
             return;
@@ -217,6 +226,16 @@ fn start_worker(
 ///
 /// Dropped, it unwinds the coroutines that are left, waits for them, and ends its threads; see
 /// [`RuntimeBuilder::grace`] for those that do not end. Under `panic = "abort"` it leaks them.
+///
+/// Nothing can run where it is dropped on a coroutine, or while its thread panics. There the
+/// coroutines that are left on its worker 0 are leaked, joining them gives [`Cancelled`], and
+/// nobody waits for the other workers to unwind theirs.
+///
+/// It may be kept in a `thread_local!`, if no coroutine is left on worker 0 when the thread ends:
+/// that may use other thread-locals, which are gone by then. So this aborts the process, if it
+/// shows; but a runtime that is moved into a `thread_local!` with coroutines left does not show it.
+///
+/// [`Cancelled`]: crate::Cancelled
 ///
 /// ```compile_fail
 /// fn send<T: Send>() {}
@@ -251,6 +270,7 @@ impl Runtime {
         assert!(!Worker::is_driven_here(), "{NESTED}");
         assert!(!self.stopped.get(), "the runtime has shut down");
         assert!(!self.scheduler.is_left_in_parent(), "{LEFT_IN_PARENT}");
+        fork::set_up_late();
         let class = Class::for_size(MAIN_STACK_SIZE).expect("a size in range");
         let reservation = class.reserve().unwrap_or_else(|error| {
             panic!("no stack for the main coroutine: {error}");
@@ -271,6 +291,9 @@ impl Runtime {
         let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(Arc::clone(&task)) };
         self.worker.spawn_local(task);
         self.worker.drive_main();
+        if self.worker.has_started() {
+            LOCALS.with(|_| ());
+        }
         match main.join() {
             Ok(value) => value,
             Err(payload) => {
@@ -319,6 +342,18 @@ impl Runtime {
     }
 }
 
+/// Tells, by its destructor, when the thread-locals of a thread are dropped.
+struct Locals;
+
+impl Drop for Locals {
+    fn drop(&mut self) {}
+}
+
+thread_local! {
+    /// There since coroutines were left on this thread by a `run`; till its end.
+    static LOCALS: Locals = const { Locals };
+}
+
 impl Drop for Runtime {
     fn drop(&mut self) {
         if self.scheduler.is_left_in_parent() {
@@ -326,18 +361,19 @@ impl Drop for Runtime {
             self.shut_down();
             return;
         }
-        let cannot_run = if cfg!(panic = "abort") {
-            // Nothing needs to run, but the coroutine that does cannot be left behind.
-            self.worker.is_current()
-        } else {
-            Worker::is_driven_here() || (thread::panicking() && !self.stopped.get())
-        };
-        if cannot_run {
-            // Coroutines cannot run here: their stacks stay as they are, for good.
-            self.scheduler.stop();
-            return;
+        let must_run = !self.stopped.get() && !cfg!(panic = "abort");
+        if must_run && self.worker.has_started() && LOCALS.try_with(|_| ()).is_err() {
+            self.worker.refuse_thread_end();
         }
-        self.shut_down();
+        if must_run && (Worker::is_driven_here() || thread::panicking()) {
+            self.scheduler.stop();
+            if self.worker.give_up() {
+                // Frames of what was leaked refer to it.
+                return;
+            }
+        } else {
+            self.shut_down();
+        }
         // SAFETY: dropped here and nowhere else; it has nothing left to run.
         unsafe { ManuallyDrop::drop(&mut self.worker) };
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use greenroom::shims::net::{TcpListener, TcpStream, ToSocketAddrs};
 use greenroom::shims::thread;
-use greenroom::{spawn, unblock};
+use greenroom::{RuntimeBuilder, spawn, unblock};
 use serial_test::serial;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -190,4 +190,49 @@ fn a_job_outlives_a_runtime_that_does_not_wait_for_it() {
     while !ended.load(SeqCst) {
         std::thread::sleep(MILLI);
     }
+}
+
+#[test]
+#[serial]
+fn a_value_that_nobody_waits_for_and_whose_destructor_panics_costs_no_thread() {
+    struct Bomb(Arc<AtomicUsize>);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, SeqCst);
+            std::panic::resume_unwind(Box::new("a bomb"));
+        }
+    }
+    util::on_an_os_thread(|| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        // More than the pool has threads.
+        for _ in 0..3 {
+            let (begun, over) = (
+                Arc::new(AtomicUsize::new(0)),
+                Arc::new(AtomicBool::new(false)),
+            );
+            RuntimeBuilder::new().workers(1).build().unwrap().run(|| {
+                for _ in 0..100 {
+                    let (dropped, begun) = (Arc::clone(&dropped), Arc::clone(&begun));
+                    let over = Arc::clone(&over);
+                    spawn(move || {
+                        unblock(move || {
+                            begun.fetch_add(1, SeqCst);
+                            while !over.load(SeqCst) {
+                                std::thread::sleep(MILLI);
+                            }
+                            Bomb(dropped)
+                        })
+                    });
+                }
+                while begun.load(SeqCst) < 100 {
+                    thread::sleep(MILLI);
+                }
+            });
+            over.store(true, SeqCst);
+        }
+        while dropped.load(SeqCst) < 300 {
+            std::thread::sleep(MILLI);
+        }
+        greenroom::run(|| assert_eq!(unblock(|| 42), 42));
+    });
 }

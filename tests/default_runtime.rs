@@ -2,6 +2,9 @@
 
 mod util;
 
+use std::io::ErrorKind;
+use std::panic::{self, catch_unwind};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -10,6 +13,36 @@ use greenroom::shims::thread;
 use serial_test::serial;
 
 const MILLI: Duration = Duration::from_millis(1);
+
+/// Set in a child process.
+const ROLE: &str = "GREENROOM_TEST_ROLE";
+
+/// Runs `child` in a process of its own, in which there was no runtime yet and std's panic hook is
+/// in place; returns what that wrote to stderr. `name` is that of the calling test.
+fn in_a_fresh_process(
+    name: &str,
+    environment: &[(&str, &str)],
+    child: impl FnOnce(),
+) -> Option<String> {
+    if std::env::var_os(ROLE).is_some() {
+        // Whatever the test harness may have set.
+        drop(panic::take_hook());
+        util::on_an_os_thread(child);
+        eprintln!("end of child");
+        return None;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ROLE, "child")
+        .env("RUST_BACKTRACE", "0")
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{}\n{stderr}", output.status);
+    assert!(stderr.contains("end of child"), "{stderr}");
+    Some(stderr)
+}
 
 #[test]
 #[serial]
@@ -191,4 +224,73 @@ fn what_threads_spawn_starts_while_coroutines_spawn_without_end() {
     over.store(true, SeqCst);
     assert_eq!(late.join().unwrap(), 5);
     greenroom::wait_idle();
+}
+
+#[test]
+#[serial]
+fn a_destructor_can_start_it_while_its_thread_panics() {
+    struct Finally<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Finally<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    let name = "a_destructor_can_start_it_while_its_thread_panics";
+    let stderr = in_a_fresh_process(name, &[], || {
+        let unwound = catch_unwind(|| {
+            let _spawns = Finally(|| {
+                assert_eq!(greenroom::spawn(|| 6 * 7).join().unwrap(), 42);
+                // What the panicking thread could not set up, the workers have.
+                let named = greenroom::Builder::new().name("named".into());
+                named.spawn(|| panic!("of it")).unwrap().join().unwrap_err();
+            });
+            panic!("of the thread");
+        });
+        unwound.unwrap_err();
+        assert_eq!(greenroom::spawn(|| 43).join().unwrap(), 43);
+    });
+    if let Some(stderr) = stderr {
+        assert!(stderr.contains("coroutine 'named' panicked"), "{stderr}");
+        assert!(!stderr.contains("panic hook"), "{stderr}");
+    }
+}
+
+/// The size of this process's address space, in bytes.
+fn address_space() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').next().unwrap().parse::<u64>().unwrap() * 4096
+}
+
+fn limit_address_space(bytes: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the structure is valid.
+    let done = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+    assert_eq!(done, 0);
+}
+
+#[test]
+#[serial]
+fn a_start_that_fails_leaves_nothing_behind_and_may_be_tried_again() {
+    let name = "a_start_that_fails_leaves_nothing_behind_and_may_be_tried_again";
+    // Threads of 64 MiB, and room for some.
+    let environment = [("GREENROOM_WORKERS", "40"), ("RUST_MIN_STACK", "67108864")];
+    in_a_fresh_process(name, &environment, || {
+        let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+        let before = (threads(), util::open_descriptors());
+        for _ in 0..3 {
+            limit_address_space(address_space() + (1 << 30));
+            let spawned = greenroom::Builder::new().spawn(|| ());
+            limit_address_space(libc::RLIM_INFINITY);
+            assert_eq!(spawned.unwrap_err().kind(), ErrorKind::WouldBlock);
+            assert_eq!(util::open_descriptors(), before.1);
+            // One that was joined may still be on its way out.
+            while threads() != before.0 {
+                std::thread::sleep(MILLI);
+            }
+        }
+        assert_eq!(greenroom::spawn(|| 42).join().unwrap(), 42);
+    });
 }

@@ -5,21 +5,34 @@
 
 mod util;
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use greenroom::shims::thread;
 use greenroom::{Builder, RuntimeBuilder, yield_now};
 
 const CASE: &str = "GREENROOM_GRACE_CASE";
 const LONG: Duration = Duration::from_secs(1_000);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs `case` in a child process, as the main coroutine of a runtime; nothing, in that child
 /// itself, once the runtime has ended.
 fn in_a_child(test: &str, workers: usize, grace: Duration, case: fn()) -> Option<Output> {
+    in_a_child_that_writes_to(Stdio::piped(), test, workers, grace, case)
+}
+
+/// As `in_a_child`, with `stderr` as that.
+fn in_a_child_that_writes_to(
+    stderr: Stdio,
+    test: &str,
+    workers: usize,
+    grace: Duration,
+    case: fn(),
+) -> Option<Output> {
     if let Ok(workers) = std::env::var(CASE) {
         let workers = workers.parse().unwrap();
         util::on_an_os_thread(|| {
@@ -28,13 +41,23 @@ fn in_a_child(test: &str, workers: usize, grace: Duration, case: fn()) -> Option
         });
         return None;
     }
-    let output = Command::new(std::env::current_exe().unwrap())
+    let mut child = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture"])
         .env(CASE, workers.to_string())
         .env("RUST_BACKTRACE", "0")
-        .output()
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .spawn()
         .unwrap();
-    Some(output)
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("{test}: the child hangs");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Some(child.wait_with_output().unwrap())
 }
 
 #[track_caller]
@@ -139,6 +162,38 @@ fn a_destructor_that_blocks_the_calling_thread_is_named() {
         });
     });
     assert_aborted_naming(output, &["'leaving'"]);
+}
+
+#[test]
+fn the_process_ends_where_stderr_cannot_be_written() {
+    let test = "the_process_ends_where_stderr_cannot_be_written";
+    let full = File::create("/dev/full").unwrap().into();
+    let grace = Duration::from_millis(200);
+    let output = in_a_child_that_writes_to(full, test, 1, grace, || {
+        start("restless", || {
+            loop {
+                yield_now();
+            }
+        });
+    });
+    if let Some(output) = output {
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT));
+    }
+}
+
+#[test]
+fn one_that_holds_stderr_is_named() {
+    let test = "one_that_holds_stderr_is_named";
+    let output = in_a_child(test, 1, Duration::from_millis(200), || {
+        start("talkative", || {
+            let _stderr = std::io::stderr().lock();
+            loop {
+                let _ = catch_unwind(|| thread::sleep(LONG));
+                std::thread::sleep(LONG);
+            }
+        });
+    });
+    assert_aborted_naming(output, &["'talkative'"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod util;
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::Command;
@@ -1032,4 +1033,191 @@ fn the_result_of_a_scoped_coroutine_that_nobody_joins_is_dropped_once() {
             }
         });
     }
+}
+
+/// Runs `f` when it is dropped.
+struct Finally<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+fn assert_cancelled<T>(handle: JoinHandle<T>) {
+    let payload = handle.join().map(drop).unwrap_err();
+    assert!(payload.is::<Cancelled>());
+}
+
+/// Waits until nothing of what was dropped is left.
+fn wait_for_descriptors(number: usize) {
+    while util::open_descriptors() != number {
+        thread::sleep(MILLI);
+    }
+}
+
+#[test]
+#[serial]
+fn a_runtime_dropped_on_a_coroutine_drops_what_has_not_started_and_leaves_nothing_behind() {
+    for outer in [1, 4] {
+        util::on_workers(outer, || {
+            let descriptors = util::open_descriptors();
+            let drops = Arc::new(AtomicUsize::new(0));
+            for _ in 0..10 {
+                for workers in [1, 3] {
+                    drop(runtime(workers));
+                    let inner = runtime(workers);
+                    let guard = Counted(Arc::clone(&drops));
+                    let handle = inner.spawn(move || {
+                        let _guard = guard;
+                        thread::sleep(LONG);
+                    });
+                    drop(inner);
+                    assert_cancelled(handle);
+                }
+            }
+            assert_eq!(drops.load(SeqCst), 20);
+            wait_for_descriptors(descriptors);
+        });
+    }
+}
+
+#[test]
+#[serial]
+fn a_runtime_dropped_on_a_coroutine_unwinds_what_its_other_workers_have() {
+    util::on_workers(1, || {
+        let inner = runtime(3);
+        let started = Arc::new(AtomicUsize::new(0));
+        let parked: Vec<_> = (0..10)
+            .map(|_| {
+                let started = Arc::clone(&started);
+                inner.spawn(move || {
+                    started.fetch_add(1, SeqCst);
+                    park();
+                })
+            })
+            .collect();
+        while started.load(SeqCst) < 10 {
+            thread::sleep(MILLI);
+        }
+        drop(inner);
+        parked.into_iter().for_each(assert_cancelled);
+    });
+}
+
+#[test]
+#[serial]
+fn a_runtime_dropped_amid_a_panic_tells_the_joiners_of_all_it_has() {
+    util::on_an_os_thread(|| {
+        for workers in [1, 3] {
+            let handles = Mutex::new(Vec::new());
+            let unwound = catch_unwind(AssertUnwindSafe(|| {
+                let runtime = runtime(workers);
+                let started = AtomicUsize::new(0);
+                runtime.run(|| {
+                    for _ in 0..10 {
+                        let (begun, begins) = mpsc::channel();
+                        handles.lock().unwrap().push(spawn(move || {
+                            begun.send(()).unwrap();
+                            park();
+                        }));
+                        while begins.try_recv().is_err() {
+                            yield_now();
+                        }
+                        started.fetch_add(1, SeqCst);
+                    }
+                });
+                assert_eq!(started.load(SeqCst), 10);
+                handles
+                    .lock()
+                    .unwrap()
+                    .push(runtime.spawn(|| thread::sleep(LONG)));
+                resume_unwind(Box::new("amid this"));
+            }));
+            unwound.map(|(): ()| ()).unwrap_err();
+            let handles = handles.into_inner().unwrap();
+            handles.into_iter().for_each(assert_cancelled);
+        }
+    });
+}
+
+#[test]
+#[serial]
+fn what_never_started_may_join_what_did_when_both_are_given_up() {
+    util::on_an_os_thread(|| {
+        let joined = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&joined);
+        let inner = runtime(1);
+        let parked = inner.run(|| {
+            let parked = spawn(park);
+            yield_now();
+            parked
+        });
+        let mut parked = Some(parked);
+        let joins = Finally(move || {
+            assert_cancelled(parked.take().unwrap());
+            count.fetch_add(1, SeqCst);
+        });
+        drop(inner.spawn(move || drop(joins)));
+        runtime(1).run(|| {
+            let drops = spawn_local(move || drop(inner));
+            drops.join().unwrap();
+        });
+        assert_eq!(joined.load(SeqCst), 1);
+    });
+}
+
+thread_local! {
+    static KEPT: RefCell<Option<Runtime>> = const { RefCell::new(None) };
+}
+
+#[test]
+#[serial]
+fn a_runtime_may_end_among_the_thread_locals_of_its_thread() {
+    util::on_an_os_thread(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        for workers in [1, 3] {
+            let drops = Arc::clone(&drops);
+            let guards = [(); 2].map(|()| Counted(Arc::clone(&drops)));
+            let thread = std::thread::spawn(move || {
+                KEPT.with_borrow_mut(|kept| {
+                    let kept = kept.insert(runtime(workers));
+                    assert_eq!(kept.run(|| spawn(|| 42).join().unwrap()), 42);
+                    for guard in guards {
+                        drop(kept.spawn(|| drop(guard)));
+                    }
+                });
+            });
+            thread.join().unwrap();
+        }
+        assert_eq!(drops.load(SeqCst), 4);
+    });
+}
+
+#[test]
+#[serial]
+fn a_runtime_that_ends_among_thread_locals_which_its_coroutines_may_use_aborts() {
+    const NAME: &str =
+        "a_runtime_that_ends_among_thread_locals_which_its_coroutines_may_use_aborts";
+    if std::env::var_os(ROLE).is_some() {
+        let thread = std::thread::spawn(|| {
+            KEPT.with_borrow_mut(|kept| {
+                kept.insert(runtime(1)).run(|| {
+                    let left = Builder::new().name("left".into());
+                    drop(left.spawn(park).unwrap());
+                    yield_now();
+                });
+            });
+        });
+        let _ = thread.join();
+        eprintln!("end of child");
+        return;
+    }
+    let output = in_a_child(NAME, &[]);
+    assert!(output.contains("among the thread-locals"), "{output}");
+    assert!(
+        output.contains("'left' (spawned at tests/runtime.rs:"),
+        "{output}"
+    );
+    assert!(!output.contains("end of child"), "{output}");
 }

@@ -5,11 +5,11 @@ use std::io;
 use std::iter::FusedIterator;
 use std::net::{self, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{TcpStream, ToSocketAddrs, each_addr};
 use crate::reactor::{Descriptor, Direction};
+use crate::sys::fork::Process;
 use crate::sys::socket;
 use crate::task;
 
@@ -17,19 +17,65 @@ use crate::task;
 ///
 /// The kernel knows no way to try to accept but on a descriptor in non-blocking mode, so the
 /// first coroutine that accepts puts the descriptor into it. This shows only to who holds the
-/// raw descriptor, until it is given away.
+/// raw descriptor, until it is given away; who changes the mode by it may make `accept` block the
+/// coroutine's thread.
+///
+/// Clones share the mode, also with one that was given away (converted to std's type, or to a
+/// descriptor). That one is in the mode that the user has set, but while a coroutine accepts from
+/// another clone there are moments when it is not: then, to accept from it may be `WouldBlock`.
 pub struct TcpListener {
     io: Descriptor<net::TcpListener>,
-    /// The descriptor is in non-blocking mode, if not by the user's wish. The mode is one for all
-    /// clones, so this is, too.
-    prepared: Arc<AtomicBool>,
+    /// The mode is one for all clones, so this is, too.
+    mode: Arc<SharedMode>,
+}
+
+/// The mode of the open file description. Locked to change it; and to rely on it, which never
+/// takes long, as nothing blocks in that mode.
+struct SharedMode {
+    made_by: Process,
+    mode: RwLock<Mode>,
+}
+
+impl SharedMode {
+    fn new() -> SharedMode {
+        SharedMode {
+            made_by: Process::current(),
+            mode: RwLock::new(Mode::Users),
+        }
+    }
+
+    /// None in a forked child, if another thread had the lock, which is not there to give it back.
+    fn read(&self) -> Option<RwLockReadGuard<'_, Mode>> {
+        match self.made_by.is_current() {
+            true => Some(self.mode.read().unwrap_or_else(PoisonError::into_inner)),
+            false => self.mode.try_read().ok(),
+        }
+    }
+
+    /// As `read`.
+    fn write(&self) -> Option<RwLockWriteGuard<'_, Mode>> {
+        match self.made_by.is_current() {
+            true => Some(self.mode.write().unwrap_or_else(PoisonError::into_inner)),
+            false => self.mode.try_write().ok(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Mode {
+    /// The one that the user has set.
+    Users,
+    /// Non-blocking.
+    Prepared,
+    /// A clone has left, whose new owner may rely on the user's mode, or set another.
+    GivenAway,
 }
 
 impl TcpListener {
     fn new(io: Descriptor<net::TcpListener>) -> TcpListener {
         TcpListener {
             io,
-            prepared: Arc::default(),
+            mode: Arc::new(SharedMode::new()),
         }
     }
 
@@ -53,7 +99,7 @@ impl TcpListener {
         let duplicate = self.io.get().try_clone()?;
         Ok(TcpListener {
             io: self.io.share(duplicate),
-            prepared: Arc::clone(&self.prepared),
+            mode: Arc::clone(&self.mode),
         })
     }
 
@@ -65,11 +111,10 @@ impl TcpListener {
 
     fn accept_fd(&self) -> io::Result<(OwnedFd, SocketAddr)> {
         if task::on_coroutine() {
-            self.prepare()?;
             return self
                 .io
                 .operation(Direction::Read)
-                .run(|listener| socket::accept(listener.as_fd()));
+                .run(|listener| self.try_accept(listener));
         }
         loop {
             match socket::accept(self.io.get().as_fd()) {
@@ -84,12 +129,36 @@ impl TcpListener {
         }
     }
 
-    fn prepare(&self) -> io::Result<()> {
-        if !self.prepared.load(Ordering::Relaxed) {
-            self.io.get().set_nonblocking(true)?;
-            self.prepared.store(true, Ordering::Relaxed);
+    /// Accepts if that does not block.
+    fn try_accept(&self, listener: &net::TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
+        let mode = self.mode.read();
+        if let Some(Mode::Prepared) = mode.as_deref() {
+            return socket::accept(listener.as_fd());
         }
-        Ok(())
+        drop(mode);
+        self.prepare_and_accept(listener)
+    }
+
+    #[cold]
+    fn prepare_and_accept(&self, listener: &net::TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
+        let mut mode = self.mode.write();
+        match mode.as_deref_mut() {
+            Some(Mode::Prepared) => {}
+            Some(mode @ Mode::Users) => {
+                listener.set_nonblocking(true)?;
+                *mode = Mode::Prepared;
+            }
+            Some(Mode::GivenAway) | None => {
+                if !socket::is_nonblocking(listener)? {
+                    listener.set_nonblocking(true)?;
+                    let accepted = socket::accept(listener.as_fd());
+                    // What could be set can be reset.
+                    let _ = listener.set_nonblocking(false);
+                    return accepted;
+                }
+            }
+        }
+        socket::accept(listener.as_fd())
     }
 
     /// Like [`std::net::TcpListener::incoming`].
@@ -99,13 +168,18 @@ impl TcpListener {
 
     /// Gives the listener up, in the mode that the user has set.
     fn into_std(self) -> net::TcpListener {
-        let restore = self.prepared.load(Ordering::Relaxed) && !self.io.is_nonblocking();
-        let listener = self.io.into_inner();
-        if restore {
+        let mut mode = self.mode.write();
+        if let Some(Mode::Prepared) | None = mode.as_deref()
+            && !self.io.is_nonblocking()
+        {
             // Fails on a descriptor that is not open, and so will whatever is done with it.
-            let _ = listener.set_nonblocking(false);
+            let _ = self.io.get().set_nonblocking(false);
         }
-        listener
+        if let Some(mode) = mode.as_deref_mut() {
+            *mode = Mode::GivenAway;
+        }
+        drop(mode);
+        self.io.into_inner()
     }
 
     /// Like [`std::net::TcpListener::set_ttl`].
@@ -146,7 +220,8 @@ impl TcpListener {
     /// Like [`std::net::TcpListener::set_nonblocking`]: in non-blocking mode, `accept` returns
     /// `WouldBlock` instead of parking.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        let prepared = self.prepared.load(Ordering::Relaxed);
+        let mode = self.mode.write();
+        let prepared = matches!(mode.as_deref(), Some(Mode::Prepared) | None);
         self.io.get().set_nonblocking(nonblocking || prepared)?;
         self.io.set_nonblocking(nonblocking);
         Ok(())
@@ -224,5 +299,35 @@ impl From<net::TcpListener> for TcpListener {
 impl From<TcpListener> for net::TcpListener {
     fn from(listener: TcpListener) -> net::TcpListener {
         listener.into_std()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_child_does_not_wait_for_who_has_the_lock_in_the_parent() {
+        crate::fork::set_up_process().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // As of a thread that accepts.
+        let accepting = listener.mode.read();
+        // SAFETY: the child makes system calls only, on what it has a copy of, and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: they have no preconditions.
+            unsafe { libc::alarm(60) };
+            let kept = listener.try_clone();
+            let done = listener.set_nonblocking(true).is_ok()
+                && kept.is_ok_and(|kept| kept.into_raw_fd() >= 0);
+            // SAFETY: as above.
+            unsafe { libc::_exit(if done { 7 } else { 1 }) };
+        }
+        drop(accepting);
+        let mut status = 0;
+        // SAFETY: the child is this test's, and `status` is valid.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status), "{status}");
+        assert_eq!(libc::WEXITSTATUS(status), 7);
     }
 }

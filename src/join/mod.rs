@@ -6,6 +6,7 @@ mod packet;
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::fatal;
 use crate::park::Cancelled;
 use crate::task::word::Kind;
 use crate::task::{self, Task, TaskRef};
@@ -102,15 +103,14 @@ fn refuse_deadlock(joined: &Task) {
         && joiner.would_block(joined)
     {
         let name = |task: &Task| task.name().unwrap_or("<unnamed>").to_owned();
-        eprintln!(
-            "greenroom: fatal: coroutine '{}' (spawned at {}), unwinding from a panic, joins \
-             coroutine '{}' (spawned at {}), which may need the same worker to finish",
+        fatal::abort(format_args!(
+            "coroutine '{}' (spawned at {}), unwinding from a panic, joins coroutine '{}' \
+             (spawned at {}), which may need the same worker to finish",
             name(&joiner),
             joiner.spawned_at(),
             name(joined),
             joined.spawned_at(),
-        );
-        std::process::abort();
+        ));
     }
 }
 
@@ -145,7 +145,8 @@ impl<T> JoinHandle<T> {
     /// # Errors
     ///
     /// The payload of its panic; [`Cancelled`], if its runtime shut down first, or in a
-    /// forked child, where the runtime is gone.
+    /// forked child, where the runtime is gone; an [`io::Error`](std::io::Error), if the operating
+    /// system had no memory for its stack when it was to start, so that it never did.
     pub fn join(self) -> std::thread::Result<T> {
         self.0.join()
     }
@@ -202,7 +203,8 @@ impl<T> LocalJoinHandle<T> {
     /// # Errors
     ///
     /// The payload of its panic; [`Cancelled`], if its runtime shut down first, or in a
-    /// forked child, where the runtime is gone.
+    /// forked child, where the runtime is gone; an [`io::Error`](std::io::Error), if the operating
+    /// system had no memory for its stack when it was to start, so that it never did.
     pub fn join(self) -> std::thread::Result<T> {
         self.join.join()
     }

@@ -12,6 +12,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::time::{Duration, Instant};
 
 use crate::coroutine::{self, Suspend};
+use crate::fatal;
 use crate::task::word::{Kind, Outcome, Pending, Seq};
 use crate::task::{self, Current, Deadline, Task, TaskRef, budget};
 
@@ -21,12 +22,14 @@ pub(crate) use waiters::Waiters;
 ///
 /// Like [`std::thread::park`]: if [`Unparker::unpark`] (or [`Thread::unpark`](crate::Thread)) was
 /// called before, this returns at once; any number of such calls leaves one token. Reads, sleeps
-/// and joins in between do not consume it. Unlike std's, this does not return spuriously.
+/// and joins in between do not consume it. Unlike std's, this does not return spuriously, but in a
+/// destructor while the runtime shuts down: see below.
 ///
 /// # Unwinding
 ///
 /// Not an interruption point; but where a runtime shuts down and nothing is left that could
-/// unpark the caller, this unwinds with [`Cancelled`].
+/// unpark the caller, this unwinds with [`Cancelled`]. If the caller unwinds already, it returns
+/// without a token.
 pub fn park() {
     park_for_token(None);
 }
@@ -162,11 +165,9 @@ pub(crate) fn unwind() -> ! {
     if cfg!(panic = "abort") {
         // Coroutines of a runtime that ends are leaked before they come here; this one, or this
         // thread, has to do with another runtime's.
-        eprintln!(
-            "greenroom: fatal: what the caller waits for was cancelled, and under panic = \"abort\" \
-             nothing can unwind"
-        );
-        std::process::abort();
+        fatal::abort(format_args!(
+            "what the caller waits for was cancelled, and under panic = \"abort\" nothing can unwind"
+        ));
     }
     task::note_interrupt();
     resume_unwind(Box::new(Cancelled))

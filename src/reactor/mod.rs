@@ -7,9 +7,10 @@ mod descriptor;
 mod ready_word;
 mod source;
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -74,19 +75,33 @@ struct Registered {
 }
 
 thread_local! {
-    /// The reactor of the worker that this thread is.
-    static LOCAL: RefCell<Option<Arc<Handle>>> = const { RefCell::new(None) };
+    /// The reactor of the worker that this thread is, from `Arc::into_raw`, or null. Without a
+    /// destructor: those of others' thread-locals may end a runtime.
+    static LOCAL: Cell<*const Handle> = const { Cell::new(ptr::null()) };
 }
 
 /// Lets coroutines of this thread register with `handle` (with none, when a worker has gone).
 pub(crate) fn set_local(handle: Option<Arc<Handle>>) {
-    LOCAL.set(handle);
+    let before = LOCAL.replace(handle.map_or(ptr::null(), Arc::into_raw));
+    if !before.is_null() {
+        // SAFETY: it came from `into_raw`, and is taken back once.
+        drop(unsafe { Arc::from_raw(before) });
+    }
 }
 
 /// The reactor of the calling worker.
 fn local() -> io::Result<Arc<Handle>> {
-    let local = LOCAL.with_borrow(Clone::clone);
-    local.ok_or_else(|| io::Error::other("only a coroutine can wait on its worker's reactor"))
+    let local = LOCAL.get();
+    if local.is_null() {
+        let why = "only a coroutine can wait on its worker's reactor";
+        return Err(io::Error::other(why));
+    }
+    // SAFETY: it came from `into_raw`, and `LOCAL` stands for one reference; so the count is at
+    // least one, and may be raised for the reference made here.
+    Ok(unsafe {
+        Arc::increment_strong_count(local);
+        Arc::from_raw(local)
+    })
 }
 
 impl Reactor {

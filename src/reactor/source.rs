@@ -121,9 +121,10 @@ impl Source {
             let Some(Registration { fd, .. }) = registration.take_if(here) else {
                 return;
             };
-            self.registered.store(0, Ordering::Release);
-            // Still open: it would have been deregistered before it was closed.
+            // Still open: who closes it deregisters it first, which has been done already, or waits
+            // for this lock as long as it counts as registered.
             reactor.unregister(fd);
+            self.registered.store(0, Ordering::Release);
         }
         self.retry_all();
     }

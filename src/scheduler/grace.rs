@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Scheduler;
 use crate::coroutine::overflow;
+use crate::fatal;
 
 /// How long workers and threads have to report.
 const HEARING: Duration = Duration::from_millis(500);
@@ -81,9 +82,9 @@ impl Over {
 }
 
 fn end_process(scheduler: &Scheduler, grace: Duration) -> ! {
-    eprintln!(
-        "\ngreenroom: fatal: {grace:?} after their runtime began to shut down, these have not ended:"
-    );
+    fatal::report(format_args!(
+        "{grace:?} after their runtime began to shut down, these have not ended:"
+    ));
     scheduler.ask_for_report();
     let silent = || scheduler.workers.iter().filter(|worker| worker.is_silent());
     until(|| silent().next().is_none());

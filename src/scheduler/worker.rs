@@ -1,5 +1,6 @@
 //! The worker loop.
 
+mod give_up;
 mod leak;
 
 use std::cell::{Cell, RefCell};
@@ -19,6 +20,7 @@ use super::placement::Placement;
 use super::remote::Remote;
 use super::{Scheduler, Tally};
 use crate::coroutine::{self, Class, Coroutine, Reservation, StackPool, Suspend, Turn, overflow};
+use crate::fatal;
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
 use crate::task::word::{Outcome, Seq, WaitWord};
@@ -456,7 +458,7 @@ impl Worker {
 
     fn poll(&self, poll: impl FnOnce(&mut Reactor) -> io::Result<()>) {
         if let Err(error) = poll(&mut self.reactor.borrow_mut()) {
-            abort(&format!("a worker cannot wait for I/O: {error}"));
+            fatal::abort(format_args!("a worker cannot wait for I/O: {error}"));
         }
     }
 
@@ -609,11 +611,6 @@ impl Worker {
         LEFT_IN_PARENT.get()
     }
 
-    /// Whether the calling thread drives this worker.
-    pub(crate) fn is_current(&self) -> bool {
-        ptr::eq(CURRENT.get(), self)
-    }
-
     /// The calling coroutine is about to wait for others of its runtime. Where it unwinds, none of
     /// them can run on its worker meanwhile; and if all workers are kept like this, the process is
     /// aborted, for they would be for ever.
@@ -624,7 +621,7 @@ impl Worker {
             if alone.are_all() {
                 task::with_running(|task| {
                     let who = task.map(Description);
-                    abort(&format!(
+                    fatal::abort(format_args!(
                         "{}, unwinding from a panic, waits for {others}, which need the same \
                          worker to finish",
                         who.expect("a coroutine is running"),
@@ -819,7 +816,11 @@ impl<'a> Driving<'a> {
         );
         if let Err(error) = overflow::watch(describe_running) {
             // Overflows still end the process, if without a word.
-            eprintln!("greenroom: stack overflows will not be reported: {error}");
+            let mut stderr = std::io::stderr();
+            let _ = writeln!(
+                stderr,
+                "greenroom: stack overflows will not be reported: {error}"
+            );
         }
         CURRENT.set(worker);
         reactor::set_local(Some(Arc::clone(worker.reactor.borrow().handle())));
@@ -839,10 +840,4 @@ impl Drop for Driving<'_> {
         self.0.reactor.borrow().handle().release();
         self.0.remote.set_driven(false);
     }
-}
-
-/// Ends the process: an invariant of this crate, or of the operating system, does not hold.
-fn abort(why: &str) -> ! {
-    eprintln!("greenroom: fatal: {why}");
-    std::process::abort();
 }

@@ -1,7 +1,9 @@
 //! OS threads as tasks: a thread that waits through this crate owns itself.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::Location;
+use std::ptr::NonNull;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,14 +11,82 @@ use super::word::{Kind, Outcome, Seq};
 use super::{Body, Deadline, Owner, Role, Task, TaskRef};
 
 thread_local! {
-    static THREAD: TaskRef = new();
+    /// The thread's task, from `Arc::into_raw`, when it has waited or was asked for. Without a
+    /// destructor: those of others' thread-locals may wait, too, and are found by who knows the
+    /// thread from before.
+    static THREAD: Cell<Option<NonNull<Task>>> = const { Cell::new(None) };
 }
 
 /// The calling OS thread's task.
 pub(super) fn current() -> TaskRef {
-    // While the thread's locals are torn down a passing identity has to do: a destructor may
-    // still wait, but nobody can have kept a handle of it.
-    THREAD.try_with(Arc::clone).unwrap_or_else(|_| new())
+    let Some(task) = THREAD.get() else {
+        return first();
+    };
+    // SAFETY: it came from `into_raw`, and `THREAD` stands for one reference until `forget` takes
+    // that out, on this thread; so the count is at least one, and may be raised for the reference
+    // made here.
+    unsafe {
+        Arc::increment_strong_count(task.as_ptr());
+        Arc::from_raw(task.as_ptr())
+    }
+}
+
+#[cold]
+#[track_caller]
+fn first() -> TaskRef {
+    let task = new();
+    THREAD.set(NonNull::new(Arc::into_raw(Arc::clone(&task)).cast_mut()));
+    // Where that fails the task is leaked.
+    let _ = thread_end::call(forget);
+    task
+}
+
+/// The thread ends.
+extern "C" fn forget(_: *mut libc::c_void) {
+    if let Some(task) = THREAD.take() {
+        // SAFETY: it came from `into_raw`, and is taken back once.
+        drop(unsafe { TaskRef::from_raw(task.as_ptr()) });
+    }
+}
+
+/// What is called when a thread ends, after the destructors of its thread-locals.
+mod thread_end {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// A key of pthread's thread-specific data, of which the destructor is called; none yet.
+    static KEY: AtomicU64 = AtomicU64::new(NONE);
+    const NONE: u64 = u64::MAX;
+
+    /// Has `f` called when the calling thread ends; always the same one. Returns whether it will
+    /// be. In `main`'s thread, which ends with the process, it is not.
+    pub(super) fn call(f: extern "C" fn(*mut libc::c_void)) -> bool {
+        let Some(key) = key(f) else { return false };
+        // Anything but null.
+        let value = (&raw const KEY).cast();
+        // SAFETY: the key was created, and is never deleted.
+        unsafe { libc::pthread_setspecific(key, value) == 0 }
+    }
+
+    fn key(f: extern "C" fn(*mut libc::c_void)) -> Option<libc::pthread_key_t> {
+        let known = KEY.load(Ordering::Relaxed);
+        if known != NONE {
+            return libc::pthread_key_t::try_from(known).ok();
+        }
+        let mut new: libc::pthread_key_t = 0;
+        // SAFETY: `new` is valid, and the function takes what the key's value will be.
+        if unsafe { libc::pthread_key_create(&raw mut new, Some(f)) } != 0 {
+            return None;
+        }
+        let first = KEY.compare_exchange(NONE, new.into(), Ordering::Relaxed, Ordering::Relaxed);
+        match first {
+            Ok(_) => Some(new),
+            Err(known) => {
+                // SAFETY: it was created here, and nobody else has it.
+                unsafe { libc::pthread_key_delete(new) };
+                libc::pthread_key_t::try_from(known).ok()
+            }
+        }
+    }
 }
 
 #[track_caller]
@@ -113,5 +183,19 @@ impl Body for NoBody {
 
     unsafe fn take_result(&self, _: *mut ()) {
         unreachable!("an OS thread has no handle here");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_of_a_thread_goes_with_the_thread() {
+        let task = std::thread::spawn(|| {
+            assert!(Arc::ptr_eq(&current(), &current()));
+            Arc::downgrade(&current())
+        });
+        assert!(task.join().unwrap().upgrade().is_none());
     }
 }

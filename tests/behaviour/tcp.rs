@@ -449,6 +449,41 @@ fn a_clone_of_a_listener_goes_on_when_the_original_is_dropped() {
 }
 
 #[test]
+fn a_clone_of_a_listener_that_is_given_away_does_not_change_how_the_others_wait() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let accept = || {
+            // The other thread has its turn while this one waits.
+            let connector = thread::spawn(move || {
+                settle();
+                TcpStream::connect(addr).unwrap()
+            });
+            let (far, _) = listener.accept().unwrap();
+            assert_joined(&connector.join().unwrap(), &far);
+        };
+        accept();
+        drop(OwnedFd::from(listener.try_clone().unwrap()));
+        accept();
+        let given_away = OwnedFd::from(listener.try_clone().unwrap());
+        for _ in 0..3 {
+            accept();
+            listener.set_nonblocking(true).unwrap();
+            let kind = listener.accept().unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::WouldBlock);
+            listener.set_nonblocking(false).unwrap();
+        }
+        // The new owner's is in the mode that was set, even after that.
+        let given_away = ::std::net::TcpListener::from(given_away);
+        let acceptor = ::std::thread::spawn(move || given_away.accept().unwrap());
+        ::std::thread::sleep(ms(50));
+        let near = TcpStream::connect(addr).unwrap();
+        let (far, _) = acceptor.join().unwrap();
+        assert_joined(&near, &TcpStream::from(far));
+        accept();
+    });
+}
+
+#[test]
 fn a_dropped_listener_resets_what_it_had_not_accepted() {
     everywhere(|| {
         let (listener, addr) = listen();

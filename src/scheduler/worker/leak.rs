@@ -87,6 +87,15 @@ impl Worker {
             return false;
         }
         turns.wait_for_all();
+        let any = self.leak_started();
+        while let Some(fresh) = self.next_local().or_else(|| self.next_fresh()) {
+            self.scheduler.abandon(&fresh, Box::new(Cancelled));
+        }
+        any
+    }
+
+    /// Leaks what has started on this worker, and tells the joiners; returns whether there was any.
+    pub(super) fn leak_started(&self) -> bool {
         let left = mem::take(&mut *self.live.borrow_mut());
         let any = !left.is_empty();
         self.leaves_some.set(any);
@@ -97,9 +106,6 @@ impl Worker {
             unsafe { task.body().leak(Box::new(Cancelled)) };
             // Pointed to from its stack, and by whom it waits for.
             mem::forget(task);
-        }
-        while let Some(fresh) = self.next_local().or_else(|| self.next_fresh()) {
-            self.scheduler.abandon(&fresh, Box::new(Cancelled));
         }
         any
     }

@@ -1,0 +1,92 @@
+//! OS threads that end: what destructors of their thread-locals may still do.
+
+mod util;
+
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use greenroom::{ThreadId, Unparker, park, park_timeout};
+
+const LONG: Duration = Duration::from_secs(1_000);
+
+/// Calls something when it is dropped.
+struct AtEnd(Option<Box<dyn FnOnce()>>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        if let Some(f) = self.0.take() {
+            f();
+        }
+    }
+}
+
+thread_local! {
+    static AT_END: RefCell<AtEnd> = const { RefCell::new(AtEnd(None)) };
+}
+
+/// Calls `f` in the destructor of a thread-local of the calling thread.
+fn at_end(f: impl FnOnce() + 'static) {
+    AT_END.set(AtEnd(Some(Box::new(f))));
+}
+
+/// Runs `start` on a thread of its own, and waits for the end of that.
+fn on_a_thread(start: impl FnOnce() + Send + 'static) {
+    util::on_an_os_thread(|| std::thread::spawn(start).join().unwrap());
+}
+
+/// Unparks from another thread, and comes back when that is done.
+fn unpark_from_elsewhere(unparker: Unparker) {
+    std::thread::spawn(move || unparker.unpark())
+        .join()
+        .unwrap();
+}
+
+#[test]
+fn a_destructor_is_woken_by_who_got_its_unparker() {
+    for waited_before in [false, true] {
+        on_a_thread(move || {
+            at_end(|| {
+                unpark_from_elsewhere(Unparker::current());
+                assert!(park_timeout(LONG));
+                let unparker = Unparker::current();
+                let other = std::thread::spawn(move || unparker.unpark());
+                park();
+                other.join().unwrap();
+            });
+            if waited_before {
+                park_timeout(Duration::ZERO);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_destructor_is_woken_by_who_knows_the_thread_from_before() {
+    on_a_thread(|| {
+        let before = Rc::new(OnceCell::new());
+        let known = Rc::clone(&before);
+        at_end(move || {
+            unpark_from_elsewhere(Unparker::clone(known.get().unwrap()));
+            assert!(park_timeout(LONG));
+        });
+        // Used first after what is dropped last.
+        before.set(Unparker::current()).unwrap();
+    });
+}
+
+#[test]
+fn a_destructor_runs_on_the_thread_that_it_belongs_to() {
+    let ids: Arc<Mutex<Vec<ThreadId>>> = Arc::default();
+    let seen = Arc::clone(&ids);
+    on_a_thread(move || {
+        let note = move || seen.lock().unwrap().push(greenroom::current().id());
+        let note_again = note.clone();
+        at_end(note_again);
+        note();
+    });
+    let ids = ids.lock().unwrap();
+    assert_eq!(ids.len(), 2);
+    assert_eq!(ids[0], ids[1]);
+}
