@@ -1,7 +1,9 @@
 //! The worker loop.
 
+mod alone;
 mod give_up;
 mod leak;
+mod wind_down;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -23,7 +25,7 @@ use crate::coroutine::{self, Class, Coroutine, Reservation, StackPool, Suspend, 
 use crate::fatal;
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
-use crate::task::word::{Outcome, Seq, WaitWord};
+use crate::task::word::{Outcome, Seq};
 use crate::task::{self, Deadline, Owner, Role, Task, TaskRef, budget};
 use crate::timer::Timers;
 
@@ -139,8 +141,10 @@ impl Worker {
     /// Calls `f` with the worker that the calling thread drives.
     #[inline]
     pub(crate) fn with_current<R>(f: impl FnOnce(Option<&Worker>) -> R) -> R {
-        // SAFETY: `drive` set the pointer to a worker that it borrows until it clears it, on this
-        // thread; so the worker outlives this call.
+        // SAFETY: `Driving` has set the pointer to a worker that it borrows until it clears it, on
+        // this thread. A call that suspends may outlast that; it is a coroutine's which this worker
+        // has started, and before that has ended (or will never go on) the worker neither moves nor
+        // goes: `Runtime` keeps it in a place of its own, and drops it last.
         f(unsafe { CURRENT.get().as_ref() })
     }
 
@@ -591,14 +595,6 @@ impl Worker {
         }
     }
 
-    /// Whether the running coroutine unwinds, so that no other must run before it has come to the
-    /// end of that. When the runtime stops and all are interrupted, they may have to wait for each
-    /// other, and do; but see a panic count that includes those which are suspended.
-    pub(super) fn waits_alone(&self) -> bool {
-        task::is_unwinding()
-            && !(self.scheduler.is_stopping() && task::is_unwinding_from_interrupt())
-    }
-
     /// In the child of a fork: the calling thread drives no worker, even if it did.
     pub(crate) fn forget_current() {
         if !CURRENT.replace(ptr::null()).is_null() {
@@ -609,138 +605,6 @@ impl Worker {
     /// Whether the calling thread drove a worker when this process was forked from another.
     pub(crate) fn is_left_in_parent() -> bool {
         LEFT_IN_PARENT.get()
-    }
-
-    /// The calling coroutine is about to wait for others of its runtime. Where it unwinds, none of
-    /// them can run on its worker meanwhile; and if all workers are kept like this, the process is
-    /// aborted, for they would be for ever.
-    pub(crate) fn about_to_wait_for(others: &str) -> Option<AloneForOthers> {
-        Worker::with_current(|worker| {
-            let worker = worker.filter(|worker| task::on_coroutine() && worker.waits_alone())?;
-            let alone = AloneForOthers::new(&worker.scheduler);
-            if alone.are_all() {
-                task::with_running(|task| {
-                    let who = task.map(Description);
-                    fatal::abort(format_args!(
-                        "{}, unwinding from a panic, waits for {others}, which need the same \
-                         worker to finish",
-                        who.expect("a coroutine is running"),
-                    ))
-                });
-            }
-            Some(alone)
-        })
-    }
-
-    /// Waits on the stack of a coroutine that unwinds: another coroutine on this thread would
-    /// take std's panic count for its own. I/O goes on, other coroutines and their timers do not.
-    #[cold]
-    fn wait_with(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
-        // The waker puts the slot into the queue, or into the inbox, after it has ended the wait.
-        while !self.take_ready(task.slot()) {
-            let stopping = self.scheduler.is_stopping();
-            if stopping && deadline.is_none() && task.word.interrupt_plain() {
-                task.schedule();
-                continue;
-            }
-            if deadline.is_some_and(|deadline| deadline.at <= Instant::now()) {
-                task.wake(seq, Outcome::TimedOut);
-                continue;
-            }
-            self.remote.attention().fall_asleep_alone();
-            if !self.remote.has_mail() && self.scheduler.is_stopping() == stopping {
-                self.poll(|reactor| reactor.wait(deadline));
-            }
-            self.remote.attention().wake_up();
-            self.take_mail();
-        }
-    }
-
-    /// Takes `slot` out of the queue; returns whether it was there.
-    fn take_ready(&self, slot: u32) -> bool {
-        let mut ready = self.ready.borrow_mut();
-        let position = ready.iter().position(|&other| other == slot);
-        position.is_some_and(|position| ready.remove(position).is_some())
-    }
-
-    /// Ends everything that is left on this worker.
-    ///
-    /// Interrupts coroutines from the youngest to the oldest, each followed by whatever that made
-    /// ready, since the younger may borrow from the older. Coroutines in waits that cannot be
-    /// interrupted (`park`, locks) are unwound when all workers have come that far, so that
-    /// nothing is left which could wake them.
-    fn wind_down(&self) {
-        self.interrupt_all(WaitWord::interrupt);
-        self.scheduler.unwound.fetch_add(1, Ordering::SeqCst);
-        if self.scheduler.is_unwound_everywhere() {
-            self.scheduler.kick_all();
-        }
-        while !self.live.borrow().is_empty() || self.has_work() {
-            let everywhere = self.scheduler.is_unwound_everywhere();
-            if everywhere {
-                self.interrupt_all(WaitWord::interrupt_plain);
-            }
-            self.run_what_is_ready();
-            if self.scheduler.wants_report() {
-                self.report_left();
-            }
-            if self.live.borrow().is_empty() || self.has_work() {
-                continue;
-            }
-            self.remote.attention().fall_asleep_alone();
-            let news = self.scheduler.is_unwound_everywhere() != everywhere
-                || self.scheduler.wants_report() && self.remote.is_silent();
-            if !news && !self.remote.has_mail() {
-                let deadline = self.timers.borrow_mut().alarm();
-                self.poll(|reactor| reactor.wait(deadline));
-            }
-            self.remote.attention().wake_up();
-        }
-    }
-
-    /// Names what is left, once. See `grace`.
-    #[cold]
-    fn report_left(&self) {
-        // Under the lock of stderr, lest the names of two workers mix.
-        let mut stderr = std::io::stderr().lock();
-        if self.remote.report() {
-            return;
-        }
-        for (_, Live { task, .. }) in &*self.live.borrow() {
-            // Where stderr is gone there is nothing to do.
-            let _ = writeln!(stderr, "  {}", Description(task));
-        }
-    }
-
-    fn interrupt_all(&self, interrupt: fn(&WaitWord) -> bool) {
-        self.run_what_is_ready();
-        let mut slots: Vec<_> = self
-            .live
-            .borrow()
-            .iter()
-            .map(|(slot, live)| (live.age, slot))
-            .collect();
-        slots.sort_unstable_by_key(|&(age, _)| std::cmp::Reverse(age));
-        for (age, slot) in slots {
-            let task = match self.live.borrow().get(slot) {
-                Some(live) if live.age == age => Arc::clone(&live.task),
-                _ => continue,
-            };
-            if interrupt(&task.word) {
-                task.schedule();
-            }
-            self.run_what_is_ready();
-        }
-    }
-
-    /// Runs started coroutines until none is ready; ends fresh ones.
-    ///
-    /// Those that are always ready (they yield, or swallow interrupts) do not keep it for ever.
-    fn run_what_is_ready(&self) {
-        let enough = 2 * self.live.borrow().len() + 1;
-        self.run_batch(u32::try_from(enough).unwrap_or(u32::MAX));
-        self.expire_timers();
-        self.poll(|reactor| reactor.turn());
     }
 }
 
@@ -783,26 +647,6 @@ fn abandon_body() {
     let task = task::Current::get();
     // SAFETY: as in `run_body`, instead of that.
     unsafe { task.body().abandon(Box::new(Cancelled)) };
-}
-
-/// A coroutine that keeps its worker to itself, because it unwinds, and waits for others.
-pub(crate) struct AloneForOthers(Arc<Scheduler>);
-
-impl AloneForOthers {
-    fn new(scheduler: &Arc<Scheduler>) -> AloneForOthers {
-        scheduler.alone_for_others.fetch_add(1, Ordering::SeqCst);
-        AloneForOthers(Arc::clone(scheduler))
-    }
-
-    fn are_all(&self) -> bool {
-        self.0.alone_for_others.load(Ordering::SeqCst) == self.0.workers.len()
-    }
-}
-
-impl Drop for AloneForOthers {
-    fn drop(&mut self) {
-        self.0.alone_for_others.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 /// The calling thread drives a worker.
