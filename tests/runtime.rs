@@ -1014,6 +1014,7 @@ fn settings_in_the_environment_are_heeded_or_refused() {
 }
 
 #[test]
+#[serial]
 fn the_result_of_a_scoped_coroutine_that_nobody_joins_is_dropped_once() {
     static ALIVE: AtomicUsize = AtomicUsize::new(0);
     struct Counted(#[allow(dead_code, reason = "freed twice, it would show")] Box<u8>);
@@ -1049,24 +1050,34 @@ fn assert_cancelled<T>(handle: JoinHandle<T>) {
     assert!(payload.is::<Cancelled>());
 }
 
-/// Waits until nothing of what was dropped is left.
-fn wait_for_descriptors(number: usize) {
-    while util::open_descriptors() != number {
-        thread::sleep(MILLI);
+/// Runs `test`, and waits until nothing is left of runtimes that end by themselves.
+fn until_nothing_is_left<T>(test: impl FnOnce() -> T) -> T {
+    let (threads, descriptors) = (greenroom_threads(), util::open_descriptors());
+    let value = test();
+    let start = Instant::now();
+    while util::open_descriptors() != descriptors {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{} descriptors instead of {descriptors}",
+            util::open_descriptors()
+        );
+        std::thread::sleep(MILLI);
     }
+    // Now that they have ended their workers they have their names, too.
+    wait_for_threads(threads);
+    value
 }
 
 #[test]
 #[serial]
 fn a_runtime_dropped_on_a_coroutine_drops_what_has_not_started_and_leaves_nothing_behind() {
+    let drops = Arc::new(AtomicUsize::new(0));
     for outer in [1, 4] {
-        util::on_workers(outer, || {
-            let descriptors = util::open_descriptors();
-            let drops = Arc::new(AtomicUsize::new(0));
-            for _ in 0..10 {
-                for workers in [1, 3] {
-                    drop(runtime(workers));
-                    let inner = runtime(workers);
+        until_nothing_is_left(|| {
+            util::on_workers(outer, || {
+                for n in 0..20 {
+                    drop(runtime(1 + n % 3));
+                    let inner = runtime(1 + n % 3);
                     let guard = Counted(Arc::clone(&drops));
                     let handle = inner.spawn(move || {
                         let _guard = guard;
@@ -1075,33 +1086,34 @@ fn a_runtime_dropped_on_a_coroutine_drops_what_has_not_started_and_leaves_nothin
                     drop(inner);
                     assert_cancelled(handle);
                 }
-            }
-            assert_eq!(drops.load(SeqCst), 20);
-            wait_for_descriptors(descriptors);
+            });
         });
     }
+    assert_eq!(drops.load(SeqCst), 40);
 }
 
 #[test]
 #[serial]
 fn a_runtime_dropped_on_a_coroutine_unwinds_what_its_other_workers_have() {
-    util::on_workers(1, || {
-        let inner = runtime(3);
-        let started = Arc::new(AtomicUsize::new(0));
-        let parked: Vec<_> = (0..10)
-            .map(|_| {
-                let started = Arc::clone(&started);
-                inner.spawn(move || {
-                    started.fetch_add(1, SeqCst);
-                    park();
+    until_nothing_is_left(|| {
+        util::on_workers(1, || {
+            let inner = runtime(3);
+            let started = Arc::new(AtomicUsize::new(0));
+            let parked: Vec<_> = (0..10)
+                .map(|_| {
+                    let started = Arc::clone(&started);
+                    inner.spawn(move || {
+                        started.fetch_add(1, SeqCst);
+                        park();
+                    })
                 })
-            })
-            .collect();
-        while started.load(SeqCst) < 10 {
-            thread::sleep(MILLI);
-        }
-        drop(inner);
-        parked.into_iter().for_each(assert_cancelled);
+                .collect();
+            while started.load(SeqCst) < 10 {
+                thread::sleep(MILLI);
+            }
+            drop(inner);
+            parked.into_iter().for_each(assert_cancelled);
+        });
     });
 }
 
@@ -1111,8 +1123,10 @@ fn a_runtime_dropped_amid_a_panic_tells_the_joiners_of_all_it_has() {
     util::on_an_os_thread(|| {
         for workers in [1, 3] {
             let handles = Mutex::new(Vec::new());
+            let threads = greenroom_threads();
             let unwound = catch_unwind(AssertUnwindSafe(|| {
                 let runtime = runtime(workers);
+                wait_for_threads(threads + workers - 1);
                 let started = AtomicUsize::new(0);
                 runtime.run(|| {
                     for _ in 0..10 {
@@ -1134,6 +1148,7 @@ fn a_runtime_dropped_amid_a_panic_tells_the_joiners_of_all_it_has() {
                     .push(runtime.spawn(|| thread::sleep(LONG)));
                 resume_unwind(Box::new("amid this"));
             }));
+            wait_for_threads(threads);
             unwound.map(|(): ()| ()).unwrap_err();
             let handles = handles.into_inner().unwrap();
             handles.into_iter().for_each(assert_cancelled);
