@@ -4,8 +4,9 @@
 mod util;
 
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{self, AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -19,9 +20,9 @@ const MILLI: Duration = Duration::from_millis(1);
 /// Set in a child process.
 const ROLE: &str = "GREENROOM_TEST_ROLE";
 
-/// Runs `child` in a process of its own, where std's panic hook is in place; returns what that
-/// wrote to stderr. `name` is that of the calling test.
-fn stderr_of(name: &str, child: impl FnOnce()) -> String {
+/// Runs `child` in a process of its own, where std's panic hook is in place; returns how that ended
+/// and what it wrote to stderr. `name` is that of the calling test.
+fn in_a_child(name: &str, child: impl FnOnce()) -> (ExitStatus, String) {
     if std::env::var_os(ROLE).is_some() {
         // Whatever the test harness may have set.
         drop(panic::take_hook());
@@ -35,9 +36,21 @@ fn stderr_of(name: &str, child: impl FnOnce()) -> String {
         .env("RUST_BACKTRACE", "0")
         .output()
         .unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{}\n{stderr}", output.status);
+    (output.status, String::from_utf8(output.stderr).unwrap())
+}
+
+/// What a child writes to stderr, that comes to its end.
+fn stderr_of(name: &str, child: impl FnOnce()) -> String {
+    let (status, stderr) = in_a_child(name, child);
+    assert!(status.success(), "{status}\n{stderr}");
     assert!(stderr.contains("end of child"), "{stderr}");
+    stderr
+}
+
+/// What a child writes to stderr, that aborts.
+fn stderr_of_abort(name: &str, child: impl FnOnce()) -> String {
+    let (status, stderr) = in_a_child(name, child);
+    assert_eq!(status.signal(), Some(libc::SIGABRT), "{stderr}");
     stderr
 }
 
@@ -423,7 +436,7 @@ fn a_join_while_a_panic_unwinds_takes_what_is_there_and_refuses_to_deadlock() {
         let payload = panics.join().map(|(): ()| ()).unwrap_err();
         assert_eq!(payload.downcast_ref(), Some(&"joined"));
     });
-    if std::env::var_os(ROLE).is_some() {
+    let stderr = stderr_of_abort(name, || {
         util::on_workers(1, || {
             let joiner = Builder::new().name("joiner".into());
             let joiner = joiner.spawn(|| {
@@ -434,15 +447,7 @@ fn a_join_while_a_panic_unwinds_takes_what_is_there_and_refuses_to_deadlock() {
             });
             joiner.unwrap().join().map(|(): ()| ()).unwrap_err();
         });
-        return;
-    }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, "child")
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success(), "{stderr}");
+    });
     for part in ["coroutine 'joiner'", "coroutine 'joined'", "same worker"] {
         assert_eq!(occurrences(&stderr, part), 1, "{stderr}");
     }
@@ -485,23 +490,6 @@ fn those_that_unwind_at_the_end_of_a_runtime_do_not_take_each_others_unwinding_f
         });
     });
     assert_eq!(stderr, "end of child\n");
-}
-
-/// The child of test `name`, which aborts; returns what it wrote to stderr.
-fn stderr_of_abort(name: &str, child: impl FnOnce()) -> String {
-    if std::env::var_os(ROLE).is_some() {
-        child();
-        std::process::exit(0);
-    }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, "child")
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success(), "{stderr}");
-    stderr
 }
 
 #[test]
