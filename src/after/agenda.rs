@@ -412,6 +412,27 @@ mod tests {
     }
 
     #[test]
+    fn the_last_moment_of_the_clock_has_no_room_for_slack() {
+        let agenda = Arc::new(Agenda::new());
+        let start = Instant::now();
+        let (mut there, mut beyond) = (Duration::ZERO, Duration::MAX);
+        while beyond - there > Duration::from_nanos(1) {
+            let middle = there + (beyond - there) / 2;
+            match start.checked_add(middle) {
+                Some(_) => there = middle,
+                None => beyond = middle,
+            }
+        }
+        let last = start + there;
+        let deadline = Deadline {
+            at: last,
+            slack: Duration::from_nanos(1),
+        };
+        agenda.add(&timer(&agenda), Some(deadline));
+        assert_eq!(due(&agenda, &[], start), (vec![], Some(last)));
+    }
+
+    #[test]
     fn an_alarm_serves_those_whose_slack_allows_it_and_delays_no_other() {
         let agenda = Arc::new(Agenda::new());
         let start = Instant::now();
