@@ -412,6 +412,30 @@ mod tests {
     }
 
     #[test]
+    fn a_keeper_does_not_fall_asleep_over_a_change_that_came_before() {
+        const FAR: Duration = Duration::from_secs(20);
+        let agenda = Arc::new(Agenda::new());
+        let change: [fn(&Arc<Agenda>, &Arc<Timer>); 3] = [
+            |agenda, _| drop(agenda.add(&timer(agenda), Deadline::after(Duration::ZERO))),
+            |_, first| assert!(first.reset(Deadline::after(Duration::ZERO))),
+            |_, first| assert!(first.cancel()),
+        ];
+        for change in change {
+            let first = timer(&agenda);
+            agenda.add(&first, Deadline::after(FAR));
+            assert!(agenda.take_up());
+            let Next::Sleep(alarm) = agenda.next(Instant::now()) else {
+                panic!("nothing is due");
+            };
+            change(&agenda, &first);
+            let start = Instant::now();
+            agenda.sleep(alarm);
+            assert!(start.elapsed() < FAR / 2);
+            agenda.retire(true, true);
+        }
+    }
+
+    #[test]
     fn the_last_moment_of_the_clock_has_no_room_for_slack() {
         let agenda = Arc::new(Agenda::new());
         let start = Instant::now();
