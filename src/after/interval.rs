@@ -30,7 +30,8 @@ pub fn interval(period: Duration) -> Interval {
 }
 
 /// Ticks at multiples of a period. See [`interval`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
+#[must_use = "an interval only ticks when asked to"]
 pub struct Interval {
     /// When the next tick is due; `None`, if that is beyond the clock.
     next: Option<Instant>,
@@ -45,7 +46,7 @@ impl Interval {
     /// first even if a tick is overdue. With a period of zero, that is all that this does; with one
     /// that is beyond the clock, it never returns.
     ///
-    /// On a coroutine or an OS thread.
+    /// Off-coroutine, this blocks the OS thread.
     ///
     /// # Unwinding
     ///
