@@ -415,12 +415,13 @@ mod tests {
     fn a_keeper_does_not_fall_asleep_over_a_change_that_came_before() {
         const FAR: Duration = Duration::from_secs(20);
         let agenda = Arc::new(Agenda::new());
-        let change: [fn(&Arc<Agenda>, &Arc<Timer>); 3] = [
+        type Change = fn(&Arc<Agenda>, &Arc<Timer>);
+        let changes: [Change; 3] = [
             |agenda, _| assert!(!agenda.add(&timer(agenda), Deadline::after(Duration::ZERO))),
             |_, first| assert!(first.reset(Deadline::after(Duration::ZERO))),
             |_, first| assert!(first.cancel()),
         ];
-        for change in change {
+        for change in changes {
             // Not counted in, as one that comes to its end before that.
             let first = timer(&agenda);
             agenda.add(&first, Deadline::after(FAR));
