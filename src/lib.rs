@@ -45,6 +45,8 @@
 //!   background. [`RuntimeBuilder`] has the settings.
 //! - **Waiting**, by anything in [`shims`] or by [`park()`], parks the coroutine. Off-coroutine
 //!   the same calls block the OS thread, as std's do; [`Unparker`] reaches both.
+//! - **Timers**: [`after`] runs a closure later in a coroutine of its own, and can be cancelled or
+//!   put off; [`interval`] ticks without drift.
 //! - **What can only block** goes to a pool of threads: [`unblock`]. Name resolution does by
 //!   itself.
 //!
@@ -182,6 +184,7 @@
 //! The layers, each of which knows only those below it: `shims`; `runtime`, `fork`, `spawn`, `scope`;
 //! `scheduler`; `reactor`, `timer`, `blocking`, `join`; `park`, `task`; `coroutine`, `sys`.
 
+mod after;
 mod atomic;
 mod blocking;
 mod coroutine;
@@ -203,6 +206,7 @@ mod timer;
 #[path = "../shims/mod.rs"]
 pub mod shims;
 
+pub use after::{Interval, TimerHandle, after, interval};
 pub use blocking::unblock;
 pub use join::{JoinHandle, LocalJoinHandle};
 pub use park::{Cancelled, Unparker, park, park_timeout, park_until, yield_now};

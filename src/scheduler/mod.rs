@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use crossbeam_deque::{Injector, Steal};
 
+use crate::after::Agenda;
 use crate::park::{Cancelled, Waiters};
 use crate::sys::fork::Process;
 use crate::task::word::Kind;
@@ -36,6 +37,8 @@ pub(crate) struct Scheduler {
     injector: Injector<TaskRef>,
     sleep: Sleep,
     census: Census,
+    /// The timers of `after`.
+    agenda: Arc<Agenda>,
     /// The usable stack size of coroutines that do not ask for another, in bytes.
     stack_size: usize,
     /// The runtime is shutting down.
@@ -72,6 +75,7 @@ impl Scheduler {
             injector: Injector::new(),
             sleep: Sleep::new(),
             census: Census::new(),
+            agenda: Arc::new(Agenda::new()),
             stack_size,
             stopping: AtomicBool::new(false),
             unwound: AtomicUsize::new(0),
@@ -95,6 +99,10 @@ impl Scheduler {
     /// The number of workers.
     pub(crate) fn workers(&self) -> usize {
         self.workers.len()
+    }
+
+    pub(crate) fn agenda(&self) -> &Arc<Agenda> {
+        &self.agenda
     }
 
     pub(crate) fn stack_size(&self) -> usize {

@@ -1,0 +1,484 @@
+//! What is pending in a runtime. Knows nothing of schedulers, which have one each.
+
+use std::collections::BTreeMap;
+use std::panic::Location;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::park::Waiters;
+use crate::sys::fork::Process;
+use crate::task::Deadline;
+use crate::task::word::Kind;
+
+/// How many timers the keeper looks ahead for those that may share a wake-up.
+const LOOK_AHEAD: usize = 64;
+
+/// The timers of a runtime.
+pub(crate) struct Agenda {
+    made_by: Process,
+    state: Mutex<State>,
+    /// Where the keeper sleeps.
+    bed: Waiters,
+}
+
+/// Held for a few operations on the queue; never while anything of the user's runs.
+#[derive(Default)]
+struct State {
+    queue: BTreeMap<Place, Entry>,
+    next_order: u64,
+    /// Keepers that were spawned and have not come to their end; below zero, while one that has is
+    /// still to be counted.
+    keepers: isize,
+    keeper: Keeper,
+}
+
+struct Entry {
+    timer: Arc<Timer>,
+    /// How much later than its deadline will do.
+    slack: Duration,
+}
+
+/// What the one that keeps is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Keeper {
+    /// Nobody has taken that up, or there is none.
+    #[default]
+    Absent,
+    /// It is about to look at the queue.
+    Awake,
+    /// It sleeps, and looks again at this moment at the latest.
+    Asleep(When),
+}
+
+/// Ordered by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum When {
+    At(Instant),
+    Never,
+}
+
+/// The place of a timer in the queue: by deadline, then by insertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    due: When,
+    order: u64,
+}
+
+impl Place {
+    pub(super) fn instant(self) -> Option<Instant> {
+        match self.due {
+            When::At(instant) => Some(instant),
+            When::Never => None,
+        }
+    }
+}
+
+/// What the keeper is to do next.
+pub(super) enum Next {
+    /// Spawn this timer's closure, which was taken from the queue.
+    Fire(Arc<Timer>),
+    /// Sleep until then, unless woken.
+    Sleep(Option<Deadline>),
+    /// End: it is counted out.
+    End,
+}
+
+impl Agenda {
+    pub(crate) fn new() -> Agenda {
+        Agenda {
+            made_by: Process::current(),
+            state: Mutex::default(),
+            bed: Waiters::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the keeper, if the change that was made under `state` concerns it.
+    fn unlock_and_wake(&self, mut state: MutexGuard<'_, State>, latest: When) {
+        let wakes = match state.keeper {
+            Keeper::Asleep(until) => latest < until || state.queue.is_empty(),
+            Keeper::Absent | Keeper::Awake => false,
+        };
+        if wakes {
+            state.keeper = Keeper::Awake;
+        }
+        drop(state);
+        if wakes {
+            self.bed.wake_all();
+        }
+    }
+
+    /// Adds a timer; returns whether there is a keeper to serve it.
+    pub(super) fn add(&self, timer: &Arc<Timer>, deadline: Option<Deadline>) -> bool {
+        let mut state = self.lock();
+        let latest = state.insert(timer, deadline);
+        let kept = state.keepers > 0;
+        self.unlock_and_wake(state, latest);
+        kept
+    }
+
+    /// A keeper was appointed; or was not, and has retired from that.
+    pub(super) fn count_in(&self) {
+        self.lock().keepers += 1;
+    }
+
+    /// Whether the calling keeper is the one that keeps, from now on; otherwise it has retired.
+    pub(super) fn take_up(&self) -> bool {
+        let mut state = self.lock();
+        let vacant = state.keeper == Keeper::Absent;
+        if vacant {
+            state.keeper = Keeper::Awake;
+        } else {
+            state.keepers -= 1;
+        }
+        vacant
+    }
+
+    /// For the one that keeps, which is awake: what comes next at `now`.
+    pub(super) fn next(&self, now: Instant) -> Next {
+        let mut state = self.lock();
+        let Some(first) = state.queue.first_entry() else {
+            state.keeper = Keeper::Absent;
+            state.keepers -= 1;
+            return Next::End;
+        };
+        if first.key().due <= When::At(now) {
+            let Entry { timer, .. } = first.remove();
+            timer.set_place(None);
+            return Next::Fire(timer);
+        }
+        let alarm = state.alarm();
+        let until = When::latest(alarm);
+        state.keeper = Keeper::Asleep(until);
+        Next::Sleep(alarm)
+    }
+
+    /// Has the calling keeper sleep until `deadline`, or until it is woken.
+    ///
+    /// # Unwinding
+    ///
+    /// If its runtime shuts down.
+    pub(super) fn sleep(&self, deadline: Option<Deadline>) {
+        let woken = || self.lock().keeper == Keeper::Awake;
+        self.bed.wait(Kind::Interruptible, deadline, woken);
+        self.lock().keeper = Keeper::Awake;
+    }
+
+    /// A keeper ends before its time: `kept`, if it was the one that kept. Drops what is pending,
+    /// if nobody else is to come for it.
+    pub(super) fn retire(&self, kept: bool, for_good: bool) {
+        let mut state = self.lock();
+        state.keepers -= 1;
+        if kept {
+            state.keeper = Keeper::Absent;
+        }
+        let pending = match for_good {
+            true => std::mem::take(&mut state.queue),
+            false => BTreeMap::new(),
+        };
+        for entry in pending.values() {
+            entry.timer.set_place(None);
+        }
+        drop(state);
+        for entry in pending.into_values() {
+            entry.timer.discard_quietly();
+        }
+    }
+}
+
+impl State {
+    /// Puts a timer that is in no place into the queue; returns when it is late.
+    fn insert(&mut self, timer: &Arc<Timer>, deadline: Option<Deadline>) -> When {
+        let place = Place {
+            due: deadline.map_or(When::Never, |deadline| When::At(deadline.at)),
+            order: self.next_order,
+        };
+        self.next_order += 1;
+        timer.set_place(Some(place));
+        let entry = Entry {
+            timer: Arc::clone(timer),
+            slack: deadline.map_or(Duration::ZERO, |deadline| deadline.slack),
+        };
+        self.queue.insert(place, entry);
+        When::latest(deadline)
+    }
+
+    /// When to wake up: at the first deadline, or as much later as its slack allows where more are
+    /// due by then, whose slack allows it too.
+    fn alarm(&self) -> Option<Deadline> {
+        let ahead = self.queue.iter().take(LOOK_AHEAD);
+        let mut deadlines = ahead.map_while(|(place, entry)| {
+            let at = place.instant()?;
+            Some((at, at.checked_add(entry.slack).unwrap_or(at)))
+        });
+        let (mut at, mut latest) = deadlines.next()?;
+        for (next, next_latest) in deadlines {
+            if next > latest {
+                break;
+            }
+            at = next;
+            latest = latest.min(next_latest);
+        }
+        Some(Deadline {
+            at,
+            slack: latest - at,
+        })
+    }
+}
+
+impl When {
+    /// The moment at which `deadline` is late.
+    fn latest(deadline: Option<Deadline>) -> When {
+        let latest = deadline.and_then(|deadline| deadline.at.checked_add(deadline.slack));
+        latest.map_or(When::Never, When::At)
+    }
+}
+
+/// A closure, and when it is to run.
+pub(super) struct Timer<J: ?Sized = dyn Job> {
+    agenda: Arc<Agenda>,
+    site: &'static Location<'static>,
+    /// Its place in the queue, while it is pending. Changed under the lock of the agenda, together
+    /// with the queue.
+    place: Mutex<Option<Place>>,
+    job: J,
+}
+
+/// What a timer runs.
+pub(super) trait Job: Send + Sync {
+    /// Runs the closure, for the one that fires the timer.
+    fn run(&self);
+
+    /// Drops the closure, for the one that cancels the timer.
+    fn discard(&self);
+}
+
+/// A closure, until it is taken.
+struct Closure<F>(Mutex<Option<F>>);
+
+impl<F> Closure<F> {
+    fn take(&self) -> Option<F> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl<F: FnOnce() + Send> Job for Closure<F> {
+    fn run(&self) {
+        // No guard lives in the call: the closure may look at its own timer.
+        let f = self.take();
+        f.expect("a timer fires once")();
+    }
+
+    fn discard(&self) {
+        drop(self.take());
+    }
+}
+
+impl Timer {
+    /// A timer that is not pending yet.
+    pub(super) fn new<F>(agenda: Arc<Agenda>, site: &'static Location<'static>, f: F) -> Arc<Timer>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        Arc::new(Timer {
+            agenda,
+            site,
+            place: Mutex::new(None),
+            job: Closure(Mutex::new(Some(f))),
+        })
+    }
+
+    /// The call that set it.
+    pub(super) fn site(&self) -> &'static Location<'static> {
+        self.site
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_place(&self, place: Option<Place>) {
+        *self.lock() = place;
+    }
+
+    /// Whether it was set before this process was forked, where its locks may be held by threads
+    /// that are not here.
+    fn is_left_in_parent(&self) -> bool {
+        !self.agenda.made_by.is_current()
+    }
+
+    /// Its place in the queue, if it is pending.
+    pub(super) fn place(&self) -> Option<Place> {
+        if self.is_left_in_parent() {
+            return None;
+        }
+        *self.lock()
+    }
+
+    /// Takes it from the queue; returns whether it was there, so that its closure is the caller's.
+    fn withdraw(&self) -> bool {
+        if self.is_left_in_parent() {
+            return false;
+        }
+        let mut state = self.agenda.lock();
+        let Some(place) = self.lock().take() else {
+            return false;
+        };
+        let entry = state.queue.remove(&place);
+        self.agenda.unlock_and_wake(state, When::Never);
+        // Not the last reference, for the caller has one; but not under the lock either.
+        drop(entry);
+        true
+    }
+
+    pub(super) fn cancel(&self) -> bool {
+        let cancelled = self.withdraw();
+        if cancelled {
+            self.job.discard();
+        }
+        cancelled
+    }
+
+    pub(super) fn reset(self: &Arc<Timer>, deadline: Option<Deadline>) -> bool {
+        if self.is_left_in_parent() {
+            return false;
+        }
+        let mut state = self.agenda.lock();
+        let Some(place) = self.lock().take() else {
+            return false;
+        };
+        state.queue.remove(&place);
+        let latest = state.insert(self, deadline);
+        self.agenda.unlock_and_wake(state, latest);
+        true
+    }
+
+    pub(super) fn run(&self) {
+        self.job.run();
+    }
+
+    /// Drops the closure, whose destructor has nobody to panic to: the hook has reported it.
+    pub(super) fn discard_quietly(&self) {
+        let discard = std::panic::AssertUnwindSafe(|| self.job.discard());
+        if let Err(payload) = std::panic::catch_unwind(discard) {
+            std::mem::forget(payload);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timer(agenda: &Arc<Agenda>) -> Arc<Timer> {
+        Timer::new(Arc::clone(agenda), Location::caller(), || ())
+    }
+
+    /// The timers that are due at `now`, as numbers; and until when the keeper then sleeps.
+    fn due(agenda: &Agenda, timers: &[Arc<Timer>], now: Instant) -> (Vec<usize>, Option<Instant>) {
+        let mut order = Vec::new();
+        loop {
+            match agenda.next(now) {
+                Next::Fire(fired) => {
+                    let same = |timer| Arc::ptr_eq(timer, &fired);
+                    order.extend(timers.iter().position(same));
+                }
+                Next::Sleep(alarm) => return (order, alarm.map(|alarm| alarm.at)),
+                Next::End => return (order, None),
+            }
+        }
+    }
+
+    #[test]
+    fn equal_deadlines_are_due_in_the_order_of_insertion_and_a_reset_is_one() {
+        let agenda = Arc::new(Agenda::new());
+        let start = Instant::now();
+        let at = |millis| Some(Deadline::at(start + Duration::from_millis(millis)));
+        let timers: Vec<_> = (0..6).map(|_| timer(&agenda)).collect();
+        for (timer, millis) in timers.iter().zip([20, 10, 20, 10, 20, 10]) {
+            agenda.add(timer, at(millis));
+        }
+        assert!(timers[1].reset(at(10)));
+        assert!(timers[0].reset(at(10)));
+        assert!(timers[2].cancel());
+        let ten = start + Duration::from_millis(10);
+        let twenty = start + Duration::from_millis(20);
+        assert_eq!(due(&agenda, &timers, start), (vec![], Some(ten)));
+        assert_eq!(due(&agenda, &timers, ten), (vec![3, 5, 1, 0], Some(twenty)));
+        assert_eq!(due(&agenda, &timers, twenty), (vec![4], None));
+    }
+
+    #[test]
+    fn a_keeper_does_not_fall_asleep_over_a_change_that_came_before() {
+        const FAR: Duration = Duration::from_secs(20);
+        let agenda = Arc::new(Agenda::new());
+        type Change = fn(&Arc<Agenda>, &Arc<Timer>);
+        let changes: [Change; 3] = [
+            |agenda, _| assert!(!agenda.add(&timer(agenda), Deadline::after(Duration::ZERO))),
+            |_, first| assert!(first.reset(Deadline::after(Duration::ZERO))),
+            |_, first| assert!(first.cancel()),
+        ];
+        for change in changes {
+            // Not counted in, as one that comes to its end before that.
+            let first = timer(&agenda);
+            agenda.add(&first, Deadline::after(FAR));
+            assert!(agenda.take_up());
+            let Next::Sleep(alarm) = agenda.next(Instant::now()) else {
+                panic!("nothing is due");
+            };
+            change(&agenda, &first);
+            let start = Instant::now();
+            agenda.sleep(alarm);
+            assert!(start.elapsed() < FAR / 2);
+            agenda.retire(true, true);
+        }
+    }
+
+    #[test]
+    fn the_last_moment_of_the_clock_has_no_room_for_slack() {
+        let agenda = Arc::new(Agenda::new());
+        let start = Instant::now();
+        let (mut there, mut beyond) = (Duration::ZERO, Duration::MAX);
+        while beyond - there > Duration::from_nanos(1) {
+            let middle = there + (beyond - there) / 2;
+            match start.checked_add(middle) {
+                Some(_) => there = middle,
+                None => beyond = middle,
+            }
+        }
+        let last = start + there;
+        let deadline = Deadline {
+            at: last,
+            slack: Duration::from_nanos(1),
+        };
+        agenda.add(&timer(&agenda), Some(deadline));
+        assert_eq!(due(&agenda, &[], start), (vec![], Some(last)));
+    }
+
+    #[test]
+    fn an_alarm_serves_those_whose_slack_allows_it_and_delays_no_other() {
+        let agenda = Arc::new(Agenda::new());
+        let start = Instant::now();
+        let at = |micros| start + Duration::from_micros(micros);
+        let alarm = || agenda.lock().alarm().map(|alarm| (alarm.at, alarm.slack));
+        let add = |micros, slack| {
+            let deadline = Deadline {
+                at: at(micros),
+                slack: Duration::from_micros(slack),
+            };
+            agenda.add(&timer(&agenda), Some(deadline));
+        };
+        agenda.add(&timer(&agenda), None);
+        assert_eq!(alarm(), None);
+        add(1_000, 500);
+        assert_eq!(alarm(), Some((at(1_000), Duration::from_micros(500))));
+        add(1_400, 500);
+        add(1_600, 500);
+        assert_eq!(alarm(), Some((at(1_400), Duration::from_micros(100))));
+        add(1_200, 0);
+        assert_eq!(alarm(), Some((at(1_200), Duration::ZERO)));
+    }
+}

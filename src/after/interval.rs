@@ -1,0 +1,109 @@
+//! Tickers.
+
+use std::time::{Duration, Instant};
+
+use crate::park::Wait;
+use crate::task::word::Kind;
+use crate::task::{self, Deadline};
+
+/// A ticker, whose first tick is one `period` from now.
+///
+/// The ticks are at fixed multiples of the period from the moment of this call, however long the
+/// caller takes in between: they do not drift. Those that the caller has missed are not made up
+/// for: the next [`tick`](Interval::tick) then returns at once, and the one after it in step again.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let start = Instant::now();
+/// let mut ticks = greenroom::interval(Duration::from_millis(5));
+/// for _ in 0..3 {
+///     ticks.tick();
+/// }
+/// assert!(start.elapsed() >= Duration::from_millis(15));
+/// ```
+pub fn interval(period: Duration) -> Interval {
+    Interval {
+        next: Instant::now().checked_add(period),
+        period,
+    }
+}
+
+/// Ticks at multiples of a period. See [`interval`].
+#[derive(Debug)]
+#[must_use = "an interval only ticks when asked to"]
+pub struct Interval {
+    /// When the next tick is due; `None`, if that is beyond the clock.
+    next: Option<Instant>,
+    period: Duration,
+}
+
+impl Interval {
+    /// Parks the caller until the next tick is due, and returns when it was due; returns that of
+    /// the last one, if several are.
+    ///
+    /// How many were missed is so what this differs by from the tick before, in periods. Others go
+    /// first even if a tick is overdue. With a period of zero, that is all that this does; with one
+    /// that is beyond the clock, it never returns.
+    ///
+    /// Off-coroutine, this blocks the OS thread.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
+    pub fn tick(&mut self) -> Instant {
+        if !task::on_coroutine() && self.next.is_some_and(|next| next <= Instant::now()) {
+            std::thread::yield_now();
+        }
+        Wait::begin(Kind::Interruptible).suspend(self.next.map(Deadline::at));
+        let now = Instant::now();
+        // In a destructor, the end of a runtime may have ended the wait before its time.
+        let next = self.next.unwrap_or(now);
+        let due = last_multiple(next, self.period, now);
+        self.next = due.checked_add(self.period);
+        due
+    }
+
+    /// The time between two ticks.
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+}
+
+/// The last of `first`, `first + period`, and so on that is not after `now`; `first`, if all are.
+fn last_multiple(first: Instant, period: Duration, now: Instant) -> Instant {
+    let late = now.saturating_duration_since(first);
+    if late < period {
+        return first;
+    }
+    let since = match period.as_nanos() {
+        0 => 0,
+        period => late.as_nanos() % period,
+    };
+    let since = u64::try_from(since).expect("less than the process has run, in nanoseconds");
+    now - Duration::from_nanos(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_multiple_is_in_step_and_not_in_the_future() {
+        let first = Instant::now();
+        let at = |nanos| first + Duration::from_nanos(nanos);
+        let period = Duration::from_nanos(1_000);
+        for (now, due) in [
+            (0, 0),
+            (999, 0),
+            (1_000, 1_000),
+            (7_001, 7_000),
+            (7_999, 7_000),
+        ] {
+            assert_eq!(last_multiple(first, period, at(now)), at(due), "{now}");
+        }
+        assert_eq!(last_multiple(at(500), period, first), at(500));
+        assert_eq!(last_multiple(first, Duration::ZERO, at(5)), at(5));
+        assert_eq!(last_multiple(first, Duration::MAX, at(5)), first);
+    }
+}
