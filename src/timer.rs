@@ -88,7 +88,7 @@ impl Timers {
             deadline: self.moment(deadline.at),
             order: self.next_order,
             slot,
-            slack: deadline.slack,
+            slack: deadline.slack_nanos(),
         };
         self.alarm.take_if(|(_, latest)| entry.deadline <= *latest);
         self.next_order = self.next_order.saturating_add(1);
@@ -133,10 +133,11 @@ impl Timers {
             .filter(|(alarm, _)| (first.deadline..=first.latest()).contains(alarm))
             .unwrap_or_else(|| self.find_alarm(first));
         self.alarm = Some((alarm, latest));
-        Some(Deadline {
-            at: self.origin + Duration::from_nanos(alarm),
-            slack: u32::try_from(latest - alarm).unwrap_or(u32::MAX),
-        })
+        let at = self.origin + Duration::from_nanos(alarm);
+        Some(Deadline::with_slack(
+            at,
+            Duration::from_nanos(latest - alarm),
+        ))
     }
 
     fn find_alarm(&mut self, first: Entry) -> (Moment, Moment) {
@@ -274,10 +275,7 @@ mod tests {
     fn an_alarm_serves_all_that_are_due_within_the_slack_of_each_before_them() {
         let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         let at = |micros| start + Duration::from_micros(micros);
-        let slack = |micros, slack: u32| Deadline {
-            at: at(micros),
-            slack: slack * 1_000,
-        };
+        let slack = |micros, slack| Deadline::with_slack(at(micros), Duration::from_micros(slack));
         timers.arm(0, slack(1_000, 500), seq());
         assert_eq!(alarm(&mut timers), Some(at(1_000)), "alone, it is exact");
         timers.arm(1, slack(1_400, 500), seq());

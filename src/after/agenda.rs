@@ -200,7 +200,7 @@ impl State {
         timer.set_place(Some(place));
         let entry = Entry {
             timer: Arc::clone(timer),
-            slack: deadline.map_or(Duration::ZERO, |deadline| deadline.slack),
+            slack: deadline.map_or(Duration::ZERO, Deadline::slack),
         };
         self.queue.insert(place, entry);
         When::latest(deadline)
@@ -222,17 +222,14 @@ impl State {
             at = next;
             latest = latest.min(next_latest);
         }
-        Some(Deadline {
-            at,
-            slack: latest - at,
-        })
+        Some(Deadline::with_slack(at, latest - at))
     }
 }
 
 impl When {
     /// The moment at which `deadline` is late.
     fn latest(deadline: Option<Deadline>) -> When {
-        let latest = deadline.and_then(|deadline| deadline.at.checked_add(deadline.slack));
+        let latest = deadline.and_then(|deadline| deadline.at.checked_add(deadline.slack()));
         latest.map_or(When::Never, When::At)
     }
 }
@@ -450,10 +447,7 @@ mod tests {
             }
         }
         let last = start + there;
-        let deadline = Deadline {
-            at: last,
-            slack: Duration::from_nanos(1),
-        };
+        let deadline = Deadline::with_slack(last, Duration::from_nanos(1));
         agenda.add(&timer(&agenda), Some(deadline));
         assert_eq!(due(&agenda, &[], start), (vec![], Some(last)));
     }
@@ -463,12 +457,9 @@ mod tests {
         let agenda = Arc::new(Agenda::new());
         let start = Instant::now();
         let at = |micros| start + Duration::from_micros(micros);
-        let alarm = || agenda.lock().alarm().map(|alarm| (alarm.at, alarm.slack));
+        let alarm = || agenda.lock().alarm().map(|alarm| (alarm.at, alarm.slack()));
         let add = |micros, slack| {
-            let deadline = Deadline {
-                at: at(micros),
-                slack: Duration::from_micros(slack),
-            };
+            let deadline = Deadline::with_slack(at(micros), Duration::from_micros(slack));
             agenda.add(&timer(&agenda), Some(deadline));
         };
         agenda.add(&timer(&agenda), None);

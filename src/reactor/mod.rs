@@ -159,8 +159,7 @@ impl Reactor {
             // whole milliseconds.
             let millis = left.as_nanos().div_ceil(1_000_000);
             let timeout = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
-            let slack = Duration::from_nanos(deadline.slack.into());
-            if timeout + LATE <= left + slack {
+            if timeout + LATE <= left + deadline.slack() {
                 return self.poll(Some(timeout));
             }
         } else if self.alarm_at.is_some_and(|at| now < at && at < deadline.at) {

@@ -9,14 +9,30 @@ const MOST_SLACK: u32 = 900_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
-    /// In nanoseconds.
-    pub(crate) slack: u32,
+    /// In nanoseconds, as there are many.
+    slack: u32,
 }
 
 impl Deadline {
     /// Exactly `at`.
     pub(crate) fn at(at: Instant) -> Deadline {
         Deadline { at, slack: 0 }
+    }
+
+    /// `at`, or up to `slack` later.
+    pub(crate) fn with_slack(at: Instant, slack: Duration) -> Deadline {
+        Deadline {
+            at,
+            slack: u32::try_from(slack.as_nanos()).unwrap_or(u32::MAX),
+        }
+    }
+
+    pub(crate) fn slack(self) -> Duration {
+        Duration::from_nanos(self.slack.into())
+    }
+
+    pub(crate) fn slack_nanos(self) -> u32 {
+        self.slack
     }
 
     /// The moment `timeout` from now; never, if that is beyond the clock. A long timeout need not
