@@ -181,8 +181,8 @@
 //! The protocols of 3, 4 and 6 are model-checked: the package `models` in the repository compiles
 //! their files over loom.
 //!
-//! The layers, each of which knows only those below it: `shims`; `runtime`, `fork`, `spawn`, `scope`;
-//! `scheduler`; `reactor`, `timer`, `blocking`, `join`; `park`, `task`; `coroutine`, `sys`.
+//! The layers, each of which knows only those below it: `shims`; `after`; `runtime`, `fork`, `spawn`,
+//! `scope`; `scheduler`; `reactor`, `timer`, `blocking`, `join`; `park`, `task`; `coroutine`, `sys`.
 
 mod after;
 mod atomic;

@@ -417,7 +417,7 @@ where
 }
 
 /// Waits until all coroutines of the runtime have finished, except those that wait here too and
-/// the main coroutine of [`run`].
+/// the main coroutine of [`run`]; and until no timer of [`after`](crate::after()) is pending.
 ///
 /// On an OS thread that is no worker, the runtime is the default one.
 ///
