@@ -87,8 +87,8 @@
 //! **A worker that is blocked runs nobody.** A long computation, a std mutex that is contended, a
 //! read of a pipe through real std: while one coroutine keeps its OS thread, the others of that
 //! worker wait, and so do those elsewhere whose sockets it was the first to wait for. Compute in
-//! slices with [`yield_now`], and wrap what blocks in [`unblock`]. A *std*
-//! lock that is held across a wait can stop its worker for good:
+//! slices with [`yield_now`], and wrap what blocks in [`unblock`]. A *std* lock that is held across a
+//! wait can stop its worker for good:
 //!
 //! ```no_run
 //! use std::sync::Mutex;
@@ -119,8 +119,8 @@
 //!
 //! **Waiting while a panic unwinds.** std counts panics per OS thread, so no other coroutine of the
 //! worker can run while one unwinds. A destructor that waits during an unwind therefore keeps the
-//! worker waiting with it (timers and I/O of the reactor go on); a socket operation that would have
-//! to wait fails instead; and joining a coroutine that may need the same worker aborts the process
+//! worker waiting with it, for a deadline or for somebody elsewhere; a socket operation that would
+//! have to wait fails instead; and joining a coroutine that may need the same worker aborts the process
 //! with the names of both. (When a runtime shuts down and its coroutines unwind for that, they do
 //! wait for each other, and others run amid their unwinding: a *std* mutex guard that such another
 //! one has held over a wait may then be poisoned without a panic of its own.)
@@ -160,9 +160,9 @@
 //! 4. *Park.* A wait begins with a new sequence number in the task's word; whoever is to end it
 //!    holds that number. One compare-and-swap on the word decides between event, deadline and
 //!    interrupt; the loser has no effect (`task/word.rs`). A wait that has begun is suspended in any
-//!    case, and whoever ends it, be it before that, schedules the coroutine. Waiters queue by nodes on their own
-//!    stacks. A deadline goes to the worker's timers, where arming and cancelling are mostly a few
-//!    stores. One that is a duration away may be late by 1/64 of that, at most 0.9 ms, to share a
+//!    case, and whoever ends it, be it before that, schedules the coroutine. Waiters queue by nodes
+//!    on their own stacks. A deadline goes to the worker's timers, where arming and cancelling are
+//!    mostly a few stores. One that is a duration away may be late by 1/64 of that, at most 0.9 ms, to share a
 //!    wake-up of the worker with its neighbours; the instants of `*_until` are kept as well as the
 //!    system can.
 //! 5. *Wake.* The winner puts the slot into the owner's queue; from another thread, into its inbox,
@@ -174,12 +174,12 @@
 //!    deadline (`scheduler/sleep.rs` has the protocol). One that has many more coroutines than
 //!    another leaves fresh ones to that (`scheduler/placement.rs`). A coroutine whose operations
 //!    never wait is made to yield after 32 of them.
-//! 7. *The end.* The result is published and the joiner woken on the coroutine's own stack, which
-//!    then goes back to the worker. A worker that is idle a second later returns the memory of the
+//! 7. *The end.* The result is published and the joiner woken (`join/completion.rs`) on the
+//!    coroutine's own stack, which then goes back to the worker. A worker that is idle a second later returns the memory of the
 //!    deep parts of such stacks to the system.
 //!
-//! The protocols of 3, 4 and 6 are model-checked: the package `models` in the repository compiles
-//! their files over loom.
+//! The protocols of 3, 4, 6 and 7 are model-checked: the package `models` in the repository compiles
+//! their files over loom and shuttle.
 //!
 //! The layers, each of which knows only those below it: `shims`; `after`; `runtime`, `fork`, `spawn`,
 //! `scope`; `scheduler`; `reactor`, `timer`, `blocking`, `join`; `park`, `task`; `coroutine`, `sys`.
