@@ -1,39 +1,37 @@
 //! The deadlines of one worker's coroutines.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+mod queue;
+
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use crate::task::Deadline;
 use crate::task::word::Seq;
+use queue::{Moment, Queue, Timed};
 
 /// Deadlines by coroutine slot; a coroutine has at most one.
 ///
 /// Nearly every deadline is that of a socket timeout which never passes: it is armed, cancelled,
-/// and armed again a little later. So disarming leaves the heap alone, and arming finds the
-/// slot's old entry in the heap and, if that is due first, lets it stand for the new deadline:
-/// both are a few stores. What an entry stands for is looked up when it comes to the top.
+/// and armed again a little later. So disarming leaves the queue alone, and arming finds the
+/// slot's old entry there and, if that is due first, lets it stand for the new deadline: both are a
+/// few stores. What an entry stands for is looked up when it comes to be the first.
 ///
 /// Deadlines that allow for it share a wake-up: see [`alarm`](Timers::alarm).
 #[derive(Debug)]
 pub(crate) struct Timers {
-    /// What moments are counted from.
+    /// What moments count from.
     origin: Instant,
-    heap: BinaryHeap<Reverse<Entry>>,
+    queue: Queue<Entry>,
     slots: Vec<Slot>,
-    /// Entries in the heap that a slot refers to; the rest are orphans.
+    /// Entries in the queue that a slot refers to; the rest are orphans.
     referred: usize,
     next_order: NonZeroU64,
     /// What `alarm` returned last: the moment, and the one up to which another deadline would have
     /// changed that.
     alarm: Option<(Moment, Moment)>,
     /// Where `alarm` keeps entries for a moment.
-    neighbours: Vec<Reverse<Entry>>,
+    neighbours: Vec<Entry>,
 }
-
-/// Nanoseconds since the origin. Its last one, in 584 years, stands for all after it.
-type Moment = u64;
 
 /// Ordered by deadline, then by insertion. Small, because of many only a few fit into a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,11 +50,17 @@ impl Entry {
     }
 }
 
+impl Timed for Entry {
+    fn moment(self) -> Moment {
+        self.deadline
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     /// The deadline in force, and the wait that it ends.
     armed: Option<(Entry, Seq)>,
-    /// The entry in the heap that stands for this slot, due no later than `armed`.
+    /// The entry in the queue that stands for this slot, due no later than `armed`.
     queued: Option<Entry>,
 }
 
@@ -64,7 +68,7 @@ impl Timers {
     pub(crate) fn new() -> Timers {
         Timers {
             origin: Instant::now(),
-            heap: BinaryHeap::new(),
+            queue: Queue::new(),
             slots: Vec::new(),
             referred: 0,
             next_order: NonZeroU64::MIN,
@@ -98,7 +102,7 @@ impl Timers {
             if state.queued.replace(entry).is_none() {
                 self.referred += 1;
             }
-            self.heap.push(Reverse(entry));
+            self.queue.push(entry);
             self.drop_orphans();
         }
     }
@@ -113,7 +117,7 @@ impl Timers {
     /// Gives memory back that a burst has left, if no deadline is in force.
     pub(crate) fn shrink(&mut self) {
         if self.is_empty() {
-            self.heap = BinaryHeap::new();
+            self.queue = Queue::new();
             self.slots = Vec::new();
             self.neighbours = Vec::new();
         }
@@ -147,30 +151,32 @@ impl Timers {
         {
             alarm = next.deadline;
             latest = latest.min(next.latest());
-            self.neighbours.extend(self.heap.pop());
+            self.neighbours.extend(self.queue.pop());
         }
-        self.heap.extend(self.neighbours.drain(..));
+        for neighbour in self.neighbours.drain(..) {
+            self.queue.push(neighbour);
+        }
         (alarm, latest)
     }
 
-    /// The first deadline in force, which is then at the top of the heap.
+    /// The first deadline in force, which is then the first in the queue.
     fn first(&mut self) -> Option<Entry> {
         loop {
-            let Reverse(top) = *self.heap.peek()?;
+            let top = self.queue.peek()?;
             let state = &mut self.slots[top.slot as usize];
             if state.queued != Some(top) {
-                self.heap.pop();
+                self.queue.pop();
                 continue;
             }
             match state.armed {
                 Some((entry, _)) if entry == top => return Some(top),
                 Some((entry, _)) => {
-                    self.heap.pop();
+                    self.queue.pop();
                     state.queued = Some(entry);
-                    self.heap.push(Reverse(entry));
+                    self.queue.push(entry);
                 }
                 None => {
-                    self.heap.pop();
+                    self.queue.pop();
                     state.queued = None;
                     self.referred -= 1;
                 }
@@ -184,20 +190,20 @@ impl Timers {
         if top.deadline > self.moment(now) {
             return None;
         }
-        self.heap.pop();
+        self.queue.pop();
         let state = &mut self.slots[top.slot as usize];
         state.queued = None;
         self.referred -= 1;
         state.armed.take().map(|(_, seq)| (top.slot, seq))
     }
 
-    /// Keeps the heap within twice what is referred to, at a constant cost per arming: a slot
+    /// Keeps the queue within twice what is referred to, at a constant cost per arming: a slot
     /// that alternates between near and far deadlines leaves an orphan each time.
     fn drop_orphans(&mut self) {
-        if self.heap.len() > 2 * self.referred + 64 {
+        if self.queue.len() > 2 * self.referred + 64 {
             let slots = &self.slots;
-            self.heap
-                .retain(|&Reverse(entry)| slots[entry.slot as usize].queued == Some(entry));
+            self.queue
+                .retain(|&entry| slots[entry.slot as usize].queued == Some(entry));
         }
     }
 }
@@ -307,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_armings_and_cancellations_keep_the_heap_small() {
+    fn a_million_armings_and_cancellations_keep_the_queue_small() {
         let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         for round in 0..1_000_000_u64 {
             let slot = (round % 100) as u32;
@@ -320,7 +326,7 @@ mod tests {
             if round % 3 != 0 {
                 timers.disarm(slot);
             }
-            assert!(timers.heap.len() <= 264);
+            assert!(timers.queue.len() <= 264);
         }
     }
 }

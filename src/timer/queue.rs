@@ -1,0 +1,154 @@
+//! A priority queue of moments, most of which are far away.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::mem;
+
+/// Nanoseconds since some origin. The last one, after 584 years, stands for all after it.
+pub(super) type Moment = u64;
+
+/// What has its moment, by which it is ordered first.
+pub(super) trait Timed: Ord + Copy {
+    fn moment(self) -> Moment;
+}
+
+/// The length of a window is 2^24 ns, 17 ms.
+const WINDOW_BITS: u32 = 24;
+
+/// What comes next is kept in a heap; the rest unordered, in windows of time, each of which becomes
+/// the heap when its time has come. So pushing and popping a few among very many touches little
+/// memory.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    near: BinaryHeap<Reverse<T>>,
+    /// What comes before this window is in `near`.
+    next_window: u64,
+    far: BTreeMap<u64, Vec<Reverse<T>>>,
+    far_len: usize,
+}
+
+impl<T: Timed> Queue<T> {
+    pub(super) fn new() -> Queue<T> {
+        Queue {
+            near: BinaryHeap::new(),
+            next_window: 0,
+            far: BTreeMap::new(),
+            far_len: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.near.len() + self.far_len
+    }
+
+    pub(super) fn push(&mut self, item: T) {
+        let window = item.moment() >> WINDOW_BITS;
+        if window < self.next_window {
+            self.near.push(Reverse(item));
+        } else {
+            self.far.entry(window).or_default().push(Reverse(item));
+            self.far_len += 1;
+        }
+    }
+
+    /// The first one.
+    pub(super) fn peek(&mut self) -> Option<T> {
+        if self.near.is_empty() {
+            let (window, items) = self.far.pop_first()?;
+            self.far_len -= items.len();
+            self.next_window = window + 1;
+            self.near = BinaryHeap::from(items);
+        }
+        self.near.peek().map(|&Reverse(first)| first)
+    }
+
+    /// Takes the first one out.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        self.peek()?;
+        self.near.pop().map(|Reverse(first)| first)
+    }
+
+    /// Keeps those only of which `keep` says so.
+    pub(super) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        let keep = |item: &Reverse<T>| keep(&item.0);
+        self.near.retain(keep);
+        for (window, mut items) in mem::take(&mut self.far) {
+            self.far_len -= items.len();
+            items.retain(keep);
+            self.far_len += items.len();
+            if !items.is_empty() {
+                self.far.insert(window, items);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Timed for (Moment, u32) {
+        fn moment(self) -> Moment {
+            self.0
+        }
+    }
+
+    /// Numbers without order, the same each time.
+    fn scattered(count: u32, range: u64) -> impl Iterator<Item = (Moment, u32)> {
+        let mut state = 1_u64;
+        (0..count).map(move |order| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            ((state >> 20) % range, order)
+        })
+    }
+
+    #[test]
+    fn it_pops_in_order_whatever_the_distances() {
+        for range in [1, 1_000, 1 << WINDOW_BITS, 1 << 34, u64::MAX] {
+            let mut queue = Queue::new();
+            let mut items: Vec<_> = scattered(2_000, range).collect();
+            items.extend([(0, 2_000), (Moment::MAX, 2_001), (Moment::MAX, 2_002)]);
+            items.iter().for_each(|&item| queue.push(item));
+            assert_eq!(queue.len(), items.len());
+            items.sort_unstable();
+            let popped: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+            assert_eq!(popped, items);
+            assert_eq!(queue.len(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_pushed_between_pops_finds_its_place() {
+        let mut queue = Queue::new();
+        let mut sorted = std::collections::BTreeSet::new();
+        let mut popped = 0;
+        for item in scattered(5_000, 1 << 30) {
+            queue.push(item);
+            sorted.insert(item);
+            if item.1 % 3 == 0 {
+                assert_eq!(queue.peek(), sorted.first().copied());
+                assert_eq!(queue.pop(), sorted.pop_first());
+                popped += 1;
+            }
+        }
+        assert!(popped > 1_000);
+        assert_eq!(queue.len(), sorted.len());
+        assert!(std::iter::from_fn(|| queue.pop()).eq(sorted));
+    }
+
+    #[test]
+    fn what_is_not_retained_is_gone() {
+        let mut queue = Queue::new();
+        let items: Vec<_> = scattered(1_000, 1 << 32).collect();
+        items.iter().for_each(|&item| queue.push(item));
+        queue.peek();
+        queue.retain(|item| item.1 % 4 == 0);
+        assert_eq!(queue.len(), 250);
+        let popped: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let mut left: Vec<_> = items.into_iter().filter(|item| item.1 % 4 == 0).collect();
+        left.sort_unstable();
+        assert_eq!(popped, left);
+    }
+}
