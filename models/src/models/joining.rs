@@ -191,7 +191,7 @@ fn end_against_many_joins() {
     let joins = [(); 3].map(|()| {
         let task = Finished::new();
         let end = finish(&task);
-        let join = thread::spawn(move || {
+        thread::spawn(move || {
             let mut joiner = Joiner::new(&task);
             let mut interrupters = Vec::new();
             let done = (0..4).any(|round| {
@@ -217,8 +217,7 @@ fn end_against_many_joins() {
             for interrupter in interrupters {
                 interrupter.join().unwrap();
             }
-        });
-        join
+        })
     });
     for join in joins {
         join.join().unwrap();

@@ -56,6 +56,7 @@ pub(super) const MODELS: &[Model] = &[
         4,
         stop_against_waiting_alone,
     ),
+    large("sleeping: many spawns, one worker", many_for_one),
     large("sleeping: many spawns, many workers", many_spawns),
     large(
         "sleeping: many spawns against a shutdown",
@@ -551,6 +552,12 @@ fn pushers(runtime: &Arc<Runtime>) -> [thread::JoinHandle<()>; 3] {
 
 /// What `pushers` and `spawn_more` spawn.
 const MANY: usize = 9 + 4;
+
+fn many_for_one() {
+    let runtime = Runtime::new(1, MANY, spawn_more);
+    run(&runtime, pushers(&runtime));
+    runtime.check_all_ran();
+}
 
 fn many_spawns() {
     let runtime = Runtime::new(4, MANY, spawn_more);
