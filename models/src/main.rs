@@ -12,7 +12,8 @@
 //!
 //! - *loom* runs a small model in every order that its threads can come in, within a bound on
 //!   preemptions, and with every value that a load may return under its ordering. So it is what
-//!   checks the orderings and the fences.
+//!   checks the orderings and the fences. It takes a sequentially consistent access for one that
+//!   acquires and releases, so what it shows to hold needs no more than the fences.
 //! - *shuttle* runs small and large models under random schedules: any order of steps, and orders
 //!   with a few preemptions at places that matter to them (PCT). To it every atomic operation is
 //!   sequentially consistent and a fence is nothing: it checks the logic under many threads, over

@@ -20,11 +20,8 @@ pub(crate) mod atomic {
     pub(crate) use shuttle::thread::yield_now;
 }
 
-/// Random schedules, and as many of PCT's, that a model is run under which loom has not exhausted.
+/// Random schedules, and as many of PCT's, that a model is run under.
 const SCHEDULES: usize = 15_000;
-
-/// The same, of one that it has.
-const FEW_SCHEDULES: usize = 2_000;
 
 /// Preemptions that PCT places in a schedule, and one.
 const DEPTH: usize = 4;
@@ -109,12 +106,8 @@ pub fn all(wanted: &str) -> usize {
     let mut held = 0;
     for model in models::all().filter(|model| model.name.contains(wanted)) {
         let start = Instant::now();
-        let schedules = match model.preemptions {
-            Some(_) => FEW_SCHEDULES,
-            None => SCHEDULES,
-        };
-        run(model, RandomScheduler::new_from_seed(seed, schedules));
-        run(model, PctScheduler::new_from_seed(seed, DEPTH, schedules));
+        run(model, RandomScheduler::new_from_seed(seed, SCHEDULES));
+        run(model, PctScheduler::new_from_seed(seed, DEPTH, SCHEDULES));
         let seconds = start.elapsed().as_secs_f64();
         println!("shuttle: {}: holds ({seconds:.1} s)", model.name);
         held += 1;

@@ -24,6 +24,7 @@ mod sleeping;
 pub(crate) struct Model {
     pub(crate) name: &'static str,
     /// The preemptions that loom is to consider; shuttle alone runs the model if there are none.
+    #[allow(dead_code, reason = "shuttle considers any number")]
     pub(crate) preemptions: Option<usize>,
     pub(crate) run: fn(),
 }

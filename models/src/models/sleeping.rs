@@ -410,7 +410,8 @@ fn run(runtime: &Arc<Runtime>, threads: impl IntoIterator<Item = thread::JoinHan
     }
 }
 
-/// As `run`, but this thread comes only to shut down, as `Runtime::shut_down`.
+/// As `run`, but this thread comes only to shut down, as `Runtime::shut_down`; its last look at the
+/// injector comes after the fence of its own kicks.
 fn shut_down(runtime: &Arc<Runtime>, threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
     let others = others(runtime);
     runtime.stop();
@@ -570,7 +571,9 @@ fn stop_against_many() {
     shut_down(&runtime, pushers(&runtime));
 }
 
-/// As where a runtime is dropped by one of its coroutines: whatever the workers see last is all.
+/// As where a runtime is dropped by one of its coroutines: what the workers see last is all. That
+/// no fence orders, but the sequentially consistent accesses of crossbeam's injector; so loom, which
+/// has none, cannot check it.
 fn stop_from_within() {
     let runtime = Runtime::new(4, usize::MAX, |driver, coroutine| {
         spawn_more(driver, coroutine);
