@@ -1,106 +1,48 @@
-//! Model checks of greenroom's protocols: loom runs each model in every order that its threads can
-//! come in, within a bound on preemptions.
+//! Model checks of greenroom's protocols.
 //!
 //! ```text
-//! cargo run --release -p greenroom-models            all of them
-//! cargo run --release -p greenroom-models -- WORD    those whose names contain WORD
+//! cargo run --release -p greenroom-models                      all of them
+//! cargo run --release -p greenroom-models -- WORD              those whose names contain WORD
+//! cargo run --release -p greenroom-models -- WORD SCHEDULE     shuttle's SCHEDULE once more
 //! ```
 //!
-//! The files that are checked are the ones greenroom runs, compiled here over loom's atomics. What
-//! stands around them is modelled: a thread for each coroutine, worker or waker, and loom's
-//! `Notify` for the switch or the poll that a task or worker blocks in.
+//! The files that are checked are the ones greenroom runs, compiled here over the atomics of two
+//! tools. What stands around them is modelled: a thread for each coroutine, worker or waker, and a
+//! `Signal` for the switch or the poll that a task or worker blocks in.
+//!
+//! - *loom* runs a small model in every order that its threads can come in, within a bound on
+//!   preemptions, and with every value that a load may return under its ordering. So it is what
+//!   checks the orderings and the fences. It takes a sequentially consistent access for one that
+//!   acquires and releases, so what it shows to hold needs no more than the fences.
+//! - *shuttle* runs small and large models under random schedules: any order of steps, and orders
+//!   with a few preemptions at places that matter to them (PCT). To it every atomic operation is
+//!   sequentially consistent and a fence is nothing: it checks the logic under many threads, over
+//!   many rounds, and says nothing about orderings.
+//!
+//! A model that fails panics. Loom prints the trace of what led there; shuttle prints the schedule,
+//! to be given back as above, and each run the seed that it takes its schedules from, to be given
+//! back in `SHUTTLE_RANDOM_SEED`.
 
-mod atomic {
-    pub(crate) use loom::sync::atomic::{
-        AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-    };
-    pub(crate) use loom::thread::yield_now;
-}
-
-#[allow(dead_code, reason = "a model uses its part")]
-#[path = "../../src/scheduler/attention.rs"]
-mod attention;
-#[path = "../../src/join/completion.rs"]
-mod completion;
-#[allow(dead_code, reason = "a model uses its part")]
-#[path = "../../src/reactor/ready_word.rs"]
-mod ready_word;
-#[allow(dead_code, reason = "a model uses its part")]
-#[path = "../../src/scheduler/sleep.rs"]
-mod sleep;
-#[allow(dead_code, reason = "a model uses its part")]
-#[path = "../../src/task/word.rs"]
-mod word;
-
-mod joining;
-mod parking;
-mod readiness;
-mod sleeping;
+#[path = "check/loom.rs"]
+mod check;
+mod models;
 
 use std::process::ExitCode;
 
-use loom::sync::Notify;
-use loom::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
-
-/// What a thread blocks in: the switch to a coroutine's owner, or a worker's poll.
-struct Signal {
-    raised: AtomicUsize,
-    notify: Notify,
-}
-
-impl Signal {
-    fn new() -> Signal {
-        Signal {
-            raised: AtomicUsize::new(0),
-            notify: Notify::new(),
-        }
-    }
-
-    fn raise(&self) {
-        self.raised.fetch_add(1, Ordering::Release);
-        self.notify.notify();
-    }
-
-    /// Waits until it has been raised since the last time, and returns how often.
-    fn wait(&self) -> usize {
-        loop {
-            match self.raised.swap(0, Ordering::Acquire) {
-                // Loom's notification may come for no reason.
-                0 => self.notify.wait(),
-                raised => return raised,
-            }
-        }
-    }
-}
-
-/// A model's name, the preemptions to consider, and what it does.
-type Model = (&'static str, usize, fn());
+use check::atomic;
 
 fn main() -> ExitCode {
-    let wanted = std::env::args().nth(1).unwrap_or_default();
-    let models = [
-        joining::MODELS,
-        parking::MODELS,
-        readiness::MODELS,
-        sleeping::MODELS,
-    ]
-    .concat();
-    let mut checked = 0;
-    for (name, preemptions, model) in models {
-        if !name.contains(&wanted) {
-            continue;
-        }
-        let start = Instant::now();
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(preemptions);
-        // A model that fails panics, with the trace of what led there.
-        builder.check(model);
-        println!("{name}: holds ({:.1} s)", start.elapsed().as_secs_f64());
-        checked += 1;
+    let mut arguments = std::env::args().skip(1);
+    let wanted = arguments.next().unwrap_or_default();
+    if let Some(schedule) = arguments.next() {
+        return report(over_shuttle::replay(&wanted, &schedule));
     }
-    println!("{checked} models hold");
-    if checked == 0 {
+    report(check::all(&wanted) + over_shuttle::all(&wanted))
+}
+
+fn report(held: usize) -> ExitCode {
+    println!("{held} checks hold");
+    if held == 0 {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS

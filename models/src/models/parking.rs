@@ -1,38 +1,42 @@
 //! Waits and their wakers: `task/word.rs`.
 
-use loom::sync::Arc;
-use loom::thread;
+use super::word::{Kind, Outcome, Seq, WaitWord};
+use super::{Model, large, small};
+use crate::check::atomic::{AtomicUsize, Ordering};
+use crate::check::{Arc, Signal, thread};
 
-use crate::word::{Kind, Outcome, Seq, WaitWord};
-use crate::{Model, Signal};
-
-pub(crate) const MODELS: &[Model] = &[
-    (
+pub(super) const MODELS: &[Model] = &[
+    small(
         "parking: a wake against the suspend",
         4,
         wake_against_suspend,
     ),
-    (
+    small(
         "parking: an event against a deadline",
         4,
         event_against_deadline,
     ),
-    (
+    small(
         "parking: an event against an interrupt",
-        4,
+        3,
         event_against_interrupt,
     ),
-    (
+    small(
         "parking: a late waker against the next wait",
         3,
         late_waker_against_next_wait,
     ),
-    ("parking: unpark against park", 4, unpark_against_park),
-    (
+    small("parking: unpark against park", 3, unpark_against_park),
+    small(
         "parking: the token survives a wait",
         3,
         token_survives_a_wait,
     ),
+    large(
+        "parking: wakers of many waits, an interrupt and a token",
+        wakers_of_many_waits,
+    ),
+    large("parking: two that unpark each other", ping_pong),
 ];
 
 /// A task: its word, and its owner's queue, in which it may stand once.
@@ -188,4 +192,87 @@ fn token_survives_a_wait() {
     waker.join().unwrap();
     task.park();
     unparker.join().unwrap();
+}
+
+/// Three wakers for each wait, which are not waited for: most come late, in a wait that is not
+/// theirs, of any kind.
+fn wakers_of_many_waits() {
+    let task = Task::new();
+    let interrupter = thread::spawn({
+        let task = task.clone();
+        move || task.follow_up(task.word.interrupt())
+    });
+    let unparker = thread::spawn({
+        let task = task.clone();
+        move || task.follow_up(task.word.unpark())
+    });
+    let mut waits = Vec::new();
+    let mut interrupted = false;
+    for round in 0..5 {
+        let kind = match round % 3 {
+            0 if !interrupted => Kind::Interruptible,
+            1 => Kind::Committed,
+            _ => Kind::Plain,
+        };
+        let Ok(seq) = task.word.begin(kind) else {
+            assert_eq!(kind, Kind::Interruptible, "the others are not interrupted");
+            interrupted = true;
+            continue;
+        };
+        let wakers = [Outcome::Woken, Outcome::Woken, Outcome::TimedOut].map(|outcome| {
+            let task = task.clone();
+            (outcome, thread::spawn(move || task.wake(seq, outcome)))
+        });
+        waits.push((task.suspend(), kind, wakers));
+    }
+    let mut interrupts = 0;
+    for (outcome, kind, wakers) in waits {
+        let ended = wakers.map(|(of, waker)| waker.join().unwrap().then_some(of));
+        let ended: Vec<_> = ended.into_iter().flatten().collect();
+        if outcome == Outcome::Interrupted {
+            assert_eq!(ended, [], "the interrupt has ended it");
+            assert_eq!(kind, Kind::Interruptible);
+            interrupts += 1;
+        } else {
+            assert_eq!(ended, [outcome], "the one that counted knows it did");
+        }
+    }
+    let by_interrupt = usize::from(interrupter.join().unwrap());
+    assert_eq!(by_interrupt, interrupts, "one interrupt ends one wait");
+    assert!(task.word.is_interrupted());
+    assert!(!unparker.join().unwrap(), "no wait was for the token");
+    assert_eq!(task.word.begin_for_token(), None, "it is still there");
+    assert!(task.word.begin_for_token().is_some(), "once");
+}
+
+/// Two tasks take turns, each woken by the other, while a third unparks both for no reason.
+fn ping_pong() {
+    const TURNS: usize = 6;
+    let tasks = [Task::new(), Task::new()];
+    let turn = Arc::new(AtomicUsize::new(0));
+    let players = [0, 1].map(|me| {
+        let (tasks, turn) = (tasks.clone(), turn.clone());
+        thread::spawn(move || {
+            for mine in (me..TURNS).step_by(2) {
+                while turn.load(Ordering::Acquire) != mine {
+                    tasks[me].park();
+                }
+                turn.store(mine + 1, Ordering::Release);
+                let other = &tasks[1 - me];
+                other.follow_up(other.word.unpark());
+            }
+        })
+    });
+    let strangers = [0, 1].map(|whom| {
+        let task = tasks[whom].clone();
+        thread::spawn(move || {
+            for _ in 0..3 {
+                task.follow_up(task.word.unpark());
+            }
+        })
+    });
+    for thread in players.into_iter().chain(strangers) {
+        thread.join().unwrap();
+    }
+    assert_eq!(turn.load(Ordering::Acquire), TURNS);
 }

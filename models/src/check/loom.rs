@@ -1,0 +1,68 @@
+//! What models are made of, by loom.
+
+use std::time::Instant;
+
+use loom::sync::Notify;
+
+pub(crate) use loom::cell::UnsafeCell;
+pub(crate) use loom::sync::{Arc, Mutex};
+pub(crate) use loom::thread;
+
+use crate::models;
+use atomic::{AtomicUsize, Ordering};
+
+pub(crate) mod atomic {
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+    pub(crate) use loom::thread::yield_now;
+}
+
+/// What a thread blocks in: the switch to a coroutine's owner, or a worker's poll.
+pub(crate) struct Signal {
+    raised: AtomicUsize,
+    notify: Notify,
+}
+
+impl Signal {
+    pub(crate) fn new() -> Signal {
+        Signal {
+            raised: AtomicUsize::new(0),
+            notify: Notify::new(),
+        }
+    }
+
+    pub(crate) fn raise(&self) {
+        self.raised.fetch_add(1, Ordering::Release);
+        self.notify.notify();
+    }
+
+    /// Waits until it has been raised since the last time, and returns how often.
+    pub(crate) fn wait(&self) -> usize {
+        loop {
+            match self.raised.swap(0, Ordering::Acquire) {
+                // Loom's notification may come for no reason.
+                0 => self.notify.wait(),
+                raised => return raised,
+            }
+        }
+    }
+}
+
+/// Checks the small models whose names contain `wanted`; returns how many.
+pub(crate) fn all(wanted: &str) -> usize {
+    let mut held = 0;
+    for model in models::all().filter(|model| model.name.contains(wanted)) {
+        let Some(preemptions) = model.preemptions else {
+            continue;
+        };
+        let start = Instant::now();
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(preemptions);
+        builder.check(model.run);
+        let seconds = start.elapsed().as_secs_f64();
+        println!("loom: {}: holds ({seconds:.1} s)", model.name);
+        held += 1;
+    }
+    held
+}

@@ -1,0 +1,158 @@
+//! Mail and whoever waits for it: `scheduler/attention.rs`, as `scheduler/remote.rs` uses it.
+
+use super::attention::Attention;
+use super::{Model, large, small};
+use crate::check::atomic::{AtomicBool, Ordering};
+use crate::check::{Arc, Mutex, Signal, thread};
+
+pub(super) const MODELS: &[Model] = &[
+    small(
+        "mail: a sender against falling asleep",
+        4,
+        sender_against_sleep,
+    ),
+    small("mail: two senders, one sleeper", 2, two_senders),
+    small(
+        "mail: a sender against falling asleep alone",
+        4,
+        sender_against_sleep_alone,
+    ),
+    small(
+        "mail: a sender against a worker that is announced",
+        4,
+        sender_against_announced,
+    ),
+    large(
+        "mail: many senders, a worker that sleeps and waits alone in between",
+        many_senders,
+    ),
+];
+
+/// A worker as other threads see it: what of `Remote` belongs to mail.
+pub(super) struct Face {
+    pub(super) attention: Attention,
+    /// The eventfd.
+    pub(super) kicked: Signal,
+    mail: AtomicBool,
+    inbox: Mutex<Vec<usize>>,
+}
+
+impl Face {
+    /// Of a worker that nobody drives yet.
+    pub(super) fn new() -> Face {
+        Face {
+            attention: Attention::new(),
+            kicked: Signal::new(),
+            mail: AtomicBool::new(false),
+            inbox: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn send(&self, mail: usize) {
+        {
+            let mut inbox = self.inbox.lock().unwrap();
+            inbox.push(mail);
+            self.mail.store(true, Ordering::Release);
+        }
+        self.kick();
+    }
+
+    pub(super) fn kick(&self) {
+        if self.attention.demand() {
+            self.kicked.raise();
+        }
+    }
+
+    pub(super) fn has_mail(&self) -> bool {
+        self.mail.load(Ordering::Acquire)
+    }
+
+    pub(super) fn take_mail(&self) -> Vec<usize> {
+        if !self.has_mail() {
+            return Vec::new();
+        }
+        let mut inbox = self.inbox.lock().unwrap();
+        self.mail.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *inbox)
+    }
+
+    /// Waits until there is mail, or there may be: one turn of `Worker::wait_with` if it waits
+    /// `alone`, of `find_work_or_sleep` otherwise.
+    fn wait(&self, alone: bool) {
+        match alone {
+            true => self.attention.fall_asleep_alone(),
+            false => self.attention.fall_asleep(),
+        }
+        if !self.has_mail() {
+            self.kicked.wait();
+        }
+        let to_search = self.attention.wake_up();
+        assert!(!to_search, "nobody has fresh coroutines");
+    }
+
+    /// Takes `count` mails.
+    fn read(&self, count: usize, alone: impl Fn(usize) -> bool) {
+        let mut mails = self.take_mail();
+        while mails.len() < count {
+            self.wait(alone(mails.len()));
+            mails.extend(self.take_mail());
+        }
+        mails.sort_unstable();
+        assert!(mails.into_iter().eq(0..count), "each comes once");
+    }
+}
+
+fn driven() -> Arc<Face> {
+    let worker = Arc::new(Face::new());
+    worker.attention.set_driven(true);
+    worker
+}
+
+fn sender_against_sleep() {
+    read(driven(), 1, 1, |_| false);
+}
+
+fn two_senders() {
+    read(driven(), 2, 1, |_| false);
+}
+
+fn sender_against_sleep_alone() {
+    read(driven(), 1, 1, |_| true);
+}
+
+/// What is sent before the worker's thread has come lies there then.
+fn sender_against_announced() {
+    let worker = Arc::new(Face::new());
+    worker.attention.announce();
+    let thread = thread::spawn({
+        let worker = worker.clone();
+        move || {
+            worker.attention.set_driven(true);
+            worker.read(1, |_| false);
+        }
+    });
+    worker.send(0);
+    thread.join().unwrap();
+}
+
+fn many_senders() {
+    read(driven(), 5, 3, |read| read % 4 > 1);
+}
+
+/// A worker that waits for mail and nothing else, of `senders` that send `each` so many.
+fn read(worker: Arc<Face>, senders: usize, each: usize, alone: fn(usize) -> bool) {
+    let threads: Vec<_> = (0..senders)
+        .map(|sender| {
+            let worker = worker.clone();
+            thread::spawn(move || {
+                for mail in 0..each {
+                    worker.send(sender * each + mail);
+                }
+            })
+        })
+        .collect();
+    worker.read(senders * each, alone);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}

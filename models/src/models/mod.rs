@@ -1,0 +1,60 @@
+//! The models, over whatever `check` is.
+
+#[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../src/scheduler/attention.rs"]
+mod attention;
+#[path = "../../../src/join/completion.rs"]
+mod completion;
+#[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../src/reactor/ready_word.rs"]
+mod ready_word;
+#[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../src/scheduler/sleep.rs"]
+mod sleep;
+#[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../src/task/word.rs"]
+mod word;
+
+mod joining;
+mod mail;
+mod parking;
+mod readiness;
+mod sleeping;
+
+pub(crate) struct Model {
+    pub(crate) name: &'static str,
+    /// The preemptions that loom is to consider; shuttle alone runs the model if there are none.
+    #[allow(dead_code, reason = "shuttle considers any number")]
+    pub(crate) preemptions: Option<usize>,
+    pub(crate) run: fn(),
+}
+
+/// A model that can be run in all orders.
+const fn small(name: &'static str, preemptions: usize, run: fn()) -> Model {
+    Model {
+        name,
+        preemptions: Some(preemptions),
+        run,
+    }
+}
+
+/// A model of more threads and rounds than that.
+const fn large(name: &'static str, run: fn()) -> Model {
+    Model {
+        name,
+        preemptions: None,
+        run,
+    }
+}
+
+pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
+    [
+        joining::MODELS,
+        mail::MODELS,
+        parking::MODELS,
+        readiness::MODELS,
+        sleeping::MODELS,
+    ]
+    .into_iter()
+    .flatten()
+}
