@@ -145,6 +145,13 @@ impl Scheduler {
             .min_by_key(|worker| worker.load())
     }
 
+    /// Has the one with the fewest coroutines take what `me` leaves.
+    fn offer_to_least_loaded(&self, me: &Remote) {
+        if let Some(least) = self.least_loaded(me) {
+            least.offer();
+        }
+    }
+
     /// Whether a fresh coroutine is in sight of any worker.
     fn has_fresh(&self) -> bool {
         !self.injector.is_empty() || self.workers.iter().any(|worker| worker.has_fresh())

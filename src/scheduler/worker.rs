@@ -481,7 +481,12 @@ impl Worker {
             scheduler.sleep.stop_searching();
             fence(Ordering::SeqCst);
         }
-        let fresh = scheduler.has_fresh() && !self.placement.is_holding();
+        let mut fresh = scheduler.has_fresh();
+        if fresh && self.placement.is_holding() {
+            // Some of it may have come since, from one that relied on this search.
+            scheduler.offer_to_least_loaded(&self.remote);
+            fresh = false;
+        }
         if !self.remote.has_mail() && !fresh && !scheduler.is_stopping() {
             let timer = self.timers.borrow_mut().alarm();
             let others = [self.trim_if_cold(), self.placement.until()];
