@@ -13,7 +13,7 @@ use super::Scheduler;
 use crate::coroutine::overflow;
 use crate::fatal;
 
-/// How long workers and threads have to report.
+/// How long workers have to report, and each thread that does not come round.
 const HEARING: Duration = Duration::from_millis(500);
 
 /// Watches over the shutdown of a runtime until it is dropped.
@@ -88,10 +88,13 @@ fn end_process(scheduler: &Scheduler, grace: Duration) -> ! {
     scheduler.ask_for_report();
     let silent = || scheduler.workers.iter().filter(|worker| worker.is_silent());
     until(|| silent().next().is_none());
-    let asked = silent()
-        .filter(|worker| worker.with_thread(overflow::ask_who_runs))
-        .count();
-    until(|| overflow::answers() >= asked);
+    // One after the other, lest their answers mix.
+    for worker in silent() {
+        let before = overflow::answers();
+        if worker.with_thread(overflow::ask_who_runs) {
+            until(|| overflow::answers() > before);
+        }
+    }
     std::process::abort();
 }
 

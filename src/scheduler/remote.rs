@@ -90,12 +90,16 @@ impl Remote {
 
     /// Whether the worker is driven, and has not named what it has left.
     pub(super) fn is_silent(&self) -> bool {
-        !self.reported.load(Ordering::SeqCst) && self.with_thread(|_| true)
+        !self.has_reported() && self.with_thread(|_| true)
     }
 
-    /// The worker has named what it has left; returns whether it had before.
-    pub(super) fn report(&self) -> bool {
-        self.reported.swap(true, Ordering::SeqCst)
+    pub(super) fn has_reported(&self) -> bool {
+        self.reported.load(Ordering::SeqCst)
+    }
+
+    /// The worker has named what it has left.
+    pub(super) fn set_reported(&self) {
+        self.reported.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn attention(&self) -> &Attention {

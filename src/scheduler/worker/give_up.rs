@@ -22,7 +22,7 @@ impl Worker {
     /// and tells their joiners. Returns whether any had started. Runs no coroutine.
     pub(crate) fn give_up(&self) -> bool {
         // What is leaked need not be named.
-        self.remote.report();
+        self.remote.set_reported();
         self.placement.look_again();
         // The first to be told, since destructors of the others may join them.
         let any = self.leak_started();

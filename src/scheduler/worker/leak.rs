@@ -78,7 +78,7 @@ impl Worker {
     /// whether any had started. Runs no coroutine, so it may be called on whatever stack.
     pub(crate) fn leave_behind(&self) -> bool {
         // What is leaked need not be named.
-        self.remote.report();
+        self.remote.set_reported();
         let turns = &self.scheduler.last_turns;
         turns.count();
         self.placement.look_again();

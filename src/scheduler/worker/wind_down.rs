@@ -48,13 +48,14 @@ impl Worker {
     pub(super) fn report_left(&self) {
         // Under the lock of stderr, lest the names of two workers mix.
         let mut stderr = std::io::stderr().lock();
-        if self.remote.report() {
+        if self.remote.has_reported() {
             return;
         }
         for (_, Live { task, .. }) in &*self.live.borrow() {
             // Where stderr is gone there is nothing to do.
             let _ = writeln!(stderr, "  {}", Description(task));
         }
+        self.remote.set_reported();
     }
 
     fn interrupt_all(&self, interrupt: fn(&WaitWord) -> bool) {
