@@ -383,11 +383,16 @@ fn alive_per_thread(count: usize) -> Vec<usize> {
 #[test]
 #[parallel]
 fn those_that_live_long_are_spread_over_all_workers() {
-    util::on_workers(4, || {
+    const WORKERS: usize = 4;
+    util::on_workers(WORKERS, || {
         for count in [4_000, 1_000, 4_000] {
-            let alive = alive_per_thread(count);
-            assert_eq!(alive.len(), 4, "{alive:?}");
-            assert!(alive.iter().all(|&some| some >= count / 33), "{alive:?}");
+            // A thread that gets no processor for a while gets less: so this may be tried again.
+            let mut alive = Vec::new();
+            let spread = (0..5).any(|_| {
+                alive = alive_per_thread(count);
+                alive.len() == WORKERS && alive.iter().all(|&some| some >= count / 33)
+            });
+            assert!(spread, "{alive:?}");
         }
     });
 }
