@@ -2,11 +2,11 @@
 
 mod util;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::Throughput;
 use greenroom::shims::thread::sleep;
-use greenroom::{Unparker, park, park_timeout, spawn};
+use greenroom::{park_timeout, spawn};
 use rustix::time::{ClockId, clock_gettime};
 
 fn main() {
@@ -16,29 +16,8 @@ fn main() {
         // The ping-pong of `park.rs`, one of whose parks has a deadline: the difference is what
         // it takes to read the clock, to arm and to cancel.
         group.bench_function("arm and cancel", |bencher| {
-            let runtime = util::one_worker();
-            bencher.iter_custom(|trips| {
-                runtime.run(|| {
-                    let ping = Unparker::current();
-                    let pong = spawn(move || {
-                        for _ in 0..=trips {
-                            park();
-                            ping.unpark();
-                        }
-                    });
-                    let trip = || {
-                        pong.thread().unpark();
-                        assert!(park_timeout(Duration::from_secs(60)), "timed out");
-                    };
-                    trip(); // which starts the other
-                    let start = Instant::now();
-                    for _ in 0..trips {
-                        trip();
-                    }
-                    let elapsed = start.elapsed();
-                    pong.join().expect("a coroutine that does not panic");
-                    elapsed
-                })
+            util::ping_pong(bencher, || {
+                assert!(park_timeout(Duration::from_secs(60)), "timed out");
             });
         });
 

@@ -1,9 +1,11 @@
 //! What the benches share.
 
-use std::time::Duration;
+#![allow(dead_code, reason = "each bench uses its part")]
 
-use criterion::Criterion;
-use greenroom::{Runtime, RuntimeBuilder};
+use std::time::{Duration, Instant};
+
+use criterion::{Bencher, Criterion};
+use greenroom::{Runtime, RuntimeBuilder, Unparker, park, spawn};
 
 /// Runs `bench` with the arguments of the process.
 ///
@@ -22,4 +24,33 @@ pub(crate) fn run(bench: fn(&mut Criterion)) {
 /// A runtime whose only worker is the calling thread.
 pub(crate) fn one_worker() -> Runtime {
     RuntimeBuilder::new().workers(1).build().expect("a runtime")
+}
+
+/// Times round trips between two coroutines of one worker, two parks and two unparks each; the
+/// caller's park is `await_pong`.
+pub(crate) fn ping_pong(bencher: &mut Bencher<'_>, await_pong: impl Fn()) {
+    let runtime = one_worker();
+    bencher.iter_custom(|trips| {
+        runtime.run(|| {
+            let ping = Unparker::current();
+            let pong = spawn(move || {
+                for _ in 0..=trips {
+                    park();
+                    ping.unpark();
+                }
+            });
+            let trip = || {
+                pong.thread().unpark();
+                await_pong();
+            };
+            trip(); // which starts the other
+            let start = Instant::now();
+            for _ in 0..trips {
+                trip();
+            }
+            let elapsed = start.elapsed();
+            pong.join().expect("a coroutine that does not panic");
+            elapsed
+        })
+    });
 }

@@ -3,7 +3,7 @@
 mod util;
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -17,6 +17,18 @@ const MILLI: Duration = Duration::from_millis(1);
 fn connect(listener: &TcpListener) -> (TcpStream, TcpStream) {
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (near, listener.accept().unwrap().0)
+}
+
+/// A connection whose near end has the descriptor `number`, which was just given back. It is made
+/// by std, so that the poll has no turn on the way.
+fn connect_as(number: RawFd, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    assert_eq!(
+        near.as_raw_fd(),
+        number,
+        "numbers are given out from the lowest"
+    );
+    (TcpStream::from(near), listener.accept().unwrap().0)
 }
 
 /// Has a coroutine wait to read, so that the poll knows of the stream.
@@ -61,14 +73,7 @@ fn an_event_that_is_pending_at_the_close_does_not_reach_the_next_owner_of_the_nu
             let number = old.as_raw_fd();
             let _kept = cause(pending, old_peer);
             drop(old);
-            // A stream that was made elsewhere takes no turn of the poll to be here.
-            let next = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            assert_eq!(
-                next.as_raw_fd(),
-                number,
-                "numbers are given out from the lowest"
-            );
-            let (mut next, (mut peer, _)) = (TcpStream::from(next), listener.accept().unwrap());
+            let (mut next, mut peer) = connect_as(number, &listener);
 
             next.set_read_timeout(Some(20 * MILLI)).unwrap();
             let error = next.read(&mut [0; 8]).unwrap_err();
@@ -98,13 +103,7 @@ fn events_of_a_duplicate_do_not_reach_the_next_owner_of_the_number() {
         let number = old.as_raw_fd();
         let duplicate = old.as_fd().try_clone_to_owned().unwrap();
         drop(old);
-        let next = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert_eq!(
-            next.as_raw_fd(),
-            number,
-            "numbers are given out from the lowest"
-        );
-        let (mut next, (mut peer, _)) = (TcpStream::from(next), listener.accept().unwrap());
+        let (mut next, mut peer) = connect_as(number, &listener);
 
         let reader = thread::spawn(move || {
             let mut text = String::new();

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use crate::fatal;
 use crate::park::Cancelled;
 use crate::task::word::Kind;
-use crate::task::{self, Task, TaskRef};
+use crate::task::{self, Description, Task, TaskRef};
 use crate::thread::Thread;
 
 use packet::drop_unwanted;
@@ -102,14 +102,10 @@ fn refuse_deadlock(joined: &Task) {
     if let Some(joiner) = task::running()
         && joiner.would_block(joined)
     {
-        let name = |task: &Task| task.name().unwrap_or("<unnamed>").to_owned();
         fatal::abort(format_args!(
-            "coroutine '{}' (spawned at {}), unwinding from a panic, joins coroutine '{}' \
-             (spawned at {}), which may need the same worker to finish",
-            name(&joiner),
-            joiner.spawned_at(),
-            name(joined),
-            joined.spawned_at(),
+            "{}, unwinding from a panic, joins {}, which may need the same worker to finish",
+            Description(&joiner),
+            Description(joined),
         ));
     }
 }

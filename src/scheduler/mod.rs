@@ -273,6 +273,14 @@ impl Scheduler {
         }
     }
 
+    /// A worker has interrupted all its coroutines; the last one has the others look at that.
+    fn note_unwound(&self) {
+        self.unwound.fetch_add(1, Ordering::SeqCst);
+        if self.is_unwound_everywhere() {
+            self.kick_all();
+        }
+    }
+
     /// Whether all workers have interrupted what they have.
     fn is_unwound_everywhere(&self) -> bool {
         self.unwound.load(Ordering::SeqCst) == self.workers.len()

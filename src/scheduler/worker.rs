@@ -26,7 +26,7 @@ use crate::fatal;
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
 use crate::task::word::{Outcome, Seq};
-use crate::task::{self, Deadline, Owner, Role, Task, TaskRef, budget};
+use crate::task::{self, Deadline, Description, Owner, Role, Task, TaskRef, budget};
 use crate::timer::Timers;
 
 pub(super) use leak::LastTurns;
@@ -520,6 +520,13 @@ impl Worker {
         self.trim_at.get()
     }
 
+    /// Ends what has not started here, and what has not started anywhere.
+    fn abandon_fresh(&self) {
+        while let Some(fresh) = self.next_local().or_else(|| self.next_fresh()) {
+            self.scheduler.abandon(&fresh, Box::new(Cancelled));
+        }
+    }
+
     /// Steals a fresh coroutine and starts it. The worker counts as a searcher, and if it finds
     /// something no longer does.
     fn search(&self) -> bool {
@@ -628,16 +635,6 @@ fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
         Some(task) => write!(out, "{}", Description(task)),
         None => write!(out, "a coroutine"),
     })
-}
-
-/// A coroutine's name and origin.
-struct Description<'a>(&'a Task);
-
-impl fmt::Display for Description<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.0.name().unwrap_or("<unnamed>");
-        write!(f, "coroutine '{name}' (spawned at {})", self.0.spawned_at())
-    }
 }
 
 /// What every coroutine runs.

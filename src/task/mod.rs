@@ -11,7 +11,7 @@ pub(crate) mod word;
 
 use std::any::Any;
 use std::cell::Cell;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::panic::Location;
@@ -19,8 +19,8 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use crate::coroutine::overflow::Stderr;
 use crate::coroutine::{Class, Reservation};
+use crate::fatal;
 use crate::sys::fork::Process;
 
 pub(crate) use deadline::Deadline;
@@ -208,16 +208,11 @@ impl Task {
 
     #[cold]
     fn refuse_return(&self) -> ! {
-        // Not through std, whose lock may be held by a thread that is not here. Where stderr is gone
-        // there is nothing to do.
-        let name = self.name().unwrap_or("<unnamed>");
-        let _ = writeln!(
-            Stderr,
-            "greenroom: fatal: coroutine '{name}' (spawned at {}) has returned in a forked process, \
-             where its runtime is gone: end that by _exit or exec",
-            self.spawned_at,
-        );
-        std::process::abort();
+        fatal::abort(format_args!(
+            "{} has returned in a forked process, where its runtime is gone: end that by _exit or \
+             exec",
+            Description(self),
+        ));
     }
 
     /// Whether the calling task, which is this one, would keep `other` from running by waiting.
@@ -305,6 +300,16 @@ impl Task {
     /// Suspends the calling task, which is this one and in wait `seq`.
     pub(crate) fn suspend(&self, seq: Seq, deadline: Option<Deadline>) {
         self.owner().suspend(self, seq, deadline);
+    }
+}
+
+/// A coroutine's name and origin. Written async-signal-safely.
+pub(crate) struct Description<'a>(pub(crate) &'a Task);
+
+impl fmt::Display for Description<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0.name().unwrap_or("<unnamed>");
+        write!(f, "coroutine '{name}' (spawned at {})", self.0.spawned_at())
     }
 }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Description, Worker};
+use super::Worker;
 use crate::fatal;
 use crate::scheduler::Scheduler;
 use crate::task::word::{Outcome, Seq};
-use crate::task::{self, Deadline, Task};
+use crate::task::{self, Deadline, Description, Task};
 
 impl Worker {
     /// Whether the running coroutine unwinds, so that no other must run before it has come to the

@@ -6,11 +6,8 @@
 //! the end of their scopes waits for ever. Those that have not started are dropped where the runtime
 //! is. The other workers unwind what they have, as ever, and nobody waits for them.
 
-use std::sync::atomic::Ordering;
-
 use super::Worker;
 use crate::fatal;
-use crate::park::Cancelled;
 
 impl Worker {
     /// Whether there are coroutines that have started here, and not ended.
@@ -27,13 +24,8 @@ impl Worker {
         // The first to be told, since destructors of the others may join them.
         let any = self.leak_started();
         // None of them will wake what waits on other workers.
-        self.scheduler.unwound.fetch_add(1, Ordering::SeqCst);
-        if self.scheduler.is_unwound_everywhere() {
-            self.scheduler.kick_all();
-        }
-        while let Some(fresh) = self.next_local().or_else(|| self.next_fresh()) {
-            self.scheduler.abandon(&fresh, Box::new(Cancelled));
-        }
+        self.scheduler.note_unwound();
+        self.abandon_fresh();
         any
     }
 

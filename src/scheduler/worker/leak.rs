@@ -88,9 +88,7 @@ impl Worker {
         }
         turns.wait_for_all();
         let any = self.leak_started();
-        while let Some(fresh) = self.next_local().or_else(|| self.next_fresh()) {
-            self.scheduler.abandon(&fresh, Box::new(Cancelled));
-        }
+        self.abandon_fresh();
         any
     }
 

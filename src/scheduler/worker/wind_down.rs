@@ -2,9 +2,9 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use super::{Description, Live, Worker};
+use super::{Live, Worker};
+use crate::task::Description;
 use crate::task::word::WaitWord;
 
 impl Worker {
@@ -16,10 +16,7 @@ impl Worker {
     /// nothing is left which could wake them.
     pub(super) fn wind_down(&self) {
         self.interrupt_all(WaitWord::interrupt);
-        self.scheduler.unwound.fetch_add(1, Ordering::SeqCst);
-        if self.scheduler.is_unwound_everywhere() {
-            self.scheduler.kick_all();
-        }
+        self.scheduler.note_unwound();
         while !self.live.borrow().is_empty() || self.has_work() {
             let everywhere = self.scheduler.is_unwound_everywhere();
             if everywhere {
