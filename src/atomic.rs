@@ -1,7 +1,7 @@
 //! The atomics of the protocols that are model-checked.
 //!
 //! Those protocols stand in files that use nothing but this module, so that the
-//! package `models` can compile the same files over loom's atomics: `task/word.rs`,
+//! package in `tests/models` can compile the same files over loom's atomics: `task/word.rs`,
 //! `join/completion.rs`, `scheduler/attention.rs`, `scheduler/sleep.rs`, `reactor/ready_word.rs`.
 
 pub(crate) use std::sync::atomic::{

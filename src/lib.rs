@@ -178,7 +178,7 @@
 //!    coroutine's own stack, which then goes back to the worker. A worker that is idle a second later returns the memory of the
 //!    deep parts of such stacks to the system.
 //!
-//! The protocols of 3, 4, 6 and 7 are model-checked: the package `models` in the repository compiles
+//! The protocols of 3, 4, 6 and 7 are model-checked: the package in `tests/models` of the repository compiles
 //! their files over loom and shuttle.
 //!
 //! The layers, each of which knows only those below it: `shims`; `after`; `runtime`, `fork`, `spawn`,

@@ -1,18 +1,18 @@
 //! The models, over whatever `check` is.
 
 #[allow(dead_code, reason = "a model uses its part")]
-#[path = "../../../src/scheduler/attention.rs"]
+#[path = "../../../../src/scheduler/attention.rs"]
 mod attention;
-#[path = "../../../src/join/completion.rs"]
+#[path = "../../../../src/join/completion.rs"]
 mod completion;
 #[allow(dead_code, reason = "a model uses its part")]
-#[path = "../../../src/reactor/ready_word.rs"]
+#[path = "../../../../src/reactor/ready_word.rs"]
 mod ready_word;
 #[allow(dead_code, reason = "a model uses its part")]
-#[path = "../../../src/scheduler/sleep.rs"]
+#[path = "../../../../src/scheduler/sleep.rs"]
 mod sleep;
 #[allow(dead_code, reason = "a model uses its part")]
-#[path = "../../../src/task/word.rs"]
+#[path = "../../../../src/task/word.rs"]
 mod word;
 
 mod joining;
