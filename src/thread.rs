@@ -67,6 +67,18 @@ pub struct ThreadId(NonZeroU64);
 /// let reader = builder.spawn(|| greenroom::current().name().map(str::to_owned)).unwrap();
 /// assert_eq!(reader.join().unwrap().as_deref(), Some("reader"));
 /// ```
+///
+/// The first thread of the process is called `main`, and so are the main coroutines of
+/// [`run`](crate::run), which are others:
+///
+/// ```standalone_crate
+/// let main = greenroom::current();
+/// assert_eq!(main.name(), Some("main"));
+/// let inside = greenroom::run(greenroom::current);
+/// assert_eq!(inside.name(), Some("main"));
+/// assert_ne!(inside.id(), main.id());
+/// assert_eq!(greenroom::spawn(|| ()).thread().name(), None);
+/// ```
 #[must_use]
 pub fn current() -> Thread {
     Thread::of(task::current())
