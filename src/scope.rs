@@ -234,6 +234,10 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// # Panics
     ///
     /// If the coroutine joins itself.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
     pub fn join(self) -> std::thread::Result<T> {
         self.join.join()
     }

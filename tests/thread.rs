@@ -61,6 +61,8 @@ fn what_an_unchecked_thread_borrows_stays_until_it_has_ended_though_its_runtime_
         let steps = Steps::default();
         util::on_workers(workers, || {
             let steps = steps.clone();
+            let started = Arc::new(AtomicUsize::new(0));
+            let starts = Arc::clone(&started);
             thread::spawn(move || {
                 let _lent = Finally(|| steps.note("what was lent goes"));
                 let child = || {
@@ -68,9 +70,10 @@ fn what_an_unchecked_thread_borrows_stays_until_it_has_ended_though_its_runtime_
                         thread::sleep(5 * MILLI);
                         steps.note("the child ends");
                     });
+                    starts.store(1, SeqCst);
                     thread::sleep(LONG);
                 };
-                // SAFETY: it is joined before `steps` goes, which it borrows.
+                // SAFETY: it is joined before `steps` and `starts` go, which it borrows.
                 let child = unsafe { thread::Builder::new().spawn_unchecked(child) }.unwrap();
                 let payload = child.join().unwrap_err();
                 assert!(payload.is::<Cancelled>());
@@ -78,7 +81,9 @@ fn what_an_unchecked_thread_borrows_stays_until_it_has_ended_though_its_runtime_
                 thread::sleep(LONG);
                 steps.note("slept for long");
             });
-            thread::sleep(5 * MILLI);
+            while started.load(SeqCst) == 0 {
+                thread::sleep(MILLI);
+            }
         });
         steps.assert_are(&["the child ends", "the join returns", "what was lent goes"]);
     }

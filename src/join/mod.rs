@@ -171,6 +171,11 @@ impl<T> JoinHandle<T> {
     /// # Panics
     ///
     /// If the coroutine joins itself.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point, unless the coroutine is from
+    /// [`spawn_unchecked`](crate::Builder::spawn_unchecked).
     pub fn join(self) -> std::thread::Result<T> {
         self.0.join()
     }
@@ -236,6 +241,10 @@ impl<T> LocalJoinHandle<T> {
     /// # Panics
     ///
     /// If the coroutine joins itself.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
     pub fn join(self) -> std::thread::Result<T> {
         self.join.join()
     }
