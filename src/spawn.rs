@@ -90,7 +90,8 @@ impl Builder {
         Builder::default()
     }
 
-    /// Names the coroutine, for panic messages and [`current`](crate::current).
+    /// Names the coroutine, for panic messages and [`current`](crate::current). A name with a NUL in
+    /// it makes spawning panic, as in std.
     pub fn name(mut self, name: String) -> Builder {
         self.name = Some(name);
         self
