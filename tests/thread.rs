@@ -149,3 +149,28 @@ fn a_thread_of_the_pool_may_do_all_that_any_may() {
         });
     }
 }
+
+#[test]
+fn a_panic_that_was_caught_is_not_taken_for_an_unwind_amid_those_of_others() {
+    let [told, over]: [Arc<AtomicUsize>; 2] = Default::default();
+    util::on_workers(1, || {
+        let ends = Arc::clone(&over);
+        thread::spawn(move || {
+            let _unwinds = Finally(|| {
+                thread::sleep(10 * MILLI);
+                ends.store(1, SeqCst);
+            });
+            thread::sleep(LONG);
+        });
+        let told = Arc::clone(&told);
+        thread::spawn(move || {
+            let _ = std::panic::catch_unwind(|| panic!("caught"));
+            while over.load(SeqCst) == 0 {
+                told.fetch_add(thread::panicking().into(), SeqCst);
+                thread::yield_now();
+            }
+        });
+        thread::sleep(5 * MILLI);
+    });
+    assert_eq!(told.load(SeqCst), 0);
+}
