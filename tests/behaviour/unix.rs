@@ -15,8 +15,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 use util::{assert_same_bytes, everywhere, noise};
 
-const PATIENCE: Duration = Duration::from_secs(10);
-
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
@@ -605,7 +603,7 @@ fn clones_are_the_same_stream() {
         clone.read_exact(&mut two).unwrap();
         assert_eq!(&two, b"22");
         // What one waits for, or is set, is so for the other.
-        clone.set_read_timeout(Some(ms(30))).unwrap();
+        clone.set_read_timeout(Some(ms(40))).unwrap();
         assert_timed_out(b.read(&mut two));
         clone.set_nonblocking(true).unwrap();
         assert_kind(b.read(&mut two), ErrorKind::WouldBlock);
@@ -803,11 +801,11 @@ fn descriptors_stay_in_blocking_mode() {
 fn conversions_keep_the_mode_and_the_timeouts() {
     everywhere(|| {
         let (mut peer, stream) = UnixStream::pair().unwrap();
-        stream.set_read_timeout(Some(ms(30))).unwrap();
+        stream.set_read_timeout(Some(ms(40))).unwrap();
         assert_timed_out((&stream).read(&mut [0; 1]));
         // To std and back, ...
         let real = ::std::os::unix::net::UnixStream::from(stream);
-        assert_eq!(real.read_timeout().unwrap(), Some(ms(30)));
+        assert_eq!(real.read_timeout().unwrap(), Some(ms(40)));
         assert!(!is_nonblocking(&real));
         let mut stream = UnixStream::from(real);
         assert_timed_out(stream.read(&mut [0; 1]));
@@ -827,9 +825,9 @@ fn conversions_keep_the_mode_and_the_timeouts() {
         assert_eq!(stream.read(&mut [0; 1]).unwrap(), 1);
 
         let (a, b) = UnixDatagram::pair().unwrap();
-        b.set_read_timeout(Some(ms(30))).unwrap();
+        b.set_read_timeout(Some(ms(40))).unwrap();
         let real = ::std::os::unix::net::UnixDatagram::from(b);
-        assert_eq!(real.read_timeout().unwrap(), Some(ms(30)));
+        assert_eq!(real.read_timeout().unwrap(), Some(ms(40)));
         let b = UnixDatagram::from(OwnedFd::from(real));
         assert_timed_out(b.recv(&mut [0; 1]));
         a.send(b"x").unwrap();
@@ -1130,6 +1128,29 @@ fn a_socket_whose_own_peer_is_full_sends_elsewhere_as_soon_as_that_has_room() {
             }
             sending.join().unwrap();
         }
+    });
+}
+
+#[test]
+fn a_socket_that_turns_from_a_full_peer_to_another_sends_at_once() {
+    everywhere(|| {
+        let dir = Directory::new();
+        let (full, path) = (dir.join("full"), dir.join("socket"));
+        let _full = UnixDatagram::bind(&full).unwrap();
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let sender = Arc::new(UnixDatagram::unbound().unwrap());
+        sender.connect(&full).unwrap();
+        fill(&sender, || sender.send(b"x"));
+        sender.set_write_timeout(Some(ms(40))).unwrap();
+        assert_timed_out(sender.send(b"x"));
+        sender.set_write_timeout(None).unwrap();
+        // It sends to an address although its peer is full, ...
+        assert_eq!(sender.send_to(b"one", &path).unwrap(), 3);
+        assert_eq!(receiver.recv(&mut [0; 8]).unwrap(), 3);
+        // ... and to a new peer.
+        sender.connect(&path).unwrap();
+        assert_eq!(sender.send(b"two!").unwrap(), 4);
+        assert_eq!(receiver.recv(&mut [0; 8]).unwrap(), 4);
     });
 }
 

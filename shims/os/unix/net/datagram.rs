@@ -7,6 +7,7 @@ use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::park;
 use crate::reactor::{Descriptor, Direction, Operation};
 use crate::shims::descriptor::{PassDescriptors, descriptor_conversions};
 use crate::sys::socket::{self, Blocking};
@@ -139,61 +140,52 @@ impl UnixDatagram {
     /// Sends from a coroutine.
     fn send_to_and_wait(&self, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
         let name = socket::unix_name(to)?;
-        let mut started = None;
+        let mut wait = Patience::new(self);
         loop {
-            let attempt = self.writing().run(|socket| {
-                match socket::send_to_unix(socket.as_fd(), buf, &name) {
-                    Err(error) if would_block(&error) && !self.io.is_nonblocking() => {
-                        self.obstacle(error)
-                    }
-                    sent => sent.map(Attempt::Sent),
+            park::spend_operation();
+            // Whether the socket is ready does not matter here: it is not, while its peer is full.
+            let socket = self.io.get();
+            let error = match socket::send_to_unix(socket.as_fd(), buf, &name) {
+                Err(error) if would_block(&error) && !self.io.is_nonblocking() => error,
+                done => return done,
+            };
+            if !socket::is_send_buffer_full(socket.as_fd())? {
+                if !self.wait_for_room_at(to, wait.left(error)?)? {
+                    return self.send_to_on_pool(buf, to);
                 }
-            })?;
-            match attempt {
-                Attempt::Sent(len) => return Ok(len),
-                Attempt::ReceiverIsFull => {
-                    let started = *started.get_or_insert_with(Instant::now);
-                    if !self.wait_for_room_at(to, started)? {
-                        return self.send_to_on_pool(buf, to);
-                    }
-                }
-                Attempt::Unclear => return self.send_to_on_pool(buf, to),
+            } else if socket.peer_addr().is_err() {
+                self.wait_for_own_room(wait.left(error)?)?;
+            } else {
+                // A poll tells of room only while the peer has some, too.
+                return self.send_to_on_pool(buf, to);
             }
         }
     }
 
-    /// What keeps a datagram from being sent to an address. Either this socket has as much under
-    /// way as it may: `error`, as the socket itself tells when it is less. Or the receiver has: of
-    /// that, a socket tells its own peer only.
-    fn obstacle(&self, error: io::Error) -> io::Result<Attempt> {
-        let socket = self.io.get();
-        if !socket::is_send_buffer_full(socket.as_fd())? {
-            Ok(Attempt::ReceiverIsFull)
-        } else if socket.peer_addr().is_ok() {
-            // It tells of room only while its peer has some, too, whom this may not be about.
-            Ok(Attempt::Unclear)
-        } else {
-            Err(error)
-        }
+    /// Waits until less is under way from this socket, which has no peer, than may be.
+    fn wait_for_own_room(&self, timeout: Option<Duration>) -> io::Result<()> {
+        within(self.io.operation(Direction::Write), timeout).run(|socket| {
+            match socket::is_send_buffer_full(socket.as_fd())? {
+                true => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+                false => Ok(()),
+            }
+        })
     }
 
-    /// Waits, no longer than the timeout since `started`, until the receiver at `to` has room for
-    /// a datagram. This is known by another socket, which has the receiver as its peer; false if
-    /// it refuses to be that.
+    /// Waits until the receiver at `to` has room for a datagram. Of that a socket tells only about
+    /// its peer; so this makes another one, for which the receiver is that. False if it refuses.
     #[cold]
-    fn wait_for_room_at(&self, to: &SocketAddr, started: Instant) -> io::Result<bool> {
-        let peer = net::UnixDatagram::unbound()?;
-        if peer.connect_addr(to).is_err() {
+    fn wait_for_room_at(&self, to: &SocketAddr, timeout: Option<Duration>) -> io::Result<bool> {
+        let probe = net::UnixDatagram::unbound()?;
+        if probe.connect_addr(to).is_err() {
             return Ok(false);
         }
-        let peer = Descriptor::fresh(peer);
-        let mut room = peer.operation(Direction::Write);
-        if let Some(timeout) = self.write_timeout()? {
-            room = room.timeout(timeout.saturating_sub(started.elapsed()));
-        }
-        room.run(|peer| match socket::is_writable(peer.as_fd()) {
-            true => Ok(true),
-            false => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        let probe = Descriptor::fresh(probe);
+        within(probe.operation(Direction::Write), timeout).run(|probe| {
+            match socket::is_writable(probe.as_fd()) {
+                true => Ok(true),
+                false => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+            }
         })
     }
 
@@ -267,17 +259,48 @@ impl UnixDatagram {
     /// Like [`std::os::unix::net::UnixDatagram::shutdown`]: wakes coroutines that are parked in
     /// the direction.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.io.get().shutdown(how)
+        self.io.get().shutdown(how)?;
+        // As long as what was sent is not received, nothing shows in a poll.
+        self.io.retry();
+        Ok(())
     }
 }
 
-/// What came of an attempt to send to an address.
-enum Attempt {
-    Sent(usize),
-    /// Someone else has to make room.
-    ReceiverIsFull,
-    /// It blocks, and this socket does not tell how long.
-    Unclear,
+/// How long an operation of several waits may still wait.
+struct Patience<'a> {
+    socket: &'a UnixDatagram,
+    /// When it began to wait, and the timeout of the socket then.
+    began: Option<(Instant, Option<Duration>)>,
+}
+
+impl Patience<'_> {
+    fn new(socket: &UnixDatagram) -> Patience<'_> {
+        Patience {
+            socket,
+            began: None,
+        }
+    }
+
+    /// The time that is left, if that is limited; when it has passed, `error`.
+    fn left(&mut self, error: io::Error) -> io::Result<Option<Duration>> {
+        let (began, timeout) = match self.began {
+            Some(began) => began,
+            None => *self
+                .began
+                .insert((Instant::now(), self.socket.write_timeout()?)),
+        };
+        match timeout.map(|timeout| timeout.saturating_sub(began.elapsed())) {
+            Some(Duration::ZERO) => Err(error),
+            left => Ok(left),
+        }
+    }
+}
+
+fn within<T: AsFd>(operation: Operation<'_, T>, timeout: Option<Duration>) -> Operation<'_, T> {
+    match timeout {
+        Some(timeout) => operation.timeout(timeout),
+        None => operation,
+    }
 }
 
 fn would_block(error: &io::Error) -> bool {

@@ -127,9 +127,12 @@ impl UnixStream {
     }
 
     /// Like [`std::os::unix::net::UnixStream::shutdown`]: wakes coroutines that are parked in the
-    /// direction.
+    /// direction. (Of a peer that has shut down *its* reading they hear once it reads or closes.)
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.io.get().shutdown(how)
+        self.io.get().shutdown(how)?;
+        // As long as what was written is not read, nothing shows in a poll.
+        self.io.retry();
+        Ok(())
     }
 
     /// A buffered two-way file over this connection, which it shares: as
