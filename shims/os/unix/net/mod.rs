@@ -3,6 +3,7 @@
 mod datagram;
 mod listener;
 mod stream;
+mod turn;
 
 pub use ::std::os::unix::net::*;
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::turn::Turn;
 use crate::reactor::{Descriptor, Direction, Operation};
 use crate::shims::descriptor::{PassDescriptors, descriptor_conversions, release_shared};
 use crate::shims::io::makefile::SocketFile;
@@ -46,8 +47,9 @@ impl UnixStream {
 
     /// Like [`std::os::unix::net::UnixStream::connect`].
     ///
-    /// While the listener's queue is full, this waits on the [pool](crate::unblock): of room in
-    /// there the kernel tells nobody but who blocks.
+    /// While the listener's queue is full, one coroutine at a time waits for it on the
+    /// [pool](crate::unblock), for the kernel tells of room there only who blocks; if its runtime
+    /// shuts down meanwhile, the listener may yet see a connection, which is closed at once.
     pub fn connect<P: AsRef<Path>>(path: P) -> io::Result<UnixStream> {
         if !task::on_coroutine() {
             return net::UnixStream::connect(path).map(UnixStream::fresh);
@@ -166,9 +168,12 @@ fn connect(addr: &SocketAddr) -> io::Result<UnixStream> {
     let name = socket::unix_name(addr)?;
     let stream = match socket::connect_unix(&name)? {
         Ok(connected) => connected,
-        Err(refused_for_now) => crate::unblock(move || {
-            socket::finish_connecting_unix(&refused_for_now, &name).map(|()| refused_for_now)
-        })?,
+        Err(refused_for_now) => {
+            let _turn = Turn::wait(&name);
+            crate::unblock(move || {
+                socket::finish_connecting_unix(&refused_for_now, &name).map(|()| refused_for_now)
+            })?
+        }
     };
     Ok(UnixStream::fresh(stream.into()))
 }
