@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::turn::Turn;
+use crate::park;
 use crate::reactor::{Descriptor, Direction, Operation};
 use crate::shims::descriptor::{PassDescriptors, descriptor_conversions, release_shared};
 use crate::shims::io::makefile::SocketFile;
@@ -165,6 +166,7 @@ impl UnixStream {
 
 /// Connects to `addr`, from a coroutine.
 fn connect(addr: &SocketAddr) -> io::Result<UnixStream> {
+    park::spend_operation();
     let name = socket::unix_name(addr)?;
     let stream = match socket::connect_unix(&name)? {
         Ok(connected) => connected,
