@@ -300,6 +300,40 @@ fn a_file_over_a_unix_socket_keeps_it_open() {
     });
 }
 
+// -------------------------------------------------------- where std is silent
+
+/// What std refuses to bind, but others do.
+#[test]
+fn a_sender_with_a_path_of_all_108_bytes_is_received_from() {
+    let dir = std::env::temp_dir().join(format!("greenroom-108-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    let mut path = dir.join("x").into_os_string();
+    path.push("x".repeat(108 - path.len()));
+    // SAFETY: all-zero is a valid `sockaddr_un`.
+    let mut name: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    name.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    for (to, from) in name.sun_path.iter_mut().zip(path.as_encoded_bytes()) {
+        *to = *from as libc::c_char;
+    }
+    let to = dir.join("receiver");
+    on_workers(1, || {
+        let receiver = UnixDatagram::bind(&to).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        let len = size_of_val(&name) as libc::socklen_t;
+        // SAFETY: the descriptor is open, the address valid and of the length given.
+        let done = unsafe { libc::bind(sender.as_raw_fd(), (&raw const name).cast(), len) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+        sender.send_to(b"hello", &to).unwrap();
+        let (len, from) = receiver.recv_from(&mut [0; 8]).unwrap();
+        assert_eq!(len, 5);
+        assert!(from.is_unnamed());
+        let name = sender.local_addr().unwrap();
+        assert_eq!(receiver.send_to_addr(b"back", &name).unwrap(), 4);
+        assert_eq!(sender.recv(&mut [0; 8]).unwrap(), 4);
+    });
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
 // ---------------------------------------------------------- where std waits
 
 #[test]

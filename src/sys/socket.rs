@@ -146,13 +146,10 @@ pub(crate) fn unnamed() -> io::Result<unix::SocketAddr> {
 
 /// The address as the system calls take it.
 pub(crate) fn unix_name(addr: &unix::SocketAddr) -> io::Result<SocketAddrUnix> {
-    if let Some(path) = addr.as_pathname() {
-        // Fails for one of the full 108 bytes, and so does the system call.
-        return SocketAddrUnix::new(path).map_err(|_| Errno::INVAL.into());
-    }
-    Ok(match addr.as_abstract_name() {
-        Some(name) => SocketAddrUnix::new_abstract_name(name)?,
-        None => SocketAddrUnix::new_unnamed(),
+    Ok(match (addr.as_pathname(), addr.as_abstract_name()) {
+        (Some(path), _) => SocketAddrUnix::new(path)?,
+        (None, Some(name)) => SocketAddrUnix::new_abstract_name(name)?,
+        (None, None) => SocketAddrUnix::new_unnamed(),
     })
 }
 
