@@ -197,3 +197,38 @@ impl<L: Accept> Listener<L> {
 fn would_block(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    use super::*;
+
+    #[test]
+    fn a_forked_child_does_not_wait_for_who_has_the_mode_in_the_parent() {
+        crate::fork::set_up_process().unwrap();
+        let any_name = SocketAddr::from_pathname("").unwrap();
+        let listener = UnixListener::bind_addr(&any_name).unwrap();
+        let listener = Listener::new(Descriptor::fresh(listener));
+        // As of a thread that accepts.
+        let accepting = listener.mode.read();
+        // SAFETY: the child makes system calls only, on what it has a copy of, and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: they have no preconditions.
+            unsafe { libc::alarm(60) };
+            let kept = listener.get().try_clone().map(|kept| listener.share(kept));
+            let done = listener.set_nonblocking(true).is_ok()
+                && kept.is_ok_and(|kept| kept.into_inner().as_raw_fd() >= 0);
+            // SAFETY: as above.
+            unsafe { libc::_exit(if done { 7 } else { 1 }) };
+        }
+        drop(accepting);
+        let mut status = 0;
+        // SAFETY: the child is this test's, and `status` is valid.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status), "{status}");
+        assert_eq!(libc::WEXITSTATUS(status), 7);
+    }
+}
