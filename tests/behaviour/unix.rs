@@ -3,12 +3,12 @@
 // not inherit the name: there are none.)
 
 use ::std::io::ErrorKind;
-use ::std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use ::std::path::{Path, PathBuf};
 use ::std::sync::Arc;
 use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::linux::net::{SocketAddrExt, TcpStreamExt};
 use std::os::unix::net::{Incoming, SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::thread;
@@ -23,6 +23,16 @@ fn ms(n: u64) -> Duration {
 /// this was too short, only weaker.
 fn settle() {
     thread::sleep(ms(50));
+}
+
+#[track_caller]
+fn until(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        let patient = start.elapsed() < Duration::from_secs(10);
+        assert!(patient, "waited in vain until {what}");
+        thread::sleep(ms(1));
+    }
 }
 
 /// A directory for the sockets of one run of a test.
@@ -96,10 +106,10 @@ fn while_ticking<T>(work: impl FnOnce() -> T) -> T {
             }
         }
     });
-    settle();
+    until("it ticks", || ticks.load(SeqCst) > 0);
     let before = ticks.load(SeqCst);
     let done = work();
-    assert!(ticks.load(SeqCst) > before, "nothing else ran meanwhile");
+    until("it goes on", || ticks.load(SeqCst) > before);
     over.store(true, SeqCst);
     ticker.join().unwrap();
     done
@@ -461,6 +471,7 @@ fn connecting_waits_for_room_in_a_full_queue() {
                 })
             })
             .collect();
+        until("one is in the queue", || connected.load(SeqCst) == 1);
         while_ticking(settle);
         assert_eq!(connected.load(SeqCst), 1, "the queue is of one");
         let mut got: Vec<_> = (0..4)
@@ -679,6 +690,7 @@ fn two_parked_readers_are_served_one_byte_each() {
             .collect();
         settle();
         a.write_all(b"1").unwrap();
+        until("one is served", || got.load(SeqCst) == 1);
         settle();
         assert_eq!(got.load(SeqCst), 1);
         a.write_all(b"2").unwrap();
@@ -1332,6 +1344,7 @@ fn receivers_on_clones_get_one_datagram_each() {
             .collect();
         settle();
         a.send(b"one").unwrap();
+        until("one is served", || got.load(SeqCst) == 1);
         settle();
         assert_eq!(got.load(SeqCst), 1);
         a.send(b"two").unwrap();
@@ -1341,7 +1354,24 @@ fn receivers_on_clones_get_one_datagram_each() {
     });
 }
 
-// -------------------------------------------------------------------- Linux's
+// ------------------------------------------------------------- the rest of os
+
+#[test]
+fn what_does_not_wait_is_found_where_it_is_in_std() {
+    use std::os::linux::fs::MetadataExt as _;
+    use std::os::raw::c_int;
+    use std::os::unix::prelude::*;
+    use std::os::unix::{fs::symlink, io::BorrowedFd, process::parent_id};
+
+    let dir = Directory::new();
+    symlink("target", dir.join("link")).unwrap();
+    let metadata = ::std::fs::symlink_metadata(dir.join("link")).unwrap();
+    assert!(metadata.file_type().is_symlink() && metadata.st_size() == 6);
+    assert_eq!(::std::ffi::OsString::from_vec(b"link".to_vec()), "link");
+    let (near, _far) = UnixStream::pair().unwrap();
+    let raw: c_int = BorrowedFd::as_raw_fd(&near.as_fd());
+    assert!(raw >= 0 && parent_id() > 0);
+}
 
 #[test]
 fn quick_acknowledgement_of_a_tcp_stream_can_be_switched() {
