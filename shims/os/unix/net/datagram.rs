@@ -122,6 +122,10 @@ impl UnixDatagram {
     }
 
     /// Like [`std::os::unix::net::UnixDatagram::send_to`].
+    ///
+    /// Waiting for room at a receiver takes another descriptor meanwhile. And from a socket that is
+    /// connected, and has as much under way as it may, this waits on the [pool](crate::unblock): if
+    /// its runtime shuts down then, the datagram may yet be sent.
     pub fn send_to<P: AsRef<Path>>(&self, buf: &[u8], path: P) -> io::Result<usize> {
         if !task::on_coroutine() {
             return self.io.get().send_to(buf, path);
@@ -129,7 +133,8 @@ impl UnixDatagram {
         self.send_to_and_wait(buf, &SocketAddr::from_pathname(path)?)
     }
 
-    /// Like [`std::os::unix::net::UnixDatagram::send_to_addr`].
+    /// Like [`std::os::unix::net::UnixDatagram::send_to_addr`]; waits as
+    /// [`send_to`](UnixDatagram::send_to).
     pub fn send_to_addr(&self, buf: &[u8], socket_addr: &SocketAddr) -> io::Result<usize> {
         if !task::on_coroutine() {
             return self.io.get().send_to_addr(buf, socket_addr);
