@@ -1,14 +1,14 @@
 //! TCP listeners.
 
-use std::fmt;
 use std::io;
 use std::iter::FusedIterator;
 use std::net::{self, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{TcpStream, ToSocketAddrs, each_addr};
 use crate::reactor::{Descriptor, Direction};
+use crate::shims::descriptor::descriptor_conversions;
 use crate::sys::fork::Process;
 use crate::sys::socket;
 use crate::task;
@@ -245,65 +245,16 @@ impl Iterator for Incoming<'_> {
 
 impl FusedIterator for Incoming<'_> {}
 
-impl fmt::Debug for TcpListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.io.get().fmt(f)
-    }
-}
-
-impl AsFd for TcpListener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.io.get().as_fd()
-    }
-}
-
-impl AsRawFd for TcpListener {
-    fn as_raw_fd(&self) -> RawFd {
-        self.io.get().as_raw_fd()
-    }
-}
-
-impl IntoRawFd for TcpListener {
-    fn into_raw_fd(self) -> RawFd {
-        net::TcpListener::from(self).into_raw_fd()
-    }
-}
-
-impl FromRawFd for TcpListener {
-    unsafe fn from_raw_fd(fd: RawFd) -> TcpListener {
-        // SAFETY: the caller's promise is the same.
-        unsafe { net::TcpListener::from_raw_fd(fd) }.into()
-    }
-}
-
-impl From<OwnedFd> for TcpListener {
-    fn from(fd: OwnedFd) -> TcpListener {
-        net::TcpListener::from(fd).into()
-    }
-}
-
-impl From<TcpListener> for OwnedFd {
-    fn from(listener: TcpListener) -> OwnedFd {
-        net::TcpListener::from(listener).into()
-    }
-}
-
-/// Takes over a listener of std's, with its mode.
-impl From<net::TcpListener> for TcpListener {
-    fn from(listener: net::TcpListener) -> TcpListener {
-        TcpListener::new(Descriptor::foreign(listener))
-    }
-}
-
-/// Gives the listener up to std, in the mode that the user has set.
-impl From<TcpListener> for net::TcpListener {
-    fn from(listener: TcpListener) -> net::TcpListener {
-        listener.into_std()
-    }
+descriptor_conversions! {
+    TcpListener, net::TcpListener,
+    adopt: |listener| TcpListener::new(Descriptor::foreign(listener)),
+    release: |listener| listener.into_std(),
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::IntoRawFd;
+
     use super::*;
 
     #[test]
