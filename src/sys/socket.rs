@@ -279,13 +279,6 @@ pub(crate) fn recv_fds(
     Ok((received.bytes, fds))
 }
 
-/// Accepts a connection, on which the close-on-exec flag is set. The listener decides whether
-/// this blocks: `accept4` knows no `MSG_DONTWAIT`.
-pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
-    let (connection, from) = net::acceptfrom_with(fd, SocketFlags::CLOEXEC)?;
-    Ok((connection, internet_address(from)?))
-}
-
 /// Blocks the calling OS thread until `fd` has something to accept or to read.
 pub(crate) fn wait_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
     loop {
