@@ -84,57 +84,6 @@ fn a_ticker_that_fell_behind_catches_up_and_is_then_in_step_again() {
 }
 
 #[test]
-#[serial]
-fn a_ticker_beside_one_that_always_has_something_to_read_is_late_by_few_reads() {
-    const TICKS: usize = 100;
-    util::on_workers(1, || {
-        let (near, mut far) = connection();
-        let flood = std::thread::spawn(move || {
-            let mut near = std::net::TcpStream::from(near);
-            while near.write_all(&[0; 1 << 16]).is_ok() {}
-        });
-        let over = Rc::new(Cell::new(false));
-        let due = Rc::new(Cell::new(None::<Instant>));
-        let reads = Rc::new(Cell::new(0));
-        let late = Rc::new(Cell::new(0));
-        let reader = spawn_local({
-            let (over, due, reads, late) = (
-                Rc::clone(&over),
-                Rc::clone(&due),
-                Rc::clone(&reads),
-                Rc::clone(&late),
-            );
-            move || {
-                // Byte for byte, of which the kernel always has some more.
-                while !over.get() {
-                    assert_eq!(far.read(&mut [0]).unwrap(), 1);
-                    reads.set(reads.get() + 1);
-                    if due.get().is_some_and(|due| Instant::now() >= due) {
-                        late.set(late.get() + 1);
-                    }
-                }
-            }
-        });
-        let mut latest = Vec::new();
-        for _ in 0..TICKS {
-            due.set(Some(Instant::now() + MILLI));
-            late.set(0);
-            park_timeout(MILLI);
-            due.set(None);
-            latest.push(late.get());
-        }
-        over.set(true);
-        reader.join().unwrap();
-        flood.join().unwrap();
-        latest.sort();
-        eprintln!("{} reads, late by {latest:?}", reads.get());
-        assert!(reads.get() > 10 * TICKS, "{} reads", reads.get());
-        // Its slack is 1/64 of the time, and then it waits for the end of one turn of each.
-        assert!(latest[TICKS / 2] < 500, "half are late by {latest:?} reads");
-    });
-}
-
-#[test]
 #[parallel]
 fn coroutines_that_sleep_for_no_time_take_turns() {
     let sleep: fn() = || thread::sleep(Duration::ZERO);
