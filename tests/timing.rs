@@ -2,25 +2,21 @@
 
 mod util;
 
-use std::cell::{Cell, RefCell};
-use std::io::{Read, Write};
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use greenroom::shims::io::makefile::SocketFile;
 use greenroom::shims::net::{TcpListener, TcpStream, UdpSocket};
 use greenroom::shims::thread;
 use greenroom::{RuntimeBuilder, park_timeout, park_until, spawn_local};
 use serial_test::{parallel, serial};
 
 const MILLI: Duration = Duration::from_millis(1);
-
-fn connection() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (near, listener.accept().unwrap().0)
-}
 
 fn compute_for(time: Duration) {
     let start = Instant::now();
@@ -39,6 +35,78 @@ fn in_one_of_ten(mut attempt: impl FnMut() -> Result<(), String>) {
         }
     }
     panic!("{failures:#?}");
+}
+
+const PAIRS: usize = 500_000;
+
+/// Reads lines of no text, each with one byte after it; returns how long that took.
+fn parse(mut file: impl BufRead) -> Duration {
+    let start = Instant::now();
+    let mut line = String::new();
+    for pair in 0..PAIRS {
+        line.clear();
+        assert_eq!(file.read_line(&mut line).unwrap(), 1);
+        let mut byte = [0];
+        file.read_exact(&mut byte).unwrap();
+        assert_eq!(byte[0], pair as u8);
+    }
+    start.elapsed()
+}
+
+/// The other end of a stream on which so many pairs arrive, most of them before this returns.
+fn burst() -> std::net::TcpStream {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let burst: Vec<u8> = (0..PAIRS).flat_map(|pair| [b'\n', pair as u8]).collect();
+    near.set_nonblocking(true).unwrap();
+    let written = near.write(&burst).unwrap();
+    near.set_nonblocking(false).unwrap();
+    // For the rest there may have been no room.
+    std::thread::spawn(move || near.write_all(&burst[written..]));
+    listener.accept().unwrap().0
+}
+
+/// Over a file, and over a buffer which is so small that there are many reads.
+#[test]
+#[serial]
+fn a_coroutine_reads_a_burst_at_no_less_than_half_the_speed_of_a_thread() {
+    const ROUNDS: usize = 3;
+    type Stream = std::net::TcpStream;
+    let on_a_thread: [fn(Stream) -> Duration; 2] = [
+        |stream| parse(SocketFile::new(stream)),
+        |stream| parse(BufReader::with_capacity(64, stream)),
+    ];
+    let on_a_coroutine: [fn(Stream) -> Duration; 2] = [
+        |stream| parse(SocketFile::new(TcpStream::from(OwnedFd::from(stream)))),
+        |stream| {
+            parse(BufReader::with_capacity(
+                64,
+                TcpStream::from(OwnedFd::from(stream)),
+            ))
+        },
+    ];
+    for (on_a_thread, on_a_coroutine) in on_a_thread.into_iter().zip(on_a_coroutine) {
+        in_one_of_ten(|| {
+            let (mut thread, mut coroutine) = (Duration::MAX, Duration::MAX);
+            for _ in 0..ROUNDS {
+                let stream = burst();
+                let reader = std::thread::spawn(move || on_a_thread(stream));
+                thread = thread.min(reader.join().unwrap());
+                let stream = burst();
+                let took = util::on_workers(1, || {
+                    let builder = thread::Builder::new().stack_size(64 << 10);
+                    let reader = builder.spawn(move || on_a_coroutine(stream));
+                    reader.unwrap().join().unwrap()
+                });
+                coroutine = coroutine.min(took);
+            }
+            eprintln!("a thread takes {thread:?}, a coroutine {coroutine:?}");
+            match coroutine < 2 * thread {
+                true => Ok(()),
+                false => Err(format!("{coroutine:?} instead of {thread:?}")),
+            }
+        });
+    }
 }
 
 #[test]
