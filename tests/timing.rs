@@ -112,23 +112,29 @@ fn a_coroutine_reads_a_burst_at_no_less_than_half_the_speed_of_a_thread() {
 #[test]
 #[serial]
 fn ticks_at_absolute_deadlines_do_not_drift() {
-    const PERIOD: Duration = Duration::from_millis(2);
-    const TICKS: u32 = 50;
+    const PERIOD: Duration = Duration::from_millis(5);
+    const TICKS: u32 = 40;
     util::everywhere(|| {
         in_one_of_ten(|| {
             let start = Instant::now();
+            let mut least_late = Duration::MAX;
             for tick in 1..=TICKS {
-                compute_for(PERIOD / 2);
-                assert!(!park_until(start + tick * PERIOD), "nobody unparks");
-                assert!(Instant::now() >= start + tick * PERIOD);
+                // Holds the worker up as work would, but takes no processor, which others may have.
+                std::thread::sleep(PERIOD / 4);
+                let deadline = start + tick * PERIOD;
+                assert!(!park_until(deadline), "nobody unparks");
+                let late = Instant::now().checked_duration_since(deadline);
+                let late = late.expect("it is not early");
+                if tick > TICKS / 2 {
+                    least_late = least_late.min(late);
+                }
             }
-            // Had each period begun when the last one's work was done, this had taken half more.
-            let took = start.elapsed();
-            let drifted = TICKS * PERIOD * 3 / 2;
-            if took < drifted {
+            // Had each period begun when the last one's work was done, all of these were late by
+            // the work of half the ticks.
+            if least_late < TICKS / 2 * PERIOD / 8 {
                 Ok(())
             } else {
-                Err(format!("{took:?}"))
+                Err(format!("{least_late:?}"))
             }
         });
     });
