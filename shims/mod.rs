@@ -28,5 +28,6 @@ pub use ::std::*;
 
 pub mod io;
 pub mod net;
+pub mod select;
 pub mod thread;
 pub mod time;
