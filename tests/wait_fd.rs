@@ -50,29 +50,39 @@ fn assert_timed_out(result: io::Result<Readiness>) {
     assert_eq!(result.unwrap_err().kind(), ErrorKind::TimedOut);
 }
 
-/// A descriptor that is not readable, and what makes it so.
-type Kind = (&'static str, OwnedFd, Box<dyn FnOnce() + Send>);
+/// A descriptor that is not readable, and what makes it so; that returns what is to stay open.
+type Kind = (&'static str, OwnedFd, Box<dyn FnOnce() -> Option<OwnedFd>>);
 
 /// One descriptor of each kind that there is.
 fn kinds(directory: &std::path::Path) -> Vec<Kind> {
     let mut kinds: Vec<Kind> = Vec::new();
 
     let (reader, mut writer) = pipe().unwrap();
-    let write = move || writer.write_all(b"x").unwrap();
+    let write = move || {
+        writer.write_all(b"x").unwrap();
+        Some(writer.into())
+    };
     kinds.push(("pipe", reader.into(), Box::new(write)));
 
     let (near, far) = UnixStream::pair().unwrap();
-    kinds.push(("socket", near.into(), Box::new(move || drop(far))));
+    let close = move || {
+        drop(far);
+        None
+    };
+    kinds.push(("socket", near.into(), Box::new(close)));
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let connect = move || drop(TcpStream::connect(addr).unwrap());
+    let connect = move || Some(TcpStream::connect(addr).unwrap().into());
     kinds.push(("listener", listener.into(), Box::new(connect)));
 
     // SAFETY: no preconditions.
     let event = made(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }.into());
     let mut other = File::from(event.try_clone().unwrap());
-    let add = move || other.write_all(&1_u64.to_ne_bytes()).unwrap();
+    let add = move || {
+        other.write_all(&1_u64.to_ne_bytes()).unwrap();
+        None
+    };
     kinds.push(("eventfd", event, Box::new(add)));
 
     // SAFETY: no preconditions.
@@ -87,6 +97,7 @@ fn kinds(directory: &std::path::Path) -> Vec<Kind> {
         let done =
             unsafe { libc::timerfd_settime(fd, 0, &raw const in_a_milli, std::ptr::null_mut()) };
         assert_eq!(done, 0);
+        None
     };
     kinds.push(("timerfd", timer, Box::new(arm)));
 
@@ -99,7 +110,7 @@ fn kinds(directory: &std::path::Path) -> Vec<Kind> {
     assert!(watch >= 0, "{}", io::Error::last_os_error());
     let file = directory.join("new");
     let _ = std::fs::remove_file(&file);
-    let create = move || drop(File::create(file).unwrap());
+    let create = move || Some(File::create(file).unwrap().into());
     kinds.push(("inotify", inotify, Box::new(create)));
 
     let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
@@ -107,8 +118,8 @@ fn kinds(directory: &std::path::Path) -> Vec<Kind> {
     let pidfd = made(unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) });
     let end = move || {
         drop(child.stdin.take());
-        // What is waited for must not be over before: so this comes last.
         child.wait().unwrap();
+        None
     };
     kinds.push(("pidfd", pidfd, Box::new(end)));
 
@@ -121,9 +132,7 @@ fn kinds(directory: &std::path::Path) -> Vec<Kind> {
     let mut keyboard = File::from(master);
     let line = move || {
         keyboard.write_all(b"line\n").unwrap();
-        // Closing it would hang the terminal up.
-        std::mem::forget(keyboard.try_clone().map(drop));
-        std::mem::forget(keyboard);
+        Some(keyboard.into())
     };
     kinds.push(("terminal", slave, Box::new(line)));
 
@@ -141,7 +150,7 @@ fn kinds(directory: &std::path::Path) -> Vec<Kind> {
     assert_eq!(added, 0, "{}", io::Error::last_os_error());
     let write = move || {
         writer.write_all(b"x").unwrap();
-        std::mem::forget(reader);
+        Some(reader.into())
     };
     kinds.push(("epoll", epoll, Box::new(write)));
     kinds
@@ -163,7 +172,7 @@ fn every_kind_of_descriptor_can_be_waited_for() {
                 ready
             });
             thread::sleep(5 * MILLI);
-            make_ready();
+            let _open = make_ready();
             let ready = waiter.join().unwrap();
             assert!(ready.is_readable(), "{ready:?}");
             assert!(!ready.is_error(), "{ready:?}");
@@ -230,7 +239,6 @@ fn a_coroutine_that_asks_in_a_loop_lets_others_go_on() {
         spawn(move || {
             thread::sleep(MILLI);
             writer.write_all(b"x").unwrap();
-            std::mem::forget(writer);
         });
         while wait_fd(&reader, Interest::READABLE, past).is_err() {}
     });
@@ -477,7 +485,7 @@ fn a_destructor_amid_a_panic_gets_an_error_instead_of_a_wait() {
 
     impl Drop for Waits {
         fn drop(&mut self) {
-            let mut wait = |deadline| {
+            let wait = |deadline| {
                 let waited = wait_fd(&self.0, Interest::READABLE, deadline);
                 let kind = waited.map(|_| ErrorKind::Interrupted);
                 let kind = kind.unwrap_or_else(|error| error.kind());
