@@ -553,10 +553,7 @@ fn thousands_of_descriptors_are_no_trouble() {
         return;
     }
     raise_limit();
-    // The default runtime has descriptors of its own.
-    thread::spawn(|| ()).join().unwrap();
-    everywhere(|| {
-        let before = open_descriptors();
+    let test = || {
         let pipes: Vec<_> = (0..2_000).map(|_| pipe().unwrap()).collect();
         let (readers, mut writers): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
         assert!(select(&readers, &[], &readers, SOON).unwrap().is_empty());
@@ -584,7 +581,11 @@ fn thousands_of_descriptors_are_no_trouble() {
             (&readers[first]).read_exact(&mut [0]).unwrap();
             (&readers[last]).read_exact(&mut [0]).unwrap();
         }
-        drop((readers, writers));
+    };
+    everywhere(test);
+    on_workers(1, || {
+        let before = open_descriptors();
+        test();
         assert_eq!(open_descriptors(), before);
     });
 }

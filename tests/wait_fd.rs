@@ -45,6 +45,12 @@ fn made(fd: i64) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }
 
+fn send_urgent(to: &impl AsRawFd) {
+    // SAFETY: the descriptor is open, and the buffer a byte long.
+    let sent = unsafe { libc::send(to.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) };
+    assert_eq!(sent, 1);
+}
+
 #[track_caller]
 fn assert_timed_out(result: io::Result<Readiness>) {
     assert_eq!(result.unwrap_err().kind(), ErrorKind::TimedOut);
@@ -272,10 +278,7 @@ fn the_state_that_is_waited_for_is_the_one_that_counts() {
         let ready = wait_fd(near, Interest::READABLE, None).unwrap();
         assert!(!ready.is_read_closed() && !ready.is_priority());
         assert_timed_out(wait_fd(near, Interest::PRIORITY, soon()));
-        let urgent = far_end.as_raw_fd();
-        // SAFETY: the descriptor is open, and the buffer a byte long.
-        let sent = unsafe { libc::send(urgent, b"!".as_ptr().cast(), 1, libc::MSG_OOB) };
-        assert_eq!(sent, 1);
+        send_urgent(&far_end);
         let ready = wait_fd(near, Interest::PRIORITY, None).unwrap();
         assert!(ready.is_priority());
 
@@ -518,21 +521,39 @@ fn a_destructor_amid_a_panic_gets_an_error_instead_of_a_wait() {
     });
 }
 
-/// A wait that lasts while nobody drives its worker.
+/// Waits that last while nobody drives their worker; the second shares its registration with a read,
+/// which might go on with another worker.
 #[test]
 #[serial]
 fn a_wait_goes_on_when_its_runtime_is_run_again() {
     util::on_an_os_thread(|| {
         let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
         let (reader, mut writer) = pipe().unwrap();
-        let waiter = runtime.run(move || {
-            let waiter = spawn(move || wait_fd(&reader, Interest::READABLE, None).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let near = Arc::new(net::TcpStream::from(near));
+        let (mut far_end, _) = listener.accept().unwrap();
+        let (waiters, stream_reader) = runtime.run(|| {
+            let of_stream = Arc::clone(&near);
+            let waiters = [
+                spawn(move || wait_fd(&reader, Interest::READABLE, None).unwrap()),
+                spawn(move || wait_fd(&*of_stream, Interest::PRIORITY, None).unwrap()),
+            ];
+            let of_stream = Arc::clone(&near);
+            let reader = spawn(move || (&*of_stream).read(&mut [0; 8]).unwrap());
             let_others_park();
-            waiter
+            (waiters, reader)
         });
         runtime.run(let_others_park);
         writer.write_all(b"x").unwrap();
-        assert!(runtime.run(|| waiter.join().unwrap()).is_readable());
+        far_end.write_all(b"x").unwrap();
+        send_urgent(&far_end);
+        runtime.run(|| {
+            let [first, second] = waiters.map(|waiter| waiter.join().unwrap());
+            assert!(first.is_readable() && !first.is_priority());
+            assert!(second.is_priority());
+            assert_eq!(stream_reader.join().unwrap(), 1);
+        });
     });
 }
 
