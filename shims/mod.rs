@@ -35,5 +35,6 @@ pub mod io;
 mod listener;
 pub mod net;
 pub mod os;
+pub mod select;
 pub mod thread;
 pub mod time;
