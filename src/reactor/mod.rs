@@ -126,6 +126,11 @@ fn local() -> io::Result<Arc<Handle>> {
     })
 }
 
+/// Why an operation does not wait in a coroutine that unwinds from a panic.
+fn error_amid_unwind() -> io::Error {
+    io::Error::other("cannot wait for I/O while unwinding from a panic")
+}
+
 impl Reactor {
     pub(crate) fn new() -> io::Result<Reactor> {
         let poll = Poll::new()?;
