@@ -1,8 +1,8 @@
 //! Waiting on the operating system: one poll per worker.
 //!
 //! A worker with nothing to run blocks in its poll. Descriptors are registered with the poll of
-//! the worker that first waits for them: edge-triggered, once, for both directions. Those that others
-//! own are registered for each wait anew: see `watch`.
+//! the worker that first waits for them: edge-triggered, once, for both directions. Those that
+//! others own are registered for each wait anew: see `watch`.
 
 mod descriptor;
 mod interest;
