@@ -50,7 +50,7 @@ impl Ready {
 ///
 /// A descriptor that is listed twice is returned twice. A timeout of zero asks for the present
 /// state, having let other coroutines go on if there is nothing ready. With three empty lists,
-/// this sleeps. Regular files are always readable and writable. Numbers of descriptors may be of any size.
+/// this sleeps. Regular files are always readable and writable. There is no `FD_SETSIZE`.
 ///
 /// To list descriptors of several types, borrow them with [`AsFd::as_fd`].
 ///

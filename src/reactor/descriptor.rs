@@ -199,9 +199,7 @@ impl<T: AsFd> Operation<'_, T> {
                 }
             }
             if task::is_unwinding() {
-                return Err(io::Error::other(
-                    "cannot wait for I/O while unwinding from a panic",
-                ));
+                return Err(super::error_amid_unwind());
             }
             descriptor
                 .source

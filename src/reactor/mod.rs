@@ -1,8 +1,8 @@
 //! Waiting on the operating system: one poll per worker.
 //!
 //! A worker with nothing to run blocks in its poll. Descriptors are registered with the poll of
-//! the worker that first waits for them: edge-triggered, once, for both directions. Those that others
-//! own are registered for each wait anew: see `watch`.
+//! the worker that first waits for them: edge-triggered, once, for both directions. Those that
+//! others own are registered for each wait anew: see `watch`.
 
 mod descriptor;
 mod interest;
@@ -124,6 +124,11 @@ fn local() -> io::Result<Arc<Handle>> {
         Arc::increment_strong_count(local);
         Arc::from_raw(local)
     })
+}
+
+/// Why an operation does not wait in a coroutine that unwinds from a panic.
+fn error_amid_unwind() -> io::Error {
+    io::Error::other("cannot wait for I/O while unwinding from a panic")
 }
 
 impl Reactor {

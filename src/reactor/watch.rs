@@ -73,9 +73,7 @@ pub(crate) fn wait_for<'fd, R>(
         return look();
     }
     if task::is_unwinding() {
-        return Err(io::Error::other(
-            "cannot wait for I/O while unwinding from a panic",
-        ));
+        return Err(super::error_amid_unwind());
     }
     let mut watched = Watched::new()?;
     for (fd, interest) in fds {
