@@ -26,7 +26,10 @@
 
 pub use ::std::*;
 
+mod descriptor;
+
 pub mod io;
 pub mod net;
+pub mod process;
 pub mod thread;
 pub mod time;
