@@ -66,10 +66,7 @@ impl PipeWriter {
 }
 
 /// Reads from a pipe.
-pub(crate) fn read<T: AsFd>(
-    io: &Descriptor<T>,
-    bufs: &mut [IoSliceMut<'_>],
-) -> io::Result<usize> {
+pub(crate) fn read<T: AsFd>(io: &Descriptor<T>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     if !task::on_coroutine() {
         return Ok(rustix::io::readv(io.get(), bufs)?);
     }

@@ -139,17 +139,18 @@ impl Command {
             stdout,
             stderr,
         } = self.set;
-        let decide = |command: &mut process::Command, input: fn() -> Stdio, output: fn() -> Stdio| {
-            if !stdin {
-                command.stdin(input());
-            }
-            if !stdout {
-                command.stdout(output());
-            }
-            if !stderr {
-                command.stderr(output());
-            }
-        };
+        let decide =
+            |command: &mut process::Command, input: fn() -> Stdio, output: fn() -> Stdio| {
+                if !stdin {
+                    command.stdin(input());
+                }
+                if !stdout {
+                    command.stdout(output());
+                }
+                if !stderr {
+                    command.stderr(output());
+                }
+            };
         decide(&mut self.command, Stdio::null, Stdio::piped);
         let child = self.command.spawn();
         decide(&mut self.command, Stdio::inherit, Stdio::inherit);
