@@ -28,6 +28,7 @@ pub use ::std::*;
 
 mod descriptor;
 
+pub mod fs;
 pub mod io;
 pub mod net;
 pub mod process;

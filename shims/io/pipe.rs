@@ -1,11 +1,11 @@
 //! Pipes.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::AsFd;
 
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::descriptor::converts_like_std;
-use crate::sys::pipe;
+use crate::sys::file;
 use crate::task;
 
 /// Like [`std::io::pipe`].
@@ -65,31 +65,44 @@ impl PipeWriter {
     }
 }
 
-/// Reads from a pipe.
-pub(crate) fn read<T: AsFd>(io: &Descriptor<T>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-    if !task::on_coroutine() {
-        return Ok(rustix::io::readv(io.get(), bufs)?);
+/// A descriptor that is used as a pipe: one of a pipe, a terminal, a device.
+pub(crate) struct Pipe<'a, T: AsFd>(pub(crate) &'a Descriptor<T>);
+
+impl<T: AsFd> Read for Pipe<'_, T> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
     }
-    match io
-        .operation(Direction::Read)
-        .run(|fd| pipe::read(fd.as_fd(), bufs))
-    {
-        Err(error) if cannot_be_polled(&error) => Ok(rustix::io::readv(io.get(), bufs)?),
-        done => done,
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return Ok(rustix::io::readv(self.0.get(), bufs)?);
+        }
+        let operation = self.0.operation(Direction::Read);
+        match operation.run(|fd| file::read_pipe(fd.as_fd(), bufs)) {
+            Err(error) if cannot_be_polled(&error) => Ok(rustix::io::readv(self.0.get(), bufs)?),
+            done => done,
+        }
     }
 }
 
-/// Writes to a pipe.
-pub(crate) fn write<T: AsFd>(io: &Descriptor<T>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    if !task::on_coroutine() {
-        return Ok(rustix::io::writev(io.get(), bufs)?);
+impl<T: AsFd> Write for Pipe<'_, T> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(buf)])
     }
-    match io
-        .operation(Direction::Write)
-        .run(|fd| pipe::write(fd.as_fd(), bufs))
-    {
-        Err(error) if cannot_be_polled(&error) => Ok(rustix::io::writev(io.get(), bufs)?),
-        done => done,
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return Ok(rustix::io::writev(self.0.get(), bufs)?);
+        }
+        let operation = self.0.operation(Direction::Write);
+        match operation.run(|fd| file::write_pipe(fd.as_fd(), bufs)) {
+            Err(error) if cannot_be_polled(&error) => Ok(rustix::io::writev(self.0.get(), bufs)?),
+            done => done,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -110,7 +123,10 @@ macro_rules! reads_from_its_pipe {
                 &mut self,
                 bufs: &mut [::std::io::IoSliceMut<'_>],
             ) -> ::std::io::Result<usize> {
-                $crate::shims::io::pipe::read(&self.io, bufs)
+                ::std::io::Read::read_vectored(
+                    &mut $crate::shims::io::pipe::Pipe(&self.io),
+                    bufs,
+                )
             }
         }
     )*};
@@ -128,7 +144,10 @@ macro_rules! writes_to_its_pipe {
                 &mut self,
                 bufs: &[::std::io::IoSlice<'_>],
             ) -> ::std::io::Result<usize> {
-                $crate::shims::io::pipe::write(&self.io, bufs)
+                ::std::io::Write::write_vectored(
+                    &mut $crate::shims::io::pipe::Pipe(&self.io),
+                    bufs,
+                )
             }
 
             fn flush(&mut self) -> ::std::io::Result<()> {

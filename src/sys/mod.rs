@@ -7,7 +7,7 @@
 //! - `fork`: to be told of forks, and to tell a process from those it was forked from.
 //! - `socket`: one attempt at a socket operation that never blocks, whatever the mode of the
 //!   descriptor.
-//! - `pipe`: the same for pipes.
+//! - `file`: the same for files and pipes.
 //! - `child`: to learn of the end of a child process.
 //! - `timerfd`: a one-shot alarm, exact to the nanosecond, that a poll can wait for.
 //!
@@ -17,8 +17,8 @@
 compile_error!("greenroom runs on Linux");
 
 pub(crate) mod child;
+pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod memory;
-pub(crate) mod pipe;
 pub(crate) mod socket;
 pub(crate) mod timerfd;
