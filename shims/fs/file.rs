@@ -3,7 +3,7 @@
 use std::fs::{self, FileTimes, Metadata, Permissions, TryLockError};
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -12,6 +12,7 @@ use crate::blocking::unblock_borrowed;
 use crate::park;
 use crate::reactor::Descriptor;
 use crate::shims::descriptor::converts_like_std;
+use crate::shims::io::any_file::AnyFile;
 use crate::shims::io::pipe::Pipe;
 use crate::sys::file;
 use crate::task;
@@ -215,15 +216,6 @@ impl File {
     fn unblock<T: Send>(&self, f: impl FnOnce(&fs::File) -> T + Send) -> T {
         unblock_borrowed(|| f(self.io.get()))
     }
-
-    /// Whether to wait for it by the poll, as for a pipe; else it is the pool's.
-    fn polls(&self) -> bool {
-        // A descriptor that is not open fails in whatever is tried.
-        self.io.get().metadata().is_ok_and(|metadata| {
-            let kind = metadata.file_type();
-            kind.is_fifo() || kind.is_char_device() || kind.is_socket()
-        })
-    }
 }
 
 impl Read for &File {
@@ -235,18 +227,11 @@ impl Read for &File {
         if !task::on_coroutine() {
             return self.io.get().read_vectored(bufs);
         }
-        park::spend_operation();
-        match file::read(self.io.get().as_fd(), bufs, None) {
-            Err(error) if file::would_block(&error) => match self.polls() {
-                true => Pipe(&self.io).read_vectored(bufs),
-                false => self.unblock(|mut file| file.read_vectored(bufs)),
-            },
-            done => done,
-        }
+        AnyFile(&self.io).read_vectored(bufs)
     }
 
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        match task::on_coroutine() && self.polls() {
+        match task::on_coroutine() && AnyFile(&self.io).polls() {
             true => Pipe(&self.io).read_to_end(buf),
             // One job for all of it.
             false => self.unblock(|mut file| file.read_to_end(buf)),
@@ -254,7 +239,7 @@ impl Read for &File {
     }
 
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-        match task::on_coroutine() && self.polls() {
+        match task::on_coroutine() && AnyFile(&self.io).polls() {
             true => Pipe(&self.io).read_to_string(buf),
             false => self.unblock(|mut file| file.read_to_string(buf)),
         }
@@ -270,14 +255,7 @@ impl Write for &File {
         if !task::on_coroutine() {
             return self.io.get().write_vectored(bufs);
         }
-        park::spend_operation();
-        match file::write(self.io.get().as_fd(), bufs, None) {
-            Err(error) if file::would_block(&error) => match self.polls() {
-                true => Pipe(&self.io).write_vectored(bufs),
-                false => self.unblock(|mut file| file.write_vectored(bufs)),
-            },
-            done => done,
-        }
+        AnyFile(&self.io).write_vectored(bufs)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -55,6 +55,19 @@ fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
+/// Whether `fd` is something that a poll can wait for, as a pipe: no regular file or directory.
+pub(crate) fn polls(fd: BorrowedFd<'_>) -> bool {
+    // A descriptor that is not open fails in whatever is tried.
+    rustix::fs::fstat(fd).is_ok_and(|stat| {
+        use rustix::fs::FileType;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        matches!(
+            kind,
+            FileType::Fifo | FileType::CharacterDevice | FileType::Socket
+        )
+    })
+}
+
 /// Reads from a pipe, a terminal or the like.
 pub(crate) fn read_pipe(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     match read(fd, bufs, None) {
