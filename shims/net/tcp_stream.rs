@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{ToSocketAddrs, each_addr};
 use crate::reactor::{Descriptor, Direction};
-use crate::shims::io::makefile::SocketFile;
+use crate::shims::io::makefile::{MakeFile, SocketFile, TextFile};
 use crate::sys::socket;
 use crate::task;
 
@@ -166,9 +166,32 @@ impl TcpStream {
     /// # }
     /// ```
     pub fn makefile(&self) -> SocketFile<TcpStream> {
-        SocketFile::new(TcpStream {
+        SocketFile::new(self.shared())
+    }
+
+    /// As [`makefile`](TcpStream::makefile), with settings.
+    ///
+    /// # Errors
+    ///
+    /// See [`MakeFile::file`].
+    pub fn makefile_with(&self, options: &MakeFile) -> io::Result<SocketFile<TcpStream>> {
+        options.file(self.shared())
+    }
+
+    /// A buffered two-way text file over this connection, which it shares.
+    ///
+    /// # Errors
+    ///
+    /// See [`MakeFile::text`].
+    pub fn maketext(&self, options: &MakeFile) -> io::Result<TextFile<TcpStream>> {
+        options.text(self.shared())
+    }
+
+    /// The same stream, in a handle of its own.
+    fn shared(&self) -> TcpStream {
+        TcpStream {
             io: Arc::clone(&self.io),
-        })
+        }
     }
 }
 
