@@ -12,8 +12,9 @@
 //! | `net::TcpListener`, `Incoming` | [`net::TcpListener`], [`net::Incoming`] | waits park |
 //! | `net::UdpSocket` | [`net::UdpSocket`] | waits park |
 //! | `net::ToSocketAddrs` | [`net::ToSocketAddrs`] | a trait of its own, for the same types; names are resolved on the blocking pool |
-//! | `thread::{spawn, scope, Builder, JoinHandle, Scope, ScopedJoinHandle}` | [`thread`] | threads are coroutines; `Builder::spawn_unchecked` is not there |
-//! | `thread::{current, Thread, ThreadId}` | [`thread`] | types of their own: std's cannot be made; `Thread::{into_raw, from_raw}` are not there |
+//! | `thread::{spawn, scope, Builder, JoinHandle, Scope, ScopedJoinHandle}` | [`thread`] | threads are coroutines |
+//! | `thread::{current, Thread, ThreadId}` | [`thread`] | types of their own: std's cannot be made |
+//! | `thread::panicking` | [`thread`] | tells apart the coroutines of one OS thread |
 //! | `thread::{sleep, sleep_ms, park, park_timeout, park_timeout_ms, yield_now}` | [`thread`] | waits park |
 //! | `io` | [`io`] | std's own, and [`io::makefile`] |
 //! | `time` | [`time`] | std's own: nothing in it blocks |
