@@ -33,5 +33,6 @@ pub mod fs;
 pub mod io;
 pub mod net;
 pub mod process;
+pub mod select;
 pub mod thread;
 pub mod time;

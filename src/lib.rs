@@ -202,6 +202,7 @@ mod sys;
 mod task;
 mod thread;
 mod timer;
+mod wait_fd;
 
 #[path = "../shims/mod.rs"]
 pub mod shims;
@@ -210,7 +211,9 @@ pub use after::{Interval, TimerHandle, after, interval};
 pub use blocking::unblock;
 pub use join::{JoinHandle, LocalJoinHandle};
 pub use park::{Cancelled, Unparker, park, park_timeout, park_until, yield_now};
+pub use reactor::{Interest, Readiness};
 pub use runtime::{Runtime, RuntimeBuilder, run, wait_idle};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use spawn::{Builder, spawn, spawn_local};
 pub use thread::{Thread, ThreadId, current};
+pub use wait_fd::wait_fd;

@@ -5,6 +5,7 @@
 //! - `memory`: address space that is backed only where it is touched, guards inside it, and a way
 //!   to give its pages back.
 //! - `fork`: to be told of forks, and to tell a process from those it was forked from.
+//! - `poll`: the present state of descriptors, and to block for it.
 //! - `socket`: one attempt at a socket operation that never blocks, whatever the mode of the
 //!   descriptor.
 //! - `file`: the same for files and pipes.
@@ -20,5 +21,6 @@ pub(crate) mod child;
 pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod memory;
+pub(crate) mod poll;
 pub(crate) mod socket;
 pub(crate) mod timerfd;
