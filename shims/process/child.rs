@@ -4,12 +4,13 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{self, ExitStatus, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{ChildStderr, ChildStdin, ChildStdout};
-use crate::reactor::{Descriptor, Direction};
+use crate::shims::select::select;
 use crate::sys::child;
 use crate::task;
+use crate::{Interest, wait_fd};
 
 /// Like [`std::process::Child`], but waits park the coroutine.
 pub struct Child {
@@ -20,8 +21,8 @@ pub struct Child {
     /// The pipe from its standard error, if that was captured.
     pub stderr: Option<ChildStderr>,
     process: process::Child,
-    /// Tells of its end. Made when a coroutine waits for that.
-    end: Option<Descriptor<OwnedFd>>,
+    /// Tells of its end. Made when somebody waits for that.
+    end: Option<OwnedFd>,
 }
 
 impl Child {
@@ -63,7 +64,17 @@ impl Child {
         if !task::on_coroutine() {
             return self.process.wait();
         }
-        self.wait_parked(None)
+        if let Some(status) = self.process.try_wait()? {
+            return Ok(status);
+        }
+        if self.end().is_err() {
+            // No descriptor can be had.
+            let id = self.process.id();
+            crate::unblock(move || child::wait_for_end(id))?;
+            return self.process.wait();
+        }
+        let status = self.wait_until(None)?;
+        Ok(status.expect("without a deadline, a wait lasts"))
     }
 
     /// Like [`std::process::Child::wait_with_output`].
@@ -92,33 +103,28 @@ impl Child {
         })
     }
 
-    /// Waits for its end in a coroutine, for at most `timeout`.
-    fn wait_parked(&mut self, timeout: Option<Duration>) -> io::Result<ExitStatus> {
-        if let Some(status) = self.process.try_wait()? {
-            return Ok(status);
-        }
-        if self.end.is_none() {
-            match child::pidfd(self.process.id()) {
-                Ok(fd) => self.end = Some(Descriptor::fresh(fd)),
-                // No descriptor can be had; without a limit there is another way.
-                Err(error) if timeout.is_some() => return Err(error),
-                Err(_) => {
-                    let id = self.process.id();
-                    crate::unblock(move || child::wait_for_end(id))?;
-                    return self.process.wait();
+    fn wait_until(&mut self, deadline: Option<Instant>) -> io::Result<Option<ExitStatus>> {
+        loop {
+            let status = self.process.try_wait()?;
+            if status.is_some() {
+                return Ok(status);
+            }
+            match wait_fd(self.end()?, Interest::READABLE, deadline) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return self.process.try_wait();
                 }
+                ended => drop(ended?),
             }
         }
-        let Child { process, end, .. } = self;
-        let end = end.as_ref().expect("it was just made");
-        let mut waiting = end.operation(Direction::Read);
-        if let Some(timeout) = timeout {
-            waiting = waiting.timeout(timeout);
-        }
-        waiting.run(|_| {
-            let ended = process.try_wait()?;
-            ended.ok_or_else(|| io::ErrorKind::WouldBlock.into())
-        })
+    }
+
+    /// What tells of the end of the child, which has not been waited for.
+    fn end(&mut self) -> io::Result<&OwnedFd> {
+        let end = match self.end.take() {
+            Some(end) => end,
+            None => child::pidfd(self.process.id())?,
+        };
+        Ok(self.end.insert(end))
     }
 }
 
@@ -139,19 +145,7 @@ pub trait ChildExt {
 
 impl ChildExt for Child {
     fn wait_timeout(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
-        if let Some(status) = self.process.try_wait()? {
-            return Ok(Some(status));
-        }
-        if !task::on_coroutine() {
-            let end = child::pidfd(self.process.id())?;
-            child::wait_readable(end.as_fd(), timeout)?;
-            return self.process.try_wait();
-        }
-        match self.wait_parked(Some(timeout)) {
-            Ok(status) => Ok(Some(status)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.wait_until(Instant::now().checked_add(timeout))
     }
 }
 
@@ -162,12 +156,28 @@ fn read_both(
     mut err: ChildStderr,
     stderr: &mut Vec<u8>,
 ) -> io::Result<()> {
-    crate::scope(|s| {
-        let reader = s.spawn(|| out.read_to_end(stdout));
-        let read = err.read_to_end(stderr);
-        reader.join().unwrap()?;
-        read.map(drop)
-    })
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let ready = select(&[out.as_fd(), err.as_fd()], &[], &[], None)?.readable;
+        if ready.contains(&0) && !read_some(&mut out, &mut chunk, stdout)? {
+            return err.read_to_end(stderr).map(drop);
+        }
+        if ready.contains(&1) && !read_some(&mut err, &mut chunk, stderr)? {
+            return out.read_to_end(stdout).map(drop);
+        }
+    }
+}
+
+/// Reads once; returns whether that was not the end.
+fn read_some(from: &mut impl Read, chunk: &mut [u8], to: &mut Vec<u8>) -> io::Result<bool> {
+    match from.read(chunk) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+        Err(error) => Err(error),
+        Ok(read) => {
+            to.extend_from_slice(&chunk[..read]);
+            Ok(read > 0)
+        }
+    }
 }
 
 /// Takes over a child of std's.

@@ -1,10 +1,8 @@
 //! The end of a child process.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::OwnedFd;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 
@@ -31,19 +29,4 @@ pub(crate) fn wait_for_end(pid: u32) -> io::Result<()> {
 fn number(pid: u32) -> io::Result<Pid> {
     let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
     number.ok_or_else(|| io::ErrorKind::InvalidInput.into())
-}
-
-/// Blocks the calling OS thread until `fd` is readable, for at most `timeout`.
-pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
-    let deadline = Instant::now().checked_add(timeout);
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // What is too long for the system is as good as no limit.
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        match rustix::event::poll(&mut fds, left.as_ref()) {
-            Err(Errno::INTR) => {}
-            done => return Ok(done.map(drop)?),
-        }
-    }
 }

@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::ReadWriteFlags;
 
 use super::socket::IOV_MAX;
@@ -95,8 +95,7 @@ pub(crate) fn write_pipe(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result
 }
 
 fn check_ready(fd: BorrowedFd<'_>, interest: PollFlags) -> io::Result<()> {
-    let mut fds = [PollFd::from_borrowed_fd(fd, interest)];
-    match rustix::event::poll(&mut fds, Some(&Timespec::default()))? {
+    match super::poll::look(&mut [PollFd::from_borrowed_fd(fd, interest)])? {
         0 => Err(io::ErrorKind::WouldBlock.into()),
         _ => Ok(()),
     }
