@@ -96,7 +96,7 @@ fn system_select(fd: &impl AsRawFd) -> [bool; 3] {
 }
 
 /// What the system's own poll says of `fd` at present.
-fn system_poll(fd: &impl AsRawFd, events: libc::c_short) -> u16 {
+fn system_poll(fd: &impl AsRawFd, events: libc::c_short) -> i16 {
     let fd = fd.as_raw_fd();
     let mut polled = libc::pollfd {
         fd,
@@ -105,7 +105,7 @@ fn system_poll(fd: &impl AsRawFd, events: libc::c_short) -> u16 {
     };
     // SAFETY: the entry is valid.
     assert!(unsafe { libc::poll(&mut polled, 1, 0) } >= 0);
-    polled.revents as u16
+    polled.revents
 }
 
 /// Descriptors in all sorts of states, with what must stay open for that.

@@ -11,7 +11,7 @@ use super::OpenOptions;
 use crate::blocking::unblock_borrowed;
 use crate::park;
 use crate::reactor::Descriptor;
-use crate::shims::descriptor::converts_like_std;
+use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
 use crate::shims::io::any_file::AnyFile;
 use crate::shims::io::pipe::Pipe;
 use crate::sys::file;
@@ -345,4 +345,6 @@ impl Seek for File {
     }
 }
 
-converts_like_std!(File: fs::File);
+plain_descriptor_conversions!(File: fs::File);
+from_raw_descriptor!(File: fs::File);
+into_stdio!(File: fs::File);

@@ -96,8 +96,7 @@ on_two_paths! {
 /// Like [`std::fs::soft_link`].
 #[deprecated(note = "replaced by `shims::os::unix::fs::symlink`")]
 pub fn soft_link<P: AsRef<Path>, Q: AsRef<Path>>(original: P, link: Q) -> io::Result<()> {
-    let (original, link) = (original.as_ref(), link.as_ref());
-    unblock_borrowed(|| std::os::unix::fs::symlink(original, link))
+    crate::shims::os::unix::fs::symlink(original, link)
 }
 
 /// Like [`std::fs::read_dir`].

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::AsFd;
 
 use crate::reactor::{Descriptor, Direction};
-use crate::shims::descriptor::converts_like_std;
+use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
 use crate::sys::file;
 use crate::task;
 
@@ -159,6 +159,8 @@ macro_rules! writes_to_its_pipe {
 
 pub(crate) use {reads_from_its_pipe, writes_to_its_pipe};
 
-converts_like_std!(PipeReader: io::PipeReader, PipeWriter: io::PipeWriter);
+plain_descriptor_conversions!(PipeReader: io::PipeReader, PipeWriter: io::PipeWriter);
+from_raw_descriptor!(PipeReader: io::PipeReader, PipeWriter: io::PipeWriter);
+into_stdio!(PipeReader: io::PipeReader, PipeWriter: io::PipeWriter);
 reads_from_its_pipe!(PipeReader, &PipeReader);
 writes_to_its_pipe!(PipeWriter, &PipeWriter);

@@ -97,6 +97,13 @@ impl<T: AsFd> Descriptor<T> {
         self.readiness(direction).set_timeout(timeout);
     }
 
+    /// Has whoever waits try again: after what the kernel tells nobody who polls.
+    pub(crate) fn retry(&self) {
+        if !self.source.is_left_in_parent() {
+            self.source.retry_all();
+        }
+    }
+
     fn readiness(&self, direction: Direction) -> &Readiness {
         match direction {
             Direction::Read => &self.source.read,

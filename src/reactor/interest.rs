@@ -171,8 +171,8 @@ impl Readiness {
     }
 
     /// The `POLL*` bits, as `poll(2)` returns them.
-    pub fn bits(self) -> u16 {
-        self.0.0.bits()
+    pub fn bits(self) -> i16 {
+        self.0.0.bits().cast_signed()
     }
 }
 

@@ -171,6 +171,9 @@ fn metadata_can_be_asked_for_and_changed() {
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), later);
         let mut permissions = metadata.permissions();
         permissions.set_readonly(true);
+        std::os::unix::fs::chown(&path, None, Some(metadata.gid())).unwrap();
+        std::os::unix::fs::lchown(&path, None, None).unwrap();
+        std::os::unix::fs::fchown(&file, Some(metadata.uid()), None).unwrap();
         fs::set_permissions(&path, permissions.clone()).unwrap();
         assert!(fs::metadata(&path).unwrap().permissions().readonly());
         permissions.set_mode(0o640);

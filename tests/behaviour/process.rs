@@ -312,6 +312,20 @@ fn many_children_run_at_once() {
 }
 
 #[test]
+fn what_runs_before_the_program_can_refuse_it() {
+    use std::os::unix::process::CommandExt;
+    everywhere(|| {
+        let mut command = Command::new("true");
+        // SAFETY: it makes no call but for the error.
+        unsafe { command.pre_exec(|| Err(std::io::Error::from_raw_os_error(libc::EACCES))) };
+        assert_eq!(command.status().unwrap_err().kind(), ErrorKind::PermissionDenied);
+        let mut command = Command::new("/bin/sh");
+        command.arg0("another").args(["-c", "echo $0"]).process_group(0);
+        assert_eq!(text(&command.output().unwrap().stdout), "another\n");
+    });
+}
+
+#[test]
 fn a_child_shows_its_pipes() {
     everywhere(|| {
         let mut child: Child = shell("exit 0").stdout(Stdio::piped()).spawn().unwrap();

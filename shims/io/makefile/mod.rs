@@ -27,3 +27,67 @@ mod text_file;
 pub use options::{Encoding, MakeFile, Newline};
 pub use socket_file::{Chunks, Record, SocketFile};
 pub use text_file::{TextFile, TextLines};
+
+/// The files of a stream that its handles share by an `Arc` in their field `io`.
+macro_rules! makes_files {
+    ($stream:ident) => {
+        impl $stream {
+            /// A buffered two-way file over this connection, which it shares: the connection is
+            /// closed when this stream and all its files are gone.
+            ///
+            /// ```
+            /// use greenroom::shims as std;
+            /// use std::io::{BufRead, Write};
+            /// use std::os::unix::net::UnixStream;
+            ///
+            /// # fn main() -> std::io::Result<()> {
+            /// let (near, far) = UnixStream::pair()?;
+            /// let mut file = near.makefile();
+            /// file.write_all(b"hello\n")?;
+            /// file.flush()?;
+            ///
+            /// let mut line = String::new();
+            /// far.makefile().read_line(&mut line)?;
+            /// assert_eq!(line, "hello\n");
+            /// # Ok(())
+            /// # }
+            /// ```
+            pub fn makefile(&self) -> $crate::shims::io::makefile::SocketFile<$stream> {
+                $crate::shims::io::makefile::SocketFile::new(self.shared())
+            }
+
+            /// As `makefile`, with settings.
+            ///
+            /// # Errors
+            ///
+            /// See [`MakeFile::file`](crate::shims::io::makefile::MakeFile::file).
+            pub fn makefile_with(
+                &self,
+                options: &$crate::shims::io::makefile::MakeFile,
+            ) -> ::std::io::Result<$crate::shims::io::makefile::SocketFile<$stream>> {
+                options.file(self.shared())
+            }
+
+            /// A buffered two-way text file over this connection, which it shares.
+            ///
+            /// # Errors
+            ///
+            /// See [`MakeFile::text`](crate::shims::io::makefile::MakeFile::text).
+            pub fn maketext(
+                &self,
+                options: &$crate::shims::io::makefile::MakeFile,
+            ) -> ::std::io::Result<$crate::shims::io::makefile::TextFile<$stream>> {
+                options.text(self.shared())
+            }
+
+            /// The same stream, in a handle of its own.
+            fn shared(&self) -> $stream {
+                $stream {
+                    io: ::std::sync::Arc::clone(&self.io),
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use makes_files;

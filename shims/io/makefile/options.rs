@@ -12,13 +12,10 @@ pub(super) const BUFFER: usize = 8 << 10;
 /// ```
 /// use greenroom::shims as std;
 /// use std::io::makefile::{MakeFile, Newline, Record};
-/// use std::net::{TcpListener, TcpStream};
+/// use std::os::unix::net::UnixStream;
 ///
 /// # fn main() -> std::io::Result<()> {
-/// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// let near = TcpStream::connect(listener.local_addr()?)?;
-/// let far = listener.accept()?.0;
-///
+/// let (near, far) = UnixStream::pair()?;
 /// let mut near = near.maketext(&MakeFile::new().newline(Newline::CrLf))?;
 /// near.write_str("hello\n")?;
 /// near.flush()?;
