@@ -31,10 +31,12 @@
 pub use ::std::*;
 
 pub mod descriptor;
+pub mod fs;
 pub mod io;
 mod listener;
 pub mod net;
 pub mod os;
+pub mod process;
 pub mod select;
 pub mod thread;
 pub mod time;

@@ -190,6 +190,7 @@ mod blocking;
 mod coroutine;
 mod fatal;
 mod fork;
+pub mod fs;
 mod join;
 mod panic;
 mod park;

@@ -37,7 +37,7 @@ pub trait IntoStd {
 }
 
 /// The descriptor conversions of a shim whose field `io` holds, and by `get` shows, one of std's
-/// types: those that std's type has, and both ways between the two, made by `$adopt` and
+/// types, but for what not all of std's have; and both ways between the two, made by `$adopt` and
 /// `$release`.
 macro_rules! descriptor_conversions {
     (
@@ -67,13 +67,6 @@ macro_rules! descriptor_conversions {
         impl ::std::os::fd::IntoRawFd for $shim {
             fn into_raw_fd(self) -> ::std::os::fd::RawFd {
                 <$std>::from(self).into_raw_fd()
-            }
-        }
-
-        impl ::std::os::fd::FromRawFd for $shim {
-            unsafe fn from_raw_fd(fd: ::std::os::fd::RawFd) -> $shim {
-                // SAFETY: the caller's promise is the same.
-                unsafe { <$std>::from_raw_fd(fd) }.into()
             }
         }
 
@@ -118,7 +111,45 @@ macro_rules! descriptor_conversions {
     };
 }
 
-pub(super) use descriptor_conversions;
+/// The making of a shim from a number, of those where std's type has it.
+macro_rules! from_raw_descriptor {
+    ($($shim:ident: $std:ty),* $(,)?) => {$(
+        impl ::std::os::fd::FromRawFd for $shim {
+            unsafe fn from_raw_fd(fd: ::std::os::fd::RawFd) -> $shim {
+                // SAFETY: the caller's promise is the same.
+                unsafe { <$std>::from_raw_fd(fd) }.into()
+            }
+        }
+    )*};
+}
+
+/// The conversions of shims whose field `io` is a `Descriptor` of one of std's types.
+macro_rules! plain_descriptor_conversions {
+    ($($shim:ident: $std:ty),* $(,)?) => {$(
+        $crate::shims::descriptor::descriptor_conversions! {
+            $shim, $std,
+            adopt: |inner| $shim {
+                io: $crate::reactor::Descriptor::foreign(inner),
+            },
+            release: |shim| shim.io.into_inner(),
+        }
+    )*};
+}
+
+/// What a child may get for a standard stream, of those where std's type has it.
+macro_rules! into_stdio {
+    ($($shim:ident: $std:ty),* $(,)?) => {$(
+        impl From<$shim> for ::std::process::Stdio {
+            fn from(shim: $shim) -> ::std::process::Stdio {
+                <$std>::from(shim).into()
+            }
+        }
+    )*};
+}
+
+pub(super) use {
+    descriptor_conversions, from_raw_descriptor, into_stdio, plain_descriptor_conversions,
+};
 
 /// Takes a stream out, or if a file shares it, a duplicate of it.
 ///

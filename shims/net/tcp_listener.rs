@@ -6,7 +6,7 @@ use std::net::{self, SocketAddr};
 
 use super::{TcpStream, ToSocketAddrs, each_addr};
 use crate::reactor::Descriptor;
-use crate::shims::descriptor::descriptor_conversions;
+use crate::shims::descriptor::{descriptor_conversions, from_raw_descriptor};
 use crate::shims::listener::{Accept, Listener};
 
 /// Like [`std::net::TcpListener`], but waits park the coroutine.
@@ -140,3 +140,5 @@ descriptor_conversions! {
     adopt: |listener| TcpListener::new(Descriptor::foreign(listener)),
     release: |listener| listener.io.into_inner(),
 }
+
+from_raw_descriptor!(TcpListener: net::TcpListener);

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::{ToSocketAddrs, each_addr};
 use crate::reactor::{Descriptor, Direction};
-use crate::shims::descriptor::{descriptor_conversions, release_shared};
-use crate::shims::io::makefile::SocketFile;
+use crate::shims::descriptor::{descriptor_conversions, from_raw_descriptor, release_shared};
+use crate::shims::io::makefile::makes_files;
 use crate::sys::socket;
 use crate::task;
 
@@ -146,31 +146,9 @@ impl TcpStream {
         self.io.set_nonblocking(nonblocking);
         Ok(())
     }
-
-    /// A buffered two-way file over this connection, which it shares: the connection is closed
-    /// when this stream and all its files are gone.
-    ///
-    /// ```no_run
-    /// use greenroom::shims as std;
-    /// use std::io::{BufRead, Write};
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// let mut file = std::net::TcpStream::connect("localhost:7")?.makefile();
-    /// file.write_all(b"hello\n")?;
-    /// file.flush()?;
-    /// for line in file.lines() {
-    ///     assert_eq!(line?, "hello");
-    ///     break;
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn makefile(&self) -> SocketFile<TcpStream> {
-        SocketFile::new(TcpStream {
-            io: Arc::clone(&self.io),
-        })
-    }
 }
+
+makes_files!(TcpStream);
 
 /// Connects to `addr`; within `timeout`, if there is one.
 fn connect(addr: SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream> {
@@ -308,3 +286,5 @@ descriptor_conversions! {
     /// descriptor can be had for a duplicate.
     release: |stream| release_shared(stream.io, net::TcpStream::try_clone),
 }
+
+from_raw_descriptor!(TcpStream: net::TcpStream);

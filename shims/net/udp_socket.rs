@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{ToSocketAddrs, each_addr};
 use crate::reactor::{Descriptor, Direction, Operation};
-use crate::shims::descriptor::descriptor_conversions;
+use crate::shims::descriptor::{from_raw_descriptor, plain_descriptor_conversions};
 use crate::sys::socket;
 use crate::task;
 
@@ -240,10 +240,5 @@ impl UdpSocket {
     }
 }
 
-descriptor_conversions! {
-    UdpSocket, net::UdpSocket,
-    adopt: |socket| UdpSocket {
-        io: Descriptor::foreign(socket),
-    },
-    release: |socket| socket.io.into_inner(),
-}
+plain_descriptor_conversions!(UdpSocket: net::UdpSocket);
+from_raw_descriptor!(UdpSocket: net::UdpSocket);

@@ -8,6 +8,8 @@
 //! - `poll`: the present state of descriptors, and to block for it.
 //! - `socket`: one attempt at a socket operation that never blocks, whatever the mode of the
 //!   descriptor.
+//! - `file`: the same for files and pipes.
+//! - `child`: to learn of the end of a child process.
 //! - `timerfd`: a one-shot alarm, exact to the nanosecond, that a poll can wait for.
 //!
 //! Linux is the platform there is; another one is a sibling of these files.
@@ -15,6 +17,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("greenroom runs on Linux");
 
+pub(crate) mod child;
+pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod memory;
 pub(crate) mod poll;

@@ -295,7 +295,7 @@ pub(crate) fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
 }
 
 /// The most buffers one vectored call takes; like std, more than these are left for the next.
-const IOV_MAX: usize = 1024;
+pub(super) const IOV_MAX: usize = 1024;
 
 fn at_most_iov_max_mut<'a, 'b>(bufs: &'a mut [IoSliceMut<'b>]) -> &'a mut [IoSliceMut<'b>] {
     let len = bufs.len().min(IOV_MAX);

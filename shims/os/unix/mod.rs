@@ -3,6 +3,8 @@
 //! `thread::JoinHandleExt` is std's own, and not implemented for the handles of coroutines: they
 //! have no pthread.
 
+pub mod fs;
 pub mod net;
+pub mod process;
 
 pub use ::std::os::unix::*;

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::park;
 use crate::reactor::{Descriptor, Direction, Operation};
-use crate::shims::descriptor::{PassDescriptors, descriptor_conversions};
+use crate::shims::descriptor::{
+    PassDescriptors, from_raw_descriptor, plain_descriptor_conversions,
+};
 use crate::sys::socket::{self, Blocking};
 use crate::task;
 
@@ -331,10 +333,5 @@ impl PassDescriptors for UnixDatagram {
     }
 }
 
-descriptor_conversions! {
-    UnixDatagram, net::UnixDatagram,
-    adopt: |socket| UnixDatagram {
-        io: Descriptor::foreign(socket),
-    },
-    release: |socket| socket.io.into_inner(),
-}
+plain_descriptor_conversions!(UnixDatagram: net::UnixDatagram);
+from_raw_descriptor!(UnixDatagram: net::UnixDatagram);

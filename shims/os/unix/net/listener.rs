@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::UnixStream;
 use crate::reactor::Descriptor;
-use crate::shims::descriptor::descriptor_conversions;
+use crate::shims::descriptor::{descriptor_conversions, from_raw_descriptor};
 use crate::shims::listener::{Accept, Listener};
 use crate::sys::socket;
 
@@ -126,3 +126,5 @@ descriptor_conversions! {
     },
     release: |listener| listener.io.into_inner(),
 }
+
+from_raw_descriptor!(UnixListener: net::UnixListener);

@@ -11,8 +11,10 @@ use std::time::Duration;
 use super::turn::Turn;
 use crate::park;
 use crate::reactor::{Descriptor, Direction, Operation};
-use crate::shims::descriptor::{PassDescriptors, descriptor_conversions, release_shared};
-use crate::shims::io::makefile::SocketFile;
+use crate::shims::descriptor::{
+    PassDescriptors, descriptor_conversions, from_raw_descriptor, release_shared,
+};
+use crate::shims::io::makefile::makes_files;
 use crate::sys::socket::{self, Blocking};
 use crate::task;
 
@@ -137,32 +139,9 @@ impl UnixStream {
         self.io.retry();
         Ok(())
     }
-
-    /// A buffered two-way file over this connection, which it shares: as
-    /// [`TcpStream::makefile`](crate::shims::net::TcpStream::makefile).
-    ///
-    /// ```
-    /// use greenroom::shims as std;
-    /// use std::io::{BufRead, Write};
-    /// use std::os::unix::net::UnixStream;
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// let (near, far) = UnixStream::pair()?;
-    /// let mut file = near.makefile();
-    /// file.write_all(b"hello\n")?;
-    /// file.flush()?;
-    /// let mut line = String::new();
-    /// far.makefile().read_line(&mut line)?;
-    /// assert_eq!(line, "hello\n");
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn makefile(&self) -> SocketFile<UnixStream> {
-        SocketFile::new(UnixStream {
-            io: Arc::clone(&self.io),
-        })
-    }
 }
+
+makes_files!(UnixStream);
 
 /// Connects to `addr`, from a coroutine.
 fn connect(addr: &SocketAddr) -> io::Result<UnixStream> {
@@ -277,3 +256,5 @@ descriptor_conversions! {
     /// descriptor can be had for a duplicate.
     release: |stream| release_shared(stream.io, net::UnixStream::try_clone),
 }
+
+from_raw_descriptor!(UnixStream: net::UnixStream);
