@@ -198,6 +198,7 @@ mod runtime;
 mod scheduler;
 mod scope;
 mod spawn;
+pub mod sync;
 mod sys;
 mod task;
 mod thread;

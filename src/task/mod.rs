@@ -6,6 +6,7 @@
 
 pub(crate) mod budget;
 mod deadline;
+mod holder;
 mod os_thread;
 pub(crate) mod word;
 
@@ -24,6 +25,7 @@ use crate::fatal;
 use crate::sys::fork::Process;
 
 pub(crate) use deadline::Deadline;
+pub(crate) use holder::{Holder, WorkerNumber};
 use word::{Kind, Outcome, Seq, WaitWord};
 
 /// A shared reference to a task of any kind.
@@ -88,6 +90,9 @@ pub(crate) trait Owner: Send + Sync {
 
     /// Whether the calling task keeps this owner to itself while it waits, because it unwinds.
     fn waits_alone(&self) -> bool;
+
+    /// Aborts, because the calling task waits like that for one of the same owner, in `slot`.
+    fn refuse_deadlock(&self, task: &Task, slot: u32) -> !;
 }
 
 /// A coroutine or OS thread, as others see it.
@@ -295,6 +300,12 @@ impl Task {
     /// Whether the calling task, which is this one, keeps its owner to itself while it waits.
     pub(crate) fn waits_alone(&self) -> bool {
         self.owner().waits_alone()
+    }
+
+    /// Aborts, because the calling task, which is this one, waits alone for what another one of its
+    /// worker holds, in `slot`.
+    pub(crate) fn refuse_deadlock(&self, slot: u32) -> ! {
+        self.owner().refuse_deadlock(self, slot)
     }
 
     /// Suspends the calling task, which is this one and in wait `seq`.
