@@ -62,11 +62,6 @@ impl<T> List<T> {
         unsafe { self.head.as_ref() }
     }
 
-    pub(crate) fn last(&self) -> Option<&Node<T>> {
-        // SAFETY: as above.
-        unsafe { self.tail.as_ref() }
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Node<T>> {
         std::iter::successors(self.first(), |node| {
             // SAFETY: as above.

@@ -27,7 +27,9 @@ use super::lot::{Bucket, Key, Locked, Place, Queue, Root, Waiter};
 use crate::park::{self, Wait};
 use crate::sys::fork;
 use crate::task::word::{Kind, Outcome, Seq};
-use crate::task::{self, Deadline, Holder, Task};
+use crate::task::{self, Task};
+
+pub(super) use crate::task::{Deadline, Holder};
 
 /// How a [`wait`] came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +99,10 @@ pub(super) enum Parked {
     /// The runtime shuts down, and the caller is to unwind, if it can.
     Interrupted,
 }
+
+/// A wait was interrupted: the caller is to unwind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Interrupted;
 
 /// Waits at `address`, unless `still`, called under the lock of its queue, says that there is nothing
 /// to wait for. Calls `queued` when the caller can be woken, before it is suspended. Neither unwinds.

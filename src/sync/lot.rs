@@ -240,15 +240,8 @@ impl<W: Waiter> Queue<'_, '_, W> {
         }
     }
 
-    /// Has the one that was woken last find `token`.
-    pub(super) fn tell_last(&mut self, token: u32) {
-        if let Some(node) = self.woken.0.last() {
-            node.value.token.set(token);
-        }
-    }
-
-    /// Has all that were woken find `token`.
-    pub(super) fn tell_all(&mut self, token: u32) {
+    /// Tells those who have been woken.
+    pub(super) fn tell(&mut self, token: u32) {
         for node in self.woken.0.iter() {
             node.value.token.set(token);
         }
