@@ -16,11 +16,13 @@
 //! | `thread::{current, Thread, ThreadId}` | [`thread`] | types of their own: std's cannot be made; `Thread::{into_raw, from_raw}` are not there |
 //! | `thread::{sleep, sleep_ms, park, park_timeout, park_timeout_ms, yield_now}` | [`thread`] | waits park |
 //! | `io` | [`io`] | std's own, and [`io::makefile`] |
+//! | `sync::{Mutex, RwLock, Condvar, Once, OnceLock, LazyLock, Barrier}` and their guards | [`sync`] | waits park |
+//! | `sync::WaitTimeoutResult` | [`sync::WaitTimeoutResult`] | a type of its own: std's cannot be made |
 //! | `time` | [`time`] | std's own: nothing in it blocks |
 //!
 //! # What is still std's own, and blocks the worker
 //!
-//! `sync` (its locks, channels and barriers), `process`, `fs`, `os`, `io::{stdin, stdout, stderr,
+//! `sync::mpsc`, `process`, `fs`, `os`, `io::{stdin, stdout, stderr,
 //! pipe, copy}`, the print macros, `thread_local!` (whose values are the OS thread's, shared by
 //! its coroutines). Where one of these must wait, wrap it: [`unblock`](crate::unblock).
 
@@ -28,5 +30,6 @@ pub use ::std::*;
 
 pub mod io;
 pub mod net;
+pub mod sync;
 pub mod thread;
 pub mod time;

@@ -13,7 +13,7 @@ use crate::atomic::{AtomicU32, Ordering};
 use super::futex::{self, Holder, Parked, Request};
 
 const STATE: u32 = 0b11;
-const INCOMPLETE: u32 = 0;
+// Zero is INCOMPLETE.
 const POISONED: u32 = 1;
 const RUNNING: u32 = 2;
 const COMPLETE: u32 = 3;
@@ -37,10 +37,9 @@ pub(crate) struct Running<'a> {
     was_poisoned: bool,
 }
 
-/// How far it has come, where nobody runs it.
+/// Why nobody is to run it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    Incomplete,
+pub(crate) enum Ended {
     Poisoned,
     Complete,
 }
@@ -57,33 +56,23 @@ impl Once {
         self.word.load(Ordering::Acquire) & STATE == COMPLETE
     }
 
-    /// As it is for one that has it to itself.
-    pub(crate) fn state(&mut self) -> State {
-        match self.word.load(Ordering::Relaxed) & STATE {
-            INCOMPLETE => State::Incomplete,
-            POISONED => State::Poisoned,
-            COMPLETE => State::Complete,
-            _ => unreachable!("who runs it borrows it"),
-        }
-    }
-
     /// Waits until nobody runs it, and has the caller run it; unless it is complete, or is poisoned
     /// and that counts.
     ///
     /// # Errors
     ///
-    /// How it is then.
+    /// Which of both it is.
     ///
     /// # Unwinding
     ///
     /// Where a runtime shuts down, and nothing is left that could complete it.
     #[cold]
-    pub(crate) fn begin(&self, despite_poison: bool) -> Result<Running<'_>, State> {
+    pub(crate) fn begin(&self, despite_poison: bool) -> Result<Running<'_>, Ended> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             match word & STATE {
-                COMPLETE => return Err(State::Complete),
-                POISONED if !despite_poison => return Err(State::Poisoned),
+                COMPLETE => return Err(Ended::Complete),
+                POISONED if !despite_poison => return Err(Ended::Poisoned),
                 RUNNING => word = self.wait_for_change(word),
                 state => {
                     let running = RUNNING | Holder::current().number() << SHIFT;

@@ -278,7 +278,7 @@ fn one_more_reader(word: u32) -> u32 {
 
 #[inline]
 fn write_by_caller() -> u32 {
-    WRITE | Holder::current().number() * READER
+    WRITE | (Holder::current().number() * READER)
 }
 
 fn waiters_if(more: bool) -> u32 {

@@ -443,8 +443,14 @@ thread_local! {
 ///
 /// Like [`std::thread::panicking`]; but while others of the thread are suspended in an unwind,
 /// what that says of the caller is not known, and only what was noted of itself counts.
+#[inline]
 pub(crate) fn is_unwinding() -> bool {
-    std::thread::panicking() && (SUSPENDED_UNWINDS.get() == 0 || reason() != UNKNOWN)
+    std::thread::panicking() && is_own_unwind()
+}
+
+#[cold]
+fn is_own_unwind() -> bool {
+    SUSPENDED_UNWINDS.get() == 0 || reason() != UNKNOWN
 }
 
 /// Whether the caller unwinds because it was interrupted.
@@ -465,6 +471,7 @@ pub(crate) fn suspended_in_unwind(wait: impl FnOnce()) {
 }
 
 /// Looks at the running coroutine's task, if the caller is one.
+#[inline]
 pub(crate) fn with_running<R>(look: impl FnOnce(Option<&Task>) -> R) -> R {
     // SAFETY: as in `running`: the task lives while its coroutine runs.
     look(RUNNING.get().map(|task| unsafe { &*task.as_ptr() }))
