@@ -81,13 +81,13 @@ fn ten_thousand_that_queue_for_a_mutex_have_it_in_the_order_in_which_they_came()
 fn ten_thousand_of_four_workers_all_have_their_turn() {
     const COUNT: usize = 10_000;
     util::on_workers(4, || {
-        let count = Arc::new(Mutex::new(0));
+        let count = Arc::new(Mutex::new(0_usize));
         let queue: Vec<_> = (0..COUNT)
             .map(|_| {
                 let count = Arc::clone(&count);
                 spawn(move || {
                     let mut guard = count.lock().unwrap();
-                    if *guard % 10 == 0 {
+                    if (*guard).is_multiple_of(10) {
                         yield_now();
                     }
                     *guard += 1;
@@ -246,7 +246,7 @@ fn locks_of_all_kinds_in_random_use() {
         Ok(seed) => seed.parse().expect("a number"),
         Err(_) => RandomState::new().hash_one(0),
     };
-    println!("{SEED}={seed}");
+    eprintln!("{SEED}={seed}");
 
     struct State {
         queue: Mutex<VecDeque<u64>>,

@@ -23,7 +23,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
-use super::lot::{Bucket, Key, Locked, Place, Queue, Root, Waiter};
+use super::lot::{BUCKET_BITS, Bucket, Key, Locked, Place, Queue, Root, Waiter};
 use crate::park::{self, Wait};
 use crate::sys::fork;
 use crate::task::word::{Kind, Outcome, Seq};
@@ -200,8 +200,7 @@ impl Waiter for Begun {
     }
 }
 
-const BITS: u32 = 8;
-const COUNT: usize = 1 << BITS;
+const COUNT: usize = 1 << BUCKET_BITS;
 
 /// Alone in its cache line.
 #[repr(align(64))]
@@ -214,7 +213,7 @@ fn bucket(key: Key) -> &'static Bucket<Begun> {
     if !SET_UP.load(Ordering::Relaxed) && !SET_UP.swap(true, Ordering::Relaxed) {
         set_up();
     }
-    &BUCKETS[key.bucket(BITS)].0
+    &BUCKETS[key.bucket()].0
 }
 
 /// Has all buckets locked over a fork, lest a thread hold one that is not there in the child.

@@ -92,24 +92,28 @@ impl<W> Place<W> {
     }
 }
 
-/// An address, well mixed; no two addresses have the same.
+/// An address, mixed, so that its upper bits depend on all of it; no two addresses have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key(u64);
 
 impl Key {
     pub(super) fn of<T>(address: *const T) -> Key {
-        // Each step can be undone: odd factors, and shifts of at least half the width.
-        let mut key = address.addr() as u64;
-        key = (key ^ (key >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        key = (key ^ (key >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        Key(key ^ (key >> 32))
+        // The factor is odd, so it can be undone: 2^64 by the golden ratio.
+        Key((address.addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// One of `2^bits`. The tree in it goes by the other end of the key.
-    pub(super) fn bucket(self, bits: u32) -> usize {
-        (self.0 >> (u64::BITS - bits)) as usize
+    /// One of `2^BUCKET_BITS`.
+    pub(super) fn bucket(self) -> usize {
+        (self.0 >> (u64::BITS - BUCKET_BITS)) as usize
+    }
+
+    /// Where to turn in the tree of a bucket: first at the highest bit.
+    fn turns(self) -> u64 {
+        self.0 << BUCKET_BITS
     }
 }
+
+pub(super) const BUCKET_BITS: u32 = 8;
 
 pub(super) struct Bucket<W>(Mutex<Root<W>>);
 
@@ -160,11 +164,11 @@ impl<W: Waiter> Bucket<W> {
     /// Takes out a node that has been queued here, and whose wait has ended otherwise than from
     /// here.
     pub(super) fn leave(&self, node: &Node<W>) {
-        let mut locked = self.lock();
+        let locked = self.lock();
         // A waker may have found that the wait had ended.
         if node.is_linked() {
-            // SAFETY: it is linked, and only ever into this one.
-            unsafe { locked.remove(node) };
+            // SAFETY: it is linked, and only ever in here.
+            unsafe { remove(locked.find(node.value.key), node) };
         }
     }
 
@@ -223,14 +227,14 @@ impl<W: Waiter> Queue<'_, '_, W> {
     /// `wanted` is true; returns its note.
     pub(super) fn wake_first_if(&mut self, wanted: impl Fn(u32) -> bool) -> Option<u32> {
         loop {
-            let first = self.locked.find(self.key).get();
+            let link = self.locked.find(self.key);
             // SAFETY: what is linked lives, and is used under the lock; also below.
-            let node = unsafe { first.as_ref() }?;
+            let node = unsafe { link.get().as_ref() }?;
             if !wanted(node.value.note) {
                 return None;
             }
-            // SAFETY: it is linked here.
-            unsafe { self.locked.remove(node) };
+            // SAFETY: it is linked there.
+            unsafe { remove(link, node) };
             // SAFETY: the waiter needs the lock to leave, unless its wait is ended here.
             if unsafe { node.value.waiter.get()?.end() } {
                 // SAFETY: it is in no list now, and lives until it is scheduled from this one.
@@ -260,14 +264,14 @@ impl<W> Locked<'_, W> {
     /// The link to the first at `key`, or the one, null, to put it into.
     fn find(&self, key: Key) -> &Link<W> {
         let mut link = &self.0.0;
-        let mut turns = key.0;
+        let mut turns = key.turns();
         // SAFETY: what the tree links is queued, so it lives, and is used under the lock.
         while let Some(node) = unsafe { link.get().as_ref() } {
             if node.value.key == key {
                 break;
             }
-            link = &node.value.children[(turns & 1) as usize];
-            turns >>= 1;
+            link = &node.value.children[(turns >> (u64::BITS - 1)) as usize];
+            turns <<= 1;
         }
         link
     }
@@ -295,27 +299,28 @@ impl<W> Locked<'_, W> {
             }
         }
     }
+}
 
-    /// # Safety
-    ///
-    /// `node` is linked here.
-    unsafe fn remove(&mut self, node: &Node<W>) {
-        let link = self.find(node.value.key);
-        // SAFETY: as in `push`; and since `node` is linked, somebody is first at its address.
-        unsafe {
-            let first = &(*link.get()).value;
-            let queue = &mut *first.queue.get();
-            queue.remove(node);
-            if !ptr::eq(first, &node.value) {
-                return;
+/// Takes `node` out of the queue that `link` leads to the first of.
+///
+/// # Safety
+///
+/// It is linked there, and the caller has the lock.
+unsafe fn remove<W>(link: &Link<W>, node: &Node<W>) {
+    // SAFETY: as in `Locked::push`; and since `node` is linked, somebody is first.
+    unsafe {
+        let first = &(*link.get()).value;
+        let queue = &mut *first.queue.get();
+        queue.remove(node);
+        if !ptr::eq(first, &node.value) {
+            return;
+        }
+        match queue.first().map(ptr::from_ref) {
+            Some(next) => {
+                (*next).value.take_place_of(first);
+                link.set(next);
             }
-            match queue.first().map(ptr::from_ref) {
-                Some(next) => {
-                    (*next).value.take_place_of(first);
-                    link.set(next);
-                }
-                None => first.take_out(link),
-            }
+            None => first.take_out(link),
         }
     }
 }

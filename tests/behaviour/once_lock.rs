@@ -98,9 +98,8 @@ fn where_making_it_panics_another_one_may() {
     everywhere(|| {
         let lock = Arc::new(OnceLock::new());
         let panics = || lock.get_or_init(|| resume_unwind(Box::new(())));
-        catch_unwind(AssertUnwindSafe(panics))
-            .map(|&value: &u8| value)
-            .unwrap_err();
+        let caught = catch_unwind(AssertUnwindSafe(panics));
+        caught.map(|_: &u8| ()).unwrap_err();
         assert_eq!(lock.get(), None);
         // Also one that waits meanwhile.
         let begun = Arc::new(AtomicBool::new(false));
