@@ -24,6 +24,8 @@
 //! | `os` | [`os`] | std's own, but for what is named here; `os::unix::thread::JoinHandleExt` is not there for coroutines |
 //! | `process::{Command, Child, ChildStdin, ChildStdout, ChildStderr}` | [`process`] | waits park |
 //! | `os::unix::process::CommandExt` | [`process::CommandExt`] | a trait of its own: std's is sealed |
+//! | `sync::{Mutex, RwLock, Condvar, Once, OnceLock, LazyLock, Barrier}` and their guards | [`sync`] | waits park |
+//! | `sync::WaitTimeoutResult` | [`sync::WaitTimeoutResult`] | a type of its own: std's cannot be made |
 //! | `time` | [`time`] | std's own: nothing in it blocks |
 //!
 //! What std has no name for: [`io::makefile`], files over streams as Python's; [`select`];
@@ -32,7 +34,7 @@
 //!
 //! # What is still std's own, and blocks the worker
 //!
-//! `sync` (its locks, channels and barriers), `io::{stdin, stdout, stderr}`, the print macros, the
+//! `sync::mpsc`, `io::{stdin, stdout, stderr}`, the print macros, the
 //! methods of `Path` that ask for metadata, `thread_local!` (whose values are the OS thread's,
 //! shared by its coroutines). Where one of these must wait, wrap it: [`unblock`](crate::unblock).
 
@@ -46,5 +48,6 @@ pub mod net;
 pub mod os;
 pub mod process;
 pub mod select;
+pub mod sync;
 pub mod thread;
 pub mod time;

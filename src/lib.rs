@@ -205,6 +205,7 @@ mod scheduler;
 mod scope;
 mod spawn;
 mod stats;
+pub mod sync;
 mod sys;
 mod task;
 mod thread;

@@ -5,6 +5,7 @@
 //! this crate sources, timers, joins and pool jobs wait by [`Wait`], which shares the mechanism
 //! but not the token; see the drawing in `task::word`.
 
+pub(crate) mod list;
 mod waiters;
 
 use std::fmt;
@@ -206,8 +207,12 @@ impl Wait {
         Ok(Wait { task, seq })
     }
 
-    fn task(&self) -> &Task {
+    pub(crate) fn task(&self) -> &Task {
         &self.task
+    }
+
+    pub(crate) fn seq(&self) -> Seq {
+        self.seq
     }
 
     /// Ends the wait, whose event has come; returns whether it lasted. It is to be suspended all
@@ -224,11 +229,16 @@ impl Wait {
     ///
     /// If the caller is interrupted meanwhile.
     pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
-        self.task.suspend(self.seq, deadline);
-        match self.task.word.outcome() {
+        match self.suspend_uninterrupted(deadline) {
             Outcome::Interrupted if !task::is_unwinding() => unwind(),
             outcome => outcome,
         }
+    }
+
+    /// As `suspend`, but leaves the unwinding to the caller.
+    pub(crate) fn suspend_uninterrupted(&self, deadline: Option<Deadline>) -> Outcome {
+        self.task.suspend(self.seq, deadline);
+        self.task.word.outcome()
     }
 }
 

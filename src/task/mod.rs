@@ -6,6 +6,7 @@
 
 pub(crate) mod budget;
 mod deadline;
+mod holder;
 mod os_thread;
 pub(crate) mod word;
 
@@ -24,6 +25,7 @@ use crate::fatal;
 use crate::sys::fork::Process;
 
 pub(crate) use deadline::Deadline;
+pub(crate) use holder::{Holder, WorkerNumber};
 use word::{Kind, Outcome, Seq, WaitWord};
 
 /// A shared reference to a task of any kind.
@@ -88,6 +90,9 @@ pub(crate) trait Owner: Send + Sync {
 
     /// Whether the calling task keeps this owner to itself while it waits, because it unwinds.
     fn waits_alone(&self) -> bool;
+
+    /// Aborts, because the calling task waits like that for one of the same owner, in `slot`.
+    fn refuse_deadlock(&self, task: &Task, slot: u32) -> !;
 }
 
 /// A coroutine or OS thread, as others see it.
@@ -297,6 +302,12 @@ impl Task {
         self.owner().waits_alone()
     }
 
+    /// Aborts, because the calling task, which is this one, waits alone for what another one of its
+    /// worker holds, in `slot`.
+    pub(crate) fn refuse_deadlock(&self, slot: u32) -> ! {
+        self.owner().refuse_deadlock(self, slot)
+    }
+
     /// Suspends the calling task, which is this one and in wait `seq`.
     pub(crate) fn suspend(&self, seq: Seq, deadline: Option<Deadline>) {
         self.owner().suspend(self, seq, deadline);
@@ -438,8 +449,14 @@ fn note_unwinding(why: u32) {
 /// Like [`std::thread::panicking`]; but while others of the thread are suspended in an unwind,
 /// what that says of the caller is not known, and only what was noted of itself counts, since they
 /// are: of a panic that it has caught since, too.
+#[inline]
 pub(crate) fn is_unwinding() -> bool {
-    std::thread::panicking() && (SUSPENDED_UNWINDS.get() == 0 || reason() != UNKNOWN)
+    std::thread::panicking() && is_own_unwind()
+}
+
+#[cold]
+fn is_own_unwind() -> bool {
+    SUSPENDED_UNWINDS.get() == 0 || reason() != UNKNOWN
 }
 
 /// Whether the caller unwinds because it was interrupted.
@@ -471,6 +488,7 @@ pub(crate) fn suspended_in_unwind(wait: impl FnOnce()) {
 }
 
 /// Looks at the running coroutine's task, if the caller is one.
+#[inline]
 pub(crate) fn with_running<R>(look: impl FnOnce(Option<&Task>) -> R) -> R {
     // SAFETY: as in `running`: the task lives while its coroutine runs.
     look(RUNNING.get().map(|task| unsafe { &*task.as_ptr() }))
