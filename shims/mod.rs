@@ -15,18 +15,23 @@
 //! | `thread::{spawn, scope, Builder, JoinHandle, Scope, ScopedJoinHandle}` | [`thread`] | threads are coroutines; `Builder::spawn_unchecked` is not there |
 //! | `thread::{current, Thread, ThreadId}` | [`thread`] | types of their own: std's cannot be made; `Thread::{into_raw, from_raw}` are not there |
 //! | `thread::{sleep, sleep_ms, park, park_timeout, park_timeout_ms, yield_now}` | [`thread`] | waits park |
+//! | `thread_local!`, `thread::{LocalKey, AccessError}` | [`thread_local!`] | values are the coroutine's; to be named by a path: `std::thread_local!`, or `use std::thread_local` |
+//! | `sync::mpsc` | [`sync::mpsc`] | waits park; the errors are std's own |
 //! | `io` | [`io`] | std's own, and [`io::makefile`] |
 //! | `time` | [`time`] | std's own: nothing in it blocks |
 //!
 //! # What is still std's own, and blocks the worker
 //!
-//! `sync` (its locks, channels and barriers), `process`, `fs`, `os`, `io::{stdin, stdout, stderr,
-//! pipe, copy}`, the print macros, `thread_local!` (whose values are the OS thread's, shared by
-//! its coroutines). Where one of these must wait, wrap it: [`unblock`](crate::unblock).
+//! `sync` (its locks and barriers), `process`, `fs`, `os`, `io::{stdin, stdout, stderr,
+//! pipe, copy}`, the print macros, and the `thread_local!` of the prelude (whose values are the OS
+//! thread's, shared by its coroutines). Where one of these must wait, wrap it: [`unblock`](crate::unblock).
 
 pub use ::std::*;
 
+pub use crate::coroutine_local as thread_local;
+
 pub mod io;
 pub mod net;
+pub mod sync;
 pub mod thread;
 pub mod time;

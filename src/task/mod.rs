@@ -6,6 +6,7 @@
 
 pub(crate) mod budget;
 mod deadline;
+pub(crate) mod locals;
 mod os_thread;
 pub(crate) mod word;
 
@@ -24,6 +25,7 @@ use crate::fatal;
 use crate::sys::fork::Process;
 
 pub(crate) use deadline::Deadline;
+use locals::Locals;
 use word::{Kind, Outcome, Seq, WaitWord};
 
 /// A shared reference to a task of any kind.
@@ -110,6 +112,7 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     made_by: u16,
     /// The right to a stack, until it has finished: the class of that, or null.
     stack_class: AtomicPtr<Class>,
+    locals: Locals,
     body: B,
 }
 
@@ -146,6 +149,7 @@ impl<B: Body> Task<B> {
             role,
             made_by: Process::current().number() as u16,
             stack_class: AtomicPtr::new(reservation.map_or(ptr::null_mut(), Reservation::into_raw)),
+            locals: Locals::new(),
             body,
         }
     }
@@ -239,6 +243,12 @@ impl Task {
             Err(first) => first,
         };
         NonZeroU64::new(id).expect("ids count from 1")
+    }
+
+    /// Its coroutine locals.
+    #[inline]
+    pub(crate) fn locals(&self) -> &Locals {
+        &self.locals
     }
 
     pub(crate) fn body(&self) -> &dyn Body {

@@ -11,10 +11,13 @@ mod ready_word;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/scheduler/sleep.rs"]
 mod sleep;
+#[path = "../../../../src/channel/spin.rs"]
+mod spin;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/task/word.rs"]
 mod word;
 
+mod excluding;
 mod joining;
 mod mail;
 mod parking;
@@ -49,6 +52,7 @@ const fn large(name: &'static str, run: fn()) -> Model {
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
     [
+        excluding::MODELS,
         joining::MODELS,
         mail::MODELS,
         parking::MODELS,

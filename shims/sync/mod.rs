@@ -1,0 +1,5 @@
+//! [`std::sync`], where waiting parks.
+
+pub use ::std::sync::*;
+
+pub mod mpsc;
