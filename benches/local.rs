@@ -18,29 +18,36 @@ thread_local!(static OF_STD: Cell<u64> = Cell::new(0));
 fn main() {
     util::run(|criterion| {
         let mut group = criterion.benchmark_group("local");
-        let access = |key: &'static greenroom::LocalKey<Cell<u64>>| {
-            key.with(|value| value.set(black_box(value.get() + 1)));
-        };
-        for (name, key) in [("const", &CONST), ("lazy", &LAZY)] {
-            group.bench_function(format!("{name}, in a coroutine"), |bencher| {
-                util::one_worker().run(|| {
-                    OTHERS.with(|others| others[0]);
-                    bencher.iter(|| access(key));
-                });
-            });
-        }
+        group.bench_function("const, in a coroutine", |bencher| {
+            in_a_coroutine(|| bencher.iter(|| CONST.with(count)));
+        });
+        group.bench_function("lazy, in a coroutine", |bencher| {
+            in_a_coroutine(|| bencher.iter(|| LAZY.with(count)));
+        });
         group.bench_function("lazy, on a thread", |bencher| {
-            bencher.iter(|| access(&LAZY));
+            bencher.iter(|| LAZY.with(count));
         });
         group.bench_function("std's", |bencher| {
-            bencher.iter(|| OF_STD.with(|value| value.set(black_box(value.get() + 1))));
+            bencher.iter(|| OF_STD.with(count));
         });
-        // What it adds to a coroutine that uses one: see `spawn.rs`.
+        // What it adds to a coroutine: see `spawn.rs`.
         group.bench_function("spawned coroutine that uses one", |bencher| {
-            util::one_worker().run(|| {
-                bencher.iter(|| spawn(|| access(&CONST)).join().expect("it does not panic"));
+            in_a_coroutine(|| {
+                bencher.iter(|| spawn(|| CONST.with(count)).join().expect("no panic"));
             });
         });
         group.finish();
     });
+}
+
+fn in_a_coroutine(bench: impl FnOnce()) {
+    util::one_worker().run(|| {
+        OTHERS.with(|others| black_box(others[0]));
+        bench();
+    });
+}
+
+#[inline]
+fn count(value: &Cell<u64>) {
+    value.set(black_box(value.get() + 1));
 }

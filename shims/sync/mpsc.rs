@@ -162,7 +162,7 @@ impl<T> Receiver<T> {
     ///
     /// An interruption point.
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.inner.recv(None).map_err(|_| RecvError)
+        self.inner.recv(|| None).map_err(|_| RecvError)
     }
 
     /// Like [`std::sync::mpsc::Receiver::recv_timeout`], but parks the coroutine.
@@ -175,12 +175,7 @@ impl<T> Receiver<T> {
     ///
     /// An interruption point.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        // Most often something is there, and the clock need not be read.
-        match self.inner.try_recv() {
-            Ok(value) => Ok(value),
-            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
-            Err(TryRecvError::Empty) => self.inner.recv(Deadline::after(timeout)),
-        }
+        self.inner.recv(|| Deadline::after(timeout))
     }
 
     /// Like [`std::sync::mpsc::Receiver::iter`], but parks the coroutine.

@@ -91,7 +91,10 @@ pub(crate) struct Receiver<T>(Arc<Shared<T>>);
 impl<T> Receiver<T> {
     /// See [`Channel::recv`].
     #[inline]
-    pub(crate) fn recv(&self, deadline: Option<Deadline>) -> Result<T, RecvTimeoutError> {
+    pub(crate) fn recv(
+        &self,
+        deadline: impl FnOnce() -> Option<Deadline>,
+    ) -> Result<T, RecvTimeoutError> {
         self.0.recv(deadline)
     }
 

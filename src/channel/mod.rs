@@ -121,13 +121,13 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Receives a value; waits for one until `deadline`.
+    /// Receives a value; waits for one until a deadline, which is asked for if there is none.
     ///
     /// # Unwinding
     ///
     /// An interruption point. In a destructor, at a time when nobody is left who could send, the
     /// channel counts as disconnected.
-    fn recv(&self, deadline: Option<Deadline>) -> Result<T, RecvTimeoutError> {
+    fn recv(&self, deadline: impl FnOnce() -> Option<Deadline>) -> Result<T, RecvTimeoutError> {
         park::spend_operation();
         let mut state = self.lock();
         if let Some((value, woken)) = state.take() {
@@ -138,7 +138,7 @@ impl<T> Channel<T> {
         if state.without_senders {
             return Err(RecvTimeoutError::Disconnected);
         }
-        self.wait_for_value(state, deadline)
+        self.wait_for_value(state, deadline())
     }
 
     /// Receives a value if that needs no waiting.
