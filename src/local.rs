@@ -57,16 +57,13 @@ macro_rules! coroutine_local {
     ) => {
         $(#[$attr])*
         $vis const $name: $crate::LocalKey<$t> = {
-            fn __greenroom_make() -> $t {
-                const $init
-            }
             static __GREENROOM_KEY: $crate::__local::Key<$t> = $crate::__local::Key::new();
             $crate::__local::thread_local! {
                 static __GREENROOM_THREAD: $t = const $init;
             }
             $crate::LocalKey::constant(
                 &__GREENROOM_KEY,
-                __greenroom_make,
+                || const $init,
                 &__GREENROOM_THREAD,
             )
         };

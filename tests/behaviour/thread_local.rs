@@ -506,9 +506,11 @@ fn what_a_declaration_is_made_of_does_not_get_into_its_way() {
     const INIT: u8 = 8;
     thread_local!(static SUM: u8 = make() + init() + KEY + INIT);
     thread_local!(static CONST: u8 = const { KEY + INIT });
+    thread_local!(static ELIDED: &str = const { "static" });
     everywhere(|| {
         assert_eq!(afresh(|| SUM.with(|sum| *sum)), 15);
         assert_eq!(afresh(|| CONST.with(|sum| *sum)), 12);
+        assert_eq!(afresh(|| ELIDED.with(|text| *text)), "static");
     });
 }
 
