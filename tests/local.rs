@@ -192,11 +192,14 @@ fn coroutines_that_end_leave_no_memory() {
             }
         };
         burst();
-        let before = BYTES.get();
-        burst();
-        let left = BYTES.get() - before;
-        // One leaked value of the smallest would make 10,000 times more than its size.
-        assert!(left < 10_000, "{left} bytes are left");
+        // The queues may grow, or what they have outgrown be freed elsewhere; but a leak would show
+        // each time, and one value of each coroutine would make more than 10,000 bytes.
+        let grown = [(); 5].map(|()| {
+            let before = BYTES.get();
+            burst();
+            BYTES.get() - before
+        });
+        assert!(grown.iter().any(|&bytes| bytes < 10_000), "{grown:?}");
     });
 }
 
