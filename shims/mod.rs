@@ -26,6 +26,8 @@
 //! | `os::unix::process::CommandExt` | [`process::CommandExt`] | a trait of its own: std's is sealed |
 //! | `sync::{Mutex, RwLock, Condvar, Once, OnceLock, LazyLock, Barrier}` and their guards | [`sync`] | waits park |
 //! | `sync::WaitTimeoutResult` | [`sync::WaitTimeoutResult`] | a type of its own: std's cannot be made |
+//! | `thread_local!`, `thread::{LocalKey, AccessError}` | [`thread_local!`] | values are the coroutine's; to be named by a path: `std::thread_local!`, or `use std::thread_local` |
+//! | `sync::mpsc` | [`sync::mpsc`] | waits park; the errors are std's own |
 //! | `time` | [`time`] | std's own: nothing in it blocks |
 //!
 //! What std has no name for: [`io::makefile`], files over streams as Python's; [`select`];
@@ -34,11 +36,13 @@
 //!
 //! # What is still std's own, and blocks the worker
 //!
-//! `sync::mpsc`, `io::{stdin, stdout, stderr}`, the print macros, the
-//! methods of `Path` that ask for metadata, `thread_local!` (whose values are the OS thread's,
-//! shared by its coroutines). Where one of these must wait, wrap it: [`unblock`](crate::unblock).
+//! `io::{stdin, stdout, stderr}`, the print macros, the methods of `Path` that ask for metadata, and
+//! the `thread_local!` of the prelude (whose values are the OS thread's, shared by its coroutines).
+//! Where one of these must wait, wrap it: [`unblock`](crate::unblock).
 
 pub use ::std::*;
+
+pub use crate::coroutine_local as thread_local;
 
 pub mod descriptor;
 pub mod fs;

@@ -29,7 +29,7 @@ use crate::blocking::PoolLock;
 use crate::coroutine::{self, StacksLock, overflow};
 use crate::scheduler::Worker;
 use crate::sys::fork;
-use crate::{panic, runtime, task};
+use crate::{local, panic, runtime, task};
 
 /// What is set up. Locked meanwhile, and over a fork.
 static SET_UP: Mutex<SetUp> = Mutex::new(SetUp {
@@ -114,6 +114,7 @@ unsafe extern "C" fn in_parent() {
 
 unsafe extern "C" fn in_child() {
     fork::begin_process();
+    local::keep_over_fork();
     task::forget_running();
     coroutine::forget_running();
     Worker::forget_current();

@@ -192,11 +192,13 @@
 mod after;
 mod atomic;
 mod blocking;
+mod channel;
 mod coroutine;
 mod fatal;
 mod fork;
 pub mod fs;
 mod join;
+mod local;
 mod panic;
 mod park;
 mod reactor;
@@ -218,6 +220,9 @@ pub mod shims;
 pub use after::{Interval, TimerHandle, after, interval};
 pub use blocking::unblock;
 pub use join::{JoinHandle, LocalJoinHandle};
+#[doc(hidden)]
+pub use local::parts as __local;
+pub use local::{AccessError, LocalKey};
 pub use park::{Cancelled, Unparker, park, park_timeout, park_until, yield_now};
 pub use reactor::{Interest, Readiness};
 pub use runtime::{Runtime, RuntimeBuilder, run, wait_idle};

@@ -110,6 +110,10 @@ pub(crate) fn spend_operation() {
 /// Then, if the caller is interrupted: it may never have to wait.
 #[cold]
 pub(crate) fn let_others_go_on() {
+    if !task::on_coroutine() {
+        // The system sees to that.
+        return budget::refill();
+    }
     yield_now();
     if Current::get().word.is_interrupted() && !task::is_unwinding() {
         unwind();
@@ -197,7 +201,7 @@ impl Wait {
     }
 
     /// As `begin`, but leaves the unwinding to the caller.
-    fn try_begin(kind: Kind) -> Result<Wait, Pending> {
+    pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Pending> {
         let task = Current::get();
         let seq = match task.word.begin(kind) {
             // A destructor that waits: there is no unwinding out of it.
@@ -245,7 +249,7 @@ impl Wait {
 impl Pending {
     /// Unwinds the caller, who is interrupted and must not wait.
     #[cold]
-    fn unwind(self) -> ! {
+    pub(crate) fn unwind(self) -> ! {
         // Were it to catch this and try again for ever, others would still run.
         yield_now();
         unwind()

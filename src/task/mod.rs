@@ -7,6 +7,7 @@
 pub(crate) mod budget;
 mod deadline;
 mod holder;
+pub(crate) mod locals;
 mod os_thread;
 pub(crate) mod word;
 
@@ -26,6 +27,7 @@ use crate::sys::fork::Process;
 
 pub(crate) use deadline::Deadline;
 pub(crate) use holder::{Holder, WorkerNumber};
+use locals::Locals;
 use word::{Kind, Outcome, Seq, WaitWord};
 
 /// A shared reference to a task of any kind.
@@ -115,6 +117,7 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     made_by: u16,
     /// The right to a stack, until it has finished: the class of that, or null.
     stack_class: AtomicPtr<Class>,
+    locals: Locals,
     body: B,
 }
 
@@ -151,6 +154,7 @@ impl<B: Body> Task<B> {
             role,
             made_by: Process::current().number() as u16,
             stack_class: AtomicPtr::new(reservation.map_or(ptr::null_mut(), Reservation::into_raw)),
+            locals: Locals::new(),
             body,
         }
     }
@@ -244,6 +248,12 @@ impl Task {
             Err(first) => first,
         };
         NonZeroU64::new(id).expect("ids count from 1")
+    }
+
+    /// Its coroutine locals.
+    #[inline]
+    pub(crate) fn locals(&self) -> &Locals {
+        &self.locals
     }
 
     pub(crate) fn body(&self) -> &dyn Body {

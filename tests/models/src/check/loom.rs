@@ -12,6 +12,7 @@ use crate::models;
 use atomic::{AtomicUsize, Ordering};
 
 pub(crate) mod atomic {
+    pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };

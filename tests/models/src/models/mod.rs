@@ -3,6 +3,8 @@
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/scheduler/attention.rs"]
 mod attention;
+#[path = "../../../../src/channel/spin.rs"]
+mod channel_spin;
 #[path = "../../../../src/join/completion.rs"]
 mod completion;
 #[path = "../../../../src/sync/condvar.rs"]
@@ -30,6 +32,7 @@ mod sleep;
 #[path = "../../../../src/task/word.rs"]
 mod word;
 
+mod excluding;
 mod futex;
 mod joining;
 mod locks;
@@ -68,6 +71,7 @@ const fn large(name: &'static str, run: fn()) -> Model {
 pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
     [
         futex::MODELS,
+        excluding::MODELS,
         joining::MODELS,
         locks::MODELS,
         mail::MODELS,
