@@ -3,6 +3,10 @@
 mod util;
 
 /// The real thing: shows that what is demanded below is what std does.
+#[allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "that they may be is what is shown"
+)]
 mod of_std {
     use ::std;
 
@@ -11,6 +15,7 @@ mod of_std {
     include!("behaviour/addr.rs");
 }
 
+#[allow(clippy::needless_borrows_for_generic_args, reason = "as above")]
 mod of_shims {
     use greenroom::shims as std;
 

@@ -64,7 +64,7 @@ fn a_name_goes_to_the_resolver_as_it_was_written_and_the_answer_comes_in_its_ord
         assert_eq!(addrs("A.b.:80".to_owned()).unwrap(), expected);
         assert_eq!(addrs(("c", 81)).unwrap(), expected);
         assert_eq!(addrs(("c".to_owned(), 82)).unwrap(), expected);
-        assert_eq!(addrs(&&("d:e:83")).unwrap(), expected);
+        assert_eq!(addrs("d:e:83").unwrap(), expected);
         // A zone is for the resolver: it knows the interfaces.
         assert_eq!(addrs(("fe80::1%lo", 84)).unwrap(), expected);
         let asked: Vec<_> = asked.lock().unwrap().drain(..).collect();

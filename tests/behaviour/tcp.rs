@@ -1390,6 +1390,30 @@ fn a_write_into_a_full_pipe_times_out_and_what_was_counted_arrives() {
 }
 
 #[test]
+fn a_vectored_write_obeys_the_write_timeout() {
+    everywhere(|| {
+        let (near, far) = pair();
+        near.set_write_timeout(Some(ms(50))).unwrap();
+        let data = endless();
+        let mut sent = 0;
+        let kind = loop {
+            let slices = [IoSlice::new(&data[..40_001]), IoSlice::new(&data[40_001..])];
+            match (&near).write_vectored(&slices) {
+                Ok(n) => sent += n,
+                Err(error) => break error.kind(),
+            }
+            assert!(sent < 64 << 20, "a peer that reads nothing took 64 MiB");
+        };
+        assert!(is_timeout(kind), "{kind:?}");
+        // What was counted arrives, and no more.
+        drop(near);
+        let mut got = Vec::new();
+        (&far).read_to_end(&mut got).unwrap();
+        assert_eq!(got.len(), sent);
+    });
+}
+
+#[test]
 fn a_timeout_of_zero_is_invalid_input_and_changes_nothing() {
     everywhere(|| {
         let (near, _far) = pair();
@@ -2056,6 +2080,28 @@ fn a_nonblocking_stream_does_not_wait_until_it_is_made_to_again() {
         assert!(!reader.is_finished());
         (&near).write_all(b"more").unwrap();
         reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_stream_accepted_by_a_nonblocking_listener_waits() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        listener.set_nonblocking(true).unwrap();
+        let mut near = TcpStream::connect(addr).unwrap();
+        let start = Instant::now();
+        let mut far = loop {
+            match listener.accept() {
+                Ok((far, _)) => break far,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            assert!(start.elapsed() < PATIENCE, "the connection never comes");
+            thread::sleep(ms(1));
+        };
+        let reader = thread::spawn(move || far.read(&mut [0; 8]).unwrap());
+        settle();
+        near.write_all(b"late").unwrap();
+        assert_eq!(reader.join().unwrap(), 4);
     });
 }
 
