@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use quote::{ToTokens, quote};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Attribute, Fields, FnArg, GenericParam, Generics, Ident, ItemImpl, ItemStruct, Lifetime, Pat,
-    Path, Receiver, Type, TypeReference, Visibility, WherePredicate, parse_quote,
+    Attribute, Fields, FnArg, GenericParam, Generics, Ident, ImplItem, ItemImpl, ItemStruct,
+    Lifetime, Pat, Path, Receiver, Type, TypeReference, Visibility, WherePredicate, parse_quote,
 };
 
 /// A declaration.
@@ -293,65 +293,91 @@ impl VisitMut for Renamed<'_> {
     }
 }
 
-/// Moves each bound into a predicate of its own, in one order.
+/// Moves each bound into a predicate of its own, in one order; those of a block of methods to its
+/// method.
 struct Bounds;
 
 impl VisitMut for Bounds {
-    fn visit_generics_mut(&mut self, generics: &mut Generics) {
-        visit_mut::visit_generics_mut(self, generics);
-        let mut predicates = BTreeSet::new();
-        for parameter in &mut generics.params {
-            match parameter {
-                GenericParam::Type(ty) => {
-                    let name = &ty.ident;
-                    for bound in &ty.bounds {
-                        predicates.insert(quote!(#name: #bound).to_string());
-                    }
-                    ty.bounds.clear();
-                    ty.colon_token = None;
-                    ty.default = None;
-                    ty.eq_token = None;
-                }
-                GenericParam::Lifetime(lifetime) => {
-                    let name = &lifetime.lifetime;
-                    for bound in &lifetime.bounds {
-                        predicates.insert(quote!(#name: #bound).to_string());
-                    }
-                    lifetime.bounds.clear();
-                    lifetime.colon_token = None;
-                }
-                GenericParam::Const(_) => {}
+    fn visit_item_impl_mut(&mut self, item: &mut ItemImpl) {
+        let mut predicates = taken(&mut item.generics);
+        match (&item.trait_, item.items.as_mut_slice()) {
+            (None, [ImplItem::Fn(method)]) => {
+                predicates.extend(taken(&mut method.sig.generics));
+                put(predicates, &mut method.sig.generics);
             }
+            // Where a type never is `Send`, rustdoc leaves it open whether it says for which.
+            (Some((Some(_), ..)), _) => {}
+            _ => put(predicates, &mut item.generics),
         }
-        for predicate in generics
-            .where_clause
-            .take()
-            .into_iter()
-            .flat_map(|w| w.predicates)
-        {
-            match predicate {
-                WherePredicate::Type(p) => {
-                    let (lifetimes, ty) = (&p.lifetimes, &p.bounded_ty);
-                    for bound in &p.bounds {
-                        predicates.insert(quote!(#lifetimes #ty: #bound).to_string());
-                    }
-                }
-                WherePredicate::Lifetime(p) => {
-                    let name = &p.lifetime;
-                    for bound in &p.bounds {
-                        predicates.insert(quote!(#name: #bound).to_string());
-                    }
-                }
-                _ => {}
-            }
-        }
-        if predicates.is_empty() {
-            return;
-        }
-        let clause = generics.make_where_clause();
-        clause.predicates = predicates
-            .iter()
-            .filter_map(|predicate| syn::parse_str::<WherePredicate>(predicate).ok())
-            .collect();
     }
+
+    fn visit_generics_mut(&mut self, generics: &mut Generics) {
+        let predicates = taken(generics);
+        put(predicates, generics);
+    }
+}
+
+/// Takes the bounds of `generics` from it, one to a predicate.
+fn taken(generics: &mut Generics) -> BTreeSet<String> {
+    let mut predicates = BTreeSet::new();
+    for parameter in &mut generics.params {
+        match parameter {
+            GenericParam::Type(ty) => {
+                let name = &ty.ident;
+                for bound in &ty.bounds {
+                    predicates.insert(quote!(#name: #bound).to_string());
+                }
+                ty.bounds.clear();
+                ty.colon_token = None;
+                ty.default = None;
+                ty.eq_token = None;
+            }
+            GenericParam::Lifetime(lifetime) => {
+                let name = &lifetime.lifetime;
+                for bound in &lifetime.bounds {
+                    predicates.insert(quote!(#name: #bound).to_string());
+                }
+                lifetime.bounds.clear();
+                lifetime.colon_token = None;
+            }
+            GenericParam::Const(_) => {}
+        }
+    }
+    let clause = generics.where_clause.take();
+    for predicate in clause.into_iter().flat_map(|clause| clause.predicates) {
+        match predicate {
+            WherePredicate::Type(p) => {
+                let (lifetimes, ty) = (&p.lifetimes, &p.bounded_ty);
+                for bound in &p.bounds {
+                    predicates.insert(quote!(#lifetimes #ty: #bound).to_string());
+                }
+            }
+            WherePredicate::Lifetime(p) => {
+                let name = &p.lifetime;
+                for bound in &p.bounds {
+                    predicates.insert(quote!(#name: #bound).to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+    predicates
+}
+
+fn put(mut predicates: BTreeSet<String>, generics: &mut Generics) {
+    // A method may ask for what its block does without, and then has what any parameter has.
+    for maybe in predicates.clone() {
+        if let Some((name, bound)) = maybe.split_once(" : ?")
+            && predicates.remove(&format!("{name} : {}", bound.trim_start()))
+        {
+            predicates.remove(&maybe);
+        }
+    }
+    if predicates.is_empty() {
+        return;
+    }
+    generics.make_where_clause().predicates = predicates
+        .iter()
+        .filter_map(|predicate| syn::parse_str::<WherePredicate>(predicate).ok())
+        .collect();
 }

@@ -120,6 +120,27 @@ fn what_a_block_asks_for_counts_for_its_members() {
 }
 
 #[test]
+fn a_method_may_ask_for_what_its_block_does_not() {
+    let sized = method("impl<T> Door<T>", "pub fn f(self)");
+    let block = "impl<T: ?std::marker::Sized> Door<T>";
+    let asking = "pub fn f(self) where T: std::marker::Sized";
+    assert_eq!(sized, method(block, asking));
+    assert_ne!(sized, method(block, "pub fn f(self)"));
+    assert_eq!(
+        method("impl<T: Send> Door<T>", "pub fn f(self)"),
+        method("impl<T> Door<T>", "pub fn f(self) where T: Send"),
+    );
+}
+
+#[test]
+fn what_never_holds_does_so_for_whatever_bounds() {
+    assert_eq!(
+        implementation("impl<T: ?Sized> !Send for Guard<'_, T>"),
+        implementation("impl<'a, T> !Send for Guard<'a, T>"),
+    );
+}
+
+#[test]
 fn a_constant_is_compared_by_its_type() {
     let block = "impl Door";
     assert_eq!(
@@ -145,6 +166,15 @@ fn members_of_a_trait_are_compared_as_methods_are() {
     assert_ne!(
         method(block, "type Iter: Iterator<Item = u8>"),
         method(block, "type Iter: Iterator<Item = u16>"),
+    );
+}
+
+#[test]
+fn what_a_method_of_a_trait_asks_of_self_counts() {
+    let block = "pub trait Squeak";
+    assert_ne!(
+        method(block, "fn f(&self) where Self: std::marker::Sized"),
+        method(block, "fn f(&self)"),
     );
 }
 
