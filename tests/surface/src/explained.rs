@@ -85,16 +85,17 @@ impl Explained {
         self.modules.iter().map(String::as_str)
     }
 
-    /// What `section` says about `path`: in an entry of this very name, or in `module::*` for an item
-    /// of that module, or for a member of that item.
+    /// What `section` says about `path`: in an entry of this very name; in `module::*`, for an item of
+    /// that module or a member of that item; or in `*: impl ..`, for an implementation by any item.
     pub(crate) fn why(&self, section: Section, path: &str) -> Option<&str> {
         let entries = &self.sections[&section];
         let (key, why) = entries.get_key_value(path).or_else(|| {
-            let (module, name) = path.rsplit_once("::")?;
-            let is_name = !module.contains(": ") && !name.contains(": ");
-            entries
-                .get_key_value(&format!("{module}::*"))
-                .filter(|_| is_name)
+            if path.contains(": ") {
+                let of_any = |key: &String| key.starts_with("*: ") && matches(key, path);
+                return entries.iter().find(|(key, _)| of_any(key));
+            }
+            let (module, _) = path.rsplit_once("::")?;
+            entries.get_key_value(&format!("{module}::*"))
         })?;
         self.used.borrow_mut().insert((section, key.clone()));
         Some(why)
@@ -110,6 +111,17 @@ impl Explained {
             .map(|(section, key)| (section, key.as_str()))
             .collect()
     }
+}
+
+/// Whether `text` is `pattern`, in which `*` stands for anything.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((before, after)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    text.strip_prefix(before).is_some_and(|rest| {
+        let mut tails = rest.char_indices().map(|(at, _)| &rest[at..]).chain([""]);
+        tails.any(|tail| matches(after, tail))
+    })
 }
 
 fn sentence(value: Value) -> Result<String, String> {

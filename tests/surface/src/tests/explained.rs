@@ -32,6 +32,20 @@ fn an_entry_of_a_module_is_for_its_items_alone() {
 }
 
 #[test]
+fn an_entry_of_an_implementation_may_be_for_any_item() {
+    let file = "read = []\n[added]\n'*: impl From<::std::*> for *' = 'to take one over'";
+    let explained = Explained::parse(file).unwrap();
+    let why = |path| explained.why(Section::Added, path);
+    let path = "net::TcpStream: impl From<::std::net::TcpStream> for TcpStream";
+    assert_eq!(why(path), Some("to take one over"));
+    assert_eq!(
+        why("net::TcpStream: impl From<TcpStream> for ::std::net::TcpStream"),
+        None
+    );
+    assert_eq!(why("net::TcpStream"), None);
+}
+
+#[test]
 fn what_nothing_asked_for_is_stale() {
     let explained = Explained::parse(FILE).unwrap();
     explained.why(Section::NeverWaits, "room::Door");
