@@ -73,7 +73,10 @@ impl Docs {
             return Ok(None);
         }
         let page = Page::parse(&fs::read_to_string(path)?);
-        Ok(Some((page.entries(), page.source())))
+        match page.entries() {
+            entries if entries.is_empty() => Err(unreadable(module, "")),
+            entries => Ok(Some((entries, page.source()))),
+        }
     }
 
     /// Where an item is defined, and what is said of it.
@@ -83,7 +86,11 @@ impl Docs {
     }
 
     pub(crate) fn item(&self, module: &str, entry: &Entry, names: &Names) -> io::Result<Item> {
-        Ok(Page::parse(&self.read(module, entry)?).item(&entry.kind, names))
+        let item = Page::parse(&self.read(module, entry)?).item(&entry.kind, names);
+        if item.declaration.text.is_empty() {
+            return Err(unreadable(module, &entry.name));
+        }
+        Ok(item)
     }
 
     /// What is said of the trait of this path, if it is one of std's.
@@ -109,6 +116,13 @@ impl Docs {
     fn directory(&self, module: &str) -> PathBuf {
         self.root.join(module.replace("::", "/"))
     }
+}
+
+/// Without this, two pages that nothing was found on would be equal.
+fn unreadable(module: &str, name: &str) -> io::Error {
+    io::Error::other(format!(
+        "nothing found on the page of `{module}::{name}`: does rustdoc write it in another way?"
+    ))
 }
 
 /// The directory of the package that is documented.

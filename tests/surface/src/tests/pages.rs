@@ -1,4 +1,5 @@
 use super::{fixture, small_std};
+use crate::docs::Docs;
 use crate::item::{Item, Part};
 use crate::names::Names;
 
@@ -48,8 +49,21 @@ fn a_module_that_is_not_there_is_none() {
 }
 
 #[test]
+fn a_page_that_nothing_is_found_on_is_an_error() {
+    let changed = Docs::at(fixture("changed"));
+    let error = changed.module("").unwrap_err().to_string();
+    assert!(error.contains("nothing found"), "{error}");
+
+    let (entries, _) = small_std().module("room").unwrap().unwrap();
+    let door = entries.iter().find(|e| e.name == "Door").unwrap();
+    let names = Names::new(fixture("std"));
+    let error = changed.item("", door, &names).unwrap_err().to_string();
+    assert!(error.contains("nothing found"), "{error}");
+}
+
+#[test]
 fn a_reexport_is_known_by_its_name_and_title() {
-    let shims = crate::docs::Docs::at(fixture("shims"));
+    let shims = Docs::at(fixture("shims"));
     let (entries, _) = shims.module("room").unwrap().unwrap();
     let door = entries.iter().find(|e| e.name == "Door").unwrap();
     assert_eq!(door.reexported.as_deref(), Some("struct greenroom::Door"));
