@@ -38,6 +38,7 @@ fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send
         return default(info);
     };
     let name = task.name().unwrap_or("<unnamed>");
+    let spawned = task.spawned_at();
     let message = info.payload_as_str().unwrap_or("Box<dyn Any>");
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let backtrace = Backtrace::capture();
@@ -46,7 +47,9 @@ fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send
         _ => "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n"
             .to_owned(),
     };
-    let report = format!("\ncoroutine '{name}' panicked at {place}:\n{message}\n{trace}");
+    let report = format!(
+        "\ncoroutine '{name}' panicked at {place} (spawned at {spawned}):\n{message}\n{trace}"
+    );
     // In one piece, lest two coroutines' reports mix. Where stderr is gone there is nothing to do.
     let _ = std::io::stderr().lock().write_all(report.as_bytes());
 }

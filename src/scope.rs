@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::join::{Guard, JoinHandle, Unjoined};
+use crate::join::{Guard, Join, JoinHandle, Unjoined};
 use crate::park::{self, Waiters};
 use crate::runtime;
 use crate::scheduler::Worker;
@@ -15,7 +15,7 @@ use crate::spawn::Builder;
 use crate::sys::fork::Process;
 use crate::task;
 use crate::task::word::Kind;
-use crate::thread::Thread;
+use crate::thread::{self, Thread};
 
 /// Runs `f`, which can spawn coroutines that borrow from the caller, and waits for all of them.
 ///
@@ -47,6 +47,7 @@ where
             unjoined_panic: AtomicBool::new(false),
             unjoined_cancel: AtomicBool::new(false),
             ended: Waiters::new(),
+            main_thread: thread::current(),
         }),
         scope: PhantomData,
         env: PhantomData,
@@ -63,7 +64,7 @@ where
     match result {
         Err(payload) => resume_unwind(payload),
         Ok(_) if scope.data.unjoined_panic.load(Ordering::Relaxed) => {
-            panic!("a scoped coroutine panicked")
+            panic!("a scoped thread panicked")
         }
         // The runtime shuts down, and this coroutine with it.
         Ok(_) if scope.data.unjoined_cancel.load(Ordering::Relaxed) && !task::is_unwinding() => {
@@ -88,6 +89,8 @@ struct ScopeData {
     unjoined_panic: AtomicBool,
     unjoined_cancel: AtomicBool,
     ended: Waiters,
+    /// Whose scope it is, for those who want to see that.
+    main_thread: Thread,
 }
 
 impl ScopeData {
@@ -125,7 +128,7 @@ impl Drop for Member {
     }
 }
 
-impl<'scope> Scope<'scope, '_> {
+impl<'scope, 'env> Scope<'scope, 'env> {
     /// Spawns a coroutine in this scope.
     ///
     /// # Panics
@@ -150,9 +153,9 @@ impl Builder {
     ///
     /// As [`spawn`](Builder::spawn).
     #[track_caller]
-    pub fn spawn_scoped<'scope, F, T>(
+    pub fn spawn_scoped<'scope, 'env, F, T>(
         self,
-        scope: &'scope Scope<'scope, '_>,
+        scope: &'scope Scope<'scope, 'env>,
         f: F,
     ) -> io::Result<ScopedJoinHandle<'scope, T>>
     where
@@ -163,47 +166,97 @@ impl Builder {
         let handle = runtime::with_current_or_default(|scheduler| {
             // SAFETY: the guard is a member of the scope, which does not end before that is
             // dropped; and the handle does not leave `'scope`.
-            unsafe { self.spawn_unchecked(scheduler, site, f, Member::of(&scope.data)) }
+            unsafe { self.spawn_with_guard(scheduler, site, f, Member::of(&scope.data)) }
         })?;
         Ok(ScopedJoinHandle {
-            handle,
+            join: handle.into_inner(),
             data: Arc::clone(&scope.data),
             scope: PhantomData,
         })
+    }
+
+    /// As [`spawn`](Builder::spawn), of a coroutine that may borrow.
+    ///
+    /// Like [`std::thread::Builder::spawn_unchecked`]. For code to be able to rely on it, joining
+    /// this coroutine is no interruption point: the join ends with the coroutine, and not before.
+    ///
+    /// ```
+    /// let words = String::from("one two three");
+    /// let borrowed = &words;
+    /// let count = move || borrowed.split(' ').count();
+    /// // SAFETY: it is joined before `words` goes.
+    /// let handle = unsafe { greenroom::Builder::new().spawn_unchecked(count) }.unwrap();
+    /// assert_eq!(handle.join().unwrap(), 3);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Builder::spawn).
+    ///
+    /// # Safety
+    ///
+    /// The coroutine does not outlive what `f` and its result borrow: it is joined before, if
+    /// that is not `'static`.
+    #[track_caller]
+    pub unsafe fn spawn_unchecked<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        let site = Location::caller();
+        let handle = runtime::with_current_or_default(|scheduler| {
+            // SAFETY: what is borrowed outlives the coroutine and its result, says the caller.
+            unsafe { self.spawn_with_guard(scheduler, site, f, ()) }
+        })?;
+        Ok(handle.committed())
     }
 }
 
 /// The right to join a scoped coroutine, like [`std::thread::ScopedJoinHandle`].
 pub struct ScopedJoinHandle<'scope, T> {
-    handle: JoinHandle<T>,
+    join: Join<T>,
     data: Arc<ScopeData>,
-    scope: PhantomData<&'scope mut &'scope ()>,
+    scope: PhantomData<&'scope ()>,
 }
+
+// SAFETY: the result crosses to the joiner, and `T: Send`; what else there is may be shared.
+unsafe impl<T: Send> Send for ScopedJoinHandle<'_, T> {}
+// SAFETY: a shared handle gives no access to the result.
+unsafe impl<T: Send> Sync for ScopedJoinHandle<'_, T> {}
 
 impl<T> ScopedJoinHandle<'_, T> {
     /// Waits for the coroutine to finish.
     ///
     /// # Errors
     ///
-    /// The payload of its panic; [`Cancelled`](crate::Cancelled), if its runtime shut down first.
+    /// As [`JoinHandle::join`].
+    ///
+    /// # Panics
+    ///
+    /// If the coroutine joins itself.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
     pub fn join(self) -> std::thread::Result<T> {
-        self.handle.join_by_ref()
+        self.join.join()
     }
 
     /// The coroutine's handle.
+    #[must_use]
     pub fn thread(&self) -> &Thread {
-        self.handle.thread()
+        self.join.thread()
     }
 
     /// Whether the coroutine has finished, so that [`join`](ScopedJoinHandle::join) would not wait.
     pub fn is_finished(&self) -> bool {
-        self.handle.is_finished()
+        self.join.is_finished()
     }
 }
 
 impl<T> Drop for ScopedJoinHandle<'_, T> {
     fn drop(&mut self) {
-        if let Some(how) = self.handle.detach() {
+        if let Some(how) = self.join.detach() {
             self.data.note(how);
         }
     }
@@ -212,8 +265,11 @@ impl<T> Drop for ScopedJoinHandle<'_, T> {
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let running = self.data.running.load(Ordering::Relaxed);
+        let panicked = self.data.unjoined_panic.load(Ordering::Relaxed);
         f.debug_struct("Scope")
-            .field("running", &running)
+            .field("num_running_threads", &running)
+            .field("a_thread_panicked", &panicked)
+            .field("main_thread", &self.data.main_thread)
             .finish_non_exhaustive()
     }
 }

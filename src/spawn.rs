@@ -10,6 +10,7 @@ use crate::join::{Guard, JoinHandle, LocalJoinHandle, Packet};
 use crate::runtime;
 use crate::scheduler::{Scheduler, Worker};
 use crate::task::{Body, Role, Task, TaskRef};
+use crate::thread;
 
 /// Spawns a coroutine, and returns the handle to join it.
 ///
@@ -89,7 +90,8 @@ impl Builder {
         Builder::default()
     }
 
-    /// Names the coroutine, for panic messages and [`current`](crate::current).
+    /// Names the coroutine, for panic messages and [`current`](crate::current). A name with a NUL in
+    /// it makes spawning panic, as in std.
     pub fn name(mut self, name: String) -> Builder {
         self.name = Some(name);
         self
@@ -117,7 +119,7 @@ impl Builder {
         let site = Location::caller();
         // SAFETY: nothing is borrowed.
         runtime::with_current_or_default(|scheduler| unsafe {
-            self.spawn_unchecked(scheduler, site, f, ())
+            self.spawn_with_guard(scheduler, site, f, ())
         })
     }
 
@@ -131,7 +133,7 @@ impl Builder {
             return Err(runtime::left_in_parent());
         }
         // SAFETY: nothing is borrowed.
-        unsafe { self.spawn_unchecked(scheduler, Location::caller(), f, ()) }
+        unsafe { self.spawn_with_guard(scheduler, Location::caller(), f, ()) }
     }
 
     /// Spawns a coroutine that may borrow.
@@ -140,7 +142,7 @@ impl Builder {
     ///
     /// What `f` and `T` borrow stays until `guard` has been dropped, or, if the result has not
     /// been taken by then, the handle.
-    pub(crate) unsafe fn spawn_unchecked<'a, F, T, G>(
+    pub(crate) unsafe fn spawn_with_guard<'a, F, T, G>(
         self,
         scheduler: &Scheduler,
         site: &'static Location<'static>,
@@ -187,7 +189,7 @@ impl Builder {
 
     /// # Safety
     ///
-    /// As [`spawn_unchecked`](Builder::spawn_unchecked).
+    /// As [`spawn_with_guard`](Builder::spawn_with_guard).
     unsafe fn into_task<'a, F, T, G>(
         self,
         scheduler: &Scheduler,
@@ -201,9 +203,9 @@ impl Builder {
         T: 'a,
         G: Guard + 'a,
     {
+        let name = self.name.map(thread::checked_name);
         let class = Class::for_size(self.stack_size.unwrap_or(scheduler.stack_size()))?;
         let reservation = Some(Worker::reserve_stack(class)?);
-        let name = self.name.map(String::into_boxed_str);
         let body = Packet::new(f, guard);
         let task: Arc<Task<dyn Body + 'a>> =
             Arc::new(Task::new(name, site, role, reservation, body));

@@ -24,11 +24,13 @@ impl Thread {
     }
 
     /// The number of this coroutine or thread, which no other has or will have.
+    #[must_use]
     pub fn id(&self) -> ThreadId {
         ThreadId(self.task.id())
     }
 
     /// The name it was given by [`Builder::name`](crate::Builder::name).
+    #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.task.name()
     }
@@ -52,7 +54,7 @@ impl fmt::Debug for Thread {
     }
 }
 
-/// The number of a coroutine or OS thread, unique in the process for as long as it runs.
+/// The number of a coroutine or OS thread, never given to another one of the process.
 ///
 /// Like [`std::thread::ThreadId`], of which only std can make values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,8 +67,34 @@ pub struct ThreadId(NonZeroU64);
 /// let reader = builder.spawn(|| greenroom::current().name().map(str::to_owned)).unwrap();
 /// assert_eq!(reader.join().unwrap().as_deref(), Some("reader"));
 /// ```
+///
+/// The first thread of the process is called `main`, and so are the main coroutines of
+/// [`run`](crate::run), which are others:
+///
+/// ```standalone_crate
+/// let main = greenroom::current();
+/// assert_eq!(main.name(), Some("main"));
+/// let inside = greenroom::run(greenroom::current);
+/// assert_eq!(inside.name(), Some("main"));
+/// assert_ne!(inside.id(), main.id());
+/// assert_eq!(greenroom::spawn(|| ()).thread().name(), None);
+/// ```
+#[must_use]
 pub fn current() -> Thread {
     Thread::of(task::current())
+}
+
+/// A name to be given to a coroutine.
+///
+/// # Panics
+///
+/// If it has a NUL in it, as std does, whose names are C strings.
+pub(crate) fn checked_name(name: String) -> Box<str> {
+    assert!(
+        !name.contains('\0'),
+        "thread name may not contain interior null bytes"
+    );
+    name.into_boxed_str()
 }
 
 const _: () = {

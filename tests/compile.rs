@@ -145,12 +145,13 @@ struct Error {
     text: String,
 }
 
-/// Demands: lines that end in `//~ CODE WORDS`.
+/// Demands: lines that end in `//~ CODE WORDS`, the code being `-` for errors that have none.
 fn demands(source: &str) -> Vec<Error> {
     let mut demands = Vec::new();
     for (index, line) in source.lines().enumerate() {
         if let Some((_, demand)) = line.split_once("//~ ") {
             let (code, text) = demand.split_once(' ').expect("a code and words");
+            let code = if code == "-" { "" } else { code };
             let (line, code, text) = (index + 1, code.to_owned(), text.to_owned());
             demands.push(Error { line, code, text });
         }
@@ -209,15 +210,16 @@ fn library() -> PathBuf {
         .into()
 }
 
-/// Compiles `tests/compile/{name}.rs`, which must have the errors that it demands and no others.
-fn is_refused(name: &str) {
+/// Compiles `tests/compile/{name}.rs`, which must have the errors that it demands and no others;
+/// with this `--cfg`.
+fn is_refused_as(name: &str, cfg: &str) {
     let library = library();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/compile/{name}.rs"));
     let mut linked = OsString::from("greenroom=");
     linked.push(&library);
     let mut dependencies = OsString::from("dependency=");
     dependencies.push(library.parent().unwrap());
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.rmeta"));
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{cfg}.rmeta"));
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc)
         .args([
@@ -227,6 +229,8 @@ fn is_refused(name: &str) {
             "metadata",
             "--cap-lints",
             "allow",
+            "--cfg",
+            cfg,
             "--extern",
         ])
         .arg(linked)
@@ -259,6 +263,11 @@ fn is_refused(name: &str) {
     }
 }
 
+/// Compiles `tests/compile/{name}.rs`, which must have the errors that it demands and no others.
+fn is_refused(name: &str) {
+    is_refused_as(name, "of_shims");
+}
+
 #[test]
 fn what_is_not_send_does_not_reach_another_coroutine() {
     is_refused("send");
@@ -267,4 +276,11 @@ fn what_is_not_send_does_not_reach_another_coroutine() {
 #[test]
 fn what_is_borrowed_does_not_outlive_its_owner() {
     is_refused("lifetimes");
+}
+
+#[test]
+fn what_stds_threads_refuse_the_shims_do() {
+    for cfg in ["of_std", "of_shims"] {
+        is_refused_as("thread", cfg);
+    }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use greenroom::shims::thread;
 use greenroom::{ThreadId, Unparker, park, park_timeout};
 
 const LONG: Duration = Duration::from_secs(1_000);
@@ -89,4 +90,45 @@ fn a_destructor_runs_on_the_thread_that_it_belongs_to() {
     let ids = ids.lock().unwrap();
     assert_eq!(ids.len(), 2);
     assert_eq!(ids[0], ids[1]);
+}
+
+#[test]
+fn a_destructor_knows_its_thread_by_name() {
+    let names: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
+    let seen = Arc::clone(&names);
+    util::on_an_os_thread(|| {
+        let named = std::thread::Builder::new().name("its name".into());
+        let asks_in_the_end = move || {
+            at_end(move || {
+                let name = thread::current().name().map(str::to_owned);
+                seen.lock().unwrap().push(name);
+            });
+        };
+        named.spawn(asks_in_the_end).unwrap().join().unwrap();
+    });
+    assert_eq!(*names.lock().unwrap(), [Some("its name".to_owned())]);
+}
+
+#[test]
+fn a_destructor_may_spawn_join_and_sleep() {
+    for spawned_before in [false, true] {
+        let results: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let seen = Arc::clone(&results);
+        on_a_thread(move || {
+            at_end(move || {
+                let lent = String::from("lent");
+                let lengths = [
+                    thread::spawn(|| 1).join().unwrap(),
+                    thread::scope(|s| s.spawn(|| lent.len()).join().unwrap()),
+                ];
+                thread::yield_now();
+                thread::sleep(Duration::from_millis(1));
+                seen.lock().unwrap().extend(lengths);
+            });
+            if spawned_before {
+                thread::spawn(|| ()).join().unwrap();
+            }
+        });
+        assert_eq!(*results.lock().unwrap(), [1, 4]);
+    }
 }

@@ -45,7 +45,7 @@ fn appoint(scheduler: &Scheduler, site: &'static Location<'static>) -> io::Resul
     };
     let builder = Builder::new().name("timers".into());
     // SAFETY: nothing is borrowed.
-    let spawned = unsafe { builder.spawn_unchecked(scheduler, site, || keep(tenure), ()) };
+    let spawned = unsafe { builder.spawn_with_guard(scheduler, site, || keep(tenure), ()) };
     // Where it was not spawned, its tenure has ended.
     scheduler.agenda().count_in();
     spawned.map(drop)
@@ -111,7 +111,7 @@ fn fire(scheduler: &Scheduler, timer: Arc<Timer>) {
     while !is_stopping() {
         let run = Fired(fired.0.clone());
         // SAFETY: nothing is borrowed.
-        let spawned = unsafe { Builder::new().spawn_unchecked(scheduler, site, || run.run(), ()) };
+        let spawned = unsafe { Builder::new().spawn_with_guard(scheduler, site, || run.run(), ()) };
         if spawned.is_ok() {
             fired.0 = None;
             return;

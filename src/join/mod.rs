@@ -3,8 +3,11 @@
 mod completion;
 mod packet;
 
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ptr;
+use std::sync::Arc;
 
 use crate::fatal;
 use crate::park::Cancelled;
@@ -20,7 +23,11 @@ pub(crate) use packet::{Guard, Packet, Unjoined};
 /// Where it goes unused, the result is dropped by whoever is later: the end of the task, or this.
 pub(crate) struct Join<T> {
     thread: Thread,
-    result: PhantomData<T>,
+    /// How it waits.
+    kind: Kind,
+    /// Shared with the task until that ends. As std's handles, these are invariant in `T` and not
+    /// unwind safe.
+    result: PhantomData<Arc<UnsafeCell<T>>>,
 }
 
 impl<T> Join<T> {
@@ -30,6 +37,7 @@ impl<T> Join<T> {
     pub(crate) unsafe fn new(task: TaskRef) -> Join<T> {
         Join {
             thread: Thread::of(task),
+            kind: Kind::Interruptible,
             result: PhantomData,
         }
     }
@@ -44,20 +52,31 @@ impl<T> Join<T> {
 
     /// Waits for the end of the task; returns whether that has come. It never does in a fork of the
     /// process that the task runs in.
+    ///
+    /// # Panics
+    ///
+    /// If the task is the calling one.
     fn wait(&self) -> bool {
+        if self.is_finished() {
+            return true;
+        }
         let task = self.thread.task();
-        if task.is_left_in_parent() && !self.is_finished() {
+        if task.is_left_in_parent() {
             return false;
         }
-        if task::is_unwinding() && !self.is_finished() {
+        assert!(
+            !is_running(task),
+            "failed to join thread: a coroutine that joins itself waits for ever"
+        );
+        if task::is_unwinding() {
             refuse_deadlock(task);
         }
-        while !task.body().wait_done(Kind::Interruptible, None) {}
+        while !task.body().wait_done(self.kind, None) {}
         true
     }
 
     /// Waits for the end of the task, and takes its result.
-    fn join(&self) -> std::thread::Result<T> {
+    pub(crate) fn join(&self) -> std::thread::Result<T> {
         if !self.wait() {
             return Err(Box::new(Cancelled));
         }
@@ -80,7 +99,7 @@ impl<T> Join<T> {
 
     /// Drops the result where the task has ended; otherwise the task will.
     /// Returns how the task ended, if that was not well.
-    fn detach(&self) -> Option<Unjoined> {
+    pub(crate) fn detach(&self) -> Option<Unjoined> {
         let unwanted = if self.thread.task().body().detach() {
             self.take()
         } else {
@@ -93,6 +112,11 @@ impl<T> Join<T> {
         drop_unwanted(unwanted);
         unjoined
     }
+}
+
+/// Whether `task` is the calling one.
+fn is_running(task: &Task) -> bool {
+    task::with_running(|running| running.is_some_and(|running| ptr::addr_eq(running, task)))
 }
 
 /// A coroutine that unwinds keeps its worker to itself: it cannot wait for the end of a coroutine
@@ -143,22 +167,34 @@ impl<T> JoinHandle<T> {
     /// The payload of its panic; [`Cancelled`], if its runtime shut down first, or in a
     /// forked child, where the runtime is gone; an [`io::Error`](std::io::Error), if the operating
     /// system had no memory for its stack when it was to start, so that it never did.
+    ///
+    /// # Panics
+    ///
+    /// If the coroutine joins itself.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point, unless the coroutine is from
+    /// [`spawn_unchecked`](crate::Builder::spawn_unchecked).
     pub fn join(self) -> std::thread::Result<T> {
         self.0.join()
     }
 
     /// The coroutine's handle.
+    #[must_use]
     pub fn thread(&self) -> &Thread {
         self.0.thread()
     }
 
-    /// As `join`, for a handle that remains.
-    pub(crate) fn join_by_ref(&self) -> std::thread::Result<T> {
-        self.0.join()
+    pub(crate) fn into_inner(self) -> Join<T> {
+        self.0
     }
 
-    pub(crate) fn detach(&self) -> Option<Unjoined> {
-        self.0.detach()
+    /// The same handle, the join of which does not unwind before the coroutine has ended: others
+    /// rely on it.
+    pub(crate) fn committed(mut self) -> JoinHandle<T> {
+        self.0.kind = Kind::Committed;
+        self
     }
 
     /// Whether the coroutine has finished, so that [`join`](JoinHandle::join) would not wait.
@@ -201,11 +237,20 @@ impl<T> LocalJoinHandle<T> {
     /// The payload of its panic; [`Cancelled`], if its runtime shut down first, or in a
     /// forked child, where the runtime is gone; an [`io::Error`](std::io::Error), if the operating
     /// system had no memory for its stack when it was to start, so that it never did.
+    ///
+    /// # Panics
+    ///
+    /// If the coroutine joins itself.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
     pub fn join(self) -> std::thread::Result<T> {
         self.join.join()
     }
 
     /// The coroutine's handle.
+    #[must_use]
     pub fn thread(&self) -> &Thread {
         self.join.thread()
     }

@@ -17,7 +17,7 @@ use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::coroutine::{Class, Reservation};
 use crate::fatal;
@@ -99,8 +99,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     owner: AtomicPtr<Arc<dyn Owner>>,
     /// The name the owner knows it by.
     slot: AtomicU32,
-    /// Why it unwinds, or did last.
-    unwinding: AtomicU8,
+    /// Why it unwinds, or did last, and when that was noted: see `note_unwinding`.
+    unwinding: AtomicU32,
     /// Zero until somebody asks.
     id: AtomicU64,
     name: Option<Box<str>>,
@@ -139,7 +139,7 @@ impl<B: Body> Task<B> {
             word: WaitWord::new(),
             owner: AtomicPtr::new(ptr::null_mut()),
             slot: AtomicU32::new(0),
-            unwinding: AtomicU8::new(UNKNOWN),
+            unwinding: AtomicU32::new(UNKNOWN),
             id: AtomicU64::new(0),
             name,
             spawned_at,
@@ -398,11 +398,22 @@ pub(crate) fn running() -> Option<TaskRef> {
 }
 
 /// Nobody has said why a task unwinds: a panic then, of which only the user's own hook was told.
-const UNKNOWN: u8 = 0;
+const UNKNOWN: u32 = 0;
 /// It was interrupted.
-const INTERRUPTED: u8 = 1;
+const INTERRUPTED: u32 = 1;
 /// It panicked.
-const PANICKED: u8 = 2;
+const PANICKED: u32 = 2;
+const REASON: u32 = 3;
+
+thread_local! {
+    /// Coroutines of this thread that are suspended in the middle of an unwind. std's panic count
+    /// includes theirs.
+    static SUSPENDED_UNWINDS: Cell<u32> = const { Cell::new(0) };
+
+    /// How often there was the first of these, in steps of `REASON + 1`. But for that one nobody was
+    /// unwinding then: so what was noted of others before is over.
+    static ERA: Cell<u32> = const { Cell::new(0) };
+}
 
 /// Takes note that the running coroutine begins to unwind because it was interrupted.
 pub(crate) fn note_interrupt() {
@@ -414,24 +425,19 @@ pub(crate) fn note_panic() {
     note_unwinding(PANICKED);
 }
 
-fn note_unwinding(why: u8) {
+fn note_unwinding(why: u32) {
     with_running(|task| {
         if let Some(task) = task {
-            task.unwinding.store(why, Ordering::Relaxed);
+            task.unwinding.store(ERA.get() | why, Ordering::Relaxed);
         }
     });
-}
-
-thread_local! {
-    /// Coroutines of this thread that are suspended in the middle of an unwind. std's panic count
-    /// includes theirs.
-    static SUSPENDED_UNWINDS: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Whether the caller unwinds.
 ///
 /// Like [`std::thread::panicking`]; but while others of the thread are suspended in an unwind,
-/// what that says of the caller is not known, and only what was noted of itself counts.
+/// what that says of the caller is not known, and only what was noted of itself counts, since they
+/// are: of a panic that it has caught since, too.
 pub(crate) fn is_unwinding() -> bool {
     std::thread::panicking() && (SUSPENDED_UNWINDS.get() == 0 || reason() != UNKNOWN)
 }
@@ -442,12 +448,23 @@ pub(crate) fn is_unwinding_from_interrupt() -> bool {
 }
 
 /// Why the running coroutine unwinds, or did last.
-fn reason() -> u8 {
-    with_running(|task| task.map_or(UNKNOWN, |task| task.unwinding.load(Ordering::Relaxed)))
+fn reason() -> u32 {
+    with_running(|task| {
+        let noted = task.map_or(UNKNOWN, |task| task.unwinding.load(Ordering::Relaxed));
+        match noted & !REASON == ERA.get() {
+            true => noted & REASON,
+            false => UNKNOWN,
+        }
+    })
 }
 
 /// Runs `wait`, which suspends the caller in the middle of an unwind.
 pub(crate) fn suspended_in_unwind(wait: impl FnOnce()) {
+    if SUSPENDED_UNWINDS.get() == 0 {
+        let why = reason();
+        ERA.set(ERA.get().wrapping_add(REASON + 1));
+        note_unwinding(why);
+    }
     SUSPENDED_UNWINDS.set(SUSPENDED_UNWINDS.get() + 1);
     wait();
     SUSPENDED_UNWINDS.set(SUSPENDED_UNWINDS.get() - 1);

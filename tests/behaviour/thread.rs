@@ -993,3 +993,678 @@ fn a_thread_waiting_amid_unwinding_is_the_only_one_panicking() {
         assert!(!thread::panicking());
     });
 }
+
+// ------------------------------------------------------- names and signatures
+
+#[test]
+#[allow(deprecated, reason = "they are there all the same")]
+fn functions_and_methods_have_these_signatures() {
+    type Io<T> = ::std::io::Result<T>;
+    type F = fn() -> u8;
+    let _: fn(F) -> thread::JoinHandle<u8> = thread::spawn;
+    let _: fn() -> thread::Thread = thread::current;
+    let _: [fn(); 2] = [thread::park, thread::yield_now];
+    let _: [fn(Duration); 2] = [thread::sleep, thread::park_timeout];
+    let _: [fn(u32); 2] = [thread::sleep_ms, thread::park_timeout_ms];
+    let _: fn() -> bool = thread::panicking;
+    let _: fn() -> Io<::std::num::NonZero<usize>> = thread::available_parallelism;
+
+    use thread::Builder;
+    let _: fn() -> Builder = Builder::new;
+    let _: fn(Builder, String) -> Builder = Builder::name;
+    let _: fn(Builder, usize) -> Builder = Builder::stack_size;
+    let _: fn(Builder, F) -> Io<thread::JoinHandle<u8>> = Builder::spawn;
+    let _: unsafe fn(Builder, F) -> Io<thread::JoinHandle<u8>> = Builder::spawn_unchecked;
+
+    use thread::JoinHandle;
+    let _: fn(JoinHandle<u8>) -> thread::Result<u8> = JoinHandle::join;
+    let _: fn(&JoinHandle<u8>) -> &thread::Thread = JoinHandle::thread;
+    let _: fn(&JoinHandle<u8>) -> bool = JoinHandle::is_finished;
+
+    use thread::{Scope, ScopedJoinHandle};
+    fn of_a_scope<'scope, 'env: 'scope>() {
+        type Spawn<'s, 'e> = fn(&'s Scope<'s, 'e>, F) -> ScopedJoinHandle<'s, u8>;
+        type SpawnBy<'s, 'e> = fn(Builder, &'s Scope<'s, 'e>, F) -> Io<ScopedJoinHandle<'s, u8>>;
+        let _: Spawn<'scope, 'env> = Scope::spawn;
+        let _: SpawnBy<'scope, 'env> = Builder::spawn_scoped;
+        let _: fn(ScopedJoinHandle<'scope, u8>) -> thread::Result<u8> = ScopedJoinHandle::join;
+        let _: for<'a> fn(&'a ScopedJoinHandle<'scope, u8>) -> &'a thread::Thread =
+            ScopedJoinHandle::thread;
+        let _: fn(&ScopedJoinHandle<'scope, u8>) -> bool = ScopedJoinHandle::is_finished;
+        let _: fn(for<'s> fn(&'s Scope<'s, 'env>) -> u8) -> u8 = thread::scope;
+    }
+    of_a_scope();
+
+    let _: fn(&thread::Thread) = thread::Thread::unpark;
+    let _: fn(&thread::Thread) -> thread::ThreadId = thread::Thread::id;
+    let _: fn(&thread::Thread) -> Option<&str> = thread::Thread::name;
+}
+
+/// Which of the traits `$type` has, in the order given. (What is inherent is found before what is
+/// a trait's.)
+macro_rules! has {
+    ($type:ty: $($trait:ident)+) => {{
+        #[allow(dead_code, reason = "used for what lacks the trait")]
+        trait Lacks {
+            const HAS: bool = false;
+        }
+        [$({
+            struct Asked<T: ?Sized>(::std::marker::PhantomData<T>);
+            impl<T: ?Sized> Lacks for Asked<T> {}
+            #[allow(dead_code, reason = "used for what has the trait")]
+            impl<T: ?Sized + $trait> Asked<T> {
+                const HAS: bool = true;
+            }
+            <Asked<$type>>::HAS
+        }),+]
+    }};
+}
+
+#[test]
+fn types_have_and_lack_these_auto_traits() {
+    use ::std::panic::{RefUnwindSafe, UnwindSafe};
+    use ::std::rc::Rc;
+
+    macro_rules! auto {
+        ($type:ty) => {
+            has!($type: Send Sync Unpin UnwindSafe RefUnwindSafe)
+        };
+    }
+    let all = [true; 5];
+    assert_eq!(auto!(thread::Builder), all);
+    assert_eq!(auto!(thread::Thread), all);
+    assert_eq!(auto!(thread::ThreadId), all);
+    assert_eq!(auto!(thread::Scope<'_, '_>), [true, true, true, false, true]);
+    // The result gets by on what `spawn` has demanded.
+    let crosses = [true, true, true, false, false];
+    assert_eq!(auto!(thread::JoinHandle<u8>), crosses);
+    assert_eq!(auto!(thread::JoinHandle<Rc<u8>>), crosses);
+    assert_eq!(auto!(thread::ScopedJoinHandle<'_, u8>), crosses);
+    assert_eq!(auto!(thread::ScopedJoinHandle<'_, ::std::cell::Cell<u8>>), crosses);
+    let stays = [false, false, true, false, false];
+    assert_eq!(auto!(thread::ScopedJoinHandle<'_, Rc<u8>>), stays);
+}
+
+#[test]
+fn types_have_and_lack_these_other_traits() {
+    use ::std::fmt::Debug;
+    use ::std::hash::Hash;
+
+    macro_rules! other {
+        ($type:ty) => {
+            has!($type: Debug Clone Copy Eq Hash Ord)
+        };
+    }
+    assert_eq!(other!(thread::ThreadId), [true, true, true, true, true, false]);
+    assert_eq!(other!(thread::Thread), [true, true, false, false, false, false]);
+    let debug_alone = [true, false, false, false, false, false];
+    assert_eq!(other!(thread::Builder), debug_alone);
+    assert_eq!(other!(thread::JoinHandle<u8>), debug_alone);
+    assert_eq!(other!(thread::Scope<'_, '_>), debug_alone);
+    assert_eq!(other!(thread::ScopedJoinHandle<'_, u8>), debug_alone);
+    // Whatever the result is.
+    struct Opaque;
+    assert_eq!(other!(thread::JoinHandle<Opaque>), debug_alone);
+    assert_eq!(other!(thread::ScopedJoinHandle<'_, Opaque>), debug_alone);
+}
+
+#[test]
+fn an_id_leaves_room_for_none() {
+    assert_eq!(size_of::<Option<thread::ThreadId>>(), size_of::<thread::ThreadId>());
+}
+
+#[test]
+fn debug_output_tells_who_it_is() {
+    everywhere(|| {
+        let named = thread::Builder::new().name("a \"name\"".into());
+        let settings = format!("{named:?}");
+        assert!(settings.starts_with("Builder { name: Some(\"a \\\"name\\\"\"), "), "{settings}");
+        let handle = named.spawn(|| ()).unwrap();
+        assert_eq!(format!("{handle:?}"), "JoinHandle { .. }");
+        let id = format!("{:?}", handle.thread().id());
+        let number = id.strip_prefix("ThreadId(").and_then(|id| id.strip_suffix(')'));
+        assert!(number.is_some_and(|n| n.parse::<u64>().unwrap() > 0), "{id}");
+        let thread = format!("Thread {{ id: {id}, name: Some(\"a \\\"name\\\"\"), .. }}");
+        assert_eq!(format!("{:?}", handle.thread()), thread);
+        handle.join().unwrap();
+
+        let main = format!("{:?}", thread::current());
+        thread::scope(|s| {
+            let empty = format!(
+                "Scope {{ num_running_threads: 0, a_thread_panicked: false, main_thread: {main}, .. }}"
+            );
+            assert_eq!(format!("{s:?}"), empty);
+            let go = AtomicBool::new(false);
+            let go = Arc::new(go);
+            let theirs = Arc::clone(&go);
+            let running = s.spawn(move || until("told to go", || theirs.load(SeqCst)));
+            assert_eq!(format!("{running:?}"), "ScopedJoinHandle { .. }");
+            let one = empty.replace("threads: 0", "threads: 1");
+            // By whoever looks.
+            assert_eq!(s.spawn(|| 0).join().unwrap(), 0);
+            until("the other one is gone", || format!("{s:?}") == one);
+            go.store(true, SeqCst);
+        });
+    });
+}
+
+#[test]
+fn a_scoped_handle_does_for_shorter_scopes() {
+    fn both<'a>(
+        first: thread::ScopedJoinHandle<'a, u32>,
+        second: thread::ScopedJoinHandle<'a, u32>,
+    ) -> u32 {
+        first.join().unwrap() + second.join().unwrap()
+    }
+    everywhere(|| {
+        let sum = thread::scope(|outer| {
+            let first = outer.spawn(|| 20);
+            thread::scope(|inner| both(first, inner.spawn(|| 22)))
+        });
+        assert_eq!(sum, 42);
+    });
+}
+
+// ------------------------------------------------- what spawning may be asked
+
+#[test]
+fn a_name_with_a_nul_panics_where_it_is_spawned_and_drops_the_closure() {
+    everywhere(|| {
+        let drops = counter();
+        let bad = || thread::Builder::new().name("nul\0inside".into());
+        let _ = bad(); // nothing yet
+        let refused = |spawn: &dyn Fn(Counted)| {
+            let captured = Counted(Arc::clone(&drops));
+            let before = drops.load(SeqCst);
+            let payload = catch_unwind(AssertUnwindSafe(|| spawn(captured))).unwrap_err();
+            let message = payload.downcast::<String>().map(|text| *text);
+            let message = message.or_else(|other| other.downcast::<&str>().map(|s| s.to_string()));
+            let message = message.unwrap();
+            assert!(message.contains("may not contain interior null bytes"), "{message}");
+            assert_eq!(drops.load(SeqCst), before + 1);
+        };
+        refused(&|captured| drop(bad().spawn(move || drop(captured))));
+        // SAFETY: nothing is borrowed.
+        refused(&|captured| drop(unsafe { bad().spawn_unchecked(move || drop(captured)) }));
+        let sum = thread::scope(|s| {
+            refused(&|captured| drop(bad().spawn_scoped(s, move || drop(captured))));
+            s.spawn(|| 3).join().unwrap()
+        });
+        assert_eq!(sum, 3);
+    });
+}
+
+#[test]
+fn names_may_be_empty_long_and_in_any_script() {
+    everywhere(|| {
+        let long = "all of it is kept ".repeat(40);
+        for name in ["", "\n", "Ада Лавлейс 🦀", &long] {
+            let handle = thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(|| thread::current().name().map(str::to_owned))
+                .unwrap();
+            assert_eq!(handle.thread().name(), Some(name));
+            assert_eq!(handle.join().unwrap().as_deref(), Some(name));
+        }
+    });
+}
+
+#[test]
+fn any_small_stack_size_is_rounded_up_to_one_that_works() {
+    everywhere(|| {
+        for size in [0, 1, 4095, 4097, 70_000] {
+            let builder = thread::Builder::new().stack_size(size);
+            assert_eq!(builder.spawn(move || size).unwrap().join().unwrap(), size);
+        }
+    });
+}
+
+#[test]
+fn a_stack_that_no_machine_has_is_an_error_and_drops_the_closure() {
+    everywhere(|| {
+        for size in [1 << 60, usize::MAX / 2] {
+            let huge = || thread::Builder::new().stack_size(size);
+            let drops = counter();
+            let captured = || Counted(Arc::clone(&drops));
+            let first = captured();
+            let _: ::std::io::Error = huge().spawn(move || drop(first)).unwrap_err();
+            assert_eq!(drops.load(SeqCst), 1);
+            thread::scope(|s| {
+                let second = captured();
+                huge().spawn_scoped(s, move || drop(second)).unwrap_err();
+                assert_eq!(drops.load(SeqCst), 2);
+            }); // does not wait for it
+            let third = captured();
+            // SAFETY: nothing is borrowed.
+            unsafe { huge().spawn_unchecked(move || drop(third)) }.unwrap_err();
+            assert_eq!(drops.load(SeqCst), 3);
+        }
+        assert_eq!(thread::spawn(|| 1).join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn closures_and_results_may_be_large_and_aligned() {
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    #[repr(align(512))]
+    struct Aligned([u8; 8 << 10]);
+
+    fn is_aligned(value: &Aligned) -> bool {
+        ::std::ptr::from_ref(value).is_aligned()
+    }
+    everywhere(|| {
+        let large = Aligned([7; 8 << 10]);
+        let handle = thread::spawn(move || {
+            assert!(is_aligned(&large));
+            Aligned(large.0.map(|byte| byte + 1))
+        });
+        let result = handle.join().unwrap();
+        assert!(is_aligned(&result));
+        assert_eq!(result, Aligned([8; 8 << 10]));
+        thread::spawn(|| ()).join().unwrap();
+    });
+}
+
+#[test]
+fn what_is_in_a_box_stays_where_it_is() {
+    everywhere(|| {
+        let boxed = Box::new(5);
+        let address = ::std::ptr::from_ref(&*boxed).addr();
+        let handle = thread::spawn(move || (::std::ptr::from_ref(&*boxed).addr(), boxed));
+        let (inside, boxed) = handle.join().unwrap();
+        assert_eq!((inside, ::std::ptr::from_ref(&*boxed).addr()), (address, address));
+    });
+}
+
+#[test]
+fn an_unchecked_thread_may_borrow_until_it_is_joined() {
+    everywhere(|| {
+        let mut words = vec!["lend", "me"];
+        let borrowed = &mut words;
+        let builder = thread::Builder::new().name("borrows".into());
+        let borrow = move || {
+            thread::sleep(ms(20));
+            borrowed.push("your ears");
+            borrowed.last().copied()
+        };
+        // SAFETY: it is joined before `words` is used again.
+        let handle = unsafe { builder.spawn_unchecked(borrow) }.unwrap();
+        assert_eq!(handle.thread().name(), Some("borrows"));
+        assert_eq!(handle.join().unwrap(), Some("your ears"));
+        assert_eq!(words, ["lend", "me", "your ears"]);
+    });
+}
+
+#[test]
+fn a_thread_that_joins_itself_panics() {
+    everywhere(|| {
+        let own: Arc<::std::sync::Mutex<Option<thread::JoinHandle<bool>>>> = Arc::default();
+        let (finished, theirs) = (counter(), Arc::clone(&own));
+        let seen = Arc::clone(&finished);
+        let joins = thread::spawn(move || {
+            until("it has its own handle", || theirs.lock().unwrap().is_some());
+            let own = theirs.lock().unwrap().take().unwrap();
+            let joined = catch_unwind(AssertUnwindSafe(|| own.join()));
+            seen.store(1, SeqCst);
+            let payload = joined.map(drop).unwrap_err();
+            let message = payload.downcast_ref::<String>().map(String::as_str);
+            let message = message.or(payload.downcast_ref::<&str>().copied()).unwrap();
+            assert!(message.starts_with("failed to join thread"), "{message}");
+            seen.store(2, SeqCst);
+            true
+        });
+        *own.lock().unwrap() = Some(joins);
+        until("that has been refused", || finished.load(SeqCst) == 2);
+    });
+}
+
+#[test]
+fn the_destructor_of_a_panicking_thread_may_spawn() {
+    struct Spawns(Arc<AtomicUsize>);
+    impl Drop for Spawns {
+        fn drop(&mut self) {
+            let seen = Arc::clone(&self.0);
+            thread::spawn(move || {
+                assert!(!thread::panicking());
+                seen.fetch_add(1, SeqCst);
+            });
+        }
+    }
+    everywhere(|| {
+        let ran = counter();
+        let spawns = Spawns(Arc::clone(&ran));
+        let panics = thread::spawn(move || {
+            let _spawns = spawns;
+            resume_unwind(Box::new("enough"));
+        });
+        panics.join().unwrap_err();
+        until("what it spawned has run", || ran.load(SeqCst) == 1);
+    });
+}
+
+#[test]
+fn ids_are_not_used_again_by_hundreds_one_after_another() {
+    everywhere(|| {
+        let mut ids = HashSet::new();
+        for _ in 0..300 {
+            let handle = thread::spawn(|| thread::current().id());
+            assert!(ids.insert(handle.join().unwrap()));
+        }
+    });
+}
+
+#[test]
+fn one_that_is_finished_has_dropped_what_it_captured() {
+    struct Slow(Arc<AtomicBool>);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            thread::sleep(ms(30));
+            self.0.store(true, SeqCst);
+        }
+    }
+    everywhere(|| {
+        for fails in [false, true] {
+            let dropped = Arc::new(AtomicBool::new(false));
+            let captured = Slow(Arc::clone(&dropped));
+            let handle = thread::spawn(move || {
+                let _captured = captured;
+                if fails {
+                    resume_unwind(Box::new(()));
+                }
+            });
+            until("it is finished", || {
+                let before = dropped.load(SeqCst);
+                let finished = handle.is_finished();
+                assert!(before || !finished || dropped.load(SeqCst));
+                finished
+            });
+            assert!(dropped.load(SeqCst));
+            assert_eq!(handle.join().is_err(), fails);
+        }
+    });
+}
+
+// ------------------------------------------------------- scopes to the letter
+
+/// The message of the panic of a scope; what is printed of the panics in it is the hook's.
+fn message_of_a_panicking_scope(body: impl for<'s> FnOnce(&'s thread::Scope<'s, '_>)) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(|| thread::scope(body))).unwrap_err();
+    payload.downcast::<&str>().unwrap().to_string()
+}
+
+#[test]
+fn a_scope_says_that_a_thread_panicked_which_nobody_joined() {
+    const MESSAGE: &str = "a scoped thread panicked";
+    fn fails() {
+        resume_unwind(Box::new("its own message"))
+    }
+    everywhere(|| {
+        // Whether its handle goes before it, after it, or at the end of the scope.
+        let dropped_at_once = message_of_a_panicking_scope(|s| {
+            drop(s.spawn(|| {
+                thread::sleep(ms(20));
+                fails();
+            }));
+        });
+        assert_eq!(dropped_at_once, MESSAGE);
+        let dropped_afterwards = message_of_a_panicking_scope(|s| {
+            let handle = s.spawn(fails);
+            until("it has panicked", || handle.is_finished());
+            drop(handle);
+            thread::sleep(ms(5));
+        });
+        assert_eq!(dropped_afterwards, MESSAGE);
+        let one_of_many = message_of_a_panicking_scope(|s| {
+            for _ in 0..5 {
+                s.spawn(|| ());
+            }
+            s.spawn(fails);
+            s.spawn(fails).join().unwrap_err();
+        });
+        assert_eq!(one_of_many, MESSAGE);
+        // The panic of the closure comes first.
+        let own = message_of_a_panicking_scope(|s| {
+            s.spawn(fails);
+            resume_unwind(Box::new("of the closure"));
+        });
+        assert_eq!(own, "of the closure");
+    });
+}
+
+#[test]
+fn a_panic_within_a_scope_in_a_scoped_thread_is_that_threads() {
+    everywhere(|| {
+        let payload = thread::scope(|outer| {
+            let nested = outer.spawn(|| {
+                thread::scope(|inner| {
+                    inner.spawn(|| resume_unwind(Box::new("innermost")));
+                });
+            });
+            nested.join().unwrap_err()
+        });
+        assert_eq!(*payload.downcast::<&str>().unwrap(), "a scoped thread panicked");
+    });
+}
+
+#[test]
+fn a_scope_waits_for_destructors_of_results_and_what_they_spawn() {
+    struct Spawns<'scope, 'env>(&'scope thread::Scope<'scope, 'env>, &'env AtomicUsize);
+    impl Drop for Spawns<'_, '_> {
+        fn drop(&mut self) {
+            thread::sleep(ms(20));
+            let steps = self.1;
+            steps.fetch_add(1, SeqCst);
+            self.0.spawn(move || {
+                thread::sleep(ms(20));
+                steps.fetch_add(10, SeqCst);
+            });
+        }
+    }
+    everywhere(|| {
+        let steps = AtomicUsize::new(0);
+        thread::scope(|s| {
+            let steps = &steps;
+            // Dropped by the thread, and by its handle.
+            s.spawn(move || {
+                thread::sleep(ms(10));
+                Spawns(s, steps)
+            });
+            let kept = s.spawn(move || Spawns(s, steps));
+            until("it is finished", || kept.is_finished());
+        });
+        assert_eq!(steps.load(SeqCst), 22);
+    });
+}
+
+#[test]
+fn a_scope_waits_for_destructors_of_what_its_threads_captured() {
+    struct Slow<'a>(&'a AtomicUsize);
+    impl Drop for Slow<'_> {
+        fn drop(&mut self) {
+            thread::sleep(ms(20));
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    everywhere(|| {
+        let drops = AtomicUsize::new(0);
+        thread::scope(|s| {
+            let (first, second) = (Slow(&drops), Slow(&drops));
+            s.spawn(move || drop(first));
+            let caught = s.spawn(move || {
+                let _second = second;
+                resume_unwind(Box::new(()));
+            });
+            s.spawn(move || caught.join().unwrap_err());
+        });
+        assert_eq!(drops.load(SeqCst), 2);
+    });
+}
+
+#[test]
+fn a_scoped_thread_is_joined_by_another_and_hands_on_borrows() {
+    everywhere(|| {
+        let text = String::from("first second");
+        let second = thread::scope(|s| {
+            let words = s.spawn(|| text.split(' ').collect::<Vec<&str>>());
+            let second = s.spawn(move || words.join().unwrap()[1]);
+            second.join().unwrap() // outlives the scope
+        });
+        assert_eq!(second, "second");
+    });
+}
+
+#[test]
+fn a_scope_with_many_short_threads_ends_each_time() {
+    everywhere(|| {
+        for round in 0..50 {
+            let count = AtomicUsize::new(0);
+            thread::scope(|s| {
+                for _ in 0..10 {
+                    s.spawn(|| count.fetch_add(1, SeqCst));
+                }
+            });
+            assert_eq!(count.load(SeqCst), 10, "in round {round}");
+        }
+    });
+}
+
+#[test]
+fn a_scoped_thread_may_capture_by_an_empty_pattern() {
+    fn looks(value: &u8) {
+        thread::scope(|s| {
+            s.spawn(|| {
+                let _ = value;
+            });
+        });
+    }
+    everywhere(|| looks(&42));
+}
+
+// ------------------------------------------------ the odd ends of park, sleep
+
+#[test]
+fn the_longest_of_timeouts_is_ended_by_a_token_like_any_other() {
+    everywhere(|| {
+        let longest = [Duration::MAX, ms(u32::MAX.into()), Duration::from_secs(1 << 40)];
+        for timeout in longest {
+            in_a_fresh_thread(move || {
+                thread::current().unpark();
+                thread::park_timeout(timeout);
+            });
+            let parks = thread::spawn(move || thread::park_timeout(timeout));
+            thread::sleep(ms(5));
+            assert!(!parks.is_finished());
+            parks.thread().unpark();
+            parks.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_park_of_no_time_takes_a_token_that_is_there() {
+    everywhere(|| {
+        in_a_fresh_thread(|| {
+            thread::park_timeout(Duration::ZERO); // does not wait for one
+            thread::current().unpark();
+            thread::park_timeout(Duration::ZERO);
+            assert!(park_finds_no_token());
+        });
+    });
+}
+
+#[test]
+fn an_unpark_may_come_from_any_thread_of_the_process() {
+    everywhere(|| {
+        let done = Arc::new(AtomicBool::new(false));
+        let parks = thread::spawn({
+            let done = Arc::clone(&done);
+            move || {
+                while !done.load(SeqCst) {
+                    thread::park();
+                }
+            }
+        });
+        let target = parks.thread().clone();
+        thread::sleep(ms(5));
+        ::std::thread::spawn(move || {
+            done.store(true, SeqCst);
+            target.unpark();
+        });
+        parks.join().unwrap();
+        // And back: the one that is unparked is whoever runs this.
+        let me = thread::current();
+        let told = Arc::new(AtomicBool::new(false));
+        let tells = Arc::clone(&told);
+        let teller = ::std::thread::spawn(move || {
+            tells.store(true, SeqCst);
+            me.unpark();
+        });
+        while !told.load(SeqCst) {
+            thread::park();
+        }
+        teller.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sleep_of_next_to_no_time_returns_and_one_without_end_does_not() {
+    everywhere(|| {
+        for nanos in [0, 1, 50_000] {
+            let (start, length) = (Instant::now(), Duration::from_nanos(nanos));
+            thread::sleep(length);
+            assert!(start.elapsed() >= length);
+        }
+        let woken = counter();
+        let sleepers: Vec<_> = [Duration::MAX, Duration::from_secs(u64::MAX)]
+            .into_iter()
+            .map(|length| {
+                let woken = Arc::clone(&woken);
+                thread::spawn(move || {
+                    thread::sleep(length);
+                    woken.fetch_add(1, SeqCst);
+                })
+            })
+            .collect();
+        thread::sleep(ms(50));
+        assert_eq!(woken.load(SeqCst), 0);
+        assert!(!sleepers.iter().any(|sleeper| sleeper.is_finished()));
+    });
+}
+
+#[test]
+#[allow(deprecated, reason = "they work all the same")]
+fn what_counts_in_milliseconds_does_so() {
+    everywhere(|| {
+        in_a_fresh_thread(|| {
+            let start = Instant::now();
+            thread::sleep_ms(20);
+            assert!(start.elapsed() >= ms(20));
+            thread::current().unpark();
+            thread::park_timeout_ms(u32::MAX);
+            thread::park_timeout_ms(1);
+        });
+    });
+}
+
+#[test]
+fn those_that_sleep_for_no_time_or_yield_let_sockets_and_sleepers_go_on() {
+    everywhere(|| {
+        for turn in [thread::yield_now, || thread::sleep(Duration::ZERO)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let reader = thread::spawn(move || {
+                let (mut far, _) = listener.accept().unwrap();
+                far.read_exact(&mut [0; 1]).unwrap();
+            });
+            let writer = thread::spawn(move || {
+                thread::sleep(ms(5));
+                near.write_all(b"x").unwrap();
+            });
+            let start = Instant::now();
+            while !(reader.is_finished() && writer.is_finished()) {
+                assert!(start.elapsed() < PATIENCE);
+                turn();
+            }
+        }
+    });
+}

@@ -86,13 +86,14 @@ impl Explained {
     }
 
     /// What `section` says about `path`: in an entry of this very name; in `module::*`, for an item of
-    /// that module or a member of that item; or in `*: impl ..`, for an implementation by any item.
+    /// that module or a member of that item; or, for an implementation, in one with `*` for
+    /// anything.
     pub(crate) fn why(&self, section: Section, path: &str) -> Option<&str> {
         let entries = &self.sections[&section];
         let (key, why) = entries.get_key_value(path).or_else(|| {
             if path.contains(": ") {
-                let of_any = |key: &String| key.starts_with("*: ") && matches(key, path);
-                return entries.iter().find(|(key, _)| of_any(key));
+                let is_of_one = |key: &str| key.contains(": ") && matches(key, path);
+                return entries.iter().find(|(key, _)| is_of_one(key));
             }
             let (module, _) = path.rsplit_once("::")?;
             entries.get_key_value(&format!("{module}::*"))

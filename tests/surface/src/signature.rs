@@ -6,7 +6,8 @@ use quote::{ToTokens, quote};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
     Attribute, Fields, FnArg, GenericParam, Generics, Ident, ImplItem, ItemImpl, ItemStruct,
-    Lifetime, Pat, Path, Receiver, Type, TypeReference, Visibility, WherePredicate, parse_quote,
+    ItemTrait, Lifetime, Pat, Path, Receiver, Type, TypeReference, Visibility, WherePredicate,
+    parse_quote,
 };
 
 /// A declaration.
@@ -145,6 +146,15 @@ impl VisitMut for Unsaid {
             *argument.pat = Pat::Verbatim(quote!(_));
         }
         visit_mut::visit_fn_arg_mut(self, argument);
+    }
+
+    fn visit_item_trait_mut(&mut self, item: &mut ItemTrait) {
+        // What else a trait asks for is not a member's.
+        if !item.items.is_empty() {
+            item.supertraits.clear();
+            item.colon_token = None;
+        }
+        visit_mut::visit_item_trait_mut(self, item);
     }
 
     fn visit_item_impl_mut(&mut self, item: &mut ItemImpl) {

@@ -43,6 +43,13 @@ fn an_entry_of_an_implementation_may_be_for_any_item() {
         None
     );
     assert_eq!(why("net::TcpStream"), None);
+
+    let file =
+        "read = []\n[differs]\n'io::Tell: impl Tell for *' = 'for all that has a descriptor'";
+    let explained = Explained::parse(file).unwrap();
+    let why = |path| explained.why(Section::Differs, path);
+    assert!(why("io::Tell: impl Tell for Stdin").is_some());
+    assert!(why("io::Told: impl Tell for Stdin").is_none());
 }
 
 #[test]

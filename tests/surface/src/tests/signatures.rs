@@ -163,6 +163,10 @@ fn members_of_a_trait_are_compared_as_methods_are() {
         ),
         method(block, "fn f(&self, _: &T) -> Result<T> where Self: Sized"),
     );
+    assert_eq!(
+        method(block, "fn f(&self)"),
+        method("pub trait Squeak<T>: Sealed", "fn f(&self)"),
+    );
     assert_ne!(
         method(block, "type Iter: Iterator<Item = u8>"),
         method(block, "type Iter: Iterator<Item = u16>"),
@@ -204,6 +208,11 @@ fn private_fields_do_not_count() {
     assert_ne!(
         of("pub struct Door<T> { }"),
         of("pub struct Door<T: Send>();")
+    );
+    let of = |code: &str| Signature::of_item("trait", code.to_owned(), code);
+    assert_ne!(
+        of("pub trait Squeak { fn f(); }"),
+        of("pub trait Squeak: Sealed { fn f(); }")
     );
     let of = |code: &str| Signature::of_item("enum", code.to_owned(), code);
     assert_ne!(
