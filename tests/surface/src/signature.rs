@@ -315,7 +315,7 @@ impl VisitMut for Bounds {
                 predicates.extend(taken(&mut method.sig.generics));
                 put(predicates, &mut method.sig.generics);
             }
-            // Where a type never is `Send`, rustdoc leaves it open whether it says for which.
+            // rustdoc has the bounds of one like `!Send` only where somebody has written it.
             (Some((Some(_), ..)), _) => {}
             _ => put(predicates, &mut item.generics),
         }

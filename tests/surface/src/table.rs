@@ -24,9 +24,9 @@ pub(crate) fn render(surface: &Surface) -> String {
     let mut table = format!("# The shims beside std {}\n", surface.version);
     table.push_str(
         "
-Each public item of std that is stable and there on Linux, read from std's documentation, beside
-what greenroom's has in its place. Written by `cargo run -p greenroom-surface`; the sentences are
-those of `tests/surface/explained.toml`.
+Each public item of std that is stable and there on Linux, and what the shims have in its place, as
+the documentation of both has it. Written by `cargo run -p greenroom-surface`; the sentences are those
+of `tests/surface/explained.toml`.
 
 - *mirrored*: greenroom's own, of the same name and signature. Implementations of traits, auto traits
   among them, are compared as signatures are.
