@@ -1,6 +1,7 @@
 //! What coroutines and OS threads wait for each other with.
 //!
-//! [`futex`] is a queue of waiters for each address. The locks of `shims::sync` are made of it.
+//! [`futex`] is a queue of waiters for each address. The locks of [`shims::sync`](crate::shims::sync)
+//! are made of it.
 
 pub(crate) mod condvar;
 pub mod futex;

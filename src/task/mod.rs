@@ -182,6 +182,7 @@ impl Task {
         unsafe { owner.as_ref() }.expect("a task that waits is pinned")
     }
 
+    #[inline]
     pub(crate) fn slot(&self) -> u32 {
         self.slot.load(Ordering::Relaxed)
     }
