@@ -91,6 +91,11 @@ impl<L: Accept> Listener<L> {
         self.io.get()
     }
 
+    /// As [`Descriptor::expose`].
+    pub(super) fn expose(&self) -> &L {
+        self.io.expose()
+    }
+
     /// Wraps a duplicate of this listener.
     pub(super) fn share(&self, duplicate: L) -> Listener<L> {
         Listener {

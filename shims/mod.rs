@@ -20,6 +20,7 @@
 //! | `thread::{sleep, sleep_ms, park, park_timeout, park_timeout_ms, yield_now}` | [`thread`] | waits park |
 //! | `fs` | [`fs`] | what is not in memory is done on the blocking pool; `Read`, `Write` and `Seek` for `Arc<File>` are not there: only std could implement them |
 //! | `io::{pipe, PipeReader, PipeWriter}` | [`io`] | waits park |
+//! | `io::{stdin, Stdin, StdinLock}` | [`io`] | waits park; a buffer of its own |
 //! | `io::IsTerminal` | [`io::IsTerminal`] | a trait of its own, for all that has a descriptor: std's is sealed |
 //! | `os` | [`os`] | std's own, but for what is named here; `os::unix::thread::JoinHandleExt` is not there for coroutines |
 //! | `process::{Command, Child, ChildStdin, ChildStdout, ChildStderr}` | [`process`] | waits park |
@@ -34,9 +35,11 @@
 //! [`io::TerminalExt`]; and extension traits, so that std may add their names:
 //! [`process::ChildExt`], [`descriptor::IntoStd`], [`descriptor::PassDescriptors`].
 //!
+//! `shims/SURFACE.md` of the repository has every public item, compared with std's documentation.
+//!
 //! # What is still std's own, and blocks the worker
 //!
-//! `io::{stdin, stdout, stderr}`, the print macros, the methods of `Path` that ask for metadata, and
+//! `io::{stdout, stderr}`, the print macros, the methods of `Path` that ask for metadata, and
 //! the `thread_local!` of the prelude (whose values are the OS thread's, shared by its coroutines).
 //! Where one of these must wait, wrap it: [`unblock`](crate::unblock).
 
@@ -44,6 +47,7 @@ pub use ::std::*;
 
 pub use crate::coroutine_local as thread_local;
 
+mod datagram;
 pub mod descriptor;
 pub mod fs;
 pub mod io;

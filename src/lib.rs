@@ -50,6 +50,10 @@
 //!   put off; [`interval`] ticks without drift.
 //! - **What can only block** goes to a pool of threads: [`unblock`]. Name resolution does by
 //!   itself, and so do regular files ([`shims::fs`]).
+//! - **Locks and channels** of [`shims::sync`] serve coroutines and OS threads in any mix; beneath
+//!   them is a futex that waits for both: [`sync::futex`].
+//! - **Coroutine locals** are what thread-locals are to threads: [`coroutine_local!`], which is
+//!   [`shims::thread_local!`], too.
 //! - **Looking in**: [`stats`] tells how deep the stacks have been used.
 //!
 //! # What is guaranteed
@@ -90,7 +94,7 @@
 //! call of a C library that waits: while one coroutine keeps its OS thread, the others of that
 //! worker wait, and so do those elsewhere whose sockets it was the first to wait for. Compute in
 //! slices with [`yield_now`], and wrap what blocks in [`unblock`]. A *std* lock that is held across a
-//! wait can stop its worker for good:
+//! wait can stop its worker for good; those of [`shims::sync`] do not:
 //!
 //! ```no_run
 //! use std::sync::Mutex;
@@ -106,7 +110,8 @@
 //!
 //! **Coroutines of one worker interleave on one OS thread.** Code that relies on the calls of a
 //! thread being *nested* can be broken by that: a `thread_local!` whose initialiser parks, guards
-//! that restore a previous value of a thread-local when dropped.
+//! that restore a previous value of a thread-local when dropped. Where the thread-local is one's own,
+//! [`coroutine_local!`] is the cure.
 //!
 //! ```no_run
 //! # use std::cell::Cell;
@@ -122,13 +127,15 @@
 //! **Waiting while a panic unwinds.** std counts panics per OS thread, so no other coroutine of the
 //! worker can run while one unwinds. A destructor that waits during an unwind therefore keeps the
 //! worker waiting with it, for a deadline or for somebody elsewhere; a socket operation that would
-//! have to wait fails instead; and joining a coroutine that may need the same worker aborts the process
+//! have to wait fails instead; a lock that is held elsewhere is waited for; and joining a coroutine that
+//! may need the same worker, or waiting for a lock that one of the same worker holds, aborts the process
 //! with the names of both. (When a runtime shuts down and its coroutines unwind for that, they do
 //! wait for each other, and others run amid their unwinding: a *std* mutex guard that such another
 //! one has held over a wait may then be poisoned without a panic of its own.)
 //!
-//! **Shutting down unwinds.** I/O, sleeps and joins are interruption points: where a runtime shuts
-//! down they unwind with [`Cancelled`]. [`park()`] is not, until nothing is left that could unpark.
+//! **Shutting down unwinds.** I/O, sleeps, joins and channels are interruption points: where a runtime
+//! shuts down they unwind with [`Cancelled`]. [`park()`] and locks are not, until nothing is left that
+//! could unpark; what a coroutine has locked that unwinds so is poisoned.
 //! A coroutine that does not end (it catches the unwind and goes on, or sits in a call into C) is
 //! waited for; after [`RuntimeBuilder::grace`] the process is aborted with a message that names it.
 //! Under `panic = "abort"` nothing can unwind: what is left is leaked, and with it the threads of
@@ -182,12 +189,13 @@
 //!    later takes note of how deep such stacks were used, and returns the memory of their deep parts
 //!    to the system.
 //!
-//! The protocols of 3, 4, 6 and 7 are model-checked: the package in `tests/models` of the repository compiles
-//! their files over loom and shuttle.
+//! The protocols of 3, 4, 6 and 7, and those of the futex and the locks over it (`sync/`), are
+//! model-checked: the package in `tests/models` of the repository compiles their files over loom and
+//! shuttle.
 //!
 //! The layers, each of which knows only those below it: `shims`; `after`, `fs`; `runtime`, `fork`,
-//! `spawn`, `scope`, `stats`; `scheduler`; `wait_fd`; `reactor`, `timer`, `blocking`, `join`; `park`,
-//! `task`; `coroutine`, `sys`.
+//! `spawn`, `scope`, `stats`; `scheduler`; `wait_fd`; `reactor`, `timer`, `resolver`, `blocking`,
+//! `sync`, `channel`, `join`, `local`; `park`, `task`; `coroutine`, `sys`.
 
 mod after;
 mod atomic;

@@ -389,7 +389,8 @@ fn a_plain_threads_child_has_runtimes_of_its_own() {
     util::on_an_os_thread(|| {
         // The default runtime and the pool have threads, and the child has none of them.
         let parked = spawn(park);
-        let mut left = Some(spawn(|| unblock(|| std::thread::sleep(20 * MILLI))));
+        let (let_go, job) = std::sync::mpsc::channel::<()>();
+        let mut left = Some(spawn(|| unblock(move || drop(job.recv()))));
         spawn(exercise).join().unwrap();
         fork_to(|| {
             let joined = left.take().unwrap().join().unwrap_err();
@@ -411,6 +412,7 @@ fn a_plain_threads_child_has_runtimes_of_its_own() {
         })
         .succeed();
         spawn(exercise).join().unwrap();
+        drop(let_go);
         left.unwrap().join().unwrap();
         parked.thread().unpark();
         parked.join().unwrap();

@@ -508,7 +508,8 @@ fn written_newlines_are_translated() {
             .newline(newline)
             .text(Script::default())
             .unwrap();
-        write!(file, "a\n{}\n", 'b').unwrap();
+        let b = 'b';
+        write!(file, "a\n{b}\n").unwrap();
         file.flush().unwrap();
         assert_eq!(written(file.get_ref()), wanted);
     }

@@ -243,3 +243,24 @@ fn those_that_never_ran_are_cancelled_and_dropped() {
         assert!(handle.join().unwrap_err().is::<Cancelled>());
     }
 }
+
+#[test]
+fn a_destructor_that_parks_again_and_again_does_not_keep_the_shutdown() {
+    struct Parks;
+    impl Drop for Parks {
+        fn drop(&mut self) {
+            for _ in 0..3 {
+                greenroom::park();
+            }
+        }
+    }
+    for workers in [1, 4] {
+        util::on_workers(workers, || {
+            greenroom::spawn(|| {
+                let _parks = Parks;
+                greenroom::park();
+            });
+            greenroom::park_timeout(Duration::from_millis(5));
+        });
+    }
+}

@@ -54,13 +54,13 @@ macro_rules! descriptor_conversions {
 
         impl ::std::os::fd::AsFd for $shim {
             fn as_fd(&self) -> ::std::os::fd::BorrowedFd<'_> {
-                self.io.get().as_fd()
+                self.io.expose().as_fd()
             }
         }
 
         impl ::std::os::fd::AsRawFd for $shim {
             fn as_raw_fd(&self) -> ::std::os::fd::RawFd {
-                self.io.get().as_raw_fd()
+                self.io.expose().as_raw_fd()
             }
         }
 

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::{ToSocketAddrs, each_addr};
 use crate::reactor::{Descriptor, Direction, Operation};
+use crate::shims::datagram::receive;
 use crate::shims::descriptor::{from_raw_descriptor, plain_descriptor_conversions};
 use crate::sys::socket;
 use crate::task;
@@ -17,10 +18,8 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    fn reading(&self) -> Operation<'_, net::UdpSocket> {
-        self.io
-            .operation(Direction::Read)
-            .socket_timeout(net::UdpSocket::read_timeout)
+    fn receive<R>(&self, op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<Option<R>> {
+        receive(&self.io, net::UdpSocket::read_timeout, op)
     }
 
     fn writing(&self) -> Operation<'_, net::UdpSocket> {
@@ -46,8 +45,8 @@ impl UdpSocket {
         if !task::on_coroutine() {
             return self.io.get().recv_from(buf);
         }
-        self.reading()
-            .run(|socket| socket::recv_from(socket.as_fd(), buf))
+        self.receive(|socket| socket::recv_from(socket, buf))?
+            .ok_or_else(socket::no_internet_address)
     }
 
     /// Like [`std::net::UdpSocket::peek_from`].
@@ -55,8 +54,8 @@ impl UdpSocket {
         if !task::on_coroutine() {
             return self.io.get().peek_from(buf);
         }
-        self.reading()
-            .run(|socket| socket::peek_from(socket.as_fd(), buf))
+        self.receive(|socket| socket::peek_from(socket, buf))?
+            .ok_or_else(socket::no_internet_address)
     }
 
     /// Like [`std::net::UdpSocket::send_to`].
@@ -218,8 +217,8 @@ impl UdpSocket {
         if !task::on_coroutine() {
             return self.io.get().recv(buf);
         }
-        self.reading()
-            .run(|socket| socket::recv(socket.as_fd(), buf))
+        let received = self.receive(|socket| socket::recv(socket, buf))?;
+        Ok(received.unwrap_or(0))
     }
 
     /// Like [`std::net::UdpSocket::peek`].
@@ -227,8 +226,8 @@ impl UdpSocket {
         if !task::on_coroutine() {
             return self.io.get().peek(buf);
         }
-        self.reading()
-            .run(|socket| socket::peek(socket.as_fd(), buf))
+        let received = self.receive(|socket| socket::peek(socket, buf))?;
+        Ok(received.unwrap_or(0))
     }
 
     /// Like [`std::net::UdpSocket::set_nonblocking`]: in non-blocking mode, operations return

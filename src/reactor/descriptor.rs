@@ -97,6 +97,17 @@ impl<T: AsFd> Descriptor<T> {
         self.readiness(direction).set_timeout(timeout);
     }
 
+    /// The descriptor itself is shown to the user, who may take urgent data from it.
+    pub(crate) fn expose(&self) -> &T {
+        self.source.read.word().expect_urgent();
+        &self.inner
+    }
+
+    /// Whether the kernel has told that nothing more comes.
+    pub(crate) fn is_hung_up(&self) -> bool {
+        self.source.read.word().is_closed()
+    }
+
     /// Has whoever waits try again: after what the kernel tells nobody who polls.
     pub(crate) fn retry(&self) {
         if !self.source.is_left_in_parent() {

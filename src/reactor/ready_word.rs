@@ -2,7 +2,8 @@
 //!
 //! Events are edge-triggered: each is told once, so none may be lost, and readiness must be
 //! remembered until an operation finds it gone. The word holds the bits READY, WAITERS, CLOSED (a
-//! hang-up was seen: sticky), URGENT (out-of-band data was seen: sticky), and a tick that counts
+//! hang-up was seen: sticky), URGENT (out-of-band data was seen, or may be taken
+//! by others: sticky), and a tick that counts
 //! events.
 //!
 //! ```text
@@ -61,6 +62,19 @@ impl ReadyWord {
             .0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, set);
         before.unwrap_or_else(|word| word) & WAITERS != 0
+    }
+
+    /// Others may take urgent data before an event has told of them.
+    pub(super) fn expect_urgent(&self) {
+        if self.0.load(Ordering::Relaxed) & URGENT == 0 {
+            self.0.fetch_or(URGENT, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether an event has told of a hang-up.
+    #[must_use]
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.load(Ordering::Acquire) & CLOSED != 0
     }
 
     /// An operation would have blocked: not ready, unless an event came since `seen`.

@@ -74,12 +74,14 @@ fn recv_from_with(
 
 fn internet_address(from: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
     from.and_then(|from| SocketAddr::try_from(from).ok())
-        .ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the peer has no internet address",
-            )
-        })
+        .ok_or_else(no_internet_address)
+}
+
+pub(crate) fn no_internet_address() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the peer has no internet address",
+    )
 }
 
 pub(crate) fn send_to(fd: BorrowedFd<'_>, buf: &[u8], to: SocketAddr) -> io::Result<usize> {

@@ -19,14 +19,13 @@ impl Worker {
         self.scheduler.note_unwound();
         while !self.live.borrow().is_empty() || self.has_work() {
             let everywhere = self.scheduler.is_unwound_everywhere();
-            if everywhere {
-                self.interrupt_all(WaitWord::interrupt_plain);
-            }
+            let interrupted = everywhere && self.interrupt_all(WaitWord::interrupt_plain);
             self.run_what_is_ready();
             if self.scheduler.wants_report() {
                 self.report_left();
             }
-            if self.live.borrow().is_empty() || self.has_work() {
+            // Who was interrupted may be in the next such wait: of a destructor, say.
+            if interrupted || self.live.borrow().is_empty() || self.has_work() {
                 continue;
             }
             self.remote.attention().fall_asleep_alone();
@@ -55,7 +54,8 @@ impl Worker {
         self.remote.set_reported();
     }
 
-    fn interrupt_all(&self, interrupt: fn(&WaitWord) -> bool) {
+    /// Returns whether that has ended any wait.
+    fn interrupt_all(&self, interrupt: fn(&WaitWord) -> bool) -> bool {
         self.run_what_is_ready();
         let mut slots: Vec<_> = self
             .live
@@ -64,16 +64,19 @@ impl Worker {
             .map(|(slot, live)| (live.age, slot))
             .collect();
         slots.sort_unstable_by_key(|&(age, _)| std::cmp::Reverse(age));
+        let mut any = false;
         for (age, slot) in slots {
             let task = match self.live.borrow().get(slot) {
                 Some(live) if live.age == age => Arc::clone(&live.task),
                 _ => continue,
             };
             if interrupt(&task.word) {
+                any = true;
                 task.schedule();
             }
             self.run_what_is_ready();
         }
+        any
     }
 
     /// Runs started coroutines until none is ready; ends fresh ones.

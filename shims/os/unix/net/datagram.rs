@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::park;
 use crate::reactor::{Descriptor, Direction, Operation};
+use crate::shims::datagram::receive;
 use crate::shims::descriptor::{
     PassDescriptors, from_raw_descriptor, plain_descriptor_conversions,
 };
@@ -96,31 +97,8 @@ impl UnixDatagram {
         Ok(received.unwrap_or(0))
     }
 
-    /// Waits for a datagram that `op` takes; None if the socket was shut down for reading.
-    fn receive<R>(
-        &self,
-        mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> io::Result<Option<R>> {
-        self.io
-            .operation(Direction::Read)
-            .socket_timeout(net::UnixDatagram::read_timeout)
-            .run(|socket| {
-                let socket = socket.as_fd();
-                match op(socket) {
-                    // Only a receiver that blocks is told that nothing comes any more.
-                    Err(error)
-                        if would_block(&error)
-                            && !self.io.is_nonblocking()
-                            && socket::is_shut_for_reading(socket) =>
-                    {
-                        match op(socket) {
-                            Err(error) if would_block(&error) => Ok(None),
-                            done => done.map(Some),
-                        }
-                    }
-                    done => done.map(Some),
-                }
-            })
+    fn receive<R>(&self, op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<Option<R>> {
+        receive(&self.io, net::UnixDatagram::read_timeout, op)
     }
 
     /// Like [`std::os::unix::net::UnixDatagram::send_to`].
