@@ -71,19 +71,18 @@
 //! - Other crates: what they do in their functions, and what their macros reach by `$crate`. A macro
 //!   that writes `std::` or `::std::` into your crate, as many derives do, means what your crate does.
 //! - Build scripts, which have dependencies of their own.
-//! - [`stdin`](std::io::stdin), [`stdout`](std::io::stdout), [`stderr`](std::io::stderr): they wait
-//!   as std's.
+//! - [`stdout`](std::io::stdout) and [`stderr`](std::io::stderr): where a pipe or a terminal does not
+//!   take more, they wait as std's.
 //! - What is asked of the operating system about the calling thread.
 //!
 //! # When something is wrong
 //!
 //! | symptom | cause | what to write |
 //! |---|---|---|
-//! | a worker stops for good, or for a while, with connections that have data | a lock or a channel of the real std is waited for, whose other side needs that worker; mostly a guard that was held across a wait | `sync::{Mutex, RwLock, Condvar, mpsc, …}` of [`shims`] |
+//! | a worker stops for good, or for a while, with connections that have data | a lock or a channel of the real std is waited for, whose other side needs that worker; mostly a guard that was held across a wait | [`shims::sync`] |
 //! | ..., while one thread computes | nothing waits | [`yield_now`] now and then, or [`unblock`] around it |
 //! | ..., while one is in a C library, or in a crate that is not ported | it blocks the OS thread | [`unblock`] around the call; [`wait_fd`] before it, if the library tells its descriptor |
-//! | ..., while one reads a line from the user | stdin is std's | read in `main`, or [`unblock`] |
-//! | a `thread_local!` has what another request left there | without a path it is std's, and coroutines of a worker share its values | `std::thread_local! { … }`, or `use std::thread_local;` above; `greenroom::coroutine_local!` |
+//! | a `thread_local!` has what another request left there | without a path it is std's, and coroutines of a worker share its values | `std::thread_local! { … }`, or `use std::thread_local;` above; [`coroutine_local!`] |
 //! | mismatched types: `LocalKey`, and a different `LocalKey` | the same | the same |
 //! | mismatched types: `TcpStream`, and a different `TcpStream` | another crate means std's | `.into()`; or port that crate, too |
 //! | another crate misses `ToSocketAddrs` of a type of yours | the shims' trait is one of its own | implement [`real::net::ToSocketAddrs`](std::net::ToSocketAddrs) as well |
@@ -136,6 +135,8 @@
 //!
 //! [`shims`]: crate::shims
 //! [`shims::real`]: crate::shims::real
+//! [`shims::sync`]: crate::shims::sync
+//! [`coroutine_local!`]: crate::coroutine_local
 //! [`unblock`]: crate::unblock
 //! [`wait_fd`]: crate::wait_fd
 //! [`wait_idle`]: crate::wait_idle
