@@ -86,6 +86,7 @@
 //! | mismatched types: `LocalKey`, and a different `LocalKey` | the same | the same |
 //! | mismatched types: `TcpStream`, and a different `TcpStream` | another crate means std's | `.into()`; or port that crate, too |
 //! | another crate misses `ToSocketAddrs` of a type of yours | the shims' trait is one of its own | implement [`real::net::ToSocketAddrs`](std::net::ToSocketAddrs) as well |
+//! | lines of standard input are missing | the shims' `stdin` and std's each read ahead | use one of the two throughout |
 //! | `has overflowed its stack` | 256 KiB, where threads have 2 MiB | [`Builder::stack_size`]; `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` for all |
 //! | no `as_pthread_t`, or a thread that must be the system's (signals, affinity, a GUI) | a coroutine is not one | `std::real::thread::spawn` |
 //! | the program ends too early | `main` returns, as with std's threads | join them; [`wait_idle`] |
