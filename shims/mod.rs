@@ -45,6 +45,17 @@
 
 pub use ::std::*;
 
+/// The untouched std, where a file or a crate has the shims under its name.
+///
+/// ```
+/// use greenroom::shims as std;
+///
+/// let listener = std::real::net::TcpListener::bind("127.0.0.1:0")?; // blocks its OS thread
+/// # std::io::Result::Ok(())
+/// ```
+#[doc(no_inline)]
+pub use ::std as real;
+
 pub use crate::coroutine_local as thread_local;
 
 mod datagram;

@@ -223,6 +223,8 @@ mod thread;
 mod timer;
 mod wait_fd;
 
+pub mod guide;
+
 #[path = "../shims/mod.rs"]
 pub mod shims;
 

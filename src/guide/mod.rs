@@ -1,0 +1,3 @@
+//! How to use greenroom for something: documentation without items.
+
+pub mod porting;
