@@ -205,6 +205,62 @@ fn a_barrier_and_a_once_serve_coroutines_and_os_threads_alike() {
     });
 }
 
+/// Each lock, held by an OS thread for a while.
+#[test]
+fn others_go_on_while_a_coroutine_waits_for_a_lock() {
+    static MUTEX: Mutex<()> = Mutex::new(());
+    static RWLOCK: RwLock<()> = RwLock::new(());
+    static ONCE: Once = Once::new();
+    static CELL: OnceLock<()> = OnceLock::new();
+    static LAZY: LazyLock<()> = LazyLock::new(hold);
+    static BARRIER: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(2));
+    static SIGNAL: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+    static HELD: AtomicUsize = AtomicUsize::new(0);
+
+    /// On an OS thread: holds on until the ticker has ticked.
+    fn hold() {
+        let start = HELD.fetch_add(1, SeqCst) + 1;
+        until(|| HELD.load(SeqCst) > start);
+    }
+    let locks: [(fn(), fn()); 7] = [
+        (|| drop((MUTEX.lock(), hold())), || drop(MUTEX.lock())),
+        (|| drop((RWLOCK.write(), hold())), || drop(RWLOCK.read())),
+        (|| ONCE.call_once(hold), || ONCE.call_once(|| ())),
+        (|| *CELL.get_or_init(hold), || *CELL.get_or_init(|| ())),
+        (|| *LAZY, || *LAZY),
+        (
+            || {
+                hold();
+                BARRIER.wait();
+            },
+            || drop(BARRIER.wait()),
+        ),
+        (
+            || {
+                hold();
+                *SIGNAL.0.lock().unwrap() = true;
+                SIGNAL.1.notify_one();
+            },
+            || drop(SIGNAL.1.wait_while(SIGNAL.0.lock().unwrap(), |told| !*told)),
+        ),
+    ];
+    util::on_workers(1, || {
+        for (hold, wait) in locks {
+            HELD.store(0, SeqCst);
+            let holder = std::thread::spawn(hold);
+            until(|| HELD.load(SeqCst) == 1);
+            let waiter = spawn(wait);
+            for _ in 0..5 {
+                thread::sleep(MILLI);
+                assert!(!waiter.is_finished());
+            }
+            HELD.store(2, SeqCst);
+            waiter.join().unwrap();
+            holder.join().unwrap();
+        }
+    });
+}
+
 #[test]
 fn what_makes_a_lazy_value_may_wait_for_other_coroutines() {
     static LAZY: LazyLock<usize> = LazyLock::new(|| {
