@@ -27,6 +27,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::blocking::PoolLock;
 use crate::coroutine::{self, StacksLock, overflow};
+#[cfg(debug_assertions)]
+use crate::deny_blocking::watch;
 use crate::scheduler::Worker;
 use crate::sys::fork;
 use crate::{panic, runtime, task};
@@ -84,6 +86,8 @@ struct Locks {
     _set_up: MutexGuard<'static, SetUp>,
     pool: PoolLock,
     _stacks: StacksLock,
+    #[cfg(debug_assertions)]
+    _findings: MutexGuard<'static, watch::Findings>,
 }
 
 /// The locks, between the handlers.
@@ -102,6 +106,8 @@ unsafe extern "C" fn before() {
         _set_up: lock_set_up(),
         pool: PoolLock::new(),
         _stacks: StacksLock::new(),
+        #[cfg(debug_assertions)]
+        _findings: watch::lock(),
     };
     // SAFETY: this thread has the locks.
     unsafe { *HELD.0.get() = Some(locks) };

@@ -188,6 +188,7 @@ mod after;
 mod atomic;
 mod blocking;
 mod coroutine;
+mod deny_blocking;
 mod fatal;
 mod fork;
 mod join;
@@ -208,6 +209,7 @@ pub mod shims;
 
 pub use after::{Interval, TimerHandle, after, interval};
 pub use blocking::unblock;
+pub use deny_blocking::{BlockingReport, deny_blocking, deny_blocking_with};
 pub use join::{JoinHandle, LocalJoinHandle};
 pub use park::{Cancelled, Unparker, park, park_timeout, park_until, yield_now};
 pub use runtime::{Runtime, RuntimeBuilder, run, wait_idle};

@@ -83,7 +83,11 @@ fn a_panic_prints_the_name_of_its_coroutine_and_its_message_once() {
         assert_eq!(occurrences(&stderr, &message), 1, "{stderr}");
     }
     assert_eq!(occurrences(&stderr, "panicked at"), 3, "{stderr}");
-    assert_eq!(occurrences(&stderr, " (spawned at tests/panics.rs:"), 3, "{stderr}");
+    assert_eq!(
+        occurrences(&stderr, " (spawned at tests/panics.rs:"),
+        3,
+        "{stderr}"
+    );
     assert_eq!(occurrences(&stderr, "thread '"), 0, "{stderr}");
 }
 

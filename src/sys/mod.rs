@@ -7,6 +7,7 @@
 //! - `fork`: to be told of forks, and to tell a process from those it was forked from.
 //! - `socket`: one attempt at a socket operation that never blocks, whatever the mode of the
 //!   descriptor.
+//! - `switches`: to count how often a thread has waited in the kernel.
 //! - `timerfd`: a one-shot alarm, exact to the nanosecond, that a poll can wait for.
 //!
 //! Linux is the platform there is; another one is a sibling of these files.
@@ -17,4 +18,6 @@ compile_error!("greenroom runs on Linux");
 pub(crate) mod fork;
 pub(crate) mod memory;
 pub(crate) mod socket;
+#[cfg(debug_assertions)]
+pub(crate) mod switches;
 pub(crate) mod timerfd;
