@@ -225,12 +225,11 @@ pub(crate) mod watch {
     #[inline(always)]
     pub(super) fn watched<R>(task: &Task, turn: impl FnOnce() -> R) -> R {
         let start = Instant::now();
-        let before = switches::voluntary();
+        let before = switches::blamed();
         let result = turn();
-        // It is less in the child of a fork, where `run` may go on.
-        let times = switches::voluntary().saturating_sub(before);
+        let times = switches::blamed() - before;
         if times > 0 {
-            report(task, times, start);
+            report(task, times.unsigned_abs(), start);
         }
         result
     }

@@ -93,7 +93,7 @@ impl Agenda {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sys::switches::own_lock(&self.state).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the keeper, if the change that was made under `state` concerns it.

@@ -181,7 +181,8 @@ impl Class {
 
     #[cold]
     fn grow(&'static self) -> io::Result<()> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots =
+            crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
         loop {
             let capacity = self.capacity.load(Ordering::Relaxed);
             let needed = self.reserved.load(Ordering::Relaxed) + self.idle_in_pools();
@@ -263,7 +264,8 @@ impl Class {
     ///
     /// The kernel's, if a guard cannot be made after all.
     pub(crate) fn take(&'static self) -> io::Result<Stack> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots =
+            crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
         if let Some(stack) = slots.free.pop() {
             return Ok(stack);
         }
@@ -317,7 +319,8 @@ impl Class {
     pub(crate) fn put(&self, cold: impl IntoIterator<Item = Stack>) {
         let cold: Vec<Stack> = cold.into_iter().collect();
         Stack::discard_all(&cold);
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots =
+            crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
         slots.free.extend(cold);
     }
 }

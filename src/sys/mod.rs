@@ -18,6 +18,5 @@ compile_error!("greenroom runs on Linux");
 pub(crate) mod fork;
 pub(crate) mod memory;
 pub(crate) mod socket;
-#[cfg(debug_assertions)]
 pub(crate) mod switches;
 pub(crate) mod timerfd;

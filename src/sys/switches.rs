@@ -1,13 +1,70 @@
-//! How often a thread has given up its processor to wait.
+//! How often a thread has given up its processor to wait, and who is to blame for that.
 
-use std::mem;
+use std::sync::{LockResult, Mutex, MutexGuard};
 
-/// The voluntary context switches of the calling thread, so far: one for each time it has blocked.
-pub(crate) fn voluntary() -> u64 {
-    // SAFETY: all-zero is a valid `rusage`.
-    let mut usage: libc::rusage = unsafe { mem::zeroed() };
-    // SAFETY: the pointer is to a `rusage`, which is written.
-    let done = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
-    debug_assert_eq!(done, 0, "there is no other error than a bad argument");
-    usage.ru_nvcsw as u64
+/// Locks what this runtime guards, and holds for a moment: to wait for that is not the fault of the
+/// coroutine that does.
+#[inline]
+pub(crate) fn own_lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
+    #[cfg(debug_assertions)]
+    return blame::own_lock(mutex);
+    #[cfg(not(debug_assertions))]
+    mutex.lock()
+}
+
+/// Runs `f`, in which the runtime may have to wait a moment through no fault of the calling
+/// coroutine's.
+#[inline]
+pub(crate) fn excused<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(debug_assertions)]
+    return blame::excused(f);
+    #[cfg(not(debug_assertions))]
+    f()
+}
+
+#[cfg(debug_assertions)]
+pub(crate) use blame::blamed;
+
+#[cfg(debug_assertions)]
+mod blame {
+    use std::cell::Cell;
+    use std::mem;
+    use std::sync::{LockResult, Mutex, MutexGuard, TryLockError};
+
+    thread_local! {
+        /// The switches of this thread that are the runtime's own.
+        static EXCUSED: Cell<i64> = const { Cell::new(0) };
+    }
+
+    /// The voluntary context switches of the calling thread so far, one for each time it has
+    /// blocked, but for those that are excused.
+    ///
+    /// Fewer in the child of a fork than before it.
+    pub(crate) fn blamed() -> i64 {
+        voluntary() - EXCUSED.get()
+    }
+
+    pub(super) fn own_lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
+        match mutex.try_lock() {
+            Ok(guard) => Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Err(poisoned),
+            Err(TryLockError::WouldBlock) => excused(|| mutex.lock()),
+        }
+    }
+
+    pub(super) fn excused<R>(f: impl FnOnce() -> R) -> R {
+        let before = voluntary();
+        let result = f();
+        EXCUSED.set(EXCUSED.get() + voluntary() - before);
+        result
+    }
+
+    fn voluntary() -> i64 {
+        // SAFETY: all-zero is a valid `rusage`.
+        let mut usage: libc::rusage = unsafe { mem::zeroed() };
+        // SAFETY: the pointer is to a `rusage`, which is written.
+        let done = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+        debug_assert_eq!(done, 0, "there is no other error than a bad argument");
+        usage.ru_nvcsw as i64
+    }
 }
