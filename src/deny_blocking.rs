@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use crate::task::{Description, Task};
 
-/// Has every worker name the coroutines that block it, from now on: in debug builds. In release
-/// builds this does nothing. Returns whether it has done something.
+/// Has every worker name the coroutines that block it, from now on, in debug builds: those with
+/// debug assertions. In others this does nothing, and returns false.
 ///
-/// What should park a coroutine, and blocks its thread instead, keeps all other coroutines of the
-/// worker from running. Nothing goes wrong but the speed, so it is easily missed. This finds it
-/// whoever makes the call, be it a library or C:
+/// A call that blocks the thread instead of parking the coroutine keeps all others of the worker
+/// from running. It is easily missed, for nothing else goes wrong. This finds it whoever makes it, be
+/// that a library or C:
 ///
 /// ```no_run
-/// fn main() {
-///     greenroom::deny_blocking();
-///     greenroom::spawn(|| std::thread::sleep(std::time::Duration::from_millis(10))); // not the shims'!
-///     // ...
-/// }
+/// use std::{thread, time::Duration};
+///
+/// greenroom::deny_blocking();
+/// greenroom::spawn(|| thread::sleep(Duration::from_millis(10))); // std's, not the shims'
+/// # greenroom::wait_idle();
 /// ```
 ///
 /// ```text
-/// greenroom: coroutine '<unnamed>' (spawned at src/main.rs:3:5) has blocked its worker: once, in a turn of 10.09 ms
+/// greenroom: coroutine '<unnamed>' (spawned at src/main.rs:4:1) has blocked its worker: once, in a turn of 10.09ms
 /// ```
 ///
 /// That is written to standard error, for the first offence of each place that spawns; for more, see
@@ -31,8 +31,8 @@ use crate::task::{Description, Task};
 /// # What it sees
 ///
 /// It counts the voluntary context switches of the worker's thread in each turn of a coroutine, from
-/// where it is resumed to where it is suspended: whenever the thread had to wait in the kernel, there
-/// is one. Not one is there, and nothing to be seen, where
+/// where it is resumed to where it is suspended: there is one for each time that the thread had to
+/// wait in the kernel. So there is none, and nothing to be seen, where
 ///
 /// - a call that *may* block did not have to: the bytes were there, the lock was free. What runs into
 ///   it seldom shows seldom;
@@ -44,25 +44,32 @@ use crate::task::{Description, Task};
 ///
 /// - it touched memory that had to come from a disk: a page of a mapped file, or one that was swapped
 ///   out;
-/// - it had to wait for another thread inside the allocator, or inside the kernel, on a lock that is
-///   held for a moment: freeing what another thread has allocated, mapping memory, starting a process
-///   (which waits for its `exec`);
+/// - it ran into a lock of the allocator or of the kernel that another thread held for a moment. This
+///   is rare, and shows as a single report of a short turn;
+/// - it has started a process, which waits for the `exec` of that;
 /// - it has waited while a panic unwinds, when it does keep its worker: see the crate's hazards.
 ///
-/// The locks of this runtime itself are not blamed on who runs into one.
+/// To wait for a lock of this runtime itself is not counted.
 ///
 /// # Before it runs
 ///
-/// For code that one can see there is a list of what blocks in std, for clippy:
-/// `shims/clippy.toml` of this package. Copied to the root of a package (next to its `Cargo.toml`),
-/// or added to the `clippy.toml` that is there, it has `cargo clippy` find each use of a function or
-/// type of std that waits, and name the one of [`shims`](crate::shims) that parks. Code that is under
-/// `use greenroom::shims as std;` gives no lint, but for the ten methods of [`std::path::Path`] that
-/// look at the file system, which are std's own there too: [`shims::fs`](crate::shims) has functions
-/// that do the same.
+/// For code that one can see there is a list for clippy, of the functions and types of std that
+/// wait: `lints/clippy.toml` in this package. Copied to the root of a package or workspace, or added
+/// to the `clippy.toml` that is there, it has `cargo clippy` find each use of one, and say what parks
+/// instead. Code under `use greenroom::shims as std;` gives no lint, except for what is std's own
+/// there too.
 ///
-/// It goes by what the code says, so inside of [`unblock`](crate::unblock), or in a program's own
-/// threads, it takes an `#[expect(clippy::disallowed_methods, reason = "...")]`.
+/// Clippy goes by the names in the code. So inside of [`unblock`](crate::unblock), or on threads
+/// of one's own, such a use takes an `#[expect(clippy::disallowed_methods, reason = "...")]`; and
+/// what a library calls is only seen by this function.
+///
+/// <details><summary>The list</summary>
+///
+/// ```toml
+#[doc = include_str!("../lints/clippy.toml")]
+/// ```
+///
+/// </details>
 pub fn deny_blocking() -> bool {
     deny_blocking_with(|report| {
         if report.turns() == 1 {
@@ -75,16 +82,14 @@ pub fn deny_blocking() -> bool {
 
 /// As [`deny_blocking`], but calls `hook` for every turn of a coroutine that has blocked its worker.
 ///
-/// It is called on the worker's thread, after the turn, outside of any coroutine: where it blocks, it
-/// blocks the worker, but is not reported. A panic in it ends with it. The hook of a further call
+/// It is called on the worker's thread, after the turn and outside of any coroutine: where it waits,
+/// it blocks the worker, and is not reported. A panic in it ends there. The hook of a further call
 /// takes the place of the one before.
 ///
 /// ```
-/// use std::{thread, time::Duration};
-///
 /// let armed = greenroom::deny_blocking_with(|report| {
 ///     if report.turns() == 1 {
-///         eprintln!("{report}"); // or panic, in a test: log, count, abort
+///         eprintln!("{report}"); // or log, count, abort
 ///     }
 /// });
 /// assert_eq!(armed, cfg!(debug_assertions));

@@ -29,7 +29,7 @@ mod watched {
     use std::process::Command;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use greenroom::{BlockingReport, Builder, JoinHandle, Unparker, shims, spawn};
     use serial_test::serial;
@@ -330,6 +330,20 @@ mod watched {
 
     #[test]
     #[serial]
+    fn what_computes_or_yields_the_processor_is_not_reported() {
+        let findings = Findings::new();
+        util::on_workers(2, || {
+            let start = Instant::now();
+            while start.elapsed() < 4 * MOMENT {
+                std::thread::yield_now();
+            }
+        });
+        let found = findings.take();
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    #[serial]
     fn an_idle_runtime_has_nothing_to_report() {
         let findings = Findings::new();
         for workers in [1, 2] {
@@ -351,7 +365,7 @@ mod watched {
     #[serial]
     fn four_workers_that_hammer_on_each_other_are_not_blamed() {
         let findings = Findings::new();
-        hammer(300);
+        hammer(std::env::var("ROUNDS").map_or(300, |n| n.parse().unwrap()));
         let found = findings.take();
         assert!(found.is_empty(), "{found:?}");
     }

@@ -169,7 +169,7 @@ impl Class {
         let reserved = self.reserved.fetch_add(1, Ordering::Relaxed) + 1;
         let reservation = Reservation(self);
         if reserved + self.idle_in_pools() > self.capacity.load(Ordering::Relaxed) {
-            self.grow()?;
+            crate::sys::switches::excused(|| self.grow())?;
         }
         Ok(reservation)
     }

@@ -53,9 +53,10 @@ mod blame {
     }
 
     pub(super) fn excused<R>(f: impl FnOnce() -> R) -> R {
-        let before = voluntary();
+        // With what is excused inside of it, which it counts itself.
+        let before = voluntary() - EXCUSED.get();
         let result = f();
-        EXCUSED.set(EXCUSED.get() + voluntary() - before);
+        EXCUSED.set(voluntary() - before);
         result
     }
 
@@ -66,5 +67,53 @@ mod blame {
         let done = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
         debug_assert_eq!(done, 0, "there is no other error than a bad argument");
         usage.ru_nvcsw as i64
+    }
+}
+
+#[cfg(all(test, debug_assertions))]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Calls `f` with a mutex that another thread holds for a moment; returns what is blamed for.
+    fn contend(f: impl FnOnce(&Mutex<()>)) -> i64 {
+        let mutex = Mutex::new(());
+        let (locked, is_locked) = mpsc::channel();
+        thread::scope(|s| {
+            s.spawn(|| {
+                let _guard = mutex.lock().unwrap();
+                locked.send(()).unwrap();
+                thread::sleep(Duration::from_millis(5));
+            });
+            is_locked.recv().unwrap();
+            let before = blamed();
+            f(&mutex);
+            blamed() - before
+        })
+    }
+
+    #[test]
+    fn a_wait_is_blamed_unless_it_is_for_the_runtimes_own_lock() {
+        assert_ne!(contend(|mutex| drop(mutex.lock().unwrap())), 0);
+        assert_eq!(contend(|mutex| drop(own_lock(mutex).unwrap())), 0);
+    }
+
+    #[test]
+    fn an_excuse_counts_once_and_covers_what_it_covers() {
+        let sleep = || thread::sleep(Duration::from_millis(1));
+        let before = blamed();
+        excused(|| excused(sleep));
+        assert_eq!(blamed() - before, 0);
+        excused(|| {
+            sleep();
+            excused(sleep);
+            sleep();
+        });
+        assert_eq!(blamed() - before, 0);
+        sleep();
+        assert_ne!(blamed() - before, 0);
     }
 }
