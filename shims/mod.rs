@@ -12,22 +12,39 @@
 //! | `net::TcpListener`, `Incoming` | [`net::TcpListener`], [`net::Incoming`] | waits park |
 //! | `net::UdpSocket` | [`net::UdpSocket`] | waits park |
 //! | `net::ToSocketAddrs` | [`net::ToSocketAddrs`] | a trait of its own, for the same types; names are resolved on the blocking pool |
+//! | `os::unix::net::{UnixStream, UnixListener, Incoming, UnixDatagram}` | [`os::unix::net`] | waits park; `makefile`; [`descriptor::PassDescriptors`] |
+//! | `os::linux::net::TcpStreamExt` | [`os::linux::net::TcpStreamExt`] | a trait of its own: std's is sealed |
 //! | `thread::{spawn, scope, Builder, JoinHandle, Scope, ScopedJoinHandle}` | [`thread`] | threads are coroutines |
 //! | `thread::{current, Thread, ThreadId}` | [`thread`] | types of their own: std's cannot be made |
 //! | `thread::panicking` | [`thread`] | tells apart the coroutines of one OS thread |
 //! | `thread::{sleep, sleep_ms, park, park_timeout, park_timeout_ms, yield_now}` | [`thread`] | waits park |
-//! | `io` | [`io`] | std's own, and [`io::makefile`] |
+//! | `fs` | [`fs`] | what is not in memory is done on the blocking pool; `Read`, `Write` and `Seek` for `Arc<File>` are not there: only std could implement them |
+//! | `io::{pipe, PipeReader, PipeWriter}` | [`io`] | waits park |
+//! | `io::IsTerminal` | [`io::IsTerminal`] | a trait of its own, for all that has a descriptor: std's is sealed |
+//! | `os` | [`os`] | std's own, but for what is named here; `os::unix::thread::JoinHandleExt` is not there for coroutines |
+//! | `process::{Command, Child, ChildStdin, ChildStdout, ChildStderr}` | [`process`] | waits park |
+//! | `os::unix::process::CommandExt` | [`process::CommandExt`] | a trait of its own: std's is sealed |
 //! | `time` | [`time`] | std's own: nothing in it blocks |
+//!
+//! What std has no name for: [`io::makefile`], files over streams as Python's; [`select`];
+//! [`io::TerminalExt`]; and extension traits, so that std may add their names:
+//! [`process::ChildExt`], [`descriptor::IntoStd`], [`descriptor::PassDescriptors`].
 //!
 //! # What is still std's own, and blocks the worker
 //!
-//! `sync` (its locks, channels and barriers), `process`, `fs`, `os`, `io::{stdin, stdout, stderr,
-//! pipe, copy}`, the print macros, `thread_local!` (whose values are the OS thread's, shared by
-//! its coroutines). Where one of these must wait, wrap it: [`unblock`](crate::unblock).
+//! `sync` (its locks, channels and barriers), `io::{stdin, stdout, stderr}`, the print macros, the
+//! methods of `Path` that ask for metadata, `thread_local!` (whose values are the OS thread's,
+//! shared by its coroutines). Where one of these must wait, wrap it: [`unblock`](crate::unblock).
 
 pub use ::std::*;
 
+pub mod descriptor;
+pub mod fs;
 pub mod io;
+mod listener;
 pub mod net;
+pub mod os;
+pub mod process;
+pub mod select;
 pub mod thread;
 pub mod time;

@@ -43,6 +43,31 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    // SAFETY: nothing is borrowed.
+    unsafe { on_pool(Kind::Interruptible, f) }
+}
+
+/// As [`unblock`], for a call that borrows, and is over soon: the caller is not interrupted while it
+/// waits for that.
+pub(crate) fn unblock_borrowed<'a, F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send + 'a,
+    T: Send + 'a,
+{
+    // SAFETY: a committed wait ends when `f` has, and not before; a caller that is given up
+    // amid it stays with its stack.
+    unsafe { on_pool(Kind::Committed, f) }
+}
+
+/// # Safety
+///
+/// What `f` and `T` borrow stays until this returns; if waits of this kind can be interrupted, for
+/// ever.
+unsafe fn on_pool<'a, F, T>(kind: Kind, f: F) -> T
+where
+    F: FnOnce() -> T + Send + 'a,
+    T: Send + 'a,
+{
     if !task::on_coroutine() {
         return f();
     }
@@ -52,13 +77,18 @@ where
         waiter: Waiters::new(),
     });
     let filled = Arc::clone(&result);
-    let mut job: Option<Job> = Some(Box::new(move || {
+    let job: Box<dyn FnOnce() + Send + 'a> = Box::new(move || {
         let value = catch_unwind(AssertUnwindSafe(f));
         *crate::sys::switches::own_lock(&filled.value).unwrap_or_else(PoisonError::into_inner) =
             Some(value);
         filled.done.store(true, Ordering::SeqCst);
         filled.waiter.wake_one(|| {});
-    }));
+    });
+    // SAFETY: only the lifetime changes. Of what the job borrows it uses nothing after it has said
+    // that it is done, but drops its share of a result that the caller has taken; and until it is
+    // done, the caller waits, or all stays for ever.
+    let job = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + 'a>, Job>(job) };
+    let mut job = Some(job);
     if !POOL.run(&mut job)
         && let Some(job) = job
     {
@@ -67,7 +97,7 @@ where
     }
     let done = || result.done.load(Ordering::SeqCst);
     while !done() {
-        result.waiter.wait(Kind::Interruptible, None, done);
+        result.waiter.wait(kind, None, done);
     }
     let value = crate::sys::switches::own_lock(&result.value)
         .unwrap_or_else(PoisonError::into_inner)

@@ -44,11 +44,13 @@
 //!   time of a main function; a [`spawn`] from an ordinary thread starts a default runtime in the
 //!   background. [`RuntimeBuilder`] has the settings.
 //! - **Waiting**, by anything in [`shims`] or by [`park()`], parks the coroutine. Off-coroutine
-//!   the same calls block the OS thread, as std's do; [`Unparker`] reaches both.
+//!   the same calls block the OS thread, as std's do; [`Unparker`] reaches both. [`wait_fd`] waits
+//!   for a descriptor that somebody else uses, a C library say, and [`shims::select`] for many.
 //! - **Timers**: [`after`] runs a closure later in a coroutine of its own, and can be cancelled or
 //!   put off; [`interval`] ticks without drift.
 //! - **What can only block** goes to a pool of threads: [`unblock`]. Name resolution does by
-//!   itself.
+//!   itself, and so do regular files ([`shims::fs`]).
+//! - **Looking in**: [`stats`] tells how deep the stacks have been used.
 //!
 //! # What is guaranteed
 //!
@@ -85,7 +87,7 @@
 //! # Hazards
 //!
 //! **A worker that is blocked runs nobody.** A long computation, a std mutex that is contended, a
-//! read of a pipe through real std: while one coroutine keeps its OS thread, the others of that
+//! call of a C library that waits: while one coroutine keeps its OS thread, the others of that
 //! worker wait, and so do those elsewhere whose sockets it was the first to wait for. Compute in
 //! slices with [`yield_now`], and wrap what blocks in [`unblock`]. A *std* lock that is held across a
 //! wait can stop its worker for good:
@@ -162,9 +164,10 @@
 //!    interrupt; the loser has no effect (`task/word.rs`). A wait that has begun is suspended in any
 //!    case, and whoever ends it, be it before that, schedules the coroutine. Waiters queue by nodes
 //!    on their own stacks. A deadline goes to the worker's timers, where arming and cancelling are
-//!    mostly a few stores. One that is a duration away may be late by 1/64 of that, at most 0.9 ms, to share a
-//!    wake-up of the worker with its neighbours; the instants of `*_until` are kept as well as the
-//!    system can.
+//!    mostly a few stores. One that is a duration away may be late by 1/64 of that, at most 0.9 ms,
+//!    to share a wake-up of the worker with its neighbours; the instants of `*_until` are kept as well
+//!    as the system can. Descriptors that others use are registered for each wait
+//!    (`reactor/watch.rs`).
 //! 5. *Wake.* The winner puts the slot into the owner's queue; from another thread, into its inbox,
 //!    and kicks the owner's eventfd if that sleeps. Since a coroutine only runs on its owner, no
 //!    waker has to wait for it to be switched out.
@@ -175,14 +178,16 @@
 //!    another leaves fresh ones to that (`scheduler/placement.rs`). A coroutine whose operations
 //!    never wait is made to yield after 32 of them.
 //! 7. *The end.* The result is published and the joiner woken (`join/completion.rs`) on the
-//!    coroutine's own stack, which then goes back to the worker. A worker that is idle a second later returns the memory of the
-//!    deep parts of such stacks to the system.
+//!    coroutine's own stack, which then goes back to the worker. A worker that is idle a second
+//!    later takes note of how deep such stacks were used, and returns the memory of their deep parts
+//!    to the system.
 //!
 //! The protocols of 3, 4, 6 and 7 are model-checked: the package in `tests/models` of the repository compiles
 //! their files over loom and shuttle.
 //!
-//! The layers, each of which knows only those below it: `shims`; `after`; `runtime`, `fork`, `spawn`,
-//! `scope`; `scheduler`; `reactor`, `timer`, `blocking`, `join`; `park`, `task`; `coroutine`, `sys`.
+//! The layers, each of which knows only those below it: `shims`; `after`, `fs`; `runtime`, `fork`,
+//! `spawn`, `scope`, `stats`; `scheduler`; `wait_fd`; `reactor`, `timer`, `blocking`, `join`; `park`,
+//! `task`; `coroutine`, `sys`.
 
 mod after;
 mod atomic;
@@ -191,6 +196,7 @@ mod coroutine;
 mod deny_blocking;
 mod fatal;
 mod fork;
+pub mod fs;
 mod join;
 mod panic;
 mod park;
@@ -199,10 +205,12 @@ mod runtime;
 mod scheduler;
 mod scope;
 mod spawn;
+mod stats;
 mod sys;
 mod task;
 mod thread;
 mod timer;
+mod wait_fd;
 
 #[path = "../shims/mod.rs"]
 pub mod shims;
@@ -212,7 +220,10 @@ pub use blocking::unblock;
 pub use deny_blocking::{BlockingReport, deny_blocking, deny_blocking_with};
 pub use join::{JoinHandle, LocalJoinHandle};
 pub use park::{Cancelled, Unparker, park, park_timeout, park_until, yield_now};
+pub use reactor::{Interest, Readiness};
 pub use runtime::{Runtime, RuntimeBuilder, run, wait_idle};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use spawn::{Builder, spawn, spawn_local};
+pub use stats::{StackStats, Stats, stats};
 pub use thread::{Thread, ThreadId, current};
+pub use wait_fd::wait_fd;

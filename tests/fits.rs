@@ -18,6 +18,17 @@ fn in_a_coroutine(body: fn()) {
     for workers in [1, 2] {
         util::on_workers(workers, || thread::spawn(body).join().unwrap());
     }
+    let stacks = greenroom::stats().stacks;
+    let of = stacks.iter().find(|of| of.size == 256 << 10).unwrap();
+    eprintln!(
+        "at most {} KiB of {} KiB so far",
+        of.hwm >> 10,
+        of.size >> 10
+    );
+    assert!(
+        of.hwm <= of.size / 4 * 3,
+        "{of:?}: just short of an overflow"
+    );
 }
 
 #[derive(Clone, Debug, Default)]

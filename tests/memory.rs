@@ -59,7 +59,7 @@ struct Sounded {
     lowest: Cell<usize>,
 }
 
-impl Read for &Sounded {
+impl Read for Sounded {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let local = 0_u8;
         let address = std::ptr::from_ref(&local).addr();
@@ -72,7 +72,7 @@ impl Read for &Sounded {
     }
 }
 
-impl Write for &Sounded {
+impl Write for Sounded {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         (&self.stream).write(buf)
     }

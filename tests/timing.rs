@@ -2,25 +2,21 @@
 
 mod util;
 
-use std::cell::{Cell, RefCell};
-use std::io::{Read, Write};
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use greenroom::shims::io::makefile::SocketFile;
 use greenroom::shims::net::{TcpListener, TcpStream, UdpSocket};
 use greenroom::shims::thread;
 use greenroom::{RuntimeBuilder, park_timeout, park_until, spawn_local};
 use serial_test::{parallel, serial};
 
 const MILLI: Duration = Duration::from_millis(1);
-
-fn connection() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (near, listener.accept().unwrap().0)
-}
 
 fn compute_for(time: Duration) {
     let start = Instant::now();
@@ -41,26 +37,104 @@ fn in_one_of_ten(mut attempt: impl FnMut() -> Result<(), String>) {
     panic!("{failures:#?}");
 }
 
+const PAIRS: usize = 500_000;
+
+/// Reads lines of no text, each with one byte after it; returns how long that took.
+fn parse(mut file: impl BufRead) -> Duration {
+    let start = Instant::now();
+    let mut line = String::new();
+    for pair in 0..PAIRS {
+        line.clear();
+        assert_eq!(file.read_line(&mut line).unwrap(), 1);
+        let mut byte = [0];
+        file.read_exact(&mut byte).unwrap();
+        assert_eq!(byte[0], pair as u8);
+    }
+    start.elapsed()
+}
+
+/// The other end of a stream on which so many pairs arrive, most of them before this returns.
+fn burst() -> std::net::TcpStream {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let burst: Vec<u8> = (0..PAIRS).flat_map(|pair| [b'\n', pair as u8]).collect();
+    near.set_nonblocking(true).unwrap();
+    let written = near.write(&burst).unwrap();
+    near.set_nonblocking(false).unwrap();
+    // For the rest there may have been no room.
+    std::thread::spawn(move || near.write_all(&burst[written..]));
+    listener.accept().unwrap().0
+}
+
+/// Over a file, and over a buffer which is so small that there are many reads.
+#[test]
+#[serial]
+fn a_coroutine_reads_a_burst_at_no_less_than_half_the_speed_of_a_thread() {
+    const ROUNDS: usize = 3;
+    type Stream = std::net::TcpStream;
+    let on_a_thread: [fn(Stream) -> Duration; 2] = [
+        |stream| parse(SocketFile::new(stream)),
+        |stream| parse(BufReader::with_capacity(64, stream)),
+    ];
+    let on_a_coroutine: [fn(Stream) -> Duration; 2] = [
+        |stream| parse(SocketFile::new(TcpStream::from(OwnedFd::from(stream)))),
+        |stream| {
+            parse(BufReader::with_capacity(
+                64,
+                TcpStream::from(OwnedFd::from(stream)),
+            ))
+        },
+    ];
+    for (on_a_thread, on_a_coroutine) in on_a_thread.into_iter().zip(on_a_coroutine) {
+        in_one_of_ten(|| {
+            let (mut thread, mut coroutine) = (Duration::MAX, Duration::MAX);
+            for _ in 0..ROUNDS {
+                let stream = burst();
+                let reader = std::thread::spawn(move || on_a_thread(stream));
+                thread = thread.min(reader.join().unwrap());
+                let stream = burst();
+                let took = util::on_workers(1, || {
+                    let builder = thread::Builder::new().stack_size(64 << 10);
+                    let reader = builder.spawn(move || on_a_coroutine(stream));
+                    reader.unwrap().join().unwrap()
+                });
+                coroutine = coroutine.min(took);
+            }
+            eprintln!("a thread takes {thread:?}, a coroutine {coroutine:?}");
+            match coroutine < 2 * thread {
+                true => Ok(()),
+                false => Err(format!("{coroutine:?} instead of {thread:?}")),
+            }
+        });
+    }
+}
+
 #[test]
 #[serial]
 fn ticks_at_absolute_deadlines_do_not_drift() {
-    const PERIOD: Duration = Duration::from_millis(2);
-    const TICKS: u32 = 50;
+    const PERIOD: Duration = Duration::from_millis(5);
+    const TICKS: u32 = 40;
     util::everywhere(|| {
         in_one_of_ten(|| {
             let start = Instant::now();
+            let mut least_late = Duration::MAX;
             for tick in 1..=TICKS {
-                compute_for(PERIOD / 2);
-                assert!(!park_until(start + tick * PERIOD), "nobody unparks");
-                assert!(Instant::now() >= start + tick * PERIOD);
+                // Holds the worker up as work would, but takes no processor, which others may have.
+                std::thread::sleep(PERIOD / 4);
+                let deadline = start + tick * PERIOD;
+                assert!(!park_until(deadline), "nobody unparks");
+                let late = Instant::now().checked_duration_since(deadline);
+                let late = late.expect("it is not early");
+                if tick > TICKS / 2 {
+                    least_late = least_late.min(late);
+                }
             }
-            // Had each period begun when the last one's work was done, this had taken half more.
-            let took = start.elapsed();
-            let drifted = TICKS * PERIOD * 3 / 2;
-            if took < drifted {
+            // Had each period begun when the last one's work was done, all of these were late by
+            // the work of half the ticks.
+            if least_late < TICKS / 2 * PERIOD / 8 {
                 Ok(())
             } else {
-                Err(format!("{took:?}"))
+                Err(format!("{least_late:?}"))
             }
         });
     });
@@ -80,57 +154,6 @@ fn a_ticker_that_fell_behind_catches_up_and_is_then_in_step_again() {
                 assert!(before >= start + tick * MILLI, "it has been due already");
             }
         }
-    });
-}
-
-#[test]
-#[serial]
-fn a_ticker_beside_one_that_always_has_something_to_read_is_late_by_few_reads() {
-    const TICKS: usize = 100;
-    util::on_workers(1, || {
-        let (near, mut far) = connection();
-        let flood = std::thread::spawn(move || {
-            let mut near = std::net::TcpStream::from(near);
-            while near.write_all(&[0; 1 << 16]).is_ok() {}
-        });
-        let over = Rc::new(Cell::new(false));
-        let due = Rc::new(Cell::new(None::<Instant>));
-        let reads = Rc::new(Cell::new(0));
-        let late = Rc::new(Cell::new(0));
-        let reader = spawn_local({
-            let (over, due, reads, late) = (
-                Rc::clone(&over),
-                Rc::clone(&due),
-                Rc::clone(&reads),
-                Rc::clone(&late),
-            );
-            move || {
-                // Byte for byte, of which the kernel always has some more.
-                while !over.get() {
-                    assert_eq!(far.read(&mut [0]).unwrap(), 1);
-                    reads.set(reads.get() + 1);
-                    if due.get().is_some_and(|due| Instant::now() >= due) {
-                        late.set(late.get() + 1);
-                    }
-                }
-            }
-        });
-        let mut latest = Vec::new();
-        for _ in 0..TICKS {
-            due.set(Some(Instant::now() + MILLI));
-            late.set(0);
-            park_timeout(MILLI);
-            due.set(None);
-            latest.push(late.get());
-        }
-        over.set(true);
-        reader.join().unwrap();
-        flood.join().unwrap();
-        latest.sort();
-        eprintln!("{} reads, late by {latest:?}", reads.get());
-        assert!(reads.get() > 10 * TICKS, "{} reads", reads.get());
-        // Its slack is 1/64 of the time, and then it waits for the end of one turn of each.
-        assert!(latest[TICKS / 2] < 500, "half are late by {latest:?} reads");
     });
 }
 

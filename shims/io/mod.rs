@@ -1,5 +1,11 @@
 //! [`std::io`], and buffered files over sockets.
 
+pub(crate) mod any_file;
 pub mod makefile;
+pub(crate) mod pipe;
+mod terminal;
 
 pub use ::std::io::*;
+
+pub use pipe::{PipeReader, PipeWriter, pipe};
+pub use terminal::{IsTerminal, RawMode, TerminalExt, WindowSize};

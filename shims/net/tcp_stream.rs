@@ -1,15 +1,15 @@
 //! TCP connections.
 
-use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ToSocketAddrs, each_addr};
 use crate::reactor::{Descriptor, Direction};
-use crate::shims::io::makefile::SocketFile;
+use crate::shims::descriptor::{descriptor_conversions, from_raw_descriptor, release_shared};
+use crate::shims::io::makefile::makes_files;
 use crate::sys::socket;
 use crate::task;
 
@@ -146,31 +146,9 @@ impl TcpStream {
         self.io.set_nonblocking(nonblocking);
         Ok(())
     }
-
-    /// A buffered two-way file over this connection, which it shares: the connection is closed
-    /// when this stream and all its files are gone.
-    ///
-    /// ```no_run
-    /// use greenroom::shims as std;
-    /// use std::io::{BufRead, Write};
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// let mut file = std::net::TcpStream::connect("localhost:7")?.makefile();
-    /// file.write_all(b"hello\n")?;
-    /// file.flush()?;
-    /// for line in file.lines() {
-    ///     assert_eq!(line?, "hello");
-    ///     break;
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn makefile(&self) -> SocketFile<TcpStream> {
-        SocketFile::new(TcpStream {
-            io: Arc::clone(&self.io),
-        })
-    }
 }
+
+makes_files!(TcpStream);
 
 /// Connects to `addr`; within `timeout`, if there is one.
 fn connect(addr: SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream> {
@@ -297,74 +275,16 @@ impl Write for TcpStream {
     }
 }
 
-impl fmt::Debug for TcpStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.io.get().fmt(f)
-    }
+descriptor_conversions! {
+    TcpStream, net::TcpStream,
+    adopt: |stream| TcpStream {
+        io: Arc::new(Descriptor::foreign(stream)),
+    },
+    /// # Panics
+    ///
+    /// If a file made by [`makefile`](TcpStream::makefile) still shares the connection, and no
+    /// descriptor can be had for a duplicate.
+    release: |stream| release_shared(stream.io, net::TcpStream::try_clone),
 }
 
-impl AsFd for TcpStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.io.get().as_fd()
-    }
-}
-
-impl AsRawFd for TcpStream {
-    fn as_raw_fd(&self) -> RawFd {
-        self.io.get().as_raw_fd()
-    }
-}
-
-impl IntoRawFd for TcpStream {
-    fn into_raw_fd(self) -> RawFd {
-        net::TcpStream::from(self).into_raw_fd()
-    }
-}
-
-impl FromRawFd for TcpStream {
-    unsafe fn from_raw_fd(fd: RawFd) -> TcpStream {
-        // SAFETY: the caller's promise is the same.
-        unsafe { net::TcpStream::from_raw_fd(fd) }.into()
-    }
-}
-
-impl From<OwnedFd> for TcpStream {
-    fn from(fd: OwnedFd) -> TcpStream {
-        net::TcpStream::from(fd).into()
-    }
-}
-
-impl From<TcpStream> for OwnedFd {
-    fn from(stream: TcpStream) -> OwnedFd {
-        net::TcpStream::from(stream).into()
-    }
-}
-
-/// Takes over a connection of std's, with its mode and timeouts.
-impl From<net::TcpStream> for TcpStream {
-    fn from(stream: net::TcpStream) -> TcpStream {
-        TcpStream {
-            io: Arc::new(Descriptor::foreign(stream)),
-        }
-    }
-}
-
-/// Gives the connection up to std.
-///
-/// # Panics
-///
-/// If a file made by [`makefile`](TcpStream::makefile) still shares the connection, and no
-/// descriptor can be had for a duplicate.
-impl From<TcpStream> for net::TcpStream {
-    fn from(stream: TcpStream) -> net::TcpStream {
-        Arc::try_unwrap(stream.io).map_or_else(
-            |shared| {
-                shared
-                    .get()
-                    .try_clone()
-                    .expect("a duplicate of a shared connection")
-            },
-            Descriptor::into_inner,
-        )
-    }
-}
+from_raw_descriptor!(TcpStream: net::TcpStream);

@@ -1,13 +1,13 @@
 //! UDP sockets.
 
-use std::fmt;
 use std::io;
 use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::{ToSocketAddrs, each_addr};
 use crate::reactor::{Descriptor, Direction, Operation};
+use crate::shims::descriptor::{from_raw_descriptor, plain_descriptor_conversions};
 use crate::sys::socket;
 use crate::task;
 
@@ -240,61 +240,5 @@ impl UdpSocket {
     }
 }
 
-impl fmt::Debug for UdpSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.io.get().fmt(f)
-    }
-}
-
-impl AsFd for UdpSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.io.get().as_fd()
-    }
-}
-
-impl AsRawFd for UdpSocket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.io.get().as_raw_fd()
-    }
-}
-
-impl IntoRawFd for UdpSocket {
-    fn into_raw_fd(self) -> RawFd {
-        self.io.into_inner().into_raw_fd()
-    }
-}
-
-impl FromRawFd for UdpSocket {
-    unsafe fn from_raw_fd(fd: RawFd) -> UdpSocket {
-        // SAFETY: the caller's promise is the same.
-        unsafe { net::UdpSocket::from_raw_fd(fd) }.into()
-    }
-}
-
-impl From<OwnedFd> for UdpSocket {
-    fn from(fd: OwnedFd) -> UdpSocket {
-        net::UdpSocket::from(fd).into()
-    }
-}
-
-impl From<UdpSocket> for OwnedFd {
-    fn from(socket: UdpSocket) -> OwnedFd {
-        socket.io.into_inner().into()
-    }
-}
-
-/// Takes over a socket of std's, with its mode and timeouts.
-impl From<net::UdpSocket> for UdpSocket {
-    fn from(socket: net::UdpSocket) -> UdpSocket {
-        UdpSocket {
-            io: Descriptor::foreign(socket),
-        }
-    }
-}
-
-/// Gives the socket up to std.
-impl From<UdpSocket> for net::UdpSocket {
-    fn from(socket: UdpSocket) -> net::UdpSocket {
-        socket.io.into_inner()
-    }
-}
+plain_descriptor_conversions!(UdpSocket: net::UdpSocket);
+from_raw_descriptor!(UdpSocket: net::UdpSocket);

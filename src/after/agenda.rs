@@ -294,7 +294,7 @@ impl Timer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Place>> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sys::switches::own_lock(&self.place).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_place(&self, place: Option<Place>) {

@@ -15,7 +15,7 @@ use corosensei::{CoroutineResult, Yielder};
 use crate::sys::memory;
 
 pub(crate) use pool::StackPool;
-pub(crate) use stack::{Class, Reservation, Stack, StacksLock};
+pub(crate) use stack::{Class, Reservation, Stack, StacksLock, usage};
 
 /// Why a running coroutine gave up its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

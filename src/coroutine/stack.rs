@@ -67,6 +67,8 @@ pub(crate) struct Class {
     reserved: AtomicUsize,
     /// Slots that exist.
     capacity: AtomicUsize,
+    /// The most bytes in use that were seen on a stack whose memory was then given back.
+    deepest: AtomicUsize,
     slots: Mutex<Slots>,
 }
 
@@ -111,6 +113,7 @@ impl Class {
             index,
             reserved: AtomicUsize::new(0),
             capacity: AtomicUsize::new(0),
+            deepest: AtomicUsize::new(0),
             slots: Mutex::new(Slots {
                 free: Vec::new(),
                 untouched: Vec::new(),
@@ -323,6 +326,64 @@ impl Class {
             crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
         slots.free.extend(cold);
     }
+
+    /// The first slots of slabs, by base and number, that have been used.
+    fn used(&self) -> Vec<(usize, usize)> {
+        // While it is held, no slab is added.
+        let slots =
+            crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
+        registered()
+            .filter(|slab| ptr::eq(slab.class, self))
+            .map(|slab| {
+                let mut untouched = slots.untouched.iter();
+                let part = untouched.find(|part| part.base == slab.base);
+                (slab.base, part.map_or(slab.slots, |part| part.next))
+            })
+            .collect()
+    }
+
+    fn usage(&self) -> Usage {
+        let used = self.used();
+        let (mut resident, mut deepest) = (0, 0);
+        for (base, slots) in &used {
+            for limit in (0..*slots).map(|index| base + index * self.stride()) {
+                let pages = memory::resident_pages(limit + self.guard_len(), self.usable());
+                let mut pages = pages.peekable();
+                if let Some(lowest) = pages.peek() {
+                    deepest = deepest.max(limit + self.stride() - lowest);
+                }
+                resident += pages.count() * memory::page_size();
+            }
+        }
+        Usage {
+            size: self.usable(),
+            stacks: used.iter().map(|(_, slots)| slots).sum(),
+            resident,
+            // Loaded last: what is not resident any more was noted before.
+            deepest: deepest.max(self.deepest.load(Ordering::SeqCst)),
+        }
+    }
+}
+
+/// What is seen of the stacks of a class.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    /// The usable bytes of each.
+    pub(crate) size: usize,
+    /// How many have ever been used.
+    pub(crate) stacks: usize,
+    /// Bytes of memory that they occupy.
+    pub(crate) resident: usize,
+    /// The most bytes that were ever in use of one.
+    pub(crate) deepest: usize,
+}
+
+/// The usage of all classes that have been used, smallest first.
+pub(crate) fn usage() -> impl Iterator<Item = Usage> {
+    TABLE
+        .iter()
+        .map(Class::usage)
+        .filter(|usage| usage.stacks > 0)
 }
 
 /// A slab, as the handler of faults finds it: in a list that only grows.
@@ -355,19 +416,17 @@ impl Registered {
 /// The usable bytes of the stack above the guard that `address` is in, if it is in one.
 /// Async-signal-safe.
 pub(super) fn guarded_size(address: usize) -> Option<usize> {
-    let mut slab: *const Registered = SLABS.load(Ordering::Acquire);
-    while !slab.is_null() {
-        // SAFETY: slabs are leaked, and unchanged once they are in the list.
-        let registered = unsafe { &*slab };
-        let stride = registered.class.stride();
-        let offset = address.wrapping_sub(registered.base);
-        if offset < registered.slots * stride {
-            let guarded = offset % stride < registered.class.guard_len();
-            return guarded.then(|| registered.class.usable());
-        }
-        slab = registered.next;
-    }
-    None
+    let offset = |slab: &Registered| address.wrapping_sub(slab.base);
+    let slab = registered().find(|slab| offset(slab) < slab.slots * slab.class.stride())?;
+    let guarded = offset(slab) % slab.class.stride() < slab.class.guard_len();
+    guarded.then(|| slab.class.usable())
+}
+
+/// All slabs, latest first. Async-signal-safe.
+fn registered() -> impl Iterator<Item = &'static Registered> {
+    // SAFETY: slabs are leaked, and unchanged once they are in the list.
+    let at = |slab: *const Registered| unsafe { slab.as_ref() };
+    std::iter::successors(at(SLABS.load(Ordering::Acquire)), move |slab| at(slab.next))
 }
 
 /// The right to a stack of a class.
@@ -422,6 +481,9 @@ impl Stack {
 
     /// Gives back the memory of unused stacks, but for the topmost `kept` bytes.
     fn discard_below(stacks: &[Stack], kept: usize) {
+        stacks
+            .chunks(memory::PAGES_AT_ONCE)
+            .for_each(Stack::note_depths);
         let ranges = stacks.iter().filter_map(|stack| {
             let start = stack.limit.get() + stack.class.guard_len();
             let len = stack.class.usable().saturating_sub(kept);
@@ -430,6 +492,40 @@ impl Stack {
         // SAFETY: the slots are in mappings of `reserve`, and nothing runs on an owned stack that
         // is not part of a coroutine.
         unsafe { memory::discard_all(ranges) };
+    }
+
+    /// Has the class remember how deep stacks were used, if deeper than any before.
+    ///
+    /// A burst of coroutines gives back thousands of stacks, so there is one question for many: of
+    /// the page below which nothing is known. A stack that has been used farther has touched that.
+    fn note_depths(stacks: &[Stack]) {
+        let mut next = [0; memory::PAGES_AT_ONCE];
+        for (next, stack) in next.iter_mut().zip(stacks) {
+            let class = stack.class;
+            let known = class.deepest.load(Ordering::Relaxed);
+            // Of one that was used to its end this is in the guard, which has no memory.
+            *next = stack.end() - known - memory::page_size();
+        }
+        let deeper = memory::perhaps_resident(&next[..stacks.len()]);
+        for (index, stack) in stacks.iter().enumerate() {
+            if deeper >> index & 1 == 1 {
+                stack.note_depth();
+            }
+        }
+    }
+
+    fn note_depth(&self) {
+        let class = self.class;
+        let unknown = class.usable() - class.deepest.load(Ordering::Relaxed);
+        let lowest = self.end() - class.usable();
+        if let Some(page) = memory::resident_pages(lowest, unknown).next() {
+            class.deepest.fetch_max(self.end() - page, Ordering::SeqCst);
+        }
+    }
+
+    /// The end of the slot: the top, without the colour.
+    fn end(&self) -> usize {
+        self.limit.get() + self.class.stride()
     }
 }
 

@@ -102,8 +102,13 @@ pub(crate) fn spend_operation() {
     }
 }
 
+/// Yields.
+///
+/// # Unwinding
+///
+/// Then, if the caller is interrupted: it may never have to wait.
 #[cold]
-fn let_others_go_on() {
+pub(crate) fn let_others_go_on() {
     yield_now();
     if Current::get().word.is_interrupted() && !task::is_unwinding() {
         unwind();

@@ -97,6 +97,13 @@ impl<T: AsFd> Descriptor<T> {
         self.readiness(direction).set_timeout(timeout);
     }
 
+    /// Has whoever waits try again: after what the kernel tells nobody who polls.
+    pub(crate) fn retry(&self) {
+        if !self.source.is_left_in_parent() {
+            self.source.retry_all();
+        }
+    }
+
     fn readiness(&self, direction: Direction) -> &Readiness {
         match direction {
             Direction::Read => &self.source.read,
@@ -192,9 +199,7 @@ impl<T: AsFd> Operation<'_, T> {
                 }
             }
             if task::is_unwinding() {
-                return Err(io::Error::other(
-                    "cannot wait for I/O while unwinding from a panic",
-                ));
+                return Err(super::error_amid_unwind());
             }
             descriptor
                 .source

@@ -1,21 +1,26 @@
 //! Waiting on the operating system: one poll per worker.
 //!
 //! A worker with nothing to run blocks in its poll. Descriptors are registered with the poll of
-//! the worker that first waits for them: edge-triggered, once, for both directions.
+//! the worker that first waits for them: edge-triggered, once, for both directions. Those that
+//! others own are registered for each wait anew: see `watch`.
 
 mod descriptor;
+mod interest;
 mod ready_word;
 mod source;
+mod watch;
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use mio::event::Event;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::{Events, Poll, Registry, Token};
 use slab::Slab;
 
 use crate::sys::fork::Process;
@@ -23,7 +28,10 @@ use crate::sys::timerfd::TimerFd;
 use crate::task::Deadline;
 
 pub(crate) use descriptor::{Descriptor, Direction, Operation};
+pub use interest::{Interest, Readiness};
 use source::Source;
+use watch::Watch;
+pub(crate) use watch::wait_for;
 
 const KICK: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
@@ -59,9 +67,11 @@ pub(crate) struct Handle {
     sources: Mutex<Sources>,
 }
 
-/// The registered sources by key.
+/// What is registered, by key.
 struct Sources {
     table: Slab<Registered>,
+    /// The keys by descriptor: the kernel takes each once.
+    keys: HashMap<RawFd, usize>,
     /// Distinguishes the successive users of a key: an event that was under way when its source
     /// went must not reach the next one.
     generation: u32,
@@ -69,9 +79,21 @@ struct Sources {
     registry: Option<Registry>,
 }
 
+/// A descriptor, and who is told of its events: one or more.
 struct Registered {
-    source: Arc<Source>,
     token: Token,
+    fd: RawFd,
+    /// What is told.
+    interest: mio::Interest,
+    /// The descriptor's own, for good.
+    source: Option<Arc<Source>>,
+    /// Of waits under way.
+    watchers: Vec<Watcher>,
+}
+
+struct Watcher {
+    watch: Arc<Watch>,
+    interest: Interest,
 }
 
 thread_local! {
@@ -104,17 +126,26 @@ fn local() -> io::Result<Arc<Handle>> {
     })
 }
 
+/// Why an operation does not wait in a coroutine that unwinds from a panic.
+fn error_amid_unwind() -> io::Error {
+    io::Error::other("cannot wait for I/O while unwinding from a panic")
+}
+
 impl Reactor {
     pub(crate) fn new() -> io::Result<Reactor> {
         let poll = Poll::new()?;
         let alarm = TimerFd::new()?;
-        poll.registry()
-            .register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
+        poll.registry().register(
+            &mut SourceFd(&alarm.as_raw_fd()),
+            ALARM,
+            mio::Interest::READABLE,
+        )?;
         let handle = Arc::new(Handle {
             made_by: Process::current(),
             kick: Mutex::new(Some(mio::Waker::new(poll.registry(), KICK)?)),
             sources: Mutex::new(Sources {
                 table: Slab::new(),
+                keys: HashMap::new(),
                 generation: 0,
                 registry: Some(poll.registry().try_clone()?),
             }),
@@ -185,8 +216,8 @@ impl Reactor {
                 KICK => {}
                 ALARM => self.alarm_at = None,
                 token => {
-                    if let Some(source) = sources.find(token) {
-                        source.event(event);
+                    if let Some(registered) = sources.find(token) {
+                        registered.event(event);
                     }
                 }
             }
@@ -222,14 +253,14 @@ impl Handle {
     }
 
     /// Lets go of all sources, which may wait with another worker when this one does not poll. What
-    /// waits is told to look again.
+    /// waits is told to look again. Watches stay: their coroutines run here or nowhere.
     pub(crate) fn release(&self) {
         if self.is_left_in_parent() {
             return;
         }
-        let released = std::mem::take(&mut self.lock().table);
-        for (_, registered) in released {
-            registered.source.release(self);
+        let released = self.lock().take_sources();
+        for source in released {
+            source.release(self);
         }
     }
 
@@ -244,19 +275,14 @@ impl Handle {
 
     /// Starts to deliver the events of `fd` to `source`, beginning with its present state.
     fn register(&self, fd: BorrowedFd<'_>, source: Arc<Source>) -> io::Result<Token> {
-        let sources = &mut *self.lock();
-        let registry = sources
-            .registry
-            .as_ref()
-            .ok_or_else(|| io::Error::other("the runtime of this coroutine has shut down"))?;
-        sources.generation = sources.generation.wrapping_add(1) & 0x7fff_ffff;
-        let generation = sources.generation as usize;
-        let entry = sources.table.vacant_entry();
-        let token = Token(generation << 32 | entry.key());
-        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        registry.register(&mut SourceFd(&fd.as_raw_fd()), token, interest)?;
-        entry.insert(Registered { source, token });
-        Ok(token)
+        let all = mio::Interest::READABLE | mio::Interest::WRITABLE | mio::Interest::PRIORITY;
+        let mut sources = self.lock();
+        let registered = sources.registered(fd.as_raw_fd(), all)?;
+        if registered.source.is_some() {
+            return Err(io::Error::from_raw_os_error(libc::EEXIST));
+        }
+        registered.source = Some(source);
+        Ok(registered.token)
     }
 
     /// Stops the delivery of events. `fd` must be the one that was registered, and still open.
@@ -272,23 +298,145 @@ impl Handle {
     fn unregister(&self, fd: RawFd) {
         self.lock().unregister(fd);
     }
+
+    /// Starts to fire `watch` at the events of `fd` that may be of `interest`, beginning with its
+    /// present state.
+    fn watch(
+        &self,
+        fd: BorrowedFd<'_>,
+        watch: Arc<Watch>,
+        interest: Interest,
+    ) -> io::Result<Token> {
+        let mut sources = self.lock();
+        let registered = sources.registered(fd.as_raw_fd(), interest.to_register())?;
+        registered.watchers.push(Watcher { watch, interest });
+        Ok(registered.token)
+    }
+
+    /// Undoes one call of `watch`.
+    fn unwatch(&self, fd: RawFd, token: Token, watch: &Arc<Watch>) {
+        if self.is_left_in_parent() {
+            return;
+        }
+        let mut sources = self.lock();
+        let Some(registered) = sources.find_mut(token) else {
+            return;
+        };
+        registered.remove_watcher(watch);
+        if registered.is_unused() {
+            sources.remove(token);
+            sources.unregister(fd);
+        }
+    }
 }
 
 impl Sources {
+    /// The registration of `fd` for at least `interest`, made or renewed, so that its present state
+    /// will be told.
+    fn registered(&mut self, fd: RawFd, interest: mio::Interest) -> io::Result<&mut Registered> {
+        let registry = self
+            .registry
+            .as_ref()
+            .ok_or_else(|| io::Error::other("the runtime of this coroutine has shut down"))?;
+        if let Some(&key) = self.keys.get(&fd) {
+            let (token, interest) = (self.table[key].token, self.table[key].interest | interest);
+            match registry.reregister(&mut SourceFd(&fd), token, interest) {
+                // Somebody has closed it who was not to, and the number is another file's now.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    self.remove(token);
+                    return self.registered(fd, interest);
+                }
+                renewed => renewed?,
+            }
+            let registered = &mut self.table[key];
+            registered.interest = interest;
+            return Ok(registered);
+        }
+        self.generation = self.generation.wrapping_add(1) & 0x7fff_ffff;
+        let entry = self.table.vacant_entry();
+        let token = Token((self.generation as usize) << 32 | entry.key());
+        registry.register(&mut SourceFd(&fd), token, interest)?;
+        self.keys.insert(fd, entry.key());
+        Ok(entry.insert(Registered {
+            token,
+            fd,
+            interest,
+            source: None,
+            watchers: Vec::new(),
+        }))
+    }
+
+    /// Has the kernel forget `fd`, if it is registered for nobody here.
     fn unregister(&self, fd: RawFd) {
-        if let Some(registry) = &self.registry {
+        if let Some(registry) = &self.registry
+            && !self.keys.contains_key(&fd)
+        {
             // Fails where the kernel has dropped the registration itself.
             let _ = registry.deregister(&mut SourceFd(&fd));
         }
     }
 
-    fn find(&self, token: Token) -> Option<&Source> {
+    fn find(&self, token: Token) -> Option<&Registered> {
         let registered = self.table.get(token.0 & 0xffff_ffff)?;
-        (registered.token == token).then_some(&*registered.source)
+        (registered.token == token).then_some(registered)
     }
 
+    fn find_mut(&mut self, token: Token) -> Option<&mut Registered> {
+        let registered = self.table.get_mut(token.0 & 0xffff_ffff)?;
+        (registered.token == token).then_some(registered)
+    }
+
+    /// Takes a registration out, and has those who watch look for themselves.
     fn remove(&mut self, token: Token) -> Option<Registered> {
         self.find(token)?;
-        self.table.try_remove(token.0 & 0xffff_ffff)
+        let removed = self.table.try_remove(token.0 & 0xffff_ffff)?;
+        self.keys.remove(&removed.fd);
+        for watcher in &removed.watchers {
+            watcher.watch.fire();
+        }
+        Some(removed)
+    }
+
+    /// Takes all sources out.
+    fn take_sources(&mut self) -> Vec<Arc<Source>> {
+        let mut taken = Vec::new();
+        self.table.retain(|_, registered| {
+            taken.extend(registered.source.take());
+            let watched = !registered.is_unused();
+            if !watched {
+                self.keys.remove(&registered.fd);
+            }
+            watched
+        });
+        self.table.shrink_to_fit();
+        self.keys.shrink_to_fit();
+        taken
+    }
+}
+
+impl Registered {
+    fn event(&self, event: &Event) {
+        if let Some(source) = &self.source {
+            source.event(event);
+        }
+        for watcher in &self.watchers {
+            if watcher.interest.may_be(event) {
+                watcher.watch.fire();
+            }
+        }
+    }
+
+    fn remove_watcher(&mut self, watch: &Arc<Watch>) {
+        let mut watchers = self.watchers.iter();
+        if let Some(at) = watchers.position(|watcher| Arc::ptr_eq(&watcher.watch, watch)) {
+            self.watchers.swap_remove(at);
+        }
+        if self.watchers.is_empty() {
+            self.watchers = Vec::new();
+        }
+    }
+
+    fn is_unused(&self) -> bool {
+        self.source.is_none() && self.watchers.is_empty()
     }
 }

@@ -129,7 +129,8 @@ impl Source {
         self.retry_all();
     }
 
-    fn retry_all(&self) {
+    /// Tells whoever waits to look again.
+    pub(super) fn retry_all(&self) {
         self.read.set(0);
         self.write.set(0);
         self.read.waiters.wake_all();

@@ -146,6 +146,55 @@ pub(crate) unsafe fn discard_all(ranges: impl Iterator<Item = (usize, usize)> + 
     }
 }
 
+/// The pages that have memory behind them among a range of whole pages: their addresses, lowest
+/// first. Where the kernel gives no answer, none.
+pub(crate) fn resident_pages(start: usize, len: usize) -> impl Iterator<Item = usize> {
+    /// Few, because this may run on the smallest of stacks.
+    const AT_ONCE: usize = 512;
+    let page = page_size();
+    let end = start + len;
+    (start..end).step_by(AT_ONCE * page).flat_map(move |start| {
+        let len = (AT_ONCE * page).min(end - start);
+        let mut states = [0_u8; AT_ONCE];
+        // SAFETY: the kernel writes a byte for each of the range's pages, for which there is room;
+        // of the range itself it touches nothing, mapped or not.
+        let answered = unsafe { libc::mincore(start as *mut _, len, states.as_mut_ptr()) } == 0;
+        let pages = if answered { len / page } else { 0 };
+        (0..pages)
+            .filter(move |&index| states[index] & 1 == 1)
+            .map(move |index| start + index * page)
+    })
+}
+
+/// The most pages that [`perhaps_resident`] is asked about.
+pub(crate) const PAGES_AT_ONCE: usize = u64::BITS as usize;
+
+/// Which of some pages may have memory behind them: bit by bit, the first one lowest. One system
+/// call tells of all of them, wherever they are; of a kernel without it, or in a sandbox that
+/// refuses it, each may.
+pub(crate) fn perhaps_resident(pages: &[usize]) -> u64 {
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    assert!(pages.len() <= PAGES_AT_ONCE);
+    if REFUSED.load(Ordering::Relaxed) {
+        return u64::MAX;
+    }
+    let mut nodes: [libc::c_int; PAGES_AT_ONCE] = [0; _];
+    // Without nodes to move them to, pages stay, and the node that each is at is told.
+    let (to, flags) = (ptr::null::<libc::c_int>(), 0);
+    // SAFETY: there are so many addresses, which are not accessed, and room for their nodes.
+    let told = unsafe {
+        let (call, myself) = (libc::SYS_move_pages, 0);
+        let (count, pages) = (pages.len(), pages.as_ptr());
+        libc::syscall(call, myself, count, pages, to, nodes.as_mut_ptr(), flags)
+    };
+    if told != 0 {
+        REFUSED.store(true, Ordering::Relaxed);
+        return u64::MAX;
+    }
+    let bit = |(index, node): (usize, &libc::c_int)| u64::from(*node != -libc::ENOENT) << index;
+    nodes.iter().take(pages.len()).enumerate().map(bit).sum()
+}
+
 /// Gives an advice for many ranges by few system calls; returns whether it was all taken. For each
 /// call has its price: page tables to lock, and other processors to tell.
 ///
@@ -192,3 +241,34 @@ const EMPTY: libc::iovec = libc::iovec {
     iov_base: ptr::null_mut(),
     iov_len: 0,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_were_touched_are_resident_and_no_others() {
+        let page = page_size();
+        // More than are asked for at once.
+        let count = 1300;
+        let start = reserve(count * page).unwrap();
+        let touched: Vec<_> = [0, 1, 511, 512, 700, 1299]
+            .map(|index| start + index * page)
+            .to_vec();
+        for address in &touched {
+            // SAFETY: the page has just been reserved, and is of no other use.
+            unsafe { ptr::write_volatile((address + 7) as *mut u8, 1) };
+        }
+        assert!(resident_pages(start, count * page).eq(touched.iter().copied()));
+        assert_eq!(resident_pages(start + 2 * page, 500 * page).count(), 0);
+        assert_eq!(resident_pages(start, 0).count(), 0);
+
+        let all: Vec<_> = (0..64).map(|index| start + index * page).collect();
+        let found = perhaps_resident(&all);
+        assert!([0b11, u64::MAX].contains(&found), "{found:b}");
+        let found = perhaps_resident(&touched) & 0b111111;
+        assert_eq!(found, 0b111111);
+        // SAFETY: as above.
+        unsafe { release(start, count * page) };
+    }
+}

@@ -5,8 +5,11 @@
 //! - `memory`: address space that is backed only where it is touched, guards inside it, and a way
 //!   to give its pages back.
 //! - `fork`: to be told of forks, and to tell a process from those it was forked from.
+//! - `poll`: the present state of descriptors, and to block for it.
 //! - `socket`: one attempt at a socket operation that never blocks, whatever the mode of the
 //!   descriptor.
+//! - `file`: the same for files and pipes.
+//! - `child`: to learn of the end of a child process.
 //! - `switches`: to count how often a thread has waited in the kernel.
 //! - `timerfd`: a one-shot alarm, exact to the nanosecond, that a poll can wait for.
 //!
@@ -15,8 +18,11 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("greenroom runs on Linux");
 
+pub(crate) mod child;
+pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod memory;
+pub(crate) mod poll;
 pub(crate) mod socket;
 pub(crate) mod switches;
 pub(crate) mod timerfd;

@@ -2,11 +2,14 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::ffi::CString;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use greenroom::RuntimeBuilder;
@@ -173,9 +176,46 @@ pub(crate) fn open_descriptors() -> usize {
 /// For what is to be shown of std itself: there is no other place than an OS thread.
 pub(crate) mod of_std {
     #[allow(unused_imports, reason = "each test file uses its part")]
-    pub(crate) use super::{ClosedPort, assert_same_bytes, noise, reset_on_close};
+    pub(crate) use super::{
+        ClosedPort, Scratch, assert_same_bytes, make_named_pipe, noise, reset_on_close,
+    };
 
     pub(crate) fn everywhere(test: impl Fn()) {
         super::on_an_os_thread(test);
     }
+}
+
+/// A directory of its own for a test, removed with what is in it.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Scratch {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("greenroom-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+}
+
+impl Deref for Scratch {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+pub(crate) fn make_named_pipe(path: &Path) {
+    let path = CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: the path ends with a null byte.
+    let made = unsafe { libc::mkfifo(path.as_ptr(), 0o600) };
+    assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
 }

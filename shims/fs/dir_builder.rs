@@ -1,0 +1,44 @@
+//! How to make a directory.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use crate::blocking::unblock_borrowed;
+
+/// Like [`std::fs::DirBuilder`], but making a directory parks the coroutine.
+#[derive(Debug)]
+pub struct DirBuilder(fs::DirBuilder);
+
+impl DirBuilder {
+    /// Like [`std::fs::DirBuilder::new`].
+    #[allow(clippy::new_without_default, reason = "as std's")]
+    #[must_use]
+    pub fn new() -> DirBuilder {
+        DirBuilder(fs::DirBuilder::new())
+    }
+
+    /// Like [`std::fs::DirBuilder::recursive`].
+    pub fn recursive(&mut self, recursive: bool) -> &mut DirBuilder {
+        self.0.recursive(recursive);
+        self
+    }
+
+    /// Like [`std::fs::DirBuilder::create`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn create<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
+        let path = path.as_ref();
+        unblock_borrowed(|| self.0.create(path))
+    }
+}
+
+impl DirBuilderExt for DirBuilder {
+    fn mode(&mut self, mode: u32) -> &mut DirBuilder {
+        self.0.mode(mode);
+        self
+    }
+}

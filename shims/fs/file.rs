@@ -1,0 +1,350 @@
+//! Files.
+
+use std::fs::{self, FileTimes, Metadata, Permissions, TryLockError};
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::OpenOptions;
+use crate::blocking::unblock_borrowed;
+use crate::park;
+use crate::reactor::Descriptor;
+use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
+use crate::shims::io::any_file::AnyFile;
+use crate::shims::io::pipe::Pipe;
+use crate::sys::file;
+use crate::task;
+
+/// Like [`std::fs::File`], but waits park the coroutine.
+///
+/// In a coroutine, a write to a pipe that was opened by its path, and has room for a part, takes that
+/// part.
+pub struct File {
+    io: Descriptor<fs::File>,
+}
+
+impl File {
+    /// Like [`std::fs::File::open`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn open<P: AsRef<Path>>(path: P) -> io::Result<File> {
+        OpenOptions::new().read(true).open(path)
+    }
+
+    /// Like [`std::fs::File::create`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn create<P: AsRef<Path>>(path: P) -> io::Result<File> {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
+    }
+
+    /// Like [`std::fs::File::create_new`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn create_new<P: AsRef<Path>>(path: P) -> io::Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+    }
+
+    /// Like [`std::fs::File::options`].
+    #[must_use]
+    pub fn options() -> OpenOptions {
+        OpenOptions::new()
+    }
+
+    /// Like [`std::fs::File::sync_all`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn sync_all(&self) -> io::Result<()> {
+        self.unblock(fs::File::sync_all)
+    }
+
+    /// Like [`std::fs::File::sync_data`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn sync_data(&self) -> io::Result<()> {
+        self.unblock(fs::File::sync_data)
+    }
+
+    /// Like [`std::fs::File::lock`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
+    pub fn lock(&self) -> io::Result<()> {
+        self.wait_for_lock(fs::File::try_lock, fs::File::lock)
+    }
+
+    /// Like [`std::fs::File::lock_shared`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
+    pub fn lock_shared(&self) -> io::Result<()> {
+        self.wait_for_lock(fs::File::try_lock_shared, fs::File::lock_shared)
+    }
+
+    fn wait_for_lock(
+        &self,
+        try_lock: fn(&fs::File) -> Result<(), TryLockError>,
+        lock: fn(&fs::File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if !task::on_coroutine() {
+            return lock(self.io.get());
+        }
+        match try_lock(self.io.get()) {
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => return Ok(()),
+        }
+        // The lock belongs to all descriptors of the open file.
+        let duplicate = self.io.get().try_clone()?;
+        crate::unblock(move || lock(&duplicate))
+    }
+
+    /// Like [`std::fs::File::try_lock`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn try_lock(&self) -> Result<(), TryLockError> {
+        self.io.get().try_lock()
+    }
+
+    /// Like [`std::fs::File::try_lock_shared`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn try_lock_shared(&self) -> Result<(), TryLockError> {
+        self.io.get().try_lock_shared()
+    }
+
+    /// Like [`std::fs::File::unlock`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn unlock(&self) -> io::Result<()> {
+        self.io.get().unlock()
+    }
+
+    /// Like [`std::fs::File::set_len`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn set_len(&self, size: u64) -> io::Result<()> {
+        self.unblock(|file| file.set_len(size))
+    }
+
+    /// Like [`std::fs::File::metadata`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.unblock(fs::File::metadata)
+    }
+
+    /// Like [`std::fs::File::try_clone`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn try_clone(&self) -> io::Result<File> {
+        let duplicate = self.io.get().try_clone()?;
+        Ok(File {
+            io: self.io.share(duplicate),
+        })
+    }
+
+    /// Like [`std::fs::File::set_permissions`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn set_permissions(&self, perm: Permissions) -> io::Result<()> {
+        self.unblock(|file| file.set_permissions(perm))
+    }
+
+    /// Like [`std::fs::File::set_times`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn set_times(&self, times: FileTimes) -> io::Result<()> {
+        self.unblock(|file| file.set_times(times))
+    }
+
+    /// Like [`std::fs::File::set_modified`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn set_modified(&self, time: SystemTime) -> io::Result<()> {
+        self.set_times(FileTimes::new().set_modified(time))
+    }
+
+    fn unblock<T: Send>(&self, f: impl FnOnce(&fs::File) -> T + Send) -> T {
+        unblock_borrowed(|| f(self.io.get()))
+    }
+}
+
+impl Read for &File {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return self.io.get().read_vectored(bufs);
+        }
+        AnyFile(&self.io).read_vectored(bufs)
+    }
+
+    fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
+        match task::on_coroutine() && AnyFile(&self.io).polls() {
+            true => Pipe(&self.io).read_to_end(buf),
+            // One job for all of it.
+            false => self.unblock(|mut file| file.read_to_end(buf)),
+        }
+    }
+
+    fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
+        match task::on_coroutine() && AnyFile(&self.io).polls() {
+            true => Pipe(&self.io).read_to_string(buf),
+            false => self.unblock(|mut file| file.read_to_string(buf)),
+        }
+    }
+}
+
+impl Write for &File {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return self.io.get().write_vectored(bufs);
+        }
+        AnyFile(&self.io).write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for &File {
+    fn seek(&mut self, pos: SeekFrom) -> io::Result<u64> {
+        self.io.get().seek(pos)
+    }
+
+    fn stream_position(&mut self) -> io::Result<u64> {
+        self.io.get().stream_position()
+    }
+}
+
+impl FileExt for File {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return self.io.get().read_at(buf, offset);
+        }
+        park::spend_operation();
+        let bufs = &mut [IoSliceMut::new(buf)];
+        match file::read(self.io.get().as_fd(), bufs, Some(offset)) {
+            Err(error) if file::would_block(&error) => {
+                self.unblock(|file| file.read_at(buf, offset))
+            }
+            done => done,
+        }
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return self.io.get().write_at(buf, offset);
+        }
+        park::spend_operation();
+        let bufs = &[IoSlice::new(buf)];
+        match file::write(self.io.get().as_fd(), bufs, Some(offset)) {
+            Err(error) if file::would_block(&error) => {
+                self.unblock(|file| file.write_at(buf, offset))
+            }
+            done => done,
+        }
+    }
+}
+
+impl Read for File {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buf)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(bufs)
+    }
+
+    fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
+        (&*self).read_to_end(buf)
+    }
+
+    fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
+        (&*self).read_to_string(buf)
+    }
+}
+
+impl Write for File {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self).write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for File {
+    fn seek(&mut self, pos: SeekFrom) -> io::Result<u64> {
+        (&*self).seek(pos)
+    }
+
+    fn stream_position(&mut self) -> io::Result<u64> {
+        (&*self).stream_position()
+    }
+}
+
+plain_descriptor_conversions!(File: fs::File);
+from_raw_descriptor!(File: fs::File);
+into_stdio!(File: fs::File);

@@ -1,0 +1,128 @@
+//! What is in a directory.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, FileType, Metadata};
+use std::io;
+use std::os::unix::fs::DirEntryExt;
+use std::path::PathBuf;
+
+use crate::blocking::unblock_borrowed;
+use crate::task;
+
+/// How many entries are fetched at a time: about as many as the system gives in one call.
+const BATCH: usize = 256;
+
+/// Like [`std::fs::ReadDir`], but fetching entries parks the coroutine.
+pub struct ReadDir {
+    entries: fs::ReadDir,
+    /// Entries that were fetched together with one before.
+    fetched: VecDeque<io::Result<DirEntry>>,
+    ended: bool,
+}
+
+/// Like [`std::fs::DirEntry`], but asking for metadata parks the coroutine.
+pub struct DirEntry {
+    entry: fs::DirEntry,
+    /// As it was when the entry was fetched, if the system told then.
+    file_type: Option<FileType>,
+}
+
+impl ReadDir {
+    pub(super) fn new(entries: fs::ReadDir) -> ReadDir {
+        ReadDir {
+            entries,
+            fetched: VecDeque::new(),
+            ended: false,
+        }
+    }
+}
+
+impl Iterator for ReadDir {
+    type Item = io::Result<DirEntry>;
+
+    fn next(&mut self) -> Option<io::Result<DirEntry>> {
+        if !task::on_coroutine() && self.fetched.is_empty() {
+            return Some(self.entries.next()?.map(DirEntry::new));
+        }
+        if self.fetched.is_empty() && !self.ended {
+            let entries = &mut self.entries;
+            self.fetched = unblock_borrowed(|| {
+                let fetched = entries.take(BATCH);
+                fetched
+                    .map(|entry| entry.map(DirEntry::with_type))
+                    .collect()
+            });
+            self.ended = self.fetched.len() < BATCH;
+        }
+        self.fetched.pop_front()
+    }
+}
+
+impl DirEntry {
+    fn new(entry: fs::DirEntry) -> DirEntry {
+        DirEntry {
+            entry,
+            file_type: None,
+        }
+    }
+
+    fn with_type(entry: fs::DirEntry) -> DirEntry {
+        DirEntry {
+            file_type: entry.file_type().ok(),
+            entry,
+        }
+    }
+
+    /// Like [`std::fs::DirEntry::path`].
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.entry.path()
+    }
+
+    /// Like [`std::fs::DirEntry::metadata`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        unblock_borrowed(|| self.entry.metadata())
+    }
+
+    /// Like [`std::fs::DirEntry::file_type`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn file_type(&self) -> io::Result<FileType> {
+        match self.file_type {
+            Some(file_type) => Ok(file_type),
+            None => unblock_borrowed(|| self.entry.file_type()),
+        }
+    }
+
+    /// Like [`std::fs::DirEntry::file_name`].
+    #[must_use]
+    pub fn file_name(&self) -> OsString {
+        self.entry.file_name()
+    }
+}
+
+impl DirEntryExt for DirEntry {
+    fn ino(&self) -> u64 {
+        self.entry.ino()
+    }
+}
+
+impl fmt::Debug for ReadDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entries.fmt(f)
+    }
+}
+
+impl fmt::Debug for DirEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entry.fmt(f)
+    }
+}

@@ -1,0 +1,61 @@
+//! The stream, and what was written to the file over it and not yet to the stream.
+
+use std::io::{self, BufWriter, IoSlice, Read, Write};
+
+use super::MakeFile;
+
+/// A stream whose writes are buffered, and whose reads have nothing to do with them.
+#[derive(Debug)]
+pub(super) struct Output<S: Write> {
+    writer: BufWriter<S>,
+    line_buffered: bool,
+}
+
+impl<S: Read + Write> Output<S> {
+    pub(super) fn new(stream: S, options: &MakeFile) -> Output<S> {
+        Output {
+            writer: BufWriter::with_capacity(options.buffer, stream),
+            line_buffered: options.line_buffered,
+        }
+    }
+
+    pub(super) fn stream(&self) -> &S {
+        self.writer.get_ref()
+    }
+
+    pub(super) fn stream_mut(&mut self) -> &mut S {
+        self.writer.get_mut()
+    }
+
+    /// What was written, and not flushed.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.writer.buffer()
+    }
+
+    /// The stream, and what was not flushed.
+    pub(super) fn into_parts(self) -> (S, Vec<u8>) {
+        let (stream, bytes) = self.writer.into_parts();
+        // What a write left that has panicked cannot be told from what was written.
+        (stream, bytes.unwrap_or_default())
+    }
+
+    pub(super) fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = self.writer.write_vectored(bufs)?;
+        if self.line_buffered && bufs.iter().any(|buf| memchr::memchr(b'\n', buf).is_some()) {
+            self.writer.flush()?;
+        }
+        Ok(written)
+    }
+
+    pub(super) fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        self.writer.write_all(buf)?;
+        if self.line_buffered && memchr::memchr(b'\n', buf).is_some() {
+            self.writer.flush()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}

@@ -1,0 +1,6 @@
+//! [`std::os`], where what waits parks the coroutine.
+
+pub mod linux;
+pub mod unix;
+
+pub use ::std::os::*;

@@ -1,0 +1,337 @@
+//! Unix datagram sockets.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{self, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::park;
+use crate::reactor::{Descriptor, Direction, Operation};
+use crate::shims::descriptor::{
+    PassDescriptors, from_raw_descriptor, plain_descriptor_conversions,
+};
+use crate::sys::socket::{self, Blocking};
+use crate::task;
+
+/// Like [`std::os::unix::net::UnixDatagram`], but waits park the coroutine.
+pub struct UnixDatagram {
+    io: Descriptor<net::UnixDatagram>,
+}
+
+impl UnixDatagram {
+    fn fresh(socket: net::UnixDatagram) -> UnixDatagram {
+        UnixDatagram {
+            io: Descriptor::fresh(socket),
+        }
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::bind`].
+    pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<UnixDatagram> {
+        net::UnixDatagram::bind(path).map(UnixDatagram::fresh)
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::bind_addr`].
+    pub fn bind_addr(socket_addr: &SocketAddr) -> io::Result<UnixDatagram> {
+        net::UnixDatagram::bind_addr(socket_addr).map(UnixDatagram::fresh)
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::unbound`].
+    pub fn unbound() -> io::Result<UnixDatagram> {
+        net::UnixDatagram::unbound().map(UnixDatagram::fresh)
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::pair`].
+    pub fn pair() -> io::Result<(UnixDatagram, UnixDatagram)> {
+        let (a, b) = net::UnixDatagram::pair()?;
+        Ok((UnixDatagram::fresh(a), UnixDatagram::fresh(b)))
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::connect`].
+    pub fn connect<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
+        self.io.get().connect(path)
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::connect_addr`].
+    pub fn connect_addr(&self, socket_addr: &SocketAddr) -> io::Result<()> {
+        self.io.get().connect_addr(socket_addr)
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::try_clone`]: another descriptor of the same
+    /// socket.
+    pub fn try_clone(&self) -> io::Result<UnixDatagram> {
+        let duplicate = self.io.get().try_clone()?;
+        Ok(UnixDatagram {
+            io: self.io.share(duplicate),
+        })
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::local_addr`].
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.get().local_addr()
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::peer_addr`].
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.io.get().peer_addr()
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::recv_from`]. A sender whose path is of the full
+    /// 108 bytes, which std refuses to bind, comes out as an unnamed one.
+    pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        if !task::on_coroutine() {
+            return self.io.get().recv_from(buf);
+        }
+        let received = self.receive(|socket| socket::recv_from_unix(socket, buf))?;
+        received.map_or_else(|| Ok((0, socket::unnamed()?)), Ok)
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::recv`].
+    pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return self.io.get().recv(buf);
+        }
+        let received = self.receive(|socket| socket::recv(socket, buf))?;
+        Ok(received.unwrap_or(0))
+    }
+
+    /// Waits for a datagram that `op` takes; None if the socket was shut down for reading.
+    fn receive<R>(
+        &self,
+        mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<Option<R>> {
+        self.io
+            .operation(Direction::Read)
+            .socket_timeout(net::UnixDatagram::read_timeout)
+            .run(|socket| {
+                let socket = socket.as_fd();
+                match op(socket) {
+                    // Only a receiver that blocks is told that nothing comes any more.
+                    Err(error)
+                        if would_block(&error)
+                            && !self.io.is_nonblocking()
+                            && socket::is_shut_for_reading(socket) =>
+                    {
+                        match op(socket) {
+                            Err(error) if would_block(&error) => Ok(None),
+                            done => done.map(Some),
+                        }
+                    }
+                    done => done.map(Some),
+                }
+            })
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::send_to`].
+    ///
+    /// Waiting for room at a receiver takes another descriptor meanwhile. And from a socket that is
+    /// connected, and has as much under way as it may, this waits on the [pool](crate::unblock): if
+    /// its runtime shuts down then, the datagram may yet be sent.
+    pub fn send_to<P: AsRef<Path>>(&self, buf: &[u8], path: P) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return self.io.get().send_to(buf, path);
+        }
+        self.send_to_and_wait(buf, &SocketAddr::from_pathname(path)?)
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::send_to_addr`]; waits as
+    /// [`send_to`](UnixDatagram::send_to).
+    pub fn send_to_addr(&self, buf: &[u8], socket_addr: &SocketAddr) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return self.io.get().send_to_addr(buf, socket_addr);
+        }
+        self.send_to_and_wait(buf, socket_addr)
+    }
+
+    /// Sends from a coroutine.
+    fn send_to_and_wait(&self, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
+        let name = socket::unix_name(to)?;
+        let mut wait = Patience::new(self);
+        loop {
+            park::spend_operation();
+            // Whether the socket is ready does not matter here: it is not, while its peer is full.
+            let socket = self.io.get();
+            let error = match socket::send_to_unix(socket.as_fd(), buf, &name) {
+                Err(error) if would_block(&error) && !self.io.is_nonblocking() => error,
+                done => return done,
+            };
+            if !socket::is_send_buffer_full(socket.as_fd())? {
+                if !self.wait_for_room_at(to, wait.left(error)?)? {
+                    return self.send_to_on_pool(buf, to);
+                }
+            } else if socket.peer_addr().is_err() {
+                self.wait_for_own_room(wait.left(error)?)?;
+            } else {
+                // A poll tells of room only while the peer has some, too.
+                return self.send_to_on_pool(buf, to);
+            }
+        }
+    }
+
+    /// Waits until less is under way from this socket, which has no peer, than may be.
+    fn wait_for_own_room(&self, timeout: Option<Duration>) -> io::Result<()> {
+        within(self.io.operation(Direction::Write), timeout).run(|socket| {
+            match socket::is_send_buffer_full(socket.as_fd())? {
+                true => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+                false => Ok(()),
+            }
+        })
+    }
+
+    /// Waits until the receiver at `to` has room for a datagram. Of that a socket tells only about
+    /// its peer; so this makes another one, for which the receiver is that. False if it refuses.
+    #[cold]
+    fn wait_for_room_at(&self, to: &SocketAddr, timeout: Option<Duration>) -> io::Result<bool> {
+        let probe = net::UnixDatagram::unbound()?;
+        if probe.connect_addr(to).is_err() {
+            return Ok(false);
+        }
+        let probe = Descriptor::fresh(probe);
+        within(probe.operation(Direction::Write), timeout).run(|probe| {
+            match socket::is_writable(probe.as_fd()) {
+                true => Ok(true),
+                false => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+            }
+        })
+    }
+
+    /// Sends on the pool, blocking a thread there.
+    #[cold]
+    fn send_to_on_pool(&self, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
+        let socket = self.io.get().try_clone()?;
+        let (buf, to) = (buf.to_vec(), to.clone());
+        crate::unblock(move || {
+            loop {
+                match socket.send_to_addr(&buf, &to) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    done => return done,
+                }
+            }
+        })
+    }
+
+    fn writing(&self) -> Operation<'_, net::UnixDatagram> {
+        self.io
+            .operation(Direction::Write)
+            .socket_timeout(net::UnixDatagram::write_timeout)
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::send`].
+    pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return self.io.get().send(buf);
+        }
+        self.writing()
+            .run(|socket| socket::send(socket.as_fd(), buf))
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::set_read_timeout`].
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.io.get().set_read_timeout(timeout)?;
+        self.io.set_timeout(Direction::Read, timeout);
+        Ok(())
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::set_write_timeout`].
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.io.get().set_write_timeout(timeout)?;
+        self.io.set_timeout(Direction::Write, timeout);
+        Ok(())
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::read_timeout`].
+    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
+        self.io.get().read_timeout()
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::write_timeout`].
+    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        self.io.get().write_timeout()
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::set_nonblocking`]: in non-blocking mode,
+    /// operations return `WouldBlock` instead of parking.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.io.get().set_nonblocking(nonblocking)?;
+        self.io.set_nonblocking(nonblocking);
+        Ok(())
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::take_error`].
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.io.get().take_error()
+    }
+
+    /// Like [`std::os::unix::net::UnixDatagram::shutdown`]: wakes coroutines that are parked in
+    /// the direction.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.io.get().shutdown(how)?;
+        // As long as what was sent is not received, nothing shows in a poll.
+        self.io.retry();
+        Ok(())
+    }
+}
+
+/// How long an operation of several waits may still wait.
+struct Patience<'a> {
+    socket: &'a UnixDatagram,
+    /// When it began to wait, and the timeout of the socket then.
+    began: Option<(Instant, Option<Duration>)>,
+}
+
+impl Patience<'_> {
+    fn new(socket: &UnixDatagram) -> Patience<'_> {
+        Patience {
+            socket,
+            began: None,
+        }
+    }
+
+    /// The time that is left, if that is limited; when it has passed, `error`.
+    fn left(&mut self, error: io::Error) -> io::Result<Option<Duration>> {
+        let (began, timeout) = match self.began {
+            Some(began) => began,
+            None => *self
+                .began
+                .insert((Instant::now(), self.socket.write_timeout()?)),
+        };
+        match timeout.map(|timeout| timeout.saturating_sub(began.elapsed())) {
+            Some(Duration::ZERO) => Err(error),
+            left => Ok(left),
+        }
+    }
+}
+
+fn within<T: AsFd>(operation: Operation<'_, T>, timeout: Option<Duration>) -> Operation<'_, T> {
+    match timeout {
+        Some(timeout) => operation.timeout(timeout),
+        None => operation,
+    }
+}
+
+fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+impl PassDescriptors for UnixDatagram {
+    fn send_fds(&self, fds: &[BorrowedFd<'_>], buf: &[u8]) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return socket::send_fds(self.as_fd(), fds, buf, Blocking::Allowed);
+        }
+        self.writing()
+            .run(|socket| socket::send_fds(socket.as_fd(), fds, buf, Blocking::Never))
+    }
+
+    fn recv_fds(&self, max: usize, buf: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        if !task::on_coroutine() {
+            return socket::recv_fds(self.as_fd(), max, buf, Blocking::Allowed);
+        }
+        let received =
+            self.receive(|socket| socket::recv_fds(socket, max, buf, Blocking::Never))?;
+        Ok(received.unwrap_or_default())
+    }
+}
+
+plain_descriptor_conversions!(UnixDatagram: net::UnixDatagram);
+from_raw_descriptor!(UnixDatagram: net::UnixDatagram);

@@ -1,0 +1,5 @@
+//! [`std::os::unix::process`], for the types of the shims.
+
+pub use ::std::os::unix::process::*;
+
+pub use crate::shims::process::CommandExt;

@@ -1,0 +1,215 @@
+//! Children.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{self, ExitStatus, Output};
+use std::time::{Duration, Instant};
+
+use super::{ChildStderr, ChildStdin, ChildStdout};
+use crate::shims::select::select;
+use crate::sys::child;
+use crate::task;
+use crate::{Interest, wait_fd};
+
+/// Like [`std::process::Child`], but waits park the coroutine.
+pub struct Child {
+    /// The pipe to its standard input, if that was captured.
+    pub stdin: Option<ChildStdin>,
+    /// The pipe from its standard output, if that was captured.
+    pub stdout: Option<ChildStdout>,
+    /// The pipe from its standard error, if that was captured.
+    pub stderr: Option<ChildStderr>,
+    process: process::Child,
+    /// Tells of its end. Made when somebody waits for that.
+    end: Option<OwnedFd>,
+}
+
+impl Child {
+    /// Like [`std::process::Child::id`].
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Like [`std::process::Child::kill`].
+    ///
+    /// # Errors
+    ///
+    /// As std: none for a child that was waited for.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.process.kill()
+    }
+
+    /// Like [`std::process::Child::try_wait`].
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.process.try_wait()
+    }
+
+    /// Like [`std::process::Child::wait`]: closes the pipe to its standard input first.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point. The child runs on.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        drop(self.stdin.take());
+        if !task::on_coroutine() {
+            return self.process.wait();
+        }
+        if let Some(status) = self.process.try_wait()? {
+            return Ok(status);
+        }
+        if self.end().is_err() {
+            // No descriptor can be had.
+            let id = self.process.id();
+            crate::unblock(move || child::wait_for_end(id))?;
+            return self.process.wait();
+        }
+        let status = self.wait_until(None)?;
+        Ok(status.expect("without a deadline, a wait lasts"))
+    }
+
+    /// Like [`std::process::Child::wait_with_output`].
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point. The child runs on.
+    pub fn wait_with_output(mut self) -> io::Result<Output> {
+        drop(self.stdin.take());
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        match (self.stdout.take(), self.stderr.take()) {
+            (None, None) => {}
+            (Some(mut out), None) => drop(out.read_to_end(&mut stdout)?),
+            (None, Some(mut err)) => drop(err.read_to_end(&mut stderr)?),
+            (Some(out), Some(err)) => read_both(out, &mut stdout, err, &mut stderr)?,
+        }
+        let status = self.wait()?;
+        Ok(Output {
+            status,
+            stdout,
+            stderr,
+        })
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> io::Result<Option<ExitStatus>> {
+        loop {
+            let status = self.process.try_wait()?;
+            if status.is_some() {
+                return Ok(status);
+            }
+            match wait_fd(self.end()?, Interest::READABLE, deadline) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return self.process.try_wait();
+                }
+                ended => drop(ended?),
+            }
+        }
+    }
+
+    /// What tells of the end of the child, which has not been waited for.
+    fn end(&mut self) -> io::Result<&OwnedFd> {
+        let end = match self.end.take() {
+            Some(end) => end,
+            None => child::pidfd(self.process.id())?,
+        };
+        Ok(self.end.insert(end))
+    }
+}
+
+/// What children have that std's have not.
+pub trait ChildExt {
+    /// Waits for the end of the child, for at most `timeout`; returns `None` if that has passed.
+    /// Unlike [`wait`](Child::wait) it leaves the pipe to the child's standard input open.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point. The child runs on.
+    fn wait_timeout(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>>;
+}
+
+impl ChildExt for Child {
+    fn wait_timeout(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+}
+
+/// Reads both to their end at the same time, lest the child wait for one while the other is read.
+fn read_both(
+    mut out: ChildStdout,
+    stdout: &mut Vec<u8>,
+    mut err: ChildStderr,
+    stderr: &mut Vec<u8>,
+) -> io::Result<()> {
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let ready = select(&[out.as_fd(), err.as_fd()], &[], &[], None)?.readable;
+        if ready.contains(&0) && !read_some(&mut out, &mut chunk, stdout)? {
+            return err.read_to_end(stderr).map(drop);
+        }
+        if ready.contains(&1) && !read_some(&mut err, &mut chunk, stderr)? {
+            return out.read_to_end(stdout).map(drop);
+        }
+    }
+}
+
+/// Reads once; returns whether that was not the end.
+fn read_some(from: &mut impl Read, chunk: &mut [u8], to: &mut Vec<u8>) -> io::Result<bool> {
+    match from.read(chunk) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+        Err(error) => Err(error),
+        Ok(read) => {
+            to.extend_from_slice(&chunk[..read]);
+            Ok(read > 0)
+        }
+    }
+}
+
+/// Takes over a child of std's.
+impl From<process::Child> for Child {
+    fn from(mut process: process::Child) -> Child {
+        Child {
+            stdin: process.stdin.take().map(ChildStdin::from),
+            stdout: process.stdout.take().map(ChildStdout::from),
+            stderr: process.stderr.take().map(ChildStderr::from),
+            process,
+            end: None,
+        }
+    }
+}
+
+/// Gives the child up to std.
+impl From<Child> for process::Child {
+    fn from(child: Child) -> process::Child {
+        let mut process = child.process;
+        process.stdin = child.stdin.map(process::ChildStdin::from);
+        process.stdout = child.stdout.map(process::ChildStdout::from);
+        process.stderr = child.stderr.map(process::ChildStderr::from);
+        process
+    }
+}
+
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Child")
+            .field("stdin", &self.stdin)
+            .field("stdout", &self.stdout)
+            .field("stderr", &self.stderr)
+            .finish_non_exhaustive()
+    }
+}

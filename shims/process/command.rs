@@ -1,0 +1,290 @@
+//! Commands.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::process::{self, CommandArgs, CommandEnvs, ExitStatus, Output, Stdio};
+
+use super::Child;
+use crate::task;
+
+/// Like [`std::process::Command`], but waits for the child park the coroutine.
+///
+/// Starting it does not: as with std, the caller goes on when the new program has been loaded.
+pub struct Command {
+    command: process::Command,
+    /// The streams that the user has decided on.
+    set: Streams,
+}
+
+/// Which of the standard streams.
+#[derive(Clone, Copy, Default)]
+struct Streams {
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+}
+
+impl Command {
+    /// Like [`std::process::Command::new`].
+    pub fn new<S: AsRef<OsStr>>(program: S) -> Command {
+        Command {
+            command: process::Command::new(program),
+            set: Streams::default(),
+        }
+    }
+
+    /// Like [`std::process::Command::arg`].
+    pub fn arg<S: AsRef<OsStr>>(&mut self, arg: S) -> &mut Command {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Like [`std::process::Command::args`].
+    pub fn args<I, S>(&mut self, args: I) -> &mut Command
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        self.command.args(args);
+        self
+    }
+
+    /// Like [`std::process::Command::env`].
+    pub fn env<K, V>(&mut self, key: K, val: V) -> &mut Command
+    where
+        K: AsRef<OsStr>,
+        V: AsRef<OsStr>,
+    {
+        self.command.env(key, val);
+        self
+    }
+
+    /// Like [`std::process::Command::envs`].
+    pub fn envs<I, K, V>(&mut self, vars: I) -> &mut Command
+    where
+        I: IntoIterator<Item = (K, V)>,
+        K: AsRef<OsStr>,
+        V: AsRef<OsStr>,
+    {
+        self.command.envs(vars);
+        self
+    }
+
+    /// Like [`std::process::Command::env_remove`].
+    pub fn env_remove<K: AsRef<OsStr>>(&mut self, key: K) -> &mut Command {
+        self.command.env_remove(key);
+        self
+    }
+
+    /// Like [`std::process::Command::env_clear`].
+    pub fn env_clear(&mut self) -> &mut Command {
+        self.command.env_clear();
+        self
+    }
+
+    /// Like [`std::process::Command::current_dir`].
+    pub fn current_dir<P: AsRef<Path>>(&mut self, dir: P) -> &mut Command {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// Like [`std::process::Command::stdin`].
+    pub fn stdin<T: Into<Stdio>>(&mut self, cfg: T) -> &mut Command {
+        self.command.stdin(cfg);
+        self.set.stdin = true;
+        self
+    }
+
+    /// Like [`std::process::Command::stdout`].
+    pub fn stdout<T: Into<Stdio>>(&mut self, cfg: T) -> &mut Command {
+        self.command.stdout(cfg);
+        self.set.stdout = true;
+        self
+    }
+
+    /// Like [`std::process::Command::stderr`].
+    pub fn stderr<T: Into<Stdio>>(&mut self, cfg: T) -> &mut Command {
+        self.command.stderr(cfg);
+        self.set.stderr = true;
+        self
+    }
+
+    /// Like [`std::process::Command::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// As std: those of making the process, and of loading the program.
+    pub fn spawn(&mut self) -> io::Result<Child> {
+        self.command.spawn().map(Child::from)
+    }
+
+    /// Like [`std::process::Command::output`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point. The child runs on.
+    pub fn output(&mut self) -> io::Result<Output> {
+        if !task::on_coroutine() {
+            return self.command.output();
+        }
+        // What std does, but that the command is to be as it was before.
+        let Streams {
+            stdin,
+            stdout,
+            stderr,
+        } = self.set;
+        let decide =
+            |command: &mut process::Command, input: fn() -> Stdio, output: fn() -> Stdio| {
+                if !stdin {
+                    command.stdin(input());
+                }
+                if !stdout {
+                    command.stdout(output());
+                }
+                if !stderr {
+                    command.stderr(output());
+                }
+            };
+        decide(&mut self.command, Stdio::null, Stdio::piped);
+        let child = self.command.spawn();
+        decide(&mut self.command, Stdio::inherit, Stdio::inherit);
+        Child::from(child?).wait_with_output()
+    }
+
+    /// Like [`std::process::Command::status`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point. The child runs on.
+    pub fn status(&mut self) -> io::Result<ExitStatus> {
+        self.spawn()?.wait()
+    }
+
+    /// Like [`std::process::Command::get_program`].
+    #[must_use]
+    pub fn get_program(&self) -> &OsStr {
+        self.command.get_program()
+    }
+
+    /// Like [`std::process::Command::get_args`].
+    pub fn get_args(&self) -> CommandArgs<'_> {
+        self.command.get_args()
+    }
+
+    /// Like [`std::process::Command::get_envs`].
+    pub fn get_envs(&self) -> CommandEnvs<'_> {
+        self.command.get_envs()
+    }
+
+    /// Like [`std::process::Command::get_current_dir`].
+    #[must_use]
+    pub fn get_current_dir(&self) -> Option<&Path> {
+        self.command.get_current_dir()
+    }
+}
+
+/// Like [`std::os::unix::process::CommandExt`], which is std's to implement.
+pub trait CommandExt: sealed::Sealed {
+    /// Like [`std::os::unix::process::CommandExt::uid`].
+    fn uid(&mut self, id: u32) -> &mut Command;
+
+    /// Like [`std::os::unix::process::CommandExt::gid`].
+    fn gid(&mut self, id: u32) -> &mut Command;
+
+    /// Like [`std::os::unix::process::CommandExt::pre_exec`].
+    ///
+    /// # Safety
+    ///
+    /// As std's: `f` runs in the forked child, where next to nothing is allowed. Nothing of this
+    /// crate is.
+    unsafe fn pre_exec<F>(&mut self, f: F) -> &mut Command
+    where
+        F: FnMut() -> io::Result<()> + Send + Sync + 'static;
+
+    /// Like [`std::os::unix::process::CommandExt::before_exec`].
+    ///
+    /// # Safety
+    ///
+    /// As [`pre_exec`](CommandExt::pre_exec).
+    #[deprecated(note = "replaced by `pre_exec`")]
+    unsafe fn before_exec<F>(&mut self, f: F) -> &mut Command
+    where
+        F: FnMut() -> io::Result<()> + Send + Sync + 'static,
+    {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.pre_exec(f) }
+    }
+
+    /// Like [`std::os::unix::process::CommandExt::exec`]: does not return if it succeeds, and runs
+    /// no destructors of any coroutine.
+    fn exec(&mut self) -> io::Error;
+
+    /// Like [`std::os::unix::process::CommandExt::arg0`].
+    fn arg0<S>(&mut self, arg: S) -> &mut Command
+    where
+        S: AsRef<OsStr>;
+
+    /// Like [`std::os::unix::process::CommandExt::process_group`].
+    fn process_group(&mut self, pgroup: i32) -> &mut Command;
+}
+
+mod sealed {
+    /// Like std's trait, this crate's may get more methods.
+    pub trait Sealed {}
+
+    impl Sealed for super::Command {}
+}
+
+impl CommandExt for Command {
+    fn uid(&mut self, id: u32) -> &mut Command {
+        std::os::unix::process::CommandExt::uid(&mut self.command, id);
+        self
+    }
+
+    fn gid(&mut self, id: u32) -> &mut Command {
+        std::os::unix::process::CommandExt::gid(&mut self.command, id);
+        self
+    }
+
+    unsafe fn pre_exec<F>(&mut self, f: F) -> &mut Command
+    where
+        F: FnMut() -> io::Result<()> + Send + Sync + 'static,
+    {
+        // SAFETY: the caller's promise is the same.
+        unsafe { std::os::unix::process::CommandExt::pre_exec(&mut self.command, f) };
+        self
+    }
+
+    fn exec(&mut self) -> io::Error {
+        std::os::unix::process::CommandExt::exec(&mut self.command)
+    }
+
+    fn arg0<S>(&mut self, arg: S) -> &mut Command
+    where
+        S: AsRef<OsStr>,
+    {
+        std::os::unix::process::CommandExt::arg0(&mut self.command, arg);
+        self
+    }
+
+    fn process_group(&mut self, pgroup: i32) -> &mut Command {
+        std::os::unix::process::CommandExt::process_group(&mut self.command, pgroup);
+        self
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.command.fmt(f)
+    }
+}

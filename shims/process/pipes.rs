@@ -1,0 +1,37 @@
+//! The parent's ends of a child's pipes.
+
+use std::process;
+
+use crate::reactor::Descriptor;
+use crate::shims::descriptor::{into_stdio, plain_descriptor_conversions};
+use crate::shims::io::pipe::{reads_from_its_pipe, writes_to_its_pipe};
+
+/// Like [`std::process::ChildStdin`], but waits park the coroutine.
+///
+/// In a coroutine, a write to a pipe that has room for a part takes that part.
+pub struct ChildStdin {
+    pub(super) io: Descriptor<process::ChildStdin>,
+}
+
+/// Like [`std::process::ChildStdout`], but waits park the coroutine.
+pub struct ChildStdout {
+    pub(super) io: Descriptor<process::ChildStdout>,
+}
+
+/// Like [`std::process::ChildStderr`], but waits park the coroutine.
+pub struct ChildStderr {
+    pub(super) io: Descriptor<process::ChildStderr>,
+}
+
+plain_descriptor_conversions!(
+    ChildStdin: process::ChildStdin,
+    ChildStdout: process::ChildStdout,
+    ChildStderr: process::ChildStderr,
+);
+into_stdio!(
+    ChildStdin: process::ChildStdin,
+    ChildStdout: process::ChildStdout,
+    ChildStderr: process::ChildStderr,
+);
+writes_to_its_pipe!(ChildStdin, &ChildStdin);
+reads_from_its_pipe!(ChildStdout, ChildStderr);

@@ -1,0 +1,204 @@
+//! What to wait for, and what there is.
+
+use std::fmt;
+use std::ops::{BitOr, BitOrAssign};
+
+use mio::event::Event;
+use rustix::event::PollFlags;
+
+/// What to wait for on a descriptor: any of the states in it.
+///
+/// Whatever it holds, errors and hang-ups of both directions end the wait, too, as with `poll(2)`.
+///
+/// ```
+/// use greenroom::Interest;
+///
+/// let both = Interest::READABLE | Interest::WRITABLE;
+/// assert!(both.contains(Interest::WRITABLE));
+/// assert_eq!(format!("{both:?}"), "READABLE | WRITABLE");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Interest(PollFlags);
+
+impl Interest {
+    /// Errors and hang-ups alone.
+    pub const NONE: Interest = Interest(PollFlags::empty());
+
+    /// There is something to read, to accept, or the end of what there was to read.
+    pub const READABLE: Interest = Interest(PollFlags::IN.union(PollFlags::RDHUP));
+
+    /// There is room to write, or a connection is made.
+    pub const WRITABLE: Interest = Interest(PollFlags::OUT);
+
+    /// There is something exceptional, such as urgent (out-of-band) data.
+    pub const PRIORITY: Interest = Interest(PollFlags::PRI);
+
+    /// The peer of a stream socket writes no more, though there may be data still to read.
+    pub const READ_CLOSED: Interest = Interest(PollFlags::RDHUP);
+
+    /// Whether everything in `other` is in this one.
+    pub const fn contains(self, other: Interest) -> bool {
+        self.0.contains(other.0)
+    }
+
+    pub(crate) fn flags(self) -> PollFlags {
+        self.0
+    }
+
+    /// What to ask mio for, so that all these states are told.
+    pub(super) fn to_register(self) -> mio::Interest {
+        let read = PollFlags::IN | PollFlags::RDHUP;
+        [
+            (read, mio::Interest::READABLE),
+            (PollFlags::OUT, mio::Interest::WRITABLE),
+            (PollFlags::PRI, mio::Interest::PRIORITY),
+        ]
+        .into_iter()
+        .filter_map(|(flags, interest)| self.0.intersects(flags).then_some(interest))
+        .reduce(|all, interest| all | interest)
+        // mio knows no empty one; errors and hang-ups come with any.
+        .unwrap_or(mio::Interest::PRIORITY)
+    }
+
+    /// Whether `event` may be what is waited for.
+    pub(super) fn may_be(self, event: &Event) -> bool {
+        let read = PollFlags::IN | PollFlags::RDHUP;
+        // The second is true of hang-ups, and of errors of some kinds.
+        event.is_error()
+            || event.is_write_closed()
+            || self.0.intersects(read) && (event.is_readable() || event.is_read_closed())
+            || self.0.intersects(PollFlags::OUT) && event.is_writable()
+            || self.0.intersects(PollFlags::PRI) && event.is_priority()
+    }
+}
+
+impl BitOr for Interest {
+    type Output = Interest;
+
+    fn bitor(self, other: Interest) -> Interest {
+        Interest(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Interest {
+    fn bitor_assign(&mut self, other: Interest) {
+        *self = *self | other;
+    }
+}
+
+impl fmt::Debug for Interest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let read_closed = self.contains(Interest::READ_CLOSED);
+        let readable = self.contains(Interest::READABLE);
+        let names = [
+            (readable, "READABLE"),
+            (self.contains(Interest::WRITABLE), "WRITABLE"),
+            (self.contains(Interest::PRIORITY), "PRIORITY"),
+            (read_closed && !readable, "READ_CLOSED"),
+        ];
+        write_names(f, &names)
+    }
+}
+
+/// What a descriptor is ready for.
+///
+/// Of the states that were not waited for it tells errors and hang-ups alone.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Readiness(Bits);
+
+/// `PollFlags`, with a default.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Bits(PollFlags);
+
+impl Default for Bits {
+    fn default() -> Bits {
+        Bits(PollFlags::empty())
+    }
+}
+
+impl Readiness {
+    /// What of `state` is told to who waits for `interest`.
+    pub(crate) fn of(state: PollFlags, interest: Interest) -> Readiness {
+        let always = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+        Readiness(Bits(state & (interest.0 | always)))
+    }
+
+    fn has(self, flags: PollFlags) -> bool {
+        self.0.0.intersects(flags)
+    }
+
+    /// Whether there is nothing to tell.
+    pub fn is_empty(self) -> bool {
+        self.0.0.is_empty()
+    }
+
+    /// Whether a read (or accept) does not block: there is something, or the end, or an error. As
+    /// `select(2)` has it; `POLLIN` alone does not tell the end of a pipe.
+    pub fn is_readable(self) -> bool {
+        self.has(PollFlags::IN | PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+    }
+
+    /// Whether a write does not block: there is room, or an error. As `select(2)` has it.
+    pub fn is_writable(self) -> bool {
+        self.has(PollFlags::OUT | PollFlags::ERR)
+    }
+
+    /// Whether there is something exceptional, such as urgent data (`POLLPRI`).
+    pub fn is_priority(self) -> bool {
+        self.has(PollFlags::PRI)
+    }
+
+    /// Whether the peer writes no more (`POLLRDHUP` or `POLLHUP`), though there may be data still
+    /// to read.
+    pub fn is_read_closed(self) -> bool {
+        self.has(PollFlags::RDHUP | PollFlags::HUP)
+    }
+
+    /// Whether the other end has gone, or both directions are shut down (`POLLHUP`).
+    pub fn is_hung_up(self) -> bool {
+        self.has(PollFlags::HUP)
+    }
+
+    /// Whether there is an error, which the next operation reports, or nobody is left to read what
+    /// is written (`POLLERR`).
+    pub fn is_error(self) -> bool {
+        self.has(PollFlags::ERR)
+    }
+
+    /// Whether the descriptor is not open (`POLLNVAL`).
+    pub fn is_invalid(self) -> bool {
+        self.has(PollFlags::NVAL)
+    }
+
+    /// The `POLL*` bits, as `poll(2)` returns them.
+    pub fn bits(self) -> i16 {
+        self.0.0.bits().cast_signed()
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (self.has(PollFlags::IN), "READABLE"),
+            (self.has(PollFlags::OUT), "WRITABLE"),
+            (self.has(PollFlags::PRI), "PRIORITY"),
+            (self.has(PollFlags::RDHUP), "READ_CLOSED"),
+            (self.has(PollFlags::HUP), "HUNG_UP"),
+            (self.has(PollFlags::ERR), "ERROR"),
+            (self.has(PollFlags::NVAL), "INVALID"),
+        ];
+        write_names(f, &names)
+    }
+}
+
+/// Writes the names of what is there.
+fn write_names(f: &mut fmt::Formatter<'_>, names: &[(bool, &str)]) -> fmt::Result {
+    let there: Vec<&str> = names
+        .iter()
+        .filter_map(|&(there, name)| there.then_some(name))
+        .collect();
+    match there.is_empty() {
+        true => f.write_str("NONE"),
+        false => f.write_str(&there.join(" | ")),
+    }
+}

@@ -1,0 +1,32 @@
+//! The end of a child process.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+
+/// A descriptor that is readable when the child `pid` has ended. That must be the caller's, and not
+/// have been waited for: so nobody else has its number.
+pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    Ok(rustix::process::pidfd_open(
+        number(pid)?,
+        PidfdFlags::empty(),
+    )?)
+}
+
+/// Blocks the calling OS thread until the child `pid` has ended, and leaves the rest to others.
+pub(crate) fn wait_for_end(pid: u32) -> io::Result<()> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    loop {
+        match rustix::process::waitid(WaitId::Pid(number(pid)?), options) {
+            Err(Errno::INTR) => {}
+            done => return Ok(done.map(drop)?),
+        }
+    }
+}
+
+fn number(pid: u32) -> io::Result<Pid> {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    number.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}

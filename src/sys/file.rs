@@ -1,0 +1,102 @@
+//! One attempt at an operation on a file or pipe, that does not block.
+//!
+//! They know no `MSG_DONTWAIT`, but many know `RWF_NOWAIT`: regular files, for what the system has in
+//! memory; pipes, since Linux 6.4.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::BorrowedFd;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::ReadWriteFlags;
+
+use super::socket::IOV_MAX;
+
+/// Where the descriptor stands.
+const HERE: u64 = u64::MAX;
+
+/// Reads at `offset`, or where the descriptor stands.
+pub(crate) fn read(
+    fd: BorrowedFd<'_>,
+    bufs: &mut [IoSliceMut<'_>],
+    offset: Option<u64>,
+) -> io::Result<usize> {
+    let len = bufs.len().min(IOV_MAX);
+    let offset = offset.unwrap_or(HERE);
+    Ok(rustix::io::preadv2(
+        fd,
+        &mut bufs[..len],
+        offset,
+        ReadWriteFlags::NOWAIT,
+    )?)
+}
+
+/// Writes at `offset`, or where the descriptor stands.
+pub(crate) fn write(
+    fd: BorrowedFd<'_>,
+    bufs: &[IoSlice<'_>],
+    offset: Option<u64>,
+) -> io::Result<usize> {
+    let bufs = &bufs[..bufs.len().min(IOV_MAX)];
+    let offset = offset.unwrap_or(HERE);
+    Ok(rustix::io::pwritev2(
+        fd,
+        bufs,
+        offset,
+        ReadWriteFlags::NOWAIT,
+    )?)
+}
+
+/// Whether an attempt has failed because it might block.
+pub(crate) fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || is_unsupported(error)
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
+}
+
+/// Whether `fd` is something that a poll can wait for, as a pipe: no regular file or directory.
+pub(crate) fn polls(fd: BorrowedFd<'_>) -> bool {
+    // A descriptor that is not open fails in whatever is tried.
+    rustix::fs::fstat(fd).is_ok_and(|stat| {
+        use rustix::fs::FileType;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        matches!(
+            kind,
+            FileType::Fifo | FileType::CharacterDevice | FileType::Socket
+        )
+    })
+}
+
+/// Reads from a pipe, a terminal or the like.
+pub(crate) fn read_pipe(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    match read(fd, bufs, None) {
+        Err(error) if is_unsupported(&error) => {
+            check_ready(fd, PollFlags::IN)?;
+            // Does not block, unless another process takes what there is.
+            Ok(rustix::io::readv(fd, bufs)?)
+        }
+        done => done,
+    }
+}
+
+/// Writes to a pipe, a terminal or the like.
+pub(crate) fn write_pipe(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    match write(fd, bufs, None) {
+        Err(error) if is_unsupported(&error) => {
+            check_ready(fd, PollFlags::OUT)?;
+            // There is room for so much, unless another process takes it.
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            let first = first.map_or(&[][..], |buf| &buf[..buf.len().min(libc::PIPE_BUF)]);
+            Ok(rustix::io::write(fd, first)?)
+        }
+        done => done,
+    }
+}
+
+fn check_ready(fd: BorrowedFd<'_>, interest: PollFlags) -> io::Result<()> {
+    match super::poll::look(&mut [PollFd::from_borrowed_fd(fd, interest)])? {
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,323 @@
+// Included by `tests/fs.rs`, with `std` the one under test.
+
+use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions, TryLockError};
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, DirEntryExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
+
+use util::{Scratch, everywhere};
+
+#[test]
+fn what_is_written_is_read_back() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        let bytes = util::noise(300_000, 1);
+        let mut file = File::create(&path).unwrap();
+        file.write_all(&bytes).unwrap();
+        file.flush().unwrap();
+        file.sync_all().unwrap();
+        file.sync_data().unwrap();
+        drop(file);
+        let mut file = File::open(&path).unwrap();
+        let mut back = Vec::new();
+        assert_eq!(file.read_to_end(&mut back).unwrap(), bytes.len());
+        util::assert_same_bytes(&back, &bytes);
+        assert_eq!(file.read(&mut [0; 8]).unwrap(), 0, "the end stays the end");
+        util::assert_same_bytes(&fs::read(&path).unwrap(), &bytes);
+        let mut piecewise = vec![0; bytes.len()];
+        File::open(&path).unwrap().read_exact(&mut piecewise).unwrap();
+        util::assert_same_bytes(&piecewise, &bytes);
+        fs::write(&path, "text").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "text");
+        fs::write(&path, b"\xff").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap_err().kind(), ErrorKind::InvalidData);
+    });
+}
+
+#[test]
+fn errors_have_their_kinds() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let absent = dir.join("absent");
+        assert_eq!(File::open(&absent).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(fs::read(&absent).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(fs::remove_file(&absent).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(fs::metadata(&absent).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(fs::read_dir(&absent).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(fs::copy(&absent, dir.join("to")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(!fs::exists(&absent).unwrap());
+        assert_eq!(File::open("nul\0inside").unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(OpenOptions::new().open(&absent).unwrap_err().kind(), ErrorKind::InvalidInput);
+        File::create_new(&absent).unwrap();
+        assert_eq!(File::create_new(&absent).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::create_dir(&absent).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&*dir).unwrap_err().kind(), ErrorKind::IsADirectory);
+        assert_eq!(fs::read_dir(&absent).unwrap_err().kind(), ErrorKind::NotADirectory);
+        let mut unreadable = OpenOptions::new().write(true).open(&absent).unwrap();
+        assert!(unreadable.read(&mut [0]).is_err());
+        assert!(File::open(&absent).unwrap().write(&[0]).is_err());
+    });
+}
+
+#[test]
+fn files_are_opened_as_the_options_say() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        fs::write(&path, "0123456789").unwrap();
+        let mut appending = OpenOptions::new().append(true).open(&path).unwrap();
+        appending.write_all(b"ab").unwrap();
+        appending.write_all(b"cd").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "0123456789abcd");
+        let mut over = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        over.write_all(b"__").unwrap();
+        let mut rest = String::new();
+        over.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "23456789abcd");
+        OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+        let private = dir.join("private");
+        OpenOptions::new().write(true).create(true).mode(0o600).open(&private).unwrap();
+        assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
+        let link = dir.join("link");
+        std::os::unix::fs::symlink(&private, &link).unwrap();
+        let refused = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&link);
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        let copy = OpenOptions::new().read(true).clone();
+        copy.open(&private).unwrap();
+        File::options().read(true).open(&private).unwrap();
+    });
+}
+
+#[test]
+fn a_cursor_moves_and_is_shared_with_duplicates() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        fs::write(&path, "0123456789").unwrap();
+        let mut file = File::open(&path).unwrap();
+        let mut two = [0; 2];
+        assert_eq!(file.seek(SeekFrom::Start(4)).unwrap(), 4);
+        file.read_exact(&mut two).unwrap();
+        assert_eq!(&two, b"45");
+        let mut duplicate = file.try_clone().unwrap();
+        duplicate.read_exact(&mut two).unwrap();
+        assert_eq!(&two, b"67");
+        assert_eq!(file.stream_position().unwrap(), 8);
+        assert_eq!(file.seek(SeekFrom::End(-1)).unwrap(), 9);
+        assert_eq!((&duplicate).read(&mut two).unwrap(), 1);
+        assert_eq!(file.seek(SeekFrom::Current(-10)).unwrap(), 0);
+        assert_eq!(file.seek(SeekFrom::Current(-1)).unwrap_err().kind(), ErrorKind::InvalidInput);
+        let mut far = OpenOptions::new().write(true).open(&path).unwrap();
+        far.seek(SeekFrom::Start(100)).unwrap();
+        far.write_all(b"x").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 101);
+    });
+}
+
+#[test]
+fn reading_at_an_offset_leaves_the_cursor() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        fs::write(&path, "0123456789").unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let mut three = [0; 3];
+        assert_eq!(file.read_at(&mut three, 8).unwrap(), 2);
+        file.read_exact_at(&mut three, 2).unwrap();
+        assert_eq!(&three, b"234");
+        let beyond = file.read_exact_at(&mut three, 8).unwrap_err();
+        assert_eq!(beyond.kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(file.write_at(b"xy", 1).unwrap(), 2);
+        file.write_all_at(b"z", 12).unwrap();
+        assert_eq!((&file).stream_position().unwrap(), 0);
+        assert_eq!(fs::read(&path).unwrap(), b"0xy3456789\0\0z");
+    });
+}
+
+#[test]
+fn vectored_operations_take_several_buffers() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        let mut file = File::create(&path).unwrap();
+        let bufs = [IoSlice::new(b"abc"), IoSlice::new(b""), IoSlice::new(b"defg")];
+        assert_eq!(file.write_vectored(&bufs).unwrap(), 7);
+        let (mut first, mut second) = ([0; 2], [0; 10]);
+        let mut bufs = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+        assert_eq!(File::open(&path).unwrap().read_vectored(&mut bufs).unwrap(), 7);
+        assert_eq!((&first, &second[..5]), (b"ab", &b"cdefg"[..]));
+    });
+}
+
+#[test]
+fn metadata_can_be_asked_for_and_changed() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        let file = File::create(&path).unwrap();
+        file.set_len(1234).unwrap();
+        let metadata = file.metadata().unwrap();
+        assert!(metadata.is_file() && metadata.len() == 1234 && metadata.nlink() == 1);
+        assert_eq!(metadata.ino(), fs::metadata(&path).unwrap().ino());
+        let time = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        file.set_times(FileTimes::new().set_accessed(time).set_modified(time)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().accessed().unwrap(), time);
+        let later = time + Duration::from_secs(5);
+        file.set_modified(later).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), later);
+        let mut permissions = metadata.permissions();
+        permissions.set_readonly(true);
+        std::os::unix::fs::chown(&path, None, Some(metadata.gid())).unwrap();
+        std::os::unix::fs::lchown(&path, None, None).unwrap();
+        std::os::unix::fs::fchown(&file, Some(metadata.uid()), None).unwrap();
+        fs::set_permissions(&path, permissions.clone()).unwrap();
+        assert!(fs::metadata(&path).unwrap().permissions().readonly());
+        permissions.set_mode(0o640);
+        file.set_permissions(permissions).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o640);
+    });
+}
+
+#[test]
+fn files_are_copied_renamed_linked_and_removed() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let (a, b, c) = (dir.join("a"), dir.join("b"), dir.join("c"));
+        fs::write(&a, "content").unwrap();
+        fs::set_permissions(&a, fs::Permissions::from_mode(0o604)).unwrap();
+        assert_eq!(fs::copy(&a, &b).unwrap(), 7);
+        assert_eq!(fs::read(&b).unwrap(), b"content");
+        assert_eq!(fs::metadata(&b).unwrap().permissions().mode() & 0o777, 0o604);
+        fs::rename(&a, &c).unwrap();
+        assert!(!fs::exists(&a).unwrap() && fs::exists(&c).unwrap());
+        fs::hard_link(&c, &a).unwrap();
+        assert_eq!(fs::metadata(&a).unwrap().nlink(), 2);
+        fs::remove_file(&c).unwrap();
+        assert_eq!(fs::read(&a).unwrap(), b"content");
+        std::os::unix::fs::symlink(&a, &c).unwrap();
+        assert_eq!(fs::read_link(&c).unwrap(), a);
+        assert!(fs::symlink_metadata(&c).unwrap().is_symlink());
+        assert!(fs::metadata(&c).unwrap().is_file());
+        assert_eq!(fs::canonicalize(&c).unwrap(), fs::canonicalize(&a).unwrap());
+    });
+}
+
+#[test]
+fn directories_are_made_listed_and_removed() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let deep = dir.join("one/two/three");
+        assert_eq!(fs::create_dir(&deep).unwrap_err().kind(), ErrorKind::NotFound);
+        fs::create_dir_all(&deep).unwrap();
+        fs::create_dir_all(&deep).expect("it is there");
+        assert!(fs::metadata(&deep).unwrap().is_dir());
+        let private = dir.join("private");
+        DirBuilder::new().mode(0o700).create(&private).unwrap();
+        assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o700);
+        DirBuilder::new().recursive(true).create(private.join("x/y")).unwrap();
+        assert_eq!(fs::remove_dir(dir.join("one")).unwrap_err().kind(), ErrorKind::DirectoryNotEmpty);
+        fs::remove_dir(&deep).unwrap();
+        fs::remove_dir_all(dir.join("one")).unwrap();
+        assert!(!fs::exists(dir.join("one")).unwrap());
+    });
+}
+
+#[test]
+fn every_entry_of_a_directory_is_listed_once() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        for i in 0..700 {
+            File::create(dir.join(format!("file {i:03}"))).unwrap();
+        }
+        fs::create_dir(dir.join("directory")).unwrap();
+        let mut names: Vec<_> = fs::read_dir(&*dir)
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                assert_eq!(entry.path(), dir.join(entry.file_name()));
+                let is_dir = entry.file_name() == "directory";
+                assert_eq!(entry.file_type().unwrap().is_dir(), is_dir);
+                assert_eq!(entry.metadata().unwrap().is_dir(), is_dir);
+                assert_eq!(entry.ino(), entry.metadata().unwrap().ino());
+                entry.file_name().into_string().unwrap()
+            })
+            .collect();
+        names.sort();
+        let mut wanted: Vec<_> = (0..700).map(|i| format!("file {i:03}")).collect();
+        wanted.insert(0, "directory".to_owned());
+        assert_eq!(names, wanted);
+    });
+}
+
+#[test]
+fn a_locked_file_is_waited_for() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        let (ours, theirs) = (File::create(&path).unwrap(), File::open(&path).unwrap());
+        ours.lock().unwrap();
+        assert!(matches!(theirs.try_lock(), Err(TryLockError::WouldBlock)));
+        assert!(matches!(theirs.try_lock_shared(), Err(TryLockError::WouldBlock)));
+        let waiting = thread::spawn(move || {
+            theirs.lock_shared().unwrap();
+            theirs
+        });
+        thread::sleep(Duration::from_millis(5));
+        assert!(!waiting.is_finished());
+        ours.unlock().unwrap();
+        let theirs = waiting.join().unwrap();
+        ours.try_lock_shared().expect("both may share it");
+        theirs.unlock().unwrap();
+        ours.try_lock().unwrap();
+    });
+}
+
+#[test]
+fn files_convert_to_descriptors_and_back() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        fs::write(&path, "abc").unwrap();
+        let mut file = File::from(OwnedFd::from(File::open(&path).unwrap()));
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "abc");
+        assert!(format!("{file:?}").starts_with("File { fd: "));
+    });
+}
+
+#[test]
+fn devices_are_files() {
+    everywhere(|| {
+        let mut zeros = [1; 100];
+        File::open("/dev/zero").unwrap().read_exact(&mut zeros).unwrap();
+        assert_eq!(zeros, [0; 100]);
+        assert_eq!(File::open("/dev/null").unwrap().read(&mut zeros).unwrap(), 0);
+        let mut null = OpenOptions::new().write(true).open("/dev/null").unwrap();
+        null.write_all(&zeros).unwrap();
+        let mut full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert_eq!(full.write(&[0]).unwrap_err().kind(), ErrorKind::StorageFull);
+    });
+}
+
+#[test]
+fn a_named_pipe_connects_who_opens_its_ends() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("pipe");
+        util::make_named_pipe(&path);
+        let bytes = util::noise(200_000, 5);
+        let reading = {
+            let path = path.clone();
+            thread::spawn(move || fs::read(path).unwrap())
+        };
+        let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
+        writer.write_all(&bytes).unwrap();
+        drop(writer);
+        util::assert_same_bytes(&reading.join().unwrap(), &bytes);
+    });
+}

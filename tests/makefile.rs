@@ -1,0 +1,788 @@
+//! What files over streams promise.
+
+mod util;
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use greenroom::shims;
+use shims::io::makefile::{Encoding, MakeFile, Newline, Record, SocketFile};
+use shims::net::{TcpListener, TcpStream};
+use util::everywhere;
+
+/// A stream that gives what it is told to, a piece at a time, and then ends; and keeps what it is
+/// given.
+#[derive(Debug, Default)]
+struct Script {
+    pieces: VecDeque<io::Result<Vec<u8>>>,
+    written: Vec<Vec<u8>>,
+    /// The most it takes at a time.
+    takes: Option<usize>,
+}
+
+impl Script {
+    fn of(pieces: &[&str]) -> Script {
+        Script::of_bytes(pieces.iter().map(|piece| piece.as_bytes().to_vec()))
+    }
+
+    fn of_bytes(pieces: impl IntoIterator<Item = Vec<u8>>) -> Script {
+        Script {
+            pieces: pieces.into_iter().map(Ok).collect(),
+            ..Script::default()
+        }
+    }
+
+    /// Then it times out.
+    fn timeout(mut self) -> Script {
+        self.pieces.push_back(Err(ErrorKind::WouldBlock.into()));
+        self
+    }
+
+    fn then(mut self, piece: &str) -> Script {
+        self.pieces.push_back(Ok(piece.into()));
+        self
+    }
+
+    fn file(self) -> SocketFile<Script> {
+        SocketFile::new(self)
+    }
+}
+
+impl Read for Script {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(next) = self.pieces.pop_front() else {
+            return Ok(0);
+        };
+        let mut piece = next?;
+        let read = piece.len().min(buf.len());
+        buf[..read].copy_from_slice(&piece[..read]);
+        if read < piece.len() {
+            self.pieces.push_front(Ok(piece.split_off(read)));
+        }
+        Ok(read)
+    }
+}
+
+impl Write for Script {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let taken = self.takes.unwrap_or(usize::MAX).min(buf.len());
+        self.written.push(buf[..taken].to_vec());
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn written(file: &SocketFile<Script>) -> String {
+    String::from_utf8(file.get_ref().written.concat()).unwrap()
+}
+
+fn complete(bytes: &str) -> Record {
+    Record::Complete(bytes.into())
+}
+
+fn incomplete(bytes: &str) -> Record {
+    Record::Incomplete(bytes.into())
+}
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (near, listener.accept().unwrap().0)
+}
+
+// Modes and buffers.
+
+#[test]
+fn modes_are_python_s() {
+    for (mode, readable, writable) in [
+        ("rb", true, false),
+        ("b", true, false),
+        ("wb", false, true),
+        ("rwb", true, true),
+        ("bwr", true, true),
+    ] {
+        let options = MakeFile::new().mode(mode).unwrap();
+        let file = options.file(Script::default()).unwrap();
+        assert_eq!(
+            (file.is_readable(), file.is_writable()),
+            (readable, writable),
+            "{mode}"
+        );
+        let error = options.text(Script::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+    for mode in ["", "r", "w", "rw", "wr"] {
+        let options = MakeFile::new().mode(mode).unwrap();
+        let file = options.text(Script::default()).unwrap();
+        assert_eq!(file.get_ref().is_writable(), mode.contains('w'));
+        assert_eq!(file.get_ref().is_readable(), mode != "w");
+        let error = options.file(Script::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+    for mode in ["a", "r+", "rr", "wbw", "U", "x", "r w", "rbé"] {
+        let error = MakeFile::new().mode(mode).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{mode}");
+    }
+    let raw_text = MakeFile::new().buffer(0).text(Script::default());
+    assert_eq!(raw_text.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_file_does_what_it_was_made_for() {
+    let mut writer = MakeFile::new()
+        .read(false)
+        .file(Script::of(&["x"]))
+        .unwrap();
+    assert_eq!(
+        writer.read(&mut [0]).unwrap_err().kind(),
+        ErrorKind::Unsupported
+    );
+    assert_eq!(
+        writer.read_until_seq(b"\n").unwrap_err().kind(),
+        ErrorKind::Unsupported
+    );
+    writer.write_all(b"y").unwrap();
+    let mut reader = MakeFile::new()
+        .write(false)
+        .file(Script::of(&["x"]))
+        .unwrap();
+    assert_eq!(
+        reader.write(b"y").unwrap_err().kind(),
+        ErrorKind::Unsupported
+    );
+    assert_eq!(reader.read(&mut [0]).unwrap(), 1);
+    reader.flush().expect("there is nothing to flush");
+}
+
+#[test]
+fn writes_stay_in_the_buffer_until_it_is_full_or_flushed() {
+    let mut file = MakeFile::new().buffer(8).file(Script::default()).unwrap();
+    file.write_all(b"abc\n").unwrap();
+    assert_eq!(written(&file), "");
+    assert_eq!(file.unflushed(), b"abc\n");
+    file.write_all(b"defgh").unwrap();
+    assert_eq!(written(&file), "abc\n");
+    file.flush().unwrap();
+    assert_eq!(written(&file), "abc\ndefgh");
+}
+
+#[test]
+fn without_a_buffer_each_operation_is_the_stream_s() {
+    let mut file = MakeFile::new()
+        .buffer(0)
+        .file(Script::of(&["abc\nde", "f"]))
+        .unwrap();
+    file.write_all(b"x").unwrap();
+    file.write_all(b"yz").unwrap();
+    assert_eq!(file.get_ref().written, [b"x".to_vec(), b"yz".to_vec()]);
+    let mut line = String::new();
+    file.read_line(&mut line).unwrap();
+    assert_eq!(line, "abc\n");
+    assert_eq!(file.buffer(), b"", "nothing is read ahead");
+    let mut rest = [0; 8];
+    assert_eq!(file.get_mut().read(&mut rest).unwrap(), 2);
+}
+
+#[test]
+fn a_line_buffered_file_flushes_lines() {
+    let mut file = MakeFile::new()
+        .line_buffered()
+        .file(Script::default())
+        .unwrap();
+    file.write_all(b"half a ").unwrap();
+    assert_eq!(written(&file), "");
+    file.write_all(b"line\nand").unwrap();
+    assert_eq!(written(&file), "half a line\nand");
+}
+
+#[test]
+fn a_flush_goes_on_after_partial_writes() {
+    let script = Script {
+        takes: Some(3),
+        ..Script::default()
+    };
+    let mut file = script.file();
+    file.write_all(b"0123456789").unwrap();
+    file.flush().unwrap();
+    assert_eq!(written(&file), "0123456789");
+    assert_eq!(file.get_ref().written.len(), 4);
+}
+
+#[test]
+fn reading_does_not_flush_what_was_written() {
+    let mut file = Script::of(&["reply\n"]).file();
+    file.write_all(b"request\n").unwrap();
+    assert_eq!(file.read_until_seq(b"\n").unwrap(), complete("reply\n"));
+    assert_eq!(written(&file), "");
+}
+
+// Reading.
+
+#[test]
+fn a_delimiter_may_straddle_segments() {
+    let mut file = Script::of(&["one\r", "\ntwo\r\r", "\n", "\r\nthree\r", "x\r\ntail\r"]).file();
+    assert_eq!(file.read_until_seq(b"\r\n").unwrap(), complete("one\r\n"));
+    assert_eq!(file.read_until_seq(b"\r\n").unwrap(), complete("two\r\r\n"));
+    assert_eq!(file.read_until_seq(b"\r\n").unwrap(), complete("\r\n"));
+    assert_eq!(
+        file.read_until_seq(b"\r\n").unwrap(),
+        complete("three\rx\r\n")
+    );
+    assert_eq!(file.read_until_seq(b"\r\n").unwrap(), incomplete("tail\r"));
+    assert_eq!(file.read_until_seq(b"\r\n").unwrap(), incomplete(""));
+    assert_eq!(
+        file.read_until_seq(b"").unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+}
+
+#[test]
+fn a_terminator_may_change_between_bytes_and_a_count_with_what_is_buffered() {
+    let mut file = Script::of(&["5\nhello3\nabc<end>rest"]).file();
+    assert_eq!(file.read_until_seq(b"\n").unwrap(), complete("5\n"));
+    let mut five = [0; 5];
+    file.read_exact(&mut five).unwrap();
+    assert_eq!(&five, b"hello");
+    assert_eq!(file.read_until_seq(b"\n").unwrap(), complete("3\n"));
+    assert_eq!(file.read_until_seq(b"<end>").unwrap(), complete("abc<end>"));
+    assert_eq!(file.read_available().unwrap(), b"rest");
+    assert_eq!(file.read_available().unwrap(), b"");
+}
+
+#[test]
+fn a_count_is_taken_across_segments() {
+    let mut file = Script::of(&["ab", "c", "defg", "hi"]).file();
+    let mut five = [0; 5];
+    file.read_exact(&mut five).unwrap();
+    assert_eq!(&five, b"abcde");
+    let mut ten = [0; 10];
+    assert_eq!(file.read_full(&mut ten).unwrap(), 4);
+    assert_eq!(&ten[..4], b"fghi");
+    assert_eq!(file.read_full(&mut ten).unwrap(), 0);
+    file.read_exact(&mut []).unwrap();
+}
+
+#[test]
+fn too_few_bytes_for_a_count_are_left() {
+    let mut file = Script::of(&["abc"]).file();
+    let error = file.read_exact(&mut [0; 5]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+    assert_eq!(file.read_available().unwrap(), b"abc");
+}
+
+#[test]
+fn a_read_is_one_of_the_stream() {
+    let mut file = Script::of(&["ab", "cd"]).file();
+    let mut buf = [0; 10];
+    assert_eq!(file.read(&mut buf).unwrap(), 2);
+    assert_eq!(file.read(&mut buf[..1]).unwrap(), 1);
+    assert_eq!(file.buffer(), b"d");
+    assert_eq!(file.read(&mut buf).unwrap(), 1);
+    assert_eq!(file.read(&mut buf).unwrap(), 0);
+    assert_eq!(file.read(&mut buf).unwrap(), 0);
+}
+
+#[test]
+fn lines_are_read_with_a_cap_and_in_groups() {
+    let mut file = Script::of(&["abcdef\ngh\n", "i\nj\nk"]).file();
+    assert_eq!(file.read_line_limit(4).unwrap(), b"abcd");
+    assert_eq!(file.read_line_limit(0).unwrap(), b"");
+    assert_eq!(file.read_line_limit(3).unwrap(), b"ef\n");
+    assert_eq!(
+        file.read_lines(4).unwrap(),
+        [b"gh\n".to_vec(), b"i\n".to_vec()]
+    );
+    let mut lines = String::new();
+    file.read_line(&mut lines).unwrap();
+    assert_eq!(lines, "j\n");
+    assert_eq!(file.read_lines(100).unwrap(), [b"k"]);
+    assert!(file.read_lines(100).unwrap().is_empty());
+}
+
+#[test]
+fn a_file_is_read_in_chunks() {
+    let mut file = Script::of(&["abc", "de", "fghi"]).file();
+    let chunks: Result<Vec<_>, _> = file.chunks(4).collect();
+    assert_eq!(
+        chunks.unwrap(),
+        [b"abcd".to_vec(), b"efgh".to_vec(), b"i".to_vec()]
+    );
+}
+
+#[test]
+#[cfg(feature = "regex")]
+fn a_file_is_read_to_a_match() {
+    let mut file = Script::of(&["GET / HTTP/1.1\r\nHost: x\r", "\n\r\nbody"]).file();
+    let end_of_head = regex::bytes::Regex::new("\r?\n\r?\n").unwrap();
+    let head = file.read_until_regex(&end_of_head).unwrap();
+    assert_eq!(head, complete("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+    assert_eq!(
+        file.read_until_regex(&end_of_head).unwrap(),
+        incomplete("body")
+    );
+}
+
+#[test]
+fn a_limit_bounds_what_is_looked_through() {
+    let endless = || Script::of_bytes((0..1000).map(|_| vec![b'x'; 1000]));
+    let limited = |script: Script| MakeFile::new().limit(5000).file(script).unwrap();
+    let mut file = limited(endless());
+    let mut bytes = Vec::new();
+    for _ in 0..2 {
+        let error = file.read_until_seq(b"\n").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert!(file.buffer().len() < 5000 + (8 << 10));
+        let error = file.read_line(&mut String::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert_eq!(
+            file.read_to_string(&mut String::new()).unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
+    }
+    assert!(
+        file.read_available().unwrap().len() >= 5000,
+        "nothing is lost"
+    );
+    assert_eq!(
+        limited(endless())
+            .read_to_end(&mut bytes)
+            .unwrap_err()
+            .kind(),
+        ErrorKind::InvalidData
+    );
+    assert!(bytes.len() <= 5000);
+    let mut exact = MakeFile::new()
+        .limit(4)
+        .file(Script::of(&["abc\nabcd\n"]))
+        .unwrap();
+    assert_eq!(exact.read_until_seq(b"\n").unwrap(), complete("abc\n"));
+    assert!(
+        exact.read_until_seq(b"\n").is_err(),
+        "its end is beyond the limit"
+    );
+    assert_eq!(exact.read_line_limit(100).unwrap(), b"abcd\n");
+}
+
+#[test]
+fn what_a_timeout_interrupts_is_kept_by_every_read() {
+    let script = || Script::of(&["par"]).timeout().then("tial\nrest");
+    let timed_out = |error: io::Error| assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    let mut line = String::new();
+
+    let mut file = script().file();
+    timed_out(file.read_line(&mut line).unwrap_err());
+    file.read_line(&mut line).unwrap();
+    assert_eq!(line, "partial\n");
+
+    let mut file = script().file();
+    timed_out(file.read_until_seq(b"\n").unwrap_err());
+    assert_eq!(file.read_until_seq(b"\n").unwrap(), complete("partial\n"));
+
+    let mut file = script().file();
+    timed_out(file.read_exact(&mut [0; 8]).unwrap_err());
+    let mut eight = [0; 8];
+    file.read_exact(&mut eight).unwrap();
+    assert_eq!(&eight, b"partial\n");
+
+    let mut file = script().file();
+    let mut text = String::new();
+    timed_out(file.read_to_string(&mut text).unwrap_err());
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "partial\nrest");
+
+    let mut file = script().file();
+    let mut bytes = Vec::new();
+    timed_out(file.read_to_end(&mut bytes).unwrap_err());
+    file.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, b"partial\nrest");
+
+    let mut lines = script().file().lines();
+    timed_out(lines.next().unwrap().unwrap_err());
+    assert_eq!(lines.next().unwrap().unwrap(), "partial");
+
+    let mut text = MakeFile::new().text(script()).unwrap();
+    timed_out(text.read_chars(5).unwrap_err());
+    assert_eq!(text.read_chars(5).unwrap(), "parti");
+}
+
+#[test]
+fn a_file_may_refuse_to_go_on_after_a_timeout() {
+    let script = Script::of(&["par"]).timeout().then("tial\n");
+    let mut file = MakeFile::new().refuse_after_timeout().file(script).unwrap();
+    let mut line = String::new();
+    assert_eq!(
+        file.read_line(&mut line).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
+    for _ in 0..2 {
+        let error = file.read_line(&mut line).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot read from a file that has timed out"
+        );
+    }
+    file.write_all(b"x").expect("it can still be written to");
+}
+
+#[test]
+fn interruptions_by_signals_are_not_seen() {
+    let mut script = Script::of(&["a"]);
+    script.pieces.push_back(Err(ErrorKind::Interrupted.into()));
+    let mut file = script.then("b\n").file();
+    assert_eq!(file.read_until_seq(b"\n").unwrap(), complete("ab\n"));
+}
+
+// Text.
+
+fn text(pieces: &[&[u8]], newline: Newline, encoding: Encoding) -> Vec<String> {
+    let script = Script::of_bytes(pieces.iter().map(|piece| piece.to_vec()));
+    let options = MakeFile::new().newline(newline).encoding(encoding);
+    let mut file = options.text(script).unwrap();
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if file.read_line(&mut line).unwrap() == 0 {
+            return lines;
+        }
+        lines.push(line);
+    }
+}
+
+#[test]
+fn newlines_end_lines_as_python_has_it() {
+    let pieces: &[&[u8]] = &[b"a\nb\rc\r\nd\r", b"\ne\n\rf\r\r", b"\ng"];
+    let lines = |newline| text(pieces, newline, Encoding::Utf8);
+    assert_eq!(
+        lines(Newline::Universal),
+        ["a\n", "b\n", "c\n", "d\n", "e\n", "\n", "f\n", "\n", "g"]
+    );
+    assert_eq!(
+        lines(Newline::Untranslated),
+        [
+            "a\n", "b\r", "c\r\n", "d\r\n", "e\n", "\r", "f\r", "\r\n", "g"
+        ]
+    );
+    assert_eq!(
+        lines(Newline::Lf),
+        ["a\n", "b\rc\r\n", "d\r\n", "e\n", "\rf\r\r\n", "g"]
+    );
+    assert_eq!(
+        lines(Newline::Cr),
+        ["a\nb\r", "c\r", "\nd\r", "\ne\n\r", "f\r", "\r", "\ng"]
+    );
+    assert_eq!(
+        lines(Newline::CrLf),
+        ["a\nb\rc\r\n", "d\r\n", "e\n\rf\r\r\n", "g"]
+    );
+}
+
+#[test]
+fn a_lone_carriage_return_ends_a_line_at_once() {
+    // There is nothing more: to look for a line feed would time out.
+    let script = Script::of(&["a\r"]).timeout().then("\nb\n");
+    let mut file = MakeFile::new().text(script).unwrap();
+    let mut line = String::new();
+    file.read_line(&mut line).unwrap();
+    assert_eq!(line, "a\n");
+    line.clear();
+    assert!(file.read_line(&mut line).is_err());
+    file.read_line(&mut line).unwrap();
+    assert_eq!(line, "b\n", "the line feed belonged to the line before");
+}
+
+#[test]
+fn written_newlines_are_translated() {
+    for (newline, wanted) in [
+        (Newline::Universal, "a\nb\n"),
+        (Newline::Untranslated, "a\nb\n"),
+        (Newline::Lf, "a\nb\n"),
+        (Newline::Cr, "a\rb\r"),
+        (Newline::CrLf, "a\r\nb\r\n"),
+    ] {
+        let mut file = MakeFile::new()
+            .newline(newline)
+            .text(Script::default())
+            .unwrap();
+        write!(file, "a\n{}\n", 'b').unwrap();
+        file.flush().unwrap();
+        assert_eq!(written(file.get_ref()), wanted);
+    }
+}
+
+#[test]
+fn letters_may_be_cut_by_segments() {
+    let pieces: &[&[u8]] = &[b"gr\xc3", b"\xbcn \xf0\x9f", b"\x98", b"\x80\n"];
+    assert_eq!(text(pieces, Newline::Lf, Encoding::Utf8), ["grün 😀\n"]);
+    let script = Script::of_bytes(pieces.iter().map(|piece| piece.to_vec()));
+    let mut file = MakeFile::new().text(script).unwrap();
+    assert_eq!(file.read_chars(3).unwrap(), "grü");
+    assert_eq!(file.read_chars(3).unwrap(), "n 😀");
+    assert_eq!(file.read_chars(3).unwrap(), "\n");
+    assert_eq!(file.read_chars(3).unwrap(), "");
+}
+
+#[test]
+fn characters_are_counted_after_translation() {
+    let script = Script::of(&["a\r", "\nb\rc", "\r\n"]);
+    let mut file = MakeFile::new().text(script).unwrap();
+    assert_eq!(file.read_chars(2).unwrap(), "a\n");
+    assert_eq!(file.read_chars(3).unwrap(), "b\nc");
+    let mut rest = String::new();
+    file.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "\n");
+}
+
+#[test]
+fn encodings_decode_and_encode() {
+    let pieces: &[&[u8]] = &[b"\xe9\xff\n"];
+    assert_eq!(text(pieces, Newline::Lf, Encoding::Latin1), ["éÿ\n"]);
+    assert_eq!(
+        text(pieces, Newline::Lf, Encoding::Utf8Lossy),
+        ["\u{fffd}\u{fffd}\n"]
+    );
+    let mut strict = MakeFile::new()
+        .text(Script::of_bytes([pieces[0].to_vec()]))
+        .unwrap();
+    assert_eq!(
+        strict.read_line(&mut String::new()).unwrap_err().kind(),
+        ErrorKind::InvalidData
+    );
+    let latin1 = MakeFile::new().encoding(Encoding::Latin1);
+    let mut file = latin1.text(Script::default()).unwrap();
+    file.write_str("é").unwrap();
+    assert_eq!(
+        file.write_str("a€").unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    file.flush().unwrap();
+    assert_eq!(file.get_ref().get_ref().written.concat(), b"\xe9");
+}
+
+#[test]
+fn lines_of_text_come_without_their_ends() {
+    let lines = |newline| -> Vec<String> {
+        let script = Script::of(&["a\r\nb\nc\r", "d"]);
+        let file = MakeFile::new().newline(newline).text(script).unwrap();
+        file.lines().map(Result::unwrap).collect()
+    };
+    assert_eq!(lines(Newline::Universal), ["a", "b", "c", "d"]);
+    assert_eq!(lines(Newline::Untranslated), ["a", "b", "c", "d"]);
+    assert_eq!(lines(Newline::CrLf), ["a", "b\nc\rd"]);
+}
+
+// Over sockets.
+
+#[test]
+fn the_connection_lives_until_stream_and_files_are_gone() {
+    everywhere(|| {
+        let (near, mut far) = pair();
+        let (mut writing, mut reading) = (near.makefile(), near.makefile());
+        drop(near);
+        writing.write_all(b"after the stream has gone").unwrap();
+        writing.close().unwrap();
+        far.write_all(b"still read").unwrap();
+        let mut ten = [0; 10];
+        reading.read_exact(&mut ten).unwrap();
+        assert_eq!(&ten, b"still read");
+        far.set_read_timeout(Some(Duration::from_millis(5)))
+            .unwrap();
+        let mut bytes = Vec::new();
+        assert!(far.read_to_end(&mut bytes).is_err(), "no end yet");
+        far.set_read_timeout(None).unwrap();
+        drop(reading);
+        far.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, b"after the stream has gone");
+    });
+}
+
+#[test]
+fn dropping_a_file_flushes_it() {
+    everywhere(|| {
+        let (near, mut far) = pair();
+        near.makefile().write_all(b"unflushed").unwrap();
+        drop(near);
+        let mut text = String::new();
+        far.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "unflushed");
+    });
+}
+
+#[test]
+fn what_a_file_has_read_ahead_is_not_the_stream_s() {
+    everywhere(|| {
+        let (mut near, far) = pair();
+        near.write_all(b"one\ntwo\n").unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        let mut file = far.makefile();
+        let mut line = String::new();
+        file.read_line(&mut line).unwrap();
+        while file.buffer() != b"two\n" {
+            // Both lines need not come at once.
+            assert_eq!(file.buffer(), b"");
+            file.fill_buf().unwrap();
+        }
+        assert_eq!((&far).read(&mut [0; 10]).unwrap(), 0);
+        let (_stream, unread, unflushed) = file.into_parts();
+        assert_eq!((&unread[..], &unflushed[..]), (&b"two\n"[..], &b""[..]));
+    });
+}
+
+#[test]
+fn a_shutdown_elsewhere_ends_a_read_of_a_file() {
+    util::on_workers(1, || {
+        let (near, _far) = pair();
+        let mut file = near.makefile();
+        let reading = greenroom::spawn(move || file.read_until_seq(b"\n").unwrap());
+        greenroom::yield_now();
+        assert!(!reading.is_finished());
+        near.shutdown(Shutdown::Read).unwrap();
+        assert_eq!(reading.join().unwrap(), incomplete(""));
+    });
+}
+
+#[test]
+fn a_timeout_of_the_stream_is_that_of_each_read() {
+    everywhere(|| {
+        let (mut near, far) = pair();
+        far.set_read_timeout(Some(Duration::from_millis(5)))
+            .unwrap();
+        let mut file = far.makefile();
+        near.write_all(b"par").unwrap();
+        let mut line = String::new();
+        assert_eq!(
+            file.read_line(&mut line).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        near.write_all(b"tial\n").unwrap();
+        while let Err(error) = file.read_line(&mut line) {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        }
+        assert_eq!(line, "partial\n");
+    });
+}
+
+#[test]
+fn in_non_blocking_mode_a_read_says_that_it_would_block() {
+    everywhere(|| {
+        let (mut near, far) = pair();
+        far.set_nonblocking(true).unwrap();
+        let mut file = far.makefile();
+        assert_eq!(
+            file.read_until_seq(b"\n").unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        near.write_all(b"line\n").unwrap();
+        let line = loop {
+            match file.read_until_seq(b"\n") {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => greenroom::yield_now(),
+                done => break done.unwrap(),
+            }
+        };
+        assert_eq!(line, complete("line\n"));
+    });
+}
+
+#[test]
+fn a_file_has_its_stream_s_descriptor() {
+    use std::os::fd::{AsFd, AsRawFd};
+    let (near, _far) = pair();
+    let file = near.makefile();
+    assert_eq!(file.as_raw_fd(), near.as_raw_fd());
+    assert_eq!(file.as_fd().as_raw_fd(), near.as_raw_fd());
+}
+
+/// Every read there is, against what it must give, on random bytes that come in random pieces, with
+/// timeouts in between.
+#[test]
+fn random_reads_agree_with_a_model() {
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed >> 33) as usize % below
+    };
+    for _ in 0..2000 {
+        let bytes: Vec<u8> = (0..random(60)).map(|_| b"ab\r\n"[random(4)]).collect();
+        let mut script = Script::default();
+        let mut left = &bytes[..];
+        while !left.is_empty() {
+            let (piece, rest) = left.split_at(1 + random(left.len()));
+            script.pieces.push_back(Ok(piece.to_vec()));
+            if random(3) == 0 {
+                script = script.timeout();
+            }
+            left = rest;
+        }
+        let options = MakeFile::new().buffer(random(10));
+        let mut file = options.file(script).unwrap();
+        let mut model = &bytes[..];
+        let take = |model: &mut &[u8], length: usize| {
+            let (taken, rest) = model.split_at(length.min(model.len()));
+            *model = rest;
+            taken.to_vec()
+        };
+        for _ in 0..40 {
+            match random(5) {
+                0 => {
+                    let delimiter = [&b"\n"[..], b"\r\n", b"ab", b"aba"][random(4)];
+                    let got = patiently(|| file.read_until_seq(delimiter));
+                    let at = model.windows(delimiter.len()).position(|w| w == delimiter);
+                    let wanted = match at {
+                        Some(at) => Record::Complete(take(&mut model, at + delimiter.len())),
+                        None => Record::Incomplete(take(&mut model, usize::MAX)),
+                    };
+                    assert_eq!(got, wanted);
+                }
+                1 => {
+                    let mut buf = vec![0; random(8)];
+                    let read = patiently(|| file.read_full(&mut buf));
+                    assert_eq!(buf[..read], take(&mut model, buf.len()));
+                }
+                2 => {
+                    let mut buf = vec![0; random(8)];
+                    let read = patiently(|| file.read(&mut buf));
+                    assert_eq!(read == 0, buf.is_empty() || model.is_empty());
+                    assert_eq!(buf[..read], take(&mut model, read));
+                }
+                3 => {
+                    let limit = random(8);
+                    let line = model.iter().position(|&byte| byte == b'\n');
+                    let wanted = line.map_or(usize::MAX, |at| at + 1).min(limit);
+                    let got = patiently(|| file.read_line_limit(limit));
+                    assert_eq!(got, take(&mut model, wanted));
+                }
+                _ => {
+                    let mut buf = vec![0; random(8)];
+                    let enough = buf.len() <= model.len();
+                    match patiently_or(|| file.read_exact(&mut buf)) {
+                        Ok(()) => assert_eq!(buf, take(&mut model, buf.len())),
+                        Err(error) => {
+                            assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+                            assert!(!enough);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn patiently<T>(read: impl FnMut() -> io::Result<T>) -> T {
+    patiently_or(read).unwrap()
+}
+
+/// Tries again after timeouts.
+fn patiently_or<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+}

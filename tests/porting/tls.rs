@@ -1,0 +1,112 @@
+//! rustls, unchanged, over coroutines' sockets, on stacks of the default size.
+
+mod util;
+
+use std::error::Error;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::thread;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion, version,
+};
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+const CLIENTS: usize = 50;
+
+/// More than a record, so that both sides wait amid a message.
+const BULK: usize = 100_000;
+
+/// Both sides of a connection that trust each other.
+fn configs(version: &'static SupportedProtocolVersion) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = issued.cert.der().clone();
+    let key = PrivatePkcs8KeyDer::from(issued.signing_key.serialize_der());
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let server = ServerConfig::builder_with_protocol_versions(&[version])
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(key))
+        .unwrap();
+    let client = ClientConfig::builder_with_protocol_versions(&[version])
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(server), Arc::new(client))
+}
+
+/// Sends lines back, the handshake first; until there are no more.
+fn echo(config: Arc<ServerConfig>, stream: TcpStream) -> Outcome {
+    let connection = ServerConnection::new(config)?;
+    let mut lines = BufReader::new(StreamOwned::new(connection, stream));
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        lines.get_mut().write_all(&line)?;
+        line.clear();
+    }
+    let stream = lines.get_mut();
+    stream.conn.send_close_notify();
+    stream.flush()?;
+    Ok(())
+}
+
+fn ask(config: Arc<ClientConfig>, server: SocketAddr, number: usize) -> Outcome {
+    let connection = ClientConnection::new(config, ServerName::try_from("localhost")?)?;
+    let mut stream = StreamOwned::new(connection, TcpStream::connect(server)?);
+    let mut bulk = vec![b'a' + number as u8 % 26; BULK];
+    bulk.push(b'\n');
+    for line in [format!("I am {number}\n").into_bytes(), bulk] {
+        stream.write_all(&line)?;
+        let mut answer = vec![0; line.len()];
+        stream.read_exact(&mut answer)?;
+        assert!(answer == line, "{number} was answered something else");
+    }
+    stream.conn.send_close_notify();
+    stream.flush()?;
+    assert_eq!(stream.read(&mut [0])?, 0, "closed in due form");
+    Ok(())
+}
+
+/// Clients and their server, all of them coroutines.
+fn talk(version: &'static SupportedProtocolVersion) {
+    let (server, client) = configs(version);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let accepts = thread::spawn(move || {
+        let echo = |stream| {
+            let server = Arc::clone(&server);
+            thread::spawn(move || echo(server, stream))
+        };
+        let streams = listener.incoming().take(CLIENTS);
+        let echoes: Vec<_> = streams.map(|stream| echo(stream.unwrap())).collect();
+        for echo in echoes {
+            echo.join().unwrap().unwrap();
+        }
+    });
+    let clients = (0..CLIENTS).map(|number| {
+        let client = Arc::clone(&client);
+        thread::spawn(move || ask(client, addr, number))
+    });
+    let clients: Vec<_> = clients.collect();
+    for client in clients {
+        client.join().unwrap().unwrap();
+    }
+    accepts.join().unwrap();
+}
+
+#[test]
+fn tls_connections_fit_on_default_stacks() {
+    for workers in [1, 4] {
+        for version in [&version::TLS13, &version::TLS12] {
+            // Not in main, whose stack is larger.
+            let talks = || thread::spawn(|| talk(version)).join().unwrap();
+            util::on_workers(workers, talks);
+            util::print_mark(&format!("{:?} on {workers} workers", version.version));
+        }
+    }
+    util::assert_default_stacks_had_room();
+}

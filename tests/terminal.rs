@@ -1,0 +1,126 @@
+//! What terminals promise.
+
+mod util;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use greenroom::shims;
+use rustix::termios::{self, LocalModes};
+use shims::io::{BufRead, IsTerminal, TerminalExt, WindowSize};
+
+/// A terminal whose user is the test.
+struct Pty {
+    user: std::fs::File,
+    path: PathBuf,
+}
+
+impl Pty {
+    fn new() -> Pty {
+        // SAFETY: no preconditions; a new descriptor is ours.
+        let user = unsafe {
+            let fd = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+            assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+            assert_eq!(libc::grantpt(fd), 0);
+            assert_eq!(libc::unlockpt(fd), 0);
+            OwnedFd::from_raw_fd(fd)
+        };
+        let name = rustix::pty::ptsname(&user, Vec::new()).unwrap();
+        Pty {
+            user: user.into(),
+            path: name.to_str().unwrap().into(),
+        }
+    }
+
+    fn open(&self) -> shims::fs::File {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOCTTY);
+        options.open(&self.path).unwrap().into()
+    }
+}
+
+fn edits_lines(terminal: impl AsFd) -> bool {
+    let modes = termios::tcgetattr(terminal).unwrap().local_modes;
+    modes.contains(LocalModes::ICANON) && modes.contains(LocalModes::ECHO)
+}
+
+#[test]
+fn a_terminal_is_raw_until_the_guard_goes_even_by_a_panic() {
+    util::everywhere(|| {
+        let pty = Pty::new();
+        let terminal = pty.open();
+        assert!(terminal.is_terminal());
+        assert!(edits_lines(&terminal));
+        let raw = terminal.raw_mode().unwrap();
+        assert!(!edits_lines(&terminal));
+        drop(raw);
+        assert!(edits_lines(&terminal));
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _raw = terminal.raw_mode().unwrap();
+            assert!(!edits_lines(&terminal));
+            panic!("with the terminal raw");
+        }));
+        assert!(panicked.is_err());
+        assert!(edits_lines(&terminal));
+    });
+}
+
+#[test]
+fn a_terminal_tells_the_size_of_its_window() {
+    let pty = Pty::new();
+    let size = termios::Winsize {
+        ws_row: 25,
+        ws_col: 80,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    termios::tcsetwinsize(&pty.user, size).unwrap();
+    let (rows, columns) = (25, 80);
+    assert_eq!(
+        pty.open().window_size().unwrap(),
+        WindowSize { rows, columns }
+    );
+}
+
+#[test]
+fn what_is_no_terminal_says_so() {
+    let dir = util::Scratch::new();
+    let file = shims::fs::File::create(dir.join("file")).unwrap();
+    assert!(!file.is_terminal());
+    let enotty = Some(libc::ENOTTY);
+    assert_eq!(file.raw_mode().unwrap_err().raw_os_error(), enotty);
+    assert_eq!(file.window_size().unwrap_err().raw_os_error(), enotty);
+}
+
+#[test]
+fn others_go_on_while_a_coroutine_reads_a_terminal() {
+    util::on_workers(1, || {
+        let mut pty = Pty::new();
+        let terminal = pty.open();
+        let read = AtomicBool::new(false);
+        greenroom::scope(|s| {
+            s.spawn(|| {
+                let mut line = String::new();
+                let mut lines = std::io::BufReader::new(&terminal);
+                lines.read_line(&mut line).unwrap();
+                assert_eq!(line, "typed\n");
+                read.store(true, Ordering::Relaxed);
+            });
+            for byte in b"typed" {
+                pty.user.write_all(&[*byte]).unwrap();
+                shims::thread::sleep(Duration::from_millis(1));
+                assert!(!read.load(Ordering::Relaxed));
+            }
+            pty.user.write_all(b"\n").unwrap();
+        });
+        assert!(read.load(Ordering::Relaxed));
+        let flags = rustix::fs::fcntl_getfl(&terminal).unwrap();
+        assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+    });
+}
