@@ -31,7 +31,7 @@ mod watched {
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
     use std::time::{Duration, Instant};
 
-    use greenroom::{BlockingReport, Builder, JoinHandle, Unparker, shims, spawn};
+    use greenroom::{BlockingReport, Builder, JoinHandle, RuntimeBuilder, Unparker, shims, spawn};
     use serial_test::serial;
 
     use crate::util;
@@ -394,6 +394,35 @@ mod watched {
         });
         assert_eq!(joined, [0, 1]);
         assert_eq!(CALLS.load(SeqCst), 2);
+    }
+
+    #[test]
+    #[serial]
+    fn a_forked_child_is_watched_by_a_count_of_its_own() {
+        let findings = Findings::new();
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        let pid = runtime.run(|| {
+            // The parent's count is ahead of the child's.
+            (0..5).for_each(|_| shims::thread::sleep(MOMENT));
+            // SAFETY: the locks that the child needs are those of the allocator, which libc sees to,
+            // and of the crate.
+            unsafe { libc::fork() }
+        });
+        assert!(pid >= 0);
+        if pid == 0 {
+            // SAFETY: it has no preconditions, and ends the process if that hangs.
+            unsafe { libc::alarm(60) };
+            let at_first = findings.take().len();
+            let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+            runtime.run(|| spawn(sleep_in_c).join().unwrap());
+            let is_right = at_first == 0 && findings.take().len() == 1;
+            // SAFETY: it has no preconditions.
+            unsafe { libc::_exit(i32::from(!is_right)) };
+        }
+        let mut status = 0;
+        // SAFETY: the pointer is valid.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert_eq!(status, 0);
     }
 
     #[test]
