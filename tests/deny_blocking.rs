@@ -175,36 +175,59 @@ mod watched {
         unsafe { libc::nanosleep(&moment, std::ptr::null_mut()) };
     }
 
-    /// Locks what another thread has locked for a moment.
-    fn contend() {
-        let lock = Arc::new(Mutex::new(()));
-        let (locked, is_locked) = mpsc::channel();
-        let holder = std::thread::spawn({
-            let lock = Arc::clone(&lock);
-            move || {
-                let _guard = lock.lock().unwrap();
-                locked.send(()).unwrap();
-                std::thread::sleep(MOMENT);
-            }
-        });
-        while is_locked.try_recv().is_err() {
-            greenroom::yield_now();
-        }
-        drop(lock.lock().unwrap());
-        while !holder.is_finished() {
-            greenroom::yield_now();
+    /// The calling thread, for `until_blocked`.
+    fn thread_id() -> libc::pid_t {
+        // SAFETY: it has no preconditions.
+        unsafe { libc::gettid() }
+    }
+
+    /// Waits until the thread has to wait.
+    fn until_blocked(thread: libc::pid_t) {
+        let is_blocked = || {
+            let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+            stat.rsplit_once(") ").unwrap().1.starts_with('S')
+        };
+        while !is_blocked() {
+            std::thread::yield_now();
         }
     }
 
-    /// Reads a pipe to which another thread writes in a moment.
+    /// Locks what another thread has locked, and gives back when this one waits for it.
+    fn contend() {
+        let lock = Arc::new(Mutex::new(()));
+        let is_locked = Arc::new(AtomicBool::new(false));
+        let (about_to_lock, who) = mpsc::channel();
+        let holder = std::thread::spawn({
+            let (lock, is_locked) = (Arc::clone(&lock), Arc::clone(&is_locked));
+            move || {
+                let _guard = lock.lock().unwrap();
+                is_locked.store(true, SeqCst);
+                until_blocked(who.recv().unwrap());
+            }
+        });
+        while !is_locked.load(SeqCst) {
+            greenroom::yield_now();
+        }
+        about_to_lock.send(thread_id()).unwrap();
+        drop(lock.lock().unwrap());
+        until_finished(&holder);
+    }
+
+    /// Reads a pipe to which another thread writes when this one waits for it.
     fn read_a_pipe() {
         let (mut reader, mut writer) = std::io::pipe().unwrap();
+        let (about_to_read, who) = mpsc::channel();
         let writing = std::thread::spawn(move || {
-            std::thread::sleep(MOMENT);
+            until_blocked(who.recv().unwrap());
             writer.write_all(b"x").unwrap();
         });
+        about_to_read.send(thread_id()).unwrap();
         reader.read_exact(&mut [0]).unwrap();
-        while !writing.is_finished() {
+        until_finished(&writing);
+    }
+
+    fn until_finished(thread: &std::thread::JoinHandle<()>) {
+        while !thread.is_finished() {
             greenroom::yield_now();
         }
     }

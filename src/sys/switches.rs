@@ -72,23 +72,35 @@ mod blame {
 
 #[cfg(all(test, debug_assertions))]
 mod tests {
-    use std::sync::mpsc;
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
     use std::time::Duration;
 
     use super::*;
 
-    /// Calls `f` with a mutex that another thread holds for a moment; returns what is blamed for.
+    /// Calls `f` with a mutex that another thread holds until this one waits; returns what is
+    /// blamed for.
     fn contend(f: impl FnOnce(&Mutex<()>)) -> i64 {
         let mutex = Mutex::new(());
-        let (locked, is_locked) = mpsc::channel();
+        let is_locked = AtomicBool::new(false);
+        // SAFETY: it has no preconditions.
+        let stat = format!("/proc/self/task/{}/stat", unsafe { libc::gettid() });
+        let is_waiting = || {
+            let stat = fs::read_to_string(&stat).unwrap();
+            stat.rsplit_once(") ").unwrap().1.starts_with('S')
+        };
         thread::scope(|s| {
             s.spawn(|| {
                 let _guard = mutex.lock().unwrap();
-                locked.send(()).unwrap();
-                thread::sleep(Duration::from_millis(5));
+                is_locked.store(true, Ordering::SeqCst);
+                while !is_waiting() {
+                    thread::yield_now();
+                }
             });
-            is_locked.recv().unwrap();
+            while !is_locked.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
             let before = blamed();
             f(&mutex);
             blamed() - before
