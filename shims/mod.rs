@@ -11,7 +11,7 @@
 //! | `net::TcpStream` | [`net::TcpStream`] | waits park; `makefile` |
 //! | `net::TcpListener`, `Incoming` | [`net::TcpListener`], [`net::Incoming`] | waits park |
 //! | `net::UdpSocket` | [`net::UdpSocket`] | waits park |
-//! | `net::ToSocketAddrs` | [`net::ToSocketAddrs`] | a trait of its own, for the same types; names are resolved on the blocking pool |
+//! | `net::ToSocketAddrs` | [`net::ToSocketAddrs`] | a trait of its own, for the same types; names are resolved on the blocking pool, by [`set_resolver`](crate::set_resolver)'s |
 //! | `os::unix::net::{UnixStream, UnixListener, Incoming, UnixDatagram}` | [`os::unix::net`] | waits park; `makefile`; [`descriptor::PassDescriptors`] |
 //! | `os::linux::net::TcpStreamExt` | [`os::linux::net::TcpStreamExt`] | a trait of its own: std's is sealed |
 //! | `thread::{spawn, scope, Builder, JoinHandle, Scope, ScopedJoinHandle}` | [`thread`] | threads are coroutines |
@@ -24,6 +24,10 @@
 //! | `os` | [`os`] | std's own, but for what is named here; `os::unix::thread::JoinHandleExt` is not there for coroutines |
 //! | `process::{Command, Child, ChildStdin, ChildStdout, ChildStderr}` | [`process`] | waits park |
 //! | `os::unix::process::CommandExt` | [`process::CommandExt`] | a trait of its own: std's is sealed |
+//! | `sync::{Mutex, RwLock, Condvar, Once, OnceLock, LazyLock, Barrier}` and their guards | [`sync`] | waits park |
+//! | `sync::WaitTimeoutResult` | [`sync::WaitTimeoutResult`] | a type of its own: std's cannot be made |
+//! | `thread_local!`, `thread::{LocalKey, AccessError}` | [`thread_local!`] | values are the coroutine's; to be named by a path: `std::thread_local!`, or `use std::thread_local` |
+//! | `sync::mpsc` | [`sync::mpsc`] | waits park; the errors are std's own |
 //! | `time` | [`time`] | std's own: nothing in it blocks |
 //!
 //! What std has no name for: [`io::makefile`], files over streams as Python's; [`select`];
@@ -32,11 +36,13 @@
 //!
 //! # What is still std's own, and blocks the worker
 //!
-//! `sync` (its locks, channels and barriers), `io::{stdin, stdout, stderr}`, the print macros, the
-//! methods of `Path` that ask for metadata, `thread_local!` (whose values are the OS thread's,
-//! shared by its coroutines). Where one of these must wait, wrap it: [`unblock`](crate::unblock).
+//! `io::{stdin, stdout, stderr}`, the print macros, the methods of `Path` that ask for metadata, and
+//! the `thread_local!` of the prelude (whose values are the OS thread's, shared by its coroutines).
+//! Where one of these must wait, wrap it: [`unblock`](crate::unblock).
 
 pub use ::std::*;
+
+pub use crate::coroutine_local as thread_local;
 
 pub mod descriptor;
 pub mod fs;
@@ -46,5 +52,6 @@ pub mod net;
 pub mod os;
 pub mod process;
 pub mod select;
+pub mod sync;
 pub mod thread;
 pub mod time;

@@ -25,11 +25,11 @@
 
 use std::time::Duration;
 
-pub use ::std::thread::{AccessError, LocalKey, Result, available_parallelism};
+pub use ::std::thread::{Result, available_parallelism};
 
 pub use crate::{
-    Builder, JoinHandle, Scope, ScopedJoinHandle, Thread, ThreadId, current, scope, spawn,
-    yield_now,
+    AccessError, Builder, JoinHandle, LocalKey, Scope, ScopedJoinHandle, Thread, ThreadId, current,
+    scope, spawn, yield_now,
 };
 
 use crate::task;

@@ -2,9 +2,12 @@
 //!
 //! Those protocols stand in files that use nothing but this module, so that the
 //! package in `tests/models` can compile the same files over loom's atomics: `task/word.rs`,
-//! `join/completion.rs`, `scheduler/attention.rs`, `scheduler/sleep.rs`, `reactor/ready_word.rs`.
+//! `join/completion.rs`, `channel/spin.rs`, `scheduler/attention.rs`, `scheduler/sleep.rs`,
+//! `reactor/ready_word.rs`, `sync/lot.rs`.
 
+pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{
     AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
+pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) use std::thread::yield_now;

@@ -108,6 +108,17 @@ where
     }
 }
 
+/// Has the pool do `job`, for which nobody waits here.
+pub(crate) fn submit(job: Job) {
+    let mut job = Some(job);
+    if !POOL.run(&mut job)
+        && let Some(job) = job
+    {
+        // As above.
+        job();
+    }
+}
+
 /// A result under way.
 struct Pending<T> {
     value: Mutex<Option<thread::Result<T>>>,
@@ -115,7 +126,7 @@ struct Pending<T> {
     waiter: Waiters,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 static POOL: Pool = Pool {
     state: Mutex::new(State {

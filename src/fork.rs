@@ -10,7 +10,7 @@
 //!   what belongs to it is leaked. What it guards by locks of its own is not looked at, for the
 //!   threads that hold them may be missing;
 //! - what belongs to the process and not to a runtime (the stacks, the pool of blocking threads, the
-//!   default runtime) starts in a known state: the locks of that are taken before the fork, and
+//!   lookups of names, the default runtime) starts in a known state: the locks of that are taken before the fork, and
 //!   given back after it.
 //!
 //! So a signal handler that forks may deadlock, as it may on the locks of libc. What a runtime of the
@@ -29,9 +29,10 @@ use crate::blocking::PoolLock;
 use crate::coroutine::{self, StacksLock, overflow};
 #[cfg(debug_assertions)]
 use crate::deny_blocking::watch;
+use crate::resolver::ResolverLock;
 use crate::scheduler::Worker;
 use crate::sys::fork;
-use crate::{panic, runtime, task};
+use crate::{local, panic, runtime, task};
 
 /// What is set up. Locked meanwhile, and over a fork.
 static SET_UP: Mutex<SetUp> = Mutex::new(SetUp {
@@ -84,6 +85,7 @@ fn lock_set_up() -> MutexGuard<'static, SetUp> {
 struct Locks {
     _default_runtime: MutexGuard<'static, ()>,
     _set_up: MutexGuard<'static, SetUp>,
+    resolver: ResolverLock,
     pool: PoolLock,
     _stacks: StacksLock,
     #[cfg(debug_assertions)]
@@ -104,6 +106,7 @@ unsafe extern "C" fn before() {
     let locks = Locks {
         _default_runtime: runtime::lock_default(),
         _set_up: lock_set_up(),
+        resolver: ResolverLock::new(),
         pool: PoolLock::new(),
         _stacks: StacksLock::new(),
         #[cfg(debug_assertions)]
@@ -120,12 +123,14 @@ unsafe extern "C" fn in_parent() {
 
 unsafe extern "C" fn in_child() {
     fork::begin_process();
+    local::keep_over_fork();
     task::forget_running();
     coroutine::forget_running();
     Worker::forget_current();
     runtime::forget_default();
     // SAFETY: this thread has the locks, and is the only one.
     if let Some(mut locks) = unsafe { (*HELD.0.get()).take() } {
+        locks.resolver.forget_lookups();
         locks.pool.forget_threads();
     }
 }

@@ -176,6 +176,24 @@ fn each_type_of_the_list_is_found() {
     assert_eq!(said.len(), types.len(), "{said:#?}");
 }
 
+#[test]
+#[serial]
+fn what_the_list_recommends_is_there_and_no_offence_itself() {
+    if !has_clippy() {
+        return;
+    }
+    let recommended = LIST.split("greenroom::").skip(1);
+    let paths: BTreeSet<_> = recommended
+        .filter_map(|rest| rest.split(['"', ' ', ';', '`']).next())
+        .collect();
+    assert!(paths.len() > 60, "{paths:#?}");
+    let mut source = String::from("#![allow(deprecated, unused_imports)]\nfn main() {}\n");
+    for (path, n) in paths.iter().zip(1..) {
+        source += &format!("use greenroom::{path} as Item{n};\n");
+    }
+    assert_eq!(clippy("recommended", &source), [""; 0]);
+}
+
 /// The paths in one of the list's two arrays.
 fn listed(array: &str) -> BTreeSet<String> {
     let (_, entries) = LIST.split_once(&format!("{array} = [")).unwrap();

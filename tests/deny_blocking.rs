@@ -31,7 +31,7 @@ mod watched {
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
     use std::time::{Duration, Instant};
 
-    use greenroom::{BlockingReport, Builder, JoinHandle, RuntimeBuilder, Unparker, shims, spawn};
+    use greenroom::{BlockingReport, Builder, JoinHandle, RuntimeBuilder, shims, spawn};
     use serial_test::serial;
 
     use crate::util;
@@ -346,14 +346,19 @@ mod watched {
                 writing.join().unwrap();
                 assert!(shims::fs::read(file!()).unwrap().len() > 1_000);
 
-                // As the lock of another thread, which is given back in a moment.
-                let unparker = Unparker::current();
-                let other = std::thread::spawn(move || {
-                    std::thread::sleep(MOMENT);
-                    unparker.unpark();
+                let lock = Arc::new(shims::sync::Mutex::new(()));
+                let (told, is_told) = shims::sync::mpsc::channel();
+                let holder = std::thread::spawn({
+                    let lock = Arc::clone(&lock);
+                    move || {
+                        let _guard = lock.lock().unwrap();
+                        told.send(()).unwrap();
+                        std::thread::sleep(MOMENT);
+                    }
                 });
-                greenroom::park();
-                greenroom::unblock(move || other.join().unwrap());
+                is_told.recv().unwrap();
+                drop(lock.lock().unwrap());
+                until_finished(&holder);
             });
         }
         let found = findings.take();

@@ -2,48 +2,15 @@
 
 mod util;
 
-use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use greenroom::shims;
 use rustix::termios::{self, LocalModes};
 use shims::io::{BufRead, IsTerminal, TerminalExt, WindowSize};
-
-/// A terminal whose user is the test.
-struct Pty {
-    user: std::fs::File,
-    path: PathBuf,
-}
-
-impl Pty {
-    fn new() -> Pty {
-        // SAFETY: no preconditions; a new descriptor is ours.
-        let user = unsafe {
-            let fd = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
-            assert!(fd >= 0, "{}", std::io::Error::last_os_error());
-            assert_eq!(libc::grantpt(fd), 0);
-            assert_eq!(libc::unlockpt(fd), 0);
-            OwnedFd::from_raw_fd(fd)
-        };
-        let name = rustix::pty::ptsname(&user, Vec::new()).unwrap();
-        Pty {
-            user: user.into(),
-            path: name.to_str().unwrap().into(),
-        }
-    }
-
-    fn open(&self) -> shims::fs::File {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOCTTY);
-        options.open(&self.path).unwrap().into()
-    }
-}
 
 fn edits_lines(terminal: impl AsFd) -> bool {
     let modes = termios::tcgetattr(terminal).unwrap().local_modes;
@@ -53,8 +20,8 @@ fn edits_lines(terminal: impl AsFd) -> bool {
 #[test]
 fn a_terminal_is_raw_until_the_guard_goes_even_by_a_panic() {
     util::everywhere(|| {
-        let pty = Pty::new();
-        let terminal = pty.open();
+        let pty = util::Pty::new();
+        let terminal: shims::fs::File = pty.open().into();
         assert!(terminal.is_terminal());
         assert!(edits_lines(&terminal));
         let raw = terminal.raw_mode().unwrap();
@@ -73,7 +40,7 @@ fn a_terminal_is_raw_until_the_guard_goes_even_by_a_panic() {
 
 #[test]
 fn a_terminal_tells_the_size_of_its_window() {
-    let pty = Pty::new();
+    let pty = util::Pty::new();
     let size = termios::Winsize {
         ws_row: 25,
         ws_col: 80,
@@ -101,8 +68,8 @@ fn what_is_no_terminal_says_so() {
 #[test]
 fn others_go_on_while_a_coroutine_reads_a_terminal() {
     util::on_workers(1, || {
-        let mut pty = Pty::new();
-        let terminal = pty.open();
+        let mut pty = util::Pty::new();
+        let terminal: shims::fs::File = pty.open().into();
         let read = AtomicBool::new(false);
         greenroom::scope(|s| {
             s.spawn(|| {

@@ -3,9 +3,11 @@
 pub(crate) mod any_file;
 pub mod makefile;
 pub(crate) mod pipe;
+mod stdin;
 mod terminal;
 
 pub use ::std::io::*;
 
 pub use pipe::{PipeReader, PipeWriter, pipe};
+pub use stdin::{Stdin, StdinLock, stdin};
 pub use terminal::{IsTerminal, RawMode, TerminalExt, WindowSize};

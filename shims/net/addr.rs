@@ -2,12 +2,16 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::time::Instant;
 use std::{iter, option, slice, vec};
+
+use crate::resolver;
 
 /// Like [`std::net::ToSocketAddrs`], for the same types.
 ///
-/// Names are resolved by the system's resolver, on the blocking pool: it can only block. Literal
-/// addresses are parsed in place.
+/// Names are resolved by the system's resolver, or by the one that
+/// [`set_resolver`](crate::set_resolver) has set, on the blocking pool. Literal addresses are parsed
+/// in place.
 pub trait ToSocketAddrs {
     /// The iterator over the addresses.
     type Iter: Iterator<Item = SocketAddr>;
@@ -18,6 +22,13 @@ pub trait ToSocketAddrs {
     ///
     /// The resolver's; `InvalidInput` for what is no `host:port`.
     fn to_socket_addrs(&self) -> io::Result<Self::Iter>;
+
+    /// As `to_socket_addrs`, but given up with `TimedOut` at `deadline`, by types that can wait.
+    #[doc(hidden)]
+    fn to_socket_addrs_until(&self, deadline: Option<Instant>) -> io::Result<Self::Iter> {
+        let _ = deadline;
+        self.to_socket_addrs()
+    }
 }
 
 /// Addresses that are one already.
@@ -42,42 +53,62 @@ is_an_address!(
     (Ipv6Addr, u16)
 );
 
-impl ToSocketAddrs for (&str, u16) {
-    type Iter = vec::IntoIter<SocketAddr>;
+/// Names, which are to be resolved.
+macro_rules! is_a_name {
+    ($($type:ty),*) => {$(
+        impl ToSocketAddrs for $type {
+            type Iter = vec::IntoIter<SocketAddr>;
 
-    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+            fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+                self.to_socket_addrs_until(None)
+            }
+
+            fn to_socket_addrs_until(&self, deadline: Option<Instant>) -> io::Result<Self::Iter> {
+                Ok(self.look_up(deadline)?.into_iter())
+            }
+        }
+    )*};
+}
+
+is_a_name!((&str, u16), (String, u16), str, String);
+
+trait LookUp {
+    fn look_up(&self, deadline: Option<Instant>) -> io::Result<Vec<SocketAddr>>;
+}
+
+impl LookUp for (&str, u16) {
+    fn look_up(&self, deadline: Option<Instant>) -> io::Result<Vec<SocketAddr>> {
         let (host, port) = *self;
         match host.parse::<IpAddr>() {
-            Ok(ip) => Ok(vec![SocketAddr::new(ip, port)].into_iter()),
-            Err(_) => resolve((host.to_owned(), port)),
+            Ok(ip) => Ok(vec![SocketAddr::new(ip, port)]),
+            Err(_) => resolver::resolve(host, port, deadline),
         }
     }
 }
 
-impl ToSocketAddrs for (String, u16) {
-    type Iter = vec::IntoIter<SocketAddr>;
-
-    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
-        (&*self.0, self.1).to_socket_addrs()
+impl LookUp for (String, u16) {
+    fn look_up(&self, deadline: Option<Instant>) -> io::Result<Vec<SocketAddr>> {
+        (&*self.0, self.1).look_up(deadline)
     }
 }
 
-impl ToSocketAddrs for str {
-    type Iter = vec::IntoIter<SocketAddr>;
-
-    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
-        match self.parse() {
-            Ok(addr) => Ok(vec![addr].into_iter()),
-            Err(_) => resolve(self.to_owned()),
+impl LookUp for str {
+    fn look_up(&self, deadline: Option<Instant>) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(addr) = self.parse() {
+            return Ok(vec![addr]);
         }
+        let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let (host, port) = self
+            .rsplit_once(':')
+            .ok_or_else(|| invalid("invalid socket address"))?;
+        let port = port.parse().map_err(|_| invalid("invalid port value"))?;
+        resolver::resolve(host, port, deadline)
     }
 }
 
-impl ToSocketAddrs for String {
-    type Iter = vec::IntoIter<SocketAddr>;
-
-    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
-        self.as_str().to_socket_addrs()
+impl LookUp for String {
+    fn look_up(&self, deadline: Option<Instant>) -> io::Result<Vec<SocketAddr>> {
+        self.as_str().look_up(deadline)
     }
 }
 
@@ -95,12 +126,8 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
         (**self).to_socket_addrs()
     }
-}
 
-/// Asks the system's resolver.
-fn resolve<A>(name: A) -> io::Result<vec::IntoIter<SocketAddr>>
-where
-    A: ::std::net::ToSocketAddrs<Iter = vec::IntoIter<SocketAddr>> + Send + 'static,
-{
-    crate::unblock(move || name.to_socket_addrs())
+    fn to_socket_addrs_until(&self, deadline: Option<Instant>) -> io::Result<Self::Iter> {
+        (**self).to_socket_addrs_until(deadline)
+    }
 }

@@ -1,6 +1,8 @@
 //! [`std::net`], where what waits parks the coroutine.
 
 mod addr;
+pub(crate) mod connect_within;
+pub(crate) mod listen_options;
 mod tcp_listener;
 mod tcp_stream;
 mod udp_socket;
@@ -27,10 +29,12 @@ fn each_addr<A: ToSocketAddrs, R>(
             Err(error) => last = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "could not resolve to any addresses",
-        )
-    }))
+    Err(last.unwrap_or_else(no_address))
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "could not resolve to any addresses",
+    )
 }

@@ -36,6 +36,11 @@ impl Accept for net::TcpListener {
 }
 
 impl TcpListener {
+    /// Wraps a listener that was just made, in blocking mode.
+    pub(super) fn fresh(listener: net::TcpListener) -> TcpListener {
+        TcpListener::new(Descriptor::fresh(listener))
+    }
+
     fn new(io: Descriptor<net::TcpListener>) -> TcpListener {
         TcpListener {
             io: Listener::new(io),
@@ -48,8 +53,7 @@ impl TcpListener {
     ///
     /// As std: of several addresses, the last one's.
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<TcpListener> {
-        let listener = each_addr(addr, net::TcpListener::bind)?;
-        Ok(TcpListener::new(Descriptor::fresh(listener)))
+        each_addr(addr, net::TcpListener::bind).map(TcpListener::fresh)
     }
 
     /// Like [`std::net::TcpListener::local_addr`].

@@ -6,6 +6,7 @@ use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::completion::Completion;
+use crate::local;
 use crate::park::{Cancelled, Wait};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{Body, Deadline, Task};
@@ -126,8 +127,11 @@ where
         };
         let result = catch_unwind(AssertUnwindSafe(f));
         task.end_in_its_process();
+        local::end(task);
         // SAFETY: the closure was consumed here.
         unsafe { self.finish(result) };
+        // What was made meanwhile, by a result that nobody has taken.
+        local::end(task);
     }
 
     unsafe fn abandon(&self, why: Box<dyn Any + Send>) {
@@ -136,6 +140,7 @@ where
             unreachable!("only a fresh task is abandoned");
         };
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(f)));
+        local::end_running();
         // SAFETY: the closure was consumed here.
         unsafe { self.finish(Err(dropped.err().unwrap_or(why))) };
     }

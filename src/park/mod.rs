@@ -5,6 +5,7 @@
 //! this crate sources, timers, joins and pool jobs wait by [`Wait`], which shares the mechanism
 //! but not the token; see the drawing in `task::word`.
 
+pub(crate) mod list;
 mod waiters;
 
 use std::fmt;
@@ -109,6 +110,10 @@ pub(crate) fn spend_operation() {
 /// Then, if the caller is interrupted: it may never have to wait.
 #[cold]
 pub(crate) fn let_others_go_on() {
+    if !task::on_coroutine() {
+        // The system sees to that.
+        return budget::refill();
+    }
     yield_now();
     if Current::get().word.is_interrupted() && !task::is_unwinding() {
         unwind();
@@ -196,7 +201,7 @@ impl Wait {
     }
 
     /// As `begin`, but leaves the unwinding to the caller.
-    fn try_begin(kind: Kind) -> Result<Wait, Pending> {
+    pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Pending> {
         let task = Current::get();
         let seq = match task.word.begin(kind) {
             // A destructor that waits: there is no unwinding out of it.
@@ -206,8 +211,12 @@ impl Wait {
         Ok(Wait { task, seq })
     }
 
-    fn task(&self) -> &Task {
+    pub(crate) fn task(&self) -> &Task {
         &self.task
+    }
+
+    pub(crate) fn seq(&self) -> Seq {
+        self.seq
     }
 
     /// Ends the wait, whose event has come; returns whether it lasted. It is to be suspended all
@@ -224,18 +233,23 @@ impl Wait {
     ///
     /// If the caller is interrupted meanwhile.
     pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
-        self.task.suspend(self.seq, deadline);
-        match self.task.word.outcome() {
+        match self.suspend_uninterrupted(deadline) {
             Outcome::Interrupted if !task::is_unwinding() => unwind(),
             outcome => outcome,
         }
+    }
+
+    /// As `suspend`, but leaves the unwinding to the caller.
+    pub(crate) fn suspend_uninterrupted(&self, deadline: Option<Deadline>) -> Outcome {
+        self.task.suspend(self.seq, deadline);
+        self.task.word.outcome()
     }
 }
 
 impl Pending {
     /// Unwinds the caller, who is interrupted and must not wait.
     #[cold]
-    fn unwind(self) -> ! {
+    pub(crate) fn unwind(self) -> ! {
         // Were it to catch this and try again for ever, others would still run.
         yield_now();
         unwind()

@@ -2,10 +2,9 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Wait;
+use super::{Wait, list};
 use crate::task::word::{Kind, Outcome, Seq};
 use crate::task::{Deadline, Task};
 
@@ -17,34 +16,18 @@ pub(crate) struct Waiters {
     list: Mutex<List>,
 }
 
-/// The two ends of a doubly linked list.
-struct List {
-    head: *const Node,
-    tail: *const Node,
-    len: usize,
-}
+/// A waiter's place in the queue: whom to wake, and from which wait. Belongs to the lock of the list.
+type Node = list::Node<Cell<Option<(*const Task, Seq)>>>;
 
-// SAFETY: the nodes that a list points to are used under its lock alone, by whichever thread
-// holds that, and live until they are unlinked.
+struct List(list::List<Cell<Option<(*const Task, Seq)>>>);
+
+// SAFETY: a task may be used by any thread, and is while its node is linked: it is alive then.
 unsafe impl Send for List {}
-
-/// All fields belong to the lock of the list, from the linking to the unlinking.
-struct Node {
-    /// Whom to wake, and from which wait.
-    waiter: Cell<Option<(*const Task, Seq)>>,
-    prev: Cell<*const Node>,
-    next: Cell<*const Node>,
-    linked: Cell<bool>,
-}
 
 impl Waiters {
     pub(crate) const fn new() -> Waiters {
         Waiters {
-            list: Mutex::new(List {
-                head: ptr::null(),
-                tail: ptr::null(),
-                len: 0,
-            }),
+            list: Mutex::new(List(list::List::new())),
         }
     }
 
@@ -60,21 +43,16 @@ impl Waiters {
         deadline: Option<Deadline>,
         ready: impl FnOnce() -> bool,
     ) -> Outcome {
-        let node = Node {
-            waiter: Cell::new(None),
-            prev: Cell::new(ptr::null()),
-            next: Cell::new(ptr::null()),
-            linked: Cell::new(false),
-        };
+        let node = Node::new(Cell::new(None));
         let begun = {
             let mut list = self.lock();
             if ready() {
                 return Outcome::Woken;
             }
             Wait::try_begin(kind).inspect(|wait| {
-                node.waiter.set(Some((wait.task(), wait.seq)));
+                node.value.set(Some((wait.task(), wait.seq)));
                 // SAFETY: the node stays where it is until `unlink`, below, has run.
-                unsafe { list.push(&node) };
+                unsafe { list.0.push_back(&node) };
             })
         };
         let wait = begun.unwrap_or_else(|pending| pending.unwind());
@@ -134,7 +112,7 @@ impl Waiters {
 impl fmt::Debug for Waiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiters")
-            .field("waiting", &self.lock().len)
+            .field("waiting", &self.lock().0.len())
             .finish()
     }
 }
@@ -160,64 +138,29 @@ impl Drop for Unlink<'_> {
     fn drop(&mut self) {
         if self.needed {
             let mut list = self.waiters.lock();
-            if self.node.linked.get() {
+            if self.node.is_linked() {
                 // SAFETY: linked, and only ever into this list.
-                unsafe { list.remove(self.node) };
+                unsafe { list.0.remove(self.node) };
             }
         }
     }
 }
 
 impl List {
-    /// # Safety
-    ///
-    /// `node` is in no list, and lives until it is unlinked from this one.
-    unsafe fn push(&mut self, node: &Node) {
-        node.prev.set(self.tail);
-        node.linked.set(true);
-        match self.tail.is_null() {
-            true => self.head = node,
-            // SAFETY: linked nodes live, and `&mut self` is the lock.
-            false => unsafe { (*self.tail).next.set(node) },
-        }
-        self.tail = node;
-        self.len += 1;
-    }
-
     /// Ends the first wait that has not ended otherwise, and takes it and those before it out.
     fn end_first_wait(&mut self) -> Option<Woken> {
         loop {
-            // SAFETY: a linked node lives, and with it the frame that the task is borrowed by. Both
+            let first = self.0.pop_front()?;
+            // SAFETY: the node lives, and with it the frame that the task is borrowed by. Both
             // stay until their owner has taken this lock, or been woken from here; so the task can
             // be asked whether its wait lasts.
             let (task, ended) = unsafe {
-                let first = self.head.as_ref()?;
-                self.remove(first);
-                let (task, seq) = first.waiter.get()?;
+                let (task, seq) = (*first).value.get()?;
                 (task, (*task).word.wake(seq, Outcome::Woken))
             };
             if ended {
                 return Some(Woken(task));
             }
         }
-    }
-
-    /// # Safety
-    ///
-    /// `node` is linked into this list.
-    unsafe fn remove(&mut self, node: &Node) {
-        let (prev, next) = (node.prev.get(), node.next.get());
-        match prev.is_null() {
-            true => self.head = next,
-            // SAFETY: a linked node's neighbours are linked, and `&mut self` is the lock.
-            false => unsafe { (*prev).next.set(next) },
-        }
-        match next.is_null() {
-            true => self.tail = prev,
-            // SAFETY: as above.
-            false => unsafe { (*next).prev.set(prev) },
-        }
-        node.linked.set(false);
-        self.len -= 1;
     }
 }

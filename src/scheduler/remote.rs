@@ -183,4 +183,11 @@ impl Owner for Remote {
     fn waits_alone(&self) -> bool {
         Worker::with_current(|worker| worker.is_some_and(Worker::waits_alone))
     }
+
+    fn refuse_deadlock(&self, task: &Task, slot: u32) -> ! {
+        Worker::with_current(|worker| {
+            let worker = worker.expect("a coroutine runs on its worker");
+            worker.refuse_deadlock(task, slot)
+        })
+    }
 }

@@ -27,7 +27,7 @@ use crate::fatal;
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
 use crate::task::word::{Outcome, Seq};
-use crate::task::{self, Deadline, Description, Owner, Role, Task, TaskRef, budget};
+use crate::task::{self, Deadline, Description, Owner, Role, Task, TaskRef, WorkerNumber, budget};
 use crate::timer::Timers;
 
 pub(super) use leak::LastTurns;
@@ -75,6 +75,8 @@ pub(crate) struct Worker {
     remote: Arc<Remote>,
     /// The same, in a place that coroutines point to. Dropped if none is left that does.
     owner: ManuallyDrop<Box<Arc<dyn Owner>>>,
+    /// By which its coroutines are known to locks.
+    number: WorkerNumber,
     /// Started coroutines are left behind for good.
     leaves_some: Cell<bool>,
     /// Fresh coroutines, which others may steal.
@@ -122,6 +124,7 @@ impl Worker {
             placement: Placement::new(scheduler.workers.len()),
             scheduler,
             owner: ManuallyDrop::new(Box::new(Arc::<Remote>::clone(&parts.remote))),
+            number: WorkerNumber::take(),
             leaves_some: Cell::new(false),
             remote: parts.remote,
             fresh: parts.fresh,
@@ -627,6 +630,7 @@ impl Drop for Worker {
         if self.live.get_mut().is_empty() && !self.leaves_some.get() {
             // SAFETY: dropped here and nowhere else.
             unsafe { ManuallyDrop::drop(&mut self.owner) };
+            self.number.give_back();
         }
     }
 }
@@ -671,6 +675,7 @@ impl<'a> Driving<'a> {
             );
         }
         CURRENT.set(worker);
+        worker.number.enter();
         reactor::set_local(Some(Arc::clone(worker.reactor.borrow().handle())));
         worker.remote.set_driven(true);
         Driving(worker)
@@ -680,6 +685,7 @@ impl<'a> Driving<'a> {
 impl Drop for Driving<'_> {
     fn drop(&mut self) {
         reactor::set_local(None);
+        WorkerNumber::leave();
         CURRENT.set(ptr::null());
         if self.0.scheduler.is_left_in_parent() {
             return;

@@ -6,6 +6,8 @@
 
 pub(crate) mod budget;
 mod deadline;
+mod holder;
+pub(crate) mod locals;
 mod os_thread;
 pub(crate) mod word;
 
@@ -24,6 +26,8 @@ use crate::fatal;
 use crate::sys::fork::Process;
 
 pub(crate) use deadline::Deadline;
+pub(crate) use holder::{Holder, WorkerNumber};
+use locals::Locals;
 use word::{Kind, Outcome, Seq, WaitWord};
 
 /// A shared reference to a task of any kind.
@@ -88,6 +92,9 @@ pub(crate) trait Owner: Send + Sync {
 
     /// Whether the calling task keeps this owner to itself while it waits, because it unwinds.
     fn waits_alone(&self) -> bool;
+
+    /// Aborts, because the calling task waits like that for one of the same owner, in `slot`.
+    fn refuse_deadlock(&self, task: &Task, slot: u32) -> !;
 }
 
 /// A coroutine or OS thread, as others see it.
@@ -110,6 +117,7 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     made_by: u16,
     /// The right to a stack, until it has finished: the class of that, or null.
     stack_class: AtomicPtr<Class>,
+    locals: Locals,
     body: B,
 }
 
@@ -146,6 +154,7 @@ impl<B: Body> Task<B> {
             role,
             made_by: Process::current().number() as u16,
             stack_class: AtomicPtr::new(reservation.map_or(ptr::null_mut(), Reservation::into_raw)),
+            locals: Locals::new(),
             body,
         }
     }
@@ -173,6 +182,7 @@ impl Task {
         unsafe { owner.as_ref() }.expect("a task that waits is pinned")
     }
 
+    #[inline]
     pub(crate) fn slot(&self) -> u32 {
         self.slot.load(Ordering::Relaxed)
     }
@@ -241,6 +251,12 @@ impl Task {
         NonZeroU64::new(id).expect("ids count from 1")
     }
 
+    /// Its coroutine locals.
+    #[inline]
+    pub(crate) fn locals(&self) -> &Locals {
+        &self.locals
+    }
+
     pub(crate) fn body(&self) -> &dyn Body {
         &self.body
     }
@@ -295,6 +311,12 @@ impl Task {
     /// Whether the calling task, which is this one, keeps its owner to itself while it waits.
     pub(crate) fn waits_alone(&self) -> bool {
         self.owner().waits_alone()
+    }
+
+    /// Aborts, because the calling task, which is this one, waits alone for what another one of its
+    /// worker holds, in `slot`.
+    pub(crate) fn refuse_deadlock(&self, slot: u32) -> ! {
+        self.owner().refuse_deadlock(self, slot)
     }
 
     /// Suspends the calling task, which is this one and in wait `seq`.
@@ -438,8 +460,14 @@ fn note_unwinding(why: u32) {
 /// Like [`std::thread::panicking`]; but while others of the thread are suspended in an unwind,
 /// what that says of the caller is not known, and only what was noted of itself counts, since they
 /// are: of a panic that it has caught since, too.
+#[inline]
 pub(crate) fn is_unwinding() -> bool {
-    std::thread::panicking() && (SUSPENDED_UNWINDS.get() == 0 || reason() != UNKNOWN)
+    std::thread::panicking() && is_own_unwind()
+}
+
+#[cold]
+fn is_own_unwind() -> bool {
+    SUSPENDED_UNWINDS.get() == 0 || reason() != UNKNOWN
 }
 
 /// Whether the caller unwinds because it was interrupted.
@@ -471,6 +499,7 @@ pub(crate) fn suspended_in_unwind(wait: impl FnOnce()) {
 }
 
 /// Looks at the running coroutine's task, if the caller is one.
+#[inline]
 pub(crate) fn with_running<R>(look: impl FnOnce(Option<&Task>) -> R) -> R {
     // SAFETY: as in `running`: the task lives while its coroutine runs.
     look(RUNNING.get().map(|task| unsafe { &*task.as_ptr() }))

@@ -147,6 +147,10 @@ impl Owner for OsThread {
     fn waits_alone(&self) -> bool {
         false
     }
+
+    fn refuse_deadlock(&self, _: &Task, _: u32) -> ! {
+        unreachable!("an OS thread keeps nobody from running");
+    }
 }
 
 /// What an OS thread runs is not ours.

@@ -6,7 +6,9 @@ use ::std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use ::std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use ::std::sync::Arc;
 use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use ::std::panic::{RefUnwindSafe, UnwindSafe};
+use std::net::{Incoming, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::thread;
 use std::time::{Duration, Instant};
 use util::{ClosedPort, assert_same_bytes, everywhere, noise, reset_on_close};
@@ -34,7 +36,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind((LOOPBACK, 0)).unwrap();
     let addr = listener.local_addr().unwrap();
     (listener, addr)
 }
@@ -49,16 +51,6 @@ fn pair_from(listener: &TcpListener, addr: SocketAddr) -> (TcpStream, TcpStream)
     let (far, from) = listener.accept().unwrap();
     assert_eq!(from, near.local_addr().unwrap());
     (near, far)
-}
-
-fn v6_listener() -> Option<TcpListener> {
-    match TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) {
-        Ok(listener) => Some(listener),
-        Err(e) => {
-            eprintln!("skipped, no IPv6 on the loopback: {e}");
-            None
-        }
-    }
 }
 
 /// Both directions work.
@@ -144,7 +136,8 @@ fn connecting_to_a_closed_port_is_refused() {
 #[test]
 fn connects_by_host_name_and_port() {
     everywhere(|| {
-        let (listener, addr) = listen();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let addr = listener.local_addr().unwrap();
         let near = TcpStream::connect(("localhost", addr.port())).unwrap();
         let (far, _) = listener.accept().unwrap();
         assert_joined(&near, &far);
@@ -165,8 +158,8 @@ fn connects_by_every_way_of_writing_an_address() {
         check(TcpStream::connect(addr).unwrap());
         check(TcpStream::connect(addr.to_string()).unwrap());
         check(TcpStream::connect(addr.to_string().as_str()).unwrap());
-        check(TcpStream::connect(("127.0.0.1", addr.port())).unwrap());
-        check(TcpStream::connect((Ipv4Addr::LOCALHOST, addr.port())).unwrap());
+        check(TcpStream::connect((LOOPBACK.to_string(), addr.port())).unwrap());
+        check(TcpStream::connect((LOOPBACK, addr.port())).unwrap());
         check(TcpStream::connect(&[addr][..]).unwrap());
         fn generic(to: impl ToSocketAddrs) -> TcpStream {
             TcpStream::connect(to).unwrap()
@@ -285,13 +278,119 @@ fn connect_timeout_gives_up_on_a_listener_that_does_not_answer() {
     });
 }
 
+#[test]
+fn nobody_can_listen_on_an_address_of_others() {
+    everywhere(|| {
+        // Set aside for documentation, so nobody's.
+        let kind = TcpListener::bind("203.0.113.1:0").unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::AddrNotAvailable);
+    });
+}
+
+#[test]
+fn connecting_to_no_address_reaches_this_host() {
+    everywhere(|| {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let near = TcpStream::connect((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        assert_joined(&near, &far);
+        drop(listener);
+        let error = TcpStream::connect((Ipv4Addr::UNSPECIFIED, port)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn connecting_to_who_resets_at_once_gives_a_reset_now_or_later() {
+    everywhere(|| {
+        const ROUNDS: usize = 50;
+        let (listener, addr) = listen();
+        let server = thread::spawn(move || {
+            for _ in 0..ROUNDS {
+                reset_on_close(&listener.accept().unwrap().0);
+            }
+        });
+        for _ in 0..ROUNDS {
+            let kind = match TcpStream::connect(addr) {
+                Ok(mut stream) => stream.read(&mut [0]).unwrap_err().kind(),
+                Err(error) => error.kind(),
+            };
+            assert_eq!(kind, ErrorKind::ConnectionReset);
+        }
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn connections_opened_one_inside_the_other_are_served_in_any_order() {
+    everywhere(|| {
+        const DEPTH: u8 = 10;
+        let (listener, addr) = listen();
+        let server = thread::spawn(move || {
+            let serving: Vec<_> = (0..DEPTH)
+                .map(|n| {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    thread::spawn(move || {
+                        let mut got = [0];
+                        stream.read_exact(&mut got).unwrap();
+                        assert_eq!(got, [n], "accepted in the order of connecting");
+                    })
+                })
+                .collect();
+            for conversation in serving {
+                conversation.join().unwrap();
+            }
+        });
+        /// The first to connect is the last to write.
+        fn descend(n: u8, addr: SocketAddr) {
+            if n < DEPTH {
+                let mut stream = TcpStream::connect(addr).unwrap();
+                thread::spawn(move || descend(n + 1, addr)).join().unwrap();
+                stream.write_all(&[n]).unwrap();
+            }
+        }
+        descend(0, addr);
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn a_socket_that_is_not_connected_says_so() {
+    everywhere(|| {
+        let mut stream = TcpStream::from(unconnected());
+        assert_eq!(stream.local_addr().unwrap().port(), 0);
+        let kind = |result: ::std::io::Result<usize>| result.unwrap_err().kind();
+        let no_peer = stream.peer_addr().unwrap_err().kind();
+        assert_eq!(no_peer, ErrorKind::NotConnected);
+        assert_eq!(kind(stream.read(&mut [0])), ErrorKind::NotConnected);
+        assert_eq!(kind(stream.peek(&mut [0])), ErrorKind::NotConnected);
+        assert_eq!(kind(stream.write(b"x")), ErrorKind::BrokenPipe);
+        let shut = stream.shutdown(Shutdown::Both).unwrap_err().kind();
+        assert_eq!(shut, ErrorKind::NotConnected);
+        let listener = TcpListener::from(unconnected());
+        let kind = listener.accept().unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::InvalidInput, "it does not listen");
+    });
+}
+
+/// A TCP socket that was neither bound nor connected.
+fn unconnected() -> OwnedFd {
+    // SAFETY: socket has no preconditions, and a new descriptor is ours.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        assert!(fd >= 0, "{}", ::std::io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd)
+    }
+}
+
 // ---------------------------------------------------- listening and accepting
 
 #[test]
-fn both_sides_agree_on_addresses_v4() {
+fn both_sides_agree_on_addresses() {
     everywhere(|| {
         let (listener, addr) = listen();
-        assert!(addr.is_ipv4());
+        assert_eq!(addr.ip(), LOOPBACK);
         assert_ne!(addr.port(), 0);
         let near = TcpStream::connect(addr).unwrap();
         let (far, from) = listener.accept().unwrap();
@@ -299,24 +398,6 @@ fn both_sides_agree_on_addresses_v4() {
         assert_eq!(far.local_addr().unwrap(), addr);
         assert_eq!(far.peer_addr().unwrap(), near.local_addr().unwrap());
         assert_eq!(from, near.local_addr().unwrap());
-    });
-}
-
-#[test]
-fn both_sides_agree_on_addresses_v6() {
-    everywhere(|| {
-        let Some(listener) = v6_listener() else {
-            return;
-        };
-        let addr = listener.local_addr().unwrap();
-        assert!(addr.is_ipv6());
-        let near = TcpStream::connect(addr).unwrap();
-        let (far, from) = listener.accept().unwrap();
-        assert_eq!(near.peer_addr().unwrap(), addr);
-        assert_eq!(far.local_addr().unwrap(), addr);
-        assert_eq!(far.peer_addr().unwrap(), near.local_addr().unwrap());
-        assert_eq!(from, near.local_addr().unwrap());
-        assert_joined(&near, &far);
     });
 }
 
@@ -333,7 +414,7 @@ fn binding_a_port_somebody_listens_on_is_addr_in_use() {
 fn binding_a_list_takes_the_first_that_is_free() {
     everywhere(|| {
         let (_listener, taken) = listen();
-        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let free = SocketAddr::from((LOOPBACK, 0));
         let second = TcpListener::bind(&[taken, free][..]).unwrap();
         assert_ne!(second.local_addr().unwrap().port(), taken.port());
     });
@@ -494,6 +575,50 @@ fn a_dropped_listener_resets_what_it_had_not_accepted() {
     });
 }
 
+#[test]
+fn a_connection_that_is_reset_before_it_is_accepted_is_accepted_and_reset() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let mut near = TcpStream::connect(addr).unwrap();
+        near.write_all(b"lost").unwrap();
+        let from = near.local_addr().unwrap();
+        reset_on_close(&near);
+        drop(near);
+        settle();
+        let (mut far, peer) = listener.accept().unwrap();
+        assert_eq!(peer, from);
+        let mut got = Vec::new();
+        let error = far.read_to_end(&mut got).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        // The listener is as before.
+        let (near, far) = pair_from(&listener, addr);
+        assert_joined(&near, &far);
+    });
+}
+
+#[test]
+fn shutting_a_listener_down_by_its_descriptor_wakes_every_acceptor() {
+    everywhere(|| {
+        let (listener, _) = listen();
+        let listener = Arc::new(listener);
+        let acceptors: Vec<_> = (0..3)
+            .map(|_| {
+                let listener = Arc::clone(&listener);
+                thread::spawn(move || listener.accept().unwrap_err().kind())
+            })
+            .collect();
+        settle();
+        // SAFETY: the descriptor is open.
+        let done = unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+        assert_eq!(done, 0);
+        for acceptor in acceptors {
+            assert_eq!(acceptor.join().unwrap(), ErrorKind::InvalidInput);
+        }
+        let kind = listener.accept().unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::InvalidInput);
+    });
+}
+
 // ------------------------------------------------------- reading and writing
 
 #[test]
@@ -638,6 +763,112 @@ fn writing_to_a_peer_that_closed_becomes_an_error_and_not_a_signal() {
 }
 
 #[test]
+fn what_came_before_a_reset_is_read_before_the_reset() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        near.write_all(b"the rest").unwrap();
+        until_readable(&far, 8);
+        reset_on_close(&near);
+        drop(near);
+        settle();
+        let mut buf = [0; 5];
+        assert_eq!(far.read(&mut buf).unwrap(), 5);
+        assert_eq!(&buf, b"the r");
+        let mut buf = [0; 100];
+        assert_eq!(far.read(&mut buf).unwrap(), 3);
+        assert_eq!(&buf[..3], b"est");
+        let error = far.read(&mut buf).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert_eq!(far.read(&mut buf).unwrap(), 0, "it is told once");
+    });
+}
+
+#[test]
+fn a_reset_between_two_reads_is_an_error_to_the_second() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        let reader = thread::spawn(move || {
+            // Parked before each of the two.
+            let first = far.read(&mut [0; 8]).unwrap();
+            (first, far.read(&mut [0; 8]).unwrap_err().kind())
+        });
+        settle();
+        near.write_all(b"first").unwrap();
+        settle();
+        reset_on_close(&near);
+        drop(near);
+        assert_eq!(reader.join().unwrap(), (5, ErrorKind::ConnectionReset));
+    });
+}
+
+#[test]
+fn a_reset_wakes_one_parked_reader_with_the_error_and_the_others_with_zero() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let far = Arc::new(far);
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                let far = Arc::clone(&far);
+                thread::spawn(move || (&*far).read(&mut [0; 8]).map_err(|e| e.kind()))
+            })
+            .collect();
+        settle();
+        reset_on_close(&near);
+        drop(near);
+        let mut results: Vec<_> = readers.into_iter().map(|r| r.join().unwrap()).collect();
+        results.sort();
+        assert_eq!(
+            results,
+            [Ok(0), Ok(0), Err(ErrorKind::ConnectionReset)]
+        );
+    });
+}
+
+#[test]
+fn a_reset_wakes_who_peeks() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let peeker = thread::spawn(move || far.peek(&mut [0; 8]).unwrap_err().kind());
+        settle();
+        reset_on_close(&near);
+        drop(near);
+        assert_eq!(peeker.join().unwrap(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn after_a_reset_there_is_no_peer_to_name_or_to_shut_down() {
+    everywhere(|| {
+        let (near, mut far) = pair();
+        let addr = far.local_addr().unwrap();
+        reset_on_close(&near);
+        drop(near);
+        assert!(far.read(&mut [0]).is_err());
+        let kind = far.peer_addr().unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::NotConnected);
+        let kind = far.shutdown(Shutdown::Both).unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::NotConnected);
+        assert_eq!(far.local_addr().unwrap(), addr);
+    });
+}
+
+#[test]
+fn unread_data_at_the_end_gives_the_peer_a_reset() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        let reader = thread::spawn(move || {
+            far.write_all(b"unread").unwrap();
+            far.read(&mut [0; 8]).unwrap_err().kind()
+        });
+        near.peek(&mut [0]).unwrap();
+        settle();
+        near.flush().unwrap();
+        drop(near);
+        assert_eq!(reader.join().unwrap(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
 fn write_all_of_8_mib_reaches_a_slow_reader_complete_and_in_order() {
     everywhere(|| {
         let (mut near, mut far) = pair();
@@ -701,6 +932,96 @@ fn two_readers_on_one_socket_get_each_byte_exactly_once() {
             sum.iter_mut().zip(counts).for_each(|(s, c)| *s += c);
         }
         assert_eq!(sum, vec![ROUNDS; 256]);
+    });
+}
+
+/// Two writers and two readers at once, each pair on one direction of a connection: of what goes
+/// in, each byte comes out once.
+fn two_writers_and_two_readers(
+    near: [impl Write + Send + 'static; 2],
+    far: [impl Read + Send + 'static; 2],
+    end: impl FnOnce(),
+) {
+    const LEN: usize = 1 << 18;
+    let writers: Vec<_> = near
+        .into_iter()
+        .zip([11, 23])
+        .map(|(mut near, seed)| {
+            thread::spawn(move || {
+                let data = noise(LEN, seed);
+                // In pieces that fit into no buffer.
+                for piece in data.chunks(10_007) {
+                    near.write_all(piece).unwrap();
+                }
+            })
+        })
+        .collect();
+    let readers: Vec<_> = far
+        .into_iter()
+        .map(|mut far| {
+            thread::spawn(move || {
+                let mut got = Vec::new();
+                far.read_to_end(&mut got).unwrap();
+                got
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    end();
+    // Who got which is not said.
+    let mut left = [0_i64; 256];
+    for byte in [noise(LEN, 11), noise(LEN, 23)].concat() {
+        left[usize::from(byte)] += 1;
+    }
+    for reader in readers {
+        for byte in reader.join().unwrap() {
+            left[usize::from(byte)] -= 1;
+        }
+    }
+    assert_eq!(left, [0; 256], "lost, if positive, or repeated");
+}
+
+/// A stream that is shared by reference.
+struct Shared(Arc<TcpStream>);
+
+impl Read for Shared {
+    fn read(&mut self, buf: &mut [u8]) -> ::std::io::Result<usize> {
+        (&*self.0).read(buf)
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, buf: &[u8]) -> ::std::io::Result<usize> {
+        (&*self.0).write(buf)
+    }
+
+    fn flush(&mut self) -> ::std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn two_writers_and_two_readers_of_one_socket_lose_and_repeat_nothing() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let (near, far) = (Arc::new(near), Arc::new(far));
+        let two = |stream: &Arc<TcpStream>| [(); 2].map(|()| Shared(Arc::clone(stream)));
+        two_writers_and_two_readers(two(&near), two(&far), || {
+            near.shutdown(Shutdown::Write).unwrap();
+        });
+    });
+}
+
+#[test]
+fn two_writers_and_two_readers_on_clones_lose_and_repeat_nothing() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let two = |stream: &TcpStream| [(); 2].map(|()| stream.try_clone().unwrap());
+        two_writers_and_two_readers(two(&near), two(&far), || {
+            near.shutdown(Shutdown::Write).unwrap();
+        });
     });
 }
 
@@ -1069,6 +1390,30 @@ fn a_write_into_a_full_pipe_times_out_and_what_was_counted_arrives() {
 }
 
 #[test]
+fn a_vectored_write_obeys_the_write_timeout() {
+    everywhere(|| {
+        let (near, far) = pair();
+        near.set_write_timeout(Some(ms(50))).unwrap();
+        let data = endless();
+        let mut sent = 0;
+        let kind = loop {
+            let slices = [IoSlice::new(&data[..40_001]), IoSlice::new(&data[40_001..])];
+            match (&near).write_vectored(&slices) {
+                Ok(n) => sent += n,
+                Err(error) => break error.kind(),
+            }
+            assert!(sent < 64 << 20, "a peer that reads nothing took 64 MiB");
+        };
+        assert!(is_timeout(kind), "{kind:?}");
+        // What was counted arrives, and no more.
+        drop(near);
+        let mut got = Vec::new();
+        (&far).read_to_end(&mut got).unwrap();
+        assert_eq!(got.len(), sent);
+    });
+}
+
+#[test]
 fn a_timeout_of_zero_is_invalid_input_and_changes_nothing() {
     everywhere(|| {
         let (near, _far) = pair();
@@ -1238,6 +1583,49 @@ fn options_set_through_one_clone_are_seen_through_the_other() {
     });
 }
 
+#[test]
+fn a_stream_is_cloned_while_a_clone_of_it_is_read() {
+    everywhere(|| {
+        let (mut near, far) = pair();
+        let mut clone = far.try_clone().unwrap();
+        let reader = thread::spawn(move || clone.read(&mut [0; 8]).unwrap());
+        settle();
+        drop(far.try_clone().unwrap());
+        near.write_all(b"x").unwrap();
+        assert_eq!(reader.join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_reader_is_not_disturbed_by_who_gets_the_number_of_a_dropped_clone() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        for round in 0..20 {
+            let (mut near, far) = pair_from(&listener, addr);
+            // Whatever is kept by number is now kept by this one.
+            let first = far.try_clone().unwrap();
+            first.set_read_timeout(Some(ms(1))).unwrap();
+            assert_timed_out((&first).read(&mut [0; 8]));
+            first.set_read_timeout(None).unwrap();
+            let reader = thread::spawn(move || {
+                let mut buf = [0; 8];
+                let n = (&far).read(&mut buf).unwrap();
+                buf[..n].to_vec()
+            });
+            thread::sleep(ms(1));
+            drop(first);
+            // The number is free, and most likely goes to one of these.
+            let (other_near, other_far) = pair_from(&listener, addr);
+            assert_joined(&other_near, &other_far);
+            drop(other_far);
+            assert_eq!((&other_near).read(&mut [0; 8]).unwrap(), 0);
+            assert!(!reader.is_finished());
+            near.write_all(&[round]).unwrap();
+            assert_eq!(reader.join().unwrap(), [round]);
+        }
+    });
+}
+
 // ------------------------------------------------------------------ shutdown
 
 #[test]
@@ -1357,6 +1745,168 @@ fn shutdown_both_wakes_a_reader_and_a_writer_of_one_socket_together() {
     });
 }
 
+#[test]
+fn each_side_can_close_its_half_while_the_other_still_speaks() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        near.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(far.read(&mut [0; 8]).unwrap(), 0);
+        // For as long as it likes.
+        for n in 0..100 {
+            far.write_all(&[n]).unwrap();
+            let mut got = [0];
+            near.read_exact(&mut got).unwrap();
+            assert_eq!(got, [n]);
+        }
+        assert_eq!(far.read(&mut [0; 8]).unwrap(), 0);
+        far.shutdown(Shutdown::Write).unwrap();
+        for stream in [&mut near, &mut far] {
+            assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+            let kind = stream.write(b"no").unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::BrokenPipe);
+        }
+    });
+}
+
+#[test]
+fn what_comes_after_shutdown_read_is_still_read() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        near.shutdown(Shutdown::Read).unwrap();
+        assert_eq!(near.read(&mut [0; 8]).unwrap(), 0);
+        far.write_all(b"late").unwrap();
+        let mut buf = [0; 8];
+        until("it arrives", || near.peek(&mut [0; 8]).unwrap() == 4);
+        assert_eq!(near.read(&mut buf).unwrap(), 4);
+        assert_eq!(near.read(&mut buf).unwrap(), 0);
+    });
+}
+
+#[test]
+fn shutdown_holds_for_clones_made_before_and_after() {
+    everywhere(|| {
+        let (mut near, _far) = pair();
+        let before = near.try_clone().unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        assert!(near.write(b"no").is_err());
+        near.shutdown(Shutdown::Read).unwrap();
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
+        let after = near.try_clone().unwrap();
+        for mut clone in [before, after] {
+            let kind = clone.write(b"no").unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::BrokenPipe);
+            assert_eq!(clone.read(&mut [0]).unwrap(), 0);
+            // Again does no harm.
+            clone.shutdown(Shutdown::Read).unwrap();
+            clone.shutdown(Shutdown::Write).unwrap();
+        }
+    });
+}
+
+// --------------------------------------------------------------- urgent data
+
+fn send_urgent(stream: &TcpStream, byte: u8) {
+    // SAFETY: the descriptor is open, and the buffer valid for its one byte.
+    let sent = unsafe {
+        let fd = stream.as_raw_fd();
+        libc::send(fd, (&raw const byte).cast(), 1, libc::MSG_OOB)
+    };
+    assert_eq!(sent, 1, "{}", ::std::io::Error::last_os_error());
+}
+
+fn take_urgent(stream: &TcpStream, how: i32) -> Option<u8> {
+    let mut byte = 0_u8;
+    // SAFETY: as above.
+    let got = unsafe {
+        let fd = stream.as_raw_fd();
+        let flags = libc::MSG_OOB | libc::MSG_DONTWAIT | how;
+        libc::recv(fd, (&raw mut byte).cast(), 1, flags)
+    };
+    (got == 1).then_some(byte)
+}
+
+#[test]
+fn bytes_behind_urgent_data_are_not_lost() {
+    everywhere(|| {
+        const ROUNDS: u8 = 100;
+        let (mut near, far) = pair();
+        let reader = thread::spawn(move || {
+            let mut far = far;
+            for round in 0..ROUNDS {
+                let mut got = Vec::new();
+                while got.len() < 9 {
+                    let mut buf = [0; 64];
+                    let n = far.read(&mut buf).unwrap();
+                    assert_ne!(n, 0);
+                    got.extend_from_slice(&buf[..n]);
+                }
+                assert_eq!(got, b"inlineyes", "what is urgent is not among it");
+                far.write_all(&[round]).unwrap();
+            }
+        });
+        for round in 0..ROUNDS {
+            // Parked or not, before the mark or at it.
+            near.write_all(b"inline").unwrap();
+            if round % 3 == 0 {
+                thread::sleep(ms(1));
+            }
+            send_urgent(&near, round);
+            if round % 5 == 0 {
+                thread::sleep(ms(1));
+            }
+            near.write_all(b"yes").unwrap();
+            near.read_exact(&mut [0]).unwrap();
+        }
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn urgent_data_alone_is_nothing_to_read() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        let reader = thread::spawn(move || {
+            let mut buf = [0; 64];
+            let n = far.read(&mut buf).unwrap();
+            (far, buf[..n].to_vec())
+        });
+        settle();
+        send_urgent(&near, b'!');
+        settle();
+        assert!(!reader.is_finished());
+        near.write_all(b"plain").unwrap();
+        let (mut far, got) = reader.join().unwrap();
+        assert_eq!(got, b"plain");
+
+        far.set_read_timeout(Some(ms(50))).unwrap();
+        send_urgent(&near, b'?');
+        assert_timed_out(far.read(&mut [0; 64]));
+        drop(near);
+        assert_eq!(far.read(&mut [0; 64]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn urgent_data_is_there_for_who_asks_for_it_and_splits_what_is_read() {
+    everywhere(|| {
+        let (mut near, mut far) = pair();
+        far.set_read_timeout(Some(ms(1))).unwrap();
+        assert_timed_out(far.read(&mut [0; 64]));
+        far.set_read_timeout(Some(PATIENCE)).unwrap();
+        near.write_all(b"ahead").unwrap();
+        send_urgent(&near, b'!');
+        near.write_all(b"behind").unwrap();
+        until("it arrives", || take_urgent(&far, libc::MSG_PEEK).is_some());
+        settle();
+        assert_eq!(take_urgent(&far, 0), Some(b'!'));
+        let mut buf = [0; 64];
+        assert_eq!(far.read(&mut buf).unwrap(), 5);
+        assert_eq!(&buf[..5], b"ahead");
+        assert_eq!(far.read(&mut buf).unwrap(), 6);
+        assert_eq!(&buf[..6], b"behind");
+    });
+}
+
 // ------------------------------------------------------------------- options
 
 #[test]
@@ -1375,6 +1925,92 @@ fn nodelay_and_ttl_read_back_as_they_were_set() {
             assert_eq!(listener.ttl().unwrap(), ttl);
         }
     });
+}
+
+#[test]
+fn options_are_those_of_the_descriptor_as_the_real_std_sees_it() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let (near, _far) = pair_from(&listener, addr);
+        let real = ::std::net::TcpStream::from(near.as_fd().try_clone_to_owned().unwrap());
+        let real_listener =
+            ::std::net::TcpListener::from(listener.as_fd().try_clone_to_owned().unwrap());
+        for on in [true, false] {
+            near.set_nodelay(on).unwrap();
+            assert_eq!(real.nodelay().unwrap(), on);
+            real.set_nodelay(!on).unwrap();
+            assert_eq!(near.nodelay().unwrap(), !on);
+        }
+        for (ttl, seconds) in [(77, 3), (78, 4)] {
+            let timeout = Some(Duration::from_secs(seconds));
+            near.set_ttl(ttl).unwrap();
+            near.set_read_timeout(timeout).unwrap();
+            near.set_write_timeout(timeout).unwrap();
+            listener.set_ttl(ttl).unwrap();
+            assert_eq!(real.ttl().unwrap(), ttl);
+            assert_eq!(real.read_timeout().unwrap(), timeout);
+            assert_eq!(real.write_timeout().unwrap(), timeout);
+            assert_eq!(real_listener.ttl().unwrap(), ttl);
+            real.set_ttl(ttl + 100).unwrap();
+            real_listener.set_ttl(ttl + 100).unwrap();
+            assert_eq!(near.ttl().unwrap(), ttl + 100);
+            assert_eq!(listener.ttl().unwrap(), ttl + 100);
+        }
+        assert_eq!(real.local_addr().unwrap(), near.local_addr().unwrap());
+        assert_eq!(real.peer_addr().unwrap(), near.peer_addr().unwrap());
+    });
+}
+
+#[test]
+#[allow(deprecated, reason = "it is still there")]
+fn only_v6_is_read_back_and_cannot_be_set_any_more() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        let real = ::std::net::TcpListener::bind((LOOPBACK, 0)).unwrap();
+        let raw = |result: ::std::io::Result<bool>| result.map_err(|e| e.raw_os_error());
+        assert_eq!(raw(listener.only_v6()), raw(real.only_v6()));
+        assert_eq!(listener.only_v6().is_ok(), addr.is_ipv6());
+        assert!(listener.set_only_v6(true).is_err());
+    });
+}
+
+#[test]
+fn a_scope_is_kept() {
+    everywhere(|| {
+        let Some((ip, scope)) = link_local() else {
+            return;
+        };
+        let listener = TcpListener::bind(SocketAddrV6::new(ip, 0, 0, scope)).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let near = TcpStream::connect(addr).unwrap();
+        let (far, from) = listener.accept().unwrap();
+        let ends = [addr, from, near.local_addr().unwrap(), far.peer_addr().unwrap()];
+        for end in ends.into_iter().chain([near.peer_addr().unwrap()]) {
+            match end {
+                SocketAddr::V6(v6) => assert_eq!((*v6.ip(), v6.scope_id()), (ip, scope)),
+                v4 => panic!("{v4}"),
+            }
+        }
+        let near = TcpStream::connect(addr.to_string()).unwrap();
+        assert_eq!(near.peer_addr().unwrap(), addr);
+    });
+}
+
+/// An IPv6 address of this machine that means something only with its interface.
+fn link_local() -> Option<(Ipv6Addr, u32)> {
+    let table = ::std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let found = table.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        let ip = u128::from_str_radix(fields.next()?, 16).ok()?;
+        let interface = u32::from_str_radix(fields.next()?, 16).ok()?;
+        let ip = Ipv6Addr::from(ip);
+        let usable = ::std::net::UdpSocket::bind(SocketAddrV6::new(ip, 0, 0, interface)).is_ok();
+        (ip.is_unicast_link_local() && usable).then_some((ip, interface))
+    });
+    if found.is_none() {
+        eprintln!("skipped, no link-local address");
+    }
+    found
 }
 
 #[test]
@@ -1444,6 +2080,28 @@ fn a_nonblocking_stream_does_not_wait_until_it_is_made_to_again() {
         assert!(!reader.is_finished());
         (&near).write_all(b"more").unwrap();
         reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_stream_accepted_by_a_nonblocking_listener_waits() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        listener.set_nonblocking(true).unwrap();
+        let mut near = TcpStream::connect(addr).unwrap();
+        let start = Instant::now();
+        let mut far = loop {
+            match listener.accept() {
+                Ok((far, _)) => break far,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            assert!(start.elapsed() < PATIENCE, "the connection never comes");
+            thread::sleep(ms(1));
+        };
+        let reader = thread::spawn(move || far.read(&mut [0; 8]).unwrap());
+        settle();
+        near.write_all(b"late").unwrap();
+        assert_eq!(reader.join().unwrap(), 4);
     });
 }
 
@@ -1582,7 +2240,7 @@ fn a_descriptor_given_up_is_not_closed() {
 #[test]
 fn sockets_made_by_the_real_std_can_be_moved_in() {
     everywhere(|| {
-        let real = ::std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let real = ::std::net::TcpListener::bind((LOOPBACK, 0)).unwrap();
         let addr = real.local_addr().unwrap();
         let listener = TcpListener::from(real);
         let real = ::std::net::TcpStream::connect(addr).unwrap();
@@ -1600,28 +2258,41 @@ fn sockets_made_by_the_real_std_can_be_moved_in() {
 }
 
 #[test]
-fn debug_output_does_not_panic_and_says_something() {
+fn debug_output_names_the_addresses_and_the_descriptor() {
     everywhere(|| {
         let (listener, addr) = listen();
         let (near, far) = pair_from(&listener, addr);
-        assert!(!format!("{listener:?} {listener:#?}").trim().is_empty());
-        assert!(!format!("{near:?} {near:#?}").trim().is_empty());
-        assert!(!format!("{:?}", listener.incoming()).is_empty());
+        let fd = listener.as_raw_fd();
+        let expected = format!("TcpListener {{ addr: {addr:?}, fd: {fd} }}");
+        assert_eq!(format!("{listener:?}"), expected);
+        assert_eq!(
+            format!("{:?}", listener.incoming()),
+            format!("Incoming {{ listener: {expected} }}")
+        );
+        let (peer, fd) = (near.local_addr().unwrap(), far.as_raw_fd());
+        assert_eq!(
+            format!("{far:?}"),
+            format!("TcpStream {{ addr: {addr:?}, peer: {peer:?}, fd: {fd} }}")
+        );
+        // Without a peer it leaves that out.
+        reset_on_close(&near);
         drop(near);
-        assert!(!format!("{far:?}").is_empty());
-        far.shutdown(Shutdown::Both).unwrap();
-        assert!(!format!("{far:?}").is_empty());
-        assert!(!format!("{:?}", Shutdown::Both).is_empty());
+        assert!((&far).read(&mut [0]).is_err());
+        assert_eq!(
+            format!("{far:?}"),
+            format!("TcpStream {{ addr: {addr:?}, fd: {fd} }}")
+        );
     });
 }
 
 #[test]
-fn sockets_can_be_moved_and_shared_between_tasks() {
-    everywhere(|| {
-        fn movable<T: Send + Sync + Unpin + 'static>() {}
-        movable::<TcpStream>();
-        movable::<TcpListener>();
-    });
+fn sockets_have_the_auto_traits_of_std() {
+    fn all<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + ::std::fmt::Debug>() {}
+    fn fused<T: ::std::iter::FusedIterator>() {}
+    all::<TcpStream>();
+    all::<TcpListener>();
+    all::<Incoming<'static>>();
+    fused::<Incoming<'static>>();
 }
 
 // ------------------------------------------------------------------ in number

@@ -219,3 +219,34 @@ pub(crate) fn make_named_pipe(path: &Path) {
     let made = unsafe { libc::mkfifo(path.as_ptr(), 0o600) };
     assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
 }
+
+/// A terminal whose user is the test.
+pub(crate) struct Pty {
+    pub(crate) user: std::fs::File,
+    path: PathBuf,
+}
+
+impl Pty {
+    pub(crate) fn new() -> Pty {
+        // SAFETY: no preconditions; a new descriptor is ours.
+        let user = unsafe {
+            let fd = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+            assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+            assert_eq!(libc::grantpt(fd), 0);
+            assert_eq!(libc::unlockpt(fd), 0);
+            OwnedFd::from_raw_fd(fd)
+        };
+        let name = rustix::pty::ptsname(&user, Vec::new()).unwrap();
+        Pty {
+            user: user.into(),
+            path: name.to_str().unwrap().into(),
+        }
+    }
+
+    pub(crate) fn open(&self) -> std::fs::File {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true);
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOCTTY);
+        options.open(&self.path).unwrap()
+    }
+}

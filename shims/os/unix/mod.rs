@@ -5,6 +5,7 @@
 
 pub mod fs;
 pub mod net;
+pub mod prelude;
 pub mod process;
 
 pub use ::std::os::unix::*;

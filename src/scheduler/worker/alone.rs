@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::Worker;
+use super::{Live, Worker};
 use crate::fatal;
 use crate::scheduler::Scheduler;
 use crate::task::word::{Outcome, Seq};
@@ -61,6 +61,24 @@ impl Worker {
             }
             self.remote.attention().wake_up();
             self.take_mail();
+        }
+    }
+
+    /// Aborts, because `task`, which unwinds, waits for what the one in `slot` holds.
+    #[cold]
+    pub(in crate::scheduler) fn refuse_deadlock(&self, task: &Task, slot: u32) -> ! {
+        // SAFETY: the loop has this mutably borrowed, and has lent the entry of the running
+        // coroutine, which is another one. It does not go on, for this does not return.
+        let holder = unsafe { (*self.live.as_ptr()).get(slot as usize) };
+        let waits = format_args!("{}, unwinding from a panic, waits", Description(task));
+        match holder {
+            Some(Live { task: holder, .. }) => fatal::abort(format_args!(
+                "{waits} for what {} holds, which needs the same worker to let go of it",
+                Description(holder),
+            )),
+            None => fatal::abort(format_args!(
+                "{waits} for what a coroutine has left locked that has ended"
+            )),
         }
     }
 

@@ -12,9 +12,11 @@ use crate::models;
 use atomic::{AtomicUsize, Ordering};
 
 pub(crate) mod atomic {
+    pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
     pub(crate) use loom::thread::yield_now;
 }
 

@@ -14,9 +14,11 @@ use crate::models::{self, Model};
 use atomic::{AtomicUsize, Ordering};
 
 pub(crate) mod atomic {
+    pub(crate) use shuttle::hint::spin_loop;
     pub(crate) use shuttle::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard};
     pub(crate) use shuttle::thread::yield_now;
 }
 

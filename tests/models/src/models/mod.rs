@@ -3,11 +3,28 @@
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/scheduler/attention.rs"]
 mod attention;
+#[path = "../../../../src/channel/spin.rs"]
+mod channel_spin;
 #[path = "../../../../src/join/completion.rs"]
 mod completion;
+#[path = "../../../../src/sync/condvar.rs"]
+mod condvar;
+#[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../../src/park/list.rs"]
+mod list;
+#[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../../src/sync/lot.rs"]
+mod lot;
+#[path = "../../../../src/sync/mutex.rs"]
+mod mutex;
+#[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../../src/sync/once.rs"]
+mod once;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/reactor/ready_word.rs"]
 mod ready_word;
+#[path = "../../../../src/sync/rwlock.rs"]
+mod rwlock;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/scheduler/sleep.rs"]
 mod sleep;
@@ -15,11 +32,15 @@ mod sleep;
 #[path = "../../../../src/task/word.rs"]
 mod word;
 
+mod excluding;
+mod futex;
 mod joining;
+mod locks;
 mod mail;
 mod parking;
 mod readiness;
 mod sleeping;
+mod spin;
 
 pub(crate) struct Model {
     pub(crate) name: &'static str,
@@ -49,7 +70,10 @@ const fn large(name: &'static str, run: fn()) -> Model {
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
     [
+        futex::MODELS,
+        excluding::MODELS,
         joining::MODELS,
+        locks::MODELS,
         mail::MODELS,
         parking::MODELS,
         readiness::MODELS,

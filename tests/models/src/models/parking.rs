@@ -40,13 +40,13 @@ pub(super) const MODELS: &[Model] = &[
 ];
 
 /// A task: its word, and its owner's queue, in which it may stand once.
-struct Task {
-    word: WaitWord,
+pub(super) struct Task {
+    pub(super) word: WaitWord,
     queue: Signal,
 }
 
 impl Task {
-    fn new() -> Arc<Task> {
+    pub(super) fn new() -> Arc<Task> {
         Arc::new(Task {
             word: WaitWord::new(),
             queue: Signal::new(),
@@ -54,14 +54,14 @@ impl Task {
     }
 
     /// What a waker does; returns whether it has ended a wait.
-    fn follow_up(&self, ended: bool) -> bool {
+    pub(super) fn follow_up(&self, ended: bool) -> bool {
         if ended {
             self.queue.raise();
         }
         ended
     }
 
-    fn wake(&self, seq: Seq, outcome: Outcome) -> bool {
+    pub(super) fn wake(&self, seq: Seq, outcome: Outcome) -> bool {
         self.follow_up(self.word.wake(seq, outcome))
     }
 
@@ -75,7 +75,7 @@ impl Task {
     }
 
     /// The rest of a wait that has begun.
-    fn suspend(&self) -> Outcome {
+    pub(super) fn suspend(&self) -> Outcome {
         self.switch();
         self.word.outcome()
     }

@@ -1,0 +1,173 @@
+//! Standard input.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, IoSliceMut, Lines, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::OnceLock;
+
+use super::any_file::AnyFile;
+use crate::reactor::Descriptor;
+use crate::shims::sync::{Mutex, MutexGuard, PoisonError};
+use crate::task;
+
+/// Like [`std::io::stdin`], but waits park the coroutine.
+///
+/// It has a buffer of its own: what one of the two has read ahead, the other does not see.
+#[must_use]
+pub fn stdin() -> Stdin {
+    static INPUT: OnceLock<Mutex<BufReader<Input>>> = OnceLock::new();
+    Stdin {
+        input: INPUT.get_or_init(|| Mutex::new(BufReader::new(Input::new()))),
+    }
+}
+
+/// Like [`std::io::Stdin`], but waits park the coroutine. The descriptor stays in blocking mode.
+pub struct Stdin {
+    input: &'static Mutex<BufReader<Input>>,
+}
+
+/// Like [`std::io::StdinLock`].
+pub struct StdinLock<'a> {
+    input: MutexGuard<'a, BufReader<Input>>,
+}
+
+impl Stdin {
+    /// Like [`std::io::Stdin::lock`].
+    pub fn lock(&self) -> StdinLock<'static> {
+        StdinLock {
+            input: self.input.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// Like [`std::io::Stdin::read_line`].
+    ///
+    /// # Errors
+    ///
+    /// As std.
+    pub fn read_line(&self, buf: &mut String) -> io::Result<usize> {
+        self.lock().read_line(buf)
+    }
+
+    /// Like [`std::io::Stdin::lines`].
+    #[must_use = "`Stdin::lines` is lazy"]
+    pub fn lines(self) -> Lines<StdinLock<'static>> {
+        self.lock().lines()
+    }
+}
+
+/// Descriptor 0, unbuffered.
+struct Input {
+    io: Descriptor<BorrowedFd<'static>>,
+}
+
+impl Input {
+    fn new() -> Input {
+        Input {
+            io: Descriptor::foreign(descriptor()),
+        }
+    }
+}
+
+fn descriptor() -> BorrowedFd<'static> {
+    // SAFETY: it is the process's own, and stays open as long as that runs, or is opened again as
+    // something else by whoever closes it. As std has it.
+    unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) }
+}
+
+impl Read for Input {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let read = match task::on_coroutine() {
+            true => AnyFile(&self.io).read_vectored(bufs),
+            false => rustix::io::readv(self.io.get(), bufs).map_err(io::Error::from),
+        };
+        match read {
+            // As std: a process without standard input has an empty one.
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(0),
+            read => read,
+        }
+    }
+}
+
+/// Reads from what `$lock` makes of `$this`.
+macro_rules! reads_by {
+    ($($type:ty: |$this:ident| $lock:expr;)*) => {$(
+        impl Read for $type {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                let $this = self;
+                $lock.read(buf)
+            }
+
+            fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+                let $this = self;
+                $lock.read_vectored(bufs)
+            }
+
+            fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
+                let $this = self;
+                $lock.read_to_end(buf)
+            }
+
+            fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
+                let $this = self;
+                $lock.read_to_string(buf)
+            }
+
+            fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
+                let $this = self;
+                $lock.read_exact(buf)
+            }
+        }
+    )*};
+}
+
+reads_by! {
+    Stdin: |this| this.lock();
+    &Stdin: |this| this.lock();
+    StdinLock<'_>: |this| this.input;
+}
+
+impl BufRead for StdinLock<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.input.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.input.consume(amount);
+    }
+
+    fn read_until(&mut self, byte: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
+        self.input.read_until(byte, buf)
+    }
+
+    fn read_line(&mut self, buf: &mut String) -> io::Result<usize> {
+        self.input.read_line(buf)
+    }
+}
+
+macro_rules! is_descriptor_0 {
+    ($($type:ty: $name:literal),*) => {$(
+        impl AsFd for $type {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                descriptor()
+            }
+        }
+
+        impl AsRawFd for $type {
+            fn as_raw_fd(&self) -> RawFd {
+                libc::STDIN_FILENO
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct($name).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+is_descriptor_0!(Stdin: "Stdin", StdinLock<'_>: "StdinLock");

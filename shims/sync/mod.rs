@@ -1,0 +1,40 @@
+//! [`std::sync`], whose waits park the coroutine.
+//!
+//! Everything here works between coroutines, OS threads and both, before a runtime starts and
+//! without one. A guard may be held while its coroutine waits for something else.
+//!
+//! Waits are no interruption points; but where a runtime shuts down and nothing is left that could
+//! end them, they unwind with [`Cancelled`](crate::Cancelled). That poisons what the coroutine has
+//! locked, like a panic.
+//!
+//! A coroutine that unwinds from a panic keeps its worker to itself while it waits. If it waits for
+//! a lock (or a [`Once`]) that another coroutine of that worker holds, the process is aborted with
+//! the names of both; who reads a [`RwLock`] is not known.
+
+mod barrier;
+mod condvar;
+mod lazy_lock;
+pub mod mpsc;
+mod mutex;
+mod once;
+mod once_lock;
+mod poisoning;
+mod rwlock;
+
+pub use ::std::sync::*;
+
+pub use barrier::{Barrier, BarrierWaitResult};
+pub use condvar::{Condvar, WaitTimeoutResult};
+pub use lazy_lock::LazyLock;
+pub use mutex::{Mutex, MutexGuard};
+pub use once::{Once, OnceState};
+pub use once_lock::OnceLock;
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Like [`std::sync::ONCE_INIT`].
+#[deprecated(note = "replaced by `Once::new`")]
+#[expect(
+    clippy::declare_interior_mutable_const,
+    reason = "as std's: each use is a new one"
+)]
+pub const ONCE_INIT: Once = Once::new();

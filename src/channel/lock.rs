@@ -1,0 +1,63 @@
+//! The lock of a channel, and what it guards.
+
+use std::cell::UnsafeCell;
+use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use super::spin::Spin;
+
+/// A lock for a few instructions. There is no poison: nothing panics under it.
+pub(super) struct Lock<T> {
+    spin: Spin,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: whichever thread holds the lock uses the value, alone.
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+// As a mutex, though this cannot be poisoned: user code is never unwound through it.
+impl<T> UnwindSafe for Lock<T> {}
+impl<T> RefUnwindSafe for Lock<T> {}
+
+/// The lock, held.
+pub(super) struct Guard<'a, T>(&'a Lock<T>);
+
+impl<T> Lock<T> {
+    pub(super) fn new(value: T) -> Lock<T> {
+        Lock {
+            spin: Spin::new(),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    #[inline]
+    pub(super) fn lock(&self) -> Guard<'_, T> {
+        self.spin.acquire();
+        Guard(self)
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the lock is held, so nobody else uses the value.
+        unsafe { &*self.0.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above; and this guard is borrowed for as long.
+        unsafe { &mut *self.0.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.spin.release();
+    }
+}

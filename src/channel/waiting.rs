@@ -1,0 +1,136 @@
+//! Those who wait at one end of a channel, each with a value or with room for one.
+
+use super::lock::Guard;
+use std::cell::Cell;
+
+use super::{Channel, State};
+use crate::park::Wait;
+use crate::park::list::{List, Node};
+use crate::task::word::{Kind, Outcome, Seq};
+use crate::task::{Deadline, Task};
+
+/// First come, first served. It lies under the channel's lock, and so does what it points to.
+pub(super) struct Queue<T>(List<Place<T>>);
+
+// SAFETY: the list is used under the lock of the channel, wherever that is; of what a place holds,
+// the value crosses threads, and the task may be used from any.
+unsafe impl<T: Send> Send for Queue<T> {}
+
+/// A waiter's place in a queue. It belongs to the lock while it is linked, then to whoever has ended
+/// the wait, until that has scheduled the task, and then to the waiter.
+struct Place<T> {
+    /// Whom to wake, and from which wait.
+    waiter: Cell<Option<(*const Task, Seq)>>,
+    value: Cell<Option<T>>,
+}
+
+/// A waiter's frame.
+pub(super) struct Entry<T>(Node<Place<T>>);
+
+impl<T> Entry<T> {
+    pub(super) fn new(value: Option<T>) -> Entry<T> {
+        Entry(Node::new(Place {
+            waiter: Cell::new(None),
+            value: Cell::new(value),
+        }))
+    }
+
+    /// What the waiter is left with.
+    pub(super) fn into_value(self) -> Option<T> {
+        self.0.value.value.into_inner()
+    }
+
+    /// Queues the caller, who holds the lock, and suspends it until its wait is over.
+    ///
+    /// # Unwinding
+    ///
+    /// See [`Wait`].
+    pub(super) fn wait(
+        &self,
+        channel: &Channel<T>,
+        queue: fn(&mut State<T>) -> &mut Queue<T>,
+        mut state: Guard<'_, State<T>>,
+        deadline: Option<Deadline>,
+    ) -> Outcome {
+        let wait = match Wait::try_begin(Kind::Interruptible) {
+            Ok(wait) => wait,
+            Err(pending) => {
+                drop(state);
+                pending.unwind()
+            }
+        };
+        self.0.value.waiter.set(Some((wait.task(), wait.seq())));
+        // SAFETY: the node is new, and stays where it is until it is unlinked, at the latest by the
+        // guard below.
+        unsafe { queue(&mut state).0.push_back(&self.0) };
+        drop(state);
+        let mut unlink = Unlink {
+            entry: self,
+            channel,
+            queue,
+            needed: true,
+        };
+        let outcome = wait.suspend(deadline);
+        // Who woke us took the node out first.
+        unlink.needed = outcome != Outcome::Woken;
+        outcome
+    }
+}
+
+/// Takes a waiter out of its queue when its wait ends, in whatever way.
+struct Unlink<'a, T> {
+    entry: &'a Entry<T>,
+    channel: &'a Channel<T>,
+    queue: fn(&mut State<T>) -> &mut Queue<T>,
+    needed: bool,
+}
+
+impl<T> Drop for Unlink<'_, T> {
+    fn drop(&mut self) {
+        if self.needed {
+            let mut state = self.channel.lock();
+            if self.entry.0.is_linked() {
+                // SAFETY: linked, and only ever into this queue.
+                unsafe { (self.queue)(&mut state).0.remove(&self.entry.0) };
+            }
+        }
+    }
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new() -> Queue<T> {
+        Queue(List::new())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Ends the first wait that has not ended otherwise, and takes it and those before it out.
+    /// Returns what it waits with, which the caller may use before it schedules the waiter.
+    #[inline]
+    pub(super) fn end_first_wait(&mut self) -> Option<(&Cell<Option<T>>, Woken)> {
+        loop {
+            let first = self.0.pop_front()?;
+            // SAFETY: a node that was linked lives, and with it the frame that the task is borrowed
+            // by, until its owner has taken the lock, which the caller holds, or is scheduled.
+            let place = unsafe { &(*first).value };
+            let (task, seq) = place.waiter.get()?;
+            // SAFETY: as above.
+            if unsafe { (*task).word.wake(seq, Outcome::Woken) } {
+                return Some((&place.value, Woken(task)));
+            }
+        }
+    }
+}
+
+/// A task whose wait was ended, and which nobody but the holder of this can make run again.
+#[must_use]
+pub(super) struct Woken(*const Task);
+
+impl Woken {
+    pub(super) fn schedule(self) {
+        // SAFETY: the task waits until it is scheduled, so it is alive; this happens once.
+        unsafe { (*self.0).schedule() };
+    }
+}

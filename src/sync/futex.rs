@@ -1,0 +1,255 @@
+//! Waiting at an address, as Linux's futex does it: what locks are made of.
+//!
+//! Coroutines and OS threads wait in one queue, first come, first woken.
+//!
+//! ```
+//! use greenroom::sync::futex;
+//! use std::sync::atomic::{AtomicU32, Ordering};
+//!
+//! static READY: AtomicU32 = AtomicU32::new(0);
+//!
+//! let waiter = greenroom::spawn(|| {
+//!     while READY.load(Ordering::Acquire) == 0 {
+//!         futex::wait(&READY, 0, None);
+//!     }
+//! });
+//! READY.store(1, Ordering::Release);
+//! futex::wake(&READY, 1);
+//! waiter.join().unwrap();
+//! ```
+
+use std::cell::UnsafeCell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
+
+use super::lot::{BUCKET_BITS, Bucket, Key, Locked, Place, Queue, Root, Waiter};
+use crate::park::{self, Wait};
+use crate::sys::fork;
+use crate::task::word::{Kind, Outcome, Seq};
+use crate::task::{self, Task};
+
+pub(super) use crate::task::{Deadline, Holder};
+
+/// How a [`wait`] came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// A [`wake`] has ended it. In a destructor, while the runtime shuts down, it may be nothing.
+    Woken,
+    /// The word did not have the expected value.
+    Changed,
+    /// The deadline has passed.
+    TimedOut,
+}
+
+/// Waits until somebody calls [`wake`] for `word`, or until `deadline`; unless `word` is not, or no
+/// longer, `expected`.
+///
+/// No wake-up comes in between that look and the wait. Who changes the word first and then wakes
+/// reaches whoever had found it unchanged.
+///
+/// # Unwinding
+///
+/// Not an interruption point; but where a runtime shuts down and nothing is left that could wake the
+/// caller, this unwinds with [`Cancelled`](crate::Cancelled).
+pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Waited {
+    let request = Request {
+        deadline: deadline.map(Deadline::at),
+        ..Request::default()
+    };
+    let unchanged = || word.load(Ordering::SeqCst) == expected;
+    match park(word, request, unchanged, || {}) {
+        Parked::Woken(_) => Waited::Woken,
+        Parked::Changed => Waited::Changed,
+        Parked::TimedOut => Waited::TimedOut,
+        Parked::Interrupted => {
+            unwind_if_possible();
+            Waited::Woken
+        }
+    }
+}
+
+/// Wakes those that have waited for `word` the longest, `n` at most; returns how many.
+pub fn wake(word: &AtomicU32, n: usize) -> usize {
+    with_waiters(word, |queue| {
+        (0..n).take_while(|_| queue.wake_first().is_some()).count()
+    })
+}
+
+/// What is to be known of a wait.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Request {
+    /// For the waker.
+    pub(super) note: u32,
+    /// Before those who wait already.
+    pub(super) in_front: bool,
+    /// Who must go on for the wait to end, if that is known.
+    pub(super) holder: Option<Holder>,
+    pub(super) deadline: Option<Deadline>,
+}
+
+/// How a wait came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parked {
+    /// With what the waker has said.
+    Woken(u32),
+    /// There was nothing to wait for.
+    Changed,
+    TimedOut,
+    /// The runtime shuts down, and the caller is to unwind, if it can.
+    Interrupted,
+}
+
+/// A wait was interrupted: the caller is to unwind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Interrupted;
+
+/// Waits at `address`, unless `still`, called under the lock of its queue, says that there is nothing
+/// to wait for. Calls `queued` when the caller can be woken, before it is suspended. Neither unwinds.
+pub(super) fn park(
+    address: &AtomicU32,
+    request: Request,
+    still: impl FnOnce() -> bool,
+    queued: impl FnOnce(),
+) -> Parked {
+    let key = Key::of(address);
+    let bucket = bucket(key);
+    let node = Place::node(key, request.note);
+    // Those before it may be of this worker, which runs nobody before this wait is over.
+    let in_front = request.in_front || waits_alone(request.holder);
+    let mut begun = None;
+    // SAFETY: the node is new, stays where it is, and is out of the queue when this returns: by the
+    // waker, or by `leave`. So does the wait, whose task is there as long as this frame.
+    unsafe {
+        bucket.enter(&node, in_front, || {
+            still().then(|| Begun::of(begun.insert(Wait::begin(Kind::Plain))))
+        })
+    };
+    let Some(wait) = begun else {
+        return Parked::Changed;
+    };
+    queued();
+    let outcome = wait.suspend_uninterrupted(request.deadline);
+    if outcome == Outcome::Woken {
+        return Parked::Woken(node.value.token());
+    }
+    bucket.leave(&node);
+    match outcome {
+        Outcome::TimedOut => Parked::TimedOut,
+        _ => Parked::Interrupted,
+    }
+}
+
+/// Calls `f` with those who wait at `address`, under the lock of their queue.
+pub(super) fn with_waiters<R>(
+    address: &AtomicU32,
+    f: impl FnOnce(&mut Queue<'_, '_, Begun>) -> R,
+) -> R {
+    let key = Key::of(address);
+    bucket(key).wake(key, f)
+}
+
+/// Unwinds the caller, whose wait was interrupted, unless it unwinds already.
+pub(super) fn unwind_if_possible() {
+    if !task::is_unwinding() {
+        park::unwind();
+    }
+}
+
+/// Whether the caller keeps its worker to itself while it waits, because it unwinds. If so and what
+/// it waits for is held by another coroutine of that worker, this aborts.
+fn waits_alone(holder: Option<Holder>) -> bool {
+    std::thread::panicking() && task::on_coroutine() && {
+        let task = task::Current::get();
+        let alone = task.waits_alone();
+        if alone && let Some(slot) = holder.and_then(Holder::slot_here) {
+            task.refuse_deadlock(slot);
+        }
+        alone
+    }
+}
+
+/// A wait that has begun.
+#[derive(Clone, Copy)]
+pub(super) struct Begun {
+    task: *const Task,
+    seq: Seq,
+}
+
+// SAFETY: a task may be used by any thread, and is while it is alive: see `Waiter`.
+unsafe impl Send for Begun {}
+
+impl Begun {
+    fn of(wait: &Wait) -> Begun {
+        Begun {
+            task: wait.task(),
+            seq: wait.seq(),
+        }
+    }
+}
+
+impl Waiter for Begun {
+    unsafe fn end(self) -> bool {
+        // SAFETY: the waiter is still in `park`, says the caller, and with it is its task.
+        unsafe { (*self.task).word.wake(self.seq, Outcome::Woken) }
+    }
+
+    unsafe fn schedule(self) {
+        // SAFETY: the task waits until it is scheduled, so it is alive; this happens once.
+        unsafe { (*self.task).schedule() };
+    }
+}
+
+const COUNT: usize = 1 << BUCKET_BITS;
+
+/// Alone in its cache line.
+#[repr(align(64))]
+struct Aligned(Bucket<Begun>);
+
+static BUCKETS: [Aligned; COUNT] = [const { Aligned(Bucket::new(Mutex::new(Root::new()))) }; COUNT];
+
+fn bucket(key: Key) -> &'static Bucket<Begun> {
+    static SET_UP: AtomicBool = AtomicBool::new(false);
+    if !SET_UP.load(Ordering::Relaxed) && !SET_UP.swap(true, Ordering::Relaxed) {
+        set_up();
+    }
+    &BUCKETS[key.bucket()].0
+}
+
+/// Has all buckets locked over a fork, lest a thread hold one that is not there in the child.
+#[cold]
+fn set_up() {
+    // SAFETY: `in_child` touches memory of which the locks are held, and gives those back, which
+    // takes atomics and a futex call. Where there is no memory for it, a fork in the wrong moment may
+    // leave the child with a bucket that is locked.
+    let _ = unsafe { fork::at_fork(before_fork, in_parent, in_child) };
+}
+
+/// The buckets' locks, over a fork.
+struct Held(UnsafeCell<Option<[Locked<'static, Begun>; COUNT]>>);
+
+// SAFETY: it is used by the handlers alone, and by one thread at a time: the one that has the
+// locks. Before it takes them out it has taken them, and it gives them back afterwards; in the child
+// there is no other thread.
+unsafe impl Sync for Held {}
+
+static HELD: Held = Held(UnsafeCell::new(None));
+
+unsafe extern "C" fn before_fork() {
+    // In the order of the table. Nobody who holds one takes another.
+    let locked = std::array::from_fn(|n| BUCKETS[n].0.lock());
+    // SAFETY: this thread has the locks.
+    unsafe { *HELD.0.get() = Some(locked) };
+}
+
+unsafe extern "C" fn in_parent() {
+    // SAFETY: this thread has the locks. They are dropped after the cell has been left.
+    drop(unsafe { (*HELD.0.get()).take() });
+}
+
+unsafe extern "C" fn in_child() {
+    // SAFETY: this thread has the locks, and is the only one.
+    if let Some(locked) = unsafe { (*HELD.0.get()).take() } {
+        locked.iter().for_each(Locked::forget_all);
+    }
+}

@@ -1,0 +1,135 @@
+//! Who holds a lock, in the few bits that a lock has for it.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A coroutine, by the number of its worker and its slot there; or anybody else.
+///
+/// The number fits into [`BITS`](Holder::BITS) bits, and is not zero. A coroutine is told from others
+/// for as long as it runs; afterwards, its number may go to another one of its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holder(u32);
+
+const SLOT_BITS: u32 = 20;
+const WORKERS: usize = 512;
+
+thread_local! {
+    /// The number of the worker that this thread drives, above the bits of a slot. Zero for none.
+    static WORKER: Cell<u32> = const { Cell::new(0) };
+}
+
+impl Holder {
+    pub(crate) const BITS: u32 = SLOT_BITS + WORKERS.ilog2();
+
+    /// An OS thread, or a coroutine of which there are too many to be told apart.
+    const ANYBODY: Holder = Holder(1);
+
+    /// The caller.
+    #[inline]
+    pub(crate) fn current() -> Holder {
+        super::with_running(|task| match (task, WORKER.get()) {
+            (None, _) | (_, 0) => Holder::ANYBODY,
+            (Some(task), worker) => match task.slot() {
+                slot if slot >> SLOT_BITS == 0 => Holder(worker | slot),
+                _ => Holder::ANYBODY,
+            },
+        })
+    }
+
+    #[inline]
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// # Panics
+    ///
+    /// If the number is no holder's.
+    pub(crate) fn of_number(number: u32) -> Holder {
+        assert!(number != 0 && number >> Holder::BITS == 0);
+        Holder(number)
+    }
+
+    /// If it is a coroutine of the calling thread: its slot.
+    pub(crate) fn slot_here(self) -> Option<u32> {
+        let worker = WORKER.get();
+        let here = worker != 0 && self.0 >> SLOT_BITS == worker >> SLOT_BITS;
+        here.then_some(self.0 ^ worker)
+    }
+}
+
+/// The number of a worker. No other has it meanwhile.
+#[derive(Debug)]
+pub(crate) struct WorkerNumber(u32);
+
+/// Which numbers are taken; zero is.
+static TAKEN: [AtomicU64; WORKERS / 64] = {
+    let mut taken = [const { AtomicU64::new(0) }; WORKERS / 64];
+    taken[0] = AtomicU64::new(1);
+    taken
+};
+
+impl WorkerNumber {
+    /// The first one that is free; if there is none, zero, by which nobody is known.
+    pub(crate) fn take() -> WorkerNumber {
+        for (index, taken) in TAKEN.iter().enumerate() {
+            let first_free = |word: u64| (word != u64::MAX).then(|| word | (word + 1));
+            let before = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, first_free);
+            if let Ok(before) = before {
+                return WorkerNumber(64 * index as u32 + before.trailing_ones());
+            }
+        }
+        WorkerNumber(0)
+    }
+
+    /// The calling thread drives the worker of this number from now on.
+    pub(crate) fn enter(&self) {
+        WORKER.set(self.0 << SLOT_BITS);
+    }
+
+    /// The calling thread drives no worker any more.
+    pub(crate) fn leave() {
+        WORKER.set(0);
+    }
+
+    /// Nobody is known by it any more.
+    pub(crate) fn give_back(&self) {
+        if self.0 != 0 {
+            let (index, bit) = (self.0 as usize / 64, self.0 % 64);
+            TAKEN[index].fetch_and(!(1 << bit), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_workers_are_told_apart_and_used_again() {
+        let numbers: Vec<_> = (0..100).map(|_| WorkerNumber::take()).collect();
+        let mut known: Vec<_> = numbers.iter().map(|number| number.0).collect();
+        known.sort_unstable();
+        known.dedup();
+        assert_eq!(known.len(), 100);
+        assert!(known[0] > 0);
+        numbers.iter().for_each(WorkerNumber::give_back);
+        let again = WorkerNumber::take();
+        assert!((again.0 as usize) < WORKERS);
+        again.give_back();
+    }
+
+    #[test]
+    fn an_os_thread_is_anybody_and_of_no_worker() {
+        assert_eq!(Holder::current(), Holder::ANYBODY);
+        assert_eq!(Holder::current().slot_here(), None);
+        let worker = WorkerNumber::take();
+        worker.enter();
+        assert_eq!(Holder::ANYBODY.slot_here(), None);
+        let somebody = Holder(worker.0 << SLOT_BITS | 5);
+        assert_eq!(somebody.slot_here(), Some(5));
+        assert_eq!(Holder::of_number(somebody.number()), somebody);
+        WorkerNumber::leave();
+        assert_eq!(somebody.slot_here(), None);
+        worker.give_back();
+    }
+}

@@ -1,0 +1,383 @@
+//! What thread locals promise: the same, whether std's or the shims'; and what is of coroutines.
+
+mod util;
+
+/// The real thing: shows that what is demanded below is what std does.
+#[allow(
+    clippy::missing_const_for_thread_local,
+    reason = "both kinds are tested"
+)]
+mod of_std {
+    use ::std;
+    use ::std::thread::{Builder, spawn};
+
+    use crate::util::of_std::everywhere;
+
+    include!("behaviour/thread_local.rs");
+}
+
+mod of_shims {
+    use greenroom::shims as std;
+    use std::thread::{Builder, spawn};
+
+    use crate::util::everywhere;
+
+    include!("behaviour/thread_local.rs");
+}
+
+/// Where there is no coroutine, the values are the thread's.
+mod of_shims_on_os_threads {
+    use ::std::thread::{Builder, spawn};
+    use greenroom::shims as std;
+
+    use crate::util::on_an_os_thread as everywhere;
+
+    include!("behaviour/thread_local.rs");
+}
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::{Cell, RefCell};
+use std::process::Command;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use greenroom::shims::thread::sleep;
+use greenroom::{Cancelled, RuntimeBuilder, coroutine_local, spawn, spawn_local, yield_now};
+
+/// The system's, which counts what the calling thread has of it.
+struct Counting;
+
+thread_local! {
+    static BYTES: Cell<isize> = const { Cell::new(0) };
+}
+
+// SAFETY: the system's own answers.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.set(BYTES.get() + layout.size() as isize);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        BYTES.set(BYTES.get() - layout.size() as isize);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Counts how often it is dropped.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+// ---------------------------------------------------------- coroutines of one worker
+
+#[test]
+fn values_do_not_leak_between_coroutines_of_one_worker() {
+    coroutine_local!(static NAME: Cell<Option<u32>> = const { Cell::new(None) });
+    util::on_workers(1, || {
+        let one = |name| {
+            spawn(move || {
+                for _ in 0..20 {
+                    assert_eq!(NAME.replace(Some(name)).unwrap_or(name), name);
+                    NAME.with(|mine| {
+                        yield_now();
+                        assert_eq!(mine.get(), Some(name), "across a wait");
+                    });
+                }
+            })
+        };
+        let all: Vec<_> = (0..100).map(one).collect();
+        for one in all {
+            one.join().unwrap();
+        }
+        assert_eq!(NAME.get(), None, "the main one has none");
+    });
+}
+
+#[test]
+fn a_coroutine_on_the_stack_of_another_does_not_find_its_values() {
+    coroutine_local!(static VALUE: Cell<u32> = const { Cell::new(0) });
+    util::on_workers(1, || {
+        for n in 1..100 {
+            let before = spawn(move || VALUE.replace(n)).join().unwrap();
+            assert_eq!(before, 0);
+        }
+    });
+}
+
+#[test]
+fn an_initialiser_may_park() {
+    coroutine_local!(static SLOW: u32 = {
+        sleep(Duration::from_millis(5));
+        NEXT.fetch_add(1, SeqCst) as u32
+    });
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    util::on_workers(1, || {
+        let all: Vec<_> = (0..10)
+            .map(|_| spawn(|| SLOW.with(|mine| (*mine, SLOW.with(|again| *again)))))
+            .collect();
+        let mut made: Vec<_> = all.into_iter().map(|one| one.join().unwrap()).collect();
+        made.sort_unstable();
+        assert!(made.into_iter().eq((0..10).map(|n| (n, n))));
+    });
+}
+
+#[test]
+fn the_thread_and_its_coroutines_have_values_of_their_own() {
+    coroutine_local!(static VALUE: Cell<u32> = const { Cell::new(0) });
+    std::thread::spawn(|| {
+        VALUE.set(1);
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        runtime.run(|| {
+            assert_eq!(VALUE.get(), 0);
+            VALUE.set(2);
+        });
+        assert_eq!(VALUE.get(), 1);
+        runtime.run(|| assert_eq!(VALUE.get(), 0));
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn a_local_coroutine_has_values_too() {
+    coroutine_local!(static LIST: RefCell<Vec<Rc<u8>>> = const { RefCell::new(Vec::new()) });
+    util::on_workers(1, || {
+        let shared = Rc::new(1);
+        let other = Rc::clone(&shared);
+        let local = spawn_local(move || LIST.with_borrow_mut(|list| list.push(other)));
+        local.join().unwrap();
+        assert_eq!(
+            Rc::strong_count(&shared),
+            1,
+            "it was dropped with the coroutine"
+        );
+        LIST.with_borrow(|list| assert!(list.is_empty()));
+    });
+}
+
+#[test]
+fn coroutines_that_end_leave_no_memory() {
+    coroutine_local! {
+        static TEXT: RefCell<String> = RefCell::new("x".repeat(100));
+        static NUMBER: Cell<u64> = const { Cell::new(7) };
+        static LIST: RefCell<Vec<u64>> = RefCell::new(vec![1, 2, 3]);
+        static LARGE: [u8; 1_000] = [0; 1_000];
+        static MORE: Cell<u8> = Cell::new(1);
+    }
+    fn work() {
+        TEXT.with_borrow_mut(|text| text.push('y'));
+        NUMBER.set(8);
+        yield_now();
+        LIST.with_borrow_mut(|list| list.push(4));
+        LARGE.with(|large| assert_eq!(large.len(), 1_000));
+        MORE.set(2);
+    }
+    util::on_workers(1, || {
+        let burst = || {
+            let all: Vec<_> = (0..10_000).map(|_| spawn(work)).collect();
+            for one in all {
+                one.join().unwrap();
+            }
+        };
+        burst();
+        // The queues may grow, or what they have outgrown be freed elsewhere; but a leak would show
+        // each time, and one value of each coroutine would make more than 10,000 bytes.
+        let grown = [(); 5].map(|()| {
+            let before = BYTES.get();
+            burst();
+            BYTES.get() - before
+        });
+        assert!(grown.iter().any(|&bytes| bytes < 10_000), "{grown:?}");
+    });
+}
+
+// ---------------------------------------------------------- the end
+
+#[test]
+fn a_destructor_may_wait() {
+    struct Waits(Arc<AtomicUsize>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            sleep(Duration::from_millis(5));
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    coroutine_local!(static VALUE: Cell<Option<Waits>> = const { Cell::new(None) });
+    util::on_workers(1, || {
+        let waited = Arc::new(AtomicUsize::new(0));
+        let all: Vec<_> = (0..10)
+            .map(|_| {
+                let waits = Waits(Arc::clone(&waited));
+                spawn(move || VALUE.set(Some(waits)))
+            })
+            .collect();
+        for one in all {
+            one.join().unwrap();
+        }
+        assert_eq!(waited.load(SeqCst), 10);
+    });
+}
+
+#[test]
+fn values_are_dropped_when_the_runtime_shuts_down() {
+    coroutine_local!(static VALUE: Cell<Option<Counted>> = const { Cell::new(None) });
+    let drops = Arc::new(AtomicUsize::new(0));
+    util::on_an_os_thread(|| {
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        let (parked, fresh) = runtime.run(|| {
+            let value = Counted(Arc::clone(&drops));
+            let parked = spawn(move || {
+                VALUE.set(Some(value));
+                sleep(Duration::MAX);
+            });
+            greenroom::park_timeout(Duration::from_millis(5));
+            assert_eq!(drops.load(SeqCst), 0);
+            // It will not run, but what it has is dropped in a coroutine, and may make values there.
+            let sets_when_dropped = SetsWhenDropped(Some(Counted(Arc::clone(&drops))));
+            (parked, spawn(move || drop(sets_when_dropped)))
+        });
+        drop(runtime);
+        assert!(parked.join().unwrap_err().is::<Cancelled>());
+        assert!(fresh.join().unwrap_err().is::<Cancelled>());
+        assert_eq!(drops.load(SeqCst), 2);
+    });
+
+    struct SetsWhenDropped(Option<Counted>);
+    impl Drop for SetsWhenDropped {
+        fn drop(&mut self) {
+            VALUE.set(self.0.take());
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_ends_a_destructor_and_nothing_else() {
+    struct Sleeps(#[allow(dead_code)] Counted);
+    impl Drop for Sleeps {
+        fn drop(&mut self) {
+            sleep(Duration::MAX);
+        }
+    }
+    coroutine_local! {
+        static FIRST: Cell<Option<Counted>> = const { Cell::new(None) };
+        static SECOND: Cell<Option<Sleeps>> = const { Cell::new(None) };
+    }
+    let drops = Arc::new(AtomicUsize::new(0));
+    util::on_an_os_thread(|| {
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        let ended = runtime.run(|| {
+            let values = [(); 2].map(|()| Counted(Arc::clone(&drops)));
+            let ended = spawn(move || {
+                let [first, second] = values;
+                FIRST.set(Some(first));
+                SECOND.set(Some(Sleeps(second)));
+                "ended"
+            });
+            greenroom::park_timeout(Duration::from_millis(5));
+            assert!(!ended.is_finished());
+            ended
+        });
+        drop(runtime);
+        assert_eq!(ended.join().unwrap(), "ended");
+        assert_eq!(drops.load(SeqCst), 2);
+    });
+}
+
+#[test]
+fn a_result_that_nobody_takes_may_use_values_when_it_is_dropped() {
+    coroutine_local!(static VALUE: RefCell<Vec<Counted>> = const { RefCell::new(Vec::new()) });
+    struct Uses(Arc<AtomicUsize>);
+    impl Drop for Uses {
+        fn drop(&mut self) {
+            VALUE.with_borrow_mut(|list| list.push(Counted(Arc::clone(&self.0))));
+        }
+    }
+    util::on_workers(1, || {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let uses = Uses(Arc::clone(&drops));
+        drop(spawn(move || uses));
+        while drops.load(SeqCst) == 0 {
+            yield_now();
+        }
+        assert_eq!(drops.load(SeqCst), 1);
+    });
+}
+
+/// Runs the test `name` of this binary again, in a process of its own, where `CHILD` is set.
+fn in_a_child(name: &str) -> std::process::Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env("CHILD", "1")
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_panic_in_a_destructor_aborts() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("in a destructor");
+        }
+    }
+    coroutine_local!(static VALUE: Cell<Option<Panics>> = const { Cell::new(None) });
+    if std::env::var_os("CHILD").is_some() {
+        return util::on_workers(1, || {
+            let builder = greenroom::Builder::new().name("ada".into());
+            let ended = builder.spawn(|| VALUE.set(Some(Panics))).unwrap().join();
+            eprintln!("joined: {}", ended.is_ok());
+        });
+    }
+    let output = in_a_child("a_panic_in_a_destructor_aborts");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(stderr.contains("in a destructor"), "{stderr}");
+    assert!(
+        stderr.contains("a coroutine local of coroutine 'ada'"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("joined"), "{stderr}");
+}
+
+#[test]
+fn a_forked_child_goes_on_with_the_values_of_its_coroutine() {
+    coroutine_local!(static VALUE: Cell<u32> = const { Cell::new(0) });
+    if std::env::var_os("CHILD").is_none() {
+        let output = in_a_child("a_forked_child_goes_on_with_the_values_of_its_coroutine");
+        assert!(output.status.success(), "{output:?}");
+        return;
+    }
+    util::on_workers(1, || {
+        let forks = spawn(|| {
+            VALUE.set(7);
+            // SAFETY: the child does nothing but look at its memory and end.
+            match unsafe { libc::fork() } {
+                0 => {
+                    let kept = VALUE.replace(8) == 7 && VALUE.get() == 8;
+                    // SAFETY: always.
+                    unsafe { libc::_exit(if kept { 33 } else { 1 }) }
+                }
+                child => {
+                    let mut status = 0;
+                    // SAFETY: the status is valid, and the child ours.
+                    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+                    libc::WEXITSTATUS(status)
+                }
+            }
+        });
+        assert_eq!(forks.join().unwrap(), 33);
+    });
+}

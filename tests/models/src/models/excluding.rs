@@ -1,0 +1,50 @@
+//! The lock of a channel: `channel/spin.rs`.
+
+use super::channel_spin::Spin;
+use super::{Model, large, small};
+use crate::check::{Arc, UnsafeCell, thread};
+
+pub(super) const MODELS: &[Model] = &[
+    small("excluding: two, twice each", 3, || exclude(2, 2)),
+    large("excluding: five, four times each", || exclude(5, 4)),
+];
+
+/// What two must not touch at a time, and each finds as the one before left it.
+struct Guarded {
+    spin: Spin,
+    count: UnsafeCell<usize>,
+}
+
+// SAFETY: the cell checks that nobody else uses it meanwhile.
+unsafe impl Sync for Guarded {}
+// SAFETY: as above.
+unsafe impl Send for Guarded {}
+
+impl Guarded {
+    fn add_one(&self) {
+        self.spin.acquire();
+        // SAFETY: it is checked that no other access is under way.
+        self.count.with_mut(|count| unsafe { *count += 1 });
+        self.spin.release();
+    }
+}
+
+fn exclude(threads: usize, times: usize) {
+    let guarded = Arc::new(Guarded {
+        spin: Spin::new(),
+        count: UnsafeCell::new(0),
+    });
+    let others: Vec<_> = (1..threads)
+        .map(|_| {
+            let guarded = guarded.clone();
+            thread::spawn(move || (0..times).for_each(|_| guarded.add_one()))
+        })
+        .collect();
+    (0..times).for_each(|_| guarded.add_one());
+    for other in others {
+        other.join().unwrap();
+    }
+    // SAFETY: as above; the others are gone.
+    let count = guarded.count.with(|count| unsafe { *count });
+    assert_eq!(count, threads * times);
+}

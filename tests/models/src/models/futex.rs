@@ -1,0 +1,303 @@
+//! Waiting at an address: `sync/lot.rs`, as `sync/futex.rs` uses it. The locks find here what that
+//! file has for them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::lot::{Bucket, Key, Place, Queue, Root, Waiter};
+use super::parking::Task;
+use super::word::{Kind, Outcome, Seq};
+use super::{Model, large, small};
+use crate::check::atomic::{AtomicU32, AtomicUsize, Mutex, Ordering};
+use crate::check::{Arc, thread};
+
+pub(super) const MODELS: &[Model] = &[
+    small("futex: a wake against a wait", 3, wake_against_wait),
+    small("futex: two waiters, two wakes", 2, two_waiters),
+    small(
+        "futex: a deadline against a wake that another waits for",
+        2,
+        deadline_against_wake,
+    ),
+    small("futex: two addresses in one bucket", 2, two_addresses),
+    large("futex: many waiters at a few addresses", many_waiters),
+];
+
+thread_local! {
+    /// The only bucket of the model that runs; all its threads share one of the system's.
+    static BUCKET: RefCell<Option<Rc<Bucket<Begun>>>> = const { RefCell::new(None) };
+}
+
+/// Runs `model` with a bucket.
+pub(super) fn with_lot(model: impl FnOnce()) {
+    BUCKET.set(Some(Rc::new(Bucket::new(Mutex::new(Root::new())))));
+    model();
+    BUCKET.set(None);
+}
+
+fn bucket() -> Rc<Bucket<Begun>> {
+    BUCKET.with_borrow(|bucket| bucket.clone().expect("a model with a lot"))
+}
+
+// As in `sync/futex.rs`.
+
+#[derive(Clone, Copy, Default)]
+pub(super) struct Request {
+    pub(super) note: u32,
+    pub(super) in_front: bool,
+    pub(super) holder: Option<Holder>,
+    pub(super) deadline: Option<Deadline>,
+}
+
+/// Sooner or later.
+#[derive(Clone, Copy)]
+pub(super) struct Deadline;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parked {
+    Woken(u32),
+    Changed,
+    TimedOut,
+    #[allow(dead_code, reason = "no model is interrupted")]
+    Interrupted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Interrupted;
+
+/// Everybody is the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holder(u32);
+
+impl Holder {
+    pub(super) const BITS: u32 = 29;
+
+    pub(super) fn current() -> Holder {
+        Holder(1)
+    }
+
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
+    pub(super) fn of_number(number: u32) -> Holder {
+        assert_eq!(number, 1, "somebody holds it");
+        Holder(number)
+    }
+}
+
+pub(super) fn unwind_if_possible() {
+    unreachable!("no model is interrupted");
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Begun {
+    task: *const Task,
+    seq: Seq,
+}
+
+// SAFETY: a task may be used by any thread, and is while it is alive: see `Waiter`.
+unsafe impl Send for Begun {}
+
+impl Waiter for Begun {
+    unsafe fn end(self) -> bool {
+        // SAFETY: the waiter is still in `park`, says the caller, and with it is its task.
+        unsafe { (*self.task).word.wake(self.seq, Outcome::Woken) }
+    }
+
+    unsafe fn schedule(self) {
+        // SAFETY: as above, until this is done.
+        unsafe { (*self.task).follow_up(true) };
+    }
+}
+
+pub(super) fn park(
+    address: &AtomicU32,
+    request: Request,
+    still: impl FnOnce() -> bool,
+    queued: impl FnOnce(),
+) -> Parked {
+    assert!(
+        request
+            .holder
+            .is_none_or(|holder| holder == Holder::current())
+    );
+    let bucket = bucket();
+    let task = Task::new();
+    let node = Place::node(Key::of(address), request.note);
+    let mut begun = None;
+    // SAFETY: as in `sync/futex.rs`; the task outlives the wait.
+    unsafe {
+        bucket.enter(&node, request.in_front, || {
+            still().then(|| {
+                let seq = *begun.insert(task.word.begin(Kind::Plain).unwrap());
+                Begun { task: &*task, seq }
+            })
+        })
+    };
+    let Some(seq) = begun else {
+        return Parked::Changed;
+    };
+    queued();
+    let timer = request.deadline.map(|Deadline| {
+        let task = task.clone();
+        thread::spawn(move || task.wake(seq, Outcome::TimedOut))
+    });
+    let outcome = task.suspend();
+    if outcome != Outcome::Woken {
+        bucket.leave(&node);
+    }
+    if let Some(timer) = timer {
+        assert_eq!(timer.join().unwrap(), outcome == Outcome::TimedOut);
+    }
+    match outcome {
+        Outcome::Woken => Parked::Woken(node.value.token()),
+        Outcome::TimedOut => Parked::TimedOut,
+        Outcome::Interrupted => unreachable!("no model is interrupted"),
+    }
+}
+
+pub(super) fn with_waiters<R>(
+    address: &AtomicU32,
+    f: impl FnOnce(&mut Queue<'_, '_, Begun>) -> R,
+) -> R {
+    bucket().wake(Key::of(address), f)
+}
+
+fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Parked {
+    let request = Request {
+        deadline,
+        ..Request::default()
+    };
+    park(
+        word,
+        request,
+        || word.load(Ordering::SeqCst) == expected,
+        || {},
+    )
+}
+
+fn wake(word: &AtomicU32, n: usize) -> usize {
+    with_waiters(word, |queue| {
+        (0..n).take_while(|_| queue.wake_first().is_some()).count()
+    })
+}
+
+fn words<const N: usize>() -> Arc<[AtomicU32; N]> {
+    Arc::new([(); N].map(|()| AtomicU32::new(0)))
+}
+
+/// Who sees the word unchanged is woken.
+fn wake_against_wait() {
+    with_lot(|| {
+        let words = words::<1>();
+        let waker = thread::spawn({
+            let words = words.clone();
+            move || {
+                words[0].store(1, Ordering::SeqCst);
+                wake(&words[0], 1)
+            }
+        });
+        let parked = wait(&words[0], 0, None);
+        assert!(matches!(parked, Parked::Woken(_) | Parked::Changed));
+        let woken = waker.join().unwrap();
+        assert_eq!(woken == 1, parked != Parked::Changed);
+    });
+}
+
+fn two_waiters() {
+    with_lot(|| {
+        let words = words::<1>();
+        let waiter = thread::spawn({
+            let words = words.clone();
+            move || wait(&words[0], 0, None)
+        });
+        let waker = thread::spawn({
+            let words = words.clone();
+            move || {
+                words[0].store(1, Ordering::SeqCst);
+                wake(&words[0], 1) + wake(&words[0], 1)
+            }
+        });
+        let parked = [wait(&words[0], 0, None), waiter.join().unwrap()];
+        let waited = parked.iter().filter(|&&parked| parked != Parked::Changed);
+        assert_eq!(waited.count(), waker.join().unwrap());
+    });
+}
+
+/// A wake-up is not spent on one that has timed out.
+fn deadline_against_wake() {
+    with_lot(|| {
+        let words = words::<1>();
+        let patient = thread::spawn({
+            let words = words.clone();
+            move || wait(&words[0], 0, None)
+        });
+        let impatient = wait(&words[0], 0, Some(Deadline));
+        words[0].store(1, Ordering::SeqCst);
+        let woken = wake(&words[0], 1);
+        match (impatient, patient.join().unwrap()) {
+            (Parked::TimedOut, Parked::Changed) => assert_eq!(woken, 0),
+            (Parked::TimedOut, Parked::Woken(_)) => assert_eq!(woken, 1),
+            others => panic!("{others:?}"),
+        }
+    });
+}
+
+fn two_addresses() {
+    with_lot(|| {
+        let words = words::<2>();
+        let waiters = [0, 1].map(|n| {
+            let words = words.clone();
+            thread::spawn(move || wait(&words[n], 0, None))
+        });
+        let mut woken = [0; 2];
+        for n in [1, 0] {
+            words[n].store(1, Ordering::SeqCst);
+            woken[n] = wake(&words[n], 2);
+        }
+        for (waiter, woken) in waiters.into_iter().zip(woken) {
+            assert_eq!(waiter.join().unwrap() != Parked::Changed, woken == 1);
+        }
+    });
+}
+
+/// Some time out; the others are woken, each by one wake-up.
+fn many_waiters() {
+    with_lot(|| {
+        let words = words::<3>();
+        let woken = Arc::new(AtomicUsize::new(0));
+        let waiters: Vec<_> = (0..6)
+            .map(|me| {
+                let (words, woken) = (words.clone(), woken.clone());
+                thread::spawn(move || {
+                    for round in 0..3 {
+                        let deadline = ((me + round) % 2 == 0).then_some(Deadline);
+                        let parked = wait(&words[(me + round) % 3], 0, deadline);
+                        if let Parked::Woken(_) = parked {
+                            woken.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                })
+            })
+            .collect();
+        let wakers: Vec<_> = (0..2)
+            .map(|me| {
+                let words = words.clone();
+                thread::spawn(move || {
+                    let woken: usize = (0..4).map(|round| wake(&words[(me + round) % 3], 1)).sum();
+                    woken
+                })
+            })
+            .collect();
+        let mut wakes: usize = wakers.into_iter().map(|waker| waker.join().unwrap()).sum();
+        for word in &*words {
+            word.store(1, Ordering::SeqCst);
+            wakes += wake(word, usize::MAX);
+        }
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+        assert_eq!(woken.load(Ordering::SeqCst), wakes);
+    });
+}

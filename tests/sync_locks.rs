@@ -1,0 +1,682 @@
+//! What the shims' locks promise beyond std's: between coroutines and OS threads, in what order, amid
+//! panics, when a runtime ends, and in a forked child.
+
+mod util;
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use greenroom::shims::sync::{Arc, Barrier, Condvar, LazyLock, Mutex, Once, OnceLock, RwLock};
+use greenroom::shims::thread;
+use greenroom::{Builder, Cancelled, RuntimeBuilder, park, spawn, spawn_local, unblock, yield_now};
+use serial_test::serial;
+
+const MILLI: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_secs(1_000);
+
+#[track_caller]
+fn until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(60), "in vain");
+        thread::sleep(MILLI);
+    }
+}
+
+/// Runs `work` for each number in a coroutine, or for each third in an OS thread; waits for all.
+fn in_a_mix(count: usize, work: impl Fn(usize) + Send + Sync + 'static) {
+    let work = Arc::new(work);
+    let mut coroutines = Vec::new();
+    let mut threads = Vec::new();
+    for n in 0..count {
+        let work = Arc::clone(&work);
+        match n % 3 {
+            2 => threads.push(std::thread::spawn(move || work(n))),
+            _ => coroutines.push(spawn(move || work(n))),
+        }
+    }
+    for coroutine in coroutines {
+        coroutine.join().unwrap();
+    }
+    for thread in threads {
+        // Where the caller is a coroutine, others go on meanwhile.
+        unblock(move || thread.join()).unwrap();
+    }
+}
+
+// ------------------------------------------------------------------------ order
+
+#[test]
+fn ten_thousand_that_queue_for_a_mutex_have_it_in_the_order_in_which_they_came() {
+    const COUNT: usize = 10_000;
+    util::on_workers(1, || {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let guard = order.lock().unwrap();
+        let queued = Arc::new(AtomicUsize::new(0));
+        let queue: Vec<_> = (0..COUNT)
+            .map(|_| {
+                let (order, queued) = (Arc::clone(&order), Arc::clone(&queued));
+                spawn(move || {
+                    let ticket = queued.fetch_add(1, SeqCst);
+                    order.lock().unwrap().push(ticket);
+                })
+            })
+            .collect();
+        until(|| queued.load(SeqCst) == COUNT);
+        drop(guard);
+        for one in queue {
+            one.join().unwrap();
+        }
+        assert!(order.lock().unwrap().iter().copied().eq(0..COUNT));
+    });
+}
+
+#[test]
+fn ten_thousand_of_four_workers_all_have_their_turn() {
+    const COUNT: usize = 10_000;
+    util::on_workers(4, || {
+        let count = Arc::new(Mutex::new(0_usize));
+        let queue: Vec<_> = (0..COUNT)
+            .map(|_| {
+                let count = Arc::clone(&count);
+                spawn(move || {
+                    let mut guard = count.lock().unwrap();
+                    if (*guard).is_multiple_of(10) {
+                        yield_now();
+                    }
+                    *guard += 1;
+                })
+            })
+            .collect();
+        for one in queue {
+            one.join().unwrap();
+        }
+        assert_eq!(*count.lock().unwrap(), COUNT);
+    });
+}
+
+/// Each holds it over a switch, gives it back and wants it again at once.
+#[test]
+fn those_that_want_it_again_at_once_have_it_by_turns() {
+    const COUNT: usize = 20;
+    util::on_workers(1, || {
+        let turns = Arc::new(Mutex::new([0_usize; COUNT]));
+        let over = Arc::new(AtomicBool::new(false));
+        let players: Vec<_> = (0..COUNT)
+            .map(|me| {
+                let (turns, over) = (Arc::clone(&turns), Arc::clone(&over));
+                spawn(move || {
+                    while !over.load(SeqCst) {
+                        let mut turns = turns.lock().unwrap();
+                        yield_now();
+                        turns[me] += 1;
+                        if turns[me] == 100 {
+                            over.store(true, SeqCst);
+                        }
+                    }
+                })
+            })
+            .collect();
+        for player in players {
+            player.join().unwrap();
+        }
+        let turns = *turns.lock().unwrap();
+        assert!(turns.iter().all(|&turns| turns > 40), "{turns:?}");
+    });
+}
+
+#[test]
+fn writers_do_not_starve_a_reader() {
+    util::everywhere(|| {
+        let lock = Arc::new(RwLock::new(0));
+        let over = Arc::new(AtomicBool::new(false));
+        let writers: Vec<_> = (0..3)
+            .map(|_| {
+                let (lock, over) = (Arc::clone(&lock), Arc::clone(&over));
+                spawn(move || {
+                    while !over.load(SeqCst) {
+                        let mut guard = lock.write().unwrap();
+                        *guard += 1;
+                        thread::sleep(MILLI);
+                    }
+                })
+            })
+            .collect();
+        let mut before = 0;
+        for _ in 0..5 {
+            let now = *lock.read().unwrap();
+            assert!(now >= before);
+            before = now;
+        }
+        over.store(true, SeqCst);
+        for writer in writers {
+            writer.join().unwrap();
+        }
+    });
+}
+
+// -------------------------------------------------------------------- all kinds
+
+#[test]
+fn a_mutex_excludes_coroutines_and_os_threads_alike() {
+    util::everywhere(|| {
+        let shared = Arc::new(Mutex::new((0, false)));
+        let own = Arc::clone(&shared);
+        in_a_mix(9, move |n| {
+            for round in 0..100 {
+                let mut guard = own.lock().unwrap();
+                assert!(!guard.1);
+                guard.1 = true;
+                if (n + round) % 10 == 0 {
+                    thread::yield_now();
+                }
+                guard.0 += 1;
+                guard.1 = false;
+            }
+        });
+        assert_eq!(*shared.lock().unwrap(), (900, false));
+    });
+}
+
+#[test]
+fn a_barrier_and_a_once_serve_coroutines_and_os_threads_alike() {
+    util::everywhere(|| {
+        let barrier = Barrier::new(9);
+        let value = OnceLock::new();
+        let made = AtomicUsize::new(0);
+        in_a_mix(9, move |n| {
+            for _ in 0..20 {
+                barrier.wait();
+            }
+            value.get_or_init(|| {
+                thread::sleep(5 * MILLI);
+                made.fetch_add(1, SeqCst);
+                n
+            });
+            assert_eq!(made.load(SeqCst), 1);
+            barrier.wait();
+        });
+    });
+}
+
+#[test]
+fn what_makes_a_lazy_value_may_wait_for_other_coroutines() {
+    static LAZY: LazyLock<usize> = LazyLock::new(|| {
+        let helpers: Vec<_> = (0..3)
+            .map(|n| {
+                spawn(move || {
+                    thread::sleep(MILLI);
+                    n
+                })
+            })
+            .collect();
+        let found = helpers.into_iter().map(|helper| helper.join().unwrap());
+        found.sum()
+    });
+    util::everywhere(|| in_a_mix(9, |_| assert_eq!(*LAZY, 3)));
+}
+
+/// Works on both with what `seed` says.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 20) % n
+    }
+}
+
+/// A bounded queue, a table and its sum, used at random by coroutines, threads and jobs; with the
+/// seed that is printed where it fails, everybody does the same again.
+#[test]
+#[serial]
+fn locks_of_all_kinds_in_random_use() {
+    const SEED: &str = "GREENROOM_TEST_SEED";
+    const USERS: usize = 12;
+    const ROUNDS: usize = 400;
+    let seed = match std::env::var(SEED) {
+        Ok(seed) => seed.parse().expect("a number"),
+        Err(_) => RandomState::new().hash_one(0),
+    };
+    eprintln!("{SEED}={seed}");
+
+    struct State {
+        queue: Mutex<VecDeque<u64>>,
+        changed: Condvar,
+        table: RwLock<[u64; 16]>,
+        sum: Mutex<u64>,
+        made: [OnceLock<u64>; 8],
+        once: Once,
+    }
+    let seeds = Cell::new(seed);
+    util::everywhere(|| {
+        let state = Arc::new(State {
+            queue: Mutex::new(VecDeque::new()),
+            changed: Condvar::new(),
+            table: RwLock::new([0; 16]),
+            sum: Mutex::new(0),
+            made: Default::default(),
+            once: Once::new(),
+        });
+        let own = Arc::clone(&state);
+        let seed = seeds.replace(seeds.get().wrapping_add(1));
+        in_a_mix(USERS, move |me| {
+            let State {
+                queue,
+                changed,
+                table,
+                sum,
+                made,
+                once,
+            } = &*own;
+            let mut random = Random((seed ^ (me as u64 + 1) << 32) | 1);
+            for round in 0..ROUNDS {
+                let pause = random.below(8) == 0;
+                match random.below(6) {
+                    0 => {
+                        let mut table = table.write().unwrap();
+                        let by = random.below(100);
+                        table[random.below(16) as usize] += by;
+                        if pause {
+                            thread::yield_now();
+                        }
+                        *sum.lock().unwrap() += by;
+                    }
+                    1 => {
+                        let table = table.read().unwrap();
+                        if pause {
+                            thread::sleep(Duration::from_micros(random.below(200)));
+                        }
+                        let sum = *sum.lock().unwrap();
+                        assert_eq!(table.iter().sum::<u64>(), sum);
+                    }
+                    2 => {
+                        let n = random.below(8);
+                        let make = || {
+                            thread::yield_now();
+                            n
+                        };
+                        assert_eq!(*made[n as usize].get_or_init(make), n);
+                        once.call_once(thread::yield_now);
+                    }
+                    3 => {
+                        let short = Duration::from_micros(random.below(300));
+                        let guard = queue.lock().unwrap();
+                        drop(changed.wait_timeout(guard, short).unwrap());
+                    }
+                    _ => {
+                        let one = u64::from(pause);
+                        let mut guard = queue.lock().unwrap();
+                        guard.push_back(one);
+                        changed.notify_one();
+                        if pause {
+                            thread::yield_now();
+                        }
+                        drop(guard);
+                        let filled =
+                            changed.wait_while(queue.lock().unwrap(), |queue| queue.is_empty());
+                        assert!(filled.unwrap().pop_front().is_some(), "{round}");
+                        changed.notify_all();
+                    }
+                }
+            }
+        });
+        assert!(state.queue.lock().unwrap().is_empty());
+    });
+}
+
+// ----------------------------------------------------------------- amid panics
+
+/// Waits when it is dropped.
+struct WaitsInDrop;
+
+impl Drop for WaitsInDrop {
+    fn drop(&mut self) {
+        let before = std::thread::panicking();
+        thread::sleep(Duration::from_micros(200));
+        assert_eq!(std::thread::panicking(), before);
+    }
+}
+
+#[test]
+fn each_holders_panic_poisons_what_it_held_and_nothing_else() {
+    const COUNT: usize = 60;
+    for workers in [1, 4] {
+        util::on_workers(workers, || {
+            let locks: Vec<_> = (0..COUNT)
+                .map(|_| Arc::new((Mutex::new(0), RwLock::new(0))))
+                .collect();
+            let holders: Vec<_> = (0..COUNT)
+                .map(|n| {
+                    let own = Arc::clone(&locks[n]);
+                    let next = Arc::clone(&locks[(n + 1) % COUNT]);
+                    spawn(move || {
+                        let mut guard = own.0.lock().unwrap_or_else(|error| error.into_inner());
+                        let _waits = WaitsInDrop;
+                        let mut writer = own.1.write().unwrap_or_else(|error| error.into_inner());
+                        for _ in 0..5 {
+                            thread::sleep(Duration::from_micros(n as u64 % 5 * 100));
+                            *guard += 1;
+                            *writer += 1;
+                        }
+                        // Others' locks are only looked at.
+                        drop(next.0.try_lock());
+                        if n % 2 == 1 {
+                            resume_unwind(Box::new(n));
+                        }
+                    })
+                })
+                .collect();
+            for (n, holder) in holders.into_iter().enumerate() {
+                assert_eq!(holder.join().is_err(), n % 2 == 1);
+            }
+            for (n, locks) in locks.iter().enumerate() {
+                let poisoned = (locks.0.is_poisoned(), locks.1.is_poisoned());
+                assert_eq!(poisoned, (n % 2 == 1, n % 2 == 1), "those of {n}");
+            }
+        });
+    }
+}
+
+/// Locks in a destructor, while a panic unwinds.
+fn locks_amid_a_panic(lock: impl FnMut()) {
+    struct Finally<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Finally<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let _finally = Finally(lock);
+        resume_unwind(Box::new("unwound"));
+    }));
+    let payload = result.map(|(): ()| ()).unwrap_err();
+    assert_eq!(payload.downcast_ref(), Some(&"unwound"));
+}
+
+/// And though others of its worker have queued before it.
+#[test]
+fn a_destructor_amid_a_panic_waits_for_a_lock_that_is_held_elsewhere() {
+    for workers in [1, 4] {
+        util::on_workers(workers, || {
+            let lock = Arc::new((Mutex::new(0), RwLock::new(0)));
+            let held = Arc::new(Barrier::new(2));
+            let holder = std::thread::spawn({
+                let (lock, held) = (Arc::clone(&lock), Arc::clone(&held));
+                move || {
+                    let _guards = (lock.0.lock().unwrap(), lock.1.read().unwrap());
+                    held.wait();
+                    std::thread::sleep(50 * MILLI);
+                }
+            });
+            held.wait();
+            let before: Vec<_> = (0..2)
+                .map(|_| {
+                    let lock = Arc::clone(&lock);
+                    spawn_local(move || {
+                        *lock.0.lock().unwrap() += 1;
+                        *lock.1.write().unwrap() += 1;
+                    })
+                })
+                .collect();
+            thread::sleep(5 * MILLI);
+            locks_amid_a_panic(|| {
+                *lock.0.lock().unwrap() += 1;
+                *lock.1.write().unwrap() += 1;
+            });
+            for before in before {
+                before.join().unwrap();
+            }
+            unblock(move || holder.join()).unwrap();
+            assert_eq!(*lock.0.lock().unwrap(), 3);
+            assert_eq!(*lock.1.read().unwrap(), 3);
+        });
+    }
+}
+
+/// Runs `child` in a process of its own, which aborts; returns what that wrote to stderr. `name` is
+/// that of the calling test.
+fn stderr_of_abort(name: &str, child: impl FnOnce()) -> String {
+    const ROLE: &str = "GREENROOM_TEST_ROLE";
+    if std::env::var_os(ROLE).is_some() {
+        child();
+        std::process::exit(0);
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ROLE, "child")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+    stderr
+}
+
+/// Has a coroutine hold what another one of its worker wants amid a panic.
+fn deadlock_amid_a_panic(hold: fn(), want: fn()) {
+    util::on_workers(1, || {
+        let holder = Builder::new().name("holder".into()).spawn(hold).unwrap();
+        thread::sleep(5 * MILLI);
+        let wants = Builder::new().name("wants".into());
+        let wants = wants.spawn(move || locks_amid_a_panic(want)).unwrap();
+        wants.join().unwrap();
+        holder.join().unwrap();
+    });
+}
+
+#[track_caller]
+fn assert_names_both(stderr: &str) {
+    let wants = stderr.find("coroutine 'wants' (spawned at tests/sync_locks.rs:");
+    let holder = stderr.find("what coroutine 'holder' (spawned at tests/sync_locks.rs:");
+    assert!(wants < holder && wants.is_some(), "{stderr}");
+    assert!(stderr.contains("unwinding from a panic"), "{stderr}");
+}
+
+#[test]
+fn a_mutex_that_another_one_of_the_worker_holds_aborts_by_names() {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let name = "a_mutex_that_another_one_of_the_worker_holds_aborts_by_names";
+    assert_names_both(&stderr_of_abort(name, || {
+        let hold = || {
+            let _guard = LOCK.lock().unwrap();
+            thread::sleep(LONG);
+        };
+        deadlock_amid_a_panic(hold, || drop(LOCK.lock()));
+    }));
+}
+
+/// It waits in vain for its turn, behind one that has handed it over.
+#[test]
+fn a_mutex_that_was_handed_to_another_one_of_the_worker_aborts_by_names() {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let name = "a_mutex_that_was_handed_to_another_one_of_the_worker_aborts_by_names";
+    assert_names_both(&stderr_of_abort(name, || {
+        util::on_workers(1, || {
+            let wants = Builder::new().name("wants".into());
+            let holder = Builder::new().name("holder".into());
+            let first = LOCK.lock().unwrap();
+            let holder = holder.spawn(|| {
+                let _guard = LOCK.lock().unwrap();
+                thread::sleep(LONG);
+            });
+            yield_now();
+            // It is called, comes too late, and is handed it.
+            drop(first);
+            let second = LOCK.lock().unwrap();
+            yield_now();
+            drop(second);
+            let wants = wants.spawn(|| locks_amid_a_panic(|| drop(LOCK.lock())));
+            wants.unwrap().join().unwrap();
+            holder.unwrap().join().unwrap();
+        });
+    }));
+}
+
+#[test]
+fn a_lock_that_another_one_of_the_worker_writes_aborts_by_names() {
+    static LOCK: RwLock<()> = RwLock::new(());
+    let name = "a_lock_that_another_one_of_the_worker_writes_aborts_by_names";
+    assert_names_both(&stderr_of_abort(name, || {
+        let hold = || {
+            let _guard = LOCK.write().unwrap();
+            thread::sleep(LONG);
+        };
+        deadlock_amid_a_panic(hold, || drop(LOCK.read()));
+    }));
+}
+
+#[test]
+fn a_value_that_another_one_of_the_worker_makes_aborts_by_names() {
+    static VALUE: OnceLock<()> = OnceLock::new();
+    let name = "a_value_that_another_one_of_the_worker_makes_aborts_by_names";
+    assert_names_both(&stderr_of_abort(name, || {
+        let hold = || {
+            VALUE.get_or_init(|| thread::sleep(LONG));
+        };
+        deadlock_amid_a_panic(hold, || {
+            VALUE.wait();
+        });
+    }));
+}
+
+// ---------------------------------------------------------- the end of a runtime
+
+#[test]
+fn the_end_of_a_runtime_unwinds_those_who_wait_for_locks_and_poisons_what_they_hold() {
+    for workers in [1, 4] {
+        let held = Arc::new(Mutex::new(()));
+        let wanted = Arc::new(Mutex::new(()));
+        let condvar = Arc::new((Mutex::new(()), Condvar::new()));
+        let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
+        let unwound = Arc::new(AtomicUsize::new(0));
+        let handles = util::on_an_os_thread(|| {
+            let handles = runtime.run(|| {
+                let holder = spawn({
+                    let wanted = Arc::clone(&wanted);
+                    move || {
+                        let _guard = wanted.lock().unwrap();
+                        park();
+                    }
+                });
+                until(|| wanted.try_lock().is_err());
+                let waiter = spawn({
+                    let (held, wanted) = (Arc::clone(&held), Arc::clone(&wanted));
+                    let unwound = Arc::clone(&unwound);
+                    move || {
+                        let _guard = held.lock().unwrap();
+                        let waits = catch_unwind(AssertUnwindSafe(|| drop(wanted.lock())));
+                        if let Err(payload) = waits {
+                            unwound.fetch_add(1, SeqCst);
+                            resume_unwind(payload);
+                        }
+                    }
+                });
+                until(|| held.try_lock().is_err());
+                let notified = spawn({
+                    let condvar = Arc::clone(&condvar);
+                    move || {
+                        let guard = condvar.0.lock().unwrap();
+                        drop(condvar.1.wait(guard));
+                        unreachable!("nobody notifies it");
+                    }
+                });
+                thread::sleep(10 * MILLI);
+                [holder, waiter, notified]
+            });
+            drop(runtime);
+            handles
+        });
+        let [holder, waiter, notified] = handles;
+        for unwinds in [holder, notified] {
+            let payload = unwinds.join().map(|(): ()| ()).unwrap_err();
+            assert!(payload.is::<Cancelled>());
+        }
+        // Of these two, the one that is unwound first may let the other go on.
+        assert_eq!(waiter.join().is_err(), unwound.load(SeqCst) == 1);
+        assert_eq!(held.is_poisoned(), unwound.load(SeqCst) == 1);
+        assert!(wanted.is_poisoned());
+        // It was locked again before it unwound, and is not locked now.
+        assert!(condvar.0.is_poisoned());
+        drop(condvar.0.try_lock().unwrap_err());
+        assert!(condvar.0.lock().is_err());
+    }
+}
+
+// -------------------------------------------------------------------- and forks
+
+#[test]
+#[serial]
+fn a_forked_child_has_locks_that_nobody_waits_for() {
+    util::on_workers(2, || {
+        let lock = Arc::new(Mutex::new(0));
+        let guard = lock.lock().unwrap();
+        let waiters: Vec<_> = (0..4)
+            .map(|_| {
+                let lock = Arc::clone(&lock);
+                spawn(move || *lock.lock().unwrap() += 1)
+            })
+            .collect();
+        let busy = Arc::new(AtomicBool::new(true));
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let (busy, own) = (Arc::clone(&busy), Mutex::new(()));
+                std::thread::spawn(move || {
+                    let both = (own, Condvar::new());
+                    while busy.load(SeqCst) {
+                        let guard = both.0.lock().unwrap();
+                        drop(both.1.wait_timeout(guard, Duration::from_micros(10)));
+                    }
+                })
+            })
+            .collect();
+        thread::sleep(10 * MILLI);
+        for _ in 0..20 {
+            // SAFETY: the child uses what is tested, and the locks of the allocator, which libc
+            // sees to.
+            let child = unsafe { libc::fork() };
+            assert!(child >= 0);
+            if child == 0 {
+                // SAFETY: it has no preconditions.
+                unsafe { libc::alarm(50) };
+                let fine = catch_unwind(AssertUnwindSafe(|| {
+                    // Nobody is called here; and other buckets are free as well.
+                    drop(guard);
+                    *lock.lock().unwrap() += 10;
+                    let locks: Vec<_> = (0..1_000)
+                        .map(|_| (Mutex::new(()), Condvar::new()))
+                        .collect();
+                    for (mutex, condvar) in &locks {
+                        let waited = condvar.wait_timeout(mutex.lock().unwrap(), Duration::ZERO);
+                        assert!(waited.unwrap().1.timed_out());
+                    }
+                    *lock.lock().unwrap()
+                }));
+                // SAFETY: as above.
+                unsafe { libc::_exit(i32::from(!matches!(fine, Ok(10)))) };
+            }
+            let mut status = 0;
+            until(|| {
+                // SAFETY: the pointer is valid.
+                unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) == child }
+            });
+            assert_eq!(status, 0);
+        }
+        busy.store(false, SeqCst);
+        drop(guard);
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+        for other in others {
+            unblock(move || other.join()).unwrap();
+        }
+        assert_eq!(*lock.lock().unwrap(), 4);
+    });
+}
