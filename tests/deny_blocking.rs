@@ -151,7 +151,25 @@ mod watched {
                     })
                 })
                 .collect();
-            let all = [clients, spawners, wakers, sleepers];
+            let counter = Arc::new(shims::sync::Mutex::new(0));
+            let (sender, receiver) = shims::sync::mpsc::channel();
+            let lockers: Vec<_> = (0..8)
+                .map(|_| {
+                    let (counter, sender) = (Arc::clone(&counter), sender.clone());
+                    spawn(move || {
+                        for _ in 0..rounds {
+                            let mut count = counter.lock().unwrap();
+                            greenroom::yield_now();
+                            *count += 1;
+                            drop(count);
+                            sender.send(()).unwrap();
+                        }
+                    })
+                })
+                .collect();
+            drop(sender);
+            assert_eq!(receiver.iter().count(), 8 * rounds);
+            let all = [clients, spawners, wakers, sleepers, lockers];
             all.into_iter().flatten().for_each(|h| h.join().unwrap());
             stop.store(true, SeqCst);
             for waiter in waiters {
