@@ -11,3 +11,5 @@ pub(crate) use std::sync::atomic::{
 };
 pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) use std::thread::yield_now;
+
+pub(crate) use crate::sys::switches::own_lock;

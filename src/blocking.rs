@@ -79,7 +79,8 @@ where
     let filled = Arc::clone(&result);
     let job: Box<dyn FnOnce() + Send + 'a> = Box::new(move || {
         let value = catch_unwind(AssertUnwindSafe(f));
-        *filled.value.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        *crate::sys::switches::own_lock(&filled.value).unwrap_or_else(PoisonError::into_inner) =
+            Some(value);
         filled.done.store(true, Ordering::SeqCst);
         filled.waiter.wake_one(|| {});
     });
@@ -98,9 +99,7 @@ where
     while !done() {
         result.waiter.wait(kind, None, done);
     }
-    let value = result
-        .value
-        .lock()
+    let value = crate::sys::switches::own_lock(&result.value)
         .unwrap_or_else(PoisonError::into_inner)
         .take();
     match value.expect("the job that is done has left its value") {
@@ -177,7 +176,7 @@ impl Pool {
             self.job_added.notify_one();
         } else if state.threads < THREADS {
             let thread = thread::Builder::new().name("greenroom-pool".into());
-            match thread.spawn(|| self.work()) {
+            match crate::sys::switches::excused(|| thread.spawn(|| self.work())) {
                 Ok(_) => state.threads += 1,
                 Err(_) if state.threads == 0 => return false,
                 // Those there are will come to it.
@@ -216,6 +215,6 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sys::switches::own_lock(&self.state).unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,6 +27,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::blocking::PoolLock;
 use crate::coroutine::{self, StacksLock, overflow};
+#[cfg(debug_assertions)]
+use crate::deny_blocking::watch;
 use crate::resolver::ResolverLock;
 use crate::scheduler::Worker;
 use crate::sys::fork;
@@ -86,6 +88,8 @@ struct Locks {
     resolver: ResolverLock,
     pool: PoolLock,
     _stacks: StacksLock,
+    #[cfg(debug_assertions)]
+    _findings: MutexGuard<'static, watch::Findings>,
 }
 
 /// The locks, between the handlers.
@@ -105,6 +109,8 @@ unsafe extern "C" fn before() {
         resolver: ResolverLock::new(),
         pool: PoolLock::new(),
         _stacks: StacksLock::new(),
+        #[cfg(debug_assertions)]
+        _findings: watch::lock(),
     };
     // SAFETY: this thread has the locks.
     unsafe { *HELD.0.get() = Some(locks) };

@@ -202,6 +202,7 @@ mod atomic;
 mod blocking;
 mod channel;
 mod coroutine;
+mod deny_blocking;
 mod fatal;
 mod fork;
 pub mod fs;
@@ -230,6 +231,7 @@ pub mod shims;
 
 pub use after::{Interval, TimerHandle, after, interval};
 pub use blocking::unblock;
+pub use deny_blocking::{BlockingReport, deny_blocking, deny_blocking_with};
 pub use join::{JoinHandle, LocalJoinHandle};
 #[doc(hidden)]
 pub use local::parts as __local;

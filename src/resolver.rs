@@ -149,7 +149,7 @@ impl Lookup {
     }
 
     fn answer(&self) -> MutexGuard<'_, Option<Answer>> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sys::switches::own_lock(&self.answer).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -203,7 +203,7 @@ struct State {
 }
 
 fn lock() -> MutexGuard<'static, State> {
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+    crate::sys::switches::own_lock(&STATE).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The lock of this module: over a fork, lest a thread hold it that is not there in the child.

@@ -93,7 +93,7 @@ impl Agenda {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sys::switches::own_lock(&self.state).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the keeper, if the change that was made under `state` concerns it.
@@ -294,7 +294,7 @@ impl Timer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Place>> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sys::switches::own_lock(&self.place).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_place(&self, place: Option<Place>) {

@@ -172,7 +172,7 @@ impl Class {
         let reserved = self.reserved.fetch_add(1, Ordering::Relaxed) + 1;
         let reservation = Reservation(self);
         if reserved + self.idle_in_pools() > self.capacity.load(Ordering::Relaxed) {
-            self.grow()?;
+            crate::sys::switches::excused(|| self.grow())?;
         }
         Ok(reservation)
     }
@@ -184,7 +184,8 @@ impl Class {
 
     #[cold]
     fn grow(&'static self) -> io::Result<()> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots =
+            crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
         loop {
             let capacity = self.capacity.load(Ordering::Relaxed);
             let needed = self.reserved.load(Ordering::Relaxed) + self.idle_in_pools();
@@ -266,7 +267,8 @@ impl Class {
     ///
     /// The kernel's, if a guard cannot be made after all.
     pub(crate) fn take(&'static self) -> io::Result<Stack> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots =
+            crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
         if let Some(stack) = slots.free.pop() {
             return Ok(stack);
         }
@@ -320,14 +322,16 @@ impl Class {
     pub(crate) fn put(&self, cold: impl IntoIterator<Item = Stack>) {
         let cold: Vec<Stack> = cold.into_iter().collect();
         Stack::discard_all(&cold);
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots =
+            crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
         slots.free.extend(cold);
     }
 
     /// The first slots of slabs, by base and number, that have been used.
     fn used(&self) -> Vec<(usize, usize)> {
         // While it is held, no slab is added.
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots =
+            crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
         registered()
             .filter(|slab| ptr::eq(slab.class, self))
             .map(|slab| {

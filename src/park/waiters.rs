@@ -105,7 +105,7 @@ impl Waiters {
     }
 
     fn lock(&self) -> MutexGuard<'_, List> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sys::switches::own_lock(&self.list).unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -249,7 +249,7 @@ impl Handle {
     }
 
     fn lock_kick(&self) -> MutexGuard<'_, Option<mio::Waker>> {
-        self.kick.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sys::switches::own_lock(&self.kick).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets go of all sources, which may wait with another worker when this one does not poll. What
@@ -270,7 +270,7 @@ impl Handle {
     }
 
     fn lock(&self) -> MutexGuard<'_, Sources> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sys::switches::own_lock(&self.sources).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts to deliver the events of `fd` to `source`, beginning with its present state.

@@ -138,9 +138,7 @@ impl Source {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Registration>> {
-        self.registration
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        crate::sys::switches::own_lock(&self.registration).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of what the kernel tells.

@@ -8,6 +8,7 @@ use crossbeam_deque::Stealer;
 use super::attention::Attention;
 use super::{Tally, Worker};
 use crate::reactor;
+use crate::sys::switches::own_lock;
 use crate::task::word::Seq;
 use crate::task::{Deadline, Owner, Task, TaskRef};
 
@@ -50,7 +51,7 @@ impl Remote {
     /// Puts the slot of a woken coroutine into the inbox, and wakes the worker if it sleeps.
     pub(super) fn send(&self, mail: u32) {
         {
-            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut inbox = own_lock(&self.inbox).unwrap_or_else(PoisonError::into_inner);
             inbox.push(mail);
             self.mail.store(true, Ordering::Release);
         }
@@ -111,7 +112,7 @@ impl Remote {
     }
 
     pub(super) fn take_mail(&self) -> Vec<u32> {
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inbox = own_lock(&self.inbox).unwrap_or_else(PoisonError::into_inner);
         self.mail.store(false, Ordering::Relaxed);
         std::mem::take(&mut *inbox)
     }

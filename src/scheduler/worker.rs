@@ -22,6 +22,7 @@ use super::placement::Placement;
 use super::remote::Remote;
 use super::{Scheduler, Tally};
 use crate::coroutine::{self, Class, Coroutine, Reservation, StackPool, Suspend, Turn, overflow};
+use crate::deny_blocking;
 use crate::fatal;
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
@@ -287,7 +288,8 @@ impl Worker {
             self.prefetch_next(&live);
             let running = &mut live[slot as usize];
             budget::refill();
-            match task::enter(&running.task, || running.coroutine.resume()) {
+            let turn = || task::enter(&running.task, || running.coroutine.resume());
+            match deny_blocking::watched(&running.task, turn) {
                 Turn::Suspended(Suspend::Parked) => {}
                 Turn::Suspended(Suspend::Yielded) => self.push_ready(slot),
                 Turn::Finished => {

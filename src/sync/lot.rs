@@ -34,7 +34,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::mem;
 use std::ptr;
 
-use crate::atomic::{Mutex, MutexGuard};
+use crate::atomic::{Mutex, MutexGuard, own_lock};
 
 use super::list::{self, List};
 
@@ -134,7 +134,7 @@ impl<W: Waiter> Bucket<W> {
     }
 
     pub(super) fn lock(&self) -> Locked<'_, W> {
-        let root = self.0.lock();
+        let root = own_lock(&self.0);
         Locked(root.unwrap_or_else(|poison| poison.into_inner()))
     }
 

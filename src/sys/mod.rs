@@ -10,6 +10,7 @@
 //!   descriptor.
 //! - `file`: the same for files and pipes.
 //! - `child`: to learn of the end of a child process.
+//! - `switches`: to count how often a thread has waited in the kernel.
 //! - `timerfd`: a one-shot alarm, exact to the nanosecond, that a poll can wait for.
 //!
 //! Linux is the platform there is; another one is a sibling of these files.
@@ -23,4 +24,5 @@ pub(crate) mod fork;
 pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod socket;
+pub(crate) mod switches;
 pub(crate) mod timerfd;

@@ -114,10 +114,8 @@ impl Owner for OsThread {
     }
 
     fn schedule(&self, _slot: u32) {
-        *self
-            .scheduled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = true;
+        *crate::sys::switches::own_lock(&self.scheduled).unwrap_or_else(PoisonError::into_inner) =
+            true;
         self.changed.notify_one();
     }
 

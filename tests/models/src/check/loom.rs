@@ -12,12 +12,18 @@ use crate::models;
 use atomic::{AtomicUsize, Ordering};
 
 pub(crate) mod atomic {
+    use std::sync::LockResult;
+
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
     pub(crate) use loom::sync::{Mutex, MutexGuard};
     pub(crate) use loom::thread::yield_now;
+
+    pub(crate) fn own_lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
+        mutex.lock()
+    }
 }
 
 /// What a thread blocks in: the switch to a coroutine's owner, or a worker's poll.

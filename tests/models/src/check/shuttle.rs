@@ -14,12 +14,18 @@ use crate::models::{self, Model};
 use atomic::{AtomicUsize, Ordering};
 
 pub(crate) mod atomic {
+    use std::sync::LockResult;
+
     pub(crate) use shuttle::hint::spin_loop;
     pub(crate) use shuttle::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
     pub(crate) use shuttle::sync::{Mutex, MutexGuard};
     pub(crate) use shuttle::thread::yield_now;
+
+    pub(crate) fn own_lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
+        mutex.lock()
+    }
 }
 
 /// Random schedules, and as many of PCT's, that a model is run under.
