@@ -54,7 +54,7 @@ use crate::task::{Description, Task};
 /// # Before it runs
 ///
 /// For code that one can see there is a list for clippy, of the functions and types of std that
-/// wait: `lints/clippy.toml` in this package. Copied to the root of a package or workspace, or added
+/// wait: `shims/lints/clippy.toml` in this package. Copied to the root of a package or workspace, or added
 /// to the `clippy.toml` that is there, it has `cargo clippy` find each use of one, and say what parks
 /// instead. Code under `use greenroom::shims as std;` gives no lint, except for what is std's own
 /// there too.
@@ -66,7 +66,7 @@ use crate::task::{Description, Task};
 /// <details><summary>The list</summary>
 ///
 /// ```toml
-#[doc = include_str!("../lints/clippy.toml")]
+#[doc = include_str!("../shims/lints/clippy.toml")]
 /// ```
 ///
 /// </details>

@@ -93,7 +93,8 @@
 //! **A worker that is blocked runs nobody.** A long computation, a std mutex that is contended, a
 //! call of a C library that waits: while one coroutine keeps its OS thread, the others of that
 //! worker wait, and so do those elsewhere whose sockets it was the first to wait for. Compute in
-//! slices with [`yield_now`], and wrap what blocks in [`unblock`]. A *std* lock that is held across a
+//! slices with [`yield_now`], and wrap what blocks in [`unblock`]; [`deny_blocking`] finds who does. A
+//! *std* lock that is held across a
 //! wait can stop its worker for good; those of [`shims::sync`] do not:
 //!
 //! ```no_run
@@ -194,7 +195,8 @@
 //! shuttle.
 //!
 //! The layers, each of which knows only those below it: `shims`; `after`, `fs`; `runtime`, `fork`,
-//! `spawn`, `scope`, `stats`; `scheduler`; `wait_fd`; `reactor`, `timer`, `resolver`, `blocking`,
+//! `spawn`, `scope`, `stats`; `scheduler`; `wait_fd`, `deny_blocking`;
+//! `reactor`, `timer`, `resolver`, `blocking`,
 //! `sync`, `channel`, `join`, `local`; `park`, `task`; `coroutine`, `sys`.
 
 mod after;

@@ -1,4 +1,4 @@
-//! `lints/clippy.toml`, the list of what blocks in std: it finds what it should, nothing else, and
+//! `shims/lints/clippy.toml`, the list of what blocks in std: it finds what it should, nothing else, and
 //! lacks nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serial_test::serial;
 
-const LIST: &str = include_str!("../lints/clippy.toml");
+const LIST: &str = include_str!("../shims/lints/clippy.toml");
 
 const OFFENCES: &str = include_str!("fixtures/offences/main.rs");
 
