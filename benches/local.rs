@@ -13,7 +13,7 @@ coroutine_local! {
     static OTHERS: [u64; 4] = [0; 4];
 }
 
-thread_local!(static OF_STD: Cell<u64> = Cell::new(0));
+thread_local!(static OF_STD: Cell<u64> = const { Cell::new(0) });
 
 fn main() {
     util::run(|criterion| {

@@ -390,7 +390,7 @@ fn a_plain_threads_child_has_runtimes_of_its_own() {
         // The default runtime and the pool have threads, and the child has none of them.
         let parked = spawn(park);
         let (let_go, job) = std::sync::mpsc::channel::<()>();
-        let mut left = Some(spawn(|| unblock(move || drop(job.recv()))));
+        let mut left = Some(spawn(|| unblock(move || job.recv().is_err())));
         spawn(exercise).join().unwrap();
         fork_to(|| {
             let joined = left.take().unwrap().join().unwrap_err();

@@ -222,7 +222,8 @@ fn others_go_on_while_a_coroutine_waits_for_a_lock() {
         let start = HELD.fetch_add(1, SeqCst) + 1;
         until(|| HELD.load(SeqCst) > start);
     }
-    let locks: [(fn(), fn()); 7] = [
+    type HoldAndWait = (fn(), fn());
+    let locks: [HoldAndWait; 7] = [
         (|| drop((MUTEX.lock(), hold())), || drop(MUTEX.lock())),
         (|| drop((RWLOCK.write(), hold())), || drop(RWLOCK.read())),
         (|| ONCE.call_once(hold), || ONCE.call_once(|| ())),
@@ -233,7 +234,9 @@ fn others_go_on_while_a_coroutine_waits_for_a_lock() {
                 hold();
                 BARRIER.wait();
             },
-            || drop(BARRIER.wait()),
+            || {
+                BARRIER.wait();
+            },
         ),
         (
             || {
