@@ -1,5 +1,7 @@
 //! What standard input promises. Each test starts this binary again, with another one.
 
+#![allow(clippy::print_stdout, reason = "how a child tells")]
+
 mod util;
 
 use std::env;
