@@ -22,9 +22,9 @@ const BATCHES: usize = 6;
 
 /// Some that send, and one that receives, with room for a few: `[ns per message]`
 ///
-/// On two workers, all that send are on the one and who receives is on the other, as long as the
-/// peer's tasks do not move (those of may and of tokio's multi-thread runtime do); tokio has two
-/// current-thread runtimes.
+/// On two workers, all who send are on one, and who receives is on the other; of tokio, each on a
+/// current-thread runtime. Where tasks move (may, tokio's multi-thread runtime), they are now on one,
+/// now on both.
 pub(crate) fn bounded(peer: Peer, workers: usize) -> Vec<f64> {
     vec![match peer {
         Peer::Greenroom => blocking::<Greenroom, _>(workers, || shim::sync_channel(BOUND)),
@@ -152,8 +152,10 @@ fn blocking<P: Blocking, S: Sender>(workers: usize, channel: fn() -> (S, S::Rece
 }
 
 fn batch<P: Blocking, S: Sender>(workers: usize, channel: fn() -> (S, S::Receiver)) -> f64 {
+    // may's tasks run where they are woken: if they waited for a start, it would be on one worker.
+    let at_once = P::PEER == Peer::May;
+    let go = Arc::new(AtomicBool::new(at_once));
     let (sender, receiver) = channel();
-    let go = Arc::new(AtomicBool::new(false));
     let main = P::unparker();
     let produce = |_| {
         let started = Arc::new(OnceLock::new());
@@ -170,34 +172,34 @@ fn batch<P: Blocking, S: Sender>(workers: usize, channel: fn() -> (S, S::Receive
         });
         (started, handle)
     };
+    let mut start = Instant::now();
     let producers: Vec<_> = (0..PRODUCERS).map(produce).collect();
     drop(sender);
-
-    let place = |started: &OnceLock<(P::Unparker, ThreadId)>| {
-        loop {
-            match started.get() {
-                Some(place) => break place.clone(),
-                // may's tasks are placed by whoever has time.
-                None if workers == 1 || P::PEER == Peer::May => P::park(),
-                // This worker stays busy, so that another starts them, and keeps them.
-                None => std::hint::spin_loop(),
+    if !at_once {
+        let place = |started: &OnceLock<(P::Unparker, ThreadId)>| {
+            loop {
+                match started.get() {
+                    Some(place) => break place.clone(),
+                    None if workers == 1 => P::park(),
+                    // This worker stays busy, so that another starts them, and keeps them.
+                    None => std::hint::spin_loop(),
+                }
             }
-        }
-    };
-    let places: Vec<_> = producers
-        .iter()
-        .map(|(started, _)| place(started))
-        .collect();
-    if P::PEER == Peer::Greenroom {
+        };
+        let places = producers.iter().map(|(started, _)| place(started));
+        let places: Vec<_> = places.collect();
         for (_, thread) in &places {
             let share = *thread == thread::current().id();
-            assert_eq!(share, workers == 1, "a task is not where it should be");
+            assert_eq!(
+                share,
+                workers == 1 && P::PEER != Peer::Threads,
+                "a task is not where it should be"
+            );
         }
+        start = Instant::now();
+        go.store(true, Release);
+        places.iter().for_each(|(unparker, _)| P::unpark(unparker));
     }
-
-    let start = Instant::now();
-    go.store(true, Release);
-    places.iter().for_each(|(unparker, _)| P::unpark(unparker));
     let mut received = Received::default();
     for message in receiver {
         received.add(message);

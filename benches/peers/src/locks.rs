@@ -11,6 +11,9 @@ use crate::peers::{Blocking, Greenroom, May, Peer, Threads, run_tokio};
 ///
 /// A hand-over is where another task has the lock than had it last. Of these, a lock that is fair
 /// has as many as it is taken; one that lets who has just unlocked it take it again has fewer.
+///
+/// All others wait while one yields. With nothing else to run, each yield of tokio polls the system,
+/// which is most of the time that it takes here.
 pub(crate) fn mutex(peer: Peer, tasks: usize) -> Vec<f64> {
     let tasks = peer.capped(tasks);
     let turns = match peer {
