@@ -16,7 +16,7 @@ pub(crate) fn run(peer: Peer, tasks: usize) -> Vec<f64> {
         Peer::Greenroom => blocking::<Greenroom>(tasks),
         Peer::May => blocking::<May>(tasks),
         Peer::Threads => blocking::<Threads>(tasks),
-        Peer::Tokio | Peer::TokioMt => run_tokio(peer, asynchronous(tasks)),
+        Peer::Tokio | Peer::TokioMt => run_tokio(peer, 1, asynchronous(tasks)),
         Peer::Mio => unreachable!("not a peer of this work"),
     };
     vec![bytes / tasks as f64]

@@ -5,8 +5,10 @@
 //! something; and each round in a process of its own, because runtimes leave threads, memory and
 //! settings behind.
 
+mod channels;
 mod idle;
 mod load;
+mod locks;
 mod peers;
 mod ping_pong;
 mod rounds;
@@ -47,8 +49,8 @@ One peer alone, for profilers:
 
 The peers are greenroom, tokio (its current-thread runtime), tokio-mt (its
 multi-thread runtime), may, threads (std's, of which no work has more than
-1,000) and mio (a loop written by hand; TCP only). Each has one worker; the
-threads share one CPU. A ratio is the median of those of the rounds. Below 1,
+1,000) and mio (a loop written by hand; TCP only). Each has one worker, or two
+where the work says so; the threads share as many CPUs. A ratio is the median of those of the rounds. Below 1,
 greenroom takes less.
 
 The status is 0, or 1 if a peer failed, or 2 if the arguments are wrong.
@@ -184,7 +186,7 @@ fn execute(command: Command) -> io::Result<bool> {
         Command::Help => print!("{HELP}"),
         Command::List => {
             for work in WORKS {
-                println!("{:16} {}", work.name, work.about);
+                println!("{:21} {}", work.name, work.about);
             }
         }
         Command::Compare(works, rounds) => {

@@ -307,9 +307,11 @@ fn restrict_to_cpus(count: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs `main` as a task of `peer`, which is one of tokio's runtimes, with one worker.
+/// Runs `main` as a task of `peer`, which is one of tokio's runtimes, with so many workers if it
+/// can have several.
 pub(crate) fn run_tokio<T: Send + 'static>(
     peer: Peer,
+    workers: usize,
     main: impl Future<Output = T> + Send + 'static,
 ) -> T {
     let mut builder = match peer {
@@ -317,7 +319,7 @@ pub(crate) fn run_tokio<T: Send + 'static>(
         Peer::TokioMt => tokio::runtime::Builder::new_multi_thread(),
         _ => unreachable!("{peer} is not tokio"),
     };
-    let runtime = builder.worker_threads(1).enable_all().build();
+    let runtime = builder.worker_threads(workers).enable_all().build();
     // Spawned, because what `block_on` is given is no task, and does not run on the worker.
     runtime.expect("a runtime").block_on(async {
         tokio::spawn(main)

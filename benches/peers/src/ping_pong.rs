@@ -20,7 +20,7 @@ pub(crate) fn on_one_worker(peer: Peer) -> Vec<f64> {
         Peer::Greenroom => blocking::<Greenroom>(1, trips),
         Peer::May => blocking::<May>(1, trips),
         Peer::Threads => blocking::<Threads>(1, trips),
-        Peer::Tokio | Peer::TokioMt => run_tokio(peer, async move {
+        Peer::Tokio | Peer::TokioMt => run_tokio(peer, 1, async move {
             let turn = Arc::new(Turn::default());
             let pong = tokio::spawn(answer(Arc::clone(&turn), trips));
             let elapsed = ask(&turn, trips).await;
@@ -43,8 +43,8 @@ pub(crate) fn on_two_workers(peer: Peer) -> Vec<f64> {
         Peer::Tokio => {
             let turn = Arc::new(Turn::default());
             let theirs = Arc::clone(&turn);
-            let pong = thread::spawn(move || run_tokio(peer, answer(theirs, trips)));
-            let elapsed = run_tokio(peer, async move { ask(&turn, trips).await });
+            let pong = thread::spawn(move || run_tokio(peer, 1, answer(theirs, trips)));
+            let elapsed = run_tokio(peer, 1, async move { ask(&turn, trips).await });
             pong.join().expect("a thread that does not panic");
             elapsed
         }

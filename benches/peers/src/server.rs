@@ -22,7 +22,7 @@ pub(crate) fn serve(peer: Peer, once: bool) -> io::Result<()> {
         Peer::Greenroom => blocking::<Greenroom>(once),
         Peer::May => blocking::<May>(once),
         Peer::Threads => blocking::<Threads>(once),
-        Peer::Tokio | Peer::TokioMt => run_tokio(peer, asynchronous(once)),
+        Peer::Tokio | Peer::TokioMt => run_tokio(peer, 1, asynchronous(once)),
         Peer::Mio => by_hand(once),
     }
 }

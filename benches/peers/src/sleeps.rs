@@ -19,7 +19,7 @@ pub(crate) fn many(peer: Peer, tasks: usize) -> Vec<f64> {
         Peer::Greenroom => at_once::<Greenroom>(durations),
         Peer::May => at_once::<May>(durations),
         Peer::Threads => at_once::<Threads>(durations),
-        Peer::Tokio | Peer::TokioMt => run_tokio(peer, async move {
+        Peer::Tokio | Peer::TokioMt => run_tokio(peer, 1, async move {
             let sleep = |duration| tokio::spawn(oversleep_async(duration));
             let handles: Vec<_> = durations.into_iter().map(sleep).collect();
             let mut late = Vec::new();
@@ -40,7 +40,7 @@ pub(crate) fn one(peer: Peer, duration: Duration) -> Vec<f64> {
         Peer::Greenroom => in_turn::<Greenroom>(duration),
         Peer::May => in_turn::<May>(duration),
         Peer::Threads => in_turn::<Threads>(duration),
-        Peer::Tokio | Peer::TokioMt => run_tokio(peer, async move {
+        Peer::Tokio | Peer::TokioMt => run_tokio(peer, 1, async move {
             let mut late = Vec::new();
             for _ in 0..TIMES {
                 late.push(oversleep_async(duration).await);

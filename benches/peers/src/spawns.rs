@@ -47,7 +47,7 @@ fn run(peer: Peer, plan: Plan) -> Vec<f64> {
         Peer::Greenroom => blocking::<Greenroom>(plan),
         Peer::May => blocking::<May>(plan),
         Peer::Threads => blocking::<Threads>(plan),
-        Peer::Tokio | Peer::TokioMt => run_tokio(peer, asynchronous(plan)),
+        Peer::Tokio | Peer::TokioMt => run_tokio(peer, 1, asynchronous(plan)),
         Peer::Mio => unreachable!("not a peer of this work"),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::load::Load;
 use crate::peers::Peer;
-use crate::{idle, ping_pong, sleeps, spawns, yields};
+use crate::{channels, idle, locks, ping_pong, sleeps, spawns, yields};
 
 pub(crate) struct Work {
     pub(crate) name: &'static str,
@@ -31,6 +31,13 @@ const RUNTIMES: &[Peer] = &[
     Peer::May,
     Peer::Threads,
 ];
+
+/// may has none.
+const WITH_BOUNDED_CHANNELS: &[Peer] =
+    &[Peer::Greenroom, Peer::Tokio, Peer::TokioMt, Peer::Threads];
+
+/// What a round of [`locks::mutex`] gives.
+const MUTEX_FIGURES: &[&str] = &["ns per lock and unlock", "ns per hand-over to another task"];
 
 /// What a round of a [`Kind::Tcp`] gives.
 const TCP_FIGURES: &[&str] = &[
@@ -122,6 +129,81 @@ pub(crate) const WORKS: &[Work] = &[
             "the same on 2 workers; tokio: two current-thread runtimes",
             &["ns per round trip"],
             ping_pong::on_two_workers,
+        )
+    },
+    alone(
+        "mutex-100",
+        "100 tasks, one lock, which each holds over a yield, 1 worker",
+        MUTEX_FIGURES,
+        |peer| locks::mutex(peer, 100),
+    ),
+    Work {
+        tasks: 10_000,
+        ..alone(
+            "mutex-10000",
+            "the same with 10,000 tasks",
+            MUTEX_FIGURES,
+            |peer| locks::mutex(peer, 10_000),
+        )
+    },
+    alone(
+        "barrier-10",
+        "10 tasks that meet at a barrier, 1 worker",
+        &["ns per wait"],
+        |peer| locks::barrier(peer, 10),
+    ),
+    Work {
+        peers: &[Peer::Greenroom, Peer::May, Peer::Threads],
+        ..alone(
+            "condvar-ping-pong",
+            "2 tasks that take turns at a condition variable, 1 worker",
+            &["ns per round trip"],
+            locks::condvar_ping_pong,
+        )
+    },
+    Work {
+        peers: WITH_BOUNDED_CHANNELS,
+        ..alone(
+            "mpsc-bounded-4",
+            "4 tasks that send to one by a channel for 1,024, 1 worker",
+            &["ns per message"],
+            |peer| channels::bounded(peer, 1),
+        )
+    },
+    Work {
+        peers: WITH_BOUNDED_CHANNELS,
+        ..alone(
+            "mpsc-bounded-4-2",
+            "the same on 2 workers; tokio: two current-thread runtimes",
+            &["ns per message"],
+            |peer| channels::bounded(peer, 2),
+        )
+    },
+    alone(
+        "mpsc-unbounded-4",
+        "4 tasks that send to one by a channel without a bound, 1 worker",
+        &["ns per message"],
+        |peer| channels::unbounded(peer, 1),
+    ),
+    alone(
+        "mpsc-unbounded-4-2",
+        "the same on 2 workers; tokio: two current-thread runtimes",
+        &["ns per message"],
+        |peer| channels::unbounded(peer, 2),
+    ),
+    alone(
+        "ping-pong-channels",
+        "2 tasks that send each other a message by turns, 1 worker",
+        &["ns per round trip"],
+        channels::ping_pong_on_one_worker,
+    ),
+    Work {
+        peers: &[Peer::Greenroom, Peer::Tokio, Peer::Threads],
+        ..alone(
+            "ping-pong-channels-2",
+            "the same on 2 workers; tokio: two current-thread runtimes",
+            &["ns per round trip"],
+            channels::ping_pong_on_two_workers,
         )
     },
     Work {

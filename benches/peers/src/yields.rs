@@ -22,7 +22,7 @@ pub(crate) fn run(peer: Peer, tasks: usize) -> Vec<f64> {
         Peer::Greenroom => blocking::<Greenroom>(tasks, turns),
         Peer::May => blocking::<May>(tasks, turns),
         Peer::Threads => blocking::<Threads>(tasks, turns),
-        Peer::Tokio | Peer::TokioMt => run_tokio(peer, asynchronous(tasks, turns)),
+        Peer::Tokio | Peer::TokioMt => run_tokio(peer, 1, asynchronous(tasks, turns)),
         Peer::Mio => unreachable!("not a peer of this work"),
     };
     vec![elapsed / (turns * tasks) as f64]
