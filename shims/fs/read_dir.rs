@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::{self, FileType, Metadata};
 use std::io;
 use std::os::unix::fs::DirEntryExt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::PathBuf;
 
 use crate::blocking::unblock_borrowed;
@@ -28,6 +29,10 @@ pub struct DirEntry {
     /// As it was when the entry was fetched, if the system told then.
     file_type: Option<FileType>,
 }
+
+// As std's: the errors that are kept show in no invariant.
+impl UnwindSafe for ReadDir {}
+impl RefUnwindSafe for ReadDir {}
 
 impl ReadDir {
     pub(super) fn new(entries: fs::ReadDir) -> ReadDir {
