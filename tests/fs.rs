@@ -4,8 +4,8 @@ mod util;
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greenroom::shims;
@@ -262,4 +262,64 @@ fn what_is_appended_by_one_write_stays_whole() {
             assert!(line.len() == 20_001 && line[..20_000].iter().all(|&byte| byte == line[0]));
         }
     });
+}
+
+#[test]
+fn a_read_of_a_file_that_the_kernel_makes_up_is_one() {
+    // It is longer than what one read gives.
+    let path = "/proc/kallsyms";
+    let mut buf = vec![0; 256 << 10];
+    let Ok(mut file) = std::fs::File::open(path) else {
+        return;
+    };
+    let wanted = file.read(&mut buf).unwrap();
+    util::on_workers(1, || {
+        let mut file = shims::fs::File::open(path).unwrap();
+        assert_eq!(file.read(&mut buf).unwrap(), wanted);
+    });
+}
+
+#[test]
+fn destructors_use_files_amid_a_panic_and_a_shutdown() {
+    struct Note(std::path::PathBuf);
+    impl Drop for Note {
+        fn drop(&mut self) {
+            shims::fs::create_dir(&self.0).unwrap();
+            let path = self.0.join("file");
+            let mut file = shims::fs::File::create_new(&path).unwrap();
+            file.lock().unwrap();
+            file.write_all(b"noted").unwrap();
+            assert_eq!(shims::fs::read(&path).unwrap(), b"noted");
+        }
+    }
+    for workers in [1, 4] {
+        let dir = Scratch::new();
+        let [panicked, shut_down] = ["panicked", "shut down"].map(|name| dir.join(name));
+        util::on_workers(workers, || {
+            let panics = Note(panicked.clone());
+            let panics = greenroom::spawn(move || {
+                let _note = panics;
+                std::panic::resume_unwind(Box::new("of its own"));
+            });
+            assert!(panics.join().is_err());
+            let started = Arc::new(AtomicUsize::new(0));
+            for number in 0..3 {
+                let started = Arc::clone(&started);
+                let note = Note(shut_down.with_extension(number.to_string()));
+                greenroom::spawn(move || {
+                    let _note = note;
+                    started.fetch_add(1, Ordering::Relaxed);
+                    greenroom::park();
+                });
+            }
+            while started.load(Ordering::Relaxed) < 3 {
+                greenroom::yield_now();
+            }
+        });
+        for at in
+            std::iter::once(panicked).chain((0..3).map(|n| shut_down.with_extension(n.to_string())))
+        {
+            assert_eq!(std::fs::read(at.join("file")).unwrap(), b"noted", "{at:?}");
+        }
+    }
 }

@@ -28,29 +28,35 @@ impl<T: AsFd + Sync> AnyFile<'_, T> {
         offset: Option<u64>,
     ) -> io::Result<usize> {
         park::spend_operation();
-        let read = self.read_once(bufs, offset)?;
         let wanted: usize = bufs.iter().map(|buf| buf.len()).sum();
-        if read == 0 || read == wanted || self.polls() {
-            return Ok(read);
+        match self.try_read(bufs, offset) {
+            Err(error) if file::would_block(&error) => self.read_blocking(bufs, offset),
+            Ok(read) if 0 < read && read < wanted && !self.polls() => {
+                // Either it ends here, or the rest was not in memory.
+                let mut rest: Vec<_> = bufs.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+                let mut rest = &mut rest[..];
+                IoSliceMut::advance_slices(&mut rest, read);
+                let offset = offset.map(|offset| offset + read as u64);
+                let more = match self.try_read(rest, offset) {
+                    Err(error) if file::would_block(&error) => self.read_blocking(rest, offset),
+                    done => done,
+                };
+                Ok(read + more.unwrap_or(0))
+            }
+            done => done,
         }
-        // A blocking read of a regular file gives less at its end alone: here, the rest may not
-        // have been in memory.
-        let mut rest: Vec<_> = bufs.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
-        let mut rest = &mut rest[..];
-        IoSliceMut::advance_slices(&mut rest, read);
-        let offset = offset.map(|offset| offset + read as u64);
-        Ok(read + self.read_once(rest, offset).unwrap_or(0))
     }
 
-    fn read_once(&self, bufs: &mut [IoSliceMut<'_>], offset: Option<u64>) -> io::Result<usize> {
+    fn try_read(&self, bufs: &mut [IoSliceMut<'_>], offset: Option<u64>) -> io::Result<usize> {
+        file::read(self.0.get().as_fd(), bufs, offset)
+    }
+
+    fn read_blocking(&self, bufs: &mut [IoSliceMut<'_>], offset: Option<u64>) -> io::Result<usize> {
         let fd = self.0.get().as_fd();
-        match file::read(fd, bufs, offset) {
-            Err(error) if file::would_block(&error) => match offset {
-                Some(offset) => unblock_borrowed(|| Ok(rustix::io::preadv(fd, bufs, offset)?)),
-                None if self.polls() => Pipe(self.0).read_vectored(bufs),
-                None => unblock_borrowed(|| Ok(rustix::io::readv(fd, bufs)?)),
-            },
-            done => done,
+        match offset {
+            Some(offset) => unblock_borrowed(|| Ok(rustix::io::preadv(fd, bufs, offset)?)),
+            None if self.polls() => Pipe(self.0).read_vectored(bufs),
+            None => unblock_borrowed(|| Ok(rustix::io::readv(fd, bufs)?)),
         }
     }
 }

@@ -544,3 +544,55 @@ fn files_can_be_sent_shared_and_caught() {
     all::<fs::ReadDir>();
     all::<fs::DirEntry>();
 }
+
+#[test]
+fn what_the_kernel_makes_up_is_read() {
+    everywhere(|| {
+        assert_eq!(fs::read_to_string("/proc/sys/kernel/ostype").unwrap(), "Linux\n");
+        let mut file = File::open("/proc/self/status").unwrap();
+        let mut text = Vec::new();
+        let mut seven = [0; 7];
+        loop {
+            match file.read(&mut seven).unwrap() {
+                0 => break,
+                read => text.extend_from_slice(&seven[..read]),
+            }
+        }
+        assert!(text.starts_with(b"Name:") && text.ends_with(b"\n"));
+        file.rewind().unwrap();
+        assert_eq!(file.read_at(&mut seven, 1).unwrap(), 7);
+        assert!(seven.starts_with(b"ame:"));
+        for random in ["/dev/random", "/dev/urandom"] {
+            let mut bytes = vec![0; 1000];
+            File::open(random).unwrap().read_exact(&mut bytes).unwrap();
+            assert!(bytes.iter().any(|&byte| byte != bytes[0]));
+        }
+        assert!(fs::read("/sys/kernel/no such file").is_err());
+    });
+}
+
+#[test]
+fn files_in_memory_are_files() {
+    // A tmpfs, where there is one.
+    let place = std::path::Path::new("/dev/shm");
+    if !place.is_dir() {
+        return;
+    }
+    everywhere(|| {
+        static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = place.join(format!("greenroom-{}-{}-{number}", std::process::id(), module_path!().len()));
+        let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let bytes = util::noise(100_000, 4);
+        file.write_all(&bytes).unwrap();
+        file.write_all_at(b"xyz", 50_000).unwrap();
+        let mut back = vec![0; bytes.len()];
+        assert_eq!(file.read_at(&mut back, 0).unwrap(), bytes.len());
+        assert_eq!(&back[50_000..50_003], b"xyz");
+        file.rewind().unwrap();
+        back.clear();
+        file.read_to_end(&mut back).unwrap();
+        util::assert_same_bytes(&back[50_003..], &bytes[50_003..]);
+    });
+}
