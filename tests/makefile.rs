@@ -555,7 +555,8 @@ fn written_newlines_are_translated() {
             .newline(newline)
             .text(Script::default())
             .unwrap();
-        write!(file, "a\n{}\n", 'b').unwrap();
+        let letter = 'b';
+        write!(file, "a\n{letter}\n").unwrap();
         file.flush().unwrap();
         assert_eq!(written(file.get_ref()), wanted);
     }

@@ -6,7 +6,7 @@
 //! and other devices that are opened by their path wait as [`shims::io`](crate::shims::io)'s do.
 //! What only looks at a [`Metadata`], or moves the cursor of a file, is done in place.
 //!
-//! What stays std's own, and blocks the worker: the methods of [`Path`](std::path::Path) that ask the
+//! What stays std's own, and blocks the worker: the methods of [`Path`] that ask the
 //! file system. What cannot be had: `Read`, `Write` and `Seek` of an `Arc<File>`, which are std's to
 //! implement; `&File` has them.
 

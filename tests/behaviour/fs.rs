@@ -80,7 +80,7 @@ fn files_are_opened_as_the_options_say() {
         OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), 0);
         let private = dir.join("private");
-        OpenOptions::new().write(true).create(true).mode(0o600).open(&private).unwrap();
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&private).unwrap();
         assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
         let link = dir.join("link");
         std::os::unix::fs::symlink(&private, &link).unwrap();
