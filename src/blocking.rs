@@ -22,7 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// done. Off-coroutine, it runs `f` where it is.
 ///
 /// The pool is shared by the process. It has up to 256 threads, which end after 5 seconds without
-/// a job; beyond that, jobs queue.
+/// a job; beyond that, jobs queue: so none may wait for another. (What [`shims::fs`](crate::shims::fs)
+/// leaves to the pool and may wait for others, the lock of a file or the other end of a named pipe,
+/// is not counted.)
 ///
 /// ```
 /// greenroom::run(|| {
@@ -44,7 +46,18 @@ where
     T: Send + 'static,
 {
     // SAFETY: nothing is borrowed.
-    unsafe { on_pool(Kind::Interruptible, f) }
+    unsafe { on_pool(Kind::Interruptible, Purpose::Limited, f) }
+}
+
+/// As [`unblock`], for a call that waits for others, who may need the pool themselves: its thread is
+/// not one of the limited number.
+pub(crate) fn unblock_waiting<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: nothing is borrowed.
+    unsafe { on_pool(Kind::Interruptible, Purpose::Waiting, f) }
 }
 
 /// As [`unblock`], for a call that borrows, and is over soon: the caller is not interrupted while it
@@ -56,14 +69,14 @@ where
 {
     // SAFETY: a committed wait ends when `f` has, and not before; a caller that is given up
     // amid it stays with its stack.
-    unsafe { on_pool(Kind::Committed, f) }
+    unsafe { on_pool(Kind::Committed, Purpose::Limited, f) }
 }
 
 /// # Safety
 ///
 /// What `f` and `T` borrow stays until this returns; if waits of this kind can be interrupted, for
 /// ever.
-unsafe fn on_pool<'a, F, T>(kind: Kind, f: F) -> T
+unsafe fn on_pool<'a, F, T>(kind: Kind, purpose: Purpose, f: F) -> T
 where
     F: FnOnce() -> T + Send + 'a,
     T: Send + 'a,
@@ -88,10 +101,7 @@ where
     // that it is done, but drops its share of a result that the caller has taken; and until it is
     // done, the caller waits, or all stays for ever.
     let job = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + 'a>, Job>(job) };
-    let mut job = Some(job);
-    if !POOL.run(&mut job)
-        && let Some(job) = job
-    {
+    if let Err(job) = POOL.run(job, purpose) {
         // Not one thread can be had: better late than never.
         job();
     }
@@ -110,10 +120,7 @@ where
 
 /// Has the pool do `job`, for which nobody waits here.
 pub(crate) fn submit(job: Job) {
-    let mut job = Some(job);
-    if !POOL.run(&mut job)
-        && let Some(job) = job
-    {
+    if let Err(job) = POOL.run(job, Purpose::Limited) {
         // As above.
         job();
     }
@@ -128,11 +135,21 @@ struct Pending<T> {
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
+/// What a job does with its thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// It is one of [`THREADS`].
+    Limited,
+    /// It waits there, and adds one to them meanwhile.
+    Waiting,
+}
+
 static POOL: Pool = Pool {
     state: Mutex::new(State {
         jobs: VecDeque::new(),
         threads: 0,
         idle: 0,
+        waiting: 0,
     }),
     job_added: Condvar::new(),
 };
@@ -143,10 +160,12 @@ struct Pool {
 }
 
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<(Job, Purpose)>,
     threads: usize,
     /// Threads that wait for a job.
     idle: usize,
+    /// Jobs, queued or under way, that wait for others.
+    waiting: usize,
 }
 
 /// The lock of the pool: over a fork, lest a thread hold it that is not there in the child.
@@ -164,33 +183,39 @@ impl PoolLock {
         mem::forget(mem::take(&mut state.jobs));
         state.threads = 0;
         state.idle = 0;
+        state.waiting = 0;
     }
 }
 
 impl Pool {
-    /// Queues the job in `job`, or leaves it there and returns false if the pool has no thread
-    /// and gets none.
-    fn run(&'static self, job: &mut Option<Job>) -> bool {
+    /// Queues the job.
+    ///
+    /// # Errors
+    ///
+    /// With the job, if the pool has no thread and gets none.
+    fn run(&'static self, job: Job, purpose: Purpose) -> Result<(), Job> {
         let mut state = self.lock();
+        let waiting = state.waiting + usize::from(purpose == Purpose::Waiting);
         if state.idle > state.jobs.len() {
             self.job_added.notify_one();
-        } else if state.threads < THREADS {
+        } else if state.threads < THREADS + waiting {
             let thread = thread::Builder::new().name("greenroom-pool".into());
             match crate::sys::switches::excused(|| thread.spawn(|| self.work())) {
                 Ok(_) => state.threads += 1,
-                Err(_) if state.threads == 0 => return false,
+                Err(_) if state.threads == 0 => return Err(job),
                 // Those there are will come to it.
                 Err(_) => {}
             }
         }
-        state.jobs.extend(job.take());
-        true
+        state.waiting = waiting;
+        state.jobs.push_back((job, purpose));
+        Ok(())
     }
 
     fn work(&self) {
         let mut state = self.lock();
         loop {
-            while let Some(job) = state.jobs.pop_front() {
+            while let Some((job, purpose)) = state.jobs.pop_front() {
                 drop(state);
                 // Where nobody waits any more, a job ends by dropping its value, which may panic;
                 // the hook has reported that.
@@ -198,6 +223,10 @@ impl Pool {
                     mem::forget(payload);
                 }
                 state = self.lock();
+                // In a process that was forked from a job, neither that nor this thread is counted.
+                if purpose == Purpose::Waiting {
+                    state.waiting = state.waiting.saturating_sub(1);
+                }
             }
             state.idle += 1;
             let (woken, wait) = self
@@ -207,7 +236,6 @@ impl Pool {
             state = woken;
             state.idle -= 1;
             if wait.timed_out() && state.jobs.is_empty() {
-                // In a process that was forked from a job, this one is not counted.
                 state.threads = state.threads.saturating_sub(1);
                 return;
             }

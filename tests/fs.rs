@@ -2,7 +2,10 @@
 
 mod util;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greenroom::shims;
@@ -119,4 +122,204 @@ fn others_go_on_while_a_coroutine_watches() {
         shims::fs::write(&file, "").unwrap();
         assert_eq!(seen.join().unwrap(), file);
     });
+}
+
+#[test]
+fn more_may_wait_for_a_lock_or_a_peer_than_the_pool_has_threads() {
+    const WAITERS: usize = 300;
+    let dir = Scratch::new();
+    let (locked, pipe) = (dir.join("locked"), dir.join("pipe"));
+    util::make_named_pipe(&pipe);
+    util::on_workers(1, || {
+        let ours = shims::fs::File::create(&locked).unwrap();
+        ours.lock().unwrap();
+        greenroom::scope(|s| {
+            for _ in 0..WAITERS {
+                s.spawn(|| {
+                    let theirs = std::fs::File::open(&locked).unwrap();
+                    shims::fs::File::from(theirs).lock().unwrap();
+                });
+            }
+            let reading = s.spawn(|| shims::fs::read_to_string(&pipe).unwrap());
+            for _ in 0..5 {
+                shims::thread::sleep(Duration::from_millis(1));
+            }
+            // What they wait for takes jobs itself.
+            assert!(ours.metadata().unwrap().is_file());
+            shims::fs::write(&pipe, "hello").unwrap();
+            assert_eq!(reading.join().unwrap(), "hello");
+            ours.unlock().unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_lock_that_comes_when_nobody_waits_for_it_any_more_is_given_back() {
+    let dir = Scratch::new();
+    let path = dir.join("file");
+    let (held, wanted, free) = (
+        std::fs::File::create(&path).unwrap(),
+        shims::fs::File::open(&path).unwrap(),
+        std::fs::File::open(&path).unwrap(),
+    );
+    held.lock().unwrap();
+    util::on_workers(1, || {
+        let wanted = wanted.try_clone().unwrap();
+        greenroom::spawn(move || wanted.lock());
+        shims::thread::sleep(Duration::from_millis(5));
+    });
+    held.unlock().unwrap();
+    // Its turn comes, then ours.
+    free.lock().unwrap();
+    drop(wanted);
+}
+
+#[test]
+fn a_descriptor_that_has_no_type_is_waited_for() {
+    let new = || {
+        let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+        shims::fs::File::from(event)
+    };
+    util::on_workers(1, || {
+        let (mut event, left) = (new(), new());
+        let mut signal = event.try_clone().unwrap();
+        let waiting = greenroom::spawn(move || {
+            let mut count = [0; 8];
+            assert_eq!(event.read(&mut count).unwrap(), 8);
+            u64::from_ne_bytes(count)
+        });
+        greenroom::yield_now();
+        assert!(!waiting.is_finished());
+        signal.write_all(&7_u64.to_ne_bytes()).unwrap();
+        assert_eq!(waiting.join().unwrap(), 7);
+        // The end of the runtime interrupts this one.
+        greenroom::spawn(move || (&left).read(&mut [0; 8]));
+        shims::thread::sleep(Duration::from_millis(5));
+    });
+}
+
+#[test]
+fn a_read_is_not_cut_short_where_the_system_has_a_part_in_memory() {
+    use rustix::fs::{Advice, fadvise};
+
+    let dir = Scratch::new();
+    let path = dir.join("file");
+    let bytes = util::noise(1 << 20, 9);
+    std::fs::write(&path, &bytes).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    let keep_a_part = || {
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        fadvise(&file, 0, None, Advice::Random).unwrap();
+        file.read_exact_at(&mut [0; 64 << 10], 0).unwrap();
+    };
+    util::on_workers(1, || {
+        let mut file = shims::fs::File::open(&path).unwrap();
+        let mut back = vec![0; bytes.len()];
+        keep_a_part();
+        assert_eq!(file.read_at(&mut back, 0).unwrap(), bytes.len());
+        util::assert_same_bytes(&back, &bytes);
+        keep_a_part();
+        back.fill(0);
+        assert_eq!(file.read(&mut back).unwrap(), bytes.len());
+        util::assert_same_bytes(&back, &bytes);
+        keep_a_part();
+        file.seek(SeekFrom::Start(1)).unwrap();
+        let (mut first, mut second) = (vec![0; 100 << 10], vec![0; 10]);
+        let mut bufs = [&mut first, &mut second].map(|buf| std::io::IoSliceMut::new(buf));
+        let both = (100 << 10) + 10;
+        assert_eq!(file.read_vectored(&mut bufs).unwrap(), both);
+        util::assert_same_bytes(&[first, second].concat(), &bytes[1..=both]);
+        assert_eq!(file.stream_position().unwrap(), 1 + both as u64);
+    });
+}
+
+#[test]
+fn what_is_appended_by_one_write_stays_whole() {
+    let dir = Scratch::new();
+    let path = dir.join("log");
+    util::on_workers(4, || {
+        let torn = Mutex::new(0);
+        greenroom::scope(|s| {
+            for writer in 0..8_u8 {
+                let (path, torn) = (&path, &torn);
+                s.spawn(move || {
+                    let mut options = shims::fs::OpenOptions::new();
+                    let mut log = options.append(true).create(true).open(path).unwrap();
+                    let line = [&[b'a' + writer; 20_000][..], b"\n"].concat();
+                    for _ in 0..20 {
+                        if log.write(&line).unwrap() < line.len() {
+                            *torn.lock().unwrap() += 1;
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(*torn.lock().unwrap(), 0);
+        let log = shims::fs::read(&path).unwrap();
+        assert_eq!(log.len(), 8 * 20 * 20_001);
+        for line in log.split_inclusive(|&byte| byte == b'\n') {
+            assert!(line.len() == 20_001 && line[..20_000].iter().all(|&byte| byte == line[0]));
+        }
+    });
+}
+
+#[test]
+fn a_read_of_a_file_that_the_kernel_makes_up_is_one() {
+    // It is longer than what one read gives.
+    let path = "/proc/kallsyms";
+    let mut buf = vec![0; 256 << 10];
+    let Ok(mut file) = std::fs::File::open(path) else {
+        return;
+    };
+    let wanted = file.read(&mut buf).unwrap();
+    util::on_workers(1, || {
+        let mut file = shims::fs::File::open(path).unwrap();
+        assert_eq!(file.read(&mut buf).unwrap(), wanted);
+    });
+}
+
+#[test]
+fn destructors_use_files_amid_a_panic_and_a_shutdown() {
+    struct Note(std::path::PathBuf);
+    impl Drop for Note {
+        fn drop(&mut self) {
+            shims::fs::create_dir(&self.0).unwrap();
+            let path = self.0.join("file");
+            let mut file = shims::fs::File::create_new(&path).unwrap();
+            file.lock().unwrap();
+            file.write_all(b"noted").unwrap();
+            assert_eq!(shims::fs::read(&path).unwrap(), b"noted");
+        }
+    }
+    for workers in [1, 4] {
+        let dir = Scratch::new();
+        let [panicked, shut_down] = ["panicked", "shut down"].map(|name| dir.join(name));
+        util::on_workers(workers, || {
+            let panics = Note(panicked.clone());
+            let panics = greenroom::spawn(move || {
+                let _note = panics;
+                std::panic::resume_unwind(Box::new("of its own"));
+            });
+            assert!(panics.join().is_err());
+            let started = Arc::new(AtomicUsize::new(0));
+            for number in 0..3 {
+                let started = Arc::clone(&started);
+                let note = Note(shut_down.with_extension(number.to_string()));
+                greenroom::spawn(move || {
+                    let _note = note;
+                    started.fetch_add(1, Ordering::Relaxed);
+                    greenroom::park();
+                });
+            }
+            while started.load(Ordering::Relaxed) < 3 {
+                greenroom::yield_now();
+            }
+        });
+        for at in
+            std::iter::once(panicked).chain((0..3).map(|n| shut_down.with_extension(n.to_string())))
+        {
+            assert_eq!(std::fs::read(at.join("file")).unwrap(), b"noted", "{at:?}");
+        }
+    }
 }

@@ -1,26 +1,18 @@
 //! What files over streams promise.
 
+#[path = "fuzz/src/model.rs"]
+mod model;
 mod util;
 
-use std::collections::VecDeque;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
 use greenroom::shims;
+use model::Script;
 use shims::io::makefile::{Encoding, MakeFile, Newline, Record, SocketFile};
 use shims::net::{TcpListener, TcpStream};
 use util::everywhere;
-
-/// A stream that gives what it is told to, a piece at a time, and then ends; and keeps what it is
-/// given.
-#[derive(Debug, Default)]
-struct Script {
-    pieces: VecDeque<io::Result<Vec<u8>>>,
-    written: Vec<Vec<u8>>,
-    /// The most it takes at a time.
-    takes: Option<usize>,
-}
 
 impl Script {
     fn of(pieces: &[&str]) -> Script {
@@ -34,12 +26,6 @@ impl Script {
         }
     }
 
-    /// Then it times out.
-    fn timeout(mut self) -> Script {
-        self.pieces.push_back(Err(ErrorKind::WouldBlock.into()));
-        self
-    }
-
     fn then(mut self, piece: &str) -> Script {
         self.pieces.push_back(Ok(piece.into()));
         self
@@ -47,33 +33,6 @@ impl Script {
 
     fn file(self) -> SocketFile<Script> {
         SocketFile::new(self)
-    }
-}
-
-impl Read for Script {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let Some(next) = self.pieces.pop_front() else {
-            return Ok(0);
-        };
-        let mut piece = next?;
-        let read = piece.len().min(buf.len());
-        buf[..read].copy_from_slice(&piece[..read]);
-        if read < piece.len() {
-            self.pieces.push_front(Ok(piece.split_off(read)));
-        }
-        Ok(read)
-    }
-}
-
-impl Write for Script {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let taken = self.takes.unwrap_or(usize::MAX).min(buf.len());
-        self.written.push(buf[..taken].to_vec());
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -203,7 +162,7 @@ fn a_line_buffered_file_flushes_lines() {
 #[test]
 fn a_flush_goes_on_after_partial_writes() {
     let script = Script {
-        takes: Some(3),
+        takes: vec![3],
         ..Script::default()
     };
     let mut file = script.file();
@@ -437,6 +396,94 @@ fn interruptions_by_signals_are_not_seen() {
     assert_eq!(file.read_until_seq(b"\n").unwrap(), complete("ab\n"));
 }
 
+#[test]
+fn a_delimiter_may_be_the_last_there_is() {
+    let mut file = Script::of(&["abc\r", "\n"]).file();
+    assert_eq!(file.read_until_seq(b"\r\n").unwrap(), complete("abc\r\n"));
+    for _ in 0..2 {
+        assert_eq!(file.read_until_seq(b"\r\n").unwrap(), incomplete(""));
+        assert_eq!(file.read_line(&mut String::new()).unwrap(), 0);
+        assert_eq!(file.read_available().unwrap(), b"");
+    }
+    assert_eq!(file.read(&mut []).unwrap(), 0);
+}
+
+#[test]
+fn lines_and_single_reads_mix() {
+    let mut file = Script::of(&["one\ntwo\nthr", "ee\nfour\nfi"]).file();
+    let first = (&mut file).lines().next().unwrap().unwrap();
+    let mut two = [0; 4];
+    file.read_exact(&mut two).unwrap();
+    let mut third = String::new();
+    file.read_line(&mut third).unwrap();
+    let rest: Vec<_> = file.split(b'\n').map(Result::unwrap).collect();
+    assert_eq!((&first[..], &two, &third[..]), ("one", b"two\n", "three\n"));
+    assert_eq!(rest, [&b"four"[..], b"fi"]);
+}
+
+#[test]
+fn a_limit_bounds_every_read_without_an_end_in_sight() {
+    let options = MakeFile::new().limit(100).buffer(16);
+    let endless = || Script::of_bytes((0..10_000).map(|_| vec![b'x'; 10]));
+    let file = || options.file(endless()).unwrap();
+    let text = || options.text(endless()).unwrap();
+    let too_long = |error: io::Error| assert_eq!(error.kind(), ErrorKind::InvalidData);
+    too_long(file().read_until_seq(b"--").unwrap_err());
+    too_long(file().read_until(b'-', &mut Vec::new()).unwrap_err());
+    too_long(file().read_line(&mut String::new()).unwrap_err());
+    too_long(file().read_to_end(&mut Vec::new()).unwrap_err());
+    too_long(file().read_to_string(&mut String::new()).unwrap_err());
+    too_long(file().read_lines(1).unwrap_err());
+    too_long(file().lines().next().unwrap().unwrap_err());
+    too_long(file().split(b'-').next().unwrap().unwrap_err());
+    too_long(text().read_line(&mut String::new()).unwrap_err());
+    too_long(text().read_to_string(&mut String::new()).unwrap_err());
+    too_long(text().read_chars(101).unwrap_err());
+    too_long(text().lines().next().unwrap().unwrap_err());
+    #[cfg(feature = "regex")]
+    too_long(
+        file()
+            .read_until_regex(&regex::bytes::Regex::new("-").unwrap())
+            .unwrap_err(),
+    );
+    // What has an end of its own, has no other.
+    assert_eq!(file().read_full(&mut [0; 200]).unwrap(), 200);
+    assert_eq!(file().read_line_limit(200).unwrap().len(), 200);
+    assert_eq!(file().chunks(200).next().unwrap().unwrap().len(), 200);
+    let mut reading = file();
+    for _ in 0..100 {
+        too_long(reading.read_line(&mut String::new()).unwrap_err());
+    }
+    assert!(reading.buffer().len() <= 100 + 16, "it reads no further");
+}
+
+#[test]
+fn what_a_line_flush_cannot_send_is_not_taken_twice() {
+    let script = Script {
+        takes: vec![0, 1],
+        ..Script::default()
+    };
+    let mut file = MakeFile::new().line_buffered().file(script).unwrap();
+    assert_eq!(file.write(b"ab\n").unwrap(), 3);
+    while let Err(error) = file.flush() {
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "the error is not lost");
+    }
+    assert_eq!(written(&file), "ab\n");
+}
+
+#[test]
+fn what_is_taken_out_unflushed_is_not_sent() {
+    let mut file = Script::of(&["unread"]).file();
+    file.write_all(b"discarded").unwrap();
+    file.fill_buf().unwrap();
+    let (script, unread, unflushed) = file.into_parts();
+    assert_eq!(
+        (&unread[..], &unflushed[..]),
+        (&b"unread"[..], &b"discarded"[..])
+    );
+    assert!(script.written.is_empty());
+}
+
 // Text.
 
 fn text(pieces: &[&[u8]], newline: Newline, encoding: Encoding) -> Vec<String> {
@@ -508,8 +555,8 @@ fn written_newlines_are_translated() {
             .newline(newline)
             .text(Script::default())
             .unwrap();
-        let b = 'b';
-        write!(file, "a\n{b}\n").unwrap();
+        let letter = 'b';
+        write!(file, "a\n{letter}\n").unwrap();
         file.flush().unwrap();
         assert_eq!(written(file.get_ref()), wanted);
     }
@@ -525,6 +572,24 @@ fn letters_may_be_cut_by_segments() {
     assert_eq!(file.read_chars(3).unwrap(), "n 😀");
     assert_eq!(file.read_chars(3).unwrap(), "\n");
     assert_eq!(file.read_chars(3).unwrap(), "");
+}
+
+#[test]
+fn letters_that_are_cut_are_no_errors_until_the_end() {
+    let cut = || Script::of_bytes([b"\xc3".to_vec(), b"\xbc\xe2".to_vec(), b"\x82".to_vec()]);
+    let mut lossy = MakeFile::new()
+        .encoding(Encoding::Utf8Lossy)
+        .text(cut())
+        .unwrap();
+    assert_eq!(lossy.read_chars(1).unwrap(), "ü");
+    assert_eq!(lossy.read_chars(1).unwrap(), "\u{fffd}");
+    assert_eq!(lossy.read_chars(1).unwrap(), "");
+    let mut strict = MakeFile::new().text(cut()).unwrap();
+    assert_eq!(strict.read_chars(1).unwrap(), "ü");
+    assert_eq!(
+        strict.read_chars(1).unwrap_err().kind(),
+        ErrorKind::InvalidData
+    );
 }
 
 #[test]
@@ -634,6 +699,151 @@ fn what_a_file_has_read_ahead_is_not_the_stream_s() {
 }
 
 #[test]
+fn what_one_file_has_read_ahead_another_does_not_see() {
+    everywhere(|| {
+        let (mut near, far) = pair();
+        near.write_all(b"one\ntwo\n").unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        let (mut first, mut second) = (far.makefile(), far.makefile());
+        assert_eq!(first.read_until_seq(b"\n").unwrap(), complete("one\n"));
+        while first.buffer() != b"two\n" {
+            // Both lines need not come at once.
+            assert_eq!(first.buffer(), b"");
+            first.fill_buf().unwrap();
+        }
+        assert_eq!(second.read_until_seq(b"\n").unwrap(), incomplete(""));
+        assert_eq!(first.read_until_seq(b"\n").unwrap(), complete("two\n"));
+    });
+}
+
+#[test]
+fn lines_are_answered_by_lines() {
+    everywhere(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let server = shims::thread::spawn(move || {
+            let stream = listener.accept().unwrap().0;
+            let mut answers = stream.makefile();
+            let mut asked = Vec::new();
+            for line in stream.makefile().lines() {
+                let line = line.unwrap();
+                // As the server that does not send the newline back.
+                answers.write_all(line.as_bytes()).unwrap();
+                answers.flush().unwrap();
+                asked.push(line);
+            }
+            asked
+        });
+        let mut client = TcpStream::connect(addr).unwrap();
+        for message in ["hello", "how are you", "bye"] {
+            client.write_all(format!("{message}\n").as_bytes()).unwrap();
+            let mut answer = vec![0; message.len()];
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, message.as_bytes());
+        }
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "and nothing else");
+        assert_eq!(server.join().unwrap(), ["hello", "how are you", "bye"]);
+    });
+}
+
+/// A byte for each place, as many as one likes.
+struct Producer {
+    made: u64,
+    left: u64,
+    /// The most memory that the process had meanwhile, in pages.
+    resident: u64,
+}
+
+impl Producer {
+    fn byte(at: u64) -> u8 {
+        (at * 31 + (at >> 12)) as u8
+    }
+}
+
+impl Read for Producer {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let amount = self.left.min(buf.len() as u64);
+        for (at, byte) in (self.made..self.made + amount).zip(&mut *buf) {
+            *byte = Producer::byte(at);
+        }
+        if self.made >> 20 != (self.made + amount) >> 20 {
+            self.resident = self.resident.max(resident());
+        }
+        (self.made, self.left) = (self.made + amount, self.left - amount);
+        Ok(amount as usize)
+    }
+}
+
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_producer_of_much_is_sent_whole_in_little_memory() {
+    const MUCH: u64 = 48 << 20;
+    util::on_workers(1, || {
+        let (near, far) = pair();
+        let receiver = shims::thread::spawn(move || {
+            let mut at = 0;
+            for chunk in far.makefile().chunks(64 << 10) {
+                for byte in chunk.unwrap() {
+                    assert!(byte == Producer::byte(at), "byte {at} differs");
+                    at += 1;
+                }
+            }
+            at
+        });
+        let before = resident();
+        let mut producer = Producer {
+            made: 0,
+            left: MUCH,
+            resident: before,
+        };
+        let mut file = near.makefile();
+        assert_eq!(io::copy(&mut producer, &mut file).unwrap(), MUCH);
+        // What `close_when_done` is elsewhere.
+        file.flush().unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(receiver.join().unwrap(), MUCH);
+        let grown = (producer.resident - before) * 4096;
+        assert!(grown < MUCH / 4, "{} KiB more", grown >> 10);
+    });
+}
+
+#[test]
+fn the_other_handles_going_does_not_wake_a_read_of_a_file() {
+    util::on_workers(1, || {
+        let (near, far) = pair();
+        let (mut file, other) = (near.makefile(), near.makefile());
+        let reading = greenroom::spawn(move || file.read_until_seq(b"\n").unwrap());
+        greenroom::yield_now();
+        drop((near, other));
+        shims::thread::sleep(Duration::from_millis(2));
+        assert!(!reading.is_finished());
+        (&far).write_all(b"still here\n").unwrap();
+        assert_eq!(reading.join().unwrap(), complete("still here\n"));
+    });
+}
+
+#[test]
+fn a_shutdown_of_a_clone_ends_what_waits_in_both_directions() {
+    util::on_workers(1, || {
+        let (near, _far) = pair();
+        let (mut reading, mut writing) = (near.makefile(), near.makefile());
+        let reader = greenroom::spawn(move || reading.read_until_seq(b"\n").unwrap());
+        let writer =
+            greenroom::spawn(move || writing.write_all(&[0; 32 << 20]).unwrap_err().kind());
+        shims::thread::sleep(Duration::from_millis(2));
+        assert!(!reader.is_finished() && !writer.is_finished());
+        near.try_clone().unwrap().shutdown(Shutdown::Both).unwrap();
+        assert_eq!(reader.join().unwrap(), incomplete(""));
+        assert_eq!(writer.join().unwrap(), ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
 fn a_shutdown_elsewhere_ends_a_read_of_a_file() {
     util::on_workers(1, || {
         let (near, _far) = pair();
@@ -697,93 +907,16 @@ fn a_file_has_its_stream_s_descriptor() {
     assert_eq!(file.as_fd().as_raw_fd(), near.as_raw_fd());
 }
 
-/// Every read there is, against what it must give, on random bytes that come in random pieces, with
-/// timeouts in between.
 #[test]
-fn random_reads_agree_with_a_model() {
+fn random_reads_and_writes_agree_with_a_model() {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move |below: usize| {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        (seed >> 33) as usize % below
+        Some((seed >> 33) as usize % below)
     };
-    for _ in 0..2000 {
-        let bytes: Vec<u8> = (0..random(60)).map(|_| b"ab\r\n"[random(4)]).collect();
-        let mut script = Script::default();
-        let mut left = &bytes[..];
-        while !left.is_empty() {
-            let (piece, rest) = left.split_at(1 + random(left.len()));
-            script.pieces.push_back(Ok(piece.to_vec()));
-            if random(3) == 0 {
-                script = script.timeout();
-            }
-            left = rest;
-        }
-        let options = MakeFile::new().buffer(random(10));
-        let mut file = options.file(script).unwrap();
-        let mut model = &bytes[..];
-        let take = |model: &mut &[u8], length: usize| {
-            let (taken, rest) = model.split_at(length.min(model.len()));
-            *model = rest;
-            taken.to_vec()
-        };
-        for _ in 0..40 {
-            match random(5) {
-                0 => {
-                    let delimiter = [&b"\n"[..], b"\r\n", b"ab", b"aba"][random(4)];
-                    let got = patiently(|| file.read_until_seq(delimiter));
-                    let at = model.windows(delimiter.len()).position(|w| w == delimiter);
-                    let wanted = match at {
-                        Some(at) => Record::Complete(take(&mut model, at + delimiter.len())),
-                        None => Record::Incomplete(take(&mut model, usize::MAX)),
-                    };
-                    assert_eq!(got, wanted);
-                }
-                1 => {
-                    let mut buf = vec![0; random(8)];
-                    let read = patiently(|| file.read_full(&mut buf));
-                    assert_eq!(buf[..read], take(&mut model, buf.len()));
-                }
-                2 => {
-                    let mut buf = vec![0; random(8)];
-                    let read = patiently(|| file.read(&mut buf));
-                    assert_eq!(read == 0, buf.is_empty() || model.is_empty());
-                    assert_eq!(buf[..read], take(&mut model, read));
-                }
-                3 => {
-                    let limit = random(8);
-                    let line = model.iter().position(|&byte| byte == b'\n');
-                    let wanted = line.map_or(usize::MAX, |at| at + 1).min(limit);
-                    let got = patiently(|| file.read_line_limit(limit));
-                    assert_eq!(got, take(&mut model, wanted));
-                }
-                _ => {
-                    let mut buf = vec![0; random(8)];
-                    let enough = buf.len() <= model.len();
-                    match patiently_or(|| file.read_exact(&mut buf)) {
-                        Ok(()) => assert_eq!(buf, take(&mut model, buf.len())),
-                        Err(error) => {
-                            assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-                            assert!(!enough);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn patiently<T>(read: impl FnMut() -> io::Result<T>) -> T {
-    patiently_or(read).unwrap()
-}
-
-/// Tries again after timeouts.
-fn patiently_or<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match read() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            done => return done,
-        }
+    for _ in 0..4000 {
+        model::compare(&mut random);
     }
 }

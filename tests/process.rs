@@ -188,3 +188,144 @@ fn a_runtime_that_shuts_down_unwinds_who_waits_for_a_child() {
     rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
     rustix::process::waitpid(Some(id), rustix::process::WaitOptions::empty()).unwrap();
 }
+
+#[test]
+#[parallel]
+fn a_command_that_gave_its_output_in_a_coroutine_gives_it_elsewhere_too() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "cat; echo out; echo err >&2"]);
+    let mut both = Vec::new();
+    both.extend(util::on_workers(1, || command.output()));
+    both.extend(command.output());
+    for output in both {
+        assert_eq!(
+            (&output.stdout[..], &output.stderr[..]),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
+    }
+}
+
+#[test]
+#[parallel]
+fn a_guard_waits_for_its_child_amid_a_panic_too() {
+    struct Guard(greenroom::shims::process::Child);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+    for workers in [1, 4] {
+        util::on_workers(workers, || {
+            let (tell, told) = std::sync::mpsc::channel();
+            let panicked = greenroom::spawn(move || {
+                let guard = Guard(sleeper());
+                tell.send(guard.0.id()).unwrap();
+                std::panic::resume_unwind(Box::new("of its own"));
+            });
+            assert!(panicked.join().is_err());
+            let id = told.recv().unwrap();
+            let proc = format!("/proc/{id}");
+            assert!(!std::path::Path::new(&proc).exists(), "a zombie is left");
+        });
+    }
+}
+
+#[test]
+#[serial]
+fn a_child_that_was_waited_for_holds_no_descriptor() {
+    util::on_workers(1, || {
+        let before = util::open_descriptors();
+        let mut child = Command::new("sleep").arg("0.01").spawn().unwrap();
+        assert!(child.wait().unwrap().success());
+        let mut limited = sleeper();
+        assert!(
+            limited
+                .wait_timeout(Duration::from_millis(1))
+                .unwrap()
+                .is_none()
+        );
+        limited.kill().unwrap();
+        assert!(limited.wait_timeout(Duration::MAX).unwrap().is_some());
+        assert_eq!(util::open_descriptors(), before);
+    });
+}
+
+/// Runs a test of this binary again, alone and in a process of its own, where `as_child` is true.
+fn passes_in_a_child(test: &str) {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env("PROCESS_CHILD", "yes")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", output.status);
+    assert!(said.contains("end of child"), "{said}");
+}
+
+fn as_child() -> bool {
+    std::env::var_os("PROCESS_CHILD").is_some()
+}
+
+#[test]
+#[parallel]
+fn a_child_is_waited_for_without_a_descriptor_to_spare() {
+    if !as_child() {
+        return passes_in_a_child("a_child_is_waited_for_without_a_descriptor_to_spare");
+    }
+    util::on_workers(1, || {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take();
+        let open = util::open_descriptors() as u64;
+        rustix::process::setrlimit(
+            rustix::process::Resource::Nofile,
+            rustix::process::Rlimit {
+                current: Some(open - 1),
+                maximum: Some(open + 100),
+            },
+        )
+        .unwrap();
+        let mut taken = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            taken.push(file);
+        }
+        let waiting = greenroom::spawn(move || child.wait().unwrap());
+        for _ in 0..5 {
+            greenroom::shims::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!waiting.is_finished());
+        drop(stdin);
+        assert!(waiting.join().unwrap().success());
+    });
+    eprintln!("end of child");
+}
+
+#[test]
+#[parallel]
+fn a_child_that_is_nobody_s_to_wait_for_is_an_error() {
+    if !as_child() {
+        return passes_in_a_child("a_child_that_is_nobody_s_to_wait_for_is_an_error");
+    }
+    let script = |script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).spawn().unwrap()
+    };
+    util::everywhere(|| {
+        let mut child = script("exit 3");
+        let id = rustix::process::Pid::from_raw(child.id() as i32);
+        rustix::process::waitpid(id, rustix::process::WaitOptions::empty()).unwrap();
+        let echild = |error: std::io::Error| error.raw_os_error() == Some(libc::ECHILD);
+        assert!(echild(child.wait().unwrap_err()));
+        assert!(echild(
+            child.wait_timeout(Duration::from_secs(1)).unwrap_err()
+        ));
+    });
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    util::everywhere(|| {
+        let mut child = script("sleep 0.01");
+        let error = child.wait().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
+    });
+    eprintln!("end of child");
+}

@@ -2,7 +2,7 @@
 
 mod util;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ fn edits_lines(terminal: impl AsFd) -> bool {
 fn a_terminal_is_raw_until_the_guard_goes_even_by_a_panic() {
     util::everywhere(|| {
         let pty = util::Pty::new();
-        let terminal: shims::fs::File = pty.open().into();
+        let terminal = shims::fs::File::from(pty.open());
         assert!(terminal.is_terminal());
         assert!(edits_lines(&terminal));
         let raw = terminal.raw_mode().unwrap();
@@ -69,7 +69,7 @@ fn what_is_no_terminal_says_so() {
 fn others_go_on_while_a_coroutine_reads_a_terminal() {
     util::on_workers(1, || {
         let mut pty = util::Pty::new();
-        let terminal: shims::fs::File = pty.open().into();
+        let terminal = shims::fs::File::from(pty.open());
         let read = AtomicBool::new(false);
         greenroom::scope(|s| {
             s.spawn(|| {
@@ -89,5 +89,45 @@ fn others_go_on_while_a_coroutine_reads_a_terminal() {
         assert!(read.load(Ordering::Relaxed));
         let flags = rustix::fs::fcntl_getfl(&terminal).unwrap();
         assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+    });
+}
+
+#[test]
+fn what_was_typed_before_the_terminal_was_raw_is_still_read() {
+    util::everywhere(|| {
+        let mut pty = util::Pty::new();
+        let terminal = shims::fs::File::from(pty.open());
+        pty.user.write_all(b"ab").unwrap();
+        let raw = terminal.raw_mode().unwrap();
+        let mut one = [0];
+        (&terminal).read_exact(&mut one).unwrap();
+        assert_eq!(&one, b"a");
+        drop(raw);
+        pty.user.write_all(b"\n").unwrap();
+        let mut rest = [0; 2];
+        (&terminal).read_exact(&mut rest).unwrap();
+        assert_eq!(&rest, b"b\n");
+    });
+}
+
+#[test]
+fn others_go_on_while_a_coroutine_writes_more_than_a_terminal_takes() {
+    util::on_workers(1, || {
+        let pty = util::Pty::new();
+        let mut terminal = shims::fs::File::from(pty.open());
+        let mut user = shims::fs::File::from(pty.user);
+        let text = b"0123456789abcde\n".repeat(20_000);
+        greenroom::scope(|s| {
+            s.spawn(|| terminal.write_all(&text).unwrap());
+            let mut shown = Vec::new();
+            let mut chunk = [0; 1000];
+            while shown.len() < text.len() / 16 * 17 {
+                let read = user.read(&mut chunk).unwrap();
+                shown.extend_from_slice(&chunk[..read]);
+            }
+            // The terminal adds a carriage return to each newline.
+            shown.retain(|&byte| byte != b'\r');
+            util::assert_same_bytes(&shown, &text);
+        });
     });
 }

@@ -1,5 +1,6 @@
 //! How to make a directory.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -8,7 +9,6 @@ use std::path::Path;
 use crate::blocking::unblock_borrowed;
 
 /// Like [`std::fs::DirBuilder`], but making a directory parks the coroutine.
-#[derive(Debug)]
 pub struct DirBuilder(fs::DirBuilder);
 
 impl DirBuilder {
@@ -40,5 +40,11 @@ impl DirBuilderExt for DirBuilder {
     fn mode(&mut self, mode: u32) -> &mut DirBuilder {
         self.0.mode(mode);
         self
+    }
+}
+
+impl fmt::Debug for DirBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }

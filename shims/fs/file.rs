@@ -2,19 +2,16 @@
 
 use std::fs::{self, FileTimes, Metadata, Permissions, TryLockError};
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::SystemTime;
 
 use super::OpenOptions;
-use crate::blocking::unblock_borrowed;
-use crate::park;
+use crate::blocking::{unblock_borrowed, unblock_waiting};
 use crate::reactor::Descriptor;
 use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
 use crate::shims::io::any_file::AnyFile;
 use crate::shims::io::pipe::Pipe;
-use crate::sys::file;
 use crate::task;
 
 /// Like [`std::fs::File`], but waits park the coroutine.
@@ -126,7 +123,9 @@ impl File {
         }
         // The lock belongs to all descriptors of the open file.
         let duplicate = self.io.get().try_clone()?;
-        crate::unblock(move || lock(&duplicate))
+        let locked = unblock_waiting(move || lock(&duplicate).map(|()| Locked(Some(duplicate))))?;
+        locked.keep();
+        Ok(())
     }
 
     /// Like [`std::fs::File::try_lock`].
@@ -218,6 +217,25 @@ impl File {
     }
 }
 
+/// A lock that has been waited for. Unlocks the file when it is dropped: because who waited has
+/// been interrupted.
+struct Locked(Option<fs::File>);
+
+impl Locked {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            // Cannot fail on what is locked.
+            let _ = file.unlock();
+        }
+    }
+}
+
 impl Read for &File {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.read_vectored(&mut [IoSliceMut::new(buf)])
@@ -278,28 +296,11 @@ impl FileExt for File {
         if !task::on_coroutine() {
             return self.io.get().read_at(buf, offset);
         }
-        park::spend_operation();
-        let bufs = &mut [IoSliceMut::new(buf)];
-        match file::read(self.io.get().as_fd(), bufs, Some(offset)) {
-            Err(error) if file::would_block(&error) => {
-                self.unblock(|file| file.read_at(buf, offset))
-            }
-            done => done,
-        }
+        AnyFile(&self.io).read_from(&mut [IoSliceMut::new(buf)], Some(offset))
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().write_at(buf, offset);
-        }
-        park::spend_operation();
-        let bufs = &[IoSlice::new(buf)];
-        match file::write(self.io.get().as_fd(), bufs, Some(offset)) {
-            Err(error) if file::would_block(&error) => {
-                self.unblock(|file| file.write_at(buf, offset))
-            }
-            done => done,
-        }
+        self.unblock(|file| file.write_at(buf, offset))
     }
 }
 

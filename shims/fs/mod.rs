@@ -5,6 +5,10 @@
 //! caller cannot be interrupted: it is short, and borrows the caller's buffers. Pipes, terminals
 //! and other devices that are opened by their path wait as [`shims::io`](crate::shims::io)'s do.
 //! What only looks at a [`Metadata`], or moves the cursor of a file, is done in place.
+//!
+//! What stays std's own, and blocks the worker: the methods of [`Path`] that ask the
+//! file system. What cannot be had: `Read`, `Write` and `Seek` of an `Arc<File>`, which are std's to
+//! implement; `&File` has them.
 
 mod dir_builder;
 mod file;
@@ -20,9 +24,11 @@ pub use read_dir::{DirEntry, ReadDir};
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use crate::blocking::unblock_borrowed;
+use crate::blocking::{unblock_borrowed, unblock_waiting};
+use crate::task;
 
 /// Like [`std::fs::read`].
 pub fn read<P: AsRef<Path>>(path: P) -> io::Result<Vec<u8>> {
@@ -50,7 +56,33 @@ pub fn write<P: AsRef<Path>, C: AsRef<[u8]>>(path: P, contents: C) -> io::Result
 /// An interruption point: one of the two may be a pipe. The copying goes on.
 pub fn copy<P: AsRef<Path>, Q: AsRef<Path>>(from: P, to: Q) -> io::Result<u64> {
     let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
-    crate::unblock(move || fs::copy(from, to))
+    unblock_on([from, to], |[from, to]| fs::copy(from, to))
+}
+
+/// Has the pool open the files at `paths`: one of those that are waiting, if they may be somebody's
+/// to open from the other side.
+///
+/// # Unwinding
+///
+/// An interruption point. The job goes on.
+fn unblock_on<T: Send + 'static, const N: usize>(
+    paths: [PathBuf; N],
+    job: impl FnOnce([PathBuf; N]) -> T + Send + 'static,
+) -> T {
+    if !task::on_coroutine() {
+        return job(paths);
+    }
+    let done = crate::unblock(move || match paths.iter().any(|path| may_wait(path)) {
+        true => Err((paths, job)),
+        false => Ok(job(paths)),
+    });
+    done.unwrap_or_else(|(paths, job)| unblock_waiting(move || job(paths)))
+}
+
+/// Whether opening what is at `path` may wait for others, as for the other end of a pipe.
+fn may_wait(path: &Path) -> bool {
+    let kind = fs::metadata(path).map(|metadata| metadata.file_type());
+    kind.is_ok_and(|kind| !(kind.is_file() || kind.is_dir() || kind.is_block_device()))
 }
 
 /// Functions of one path.

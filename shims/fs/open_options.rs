@@ -1,14 +1,15 @@
 //! How to open a file.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::File;
+use super::{File, unblock_on};
 
 /// Like [`std::fs::OpenOptions`], but opening a file parks the coroutine.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OpenOptions(fs::OpenOptions);
 
 impl OpenOptions {
@@ -66,7 +67,7 @@ impl OpenOptions {
     /// An interruption point: to open a named pipe is to wait for the other end.
     pub fn open<P: AsRef<Path>>(&self, path: P) -> io::Result<File> {
         let (options, path) = (self.0.clone(), path.as_ref().to_owned());
-        crate::unblock(move || options.open(path)).map(File::from)
+        unblock_on([path], move |[path]| options.open(path)).map(File::from)
     }
 }
 
@@ -79,5 +80,11 @@ impl OpenOptionsExt for OpenOptions {
     fn custom_flags(&mut self, flags: i32) -> &mut OpenOptions {
         self.0.custom_flags(flags);
         self
+    }
+}
+
+impl fmt::Debug for OpenOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }

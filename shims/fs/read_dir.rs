@@ -30,7 +30,7 @@ pub struct DirEntry {
     file_type: Option<FileType>,
 }
 
-// As std's: an entry that could not be fetched is no state that a panic could break.
+// As std's: the errors that are kept show in no invariant.
 impl UnwindSafe for ReadDir {}
 impl RefUnwindSafe for ReadDir {}
 

@@ -11,7 +11,7 @@ use crate::sys::file;
 
 /// Reads and writes in a coroutine what may be a regular file, a pipe, a terminal or a device.
 ///
-/// What can be done without blocking, is. Else a regular file, which cannot be polled, is left to the
+/// What can be read without blocking, is. Else a regular file, which cannot be polled, is left to the
 /// pool; the caller is not interrupted then, as that uses its buffers.
 pub(crate) struct AnyFile<'a, T: AsFd + Sync>(pub(crate) &'a Descriptor<T>);
 
@@ -19,6 +19,45 @@ impl<T: AsFd + Sync> AnyFile<'_, T> {
     /// Whether to wait for it by the poll.
     pub(crate) fn polls(&self) -> bool {
         file::polls(self.0.get().as_fd())
+    }
+
+    /// Reads at `offset`, or where the descriptor stands.
+    pub(crate) fn read_from(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        offset: Option<u64>,
+    ) -> io::Result<usize> {
+        park::spend_operation();
+        let wanted: usize = bufs.iter().map(|buf| buf.len()).sum();
+        match self.try_read(bufs, offset) {
+            Err(error) if file::would_block(&error) => self.read_blocking(bufs, offset),
+            Ok(read) if 0 < read && read < wanted && !self.polls() => {
+                // Either it ends here, or the rest was not in memory.
+                let mut rest: Vec<_> = bufs.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+                let mut rest = &mut rest[..];
+                IoSliceMut::advance_slices(&mut rest, read);
+                let offset = offset.map(|offset| offset + read as u64);
+                let more = match self.try_read(rest, offset) {
+                    Err(error) if file::would_block(&error) => self.read_blocking(rest, offset),
+                    done => done,
+                };
+                Ok(read + more.unwrap_or(0))
+            }
+            done => done,
+        }
+    }
+
+    fn try_read(&self, bufs: &mut [IoSliceMut<'_>], offset: Option<u64>) -> io::Result<usize> {
+        file::read(self.0.get().as_fd(), bufs, offset)
+    }
+
+    fn read_blocking(&self, bufs: &mut [IoSliceMut<'_>], offset: Option<u64>) -> io::Result<usize> {
+        let fd = self.0.get().as_fd();
+        match offset {
+            Some(offset) => unblock_borrowed(|| Ok(rustix::io::preadv(fd, bufs, offset)?)),
+            None if self.polls() => Pipe(self.0).read_vectored(bufs),
+            None => unblock_borrowed(|| Ok(rustix::io::readv(fd, bufs)?)),
+        }
     }
 }
 
@@ -28,15 +67,7 @@ impl<T: AsFd + Sync> Read for AnyFile<'_, T> {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let fd = self.0.get().as_fd();
-        park::spend_operation();
-        match file::read(fd, bufs, None) {
-            Err(error) if file::would_block(&error) => match self.polls() {
-                true => Pipe(self.0).read_vectored(bufs),
-                false => unblock_borrowed(|| Ok(rustix::io::readv(fd, bufs)?)),
-            },
-            done => done,
-        }
+        self.read_from(bufs, None)
     }
 }
 
@@ -46,15 +77,14 @@ impl<T: AsFd + Sync> Write for AnyFile<'_, T> {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let fd = self.0.get().as_fd();
         park::spend_operation();
-        match file::write(fd, bufs, None) {
-            Err(error) if file::would_block(&error) => match self.polls() {
-                true => Pipe(self.0).write_vectored(bufs),
-                false => unblock_borrowed(|| Ok(rustix::io::writev(fd, bufs)?)),
-            },
-            done => done,
+        if self.polls() {
+            return Pipe(self.0).write_vectored(bufs);
         }
+        // Without an attempt before: what that took of an append would stand alone, and others
+        // could come between it and the rest.
+        let fd = self.0.get().as_fd();
+        unblock_borrowed(|| Ok(rustix::io::writev(fd, bufs)?))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,8 +1,9 @@
 //! Pipes.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::blocking::unblock_borrowed;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
 use crate::sys::file;
@@ -74,7 +75,8 @@ impl<T: AsFd> Read for Pipe<'_, T> {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        // Nothing is read at once, also where there is nothing.
+        if !task::on_coroutine() || bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(rustix::io::readv(self.0.get(), bufs)?);
         }
         let operation = self.0.operation(Direction::Read);
@@ -91,11 +93,11 @@ impl<T: AsFd> Write for Pipe<'_, T> {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        if !task::on_coroutine() || bufs.iter().all(|buf| buf.is_empty()) {
             return Ok(rustix::io::writev(self.0.get(), bufs)?);
         }
         let operation = self.0.operation(Direction::Write);
-        match operation.run(|fd| file::write_pipe(fd.as_fd(), bufs)) {
+        match operation.run(|fd| write_some(fd.as_fd(), bufs)) {
             Err(error) if cannot_be_polled(&error) => Ok(rustix::io::writev(self.0.get(), bufs)?),
             done => done,
         }
@@ -103,6 +105,20 @@ impl<T: AsFd> Write for Pipe<'_, T> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Writes what there is room for.
+fn write_some(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    match file::write_pipe(fd, bufs) {
+        Err(error) if file::is_unsupported(&error) => {
+            file::check_writable(fd)?;
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            let first = first.map_or(&[][..], |buf| &buf[..buf.len().min(libc::PIPE_BUF)]);
+            // A pipe that is writable has room for so much, but a terminal need not.
+            unblock_borrowed(|| Ok(rustix::io::write(fd, first)?))
+        }
+        done => done,
     }
 }
 

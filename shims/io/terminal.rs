@@ -35,7 +35,8 @@ impl<T: AsFd> IsTerminal for T {
 /// ```
 pub trait TerminalExt: AsFd {
     /// Has the terminal hand over what is typed as it comes, without echo, line editing and
-    /// signals, until the guard is dropped: also if that is by a panic.
+    /// signals, until the guard is dropped: also if that is by a panic. What was typed before, and not
+    /// read, stays.
     ///
     /// The mode belongs to the terminal, not to this descriptor of it.
     ///
@@ -46,7 +47,7 @@ pub trait TerminalExt: AsFd {
         let before = termios::tcgetattr(self)?;
         let mut raw = before.clone();
         raw.make_raw();
-        termios::tcsetattr(self, OptionalActions::Flush, &raw)?;
+        termios::tcsetattr(self, OptionalActions::Now, &raw)?;
         Ok(RawMode {
             terminal: self,
             before,
@@ -88,7 +89,7 @@ pub struct RawMode<'a, T: AsFd + ?Sized> {
 impl<T: AsFd + ?Sized> Drop for RawMode<'_, T> {
     fn drop(&mut self) {
         // Fails where the terminal has gone, and with it its mode.
-        let _ = termios::tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
+        let _ = termios::tcsetattr(self.terminal, OptionalActions::Now, &self.before);
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::{self, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 use super::{ChildStderr, ChildStdin, ChildStdout};
+use crate::blocking::unblock_waiting;
 use crate::shims::select::select;
 use crate::sys::child;
 use crate::task;
@@ -21,7 +22,7 @@ pub struct Child {
     /// The pipe from its standard error, if that was captured.
     pub stderr: Option<ChildStderr>,
     process: process::Child,
-    /// Tells of its end. Made when somebody waits for that.
+    /// Tells of its end. Made when somebody waits for that, and closed when it has come.
     end: Option<OwnedFd>,
 }
 
@@ -47,7 +48,11 @@ impl Child {
     ///
     /// The operating system's.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.process.try_wait()
+        let status = self.process.try_wait()?;
+        if status.is_some() {
+            self.end = None;
+        }
+        Ok(status)
     }
 
     /// Like [`std::process::Child::wait`]: closes the pipe to its standard input first.
@@ -61,20 +66,17 @@ impl Child {
     /// An interruption point. The child runs on.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         drop(self.stdin.take());
-        if !task::on_coroutine() {
-            return self.process.wait();
+        if task::on_coroutine() && self.try_wait()?.is_none() {
+            if task::is_unwinding() || self.end().is_err() {
+                // There is no waiting for a descriptor amid a panic; or none can be had.
+                let id = self.process.id();
+                unblock_waiting(move || child::wait_for_end(id))?;
+            } else {
+                self.wait_until(None)?;
+            }
         }
-        if let Some(status) = self.process.try_wait()? {
-            return Ok(status);
-        }
-        if self.end().is_err() {
-            // No descriptor can be had.
-            let id = self.process.id();
-            crate::unblock(move || child::wait_for_end(id))?;
-            return self.process.wait();
-        }
-        let status = self.wait_until(None)?;
-        Ok(status.expect("without a deadline, a wait lasts"))
+        self.end = None;
+        self.process.wait()
     }
 
     /// Like [`std::process::Child::wait_with_output`].
@@ -105,13 +107,13 @@ impl Child {
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> io::Result<Option<ExitStatus>> {
         loop {
-            let status = self.process.try_wait()?;
+            let status = self.try_wait()?;
             if status.is_some() {
                 return Ok(status);
             }
             match wait_fd(self.end()?, Interest::READABLE, deadline) {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return self.process.try_wait();
+                    return self.try_wait();
                 }
                 ended => drop(ended?),
             }

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::process::{self, CommandArgs, CommandEnvs, ExitStatus, Output, Stdio};
 
 use super::Child;
-use crate::task;
 
 /// Like [`std::process::Command`], but waits for the child park the coroutine.
 ///
@@ -130,9 +129,6 @@ impl Command {
     ///
     /// An interruption point. The child runs on.
     pub fn output(&mut self) -> io::Result<Output> {
-        if !task::on_coroutine() {
-            return self.command.output();
-        }
         // What std does, but that the command is to be as it was before.
         let Streams {
             stdin,
@@ -227,6 +223,7 @@ pub trait CommandExt: sealed::Sealed {
 
     /// Like [`std::os::unix::process::CommandExt::exec`]: does not return if it succeeds, and runs
     /// no destructors of any coroutine.
+    #[must_use]
     fn exec(&mut self) -> io::Error;
 
     /// Like [`std::os::unix::process::CommandExt::arg0`].

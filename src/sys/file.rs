@@ -7,6 +7,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::FileType;
 use rustix::io::ReadWriteFlags;
 
 use super::socket::IOV_MAX;
@@ -14,7 +15,8 @@ use super::socket::IOV_MAX;
 /// Where the descriptor stands.
 const HERE: u64 = u64::MAX;
 
-/// Reads at `offset`, or where the descriptor stands.
+/// Reads at `offset`, or where the descriptor stands. Of a regular file, this may be a part of what
+/// a blocking read would give.
 pub(crate) fn read(
     fd: BorrowedFd<'_>,
     bufs: &mut [IoSliceMut<'_>],
@@ -30,42 +32,30 @@ pub(crate) fn read(
     )?)
 }
 
-/// Writes at `offset`, or where the descriptor stands.
-pub(crate) fn write(
-    fd: BorrowedFd<'_>,
-    bufs: &[IoSlice<'_>],
-    offset: Option<u64>,
-) -> io::Result<usize> {
-    let bufs = &bufs[..bufs.len().min(IOV_MAX)];
-    let offset = offset.unwrap_or(HERE);
-    Ok(rustix::io::pwritev2(
-        fd,
-        bufs,
-        offset,
-        ReadWriteFlags::NOWAIT,
-    )?)
-}
-
 /// Whether an attempt has failed because it might block.
 pub(crate) fn would_block(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || is_unsupported(error)
 }
 
-fn is_unsupported(error: &io::Error) -> bool {
+/// Whether an attempt has failed because the kernel knows none on this descriptor.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
-/// Whether `fd` is something that a poll can wait for, as a pipe: no regular file or directory.
+/// Whether `fd` is something that a poll can wait for, as a pipe: no file of a file system.
 pub(crate) fn polls(fd: BorrowedFd<'_>) -> bool {
-    // A descriptor that is not open fails in whatever is tried.
-    rustix::fs::fstat(fd).is_ok_and(|stat| {
-        use rustix::fs::FileType;
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        matches!(
+    // A descriptor that is not open fails in whatever is tried. What is of no type (an eventfd, an
+    // inotify) polls.
+    kind(fd).is_ok_and(|kind| {
+        !matches!(
             kind,
-            FileType::Fifo | FileType::CharacterDevice | FileType::Socket
+            FileType::RegularFile | FileType::Directory | FileType::BlockDevice | FileType::Symlink
         )
     })
+}
+
+fn kind(fd: BorrowedFd<'_>) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
 }
 
 /// Reads from a pipe, a terminal or the like.
@@ -73,25 +63,31 @@ pub(crate) fn read_pipe(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::
     match read(fd, bufs, None) {
         Err(error) if is_unsupported(&error) => {
             check_ready(fd, PollFlags::IN)?;
-            // Does not block, unless another process takes what there is.
+            // Does not block, unless another reader takes what there is.
             Ok(rustix::io::readv(fd, bufs)?)
         }
         done => done,
     }
 }
 
-/// Writes to a pipe, a terminal or the like.
+/// Writes to a pipe.
 pub(crate) fn write_pipe(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    match write(fd, bufs, None) {
-        Err(error) if is_unsupported(&error) => {
-            check_ready(fd, PollFlags::OUT)?;
-            // There is room for so much, unless another process takes it.
-            let first = bufs.iter().find(|buf| !buf.is_empty());
-            let first = first.map_or(&[][..], |buf| &buf[..buf.len().min(libc::PIPE_BUF)]);
-            Ok(rustix::io::write(fd, first)?)
-        }
-        done => done,
-    }
+    let bufs = &bufs[..bufs.len().min(IOV_MAX)];
+    Ok(rustix::io::pwritev2(
+        fd,
+        bufs,
+        HERE,
+        ReadWriteFlags::NOWAIT,
+    )?)
+}
+
+/// Whether a pipe, a terminal or the like takes anything.
+///
+/// # Errors
+///
+/// `WouldBlock`, if not.
+pub(crate) fn check_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    check_ready(fd, PollFlags::OUT)
 }
 
 fn check_ready(fd: BorrowedFd<'_>, interest: PollFlags) -> io::Result<()> {

@@ -80,7 +80,7 @@ fn files_are_opened_as_the_options_say() {
         OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), 0);
         let private = dir.join("private");
-        OpenOptions::new().append(true).create(true).mode(0o600).open(&private).unwrap();
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&private).unwrap();
         assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
         let link = dir.join("link");
         std::os::unix::fs::symlink(&private, &link).unwrap();
@@ -319,5 +319,280 @@ fn a_named_pipe_connects_who_opens_its_ends() {
         writer.write_all(&bytes).unwrap();
         drop(writer);
         util::assert_same_bytes(&reading.join().unwrap(), &bytes);
+    });
+}
+
+#[test]
+fn nothing_is_read_at_the_end_and_beyond() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        let mut file = File::create_new(&path).unwrap();
+        let mut buf = [7; 10];
+        for _ in 0..2 {
+            assert_eq!(file.read(&mut buf).unwrap(), 0);
+        }
+        file.write_all(b"abc").unwrap();
+        assert_eq!(file.read(&mut buf).unwrap(), 0);
+        assert_eq!(file.read_at(&mut buf, 1).unwrap(), 2);
+        assert_eq!(file.read_at(&mut buf, 3).unwrap(), 0);
+        assert_eq!(file.read_at(&mut buf, u64::MAX >> 2).unwrap(), 0);
+        assert_eq!(file.seek(SeekFrom::Start(50)).unwrap(), 50);
+        assert_eq!(file.read(&mut buf).unwrap(), 0);
+        assert_eq!(&buf, b"bc\x07\x07\x07\x07\x07\x07\x07\x07");
+    });
+}
+
+#[test]
+fn nothing_can_be_read_and_written() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        fs::write(&path, b"").unwrap();
+        assert!(fs::read(&path).unwrap().is_empty());
+        let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        assert_eq!(file.write(b"").unwrap(), 0);
+        assert_eq!(file.write_vectored(&[]).unwrap(), 0);
+        assert_eq!(file.write_at(b"", 10).unwrap(), 0);
+        assert_eq!(file.metadata().unwrap().len(), 0);
+        file.write_all(b"x").unwrap();
+        file.rewind().unwrap();
+        assert_eq!(file.read(&mut []).unwrap(), 0);
+        assert_eq!(file.read_vectored(&mut []).unwrap(), 0);
+        assert_eq!(file.read_at(&mut [], 0).unwrap(), 0);
+        assert_eq!(file.stream_position().unwrap(), 0);
+    });
+}
+
+#[test]
+fn what_a_file_shrinks_by_is_gone_and_what_it_grows_by_is_zero() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"abcdef").unwrap();
+        file.set_len(8).unwrap();
+        file.write_all(b"g").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"abcdefg\0");
+        file.set_len(2).unwrap();
+        file.write_all(b"hi").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ab\0\0\0\0\0hi");
+    });
+}
+
+#[test]
+fn a_lock_lasts_as_long_as_what_was_opened() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        let (ours, theirs) = (File::create(&path).unwrap(), File::open(&path).unwrap());
+        let refused = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        ours.lock_shared().unwrap();
+        theirs.lock_shared().unwrap();
+        assert!(refused(&theirs), "it is shared");
+        let duplicate = ours.try_clone().unwrap();
+        drop(ours);
+        assert!(refused(&theirs), "a duplicate has it");
+        drop(duplicate);
+        theirs.try_lock().unwrap();
+    });
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("file");
+        fs::write(&path, "content").unwrap();
+        let new = OpenOptions::new;
+        let refused = [
+            (new(), "must specify at least one of read, write, or append access"),
+            (new().read(true).create(true).clone(), "creating or truncating a file requires write or append access"),
+            (new().read(true).create_new(true).clone(), "creating or truncating a file requires write or append access"),
+            (new().read(true).truncate(true).clone(), "creating or truncating a file requires write or append access"),
+            (new().append(true).truncate(true).clone(), "creating or truncating a file requires write or append access"),
+        ];
+        for (options, why) in refused {
+            let error = options.open(&path).unwrap_err();
+            assert_eq!((error.kind(), &error.to_string()[..]), (ErrorKind::InvalidInput, why));
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"content");
+    });
+}
+
+#[test]
+fn what_links_lead_to_outlives_a_removed_directory() {
+    use std::os::unix::fs::symlink;
+    everywhere(|| {
+        let dir = Scratch::new();
+        let (kept, gone) = (dir.join("kept"), dir.join("gone"));
+        fs::create_dir_all(gone.join("deep")).unwrap();
+        fs::create_dir(&kept).unwrap();
+        fs::write(kept.join("file"), "").unwrap();
+        symlink(&kept, gone.join("deep/directory")).unwrap();
+        symlink(kept.join("file"), gone.join("link")).unwrap();
+        fs::remove_dir_all(&gone).unwrap();
+        symlink(&kept, &gone).unwrap();
+        fs::remove_dir_all(&gone).expect("it removes the link");
+        assert!(!fs::exists(&gone).unwrap());
+        let error = fs::remove_dir_all(kept.join("file")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotADirectory);
+        assert!(fs::exists(kept.join("file")).unwrap());
+    });
+}
+
+#[test]
+fn only_files_are_copied_and_over_what_is_there() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let (from, to, link) = (dir.join("from"), dir.join("to"), dir.join("link"));
+        fs::write(&from, "short").unwrap();
+        fs::write(&to, "what is longer").unwrap();
+        std::os::unix::fs::symlink(&to, &link).unwrap();
+        assert_eq!(fs::copy(&from, &link).unwrap(), 5);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&to).unwrap(), b"short");
+        assert!(fs::copy(&from, &*dir).is_err());
+        assert!(fs::copy(&*dir, dir.join("new")).is_err());
+        assert!(!fs::exists(dir.join("new")).unwrap());
+        assert!(fs::copy(dir.join("absent"), &to).is_err());
+        assert_eq!(fs::read(&to).unwrap(), b"short");
+    });
+}
+
+#[test]
+fn a_directory_may_be_made_by_several_at_once() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let deep: std::path::PathBuf = (0..30).fold(dir.to_path_buf(), |path, _| path.join("d"));
+        let makers: Vec<_> = (0..8)
+            .map(|_| {
+                let deep = deep.clone();
+                thread::spawn(move || fs::create_dir_all(deep))
+            })
+            .collect();
+        for maker in makers {
+            maker.join().unwrap().unwrap();
+        }
+        assert!(fs::metadata(&deep).unwrap().is_dir());
+    });
+}
+
+#[test]
+fn renaming_replaces_files_and_moves_directories() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let (a, b) = (dir.join("a"), dir.join("b"));
+        fs::write(&a, "new").unwrap();
+        fs::write(&b, "old").unwrap();
+        let mut open = File::open(&b).unwrap();
+        fs::rename(&a, &b).unwrap();
+        let mut text = String::new();
+        open.read_to_string(&mut text).unwrap();
+        assert_eq!((&text[..], &fs::read(&b).unwrap()[..]), ("old", &b"new"[..]));
+        fs::create_dir_all(dir.join("full/inner")).unwrap();
+        fs::create_dir(&a).unwrap();
+        let error = fs::rename(&a, dir.join("full")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DirectoryNotEmpty);
+        fs::rename(dir.join("full"), a.join("moved")).unwrap();
+        assert!(fs::exists(a.join("moved/inner")).unwrap());
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_listed_says_so_once() {
+    everywhere(|| {
+        let mut child = std::process::Command::new("true").stdin(std::process::Stdio::null()).spawn().unwrap();
+        let proc = format!("/proc/{}", child.id());
+        // Of a zombie, there is a directory that can be opened and not read.
+        while !fs::read_to_string(format!("{proc}/stat")).unwrap().contains(") Z ") {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if let Ok(entries) = fs::read_dir(format!("{proc}/net")) {
+            assert!(entries.filter(Result::is_err).take(2).count() < 2);
+        }
+        child.wait().unwrap();
+    });
+}
+
+#[test]
+fn what_files_are_made_of_shows_as_std_s() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).mode(0o640).custom_flags(libc::O_NOFOLLOW);
+        let mut theirs = ::std::fs::OpenOptions::new();
+        theirs.read(true).append(true).mode(0o640).custom_flags(libc::O_NOFOLLOW);
+        assert_eq!(format!("{options:?} {options:#?}"), format!("{theirs:?} {theirs:#?}"));
+        let (ours, theirs) = (DirBuilder::new(), ::std::fs::DirBuilder::new());
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+        fs::write(dir.join("file"), "").unwrap();
+        let (mut ours, theirs) = (fs::read_dir(&*dir).unwrap(), ::std::fs::read_dir(&*dir).unwrap());
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+        let entry = ours.next().unwrap().unwrap();
+        assert_eq!(format!("{entry:?}"), format!("DirEntry({:?})", dir.join("file")));
+        assert!(ours.next().is_none() && ours.next().is_none());
+    });
+}
+
+#[test]
+fn files_can_be_sent_shared_and_caught() {
+    fn all<T: Send + Sync + std::panic::UnwindSafe + std::panic::RefUnwindSafe + Unpin>() {}
+    all::<File>();
+    all::<OpenOptions>();
+    all::<DirBuilder>();
+    all::<fs::ReadDir>();
+    all::<fs::DirEntry>();
+}
+
+#[test]
+fn what_the_kernel_makes_up_is_read() {
+    everywhere(|| {
+        assert_eq!(fs::read_to_string("/proc/sys/kernel/ostype").unwrap(), "Linux\n");
+        let mut file = File::open("/proc/self/status").unwrap();
+        let mut text = Vec::new();
+        let mut seven = [0; 7];
+        loop {
+            match file.read(&mut seven).unwrap() {
+                0 => break,
+                read => text.extend_from_slice(&seven[..read]),
+            }
+        }
+        assert!(text.starts_with(b"Name:") && text.ends_with(b"\n"));
+        file.rewind().unwrap();
+        assert_eq!(file.read_at(&mut seven, 1).unwrap(), 7);
+        assert!(seven.starts_with(b"ame:"));
+        for random in ["/dev/random", "/dev/urandom"] {
+            let mut bytes = vec![0; 1000];
+            File::open(random).unwrap().read_exact(&mut bytes).unwrap();
+            assert!(bytes.iter().any(|&byte| byte != bytes[0]));
+        }
+        assert!(fs::read("/sys/kernel/no such file").is_err());
+    });
+}
+
+#[test]
+fn files_in_memory_are_files() {
+    // A tmpfs, where there is one.
+    let place = std::path::Path::new("/dev/shm");
+    if !place.is_dir() {
+        return;
+    }
+    everywhere(|| {
+        static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = place.join(format!("greenroom-{}-{}-{number}", std::process::id(), module_path!().len()));
+        let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let bytes = util::noise(100_000, 4);
+        file.write_all(&bytes).unwrap();
+        file.write_all_at(b"xyz", 50_000).unwrap();
+        let mut back = vec![0; bytes.len()];
+        assert_eq!(file.read_at(&mut back, 0).unwrap(), bytes.len());
+        assert_eq!(&back[50_000..50_003], b"xyz");
+        file.rewind().unwrap();
+        back.clear();
+        file.read_to_end(&mut back).unwrap();
+        util::assert_same_bytes(&back[50_003..], &bytes[50_003..]);
     });
 }

@@ -3,10 +3,12 @@
 mod util;
 
 use std::error::Error;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use greenroom::shims::io::makefile::{MakeFile, Newline, Record, SocketFile};
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::thread;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -109,4 +111,104 @@ fn tls_connections_fit_on_default_stacks() {
         }
     }
     util::assert_default_stacks_had_room();
+}
+
+type Tls<Connection> = StreamOwned<Connection, TcpStream>;
+
+/// Flushes, and closes in due form.
+fn close<Connection, Data>(file: SocketFile<Tls<Connection>>) -> Outcome
+where
+    Connection: std::ops::DerefMut<Target = rustls::ConnectionCommon<Data>>,
+    Data: rustls::SideData,
+{
+    let (mut stream, unread, unflushed) = file.into_parts();
+    assert!(unread.is_empty());
+    stream.write_all(&unflushed)?;
+    stream.conn.send_close_notify();
+    stream.flush()?;
+    Ok(())
+}
+
+/// Answers lines by lines; at a blank one, stops for a while amid the answer.
+fn answer(config: Arc<ServerConfig>, stream: TcpStream) -> Outcome {
+    let connection = ServerConnection::new(config)?;
+    let mut file = MakeFile::new()
+        .limit(2 * BULK)
+        .file(StreamOwned::new(connection, stream))?;
+    loop {
+        match file.read_until_seq(b"\r\n")? {
+            Record::Incomplete(rest) => {
+                assert_eq!(rest, b"");
+                return close(file);
+            }
+            Record::Complete(line) if line == b"\r\n" => {
+                file.write_all(b"in two ")?;
+                file.flush()?;
+                file.read_exact(&mut [0; 2])?;
+                file.write_all(b"parts\r\n")?;
+            }
+            Record::Complete(line) => file.write_all(&line.to_ascii_uppercase())?,
+        }
+        file.flush()?;
+    }
+}
+
+fn ask_by_file(config: Arc<ClientConfig>, server: SocketAddr) -> Outcome {
+    let connection = ClientConnection::new(config, ServerName::try_from("localhost")?)?;
+    let tcp = TcpStream::connect(server)?;
+    let timeouts = tcp.try_clone()?;
+    let mut text = MakeFile::new()
+        .newline(Newline::CrLf)
+        .text(StreamOwned::new(connection, tcp))?;
+    let mut line = String::new();
+    for asked in ["hello", &"x".repeat(BULK)] {
+        writeln!(text, "{asked}")?;
+        text.flush()?;
+        text.read_line(&mut line)?;
+        assert!(line == format!("{}\r\n", asked.to_uppercase()));
+        line.clear();
+    }
+
+    // What comes before a timeout is kept.
+    text.write_str("\n")?;
+    text.flush()?;
+    timeouts.set_read_timeout(Some(Duration::from_millis(20)))?;
+    while text.get_ref().buffer() != b"in two " {
+        let error = text.read_line(&mut line).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+    timeouts.set_read_timeout(None)?;
+    text.get_mut().write_all(b"go")?;
+    text.flush()?;
+    text.read_line(&mut line)?;
+    assert_eq!(line, "in two parts\r\n");
+
+    let file = text.get_mut();
+    file.get_mut().conn.send_close_notify();
+    file.flush()?;
+    assert_eq!(file.read_to_end(&mut Vec::new())?, 0, "closed in due form");
+    text.close()?;
+    Ok(())
+}
+
+#[test]
+fn buffered_files_go_over_tls() {
+    for workers in [1, 4] {
+        for version in [&version::TLS13, &version::TLS12] {
+            util::on_workers(workers, || {
+                let (server, client) = configs(version);
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let addr = listener.local_addr().unwrap();
+                let answers = thread::spawn(move || {
+                    let stream = listener.accept().unwrap().0;
+                    answer(server, stream)
+                });
+                thread::spawn(move || ask_by_file(client, addr))
+                    .join()
+                    .unwrap()
+                    .unwrap();
+                answers.join().unwrap().unwrap();
+            });
+        }
+    }
 }

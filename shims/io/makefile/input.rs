@@ -82,7 +82,7 @@ impl Input {
     /// Puts back what was just taken.
     pub(super) fn put_back(&mut self, bytes: &[u8]) {
         self.bytes.splice(..self.start, bytes.iter().copied());
-        self.end += bytes.len() - self.start;
+        self.end = self.end - self.start + bytes.len();
         self.start = 0;
     }
 

@@ -42,7 +42,8 @@ impl<S: Read + Write> Output<S> {
     pub(super) fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = self.writer.write_vectored(bufs)?;
         if self.line_buffered && bufs.iter().any(|buf| memchr::memchr(b'\n', buf).is_some()) {
-            self.writer.flush()?;
+            // The bytes are taken, so it is too late for an error: it comes again with what follows.
+            let _ = self.writer.flush();
         }
         Ok(written)
     }

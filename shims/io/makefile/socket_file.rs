@@ -385,7 +385,8 @@ impl<S: Read + Write> Write for SocketFile<S> {
     }
 }
 
-/// What [`SocketFile::chunks`] returns. It ends with the file, or after an error.
+/// What [`SocketFile::chunks`] returns. It ends with the file; after an error it goes on with what
+/// was read.
 #[derive(Debug)]
 pub struct Chunks<'a, S: Read + Write> {
     file: &'a mut SocketFile<S>,
