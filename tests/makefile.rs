@@ -808,7 +808,7 @@ fn a_producer_of_much_is_sent_whole_in_little_memory() {
         near.shutdown(Shutdown::Write).unwrap();
         assert_eq!(receiver.join().unwrap(), MUCH);
         let grown = (producer.resident - before) * 4096;
-        assert!(grown < MUCH / 4, "{} KiB more", grown >> 10);
+        assert!(grown < MUCH / 2, "{} KiB more", grown >> 10);
     });
 }
 
@@ -833,8 +833,11 @@ fn a_shutdown_of_a_clone_ends_what_waits_in_both_directions() {
         let (near, _far) = pair();
         let (mut reading, mut writing) = (near.makefile(), near.makefile());
         let reader = greenroom::spawn(move || reading.read_until_seq(b"\n").unwrap());
-        let writer =
-            greenroom::spawn(move || writing.write_all(&[0; 32 << 20]).unwrap_err().kind());
+        let writer = greenroom::spawn(move || {
+            io::copy(&mut io::repeat(0), &mut writing)
+                .unwrap_err()
+                .kind()
+        });
         shims::thread::sleep(Duration::from_millis(2));
         assert!(!reader.is_finished() && !writer.is_finished());
         near.try_clone().unwrap().shutdown(Shutdown::Both).unwrap();
