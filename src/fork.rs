@@ -30,8 +30,9 @@ use crate::coroutine::{self, StacksLock, overflow};
 #[cfg(debug_assertions)]
 use crate::deny_blocking::watch;
 use crate::resolver::ResolverLock;
-use crate::scheduler::Worker;
+use crate::scheduler::{self, Worker};
 use crate::sys::fork;
+use crate::sys::memory::page_size;
 use crate::{local, panic, runtime, task};
 
 /// What is set up. Locked meanwhile, and over a fork.
@@ -63,6 +64,8 @@ pub(crate) fn set_up_process() -> io::Result<()> {
     set_up.hook();
     if !set_up.handlers {
         overflow::install();
+        scheduler::set_up_stealing();
+        page_size();
         // SAFETY: `in_child` touches thread-locals without initialiser or destructor, and memory of
         // which the locks are held; it gives those back, which takes atomics and a futex call.
         unsafe { fork::at_fork(before, in_parent, in_child)? };

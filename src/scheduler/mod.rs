@@ -29,6 +29,12 @@ pub(crate) use grace::Watchdog;
 use worker::LastTurns;
 pub(crate) use worker::{Parts, Worker};
 
+/// Makes what all deques of the process share, and which else the first thread to steal would make:
+/// in a process that is forked meanwhile, it would never be.
+pub(crate) fn set_up_stealing() {
+    let _ = crossbeam_deque::Worker::<()>::new_fifo().stealer().steal();
+}
+
 /// What the workers of one runtime share.
 pub(crate) struct Scheduler {
     made_by: Process,
