@@ -92,7 +92,9 @@ pub fn deny_blocking() -> bool {
 ///         eprintln!("{report}"); // or log, count, abort
 ///     }
 /// });
-/// assert_eq!(armed, cfg!(debug_assertions));
+/// if !armed {
+///     eprintln!("without debug assertions in greenroom, nobody looks");
+/// }
 /// ```
 pub fn deny_blocking_with<F>(hook: F) -> bool
 where

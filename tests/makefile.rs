@@ -173,6 +173,32 @@ fn a_flush_goes_on_after_partial_writes() {
 }
 
 #[test]
+#[cfg(debug_assertions)]
+fn reading_before_flushing_is_told_once() {
+    const ROLE: &str = "GREENROOM_TEST_UNFLUSHED";
+    if std::env::var_os(ROLE).is_some() {
+        for _ in 0..2 {
+            let mut file = Script::of(&["reply\n"]).file();
+            file.write_all(b"request\n").unwrap();
+            file.read_until_seq(b"\n").unwrap();
+        }
+        return;
+    }
+    let run = |test: &str| {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture"])
+            .env(ROLE, "1")
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        said.matches("greenroom: a file is read before").count()
+    };
+    assert_eq!(run("reading_before_flushing_is_told_once"), 1);
+    assert_eq!(run("a_line_buffered_file_flushes_lines"), 0);
+}
+
+#[test]
 fn reading_does_not_flush_what_was_written() {
     let mut file = Script::of(&["reply\n"]).file();
     file.write_all(b"request\n").unwrap();

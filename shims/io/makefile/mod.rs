@@ -14,7 +14,7 @@
 //!   [closed](SocketFile::close).
 //!
 //! What does not: reads and writes have a buffer each, and reading does not flush what was
-//! written; the connection lives until the stream and all files over it are gone; what a file has read
+//! written (debug builds say so, once, on stderr, where a program does that); the connection lives until the stream and all files over it are gone; what a file has read
 //! ahead is invisible to the stream, and to other files over it ([`SocketFile::buffer`],
 //! [`SocketFile::into_parts`]).
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::MakeFile;
 use super::input::{Input, too_long};
@@ -267,11 +268,28 @@ impl<S: Read + Write> SocketFile<S> {
     }
 
     fn check_readable(&self) -> io::Result<()> {
+        if cfg!(debug_assertions) && self.buffer().is_empty() && !self.unflushed().is_empty() {
+            hint_at_flush();
+        }
         allowed(self.can_read, "the file was not made for reading")
     }
 
     fn check_writable(&self) -> io::Result<()> {
         allowed(self.can_write, "the file was not made for writing")
+    }
+}
+
+/// Says, once, what those miss who expect a read to flush.
+#[cold]
+fn hint_at_flush() {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        // Where stderr is gone there is nothing to do.
+        let _ = writeln!(
+            io::stderr(),
+            "greenroom: a file is read before what was written to it is flushed, which the other \
+             side may be waiting for (said once, in debug builds)"
+        );
     }
 }
 
