@@ -5,7 +5,6 @@
 //! `join/completion.rs`, `channel/spin.rs`, `scheduler/attention.rs`, `scheduler/sleep.rs`,
 //! `reactor/ready_word.rs`, `sync/lot.rs`.
 
-pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{
     AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
@@ -13,3 +12,10 @@ pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) use std::thread::yield_now;
 
 pub(crate) use crate::sys::switches::own_lock;
+
+/// Has the processor pause so many times; in the models, once.
+pub(crate) fn pause(times: u32) {
+    for _ in 0..times {
+        std::hint::spin_loop();
+    }
+}

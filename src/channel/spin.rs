@@ -15,13 +15,17 @@
 
 use std::time::Duration;
 
-use crate::atomic::{AtomicU8, Ordering, spin_loop, yield_now};
+use crate::atomic::{AtomicU8, Ordering, pause, yield_now};
 
 const FREE: u8 = 0;
 const HELD: u8 = 1;
 
-/// How often to look before giving the processor away, and how often to do that before sleeping.
-const SPINS: u32 = 100;
+/// How often to look before giving the processor away, with pauses that double so many times, and
+/// how often to do that before sleeping.
+///
+/// The pauses let the holder's processor go on for a while with what is in its cache.
+const SPINS: u32 = 16;
+const DOUBLINGS: u32 = 6;
 const YIELDS: u32 = 1_000;
 
 const SLEEP: Duration = Duration::from_micros(50);
@@ -60,7 +64,7 @@ impl Spin {
         while self.0.load(Ordering::Relaxed) == HELD || !self.try_acquire() {
             looks += 1;
             if looks < SPINS {
-                spin_loop();
+                pause(1 << looks.min(DOUBLINGS));
             } else if looks < SPINS + YIELDS {
                 yield_now();
             } else {

@@ -14,7 +14,6 @@ use atomic::{AtomicUsize, Ordering};
 pub(crate) mod atomic {
     use std::sync::LockResult;
 
-    pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
@@ -23,6 +22,10 @@ pub(crate) mod atomic {
 
     pub(crate) fn own_lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
         mutex.lock()
+    }
+
+    pub(crate) fn pause(_times: u32) {
+        loom::hint::spin_loop();
     }
 }
 

@@ -16,7 +16,6 @@ use atomic::{AtomicUsize, Ordering};
 pub(crate) mod atomic {
     use std::sync::LockResult;
 
-    pub(crate) use shuttle::hint::spin_loop;
     pub(crate) use shuttle::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
@@ -25,6 +24,10 @@ pub(crate) mod atomic {
 
     pub(crate) fn own_lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
         mutex.lock()
+    }
+
+    pub(crate) fn pause(_times: u32) {
+        shuttle::hint::spin_loop();
     }
 }
 
