@@ -50,6 +50,7 @@ pub fn panicking() -> bool {
 /// # Unwinding
 ///
 /// An interruption point, unless it is for no time.
+#[inline]
 pub fn sleep(dur: Duration) {
     if dur.is_zero() {
         yield_now();
@@ -67,11 +68,13 @@ pub fn sleep_ms(ms: u32) {
 }
 
 /// Like [`std::thread::park`], but parks the coroutine. See [`crate::park()`].
+#[inline]
 pub fn park() {
     crate::park();
 }
 
 /// Like [`std::thread::park_timeout`], but parks the coroutine. See [`crate::park()`].
+#[inline]
 pub fn park_timeout(dur: Duration) {
     crate::park_timeout(dur);
 }

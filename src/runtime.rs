@@ -152,9 +152,9 @@ impl RuntimeBuilder {
                     .unwrap_or(STACK_SIZE),
             },
         };
-        Class::for_size(stack_size)?;
+        let stack_class = Class::for_size(stack_size)?;
         fork::set_up_process()?;
-        Scheduler::new(workers.get(), stack_size)
+        Scheduler::new(workers.get(), stack_class)
     }
 }
 

@@ -5,7 +5,6 @@ use std::io;
 use std::panic::Location;
 use std::sync::Arc;
 
-use crate::coroutine::Class;
 use crate::join::{Guard, JoinHandle, LocalJoinHandle, Packet};
 use crate::runtime;
 use crate::scheduler::{Scheduler, Worker};
@@ -204,8 +203,7 @@ impl Builder {
         G: Guard + 'a,
     {
         let name = self.name.map(thread::checked_name);
-        let class = Class::for_size(self.stack_size.unwrap_or(scheduler.stack_size()))?;
-        let reservation = Some(Worker::reserve_stack(class)?);
+        let reservation = Some(scheduler.reserve_stack(self.stack_size)?);
         let body = Packet::new(f, guard);
         let task: Arc<Task<dyn Body + 'a>> =
             Arc::new(Task::new(name, site, role, reservation, body));

@@ -82,6 +82,11 @@ impl Coroutine {
         }
     }
 
+    /// Whether it had its first turn.
+    pub(crate) fn has_run(&self) -> bool {
+        !self.yielder.is_null()
+    }
+
     /// Has the processor fetch what a resume will touch first. Among thousands of coroutines none
     /// of that is in its caches, nor the translation of its page.
     #[inline(always)]
@@ -107,7 +112,7 @@ pub(crate) fn forget_running() {
 /// # Panics
 ///
 /// Off-coroutine.
-#[inline]
+#[inline(always)]
 pub(crate) fn suspend(why: Suspend) {
     let yielder = YIELDER.get();
     assert!(!yielder.is_null(), "only a coroutine can be suspended");

@@ -1,14 +1,16 @@
 //! The stacks a worker keeps hot.
 
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::stack::{Class, Reservation, Stack};
+use super::stack::{CLASSES, Class, Reservation, Stack};
 
 /// The most idle stacks of a class that a worker keeps.
 pub(super) const HOT_STACKS: usize = 64;
 
-/// The most address space that a worker's idle stacks of a class span.
+/// The most address space that a worker's idle stacks of a class span, but for the largest, of which
+/// it keeps one.
 pub(super) const HOT_BYTES: usize = 16 << 20;
 
 static POOLS: AtomicUsize = AtomicUsize::new(0);
@@ -23,16 +25,16 @@ pub(super) fn count() -> usize {
 #[derive(Debug)]
 pub(crate) struct StackPool {
     /// By class index.
-    idle: Vec<Idle>,
+    idle: [Idle; CLASSES],
 }
 
 /// The idle stacks of a class.
 #[derive(Debug, Default)]
 struct Idle {
     stacks: Vec<Stack>,
-    /// The rights of the coroutines that had them, for the next ones: so that most spawns need not
-    /// ask the class, which all workers share.
-    rights: Vec<Reservation>,
+    /// How many rights of coroutines that had them are kept for the next ones: so that most spawns
+    /// need not ask the class, which all workers share.
+    rights: usize,
     /// So many at the bottom have not been used since they were trimmed.
     trimmed: usize,
 }
@@ -43,12 +45,31 @@ impl Idle {
         self.trimmed = self.trimmed.min(self.stacks.len());
         stack
     }
+
+    /// Gives half of the stacks back.
+    #[cold]
+    fn cool(&mut self, class: &'static Class) {
+        let cold = self.stacks.len().div_ceil(2);
+        class.put(self.stacks.drain(..cold));
+        self.trimmed = self.trimmed.saturating_sub(cold);
+        self.keep_rights(class, self.stacks.len());
+    }
+
+    /// Gives rights back, but for `most`.
+    fn keep_rights(&mut self, class: &'static Class, most: usize) {
+        for _ in most..self.rights {
+            drop(class.reserved_before());
+        }
+        self.rights = self.rights.min(most);
+    }
 }
 
 impl StackPool {
     pub(crate) fn new() -> StackPool {
         POOLS.fetch_add(1, Ordering::Relaxed);
-        StackPool { idle: Vec::new() }
+        StackPool {
+            idle: std::array::from_fn(|_| Idle::default()),
+        }
     }
 
     /// As [`Class::reserve`], by a right that was kept if there is one.
@@ -56,12 +77,14 @@ impl StackPool {
     /// # Errors
     ///
     /// See there.
+    #[inline]
     pub(crate) fn reserve(&mut self, class: &'static Class) -> io::Result<Reservation> {
-        let kept = self.idle.get_mut(class.index());
-        match kept.and_then(|idle| idle.rights.pop()) {
-            Some(right) => Ok(right),
-            None => class.reserve(),
+        let idle = &mut self.idle[class.index()];
+        if idle.rights == 0 {
+            return class.reserve();
         }
+        idle.rights -= 1;
+        Ok(class.reserved_before())
     }
 
     /// A stack for a coroutine that holds a reservation of `class`.
@@ -69,8 +92,9 @@ impl StackPool {
     /// # Errors
     ///
     /// See [`Class::take`].
+    #[inline]
     pub(crate) fn take(&mut self, class: &'static Class) -> io::Result<Stack> {
-        match self.idle.get_mut(class.index()).and_then(Idle::pop) {
+        match self.idle[class.index()].pop() {
             Some(stack) => Ok(stack),
             None => class.take(),
         }
@@ -78,21 +102,16 @@ impl StackPool {
 
     /// Keeps a stack hot with the right to one, or gives half of the class's hot stacks back where
     /// that is too many.
+    #[inline]
     pub(crate) fn put(&mut self, stack: Stack, right: Option<Reservation>) {
         let class = stack.class();
-        if self.idle.len() <= class.index() {
-            self.idle.resize_with(class.index() + 1, Idle::default);
-        }
         let idle = &mut self.idle[class.index()];
         if idle.stacks.len() == class.hot_limit() {
-            let cold = idle.stacks.len().div_ceil(2);
-            class.put(idle.stacks.drain(..cold));
-            idle.trimmed = idle.trimmed.saturating_sub(cold);
-            idle.rights.truncate(idle.stacks.len());
+            idle.cool(class);
         }
         idle.stacks.push(stack);
-        if idle.rights.len() < idle.stacks.len() {
-            idle.rights.extend(right);
+        if idle.rights < idle.stacks.len() && right.map(mem::forget).is_some() {
+            idle.rights += 1;
         }
     }
 
@@ -115,10 +134,9 @@ impl StackPool {
 
 impl Drop for StackPool {
     fn drop(&mut self) {
-        for idle in self.idle.drain(..) {
-            if let Some(class) = idle.stacks.first().map(Stack::class) {
-                class.put(idle.stacks);
-            }
+        for (idle, class) in self.idle.iter_mut().zip(Class::all()) {
+            class.put(idle.stacks.drain(..));
+            idle.keep_rights(class, 0);
         }
         POOLS.fetch_sub(1, Ordering::Relaxed);
     }

@@ -51,9 +51,12 @@ const HOT_TOP: usize = 16 << 10;
 /// of the process, whose allocator would abort without any.
 const FORGONE: usize = 64;
 
+/// How many classes there are.
+pub(super) const CLASSES: usize = 17;
+
 /// The classes: 16 KiB, doubled up to 1 GiB.
 #[rustfmt::skip]
-static TABLE: [Class; 17] = [
+static TABLE: [Class; CLASSES] = [
     Class::new(0), Class::new(1), Class::new(2), Class::new(3), Class::new(4), Class::new(5),
     Class::new(6), Class::new(7), Class::new(8), Class::new(9), Class::new(10), Class::new(11),
     Class::new(12), Class::new(13), Class::new(14), Class::new(15), Class::new(16),
@@ -133,8 +136,14 @@ impl Class {
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "stack size over 1 GiB"))
     }
 
+    /// All classes, by index.
+    pub(super) fn all() -> impl Iterator<Item = &'static Class> {
+        TABLE.iter()
+    }
+
     /// The position of this class among all classes.
-    pub(crate) fn index(&self) -> usize {
+    #[inline]
+    pub(super) fn index(&self) -> usize {
         self.index
     }
 
@@ -144,8 +153,10 @@ impl Class {
     }
 
     /// How many idle stacks of this class a worker keeps hot.
+    #[inline]
     pub(crate) fn hot_limit(&self) -> usize {
-        (pool::HOT_BYTES / self.usable()).clamp(1, pool::HOT_STACKS)
+        // Divided by the usable bytes.
+        ((pool::HOT_BYTES / SMALLEST) >> self.index).clamp(1, pool::HOT_STACKS)
     }
 
     #[cfg(test)]
@@ -175,6 +186,12 @@ impl Class {
             crate::sys::switches::excused(|| self.grow())?;
         }
         Ok(reservation)
+    }
+
+    /// The right of a coroutine that has finished, which was kept.
+    #[inline]
+    pub(super) fn reserved_before(&'static self) -> Reservation {
+        Reservation(self)
     }
 
     /// Slots that workers' pools may hold back from a coroutine of another worker.
@@ -319,8 +336,11 @@ impl Class {
     }
 
     /// Takes stacks back that have gone cold.
-    pub(crate) fn put(&self, cold: impl IntoIterator<Item = Stack>) {
-        let cold: Vec<Stack> = cold.into_iter().collect();
+    pub(crate) fn put(&self, cold: impl ExactSizeIterator<Item = Stack>) {
+        if cold.len() == 0 {
+            return;
+        }
+        let cold: Vec<Stack> = cold.collect();
         Stack::discard_all(&cold);
         let mut slots =
             crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
@@ -380,8 +400,7 @@ pub(crate) struct Usage {
 
 /// The usage of all classes that have been used, smallest first.
 pub(crate) fn usage() -> impl Iterator<Item = Usage> {
-    TABLE
-        .iter()
+    Class::all()
         .map(Class::usage)
         .filter(|usage| usage.stacks > 0)
 }
@@ -587,7 +606,7 @@ mod tests {
                 assert_eq!(unsafe { *(at as *const u8) }, index as u8);
             }
         }
-        class.put(stacks);
+        class.put(stacks.into_iter());
     }
 
     #[test]
@@ -602,7 +621,7 @@ mod tests {
         colours.sort_unstable();
         colours.dedup();
         assert!(colours.len() > COLOURS / 2);
-        class.put(stacks);
+        class.put(stacks.into_iter());
     }
 
     /// The error of a system call that reads this byte. Unlike a read of ours, it raises no signal.

@@ -1,22 +1,22 @@
 //! Joining: waiting for a coroutine's result.
 
-mod completion;
 mod packet;
 
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem;
 use std::ptr;
 use std::sync::Arc;
 
 use crate::fatal;
-use crate::park::Cancelled;
-use crate::task::word::Kind;
+use crate::park::{Cancelled, Wait};
+use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Description, Task, TaskRef};
 use crate::thread::Thread;
 
-use packet::drop_unwanted;
 pub(crate) use packet::{Guard, Packet, Unjoined};
+use packet::{drop_unwanted, take_result};
 
 /// The one right to a task's result.
 ///
@@ -47,37 +47,12 @@ impl<T> Join<T> {
     }
 
     pub(crate) fn is_finished(&self) -> bool {
-        self.thread.task().body().is_done()
-    }
-
-    /// Waits for the end of the task; returns whether that has come. It never does in a fork of the
-    /// process that the task runs in.
-    ///
-    /// # Panics
-    ///
-    /// If the task is the calling one.
-    fn wait(&self) -> bool {
-        if self.is_finished() {
-            return true;
-        }
-        let task = self.thread.task();
-        if task.is_left_in_parent() {
-            return false;
-        }
-        assert!(
-            !is_running(task),
-            "failed to join thread: a coroutine that joins itself waits for ever"
-        );
-        if task::is_unwinding() {
-            refuse_deadlock(task);
-        }
-        while !task.body().wait_done(self.kind, None) {}
-        true
+        self.thread.task().completion().is_done()
     }
 
     /// Waits for the end of the task, and takes its result.
     pub(crate) fn join(&self) -> std::thread::Result<T> {
-        if !self.wait() {
+        if !self.is_finished() && !wait_for(self.thread.task(), self.kind) {
             return Err(Box::new(Cancelled));
         }
         self.take()
@@ -85,32 +60,65 @@ impl<T> Join<T> {
     }
 
     fn take(&self) -> Option<std::thread::Result<T>> {
-        let mut result: Option<std::thread::Result<T>> = None;
-        // SAFETY: the result is there (the callers know), it has this type and no other taker
-        // (the contract of `new`).
-        unsafe {
-            self.thread
-                .task()
-                .body()
-                .take_result((&raw mut result).cast())
-        };
-        result
+        // SAFETY: the task is done (the callers know), its results have this type, and there is no
+        // other taker (the contract of `new`).
+        unsafe { take_result(self.thread.task().body()) }
     }
 
     /// Drops the result where the task has ended; otherwise the task will.
     /// Returns how the task ended, if that was not well.
     pub(crate) fn detach(&self) -> Option<Unjoined> {
-        let unwanted = if self.thread.task().body().detach() {
-            self.take()
-        } else {
-            None
-        };
-        let unjoined = match &unwanted {
-            Some(Err(payload)) => Some(Unjoined::of(&**payload)),
-            _ => None,
-        };
+        let done = self.thread.task().completion().detach();
+        let unwanted = done.then(|| self.take()).flatten()?;
+        let unjoined = unwanted
+            .as_ref()
+            .err()
+            .map(|payload| Unjoined::of(&**payload));
         drop_unwanted(unwanted);
         unjoined
+    }
+}
+
+/// Waits for the end of `task`, which has not ended just now; returns whether that has come. It never
+/// does in a fork of the process that the task runs in.
+///
+/// # Panics
+///
+/// If the task is the calling one.
+#[inline]
+fn wait_for(task: &Task, kind: Kind) -> bool {
+    if task.is_left_in_parent() {
+        return false;
+    }
+    assert!(
+        !is_running(task),
+        "failed to join thread: a coroutine that joins itself waits for ever"
+    );
+    if task::is_unwinding() {
+        refuse_deadlock(task);
+    }
+    while !task.completion().is_done() {
+        let wait = Wait::begin(kind);
+        let joiner = wait.waiting();
+        let leaving = if task.completion().await_by(&joiner) {
+            Some(Leaving(task))
+        } else {
+            wait.end();
+            None
+        };
+        if wait.suspend(None) == Outcome::Woken {
+            mem::forget(leaving);
+        }
+    }
+    true
+}
+
+/// The wait of a joiner which may end otherwise than by the end of the task.
+struct Leaving<'a>(&'a Task);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.completion().leave();
     }
 }
 

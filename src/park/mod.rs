@@ -10,12 +10,13 @@ mod waiters;
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use crate::coroutine::{self, Suspend};
 use crate::fatal;
 use crate::task::word::{Kind, Outcome, Pending, Seq};
-use crate::task::{self, Current, Deadline, Task, TaskRef, budget};
+use crate::task::{self, Current, Deadline, Task, TaskRef, Waiting, budget};
 
 pub(crate) use waiters::Waiters;
 
@@ -31,6 +32,7 @@ pub(crate) use waiters::Waiters;
 /// Not an interruption point; but where a runtime shuts down and nothing is left that could
 /// unpark the caller, this unwinds with [`Cancelled`]. If the caller unwinds already, it returns
 /// without a token.
+#[inline]
 pub fn park() {
     park_for_token(None);
 }
@@ -47,6 +49,7 @@ pub fn park_timeout(timeout: Duration) -> bool {
     park_for_token(Deadline::after(timeout))
 }
 
+#[inline(always)]
 fn park_for_token(deadline: Option<Deadline>) -> bool {
     let task = Current::get();
     let Some(seq) = task.word.begin_for_token() else {
@@ -196,11 +199,13 @@ impl Wait {
     /// # Unwinding
     ///
     /// If the caller is interrupted and `kind` allows it.
+    #[inline]
     pub(crate) fn begin(kind: Kind) -> Wait {
         Wait::try_begin(kind).unwrap_or_else(|pending| pending.unwind())
     }
 
     /// As `begin`, but leaves the unwinding to the caller.
+    #[inline]
     pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Pending> {
         let task = Current::get();
         let seq = match task.word.begin(kind) {
@@ -219,6 +224,14 @@ impl Wait {
         self.seq
     }
 
+    /// This wait, for others to end.
+    pub(crate) fn waiting(&self) -> Waiting {
+        Waiting {
+            task: NonNull::from(&*self.task),
+            seq: self.seq,
+        }
+    }
+
     /// Ends the wait, whose event has come; returns whether it lasted. It is to be suspended all
     /// the same.
     pub(crate) fn end(&self) -> bool {
@@ -232,6 +245,7 @@ impl Wait {
     /// # Unwinding
     ///
     /// If the caller is interrupted meanwhile.
+    #[inline(always)]
     pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
         match self.suspend_uninterrupted(deadline) {
             Outcome::Interrupted if !task::is_unwinding() => unwind(),
@@ -240,6 +254,7 @@ impl Wait {
     }
 
     /// As `suspend`, but leaves the unwinding to the caller.
+    #[inline(always)]
     pub(crate) fn suspend_uninterrupted(&self, deadline: Option<Deadline>) -> Outcome {
         self.task.suspend(self.seq, deadline);
         self.task.word.outcome()

@@ -37,6 +37,7 @@ impl Waiters {
     /// # Unwinding
     ///
     /// See [`Wait`].
+    #[inline(always)]
     pub(crate) fn wait(
         &self,
         kind: Kind,

@@ -201,6 +201,7 @@ impl Readiness {
     }
 
     /// Waits until ready, or `deadline`; returns whether ready.
+    #[inline(always)]
     pub(super) fn wait(&self, deadline: Option<Deadline>) -> bool {
         let ready = || self.word.is_ready_or_awaited();
         self.waiters.wait(Kind::Interruptible, deadline, ready) != Outcome::TimedOut

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use crossbeam_deque::{Injector, Steal};
 
 use crate::after::Agenda;
+use crate::coroutine::{Class, Reservation};
 use crate::park::{Cancelled, Waiters};
 use crate::sys::fork::Process;
 use crate::task::word::Kind;
@@ -45,8 +46,8 @@ pub(crate) struct Scheduler {
     census: Census,
     /// The timers of `after`.
     agenda: Arc<Agenda>,
-    /// The usable stack size of coroutines that do not ask for another, in bytes.
-    stack_size: usize,
+    /// The stacks of coroutines that do not ask for others.
+    stack_class: &'static Class,
     /// The runtime is shutting down.
     stopping: AtomicBool,
     /// Workers that have interrupted all their coroutines and have nothing more to run.
@@ -67,7 +68,7 @@ impl Scheduler {
     /// The operating system's, when it gives no poll.
     pub(crate) fn new(
         workers: usize,
-        stack_size: usize,
+        stack_class: &'static Class,
     ) -> io::Result<(Arc<Scheduler>, Vec<Parts>)> {
         let parts: Vec<_> = (0..workers)
             .map(|_| Parts::new())
@@ -82,7 +83,7 @@ impl Scheduler {
             sleep: Sleep::new(),
             census: Census::new(),
             agenda: Arc::new(Agenda::new()),
-            stack_size,
+            stack_class,
             stopping: AtomicBool::new(false),
             unwound: AtomicUsize::new(0),
             last_turns: LastTurns::new(workers),
@@ -111,22 +112,42 @@ impl Scheduler {
         &self.agenda
     }
 
-    pub(crate) fn stack_size(&self) -> usize {
-        self.stack_size
+    /// Makes sure that one more coroutine will find a stack, of at least `size` bytes if it asks for
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// See [`Class::for_size`] and [`Class::reserve`].
+    pub(crate) fn reserve_stack(&self, size: Option<usize>) -> io::Result<Reservation> {
+        let class = match size {
+            Some(size) => Class::for_size(size)?,
+            None => self.stack_class,
+        };
+        Worker::with_current(|worker| match worker {
+            Some(worker) => worker.reserve_stack(class),
+            None => class.reserve(),
+        })
     }
 
     /// Queues a coroutine that has not started, to be started by any worker.
     pub(crate) fn spawn(&self, task: TaskRef) {
-        self.count_in(&task);
-        let Some(task) = Worker::with_current(|worker| match worker {
-            Some(worker) if std::ptr::eq(&**worker.scheduler(), self) => {
+        self.with_worker(|worker| match worker {
+            Some(worker) => {
+                worker.count_in(&task);
                 worker.push_fresh(task);
-                None
             }
-            _ => Some(task),
-        }) else {
-            return;
-        };
+            None => self.inject(task),
+        });
+    }
+
+    /// Queues one that was spawned by a thread which is no worker of this runtime.
+    fn inject(&self, task: TaskRef) {
+        if Tally::counts(&task) {
+            self.census
+                .elsewhere
+                .entered
+                .fetch_add(1, Ordering::Release);
+        }
         self.injector.push(task);
         self.notify();
         // Workers that are leaving may not look here again; whoever pushes after they began to
@@ -187,44 +208,28 @@ impl Scheduler {
     fn abandon(&self, task: &TaskRef, why: Box<dyn std::any::Any + Send>) {
         drop(task.take_reservation());
         // SAFETY: the caller took the task from a queue of fresh ones, where it stood once.
-        unsafe { task.body().abandon(why) };
+        unsafe { task.body().abandon(task, why) };
         self.count_out(task);
         self.look();
     }
 
-    /// A coroutine was made, by the calling thread, and is in no queue yet.
-    fn count_in(&self, task: &TaskRef) {
-        if Tally::counts(task) {
-            self.with_tally_of_worker(|tally| match tally {
-                Some(tally) => Tally::count_one(&tally.entered),
-                None => {
-                    self.census
-                        .elsewhere
-                        .entered
-                        .fetch_add(1, Ordering::Release);
-                }
-            });
-        }
-    }
-
-    /// A coroutine has ended on the calling worker, which will [`look`](Scheduler::look).
+    /// A coroutine has ended that never ran, on any thread, which will [`look`](Scheduler::look).
     fn count_out(&self, task: &TaskRef) {
-        if Tally::counts(task) {
-            self.with_tally_of_worker(|tally| match tally {
-                Some(tally) => Tally::count_one(&tally.left),
-                None => {
-                    self.census.elsewhere.left.fetch_add(1, Ordering::Release);
-                }
-            });
-        }
+        self.with_worker(|worker| match worker {
+            Some(worker) => worker.count_out(task),
+            None if Tally::counts(task) => {
+                self.census.elsewhere.left.fetch_add(1, Ordering::Release);
+            }
+            None => {}
+        });
     }
 
-    /// Calls `f` with the tally of the calling thread, if that is one of these workers.
-    fn with_tally_of_worker(&self, f: impl FnOnce(Option<&Tally>)) {
+    /// Calls `f` with the worker that the calling thread drives, if that is one of these.
+    #[inline]
+    fn with_worker<R>(&self, f: impl FnOnce(Option<&Worker>) -> R) -> R {
         Worker::with_current(|worker| {
-            let worker = worker.filter(|worker| std::ptr::eq(&**worker.scheduler(), self));
-            f(worker.map(|worker| worker.tally()));
-        });
+            f(worker.filter(|worker| std::ptr::eq(&**worker.scheduler(), self)))
+        })
     }
 
     /// How many coroutines there are, without main; some that have just ended may count.

@@ -173,11 +173,16 @@ impl Owner for Remote {
         self.send(slot);
     }
 
+    fn arm(&self, slot: u32, deadline: Deadline, seq: Seq) {
+        with_own_worker(|worker| worker.arm(slot, deadline, seq));
+    }
+
+    fn disarm(&self, slot: u32) {
+        with_own_worker(|worker| worker.disarm(slot));
+    }
+
     fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
-        Worker::with_current(|worker| {
-            let worker = worker.expect("a coroutine runs on its worker");
-            worker.suspend(task, seq, deadline);
-        });
+        with_own_worker(|worker| worker.suspend(task, seq, deadline));
     }
 
     fn waits_alone(&self) -> bool {
@@ -185,9 +190,11 @@ impl Owner for Remote {
     }
 
     fn refuse_deadlock(&self, task: &Task, slot: u32) -> ! {
-        Worker::with_current(|worker| {
-            let worker = worker.expect("a coroutine runs on its worker");
-            worker.refuse_deadlock(task, slot)
-        })
+        with_own_worker(|worker| worker.refuse_deadlock(task, slot))
     }
+}
+
+/// Calls `f` with the worker of the calling coroutine.
+fn with_own_worker<R>(f: impl FnOnce(&Worker) -> R) -> R {
+    Worker::with_current(|worker| f(worker.expect("a coroutine runs on its worker")))
 }

@@ -26,6 +26,7 @@ use crate::deny_blocking;
 use crate::fatal;
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
+use crate::sys::memory;
 use crate::task::word::{Outcome, Seq};
 use crate::task::{self, Deadline, Description, Owner, Role, Task, TaskRef, WorkerNumber, budget};
 use crate::timer::Timers;
@@ -157,11 +158,9 @@ impl Worker {
     /// # Errors
     ///
     /// See [`Class::reserve`].
-    pub(crate) fn reserve_stack(class: &'static Class) -> io::Result<Reservation> {
-        Worker::with_current(|worker| match worker {
-            Some(worker) => worker.stacks.borrow_mut().reserve(class),
-            None => class.reserve(),
-        })
+    #[inline]
+    pub(super) fn reserve_stack(&self, class: &'static Class) -> io::Result<Reservation> {
+        self.stacks.borrow_mut().reserve(class)
     }
 
     /// Whether the calling thread drives a worker, on a coroutine's stack or its own.
@@ -185,6 +184,23 @@ impl Worker {
         self.ready.borrow_mut().push_back(slot);
     }
 
+    /// A coroutine was made here, and is in no queue yet.
+    #[inline]
+    pub(super) fn count_in(&self, task: &TaskRef) {
+        if Tally::counts(task) {
+            Tally::count_one(&self.tally().entered);
+        }
+    }
+
+    /// A coroutine has ended here: [`look`](Scheduler::look) is to be called.
+    #[inline]
+    pub(super) fn count_out(&self, task: &TaskRef) {
+        if Tally::counts(task) {
+            Tally::count_one(&self.tally().left);
+        }
+    }
+
+    #[inline]
     pub(super) fn push_fresh(&self, task: TaskRef) {
         if self.scheduler.workers.len() == 1 {
             // Nobody could steal it.
@@ -197,7 +213,7 @@ impl Worker {
 
     /// Queues a fresh coroutine that must run on this thread.
     pub(crate) fn spawn_local(&self, task: TaskRef) {
-        self.scheduler.count_in(&task);
+        self.count_in(&task);
         self.local.borrow_mut().push_back(task);
     }
 
@@ -312,13 +328,22 @@ impl Worker {
         self.ready.borrow_mut().pop_front()
     }
 
-    /// Has the processor fetch the coroutine that comes to its turn after some others.
+    /// Has the processor fetch the coroutines that come to their turns after some others: first
+    /// what is known of one here, then what that says lies on its stack.
     #[inline(always)]
     fn prefetch_next(&self, live: &Slab<Live>) {
         const AHEAD: usize = 2;
-        if let Some(&slot) = self.ready.borrow().get(AHEAD)
-            && let Some(live) = live.get(slot as usize)
-        {
+        let ready = self.ready.borrow();
+        let at = |position| {
+            ready
+                .get(position)
+                .and_then(|&slot| live.get(slot as usize))
+        };
+        if let Some(live) = at(3 * AHEAD) {
+            memory::prefetch(ptr::from_ref(live).cast());
+            memory::prefetch(ptr::from_ref(&live.age).cast());
+        }
+        if let Some(live) = at(AHEAD) {
             live.coroutine.prefetch();
         }
     }
@@ -440,7 +465,7 @@ impl Worker {
         } = finished;
         let right = task.take_reservation();
         self.stacks.borrow_mut().put(coroutine.into_stack(), right);
-        self.scheduler.count_out(&task);
+        self.count_out(&task);
         self.leave_after(&task);
     }
 
@@ -594,13 +619,14 @@ impl Worker {
         }
     }
 
-    /// Suspends the running coroutine, which is `task`, until wait `seq` is over.
+    /// Suspends the running coroutine, which is `task`, until wait `seq` is over, amid panics.
+    #[cold]
     pub(super) fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
         if self.waits_alone() {
             return self.wait_with(task, seq, deadline);
         }
         if let Some(deadline) = deadline {
-            self.timers.borrow_mut().arm(task.slot(), deadline, seq);
+            self.arm(task.slot(), deadline, seq);
         }
         if task::is_unwinding() {
             task::suspended_in_unwind(|| coroutine::suspend(Suspend::Parked));
@@ -608,8 +634,16 @@ impl Worker {
             coroutine::suspend(Suspend::Parked);
         }
         if deadline.is_some() {
-            self.timers.borrow_mut().disarm(task.slot());
+            self.disarm(task.slot());
         }
+    }
+
+    pub(super) fn arm(&self, slot: u32, deadline: Deadline, seq: Seq) {
+        self.timers.borrow_mut().arm(slot, deadline, seq);
+    }
+
+    pub(super) fn disarm(&self, slot: u32) {
+        self.timers.borrow_mut().disarm(slot);
     }
 
     /// In the child of a fork: the calling thread drives no worker, even if it did.
@@ -654,7 +688,7 @@ fn run_body() {
 fn abandon_body() {
     let task = task::Current::get();
     // SAFETY: as in `run_body`, instead of that.
-    unsafe { task.body().abandon(Box::new(Cancelled)) };
+    unsafe { task.body().abandon(&task, Box::new(Cancelled)) };
 }
 
 /// The calling thread drives a worker.

@@ -33,6 +33,7 @@ impl Condvar {
     /// # Unwinding
     ///
     /// Where a runtime shuts down and nothing is left that could notify; with the mutex locked.
+    #[inline]
     pub(crate) unsafe fn wait(&self, mutex: &Mutex, deadline: Option<Deadline>) -> bool {
         let request = Request {
             deadline,

@@ -106,6 +106,9 @@ pub(super) struct Interrupted;
 
 /// Waits at `address`, unless `still`, called under the lock of its queue, says that there is nothing
 /// to wait for. Calls `queued` when the caller can be woken, before it is suspended. Neither unwinds.
+///
+/// Inlined, as what suspends is: see [`Task::suspend`].
+#[inline(always)]
 pub(super) fn park(
     address: &AtomicU32,
     request: Request,

@@ -5,6 +5,7 @@
 //! how to be scheduled by its [`Owner`] and nothing of schedulers.
 
 pub(crate) mod budget;
+mod completion;
 mod deadline;
 mod holder;
 pub(crate) mod locals;
@@ -21,61 +22,50 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use crate::coroutine::{Class, Reservation};
+use crate::coroutine::{self, Class, Reservation, Suspend};
 use crate::fatal;
 use crate::sys::fork::Process;
 
+use completion::Completion;
 pub(crate) use deadline::Deadline;
 pub(crate) use holder::{Holder, WorkerNumber};
 use locals::Locals;
-use word::{Kind, Outcome, Seq, WaitWord};
+use word::{Outcome, Seq, WaitWord};
 
 /// A shared reference to a task of any kind.
 pub(crate) type TaskRef = Arc<Task>;
 
 /// What a task runs, and what it leaves: a closure until it runs, then its result.
 pub(crate) trait Body: Send + Sync {
-    /// Runs the closure to its end, publishes its result and wakes the joiner. `task` is the one
-    /// that this is the body of.
+    /// Runs the closure to its end, leaves its result, and ends `task`, which this is the body of.
     ///
     /// # Safety
     ///
     /// Called at most once, instead of `abandon`, by the owner of the task.
     unsafe fn run(&self, task: &Task);
 
-    /// Gives the task up before it has started: drops the closure, and tells the joiner `why`.
+    /// Gives `task` up before it has started: drops the closure, and tells the joiner `why`.
     ///
     /// # Safety
     ///
     /// Called at most once, instead of `run`, by whoever took the task from its queue.
-    unsafe fn abandon(&self, why: Box<dyn Any + Send>);
+    unsafe fn abandon(&self, task: &Task, why: Box<dyn Any + Send>);
 
-    /// Gives the task up in the middle of its run, which will never go on: tells the joiner `why`,
+    /// Gives `task` up in the middle of its run, which will never go on: tells the joiner `why`,
     /// unless the result is there.
     ///
     /// # Safety
     ///
     /// Called at most once, by the owner of the task, which suspended it in `run` and does not
     /// resume it.
-    unsafe fn leak(&self, why: Box<dyn Any + Send>);
+    unsafe fn leak(&self, task: &Task, why: Box<dyn Any + Send>);
+}
 
-    /// Whether the result is there. What the task did happened before.
-    fn is_done(&self) -> bool;
-
-    /// Waits for the result; returns whether it is there.
-    fn wait_done(&self, kind: Kind, deadline: Option<Deadline>) -> bool;
-
-    /// Declares that nobody will take the result; returns whether it is there already, and so is
-    /// the caller's to take and drop.
-    fn detach(&self) -> bool;
-
-    /// Moves the result out to `out`, unless it was taken.
-    ///
-    /// # Safety
-    ///
-    /// The result is there, no other call takes it at the same time, and `out` points to an
-    /// `Option<std::thread::Result<T>>` with the `T` that this body was made with.
-    unsafe fn take_result(&self, out: *mut ());
+/// A wait of a task, as whoever ends it sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) task: NonNull<Task>,
+    pub(crate) seq: Seq,
 }
 
 /// What schedules and suspends a task: the worker it is pinned to, or its own OS thread.
@@ -86,8 +76,15 @@ pub(crate) trait Owner: Send + Sync {
     /// Makes the waiting task in `slot` run again. From any thread.
     fn schedule(&self, slot: u32);
 
+    /// Has wait `seq` of the calling task, in `slot`, end as timed out at `deadline`.
+    fn arm(&self, slot: u32, deadline: Deadline, seq: Seq);
+
+    /// Forgets that deadline.
+    fn disarm(&self, slot: u32);
+
     /// Suspends the calling task, whose word says that it is parked in wait `seq`, until that
-    /// wait has ended; at `deadline` at the latest it ends as timed out.
+    /// wait has ended; at `deadline` at the latest it ends as timed out. For a task that cannot just
+    /// be switched away from: an OS thread, or a coroutine amid panics.
     fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>);
 
     /// Whether the calling task keeps this owner to itself while it waits, because it unwinds.
@@ -118,6 +115,7 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     /// The right to a stack, until it has finished: the class of that, or null.
     stack_class: AtomicPtr<Class>,
     locals: Locals,
+    completion: Completion<Waiting>,
     body: B,
 }
 
@@ -155,6 +153,7 @@ impl<B: Body> Task<B> {
             made_by: Process::current().number() as u16,
             stack_class: AtomicPtr::new(reservation.map_or(ptr::null_mut(), Reservation::into_raw)),
             locals: Locals::new(),
+            completion: Completion::new(),
             body,
         }
     }
@@ -257,6 +256,13 @@ impl Task {
         &self.locals
     }
 
+    /// Its end, for its joiner.
+    #[inline]
+    pub(crate) fn completion(&self) -> &Completion<Waiting> {
+        &self.completion
+    }
+
+    #[inline]
     pub(crate) fn body(&self) -> &dyn Body {
         &self.body
     }
@@ -319,9 +325,23 @@ impl Task {
         self.owner().refuse_deadlock(self, slot)
     }
 
-    /// Suspends the calling task, which is this one and in wait `seq`.
+    /// Suspends the calling task, which is this one and in wait `seq`, until that has ended; at
+    /// `deadline` at the latest.
+    ///
+    /// Inlined into what waits, with the switch: the processor predicts where a function returns to
+    /// by its call, and mispredicts each that has called before a switch and returns after it.
+    #[inline(always)]
     pub(crate) fn suspend(&self, seq: Seq, deadline: Option<Deadline>) {
-        self.owner().suspend(self, seq, deadline);
+        if !on_coroutine() || std::thread::panicking() {
+            return self.owner().suspend(self, seq, deadline);
+        }
+        if let Some(deadline) = deadline {
+            self.owner().arm(self.slot(), deadline, seq);
+        }
+        coroutine::suspend(Suspend::Parked);
+        if deadline.is_some() {
+            self.owner().disarm(self.slot());
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::word::{Kind, Outcome, Seq};
+use super::word::{Outcome, Seq};
 use super::{Body, Deadline, Owner, Role, Task, TaskRef};
 
 thread_local! {
@@ -119,6 +119,14 @@ impl Owner for OsThread {
         self.changed.notify_one();
     }
 
+    fn arm(&self, _: u32, _: Deadline, _: Seq) {
+        unreachable!("an OS thread sleeps with its deadline");
+    }
+
+    fn disarm(&self, _: u32) {
+        unreachable!("an OS thread sleeps with its deadline");
+    }
+
     fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
         let mut scheduled = self
             .scheduled
@@ -163,28 +171,12 @@ impl Body for NoBody {
         unreachable!("an OS thread runs by itself");
     }
 
-    unsafe fn abandon(&self, _: Box<dyn Any + Send>) {
+    unsafe fn abandon(&self, _: &Task, _: Box<dyn Any + Send>) {
         unreachable!("an OS thread is never queued");
     }
 
-    unsafe fn leak(&self, _: Box<dyn Any + Send>) {
+    unsafe fn leak(&self, _: &Task, _: Box<dyn Any + Send>) {
         unreachable!("an OS thread has no owner to give it up");
-    }
-
-    fn is_done(&self) -> bool {
-        false
-    }
-
-    fn wait_done(&self, _: Kind, _: Option<Deadline>) -> bool {
-        unreachable!("an OS thread has no handle here");
-    }
-
-    fn detach(&self) -> bool {
-        unreachable!("an OS thread has no handle here");
-    }
-
-    unsafe fn take_result(&self, _: *mut ()) {
-        unreachable!("an OS thread has no handle here");
     }
 }
 

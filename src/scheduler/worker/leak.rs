@@ -97,11 +97,19 @@ impl Worker {
         let left = mem::take(&mut *self.live.borrow_mut());
         let any = !left.is_empty();
         self.leaves_some.set(any);
-        for (_, Live { task, .. }) in left {
-            // The rest of it has no destructor: the stack is leaked.
+        for (_, left) in left {
+            let Live {
+                task, coroutine, ..
+            } = left;
+            // It has no destructor: the stack is leaked.
             task.word.retire();
-            // SAFETY: it was started here, so it is suspended in `run`, and is not resumed.
-            unsafe { task.body().leak(Box::new(Cancelled)) };
+            if coroutine.has_run() {
+                // SAFETY: it is suspended in `run`, and is not resumed.
+                unsafe { task.body().leak(&task, Box::new(Cancelled)) };
+            } else {
+                // SAFETY: it has a stack, and stood in no queue but this worker's own.
+                unsafe { task.body().abandon(&task, Box::new(Cancelled)) };
+            }
             // Pointed to from its stack, and by whom it waits for.
             mem::forget(task);
         }

@@ -1,4 +1,4 @@
-//! The end of a task and its joiner: `join/completion.rs`.
+//! The end of a task and its joiner: `task/completion.rs`.
 
 use super::completion::Completion;
 use super::word::{Kind, Outcome, Seq, WaitWord};

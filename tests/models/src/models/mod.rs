@@ -5,7 +5,7 @@
 mod attention;
 #[path = "../../../../src/channel/spin.rs"]
 mod channel_spin;
-#[path = "../../../../src/join/completion.rs"]
+#[path = "../../../../src/task/completion.rs"]
 mod completion;
 #[path = "../../../../src/sync/condvar.rs"]
 mod condvar;

@@ -22,13 +22,13 @@ const LET_GO: u8 = 8;
 
 /// Whether a task has finished, and who waits for that, by a wait of type `W`.
 #[derive(Debug)]
-pub(super) struct Completion<W> {
+pub(crate) struct Completion<W> {
     state: AtomicU8,
     wait: AtomicPtr<W>,
 }
 
 impl<W> Completion<W> {
-    pub(super) fn new() -> Completion<W> {
+    pub(crate) fn new() -> Completion<W> {
         Completion {
             state: AtomicU8::new(0),
             wait: AtomicPtr::new(std::ptr::null_mut()),
@@ -36,20 +36,20 @@ impl<W> Completion<W> {
     }
 
     /// Whether the result is there. What the task did happened before.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.state.load(Ordering::Acquire) & DONE != 0
     }
 
     /// Has `finish` end `wait`, which has begun; returns false if the result is there already, so
     /// that nobody will. A wait that then ends otherwise must [`leave`](Completion::leave).
     #[must_use]
-    pub(super) fn await_by(&self, wait: *const W) -> bool {
+    pub(crate) fn await_by(&self, wait: *const W) -> bool {
         self.wait.store(wait.cast_mut(), Ordering::Relaxed);
         self.state.fetch_or(AWAITED, Ordering::AcqRel) & DONE == 0
     }
 
     /// The joiner's wait has ended otherwise. After this, nobody uses it.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         let before = self.state.fetch_and(!AWAITED, Ordering::AcqRel);
         while before & DONE != 0 && self.state.load(Ordering::Acquire) & LET_GO == 0 {
             yield_now();
@@ -58,7 +58,7 @@ impl<W> Completion<W> {
 
     /// Declares that nobody will take the result; returns whether it is there already, and so is
     /// the caller's to drop, if it has not been taken.
-    pub(super) fn detach(&self) -> bool {
+    pub(crate) fn detach(&self) -> bool {
         let state = self.state.load(Ordering::Acquire);
         // Only the handle detaches, one call after the other.
         state & DETACHED == 0
@@ -68,7 +68,7 @@ impl<W> Completion<W> {
     /// Publishes the result, and calls `end` with the joiner's wait, if there is one; it returns
     /// whether that lasted. Returns whether nobody wants the result, so that it is the caller's to
     /// drop.
-    pub(super) fn finish(&self, end: impl FnOnce(*const W) -> bool) -> bool {
+    pub(crate) fn finish(&self, end: impl FnOnce(*const W) -> bool) -> bool {
         let before = self.state.fetch_or(DONE, Ordering::AcqRel);
         debug_assert!(before & DONE == 0, "a task finishes once");
         if before & AWAITED != 0 && !end(self.wait.load(Ordering::Relaxed)) {
