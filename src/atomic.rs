@@ -2,8 +2,8 @@
 //!
 //! Those protocols stand in files that use nothing but this module, so that the
 //! package in `tests/models` can compile the same files over loom's atomics: `task/word.rs`,
-//! `join/completion.rs`, `channel/spin.rs`, `scheduler/attention.rs`, `scheduler/sleep.rs`,
-//! `reactor/ready_word.rs`, `sync/lot.rs`.
+//! `task/completion.rs`, `task/refs.rs`, `channel/spin.rs`, `scheduler/attention.rs`,
+//! `scheduler/sleep.rs`, `reactor/ready_word.rs`, `sync/lot.rs` and the locks beside it.
 
 pub(crate) use std::sync::atomic::{
     AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,

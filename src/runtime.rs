@@ -279,16 +279,17 @@ impl Runtime {
         let reservation = Some(reservation);
         let site = Location::caller();
         let body = Packet::new(f, ());
-        let task: Arc<Task<dyn task::Body + '_>> =
-            Arc::new(Task::new(name, site, Role::Main, reservation, body));
+        let task: Box<Task<dyn task::Body + '_>> =
+            Box::new(Task::new(name, site, Role::Main, reservation, body));
         // SAFETY: only the lifetime changes. What the closure and the result borrow is used in
         // `drive_main`, which returns when the task has finished, and in `join`; both end before
         // this call does. What others may keep of the task holds neither (see `Packet`).
-        let task: TaskRef = unsafe {
-            std::mem::transmute::<Arc<Task<dyn task::Body + '_>>, Arc<Task<dyn task::Body>>>(task)
+        let task = unsafe {
+            std::mem::transmute::<Box<Task<dyn task::Body + '_>>, Box<Task<dyn task::Body>>>(task)
         };
+        let (task, joined) = TaskRef::pair(task);
         // SAFETY: the body was made for `T`, here; and runs on this thread.
-        let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(Arc::clone(&task)) };
+        let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(joined) };
         self.worker.spawn_local(task);
         self.worker.drive_main();
         if self.worker.has_started() {

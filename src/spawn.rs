@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::panic::Location;
-use std::sync::Arc;
 
 use crate::join::{Guard, JoinHandle, LocalJoinHandle, Packet};
 use crate::runtime;
@@ -154,10 +153,10 @@ impl Builder {
         G: Guard + Send + 'a,
     {
         // SAFETY: the caller's promise.
-        let task = unsafe { self.into_task(scheduler, Role::Spawned, site, f, guard)? };
-        scheduler.spawn(Arc::clone(&task));
+        let (task, joined) = unsafe { self.into_task(scheduler, Role::Spawned, site, f, guard)? };
+        scheduler.spawn(task);
         // SAFETY: the body was made for `T`, this is its handle, and `T` is `Send`.
-        Ok(unsafe { JoinHandle::new(task) })
+        Ok(unsafe { JoinHandle::new(joined) })
     }
 
     /// As [`spawn_local`](crate::spawn_local()).
@@ -179,10 +178,11 @@ impl Builder {
                 io::Error::new(io::ErrorKind::Unsupported, why)
             })?;
             // SAFETY: nothing is borrowed.
-            let task = unsafe { self.into_task(worker.scheduler(), Role::Local, site, f, ())? };
-            worker.spawn_local(Arc::clone(&task));
+            let (task, joined) =
+                unsafe { self.into_task(worker.scheduler(), Role::Local, site, f, ())? };
+            worker.spawn_local(task);
             // SAFETY: the body was made for `T`, this is its handle, and stays on this thread.
-            Ok(unsafe { LocalJoinHandle::new(task) })
+            Ok(unsafe { LocalJoinHandle::new(joined) })
         })
     }
 
@@ -196,7 +196,7 @@ impl Builder {
         site: &'static Location<'static>,
         f: F,
         guard: G,
-    ) -> io::Result<TaskRef>
+    ) -> io::Result<(TaskRef, TaskRef)>
     where
         F: FnOnce() -> T + 'a,
         T: 'a,
@@ -205,11 +205,13 @@ impl Builder {
         let name = self.name.map(thread::checked_name);
         let reservation = Some(scheduler.reserve_stack(self.stack_size)?);
         let body = Packet::new(f, guard);
-        let task: Arc<Task<dyn Body + 'a>> =
-            Arc::new(Task::new(name, site, role, reservation, body));
+        let task: Box<Task<dyn Body + 'a>> =
+            Box::new(Task::new(name, site, role, reservation, body));
         // SAFETY: only the lifetime changes. The closure, guard and result are used by the run or
         // the abandonment of the task, which drops the guard last, and by the handle.
-        Ok(unsafe { std::mem::transmute::<Arc<Task<dyn Body + 'a>>, TaskRef>(task) })
+        let task =
+            unsafe { std::mem::transmute::<Box<Task<dyn Body + 'a>>, Box<Task<dyn Body>>>(task) };
+        Ok(TaskRef::pair(task))
     }
 }
 

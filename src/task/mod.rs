@@ -10,6 +10,8 @@ mod deadline;
 mod holder;
 pub(crate) mod locals;
 mod os_thread;
+mod refs;
+mod task_ref;
 pub(crate) mod word;
 
 use std::any::Any;
@@ -30,10 +32,9 @@ use completion::Completion;
 pub(crate) use deadline::Deadline;
 pub(crate) use holder::{Holder, WorkerNumber};
 use locals::Locals;
+use refs::Refs;
+pub(crate) use task_ref::TaskRef;
 use word::{Outcome, Seq, WaitWord};
-
-/// A shared reference to a task of any kind.
-pub(crate) type TaskRef = Arc<Task>;
 
 /// What a task runs, and what it leaves: a closure until it runs, then its result.
 pub(crate) trait Body: Send + Sync {
@@ -116,6 +117,7 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     stack_class: AtomicPtr<Class>,
     locals: Locals,
     completion: Completion<Waiting>,
+    refs: Refs,
     body: B,
 }
 
@@ -133,7 +135,7 @@ pub(crate) enum Role {
 }
 
 impl<B: Body> Task<B> {
-    /// A task that has not started.
+    /// A task that has not started, for a [`TaskRef::pair`].
     pub(crate) fn new(
         name: Option<Box<str>>,
         spawned_at: &'static Location<'static>,
@@ -154,6 +156,7 @@ impl<B: Body> Task<B> {
             stack_class: AtomicPtr::new(reservation.map_or(ptr::null_mut(), Reservation::into_raw)),
             locals: Locals::new(),
             completion: Completion::new(),
+            refs: Refs::new(2),
             body,
         }
     }
@@ -407,7 +410,7 @@ impl Current {
 
     fn of_thread(task: TaskRef) -> Current {
         Current {
-            task: NonNull::from(&*task),
+            task: task.as_ptr(),
             _thread: Some(task),
         }
     }
@@ -427,16 +430,9 @@ impl Deref for Current {
 /// The running coroutine's task, if the caller is one.
 #[inline]
 pub(crate) fn running() -> Option<TaskRef> {
-    RUNNING.get().map(|task| {
-        let task: *const Task = task.as_ptr();
-        // SAFETY: the pointer came from the `TaskRef` that `enter`'s caller holds for as long as
-        // the coroutine runs, which it does now; so the count is at least one, and may be raised
-        // for the reference made here.
-        unsafe {
-            Arc::increment_strong_count(task);
-            Arc::from_raw(task)
-        }
-    })
+    // SAFETY: the pointer came from the `TaskRef` that `enter`'s caller holds for as long as the
+    // coroutine runs, which it does now.
+    RUNNING.get().map(|task| unsafe { TaskRef::another(task) })
 }
 
 /// Nobody has said why a task unwinds: a panic then, of which only the user's own hook was told.
@@ -528,9 +524,8 @@ pub(crate) fn with_running<R>(look: impl FnOnce(Option<&Task>) -> R) -> R {
 /// Runs `turn` as a turn of the coroutine `task`.
 #[inline(always)]
 pub(crate) fn enter<R>(task: &TaskRef, turn: impl FnOnce() -> R) -> R {
-    let pointer = NonNull::new(Arc::as_ptr(task).cast_mut());
     debug_assert!(RUNNING.get().is_none(), "one coroutine runs at a time");
-    RUNNING.set(pointer);
+    RUNNING.set(Some(task.as_ptr()));
     let result = turn();
     RUNNING.set(None);
     result

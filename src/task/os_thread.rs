@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -22,20 +23,15 @@ pub(super) fn current() -> TaskRef {
     let Some(task) = THREAD.get() else {
         return first();
     };
-    // SAFETY: it came from `into_raw`, and `THREAD` stands for one reference until `forget` takes
-    // that out, on this thread; so the count is at least one, and may be raised for the reference
-    // made here.
-    unsafe {
-        Arc::increment_strong_count(task.as_ptr());
-        Arc::from_raw(task.as_ptr())
-    }
+    // SAFETY: `THREAD` stands for one reference until `forget` takes that out, on this thread.
+    unsafe { TaskRef::another(task) }
 }
 
 #[cold]
 #[track_caller]
 fn first() -> TaskRef {
-    let task = new();
-    THREAD.set(NonNull::new(Arc::into_raw(Arc::clone(&task)).cast_mut()));
+    let (task, kept) = new();
+    THREAD.set(Some(ManuallyDrop::new(kept).as_ptr()));
     // Where that fails the task is leaked.
     let _ = thread_end::call(forget);
     task
@@ -44,8 +40,8 @@ fn first() -> TaskRef {
 /// The thread ends.
 extern "C" fn forget(_: *mut libc::c_void) {
     if let Some(task) = THREAD.take() {
-        // SAFETY: it came from `into_raw`, and is taken back once.
-        drop(unsafe { TaskRef::from_raw(task.as_ptr()) });
+        // SAFETY: `THREAD` stood for it, and does no more.
+        drop(unsafe { TaskRef::taken_back(task) });
     }
 }
 
@@ -90,15 +86,15 @@ mod thread_end {
 }
 
 #[track_caller]
-fn new() -> TaskRef {
+fn new() -> (TaskRef, TaskRef) {
     let name = std::thread::current().name().map(Box::from);
     let owner = Arc::new(OsThread::default());
     let body = NoBody { owner };
     let task = Task::new(name, Location::caller(), Role::OsThread, None, body);
-    let task = Arc::new(task);
-    // SAFETY: it is new; and the owner is a part of it.
+    let task = Box::new(task);
+    // SAFETY: it is new; and the owner is a part of it, which stays in its place.
     unsafe { Task::pin(&*task, &task.body.owner, 0) };
-    task
+    TaskRef::pair(task)
 }
 
 /// Where an OS thread sleeps.
@@ -187,9 +183,11 @@ mod tests {
     #[test]
     fn the_task_of_a_thread_goes_with_the_thread() {
         let task = std::thread::spawn(|| {
-            assert!(Arc::ptr_eq(&current(), &current()));
-            Arc::downgrade(&current())
+            let task = current();
+            assert_eq!(task.as_ptr(), current().as_ptr());
+            task
         });
-        assert!(task.join().unwrap().upgrade().is_none());
+        let task = task.join().unwrap();
+        assert!(task.is_referred_to_once(), "only from here");
     }
 }

@@ -1,7 +1,6 @@
 //! The end of a runtime, on one of its workers: what is left unwinds.
 
 use std::io::Write;
-use std::sync::Arc;
 
 use super::{Live, Worker};
 use crate::task::Description;
@@ -67,7 +66,7 @@ impl Worker {
         let mut any = false;
         for (age, slot) in slots {
             let task = match self.live.borrow().get(slot) {
-                Some(live) if live.age == age => Arc::clone(&live.task),
+                Some(live) if live.age == age => live.task.clone(),
                 _ => continue,
             };
             if interrupt(&task.word) {

@@ -23,6 +23,8 @@ mod once;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/reactor/ready_word.rs"]
 mod ready_word;
+#[path = "../../../../src/task/refs.rs"]
+mod refs;
 #[path = "../../../../src/sync/rwlock.rs"]
 mod rwlock;
 #[allow(dead_code, reason = "a model uses its part")]
@@ -32,6 +34,7 @@ mod sleep;
 #[path = "../../../../src/task/word.rs"]
 mod word;
 
+mod counting;
 mod excluding;
 mod futex;
 mod joining;
@@ -70,6 +73,7 @@ const fn large(name: &'static str, run: fn()) -> Model {
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
     [
+        counting::MODELS,
         futex::MODELS,
         excluding::MODELS,
         joining::MODELS,
