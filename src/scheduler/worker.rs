@@ -332,7 +332,12 @@ impl Worker {
     /// what is known of one here, then what that says lies on its stack.
     #[inline(always)]
     fn prefetch_next(&self, live: &Slab<Live>) {
-        const AHEAD: usize = 2;
+        /// Of fewer, all that their turns touch stays in the second-level cache.
+        const MANY: usize = 256;
+        const AHEAD: usize = 4;
+        if live.len() < MANY {
+            return;
+        }
         let ready = self.ready.borrow();
         let at = |position| {
             ready
