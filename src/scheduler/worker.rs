@@ -293,9 +293,10 @@ impl Worker {
             if leak::INSTEAD_OF_UNWINDING && self.scheduler.is_stopping() {
                 break;
             }
+            let fresh = || self.sees_fresh().then(|| self.start_fresh()).flatten();
             let next = match fresh_first {
-                true => self.start_fresh().or_else(|| self.next_ready()),
-                false => self.next_ready().or_else(|| self.start_fresh()),
+                true => fresh().or_else(|| self.next_ready()),
+                false => self.next_ready().or_else(fresh),
             };
             fresh_first = !fresh_first;
             let Some(slot) = next else { break };
@@ -394,6 +395,14 @@ impl Worker {
             least.offer();
         }
         hold
+    }
+
+    /// Whether there is a fresh coroutine that this worker need not steal.
+    #[inline]
+    fn sees_fresh(&self) -> bool {
+        !self.local.borrow().is_empty()
+            || !self.fresh.is_empty()
+            || !self.scheduler.injector.is_empty()
     }
 
     /// Starts a fresh coroutine, of this worker and of any by turns; returns its slot.
