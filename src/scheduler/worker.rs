@@ -693,16 +693,20 @@ fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
 
 /// What every coroutine runs.
 fn run_body() {
-    let task = task::Current::get();
-    // SAFETY: this is the first turn of the task, on the worker that it was pinned to.
-    unsafe { task.body().run(&task) };
+    task::with_running(|task| {
+        let task = task.expect("a coroutine is running");
+        // SAFETY: this is the first turn of the task, on the worker that it was pinned to.
+        unsafe { task.body().run(task) };
+    });
 }
 
 /// What a coroutine runs instead that comes too late. Destructors may wait, so they need a coroutine.
 fn abandon_body() {
-    let task = task::Current::get();
-    // SAFETY: as in `run_body`, instead of that.
-    unsafe { task.body().abandon(&task, Box::new(Cancelled)) };
+    task::with_running(|task| {
+        let task = task.expect("a coroutine is running");
+        // SAFETY: as in `run_body`, instead of that.
+        unsafe { task.body().abandon(task, Box::new(Cancelled)) };
+    });
 }
 
 /// The calling thread drives a worker.

@@ -291,6 +291,7 @@ impl Task {
     }
 
     /// Ends wait `seq`, if it has not ended; returns whether it did.
+    #[inline]
     pub(crate) fn wake(&self, seq: Seq, outcome: Outcome) -> bool {
         let ended = self.word.wake(seq, outcome);
         if ended {
@@ -308,13 +309,19 @@ impl Task {
 
     /// Makes the task run again. For whoever has ended its wait, once; others may drop the task
     /// before this returns.
+    #[inline]
     pub(crate) fn schedule(&self) {
         let slot = self.slot();
         if !self.owner().schedule_here(slot) {
-            // Another thread may run the task to its end, and drop it, before this one is through.
-            let owner = Arc::clone(self.owner());
-            owner.schedule(slot);
+            self.schedule_elsewhere(slot);
         }
+    }
+
+    #[cold]
+    fn schedule_elsewhere(&self, slot: u32) {
+        // Another thread may run the task to its end, and drop it, before this one is through.
+        let owner = Arc::clone(self.owner());
+        owner.schedule(slot);
     }
 
     /// Whether the calling task, which is this one, keeps its owner to itself while it waits.
