@@ -9,8 +9,7 @@ use std::thread;
 
 use crate::local;
 use crate::park::Cancelled;
-use crate::task::word::Outcome;
-use crate::task::{Body, Task};
+use crate::task::{Body, Task, Woken};
 
 /// A closure until it runs, then its result, until that is taken.
 ///
@@ -139,7 +138,8 @@ where
 fn publish(task: &Task) -> bool {
     task.completion().finish(|joiner| {
         // SAFETY: the joiner is suspended in this wait, or stays for this to return.
-        unsafe { (*joiner).task.as_ref().wake((*joiner).seq, Outcome::Woken) }
+        let woken = unsafe { (*joiner).end() };
+        woken.map(Woken::schedule).is_some()
     })
 }
 

@@ -10,7 +10,6 @@ mod waiters;
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
-use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use crate::coroutine::{self, Suspend};
@@ -226,10 +225,7 @@ impl Wait {
 
     /// This wait, for others to end.
     pub(crate) fn waiting(&self) -> Waiting {
-        Waiting {
-            task: NonNull::from(&*self.task),
-            seq: self.seq,
-        }
+        Waiting::new(&self.task, self.seq)
     }
 
     /// Ends the wait, whose event has come; returns whether it lasted. It is to be suspended all

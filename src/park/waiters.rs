@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Wait, list};
-use crate::task::word::{Kind, Outcome, Seq};
-use crate::task::{Deadline, Task};
+use crate::task::word::{Kind, Outcome};
+use crate::task::{Deadline, Waiting, Woken};
 
 /// Tasks that wait for the same thing, first come, first woken.
 ///
@@ -17,11 +17,11 @@ pub(crate) struct Waiters {
 }
 
 /// A waiter's place in the queue: whom to wake, and from which wait. Belongs to the lock of the list.
-type Node = list::Node<Cell<Option<(*const Task, Seq)>>>;
+type Node = list::Node<Cell<Option<Waiting>>>;
 
-struct List(list::List<Cell<Option<(*const Task, Seq)>>>);
+struct List(list::List<Cell<Option<Waiting>>>);
 
-// SAFETY: a task may be used by any thread, and is while its node is linked: it is alive then.
+// SAFETY: the nodes are used under the lock of the list, wherever that is.
 unsafe impl Send for List {}
 
 impl Waiters {
@@ -51,7 +51,7 @@ impl Waiters {
                 return Outcome::Woken;
             }
             Wait::try_begin(kind).inspect(|wait| {
-                node.value.set(Some((wait.task(), wait.seq)));
+                node.value.set(Some(wait.waiting()));
                 // SAFETY: the node stays where it is until `unlink`, below, has run.
                 unsafe { list.0.push_back(&node) };
             })
@@ -118,16 +118,6 @@ impl fmt::Debug for Waiters {
     }
 }
 
-/// A task whose wait was ended, and which nobody but the holder of this can make run again.
-struct Woken(*const Task);
-
-impl Woken {
-    fn schedule(self) {
-        // SAFETY: the task waits until it is scheduled, so it is alive; this happens once.
-        unsafe { (*self.0).schedule() };
-    }
-}
-
 /// Takes a node out of its list when its wait ends, in whatever way.
 struct Unlink<'a> {
     waiters: &'a Waiters,
@@ -152,15 +142,11 @@ impl List {
     fn end_first_wait(&mut self) -> Option<Woken> {
         loop {
             let first = self.0.pop_front()?;
-            // SAFETY: the node lives, and with it the frame that the task is borrowed by. Both
-            // stay until their owner has taken this lock, or been woken from here; so the task can
-            // be asked whether its wait lasts.
-            let (task, ended) = unsafe {
-                let (task, seq) = (*first).value.get()?;
-                (task, (*task).word.wake(seq, Outcome::Woken))
-            };
-            if ended {
-                return Some(Woken(task));
+            // SAFETY: the node lives, and with it the frame in which its task waits: until the owner
+            // has taken this lock, or been woken from here.
+            let woken = unsafe { (*first).value.get()?.end() };
+            if woken.is_some() {
+                return woken;
             }
         }
     }

@@ -26,10 +26,10 @@ use std::time::Instant;
 use super::lot::{BUCKET_BITS, Bucket, Key, Locked, Place, Queue, Root, Waiter};
 use crate::park::{self, Wait};
 use crate::sys::fork;
-use crate::task::word::{Kind, Outcome, Seq};
-use crate::task::{self, Task};
+use crate::task;
+use crate::task::word::{Kind, Outcome};
 
-pub(super) use crate::task::{Deadline, Holder};
+pub(super) use crate::task::{Deadline, Holder, Waiting};
 
 /// How a [`wait`] came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +125,7 @@ pub(super) fn park(
     // waker, or by `leave`. So does the wait, whose task is there as long as this frame.
     unsafe {
         bucket.enter(&node, in_front, || {
-            still().then(|| Begun::of(begun.insert(Wait::begin(Kind::Plain))))
+            still().then(|| begun.insert(Wait::begin(Kind::Plain)).waiting())
         })
     };
     let Some(wait) = begun else {
@@ -146,7 +146,7 @@ pub(super) fn park(
 /// Calls `f` with those who wait at `address`, under the lock of their queue.
 pub(super) fn with_waiters<R>(
     address: &AtomicU32,
-    f: impl FnOnce(&mut Queue<'_, '_, Begun>) -> R,
+    f: impl FnOnce(&mut Queue<'_, '_, Waiting>) -> R,
 ) -> R {
     let key = Key::of(address);
     bucket(key).wake(key, f)
@@ -172,34 +172,15 @@ fn waits_alone(holder: Option<Holder>) -> bool {
     }
 }
 
-/// A wait that has begun.
-#[derive(Clone, Copy)]
-pub(super) struct Begun {
-    task: *const Task,
-    seq: Seq,
-}
-
-// SAFETY: a task may be used by any thread, and is while it is alive: see `Waiter`.
-unsafe impl Send for Begun {}
-
-impl Begun {
-    fn of(wait: &Wait) -> Begun {
-        Begun {
-            task: wait.task(),
-            seq: wait.seq(),
-        }
-    }
-}
-
-impl Waiter for Begun {
+impl Waiter for Waiting {
     unsafe fn end(self) -> bool {
-        // SAFETY: the waiter is still in `park`, says the caller, and with it is its task.
-        unsafe { (*self.task).word.wake(self.seq, Outcome::Woken) }
+        // SAFETY: the waiter is still in `park`, says the caller.
+        unsafe { Waiting::end(self) }.is_some()
     }
 
     unsafe fn schedule(self) {
-        // SAFETY: the task waits until it is scheduled, so it is alive; this happens once.
-        unsafe { (*self.task).schedule() };
+        // SAFETY: the caller's promise.
+        unsafe { self.ended() }.schedule();
     }
 }
 
@@ -207,11 +188,11 @@ const COUNT: usize = 1 << BUCKET_BITS;
 
 /// Alone in its cache line.
 #[repr(align(64))]
-struct Aligned(Bucket<Begun>);
+struct Aligned(Bucket<Waiting>);
 
 static BUCKETS: [Aligned; COUNT] = [const { Aligned(Bucket::new(Mutex::new(Root::new()))) }; COUNT];
 
-fn bucket(key: Key) -> &'static Bucket<Begun> {
+fn bucket(key: Key) -> &'static Bucket<Waiting> {
     static SET_UP: AtomicBool = AtomicBool::new(false);
     if !SET_UP.load(Ordering::Relaxed) && !SET_UP.swap(true, Ordering::Relaxed) {
         set_up();
@@ -229,7 +210,7 @@ fn set_up() {
 }
 
 /// The buckets' locks, over a fork.
-struct Held(UnsafeCell<Option<[Locked<'static, Begun>; COUNT]>>);
+struct Held(UnsafeCell<Option<[Locked<'static, Waiting>; COUNT]>>);
 
 // SAFETY: it is used by the handlers alone, and by one thread at a time: the one that has the
 // locks. Before it takes them out it has taken them, and it gives them back afterwards; in the child

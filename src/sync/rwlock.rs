@@ -20,7 +20,7 @@
 
 use crate::atomic::{AtomicU32, Ordering};
 
-use super::futex::{self, Begun, Holder, Interrupted, Parked, Request};
+use super::futex::{self, Holder, Interrupted, Parked, Request, Waiting};
 use super::lot::Queue;
 use super::spin;
 
@@ -214,7 +214,7 @@ impl RwLock {
     }
 
     /// Gives the lock up, which is held as by a writer, to those who wait first.
-    fn call_next(&self, queue: &mut Queue<'_, '_, Begun>) {
+    fn call_next(&self, queue: &mut Queue<'_, '_, Waiting>) {
         let Some(first) = queue.wake_first() else {
             self.word.store(FREE, Ordering::Release);
             return;
@@ -265,7 +265,7 @@ impl Want {
 }
 
 /// Wakes the readers that wait first; returns how many.
-fn wake_readers(queue: &mut Queue<'_, '_, Begun>) -> u32 {
+fn wake_readers(queue: &mut Queue<'_, '_, Waiting>) -> u32 {
     std::iter::from_fn(|| queue.wake_first_if(|note| note & WRITER == 0))
         .map(|_| 1)
         .sum()

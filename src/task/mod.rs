@@ -12,6 +12,7 @@ pub(crate) mod locals;
 mod os_thread;
 mod refs;
 mod task_ref;
+mod waiting;
 pub(crate) mod word;
 
 use std::any::Any;
@@ -34,6 +35,7 @@ pub(crate) use holder::{Holder, WorkerNumber};
 use locals::Locals;
 use refs::Refs;
 pub(crate) use task_ref::TaskRef;
+pub(crate) use waiting::{Waiting, Woken};
 use word::{Outcome, Seq, WaitWord};
 
 /// What a task runs, and what it leaves: a closure until it runs, then its result.
@@ -60,13 +62,6 @@ pub(crate) trait Body: Send + Sync {
     /// Called at most once, by the owner of the task, which suspended it in `run` and does not
     /// resume it.
     unsafe fn leak(&self, task: &Task, why: Box<dyn Any + Send>);
-}
-
-/// A wait of a task, as whoever ends it sees it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiting {
-    pub(crate) task: NonNull<Task>,
-    pub(crate) seq: Seq,
 }
 
 /// What schedules and suspends a task: the worker it is pinned to, or its own OS thread.

@@ -25,7 +25,7 @@ pub(super) const MODELS: &[Model] = &[
 
 thread_local! {
     /// The only bucket of the model that runs; all its threads share one of the system's.
-    static BUCKET: RefCell<Option<Rc<Bucket<Begun>>>> = const { RefCell::new(None) };
+    static BUCKET: RefCell<Option<Rc<Bucket<Waiting>>>> = const { RefCell::new(None) };
 }
 
 /// Runs `model` with a bucket.
@@ -35,7 +35,7 @@ pub(super) fn with_lot(model: impl FnOnce()) {
     BUCKET.set(None);
 }
 
-fn bucket() -> Rc<Bucket<Begun>> {
+fn bucket() -> Rc<Bucket<Waiting>> {
     BUCKET.with_borrow(|bucket| bucket.clone().expect("a model with a lot"))
 }
 
@@ -91,15 +91,15 @@ pub(super) fn unwind_if_possible() {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Begun {
+pub(super) struct Waiting {
     task: *const Task,
     seq: Seq,
 }
 
 // SAFETY: a task may be used by any thread, and is while it is alive: see `Waiter`.
-unsafe impl Send for Begun {}
+unsafe impl Send for Waiting {}
 
-impl Waiter for Begun {
+impl Waiter for Waiting {
     unsafe fn end(self) -> bool {
         // SAFETY: the waiter is still in `park`, says the caller, and with it is its task.
         unsafe { (*self.task).word.wake(self.seq, Outcome::Woken) }
@@ -131,7 +131,7 @@ pub(super) fn park(
         bucket.enter(&node, request.in_front, || {
             still().then(|| {
                 let seq = *begun.insert(task.word.begin(Kind::Plain).unwrap());
-                Begun { task: &*task, seq }
+                Waiting { task: &*task, seq }
             })
         })
     };
@@ -159,7 +159,7 @@ pub(super) fn park(
 
 pub(super) fn with_waiters<R>(
     address: &AtomicU32,
-    f: impl FnOnce(&mut Queue<'_, '_, Begun>) -> R,
+    f: impl FnOnce(&mut Queue<'_, '_, Waiting>) -> R,
 ) -> R {
     bucket().wake(Key::of(address), f)
 }
