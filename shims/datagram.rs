@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::reactor::{Descriptor, Direction};
-use crate::sys::socket;
+use crate::sys::socket::{self, would_block};
 
 /// Waits for a datagram that `op` takes; None if the socket was shut down for reading.
 pub(super) fn receive<T: AsFd, R>(
@@ -13,7 +13,6 @@ pub(super) fn receive<T: AsFd, R>(
     timeout: fn(&T) -> io::Result<Option<Duration>>,
     mut op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
 ) -> io::Result<Option<R>> {
-    let would_block = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
     io.operation(Direction::Read)
         .socket_timeout(timeout)
         .run(|socket| {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::source::{Readiness, Source};
 use crate::park;
+use crate::sys::socket::{self, would_block};
 use crate::task::{self, Deadline};
 
 /// Which half of a descriptor an operation uses.
@@ -40,7 +41,7 @@ impl<T: AsFd> Descriptor<T> {
     /// Wraps a descriptor that came from elsewhere, with the mode and timeouts that it has.
     pub(crate) fn foreign(inner: T) -> Descriptor<T> {
         // The call fails on a descriptor that is not open, and so will every other.
-        let nonblocking = crate::sys::socket::is_nonblocking(&inner).unwrap_or(false);
+        let nonblocking = socket::is_nonblocking(&inner).unwrap_or(false);
         Descriptor::with_mode(inner, nonblocking)
     }
 
@@ -238,8 +239,4 @@ impl<T: AsFd> Operation<'_, T> {
             }
         }
     }
-}
-
-fn would_block(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
 }

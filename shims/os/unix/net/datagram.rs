@@ -13,7 +13,7 @@ use crate::shims::datagram::receive;
 use crate::shims::descriptor::{
     PassDescriptors, from_raw_descriptor, plain_descriptor_conversions,
 };
-use crate::sys::socket::{self, Blocking};
+use crate::sys::socket::{self, Blocking, would_block};
 use crate::task;
 
 /// Like [`std::os::unix::net::UnixDatagram`], but waits park the coroutine.
@@ -286,10 +286,6 @@ fn within<T: AsFd>(operation: Operation<'_, T>, timeout: Option<Duration>) -> Op
         Some(timeout) => operation.timeout(timeout),
         None => operation,
     }
-}
-
-fn would_block(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
 }
 
 impl PassDescriptors for UnixDatagram {
