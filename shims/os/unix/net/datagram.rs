@@ -13,6 +13,7 @@ use crate::shims::datagram::receive;
 use crate::shims::descriptor::{
     PassDescriptors, from_raw_descriptor, plain_descriptor_conversions,
 };
+use crate::shims::socket::waits_as_set;
 use crate::sys::socket::{self, Blocking, would_block};
 use crate::task;
 
@@ -98,7 +99,7 @@ impl UnixDatagram {
     }
 
     fn receive<R>(&self, op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<Option<R>> {
-        receive(&self.io, net::UnixDatagram::read_timeout, op)
+        receive(&self.io, self.reading(), op)
     }
 
     /// Like [`std::os::unix::net::UnixDatagram::send_to`].
@@ -189,12 +190,6 @@ impl UnixDatagram {
         })
     }
 
-    fn writing(&self) -> Operation<'_, net::UnixDatagram> {
-        self.io
-            .operation(Direction::Write)
-            .socket_timeout(net::UnixDatagram::write_timeout)
-    }
-
     /// Like [`std::os::unix::net::UnixDatagram::send`].
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
         if !task::on_coroutine() {
@@ -204,37 +199,7 @@ impl UnixDatagram {
             .run(|socket| socket::send(socket.as_fd(), buf))
     }
 
-    /// Like [`std::os::unix::net::UnixDatagram::set_read_timeout`].
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.io.get().set_read_timeout(timeout)?;
-        self.io.set_timeout(Direction::Read, timeout);
-        Ok(())
-    }
-
-    /// Like [`std::os::unix::net::UnixDatagram::set_write_timeout`].
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.io.get().set_write_timeout(timeout)?;
-        self.io.set_timeout(Direction::Write, timeout);
-        Ok(())
-    }
-
-    /// Like [`std::os::unix::net::UnixDatagram::read_timeout`].
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        self.io.get().read_timeout()
-    }
-
-    /// Like [`std::os::unix::net::UnixDatagram::write_timeout`].
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        self.io.get().write_timeout()
-    }
-
-    /// Like [`std::os::unix::net::UnixDatagram::set_nonblocking`]: in non-blocking mode,
-    /// operations return `WouldBlock` instead of parking.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.io.get().set_nonblocking(nonblocking)?;
-        self.io.set_nonblocking(nonblocking);
-        Ok(())
-    }
+    waits_as_set!(std::os::unix::net::UnixDatagram);
 
     /// Like [`std::os::unix::net::UnixDatagram::take_error`].
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
