@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::park::Waiters;
+use crate::sys::switches::{excused, own_lock};
 use crate::task;
 use crate::task::word::Kind;
 
@@ -92,8 +93,7 @@ where
     let filled = Arc::clone(&result);
     let job: Box<dyn FnOnce() + Send + 'a> = Box::new(move || {
         let value = catch_unwind(AssertUnwindSafe(f));
-        *crate::sys::switches::own_lock(&filled.value).unwrap_or_else(PoisonError::into_inner) =
-            Some(value);
+        *own_lock(&filled.value).unwrap_or_else(PoisonError::into_inner) = Some(value);
         filled.done.store(true, Ordering::SeqCst);
         filled.waiter.wake_one(|| {});
     });
@@ -109,7 +109,7 @@ where
     while !done() {
         result.waiter.wait(kind, None, done);
     }
-    let value = crate::sys::switches::own_lock(&result.value)
+    let value = own_lock(&result.value)
         .unwrap_or_else(PoisonError::into_inner)
         .take();
     match value.expect("the job that is done has left its value") {
@@ -200,7 +200,7 @@ impl Pool {
             self.job_added.notify_one();
         } else if state.threads < THREADS + waiting {
             let thread = thread::Builder::new().name("greenroom-pool".into());
-            match crate::sys::switches::excused(|| thread.spawn(|| self.work())) {
+            match excused(|| thread.spawn(|| self.work())) {
                 Ok(_) => state.threads += 1,
                 Err(_) if state.threads == 0 => return Err(job),
                 // Those there are will come to it.
@@ -243,6 +243,6 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        crate::sys::switches::own_lock(&self.state).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.state).unwrap_or_else(PoisonError::into_inner)
     }
 }

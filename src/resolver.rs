@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::blocking::{self, Job};
 use crate::park::Waiters;
+use crate::sys::switches::own_lock;
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Deadline};
 
@@ -149,7 +150,7 @@ impl Lookup {
     }
 
     fn answer(&self) -> MutexGuard<'_, Option<Answer>> {
-        crate::sys::switches::own_lock(&self.answer).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.answer).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -203,7 +204,7 @@ struct State {
 }
 
 fn lock() -> MutexGuard<'static, State> {
-    crate::sys::switches::own_lock(&STATE).unwrap_or_else(PoisonError::into_inner)
+    own_lock(&STATE).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The lock of this module: over a fork, lest a thread hold it that is not there in the child.
