@@ -17,6 +17,7 @@ use greenroom::{
     park_timeout, spawn, spawn_local, wait_idle, yield_now,
 };
 use serial_test::{parallel, serial};
+use util::Finally;
 
 const MILLI: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(1_000);
@@ -27,15 +28,6 @@ const MANY: usize = if cfg!(debug_assertions) {
 } else {
     1_000_000
 };
-
-/// Calls its closure when it is dropped.
-struct Finally<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
 
 /// What has become of closures.
 #[derive(Clone, Debug, Default)]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use greenroom::shims::thread;
 use serial_test::serial;
+use util::Finally;
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -229,12 +230,6 @@ fn what_threads_spawn_starts_while_coroutines_spawn_without_end() {
 #[test]
 #[serial]
 fn a_destructor_can_start_it_while_its_thread_panics() {
-    struct Finally<F: FnMut()>(F);
-    impl<F: FnMut()> Drop for Finally<F> {
-        fn drop(&mut self) {
-            (self.0)();
-        }
-    }
     let name = "a_destructor_can_start_it_while_its_thread_panics";
     let stderr = in_a_fresh_process(name, &[], || {
         let unwound = catch_unwind(|| {

@@ -45,6 +45,7 @@ use std::time::Duration;
 
 use greenroom::shims::thread::sleep;
 use greenroom::{Cancelled, RuntimeBuilder, coroutine_local, spawn, spawn_local, yield_now};
+use util::Counted;
 
 /// The system's, which counts what the calling thread has of it.
 struct Counting;
@@ -70,15 +71,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
-
-/// Counts how often it is dropped.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
 
 // ---------------------------------------------------------- coroutines of one worker
 

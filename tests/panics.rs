@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::thread;
 use greenroom::{Builder, Unparker, park, spawn, yield_now};
+use util::Finally;
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -324,15 +325,6 @@ fn one_that_catches_its_own_panic_can_wait_afterwards() {
             survivor.join().unwrap();
         }
     });
-}
-
-/// Calls a function when dropped.
-struct Finally<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ use greenroom::{
     yield_now,
 };
 use serial_test::serial;
+use util::{Counted, Finally, message};
 
 const MILLI: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(10_000);
@@ -27,27 +28,10 @@ fn runtime(workers: usize) -> Runtime {
     RuntimeBuilder::new().workers(workers).build().unwrap()
 }
 
-/// Counts how often it is dropped.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
 fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (near, listener.accept().unwrap().0)
-}
-
-/// What a panic said.
-fn message(payload: &(dyn Any + Send)) -> &str {
-    match payload.downcast_ref::<String>() {
-        Some(text) => text,
-        None => payload.downcast_ref::<&str>().expect("a message"),
-    }
 }
 
 #[test]
@@ -1033,15 +1017,6 @@ fn the_result_of_a_scoped_coroutine_that_nobody_joins_is_dropped_once() {
                 assert_eq!(ALIVE.load(SeqCst), 0, "round {n}");
             }
         });
-    }
-}
-
-/// Runs `f` when it is dropped.
-struct Finally<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
     }
 }
 
