@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ToSocketAddrs, each_addr};
+use super::{ToSocketAddrs, each_addr, timed_out};
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::descriptor::{
     descriptor_conversions, from_raw_descriptor, reads_and_writes_by_reference, release_shared,
@@ -133,10 +133,7 @@ fn connect(addr: SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream>
 }
 
 fn finish_connecting(io: &Descriptor<net::TcpStream>, timeout: Option<Duration>) -> io::Result<()> {
-    let mut operation = io.operation(Direction::Write);
-    if let Some(timeout) = timeout {
-        operation = operation.timeout(timeout);
-    }
+    let operation = io.operation(Direction::Write).timeout(timeout);
     let connected = operation.run(|stream| match stream.take_error()? {
         Some(error) => Err(error),
         None => match stream.peer_addr() {
@@ -147,9 +144,7 @@ fn finish_connecting(io: &Descriptor<net::TcpStream>, timeout: Option<Duration>)
         },
     });
     connected.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => {
-            io::Error::new(io::ErrorKind::TimedOut, "connection timed out")
-        }
+        io::ErrorKind::WouldBlock => timed_out(),
         _ => error,
     })
 }

@@ -128,7 +128,7 @@ impl<T: AsFd> Descriptor<T> {
         Operation {
             descriptor: self,
             direction,
-            timeout: Timeout::Never,
+            timeout: Timeout::Own(None),
         }
     }
 }
@@ -149,11 +149,10 @@ pub(crate) struct Operation<'a, T: AsFd> {
 }
 
 enum Timeout<T> {
-    Never,
     /// The descriptor's own, which the function asks the kernel for.
     Socket(fn(&T) -> io::Result<Option<Duration>>),
-    /// One for this operation.
-    After(Duration),
+    /// One for this operation, or none.
+    Own(Option<Duration>),
 }
 
 impl<T: AsFd> Operation<'_, T> {
@@ -163,9 +162,9 @@ impl<T: AsFd> Operation<'_, T> {
         self
     }
 
-    /// Waits no longer than `timeout`.
-    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Timeout::After(timeout);
+    /// Waits no longer than `timeout`, if there is one.
+    pub(crate) fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = Timeout::Own(timeout);
         self
     }
 
@@ -231,8 +230,7 @@ impl<T: AsFd> Operation<'_, T> {
 
     fn patience(&self) -> io::Result<Option<Duration>> {
         match self.timeout {
-            Timeout::Never => Ok(None),
-            Timeout::After(timeout) => Ok(Some(timeout)),
+            Timeout::Own(timeout) => Ok(timeout),
             Timeout::Socket(ask) => {
                 let readiness = self.descriptor.readiness(self.direction);
                 readiness.timeout(|| ask(&self.descriptor.inner))

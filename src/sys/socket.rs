@@ -91,16 +91,18 @@ pub(crate) fn send_to(fd: BorrowedFd<'_>, buf: &[u8], to: SocketAddr) -> io::Res
 /// Makes a TCP socket in non-blocking mode and starts to connect it to `addr`; the second value
 /// says whether that is done already.
 pub(crate) fn start_connecting(addr: SocketAddr) -> io::Result<(OwnedFd, bool)> {
-    let family = if addr.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket = net::socket_with(family(addr), SocketType::STREAM, flags, None)?;
     match net::connect(&socket, &addr) {
         Err(Errno::INPROGRESS) => Ok((socket, false)),
         done => Ok((socket, done.map(|()| true)?)),
+    }
+}
+
+pub(crate) fn family(addr: SocketAddr) -> AddressFamily {
+    match addr {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
     }
 }
 

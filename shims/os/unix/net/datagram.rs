@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::park;
-use crate::reactor::{Descriptor, Direction, Operation};
+use crate::reactor::{Descriptor, Direction};
 use crate::shims::datagram::receive;
 use crate::shims::descriptor::{
     PassDescriptors, from_raw_descriptor, plain_descriptor_conversions,
@@ -150,12 +150,13 @@ impl UnixDatagram {
 
     /// Waits until less is under way from this socket, which has no peer, than may be.
     fn wait_for_own_room(&self, timeout: Option<Duration>) -> io::Result<()> {
-        within(self.io.operation(Direction::Write), timeout).run(|socket| {
-            match socket::is_send_buffer_full(socket.as_fd())? {
+        let sending = self.io.operation(Direction::Write).timeout(timeout);
+        sending.run(
+            |socket| match socket::is_send_buffer_full(socket.as_fd())? {
                 true => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
                 false => Ok(()),
-            }
-        })
+            },
+        )
     }
 
     /// Waits until the receiver at `to` has room for a datagram. Of that a socket tells only about
@@ -167,11 +168,10 @@ impl UnixDatagram {
             return Ok(false);
         }
         let probe = Descriptor::fresh(probe);
-        within(probe.operation(Direction::Write), timeout).run(|probe| {
-            match socket::is_writable(probe.as_fd()) {
-                true => Ok(true),
-                false => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
-            }
+        let sending = probe.operation(Direction::Write).timeout(timeout);
+        sending.run(|probe| match socket::is_writable(probe.as_fd()) {
+            true => Ok(true),
+            false => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
         })
     }
 
@@ -243,13 +243,6 @@ impl Patience<'_> {
             Some(Duration::ZERO) => Err(error),
             left => Ok(left),
         }
-    }
-}
-
-fn within<T: AsFd>(operation: Operation<'_, T>, timeout: Option<Duration>) -> Operation<'_, T> {
-    match timeout {
-        Some(timeout) => operation.timeout(timeout),
-        None => operation,
     }
 }
 
