@@ -168,7 +168,7 @@ fn much_data_goes_both_ways_at_once() {
 fn names_that_do_not_fit_or_have_a_nul_are_invalid_input() {
     everywhere(|| {
         let dir = Scratch::new();
-        for path in [dir.join(&"a".repeat(108)), PathBuf::from("with\0nul")] {
+        for path in [dir.join("a".repeat(108)), PathBuf::from("with\0nul")] {
             assert_kind(UnixStream::connect(&path), ErrorKind::InvalidInput);
             assert_kind(UnixListener::bind(&path), ErrorKind::InvalidInput);
             assert_kind(UnixDatagram::bind(&path), ErrorKind::InvalidInput);
@@ -187,12 +187,12 @@ fn names_of_the_full_length_work() {
     everywhere(|| {
         let dir = Scratch::new();
         let room = 107 - dir.join("").as_os_str().len();
-        let path = dir.join(&"p".repeat(room));
+        let path = dir.join("p".repeat(room));
         let (near, _far) = connected_pair(&path);
         assert_eq!(near.peer_addr().unwrap().as_pathname(), Some(&*path));
 
-        let from = dir.join(&"f".repeat(room));
-        let (from, to) = (UnixDatagram::bind(from).unwrap(), dir.join(&"t".repeat(room)));
+        let from = dir.join("f".repeat(room));
+        let (from, to) = (UnixDatagram::bind(from).unwrap(), dir.join("t".repeat(room)));
         let receiver = UnixDatagram::bind(&to).unwrap();
         from.send_to(b"x", &to).unwrap();
         let (_, sender) = receiver.recv_from(&mut [0; 1]).unwrap();
