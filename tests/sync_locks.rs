@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -490,16 +489,11 @@ fn a_destructor_amid_a_panic_waits_for_a_lock_that_is_held_elsewhere() {
 /// Runs `child` in a process of its own, which aborts; returns what that wrote to stderr. `name` is
 /// that of the calling test.
 fn stderr_of_abort(name: &str, child: impl FnOnce()) -> String {
-    const ROLE: &str = "GREENROOM_TEST_ROLE";
-    if std::env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         child();
         std::process::exit(0);
     }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, "child")
-        .output()
-        .unwrap();
+    let output = util::again(name, "child").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
     stderr

@@ -11,6 +11,7 @@ use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -178,6 +179,24 @@ pub(crate) fn assert_same_bytes(got: &[u8], wanted: &[u8]) {
 /// The number of descriptors that this process has open.
 pub(crate) fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Tells a child process that it is one, and which part of a test it plays.
+const ROLE: &str = "GREENROOM_TEST_ROLE";
+
+/// This test binary again, as a process in which `test` alone runs, and finds the `role`.
+pub(crate) fn again(test: &str, role: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ROLE, role)
+        .env("RUST_BACKTRACE", "0");
+    command
+}
+
+/// The role of this process, if it is a child.
+pub(crate) fn role() -> Option<String> {
+    std::env::var(ROLE).ok()
 }
 
 /// For what is to be shown of std itself: there is no other place than an OS thread.
