@@ -4,9 +4,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use rustix::event::{PollFd, PollFlags};
+
 use crate::reactor::{Descriptor, Direction};
 use crate::sys::fork::Process;
-use crate::sys::socket;
+use crate::sys::poll;
+use crate::sys::socket::{self, would_block};
 use crate::task;
 
 /// One of std's listeners.
@@ -115,7 +118,8 @@ impl<L: Accept> Listener<L> {
         loop {
             match self.or_hidden_error(|| self.get().accept()) {
                 Err(error) if would_block(&error) && !self.io.is_nonblocking() => {
-                    socket::wait_readable(self.get().as_fd())?;
+                    let listener = PollFd::new(self.get(), PollFlags::IN);
+                    poll::block(&mut [listener], None)?;
                 }
                 done => return done,
             }
@@ -197,10 +201,6 @@ impl<L: Accept> Listener<L> {
         drop(mode);
         self.io.into_inner()
     }
-}
-
-fn would_block(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
 }
 
 #[cfg(test)]

@@ -67,6 +67,7 @@ pub mod net;
 pub mod os;
 pub mod process;
 pub mod select;
+mod socket;
 pub mod sync;
 pub mod thread;
 pub mod time;

@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::park::Waiters;
-use crate::task;
-use crate::task::word::Kind;
+use crate::sys::switches::{excused, own_lock};
+use crate::task::word::{Kind, Outcome};
+use crate::task::{self, Deadline};
 
 /// The most threads of the pool.
 const THREADS: usize = 256;
@@ -84,38 +84,20 @@ where
     if !task::on_coroutine() {
         return f();
     }
-    let result = Arc::new(Pending {
-        value: Mutex::new(None),
-        done: AtomicBool::new(false),
-        waiter: Waiters::new(),
-    });
+    let result = Arc::new(Pending::new());
     let filled = Arc::clone(&result);
     let job: Box<dyn FnOnce() + Send + 'a> = Box::new(move || {
-        let value = catch_unwind(AssertUnwindSafe(f));
-        *crate::sys::switches::own_lock(&filled.value).unwrap_or_else(PoisonError::into_inner) =
-            Some(value);
-        filled.done.store(true, Ordering::SeqCst);
-        filled.waiter.wake_one(|| {});
+        filled.fill(catch_unwind(AssertUnwindSafe(f)));
     });
-    // SAFETY: only the lifetime changes. Of what the job borrows it uses nothing after it has said
-    // that it is done, but drops its share of a result that the caller has taken; and until it is
-    // done, the caller waits, or all stays for ever.
+    // SAFETY: only the lifetime changes. Of what the job borrows it uses nothing after it has filled
+    // the result, but drops its share of that, which the caller has taken; and until it is filled,
+    // the caller waits, or all stays for ever.
     let job = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + 'a>, Job>(job) };
     if let Err(job) = POOL.run(job, purpose) {
         // Not one thread can be had: better late than never.
         job();
     }
-    let done = || result.done.load(Ordering::SeqCst);
-    while !done() {
-        result.waiter.wait(kind, None, done);
-    }
-    let value = crate::sys::switches::own_lock(&result.value)
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
-    match value.expect("the job that is done has left its value") {
-        Ok(value) => value,
-        Err(payload) => resume_unwind(payload),
-    }
+    result.wait(kind, None).expect("there is no deadline")
 }
 
 /// Has the pool do `job`, for which nobody waits here.
@@ -126,11 +108,48 @@ pub(crate) fn submit(job: Job) {
     }
 }
 
-/// A result under way.
-struct Pending<T> {
-    value: Mutex<Option<thread::Result<T>>>,
-    done: AtomicBool,
+/// The result of a job, under way to the one who waits for it.
+pub(crate) struct Pending<T> {
+    result: Mutex<Option<thread::Result<T>>>,
     waiter: Waiters,
+}
+
+impl<T> Pending<T> {
+    pub(crate) fn new() -> Pending<T> {
+        Pending {
+            result: Mutex::new(None),
+            waiter: Waiters::new(),
+        }
+    }
+
+    pub(crate) fn fill(&self, result: thread::Result<T>) {
+        *self.result() = Some(result);
+        self.waiter.wake_one(|| {});
+    }
+
+    /// Waits for it; `None` when `deadline` has passed.
+    ///
+    /// # Panics
+    ///
+    /// With the panic that is the result.
+    pub(crate) fn wait(&self, kind: Kind, deadline: Option<Deadline>) -> Option<T> {
+        let mut outcome = Outcome::Woken;
+        loop {
+            let result = self.result().take();
+            if let Some(result) = result {
+                return Some(result.unwrap_or_else(|payload| resume_unwind(payload)));
+            }
+            if let Outcome::TimedOut = outcome {
+                return None;
+            }
+            let filled = || self.result().is_some();
+            outcome = self.waiter.wait(kind, deadline, filled);
+        }
+    }
+
+    fn result(&self) -> MutexGuard<'_, Option<thread::Result<T>>> {
+        own_lock(&self.result).unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -200,7 +219,7 @@ impl Pool {
             self.job_added.notify_one();
         } else if state.threads < THREADS + waiting {
             let thread = thread::Builder::new().name("greenroom-pool".into());
-            match crate::sys::switches::excused(|| thread.spawn(|| self.work())) {
+            match excused(|| thread.spawn(|| self.work())) {
                 Ok(_) => state.threads += 1,
                 Err(_) if state.threads == 0 => return Err(job),
                 // Those there are will come to it.
@@ -243,6 +262,6 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        crate::sys::switches::own_lock(&self.state).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.state).unwrap_or_else(PoisonError::into_inner)
     }
 }

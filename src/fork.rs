@@ -21,7 +21,6 @@
 //! aborts the child, see [`Task::end_in_its_process`](crate::task::Task::end_in_its_process). The
 //! main coroutine of `run` may, because that ends the loop.
 
-use std::cell::UnsafeCell;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -31,7 +30,7 @@ use crate::coroutine::{self, StacksLock, overflow};
 use crate::deny_blocking::watch;
 use crate::resolver::ResolverLock;
 use crate::scheduler::{self, Worker};
-use crate::sys::fork;
+use crate::sys::fork::{self, Held};
 use crate::sys::memory::page_size;
 use crate::{local, panic, runtime, task};
 
@@ -95,15 +94,7 @@ struct Locks {
     _findings: MutexGuard<'static, watch::Findings>,
 }
 
-/// The locks, between the handlers.
-struct Held(UnsafeCell<Option<Locks>>);
-
-// SAFETY: it is used by the handlers alone, and by one thread at a time: the one that has the
-// locks. Before it takes them out it has taken them, and it gives them back afterwards; in the
-// child there is no other thread.
-unsafe impl Sync for Held {}
-
-static HELD: Held = Held(UnsafeCell::new(None));
+static HELD: Held<Locks> = Held::new();
 
 unsafe extern "C" fn before() {
     let locks = Locks {
@@ -115,13 +106,13 @@ unsafe extern "C" fn before() {
         #[cfg(debug_assertions)]
         _findings: watch::lock(),
     };
-    // SAFETY: this thread has the locks.
-    unsafe { *HELD.0.get() = Some(locks) };
+    // SAFETY: they are the same locks each time.
+    unsafe { HELD.keep(locks) };
 }
 
 unsafe extern "C" fn in_parent() {
-    // SAFETY: this thread has the locks. They are dropped after the cell has been left.
-    drop(unsafe { (*HELD.0.get()).take() });
+    // SAFETY: this thread has forked.
+    drop(unsafe { HELD.take() });
 }
 
 unsafe extern "C" fn in_child() {
@@ -131,8 +122,8 @@ unsafe extern "C" fn in_child() {
     coroutine::forget_running();
     Worker::forget_current();
     runtime::forget_default();
-    // SAFETY: this thread has the locks, and is the only one.
-    if let Some(mut locks) = unsafe { (*HELD.0.get()).take() } {
+    // SAFETY: this thread has forked.
+    if let Some(mut locks) = unsafe { HELD.take() } {
         locks.resolver.forget_lookups();
         locks.pool.forget_threads();
     }

@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Instant;
 
-use crate::blocking::{self, Job};
-use crate::park::Waiters;
-use crate::task::word::{Kind, Outcome};
+use crate::blocking::{self, Job, Pending};
+use crate::sys::switches::own_lock;
+use crate::task::word::Kind;
 use crate::task::{self, Deadline};
 
 /// The most lookups that run at once: they are to leave threads of the pool to other jobs, even if
@@ -99,10 +98,7 @@ pub(crate) fn resolve(
     if deadline.is_none() && !task::on_coroutine() {
         return resolver.resolve(host, port);
     }
-    let lookup = Arc::new(Lookup {
-        answer: Mutex::new(None),
-        asker: Waiters::new(),
-    });
+    let lookup = Arc::new(Pending::new());
     // Weakly, so that one that was given up while it queued is not begun.
     let asked = Arc::downgrade(&lookup);
     let host = host.to_owned();
@@ -112,45 +108,11 @@ pub(crate) fn resolve(
         }
         let answer = catch_unwind(AssertUnwindSafe(|| resolver.resolve(&host, port)));
         if let Some(lookup) = asked.upgrade() {
-            lookup.end(answer);
+            lookup.fill(answer);
         }
     }));
-    lookup.wait(deadline)
-}
-
-/// A lookup that somebody waits for.
-struct Lookup {
-    answer: Mutex<Option<Answer>>,
-    asker: Waiters,
-}
-
-type Answer = thread::Result<io::Result<Vec<SocketAddr>>>;
-
-impl Lookup {
-    fn end(&self, answer: Answer) {
-        *self.answer() = Some(answer);
-        self.asker.wake_one(|| {});
-    }
-
-    fn wait(&self, deadline: Option<Instant>) -> io::Result<Vec<SocketAddr>> {
-        let deadline = deadline.map(Deadline::at);
-        let mut outcome = Outcome::Woken;
-        loop {
-            if let Some(answer) = self.answer().take() {
-                return answer.unwrap_or_else(|payload| resume_unwind(payload));
-            }
-            if let Outcome::TimedOut = outcome {
-                return Err(timed_out());
-            }
-            outcome = self
-                .asker
-                .wait(Kind::Interruptible, deadline, || self.answer().is_some());
-        }
-    }
-
-    fn answer(&self) -> MutexGuard<'_, Option<Answer>> {
-        crate::sys::switches::own_lock(&self.answer).unwrap_or_else(PoisonError::into_inner)
-    }
+    let answer = lookup.wait(Kind::Interruptible, deadline.map(Deadline::at));
+    answer.unwrap_or_else(|| Err(timed_out()))
 }
 
 #[cold]
@@ -203,7 +165,7 @@ struct State {
 }
 
 fn lock() -> MutexGuard<'static, State> {
-    crate::sys::switches::own_lock(&STATE).unwrap_or_else(PoisonError::into_inner)
+    own_lock(&STATE).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The lock of this module: over a fork, lest a thread hold it that is not there in the child.

@@ -5,7 +5,6 @@ mod util;
 use std::cell::RefCell;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -17,6 +16,7 @@ use greenroom::{
     park_timeout, spawn, spawn_local, wait_idle, yield_now,
 };
 use serial_test::{parallel, serial};
+use util::Finally;
 
 const MILLI: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(1_000);
@@ -27,15 +27,6 @@ const MANY: usize = if cfg!(debug_assertions) {
 } else {
     1_000_000
 };
-
-/// Calls its closure when it is dropped.
-struct Finally<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
 
 /// What has become of closures.
 #[derive(Clone, Debug, Default)]
@@ -733,19 +724,14 @@ fn timers_that_fire_take_no_memory() {
     });
 }
 
-const ROLE: &str = "GREENROOM_TEST_ROLE";
-
 /// Runs `body` in a process of its own: the test passes if that reaches its end.
 fn alone(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         body();
         eprintln!("end of child");
         return;
     }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, "child")
-        .env("RUST_BACKTRACE", "0")
+    let output = util::again(test, "child")
         .env_remove("GREENROOM_STACK_SIZE")
         .env_remove("RUST_MIN_STACK")
         .output()

@@ -4,18 +4,15 @@ mod util;
 
 use std::io::ErrorKind;
 use std::panic::{self, catch_unwind};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use greenroom::shims::thread;
 use serial_test::serial;
+use util::Finally;
 
 const MILLI: Duration = Duration::from_millis(1);
-
-/// Set in a child process.
-const ROLE: &str = "GREENROOM_TEST_ROLE";
 
 /// Runs `child` in a process of its own, in which there was no runtime yet and std's panic hook is
 /// in place; returns what that wrote to stderr. `name` is that of the calling test.
@@ -24,17 +21,14 @@ fn in_a_fresh_process(
     environment: &[(&str, &str)],
     child: impl FnOnce(),
 ) -> Option<String> {
-    if std::env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         // Whatever the test harness may have set.
         drop(panic::take_hook());
         util::on_an_os_thread(child);
         eprintln!("end of child");
         return None;
     }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, "child")
-        .env("RUST_BACKTRACE", "0")
+    let output = util::again(name, "child")
         .envs(environment.iter().copied())
         .output()
         .unwrap();
@@ -229,12 +223,6 @@ fn what_threads_spawn_starts_while_coroutines_spawn_without_end() {
 #[test]
 #[serial]
 fn a_destructor_can_start_it_while_its_thread_panics() {
-    struct Finally<F: FnMut()>(F);
-    impl<F: FnMut()> Drop for Finally<F> {
-        fn drop(&mut self) {
-            (self.0)();
-        }
-    }
     let name = "a_destructor_can_start_it_while_its_thread_panics";
     let stderr = in_a_fresh_process(name, &[], || {
         let unwound = catch_unwind(|| {

@@ -26,7 +26,6 @@ fn release_builds_watch_nobody() {
 mod watched {
     use std::io::{Read, Write};
     use std::panic::Location;
-    use std::process::Command;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
     use std::time::{Duration, Instant};
@@ -475,8 +474,7 @@ mod watched {
     #[serial]
     fn by_default_each_place_is_written_once_to_standard_error() {
         const NAME: &str = "watched::by_default_each_place_is_written_once_to_standard_error";
-        const ROLE: &str = "GREENROOM_TEST_ROLE";
-        if std::env::var_os(ROLE).is_some() {
+        if util::role().is_some() {
             util::on_workers(2, || {
                 named("before the call", sleep_in_c).join().unwrap();
                 assert!(greenroom::deny_blocking());
@@ -487,11 +485,7 @@ mod watched {
             });
             return;
         }
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args([NAME, "--exact", "--nocapture", "--test-threads=1"])
-            .env(ROLE, "child")
-            .output()
-            .unwrap();
+        let output = util::again(NAME, "child").output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{stderr}");
         let lines: Vec<_> = stderr.lines().filter(|l| l.contains("greenroom")).collect();

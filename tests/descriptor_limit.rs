@@ -5,15 +5,12 @@ mod util;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use greenroom::shims::net::{TcpListener, TcpStream, UdpSocket};
 use greenroom::shims::thread;
 use greenroom::{ConnectWithin, ListenOptions};
-
-const CHILD: &str = "GREENROOM_TEST_DESCRIPTOR_LIMIT";
 
 /// As many descriptors as the process can have.
 struct Hogs(Vec<OwnedFd>);
@@ -131,7 +128,7 @@ fn run_out_and_recover() {
 #[test]
 fn running_out_of_descriptors_is_an_error_and_passes() {
     const NAME: &str = "running_out_of_descriptors_is_an_error_and_passes";
-    if std::env::var_os(CHILD).is_some() {
+    if util::role().is_some() {
         let few = libc::rlimit {
             rlim_cur: 128,
             rlim_max: 128,
@@ -147,12 +144,7 @@ fn running_out_of_descriptors_is_an_error_and_passes() {
         eprintln!("end of child");
         return;
     }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([NAME, "--exact", "--nocapture", "--test-threads=1"])
-        .env(CHILD, "1")
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap();
+    let output = util::again(NAME, "child").output().unwrap();
     let output = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(output.contains("end of child"), "{output}");
 }

@@ -98,7 +98,7 @@ fn panics_and_backtraces_with_symbols_fit() {
 #[test]
 #[serial]
 fn a_report_of_a_panic_with_a_backtrace_fits() {
-    if std::env::var_os("FITS_CHILD").is_some() {
+    if util::role().is_some() {
         return in_a_coroutine(|| {
             let panics = thread::Builder::new()
                 .name("traced".into())
@@ -107,13 +107,7 @@ fn a_report_of_a_panic_with_a_backtrace_fits() {
         });
     }
     for detail in ["1", "full"] {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "a_report_of_a_panic_with_a_backtrace_fits",
-                "--exact",
-                "--nocapture",
-            ])
-            .env("FITS_CHILD", "yes")
+        let output = util::again("a_report_of_a_panic_with_a_backtrace_fits", "child")
             .env("RUST_BACKTRACE", detail)
             .output()
             .unwrap();

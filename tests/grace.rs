@@ -8,14 +8,13 @@ mod util;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use greenroom::shims::thread;
 use greenroom::{Builder, RuntimeBuilder, yield_now};
 
-const CASE: &str = "GREENROOM_GRACE_CASE";
 const LONG: Duration = Duration::from_secs(1_000);
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,7 +32,7 @@ fn in_a_child_that_writes_to(
     grace: Duration,
     case: fn(),
 ) -> Option<Output> {
-    if let Ok(workers) = std::env::var(CASE) {
+    if let Some(workers) = util::role() {
         let workers = workers.parse().unwrap();
         util::on_an_os_thread(|| {
             let builder = RuntimeBuilder::new().workers(workers).grace(grace);
@@ -41,10 +40,7 @@ fn in_a_child_that_writes_to(
         });
         return None;
     }
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
-        .env(CASE, workers.to_string())
-        .env("RUST_BACKTRACE", "0")
+    let mut child = util::again(test, &workers.to_string())
         .stdout(Stdio::null())
         .stderr(stderr)
         .spawn()

@@ -37,7 +37,6 @@ mod of_shims_on_os_threads {
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -45,6 +44,7 @@ use std::time::Duration;
 
 use greenroom::shims::thread::sleep;
 use greenroom::{Cancelled, RuntimeBuilder, coroutine_local, spawn, spawn_local, yield_now};
+use util::Counted;
 
 /// The system's, which counts what the calling thread has of it.
 struct Counting;
@@ -70,15 +70,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
-
-/// Counts how often it is dropped.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
 
 // ---------------------------------------------------------- coroutines of one worker
 
@@ -315,16 +306,6 @@ fn a_result_that_nobody_takes_may_use_values_when_it_is_dropped() {
     });
 }
 
-/// Runs the test `name` of this binary again, in a process of its own, where `CHILD` is set.
-fn in_a_child(name: &str) -> std::process::Output {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env("CHILD", "1")
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap()
-}
-
 #[test]
 fn a_panic_in_a_destructor_aborts() {
     struct Panics;
@@ -334,14 +315,16 @@ fn a_panic_in_a_destructor_aborts() {
         }
     }
     coroutine_local!(static VALUE: Cell<Option<Panics>> = const { Cell::new(None) });
-    if std::env::var_os("CHILD").is_some() {
+    if util::role().is_some() {
         return util::on_workers(1, || {
             let builder = greenroom::Builder::new().name("ada".into());
             let ended = builder.spawn(|| VALUE.set(Some(Panics))).unwrap().join();
             eprintln!("joined: {}", ended.is_ok());
         });
     }
-    let output = in_a_child("a_panic_in_a_destructor_aborts");
+    let output = util::again("a_panic_in_a_destructor_aborts", "child")
+        .output()
+        .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
     assert!(stderr.contains("in a destructor"), "{stderr}");
@@ -355,8 +338,13 @@ fn a_panic_in_a_destructor_aborts() {
 #[test]
 fn a_forked_child_goes_on_with_the_values_of_its_coroutine() {
     coroutine_local!(static VALUE: Cell<u32> = const { Cell::new(0) });
-    if std::env::var_os("CHILD").is_none() {
-        let output = in_a_child("a_forked_child_goes_on_with_the_values_of_its_coroutine");
+    if util::role().is_none() {
+        let output = util::again(
+            "a_forked_child_goes_on_with_the_values_of_its_coroutine",
+            "child",
+        )
+        .output()
+        .unwrap();
         assert!(output.status.success(), "{output:?}");
         return;
     }

@@ -175,8 +175,7 @@ fn a_flush_goes_on_after_partial_writes() {
 #[test]
 #[cfg(debug_assertions)]
 fn reading_before_flushing_is_told_once() {
-    const ROLE: &str = "GREENROOM_TEST_UNFLUSHED";
-    if std::env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         for _ in 0..2 {
             let mut file = Script::of(&["reply\n"]).file();
             file.write_all(b"request\n").unwrap();
@@ -185,11 +184,7 @@ fn reading_before_flushing_is_told_once() {
         return;
     }
     let run = |test: &str| {
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([test, "--exact", "--nocapture"])
-            .env(ROLE, "1")
-            .output()
-            .unwrap();
+        let output = util::again(test, "child").output().unwrap();
         assert!(output.status.success());
         let said = String::from_utf8(output.stderr).unwrap();
         said.matches("greenroom: a file is read before").count()

@@ -45,10 +45,7 @@ use std::time::Duration;
 
 use greenroom::shims::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use greenroom::{Cancelled, Runtime, RuntimeBuilder, spawn, yield_now};
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
+use util::ms;
 
 fn workers(workers: usize) -> Runtime {
     RuntimeBuilder::new().workers(workers).build().unwrap()

@@ -1,8 +1,10 @@
 //! A stack overflow names its coroutine and ends the process; other faults are not our business.
 
+mod util;
+
 use std::hint::black_box;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use greenroom::{Builder, RuntimeBuilder};
 
@@ -13,16 +15,14 @@ fn child(test: &str) -> Output {
 
 /// As `child`, which is told `how` in `SPAWNED_BY`.
 fn child_that(test: &str, how: &str) -> Output {
-    Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env("OVERFLOW_CHILD", "yes")
+    util::again(test, "child")
         .env("SPAWNED_BY", how)
         .output()
         .unwrap()
 }
 
 fn as_child() -> bool {
-    std::env::var_os("OVERFLOW_CHILD").is_some()
+    util::role().is_some()
 }
 
 fn assert_reported(output: &Output, name: &str, size: usize) {

@@ -6,7 +6,7 @@ mod util;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{self, AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -14,28 +14,21 @@ use std::time::{Duration, Instant};
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::thread;
 use greenroom::{Builder, Unparker, park, spawn, yield_now};
+use util::Finally;
 
 const MILLI: Duration = Duration::from_millis(1);
-
-/// Set in a child process.
-const ROLE: &str = "GREENROOM_TEST_ROLE";
 
 /// Runs `child` in a process of its own, where std's panic hook is in place; returns how that ended
 /// and what it wrote to stderr. `name` is that of the calling test.
 fn in_a_child(name: &str, child: impl FnOnce()) -> (ExitStatus, String) {
-    if std::env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         // Whatever the test harness may have set.
         drop(panic::take_hook());
         child();
         eprintln!("end of child");
         std::process::exit(0);
     }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, "child")
-        .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap();
+    let output = util::again(name, "child").output().unwrap();
     (output.status, String::from_utf8(output.stderr).unwrap())
 }
 
@@ -324,15 +317,6 @@ fn one_that_catches_its_own_panic_can_wait_afterwards() {
             survivor.join().unwrap();
         }
     });
-}
-
-/// Calls a function when dropped.
-struct Finally<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }
 
 #[test]

@@ -33,18 +33,14 @@ fn sleeper() -> greenroom::shims::process::Child {
 
 /// Runs a test of this binary again, alone and in a process of its own, where `as_child` is true.
 fn passes_in_a_child(test: &str) {
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env("PROCESS_CHILD", "yes")
-        .output()
-        .unwrap();
+    let output = util::again(test, "child").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
     assert!(said.contains("end of child"), "{said}");
 }
 
 fn as_child() -> bool {
-    std::env::var_os("PROCESS_CHILD").is_some()
+    util::role().is_some()
 }
 
 #[test]

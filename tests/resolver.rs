@@ -13,6 +13,7 @@ use greenroom::shims::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use greenroom::shims::thread;
 use greenroom::{ConnectWithin, Resolve, SystemResolver, set_resolver, unblock};
 use serial_test::serial;
+use util::until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -235,15 +236,6 @@ impl Gate {
 impl Drop for Gate {
     fn drop(&mut self) {
         self.open();
-    }
-}
-
-#[track_caller]
-fn until(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(1));
     }
 }
 

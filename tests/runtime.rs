@@ -6,7 +6,6 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
@@ -19,6 +18,7 @@ use greenroom::{
     yield_now,
 };
 use serial_test::serial;
+use util::{Counted, Finally, message};
 
 const MILLI: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(10_000);
@@ -27,27 +27,10 @@ fn runtime(workers: usize) -> Runtime {
     RuntimeBuilder::new().workers(workers).build().unwrap()
 }
 
-/// Counts how often it is dropped.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
 fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (near, listener.accept().unwrap().0)
-}
-
-/// What a panic said.
-fn message(payload: &(dyn Any + Send)) -> &str {
-    match payload.downcast_ref::<String>() {
-        Some(text) => text,
-        None => payload.downcast_ref::<&str>().expect("a message"),
-    }
 }
 
 #[test]
@@ -943,17 +926,12 @@ fn a_stack_that_is_too_large_is_invalid() {
     });
 }
 
-/// Says, in a child process, which role of a test it has.
-const ROLE: &str = "GREENROOM_TEST_ROLE";
-
 /// Runs the test `name` in a process of its own with this environment; returns its output.
 fn in_a_child(name: &str, environment: &[(&str, &str)]) -> String {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+    let output = util::again(name, "child")
         .env_remove("GREENROOM_WORKERS")
         .env_remove("GREENROOM_STACK_SIZE")
         .env_remove("RUST_MIN_STACK")
-        .env(ROLE, "child")
         .envs(environment.iter().copied())
         .output()
         .unwrap();
@@ -965,7 +943,7 @@ fn in_a_child(name: &str, environment: &[(&str, &str)]) -> String {
 #[serial]
 fn settings_in_the_environment_are_heeded_or_refused() {
     const NAME: &str = "settings_in_the_environment_are_heeded_or_refused";
-    if std::env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         match RuntimeBuilder::new().build() {
             Ok(runtime) => eprintln!("built {runtime:?}"),
             Err(error) => {
@@ -1033,15 +1011,6 @@ fn the_result_of_a_scoped_coroutine_that_nobody_joins_is_dropped_once() {
                 assert_eq!(ALIVE.load(SeqCst), 0, "round {n}");
             }
         });
-    }
-}
-
-/// Runs `f` when it is dropped.
-struct Finally<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
     }
 }
 
@@ -1214,7 +1183,7 @@ fn a_runtime_may_end_among_the_thread_locals_of_its_thread() {
 fn a_runtime_that_ends_among_thread_locals_which_its_coroutines_may_use_aborts() {
     const NAME: &str =
         "a_runtime_that_ends_among_thread_locals_which_its_coroutines_may_use_aborts";
-    if std::env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         let thread = std::thread::spawn(|| {
             KEPT.with_borrow_mut(|kept| {
                 kept.insert(runtime(1)).run(|| {

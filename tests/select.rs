@@ -8,7 +8,6 @@ use std::io::{self, Read, Write, pipe};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -532,15 +531,10 @@ fn raise_limit() {
 
 /// Runs the rest of the named test in a process of its own; returns false there.
 fn in_a_child(name: &str) -> bool {
-    const ROLE: &str = "GREENROOM_SELECT_ROLE";
-    if std::env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         return false;
     }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, "child")
-        .output()
-        .unwrap();
+    let output = util::again(name, "child").output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     true

@@ -14,18 +14,10 @@ use greenroom::{
     Cancelled, JoinHandle, Runtime, RuntimeBuilder, Unparker, park, park_timeout, spawn,
     spawn_local, yield_now,
 };
+use util::Finally;
 
 const MILLI: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(1_000);
-
-/// Calls its closure when it is dropped.
-struct Finally<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
 
 fn runtime(workers: usize) -> Runtime {
     RuntimeBuilder::new().workers(workers).build().unwrap()

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,8 +15,6 @@ use greenroom::{Builder, JoinHandle};
 mod util;
 use util::on_workers;
 
-const ROLE: &str = "STACKS_CHILD";
-
 /// What a test of this binary did in a process of its own.
 struct Child {
     status: ExitStatus,
@@ -25,10 +23,7 @@ struct Child {
 
 /// Runs a test of this binary again, alone, as a child with this role.
 fn in_a_child(test: &str, role: &str) -> Child {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, role)
-        .env("RUST_BACKTRACE", "0")
+    let output = util::again(test, role)
         .env("GREENROOM_WORKERS", "2")
         .env_remove("GREENROOM_STACK_SIZE")
         .env_remove("RUST_MIN_STACK")
@@ -40,14 +35,9 @@ fn in_a_child(test: &str, role: &str) -> Child {
     }
 }
 
-/// The role of this process, if it is a child.
-fn role() -> Option<String> {
-    std::env::var(ROLE).ok()
-}
-
 /// Runs `body` in a child: the test passes if the child reaches its end, or says why it cannot.
 fn alone(test: &str, body: impl FnOnce()) {
-    if role().is_some() {
+    if util::role().is_some() {
         body();
         eprintln!("end of child");
         return;
@@ -295,7 +285,7 @@ fn coroutines_run_in_locked_memory_and_overflows_are_reported() {
         let frame = black_box([depth; 16]);
         recurse(depth + 1) + frame[3]
     }
-    match role().as_deref() {
+    match util::role().as_deref() {
         None => {
             let child = in_a_child(NAME, "runs");
             assert!(child.status.success(), "{}", child.output);

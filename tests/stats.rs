@@ -4,7 +4,6 @@
 
 use std::hint::black_box;
 use std::mem::MaybeUninit;
-use std::process::Command;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -24,15 +23,12 @@ const INEXACT: usize = 2 * PAGE;
 
 /// Runs `body` in a process of its own: this test of this binary, started again.
 fn alone(test: &str, body: impl FnOnce()) {
-    const CHILD: &str = "STATS_CHILD";
-    if std::env::var_os(CHILD).is_some() {
+    if util::role().is_some() {
         body();
         eprintln!("end of child");
         return;
     }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(CHILD, "yes")
+    let output = util::again(test, "child")
         .env_remove("GREENROOM_STACK_SIZE")
         .env_remove("RUST_MIN_STACK")
         .output()

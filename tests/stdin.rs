@@ -4,17 +4,14 @@
 
 mod util;
 
-use std::env;
 use std::fs::File;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use greenroom::shims;
 use shims::io::{BufRead, IsTerminal, Read, stdin};
-
-const ROLE: &str = "GREENROOM_TEST_STDIN";
 
 /// Reads all lines of standard input in a coroutine, and prints them, and how many ticks another
 /// of its worker has had until then.
@@ -52,19 +49,13 @@ fn print_lines_and_ticks() {
     });
 }
 
-/// This binary, to run one test of it.
-fn again(test: &str) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command
-        .args([test, "--exact", "--nocapture"])
-        .env(ROLE, "1");
-    command
-}
-
 /// Runs `test` again with `input`, into which `feed` may write meanwhile; returns the lines it has
 /// read and the ticks.
 fn lines_and_ticks(test: &str, input: Stdio, feed: impl FnOnce()) -> (Vec<String>, usize) {
-    let child = again(test).stdin(input).stdout(Stdio::piped()).spawn();
+    let child = util::again(test, "child")
+        .stdin(input)
+        .stdout(Stdio::piped())
+        .spawn();
     let child = child.unwrap();
     feed();
     let output = child.wait_with_output().unwrap();
@@ -84,7 +75,7 @@ fn pause() {
 
 #[test]
 fn others_go_on_while_a_pipe_is_read() {
-    if env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         return print_lines_and_ticks();
     }
     let (reader, mut writer) = std::io::pipe().unwrap();
@@ -102,7 +93,7 @@ fn others_go_on_while_a_pipe_is_read() {
 
 #[test]
 fn others_go_on_while_a_terminal_is_read() {
-    if env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         return print_lines_and_ticks();
     }
     let mut pty = util::Pty::new();
@@ -122,7 +113,7 @@ fn others_go_on_while_a_terminal_is_read() {
 
 #[test]
 fn a_regular_file_is_read() {
-    if env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         return print_lines_and_ticks();
     }
     let dir = util::Scratch::new();
@@ -135,7 +126,7 @@ fn a_regular_file_is_read() {
 
 #[test]
 fn there_may_be_nothing_to_read() {
-    if env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         return print_lines_and_ticks();
     }
     let (lines, _) = lines_and_ticks("there_may_be_nothing_to_read", Stdio::null(), || {});
@@ -144,7 +135,7 @@ fn there_may_be_nothing_to_read() {
 
 #[test]
 fn a_lock_keeps_others_out_until_it_goes() {
-    if env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         return util::on_workers(1, || {
             let mut lock = stdin().lock();
             let other = greenroom::spawn(|| {

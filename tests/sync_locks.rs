@@ -8,26 +8,17 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use greenroom::shims::sync::{Arc, Barrier, Condvar, LazyLock, Mutex, Once, OnceLock, RwLock};
 use greenroom::shims::thread;
 use greenroom::{Builder, Cancelled, RuntimeBuilder, park, spawn, spawn_local, unblock, yield_now};
 use serial_test::serial;
+use util::{Finally, until};
 
 const MILLI: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(1_000);
-
-#[track_caller]
-fn until(mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(60), "in vain");
-        thread::sleep(MILLI);
-    }
-}
 
 /// Runs `work` for each number in a coroutine, or for each third in an OS thread; waits for all.
 fn in_a_mix(count: usize, work: impl Fn(usize) + Send + Sync + 'static) {
@@ -68,7 +59,7 @@ fn ten_thousand_that_queue_for_a_mutex_have_it_in_the_order_in_which_they_came()
                 })
             })
             .collect();
-        until(|| queued.load(SeqCst) == COUNT);
+        until("it queues", || queued.load(SeqCst) == COUNT);
         drop(guard);
         for one in queue {
             one.join().unwrap();
@@ -220,7 +211,7 @@ fn others_go_on_while_a_coroutine_waits_for_a_lock() {
     /// On an OS thread: holds on until the ticker has ticked.
     fn hold() {
         let start = HELD.fetch_add(1, SeqCst) + 1;
-        until(|| HELD.load(SeqCst) > start);
+        until("it may go on", || HELD.load(SeqCst) > start);
     }
     type HoldAndWait = (fn(), fn());
     let locks: [HoldAndWait; 7] = [
@@ -251,7 +242,7 @@ fn others_go_on_while_a_coroutine_waits_for_a_lock() {
         for (hold, wait) in locks {
             HELD.store(0, SeqCst);
             let holder = std::thread::spawn(hold);
-            until(|| HELD.load(SeqCst) == 1);
+            until("it is held", || HELD.load(SeqCst) == 1);
             let waiter = spawn(wait);
             for _ in 0..5 {
                 thread::sleep(MILLI);
@@ -447,12 +438,6 @@ fn each_holders_panic_poisons_what_it_held_and_nothing_else() {
 
 /// Locks in a destructor, while a panic unwinds.
 fn locks_amid_a_panic(lock: impl FnMut()) {
-    struct Finally<F: FnMut()>(F);
-    impl<F: FnMut()> Drop for Finally<F> {
-        fn drop(&mut self) {
-            (self.0)();
-        }
-    }
     let result = catch_unwind(AssertUnwindSafe(|| {
         let _finally = Finally(lock);
         resume_unwind(Box::new("unwound"));
@@ -504,16 +489,11 @@ fn a_destructor_amid_a_panic_waits_for_a_lock_that_is_held_elsewhere() {
 /// Runs `child` in a process of its own, which aborts; returns what that wrote to stderr. `name` is
 /// that of the calling test.
 fn stderr_of_abort(name: &str, child: impl FnOnce()) -> String {
-    const ROLE: &str = "GREENROOM_TEST_ROLE";
-    if std::env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         child();
         std::process::exit(0);
     }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ROLE, "child")
-        .output()
-        .unwrap();
+    let output = util::again(name, "child").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
     stderr
@@ -625,7 +605,7 @@ fn the_end_of_a_runtime_unwinds_those_who_wait_for_locks_and_poisons_what_they_h
                         park();
                     }
                 });
-                until(|| wanted.try_lock().is_err());
+                until("it is locked", || wanted.try_lock().is_err());
                 let waiter = spawn({
                     let (held, wanted) = (Arc::clone(&held), Arc::clone(&wanted));
                     let unwound = Arc::clone(&unwound);
@@ -638,7 +618,7 @@ fn the_end_of_a_runtime_unwinds_those_who_wait_for_locks_and_poisons_what_they_h
                         }
                     }
                 });
-                until(|| held.try_lock().is_err());
+                until("it is locked", || held.try_lock().is_err());
                 let notified = spawn({
                     let condvar = Arc::clone(&condvar);
                     move || {
@@ -722,7 +702,7 @@ fn a_forked_child_has_locks_that_nobody_waits_for() {
                 unsafe { libc::_exit(i32::from(!matches!(fine, Ok(10)))) };
             }
             let mut status = 0;
-            until(|| {
+            until("the child ends", || {
                 // SAFETY: the pointer is valid.
                 unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) == child }
             });

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use greenroom::Cancelled;
 use greenroom::shims::thread;
+use util::Finally;
 
 /// The real thing: shows that what is demanded below is what std does.
 mod of_std {
@@ -30,15 +31,6 @@ mod of_shims {
 
 const MILLI: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(1_000);
-
-/// Calls something when it is dropped.
-struct Finally<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
 
 /// What happened, in order.
 #[derive(Clone, Default)]

@@ -3,7 +3,7 @@
 mod util;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use greenroom::shims as green;
 
@@ -193,13 +193,10 @@ fn passing_descriptors_waits_as_reads_and_writes_do() {
     });
 }
 
-/// Set for the child process of the test of that name.
-const ROLE: &str = "UNIX_ROLE";
-
 #[test]
 fn a_connection_is_handed_to_another_process_in_the_middle_of_a_conversation() {
     const NAME: &str = "a_connection_is_handed_to_another_process_in_the_middle_of_a_conversation";
-    if std::env::var_os(ROLE).is_some() {
+    if util::role().is_some() {
         return on_workers(1, go_on_with_the_conversation);
     }
     everywhere(|| {
@@ -225,9 +222,7 @@ fn a_connection_is_handed_to_another_process_in_the_middle_of_a_conversation() {
         writeln!(connection, "{}", std::process::id()).unwrap();
 
         let (near, far) = UnixStream::pair().unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([NAME, "--exact", "--test-threads=1"])
-            .env(ROLE, "child")
+        let mut child = util::again(NAME, "child")
             .stdin(Stdio::from(OwnedFd::from(far)))
             .stdout(Stdio::null())
             .spawn()

@@ -147,8 +147,52 @@ macro_rules! into_stdio {
     )*};
 }
 
+/// Reads and writes of a shim, of which a reference can do the same.
+macro_rules! reads_and_writes_by_reference {
+    ($shim:ident) => {
+        impl ::std::io::Read for $shim {
+            fn read(&mut self, buf: &mut [u8]) -> ::std::io::Result<usize> {
+                (&*self).read(buf)
+            }
+
+            fn read_vectored(
+                &mut self,
+                bufs: &mut [::std::io::IoSliceMut<'_>],
+            ) -> ::std::io::Result<usize> {
+                (&*self).read_vectored(bufs)
+            }
+
+            fn read_to_end(&mut self, buf: &mut Vec<u8>) -> ::std::io::Result<usize> {
+                (&*self).read_to_end(buf)
+            }
+
+            fn read_to_string(&mut self, buf: &mut String) -> ::std::io::Result<usize> {
+                (&*self).read_to_string(buf)
+            }
+        }
+
+        impl ::std::io::Write for $shim {
+            fn write(&mut self, buf: &[u8]) -> ::std::io::Result<usize> {
+                (&*self).write(buf)
+            }
+
+            fn write_vectored(
+                &mut self,
+                bufs: &[::std::io::IoSlice<'_>],
+            ) -> ::std::io::Result<usize> {
+                (&*self).write_vectored(bufs)
+            }
+
+            fn flush(&mut self) -> ::std::io::Result<()> {
+                (&*self).flush()
+            }
+        }
+    };
+}
+
 pub(super) use {
     descriptor_conversions, from_raw_descriptor, into_stdio, plain_descriptor_conversions,
+    reads_and_writes_by_reference,
 };
 
 /// Takes a stream out, or if a file shares it, a duplicate of it.

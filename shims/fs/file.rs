@@ -9,7 +9,9 @@ use std::time::SystemTime;
 use super::OpenOptions;
 use crate::blocking::{unblock_borrowed, unblock_waiting};
 use crate::reactor::Descriptor;
-use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
+use crate::shims::descriptor::{
+    from_raw_descriptor, into_stdio, plain_descriptor_conversions, reads_and_writes_by_reference,
+};
 use crate::shims::io::any_file::AnyFile;
 use crate::shims::io::pipe::Pipe;
 use crate::task;
@@ -236,6 +238,8 @@ impl Drop for Locked {
     }
 }
 
+reads_and_writes_by_reference!(File);
+
 impl Read for &File {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.read_vectored(&mut [IoSliceMut::new(buf)])
@@ -301,38 +305,6 @@ impl FileExt for File {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         self.unblock(|file| file.write_at(buf, offset))
-    }
-}
-
-impl Read for File {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf)
-    }
-
-    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        (&*self).read_vectored(bufs)
-    }
-
-    fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        (&*self).read_to_end(buf)
-    }
-
-    fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-        (&*self).read_to_string(buf)
-    }
-}
-
-impl Write for File {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf)
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(bufs)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::{TcpStream, ToSocketAddrs, no_address};
+use super::{TcpStream, ToSocketAddrs, no_address, timed_out};
 
 /// How long an address is given at least, while there is time left: several round trips.
 const SHARE_AT_LEAST: Duration = Duration::from_secs(2);
@@ -53,10 +53,7 @@ impl ConnectWithin for TcpStream {
         for (index, addr) in addrs.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "connection timed out",
-                ));
+                return Err(timed_out());
             }
             match TcpStream::connect_timeout(addr, share(left, addrs.len() - index)) {
                 Ok(stream) => return Ok(stream),

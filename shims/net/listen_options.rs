@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{self, SocketFlags, SocketType, sockopt};
 
 use super::{TcpListener, ToSocketAddrs, each_addr};
+use crate::sys::socket::family;
 
 /// Settings of a [`TcpListener`] that can only be made before it listens, and that std leaves no
 /// choice of.
@@ -82,10 +83,7 @@ impl ListenOptions {
     }
 
     fn listen_on(&self, addr: SocketAddr) -> io::Result<TcpListener> {
-        let family = match addr {
-            SocketAddr::V4(_) => AddressFamily::INET,
-            SocketAddr::V6(_) => AddressFamily::INET6,
-        };
+        let family = family(addr);
         let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         sockopt::set_socket_reuseaddr(&socket, self.reuse_address)?;
         sockopt::set_socket_reuseport(&socket, self.reuse_port)?;

@@ -38,3 +38,7 @@ fn no_address() -> io::Error {
         "could not resolve to any addresses",
     )
 }
+
+fn timed_out() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "connection timed out")
+}

@@ -6,10 +6,13 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ToSocketAddrs, each_addr};
+use super::{ToSocketAddrs, each_addr, timed_out};
 use crate::reactor::{Descriptor, Direction};
-use crate::shims::descriptor::{descriptor_conversions, from_raw_descriptor, release_shared};
+use crate::shims::descriptor::{
+    descriptor_conversions, from_raw_descriptor, reads_and_writes_by_reference, release_shared,
+};
 use crate::shims::io::makefile::makes_files;
+use crate::shims::socket::waits_as_set;
 use crate::sys::socket;
 use crate::task;
 
@@ -79,38 +82,14 @@ impl TcpStream {
         })
     }
 
-    /// Like [`std::net::TcpStream::set_read_timeout`].
-    pub fn set_read_timeout(&self, dur: Option<Duration>) -> io::Result<()> {
-        self.io.get().set_read_timeout(dur)?;
-        self.io.set_timeout(Direction::Read, dur);
-        Ok(())
-    }
-
-    /// Like [`std::net::TcpStream::set_write_timeout`].
-    pub fn set_write_timeout(&self, dur: Option<Duration>) -> io::Result<()> {
-        self.io.get().set_write_timeout(dur)?;
-        self.io.set_timeout(Direction::Write, dur);
-        Ok(())
-    }
-
-    /// Like [`std::net::TcpStream::read_timeout`].
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        self.io.get().read_timeout()
-    }
-
-    /// Like [`std::net::TcpStream::write_timeout`].
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        self.io.get().write_timeout()
-    }
+    waits_as_set!(std::net::TcpStream);
 
     /// Like [`std::net::TcpStream::peek`].
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         if !task::on_coroutine() {
             return self.io.get().peek(buf);
         }
-        let operation = self.io.operation(Direction::Read);
-        operation
-            .socket_timeout(net::TcpStream::read_timeout)
+        self.reading()
             .run(|stream| socket::peek(stream.as_fd(), buf))
     }
 
@@ -138,14 +117,6 @@ impl TcpStream {
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         self.io.get().take_error()
     }
-
-    /// Like [`std::net::TcpStream::set_nonblocking`]: in non-blocking mode, operations return
-    /// `WouldBlock` instead of parking.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.io.get().set_nonblocking(nonblocking)?;
-        self.io.set_nonblocking(nonblocking);
-        Ok(())
-    }
 }
 
 makes_files!(TcpStream);
@@ -162,10 +133,7 @@ fn connect(addr: SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream>
 }
 
 fn finish_connecting(io: &Descriptor<net::TcpStream>, timeout: Option<Duration>) -> io::Result<()> {
-    let mut operation = io.operation(Direction::Write);
-    if let Some(timeout) = timeout {
-        operation = operation.timeout(timeout);
-    }
+    let operation = io.operation(Direction::Write).timeout(timeout);
     let connected = operation.run(|stream| match stream.take_error()? {
         Some(error) => Err(error),
         None => match stream.peer_addr() {
@@ -176,12 +144,12 @@ fn finish_connecting(io: &Descriptor<net::TcpStream>, timeout: Option<Duration>)
         },
     });
     connected.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => {
-            io::Error::new(io::ErrorKind::TimedOut, "connection timed out")
-        }
+        io::ErrorKind::WouldBlock => timed_out(),
         _ => error,
     })
 }
+
+reads_and_writes_by_reference!(TcpStream);
 
 impl Read for &TcpStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -189,13 +157,10 @@ impl Read for &TcpStream {
             return self.io.get().read(buf);
         }
         let len = buf.len();
-        self.io
-            .operation(Direction::Read)
-            .socket_timeout(net::TcpStream::read_timeout)
-            .run_stream(
-                |stream| socket::recv(stream.as_fd(), buf),
-                |&received| is_short(received, len),
-            )
+        self.reading().run_stream(
+            |stream| socket::recv(stream.as_fd(), buf),
+            |&received| is_short(received, len),
+        )
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
@@ -203,13 +168,10 @@ impl Read for &TcpStream {
             return self.io.get().read_vectored(bufs);
         }
         let len = bufs.iter().map(|buf| buf.len()).sum();
-        self.io
-            .operation(Direction::Read)
-            .socket_timeout(net::TcpStream::read_timeout)
-            .run_stream(
-                |stream| socket::recv_vectored(stream.as_fd(), bufs),
-                |&received| is_short(received, len),
-            )
+        self.reading().run_stream(
+            |stream| socket::recv_vectored(stream.as_fd(), bufs),
+            |&received| is_short(received, len),
+        )
     }
 }
 
@@ -223,13 +185,10 @@ impl Write for &TcpStream {
         if !task::on_coroutine() {
             return self.io.get().write(buf);
         }
-        let operation = self.io.operation(Direction::Write);
-        operation
-            .socket_timeout(net::TcpStream::write_timeout)
-            .run_stream(
-                |stream| socket::send(stream.as_fd(), buf),
-                |&sent| is_short(sent, buf.len()),
-            )
+        self.writing().run_stream(
+            |stream| socket::send(stream.as_fd(), buf),
+            |&sent| is_short(sent, buf.len()),
+        )
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -237,37 +196,10 @@ impl Write for &TcpStream {
             return self.io.get().write_vectored(bufs);
         }
         let len = bufs.iter().map(|buf| buf.len()).sum();
-        let operation = self.io.operation(Direction::Write);
-        operation
-            .socket_timeout(net::TcpStream::write_timeout)
-            .run_stream(
-                |stream| socket::send_vectored(stream.as_fd(), bufs),
-                |&sent| is_short(sent, len),
-            )
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Read for TcpStream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf)
-    }
-
-    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        (&*self).read_vectored(bufs)
-    }
-}
-
-impl Write for TcpStream {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf)
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(bufs)
+        self.writing().run_stream(
+            |stream| socket::send_vectored(stream.as_fd(), bufs),
+            |&sent| is_short(sent, len),
+        )
     }
 
     fn flush(&mut self) -> io::Result<()> {

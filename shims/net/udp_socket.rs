@@ -3,12 +3,12 @@
 use std::io;
 use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 use super::{ToSocketAddrs, each_addr};
-use crate::reactor::{Descriptor, Direction, Operation};
+use crate::reactor::Descriptor;
 use crate::shims::datagram::receive;
 use crate::shims::descriptor::{from_raw_descriptor, plain_descriptor_conversions};
+use crate::shims::socket::waits_as_set;
 use crate::sys::socket;
 use crate::task;
 
@@ -19,13 +19,7 @@ pub struct UdpSocket {
 
 impl UdpSocket {
     fn receive<R>(&self, op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<Option<R>> {
-        receive(&self.io, net::UdpSocket::read_timeout, op)
-    }
-
-    fn writing(&self) -> Operation<'_, net::UdpSocket> {
-        self.io
-            .operation(Direction::Write)
-            .socket_timeout(net::UdpSocket::write_timeout)
+        receive(&self.io, self.reading(), op)
     }
 
     /// Like [`std::net::UdpSocket::bind`].
@@ -95,29 +89,7 @@ impl UdpSocket {
         })
     }
 
-    /// Like [`std::net::UdpSocket::set_read_timeout`].
-    pub fn set_read_timeout(&self, dur: Option<Duration>) -> io::Result<()> {
-        self.io.get().set_read_timeout(dur)?;
-        self.io.set_timeout(Direction::Read, dur);
-        Ok(())
-    }
-
-    /// Like [`std::net::UdpSocket::set_write_timeout`].
-    pub fn set_write_timeout(&self, dur: Option<Duration>) -> io::Result<()> {
-        self.io.get().set_write_timeout(dur)?;
-        self.io.set_timeout(Direction::Write, dur);
-        Ok(())
-    }
-
-    /// Like [`std::net::UdpSocket::read_timeout`].
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        self.io.get().read_timeout()
-    }
-
-    /// Like [`std::net::UdpSocket::write_timeout`].
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        self.io.get().write_timeout()
-    }
+    waits_as_set!(std::net::UdpSocket);
 
     /// Like [`std::net::UdpSocket::set_broadcast`].
     pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
@@ -228,14 +200,6 @@ impl UdpSocket {
         }
         let received = self.receive(|socket| socket::peek(socket, buf))?;
         Ok(received.unwrap_or(0))
-    }
-
-    /// Like [`std::net::UdpSocket::set_nonblocking`]: in non-blocking mode, operations return
-    /// `WouldBlock` instead of parking.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.io.get().set_nonblocking(nonblocking)?;
-        self.io.set_nonblocking(nonblocking);
-        Ok(())
     }
 }
 

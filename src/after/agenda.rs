@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::park::Waiters;
 use crate::sys::fork::Process;
+use crate::sys::switches::own_lock;
 use crate::task::Deadline;
 use crate::task::word::Kind;
 
@@ -93,7 +94,7 @@ impl Agenda {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        crate::sys::switches::own_lock(&self.state).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.state).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the keeper, if the change that was made under `state` concerns it.
@@ -294,7 +295,7 @@ impl Timer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Place>> {
-        crate::sys::switches::own_lock(&self.place).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.place).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_place(&self, place: Option<Place>) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::source::{Readiness, Source};
 use crate::park;
+use crate::sys::socket::{self, would_block};
 use crate::task::{self, Deadline};
 
 /// Which half of a descriptor an operation uses.
@@ -40,7 +41,7 @@ impl<T: AsFd> Descriptor<T> {
     /// Wraps a descriptor that came from elsewhere, with the mode and timeouts that it has.
     pub(crate) fn foreign(inner: T) -> Descriptor<T> {
         // The call fails on a descriptor that is not open, and so will every other.
-        let nonblocking = crate::sys::socket::is_nonblocking(&inner).unwrap_or(false);
+        let nonblocking = socket::is_nonblocking(&inner).unwrap_or(false);
         Descriptor::with_mode(inner, nonblocking)
     }
 
@@ -127,7 +128,7 @@ impl<T: AsFd> Descriptor<T> {
         Operation {
             descriptor: self,
             direction,
-            timeout: Timeout::Never,
+            timeout: Timeout::Own(None),
         }
     }
 }
@@ -148,11 +149,10 @@ pub(crate) struct Operation<'a, T: AsFd> {
 }
 
 enum Timeout<T> {
-    Never,
     /// The descriptor's own, which the function asks the kernel for.
     Socket(fn(&T) -> io::Result<Option<Duration>>),
-    /// One for this operation.
-    After(Duration),
+    /// One for this operation, or none.
+    Own(Option<Duration>),
 }
 
 impl<T: AsFd> Operation<'_, T> {
@@ -162,9 +162,9 @@ impl<T: AsFd> Operation<'_, T> {
         self
     }
 
-    /// Waits no longer than `timeout`.
-    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Timeout::After(timeout);
+    /// Waits no longer than `timeout`, if there is one.
+    pub(crate) fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = Timeout::Own(timeout);
         self
     }
 
@@ -230,16 +230,11 @@ impl<T: AsFd> Operation<'_, T> {
 
     fn patience(&self) -> io::Result<Option<Duration>> {
         match self.timeout {
-            Timeout::Never => Ok(None),
-            Timeout::After(timeout) => Ok(Some(timeout)),
+            Timeout::Own(timeout) => Ok(timeout),
             Timeout::Socket(ask) => {
                 let readiness = self.descriptor.readiness(self.direction);
                 readiness.timeout(|| ask(&self.descriptor.inner))
             }
         }
     }
-}
-
-fn would_block(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
 }

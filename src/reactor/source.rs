@@ -14,6 +14,7 @@ use super::Handle;
 use super::ready_word::{CLOSED, ReadyWord, URGENT};
 use crate::park::Waiters;
 use crate::sys::fork::Process;
+use crate::sys::switches::own_lock;
 use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
 
@@ -138,7 +139,7 @@ impl Source {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Registration>> {
-        crate::sys::switches::own_lock(&self.registration).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.registration).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of what the kernel tells.

@@ -18,14 +18,13 @@
 //! waiter.join().unwrap();
 //! ```
 
-use std::cell::UnsafeCell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::lot::{BUCKET_BITS, Bucket, Key, Locked, Place, Queue, Root, Waiter};
 use crate::park::{self, Wait};
-use crate::sys::fork;
+use crate::sys::fork::{self, Held};
 use crate::task;
 use crate::task::word::{Kind, Outcome};
 
@@ -209,31 +208,23 @@ fn set_up() {
     let _ = unsafe { fork::at_fork(before_fork, in_parent, in_child) };
 }
 
-/// The buckets' locks, over a fork.
-struct Held(UnsafeCell<Option<[Locked<'static, Waiting>; COUNT]>>);
-
-// SAFETY: it is used by the handlers alone, and by one thread at a time: the one that has the
-// locks. Before it takes them out it has taken them, and it gives them back afterwards; in the child
-// there is no other thread.
-unsafe impl Sync for Held {}
-
-static HELD: Held = Held(UnsafeCell::new(None));
+static HELD: Held<[Locked<'static, Waiting>; COUNT]> = Held::new();
 
 unsafe extern "C" fn before_fork() {
     // In the order of the table. Nobody who holds one takes another.
     let locked = std::array::from_fn(|n| BUCKETS[n].0.lock());
-    // SAFETY: this thread has the locks.
-    unsafe { *HELD.0.get() = Some(locked) };
+    // SAFETY: they are the same locks each time.
+    unsafe { HELD.keep(locked) };
 }
 
 unsafe extern "C" fn in_parent() {
-    // SAFETY: this thread has the locks. They are dropped after the cell has been left.
-    drop(unsafe { (*HELD.0.get()).take() });
+    // SAFETY: this thread has forked.
+    drop(unsafe { HELD.take() });
 }
 
 unsafe extern "C" fn in_child() {
-    // SAFETY: this thread has the locks, and is the only one.
-    if let Some(locked) = unsafe { (*HELD.0.get()).take() } {
+    // SAFETY: this thread has forked.
+    if let Some(locked) = unsafe { HELD.take() } {
         locked.iter().for_each(Locked::forget_all);
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 
 /// A descriptor that is readable when the child `pid` has ended. That must be the caller's, and not
@@ -17,13 +17,10 @@ pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
 
 /// Blocks the calling OS thread until the child `pid` has ended, and leaves the rest to others.
 pub(crate) fn wait_for_end(pid: u32) -> io::Result<()> {
+    let id = number(pid)?;
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    loop {
-        match rustix::process::waitid(WaitId::Pid(number(pid)?), options) {
-            Err(Errno::INTR) => {}
-            done => return Ok(done.map(drop)?),
-        }
-    }
+    let ended = retry_on_intr(|| rustix::process::waitid(WaitId::Pid(id), options));
+    Ok(ended.map(drop)?)
 }
 
 fn number(pid: u32) -> io::Result<Pid> {

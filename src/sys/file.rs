@@ -10,7 +10,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::FileType;
 use rustix::io::ReadWriteFlags;
 
-use super::socket::IOV_MAX;
+use super::poll;
+use super::socket::{self, at_most_iov_max, at_most_iov_max_mut};
 
 /// Where the descriptor stands.
 const HERE: u64 = u64::MAX;
@@ -22,11 +23,11 @@ pub(crate) fn read(
     bufs: &mut [IoSliceMut<'_>],
     offset: Option<u64>,
 ) -> io::Result<usize> {
-    let len = bufs.len().min(IOV_MAX);
+    let bufs = at_most_iov_max_mut(bufs);
     let offset = offset.unwrap_or(HERE);
     Ok(rustix::io::preadv2(
         fd,
-        &mut bufs[..len],
+        bufs,
         offset,
         ReadWriteFlags::NOWAIT,
     )?)
@@ -34,7 +35,7 @@ pub(crate) fn read(
 
 /// Whether an attempt has failed because it might block.
 pub(crate) fn would_block(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock || is_unsupported(error)
+    socket::would_block(error) || is_unsupported(error)
 }
 
 /// Whether an attempt has failed because the kernel knows none on this descriptor.
@@ -72,7 +73,7 @@ pub(crate) fn read_pipe(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::
 
 /// Writes to a pipe.
 pub(crate) fn write_pipe(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    let bufs = &bufs[..bufs.len().min(IOV_MAX)];
+    let bufs = at_most_iov_max(bufs);
     Ok(rustix::io::pwritev2(
         fd,
         bufs,
@@ -91,7 +92,7 @@ pub(crate) fn check_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn check_ready(fd: BorrowedFd<'_>, interest: PollFlags) -> io::Result<()> {
-    match super::poll::look(&mut [PollFd::from_borrowed_fd(fd, interest)])? {
+    match poll::look(&mut [PollFd::from_borrowed_fd(fd, interest)])? {
         0 => Err(io::ErrorKind::WouldBlock.into()),
         _ => Ok(()),
     }

@@ -1,5 +1,6 @@
 //! Which process this is, across forks.
 
+use std::cell::UnsafeCell;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -53,5 +54,39 @@ pub(crate) unsafe fn at_fork(
     match unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// The locks that a thread which forks has meanwhile, lest another have them, which is not there in
+/// the child.
+pub(crate) struct Held<T>(UnsafeCell<Option<T>>);
+
+// SAFETY: whoever uses it has the locks, says the contract of its methods: one thread at a time.
+unsafe impl<T> Sync for Held<T> {}
+
+impl<T> Held<T> {
+    pub(crate) const fn new() -> Held<T> {
+        Held(UnsafeCell::new(None))
+    }
+
+    /// Keeps `locks` over the fork. To be called before that.
+    ///
+    /// # Safety
+    ///
+    /// Whatever is kept here, always, are guards of the same locks.
+    pub(crate) unsafe fn keep(&self, locks: T) {
+        // SAFETY: the caller has the locks, so no other thread does, and none is here.
+        unsafe { *self.0.get() = Some(locks) };
+    }
+
+    /// Takes what was kept. To be called after the fork.
+    ///
+    /// # Safety
+    ///
+    /// By the thread that has kept it, or that thread's copy in the child.
+    pub(crate) unsafe fn take(&self) -> Option<T> {
+        // SAFETY: the caller has the locks, as above. They are given back after the cell has been
+        // left.
+        unsafe { (*self.0.get()).take() }
     }
 }

@@ -6,20 +6,12 @@ use std::time::Duration;
 
 use rustix::event::{FdSetElement, PollFd, Timespec, epoll, fd_set_insert, fd_set_num_elements};
 use rustix::fs::FileType;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 /// Takes note of the state of `fds`; returns how many have something to tell.
 pub(crate) fn look(fds: &mut [PollFd<'_>]) -> io::Result<usize> {
-    const AT_ONCE: Timespec = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    loop {
-        match rustix::event::poll(fds, Some(&AT_ONCE)) {
-            Err(Errno::INTR) => {}
-            done => return Ok(done?),
-        }
-    }
+    let at_once = Timespec::default();
+    Ok(retry_on_intr(|| rustix::event::poll(fds, Some(&at_once)))?)
 }
 
 /// Blocks the calling OS thread until one of `fds` has something to tell, a signal has come, or

@@ -14,13 +14,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net as unix;
 use std::slice;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrAny, SocketAddrUnix,
     SocketFlags, SocketType,
 };
+
+use super::poll;
+
+/// Whether an attempt has failed because it would have blocked.
+pub(crate) fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
 
 pub(crate) fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     Ok(net::recv(fd, buf, RecvFlags::DONTWAIT)?.0)
@@ -36,23 +43,16 @@ pub(crate) fn recv_vectored(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> 
     Ok(net::recvmsg(fd, bufs, &mut no_control, RecvFlags::DONTWAIT)?.bytes)
 }
 
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
 pub(crate) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
-    Ok(net::send(
-        fd,
-        buf,
-        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-    )?)
+    Ok(net::send(fd, buf, SEND_FLAGS)?)
 }
 
 pub(crate) fn send_vectored(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     let mut no_control = SendAncillaryBuffer::default();
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    Ok(net::sendmsg(
-        fd,
-        &bufs[..bufs.len().min(IOV_MAX)],
-        &mut no_control,
-        flags,
-    )?)
+    let bufs = at_most_iov_max(bufs);
+    Ok(net::sendmsg(fd, bufs, &mut no_control, SEND_FLAGS)?)
 }
 
 pub(crate) fn recv_from(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
@@ -85,27 +85,24 @@ pub(crate) fn no_internet_address() -> io::Error {
 }
 
 pub(crate) fn send_to(fd: BorrowedFd<'_>, buf: &[u8], to: SocketAddr) -> io::Result<usize> {
-    Ok(net::sendto(
-        fd,
-        buf,
-        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-        &to,
-    )?)
+    Ok(net::sendto(fd, buf, SEND_FLAGS, &to)?)
 }
 
 /// Makes a TCP socket in non-blocking mode and starts to connect it to `addr`; the second value
 /// says whether that is done already.
 pub(crate) fn start_connecting(addr: SocketAddr) -> io::Result<(OwnedFd, bool)> {
-    let family = if addr.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket = net::socket_with(family(addr), SocketType::STREAM, flags, None)?;
     match net::connect(&socket, &addr) {
         Err(Errno::INPROGRESS) => Ok((socket, false)),
         done => Ok((socket, done.map(|()| true)?)),
+    }
+}
+
+pub(crate) fn family(addr: SocketAddr) -> AddressFamily {
+    match addr {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
     }
 }
 
@@ -160,12 +157,7 @@ pub(crate) fn send_to_unix(
     buf: &[u8],
     to: &SocketAddrUnix,
 ) -> io::Result<usize> {
-    Ok(net::sendto(
-        fd,
-        buf,
-        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-        to,
-    )?)
+    Ok(net::sendto(fd, buf, SEND_FLAGS, to)?)
 }
 
 /// Makes a Unix stream socket in blocking mode, and connects it without blocking: but for one that
@@ -212,7 +204,7 @@ pub(crate) fn is_shut_for_reading(fd: BorrowedFd<'_>) -> bool {
 /// What of `wanted` is there, and what is always told.
 fn poll_now(fd: BorrowedFd<'_>, wanted: PollFlags) -> PollFlags {
     let mut fds = [PollFd::from_borrowed_fd(fd, wanted)];
-    match rustix::event::poll(&mut fds, Some(&Timespec::default())) {
+    match poll::look(&mut fds) {
         Ok(_) => fds[0].revents(),
         Err(_) => PollFlags::empty(),
     }
@@ -281,25 +273,19 @@ pub(crate) fn recv_fds(
     Ok((received.bytes, fds))
 }
 
-/// Blocks the calling OS thread until `fd` has something to accept or to read.
-pub(crate) fn wait_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
-    loop {
-        match rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], None) {
-            Err(Errno::INTR) => {}
-            done => return Ok(done.map(drop)?),
-        }
-    }
-}
-
 /// Whether the open file description of `fd` is in non-blocking mode.
 pub(crate) fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
     Ok(rustix::fs::fcntl_getfl(fd)?.contains(rustix::fs::OFlags::NONBLOCK))
 }
 
 /// The most buffers one vectored call takes; like std, more than these are left for the next.
-pub(super) const IOV_MAX: usize = 1024;
+const IOV_MAX: usize = 1024;
 
-fn at_most_iov_max_mut<'a, 'b>(bufs: &'a mut [IoSliceMut<'b>]) -> &'a mut [IoSliceMut<'b>] {
+pub(super) fn at_most_iov_max<T>(bufs: &[T]) -> &[T] {
+    &bufs[..bufs.len().min(IOV_MAX)]
+}
+
+pub(super) fn at_most_iov_max_mut<T>(bufs: &mut [T]) -> &mut [T] {
     let len = bufs.len().min(IOV_MAX);
     &mut bufs[..len]
 }

@@ -2,23 +2,14 @@
 // std and once for the shims: see thread.rs.
 
 use ::std::cell::Cell;
-use ::std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
+use ::std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use ::std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
-use util::everywhere;
+use util::{Counted, everywhere, message_of};
 
 const MILLI: Duration = Duration::from_millis(1);
-
-/// The message of the panic of `f`.
-fn message<T>(f: impl FnOnce() -> T) -> String {
-    let payload = catch_unwind(AssertUnwindSafe(f)).map(drop).unwrap_err();
-    match payload.downcast::<&str>() {
-        Ok(message) => (*message).to_owned(),
-        Err(payload) => *payload.downcast::<String>().unwrap(),
-    }
-}
 
 #[test]
 fn it_is_made_once_when_it_is_needed() {
@@ -77,31 +68,25 @@ fn others_wait_while_it_is_made() {
 fn where_making_it_panics_it_is_poisoned() {
     everywhere(|| {
         let mut lock = LazyLock::<String>::new(|| resume_unwind(Box::new("own message")));
-        assert_eq!(message(|| lock.len()), "own message");
+        assert_eq!(message_of(|| lock.len()), "own message");
         let poisoned = "LazyLock instance has previously been poisoned";
-        assert_eq!(message(|| lock.len()), poisoned);
-        assert_eq!(message(|| LazyLock::force_mut(&mut lock).len()), poisoned);
+        assert_eq!(message_of(|| lock.len()), poisoned);
+        assert_eq!(message_of(|| LazyLock::force_mut(&mut lock).len()), poisoned);
         assert_eq!(LazyLock::get(&lock), None);
         assert_eq!(LazyLock::get_mut(&mut lock), None);
         assert_eq!(format!("{lock:?}"), "LazyLock(<uninit>)");
 
         let mut lock = LazyLock::<String>::new(|| resume_unwind(Box::new("own message")));
         assert_eq!(
-            message(|| LazyLock::force_mut(&mut lock).len()),
+            message_of(|| LazyLock::force_mut(&mut lock).len()),
             "own message"
         );
-        assert_eq!(message(|| lock.len()), poisoned);
+        assert_eq!(message_of(|| lock.len()), poisoned);
     });
 }
 
 #[test]
 fn its_function_or_its_value_is_dropped_once() {
-    struct Counted(Arc<AtomicUsize>);
-    impl Drop for Counted {
-        fn drop(&mut self) {
-            self.0.fetch_add(1, SeqCst);
-        }
-    }
     everywhere(|| {
         let drops = Arc::new(AtomicUsize::new(0));
         let function = || {
@@ -120,7 +105,7 @@ fn its_function_or_its_value_is_dropped_once() {
             let _counted = counted;
             resume_unwind(Box::new("unwinds"))
         });
-        assert_eq!(message(|| *lock), "unwinds");
+        assert_eq!(message_of(|| *lock), "unwinds");
         assert_eq!(drops.load(SeqCst), 3);
         drop(lock);
         assert_eq!(drops.load(SeqCst), 3);

@@ -13,25 +13,7 @@ use std::sync::mpsc::{
 };
 use std::thread;
 use std::time::{Duration, Instant};
-use util::everywhere;
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-/// Counts how often it is dropped.
-#[derive(Clone)]
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-fn counter() -> Arc<AtomicUsize> {
-    Arc::new(AtomicUsize::new(0))
-}
+use util::{Counted, counter, everywhere, ms};
 
 // ---------------------------------------------------------- types
 

@@ -1,42 +1,13 @@
 // What channels with a bound promise, of zero, too. Included by ../mpsc.rs, see mpsc.rs here.
 
 use ::std::sync::Arc;
-use ::std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use ::std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{
     RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError, channel, sync_channel,
 };
 use std::thread;
 use std::time::{Duration, Instant};
-use util::everywhere;
-
-const PATIENCE: Duration = Duration::from_secs(10);
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-#[track_caller]
-fn until(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
-        thread::sleep(ms(1));
-    }
-}
-
-/// Counts how often it is dropped.
-#[derive(Debug)]
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-fn counter() -> Arc<AtomicUsize> {
-    Arc::new(AtomicUsize::new(0))
-}
+use util::{Counted, PATIENCE, counter, everywhere, ms, until};
 
 // ---------------------------------------------------------- the bound
 

@@ -8,7 +8,7 @@ use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
-use util::everywhere;
+use util::{Finally, everywhere};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -25,15 +25,6 @@ fn poisoned<T>(value: T) -> Mutex<T> {
     let mutex = Mutex::new(value);
     poison(&mutex);
     mutex
-}
-
-/// Calls a function when it is dropped.
-struct Finally<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // What a once promises. Included by ../sync_behaviour.rs, once for std and once for the shims: see
 // thread.rs.
 
-use ::std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
+use ::std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use ::std::sync::atomic::{
     AtomicBool, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
@@ -9,7 +9,7 @@ use ::std::sync::atomic::{
 use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
-use util::everywhere;
+use util::{everywhere, message_of};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -17,18 +17,9 @@ fn unwind() {
     resume_unwind(Box::new("unwind"));
 }
 
-/// The message of the panic of `f`.
-fn message(f: impl FnOnce()) -> String {
-    let payload = catch_unwind(AssertUnwindSafe(f)).unwrap_err();
-    match payload.downcast::<&str>() {
-        Ok(message) => (*message).to_owned(),
-        Err(payload) => *payload.downcast::<String>().unwrap(),
-    }
-}
-
 fn poisoned() -> Once {
     let once = Once::new();
-    assert_eq!(message(|| once.call_once(unwind)), "unwind");
+    assert_eq!(message_of(|| once.call_once(unwind)), "unwind");
     once
 }
 
@@ -83,10 +74,10 @@ fn a_panic_poisons_it_until_it_happens_by_force() {
         let once = poisoned();
         assert!(!once.is_completed());
         for _ in 0..2 {
-            let message = message(|| once.call_once(|| unreachable!("it is poisoned")));
+            let message = message_of(|| once.call_once(|| unreachable!("it is poisoned")));
             assert!(message.contains("poisoned"), "{message}");
         }
-        let message = message(|| once.wait());
+        let message = message_of(|| once.wait());
         assert!(message.contains("poisoned"), "{message}");
         let mut called = false;
         once.call_once_force(|state| {
@@ -165,11 +156,11 @@ fn those_who_wait_learn_of_the_poison() {
         }
         let waits = thread::spawn({
             let once = Arc::clone(&once);
-            move || message(|| once.wait())
+            move || message_of(|| once.wait())
         });
         let calls = thread::spawn({
             let once = Arc::clone(&once);
-            move || message(|| once.call_once(|| ()))
+            move || message_of(|| once.call_once(|| ()))
         });
         let patient = thread::spawn({
             let once = Arc::clone(&once);

@@ -7,18 +7,9 @@ use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
-use util::everywhere;
+use util::{Counted, everywhere};
 
 const MILLI: Duration = Duration::from_millis(1);
-
-/// Counts its drops.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
 
 #[test]
 fn the_first_value_stays() {

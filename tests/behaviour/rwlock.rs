@@ -7,7 +7,7 @@ use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
-use util::everywhere;
+use util::{Finally, everywhere};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -23,15 +23,6 @@ fn poison<T: ?Sized>(lock: &RwLock<T>) {
 
 fn would_block<T>(result: Result<T, TryLockError<T>>) -> bool {
     matches!(result, Err(TryLockError::WouldBlock))
-}
-
-/// Calls a function when it is dropped.
-struct Finally<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Finally<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }
 
 #[test]

@@ -11,29 +11,10 @@ use std::net::{Incoming, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6}
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::thread;
 use std::time::{Duration, Instant};
-use util::{ClosedPort, assert_same_bytes, everywhere, noise, reset_on_close};
-
-/// More than anything here can take on a busy machine, less than for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-/// Gives a task that is about to wait the time to do so. No test is wrong when
-/// this was too short, only weaker.
-fn settle() {
-    thread::sleep(ms(50));
-}
-
-#[track_caller]
-fn until(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
-        thread::sleep(ms(1));
-    }
-}
+use util::{
+    ClosedPort, LOOPBACK, PATIENCE, assert_same_bytes, assert_timed_out, everywhere, is_timeout, ms,
+    noise, reset_on_close, settle, until,
+};
 
 fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((LOOPBACK, 0)).unwrap();
@@ -106,16 +87,6 @@ fn until_stuck(sent: &AtomicUsize) {
         before = sent.load(SeqCst);
         thread::sleep(ms(150));
     }
-}
-
-fn is_timeout(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut)
-}
-
-#[track_caller]
-fn assert_timed_out<T: ::std::fmt::Debug>(result: ::std::io::Result<T>) {
-    let kind = result.expect_err("this should have timed out").kind();
-    assert!(is_timeout(kind), "{kind:?}");
 }
 
 fn is_broken(kind: ErrorKind) -> bool {

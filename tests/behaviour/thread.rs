@@ -13,22 +13,7 @@ use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
-use util::everywhere;
-
-const PATIENCE: Duration = Duration::from_secs(10);
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-#[track_caller]
-fn until(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
-        thread::sleep(ms(1));
-    }
-}
+use util::{Counted, PATIENCE, counter, everywhere, ms, until};
 
 /// Runs `body` in a fresh thread and hands on its result, or its panic.
 fn in_a_fresh_thread<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
@@ -53,19 +38,6 @@ fn park_finds_no_token() -> bool {
         thread::park_timeout(ms(100));
         start.elapsed() >= ms(80)
     })
-}
-
-/// Counts how often it is dropped.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-fn counter() -> Arc<AtomicUsize> {
-    Arc::new(AtomicUsize::new(0))
 }
 
 /// It becomes 1 and is still 1 a while later.

@@ -10,28 +10,9 @@ use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
-use util::{assert_same_bytes, everywhere, noise};
-
-const PATIENCE: Duration = Duration::from_secs(10);
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-/// Gives a task that is about to wait the time to do so. No test is wrong when
-/// this was too short, only weaker.
-fn settle() {
-    thread::sleep(ms(50));
-}
-
-#[track_caller]
-fn until(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
-        thread::sleep(ms(1));
-    }
-}
+use util::{
+    LOOPBACK, PATIENCE, assert_same_bytes, assert_timed_out, everywhere, ms, noise, settle, until,
+};
 
 fn socket() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind((LOOPBACK, 0)).unwrap();
@@ -52,13 +33,6 @@ fn closed_port() -> (UdpSocket, SocketAddr) {
     let (holder, addr) = socket();
     holder.connect(addr).unwrap();
     (holder, addr)
-}
-
-#[track_caller]
-fn assert_timed_out<T: ::std::fmt::Debug>(result: ::std::io::Result<T>) {
-    let kind = result.expect_err("this should have timed out").kind();
-    let timeout = matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
-    assert!(timeout, "{kind:?}");
 }
 
 // ------------------------------------------------------ sending and receiving

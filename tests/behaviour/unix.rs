@@ -13,51 +13,7 @@ use std::os::linux::net::{SocketAddrExt, TcpStreamExt};
 use std::os::unix::net::{Incoming, SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
-use util::{assert_same_bytes, everywhere, noise};
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-/// Gives a task that is about to wait the time to do so. No test is wrong when
-/// this was too short, only weaker.
-fn settle() {
-    thread::sleep(ms(50));
-}
-
-#[track_caller]
-fn until(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        let patient = start.elapsed() < Duration::from_secs(10);
-        assert!(patient, "waited in vain until {what}");
-        thread::sleep(ms(1));
-    }
-}
-
-/// A directory for the sockets of one run of a test.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Directory {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, SeqCst);
-        let name = format!("greenroom-{}-{}-{number}", module_path!(), ::std::process::id());
-        let path = ::std::env::temp_dir().join(name.replace("::", "-"));
-        ::std::fs::create_dir(&path).unwrap();
-        Directory(path)
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = ::std::fs::remove_dir_all(&self.0);
-    }
-}
+use util::{Scratch, assert_same_bytes, assert_timed_out, everywhere, ms, noise, settle, until};
 
 /// An abstract address that nobody else has.
 fn abstract_address() -> SocketAddr {
@@ -71,13 +27,6 @@ fn connected_pair(path: &Path) -> (UnixStream, UnixStream) {
     let listener = UnixListener::bind(path).unwrap();
     let near = UnixStream::connect(path).unwrap();
     (near, listener.accept().unwrap().0)
-}
-
-#[track_caller]
-fn assert_timed_out<T: ::std::fmt::Debug>(result: ::std::io::Result<T>) {
-    let kind = result.expect_err("this should have timed out").kind();
-    let timeout = matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
-    assert!(timeout, "{kind:?}");
 }
 
 #[track_caller]
@@ -120,7 +69,7 @@ fn while_ticking<T>(work: impl FnOnce() -> T) -> T {
 #[test]
 fn a_stream_connects_by_path_and_carries_bytes_both_ways() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         assert_eq!(listener.local_addr().unwrap().as_pathname(), Some(&*path));
@@ -218,8 +167,8 @@ fn much_data_goes_both_ways_at_once() {
 #[test]
 fn names_that_do_not_fit_or_have_a_nul_are_invalid_input() {
     everywhere(|| {
-        let dir = Directory::new();
-        for path in [dir.join(&"a".repeat(108)), PathBuf::from("with\0nul")] {
+        let dir = Scratch::new();
+        for path in [dir.join("a".repeat(108)), PathBuf::from("with\0nul")] {
             assert_kind(UnixStream::connect(&path), ErrorKind::InvalidInput);
             assert_kind(UnixListener::bind(&path), ErrorKind::InvalidInput);
             assert_kind(UnixDatagram::bind(&path), ErrorKind::InvalidInput);
@@ -236,14 +185,14 @@ fn names_that_do_not_fit_or_have_a_nul_are_invalid_input() {
 #[test]
 fn names_of_the_full_length_work() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let room = 107 - dir.join("").as_os_str().len();
-        let path = dir.join(&"p".repeat(room));
+        let path = dir.join("p".repeat(room));
         let (near, _far) = connected_pair(&path);
         assert_eq!(near.peer_addr().unwrap().as_pathname(), Some(&*path));
 
-        let from = dir.join(&"f".repeat(room));
-        let (from, to) = (UnixDatagram::bind(from).unwrap(), dir.join(&"t".repeat(room)));
+        let from = dir.join("f".repeat(room));
+        let (from, to) = (UnixDatagram::bind(from).unwrap(), dir.join("t".repeat(room)));
         let receiver = UnixDatagram::bind(&to).unwrap();
         from.send_to(b"x", &to).unwrap();
         let (_, sender) = receiver.recv_from(&mut [0; 1]).unwrap();
@@ -284,7 +233,7 @@ fn abstract_names_need_no_file() {
 #[test]
 fn connecting_and_binding_fail_as_the_system_says() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         assert_kind(UnixStream::connect(&path), ErrorKind::NotFound);
         let addr = SocketAddr::from_pathname(&path).unwrap();
@@ -307,7 +256,7 @@ fn connecting_and_binding_fail_as_the_system_says() {
 #[test]
 fn sockets_debug_as_their_descriptor_and_addresses() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         let stream = UnixStream::connect(&path).unwrap();
@@ -341,7 +290,7 @@ fn the_types_have_the_auto_traits_and_conversions_of_std() {
 #[test]
 fn a_listener_iterates_over_its_connections() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         assert_eq!(listener.incoming().size_hint(), (usize::MAX, None));
@@ -368,7 +317,7 @@ fn a_listener_iterates_over_its_connections() {
 #[test]
 fn acceptors_on_clones_get_one_connection_each() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
@@ -399,7 +348,7 @@ fn acceptors_on_clones_get_one_connection_each() {
 #[test]
 fn a_nonblocking_listener_does_not_wait_until_it_is_made_to_again() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -424,7 +373,7 @@ fn a_nonblocking_listener_does_not_wait_until_it_is_made_to_again() {
 #[test]
 fn shutting_a_listener_down_by_its_descriptor_ends_accepting() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         let listener = Arc::new(UnixListener::bind(&path).unwrap());
         let _queued = UnixStream::connect(&path).unwrap();
@@ -448,7 +397,7 @@ fn shutting_a_listener_down_by_its_descriptor_ends_accepting() {
 #[test]
 fn connecting_waits_for_room_in_a_full_queue() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         // SAFETY: the descriptor is open.
@@ -492,7 +441,7 @@ fn connecting_waits_for_room_in_a_full_queue() {
 #[test]
 fn dropping_the_listener_refuses_who_waits_in_its_queue_and_for_it() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         // SAFETY: the descriptor is open.
@@ -794,7 +743,7 @@ fn a_nonblocking_stream_does_not_wait_until_it_is_made_to_again() {
 #[test]
 fn descriptors_stay_in_blocking_mode() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let (near, mut far) = connected_pair(&dir.join("stream"));
         let (a, b) = UnixDatagram::pair().unwrap();
         let mut clone = near.try_clone().unwrap();
@@ -896,7 +845,7 @@ fn a_child_process_can_have_a_socket_as_its_standard_output() {
 #[test]
 fn datagrams_go_to_paths_and_tell_where_from() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let (a_path, b_path) = (dir.join("a"), dir.join("b"));
         let a = UnixDatagram::bind(&a_path).unwrap();
         let b = UnixDatagram::bind(&b_path).unwrap();
@@ -929,7 +878,7 @@ fn datagrams_go_to_paths_and_tell_where_from() {
 #[test]
 fn a_connected_socket_sends_without_addresses_and_may_change_its_peer() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let (a_path, b_path) = (dir.join("a"), dir.join("b"));
         let a = UnixDatagram::bind(&a_path).unwrap();
         let b = UnixDatagram::bind(&b_path).unwrap();
@@ -1005,7 +954,7 @@ fn a_datagram_of_no_bytes_wakes_a_parked_receiver() {
 #[test]
 fn datagrams_to_nobody_are_refused() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         let socket = UnixDatagram::unbound().unwrap();
         assert_kind(socket.send_to(b"x", &path), ErrorKind::NotFound);
@@ -1036,7 +985,7 @@ fn fill(socket: &UnixDatagram, send: impl Fn() -> ::std::io::Result<usize>) -> u
 #[test]
 fn sending_to_a_full_peer_waits_for_room() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         let receiver = UnixDatagram::bind(&path).unwrap();
         let sender = UnixDatagram::unbound().unwrap();
@@ -1087,7 +1036,7 @@ fn sending_to_the_address_of_a_full_receiver_waits_for_room() {
         // Of few long datagrams the sender may have no more under way, of many short ones the
         // receiver takes no more.
         for len in [1, 30_000] {
-            let dir = Directory::new();
+            let dir = Scratch::new();
             let (path, spare) = (dir.join("socket"), dir.join("spare"));
             let receiver = UnixDatagram::bind(&path).unwrap();
             let other = UnixDatagram::bind(&spare).unwrap();
@@ -1122,7 +1071,7 @@ fn sending_to_the_address_of_a_full_receiver_waits_for_room() {
 fn a_socket_whose_own_peer_is_full_sends_elsewhere_as_soon_as_that_has_room() {
     everywhere(|| {
         for len in [1, 30_000] {
-            let dir = Directory::new();
+            let dir = Scratch::new();
             let (peer_path, path) = (dir.join("peer"), dir.join("socket"));
             let _peer = UnixDatagram::bind(&peer_path).unwrap();
             let receiver = UnixDatagram::bind(&path).unwrap();
@@ -1149,7 +1098,7 @@ fn a_socket_whose_own_peer_is_full_sends_elsewhere_as_soon_as_that_has_room() {
 #[test]
 fn a_socket_that_turns_from_a_full_peer_to_another_sends_at_once() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let (full, path) = (dir.join("full"), dir.join("socket"));
         let _full = UnixDatagram::bind(&full).unwrap();
         let receiver = UnixDatagram::bind(&path).unwrap();
@@ -1174,7 +1123,7 @@ fn many_senders_to_one_receiver_all_get_through() {
     everywhere(|| {
         const SENDERS: u32 = 20;
         const EACH: u32 = 50;
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         let receiver = UnixDatagram::bind(&path).unwrap();
         let senders: Vec<_> = (0..SENDERS)
@@ -1215,7 +1164,7 @@ fn many_senders_to_one_receiver_all_get_through() {
 #[test]
 fn sending_to_a_full_receiver_times_out() {
     everywhere(|| {
-        let dir = Directory::new();
+        let dir = Scratch::new();
         let path = dir.join("socket");
         let _receiver = UnixDatagram::bind(&path).unwrap();
         let sender = UnixDatagram::unbound().unwrap();
@@ -1238,7 +1187,7 @@ fn sending_to_a_full_receiver_times_out() {
 fn the_end_of_a_full_receiver_ends_the_wait_for_it() {
     everywhere(|| {
         for connected in [false, true] {
-            let dir = Directory::new();
+            let dir = Scratch::new();
             let path = dir.join("socket");
             let receiver = UnixDatagram::bind(&path).unwrap();
             let sender = UnixDatagram::unbound().unwrap();
@@ -1363,7 +1312,7 @@ fn what_does_not_wait_is_found_where_it_is_in_std() {
     use std::os::unix::prelude::*;
     use std::os::unix::{fs::symlink, io::BorrowedFd, process::parent_id};
 
-    let dir = Directory::new();
+    let dir = Scratch::new();
     symlink("target", dir.join("link")).unwrap();
     let metadata = ::std::fs::symlink_metadata(dir.join("link")).unwrap();
     assert!(metadata.file_type().is_symlink() && metadata.st_size() == 6);

@@ -2,20 +2,28 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::any::Any;
 use std::ffi::CString;
-use std::net::SocketAddr;
+use std::fmt::Debug;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use greenroom::RuntimeBuilder;
+use greenroom::shims::thread;
+
+/// More than anything in a test can take on a busy machine, less than for ever.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a test may take before it counts as hung.
-const PATIENCE: Duration = Duration::from_secs(100);
+const HUNG: Duration = Duration::from_secs(100);
 
 /// Runs `test` wherever it must come out the same: on an OS thread with no runtime of its own,
 /// alone and beside a busy runtime, and in a coroutine on one worker and on four.
@@ -68,11 +76,11 @@ fn watched<T>(place: &str, test: impl FnOnce() -> T) -> T {
         move || {
             let start = Instant::now();
             while !over.load(Ordering::Acquire) {
-                if start.elapsed() > PATIENCE {
+                if start.elapsed() > HUNG {
                     eprintln!("{test} hangs {place}");
                     std::process::abort();
                 }
-                std::thread::park_timeout(PATIENCE);
+                std::thread::park_timeout(HUNG);
             }
         }
     });
@@ -102,7 +110,7 @@ pub(crate) fn reset_on_close(socket: &impl AsRawFd) {
             size_of_val(&linger) as libc::socklen_t,
         )
     };
-    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
 }
 
 /// A TCP port of 127.0.0.1 that is bound, so nobody else can get it, but not
@@ -117,7 +125,7 @@ impl ClosedPort {
         // SAFETY: socket has no preconditions, and a new descriptor is ours.
         let socket = unsafe {
             let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-            assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+            assert!(fd >= 0, "{}", io::Error::last_os_error());
             OwnedFd::from_raw_fd(fd)
         };
         // SAFETY: all-zero is a valid `sockaddr_in`.
@@ -141,7 +149,7 @@ impl ClosedPort {
     pub(crate) fn listen_without_accepting(&self) {
         // SAFETY: the descriptor is open.
         let done = unsafe { libc::listen(self.socket.as_raw_fd(), 0) };
-        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+        assert_eq!(done, 0, "{}", io::Error::last_os_error());
     }
 }
 
@@ -173,16 +181,116 @@ pub(crate) fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// Tells a child process that it is one, and which part of a test it plays.
+const ROLE: &str = "GREENROOM_TEST_ROLE";
+
+/// This test binary again, as a process in which `test` alone runs, and finds the `role`.
+pub(crate) fn again(test: &str, role: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ROLE, role)
+        .env("RUST_BACKTRACE", "0");
+    command
+}
+
+/// The role of this process, if it is a child.
+pub(crate) fn role() -> Option<String> {
+    std::env::var(ROLE).ok()
+}
+
 /// For what is to be shown of std itself: there is no other place than an OS thread.
 pub(crate) mod of_std {
-    #[allow(unused_imports, reason = "each test file uses its part")]
-    pub(crate) use super::{
-        ClosedPort, Scratch, assert_same_bytes, make_named_pipe, noise, reset_on_close,
-    };
+    pub(crate) use super::*;
 
     pub(crate) fn everywhere(test: impl Fn()) {
-        super::on_an_os_thread(test);
+        on_an_os_thread(test);
     }
+}
+
+/// Where tests listen.
+pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// For what is to be shown once more on IPv6: where the address is all that matters, one place is
+/// enough.
+pub(crate) mod on_v6 {
+    pub(crate) use super::*;
+
+    pub(crate) const LOOPBACK: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+    pub(crate) fn everywhere(test: impl Fn()) {
+        match std::net::UdpSocket::bind((LOOPBACK, 0)) {
+            Ok(_) => on_workers(1, test),
+            Err(error) => eprintln!("skipped, no IPv6 on the loopback: {error}"),
+        }
+    }
+}
+
+pub(crate) fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Gives a task that is about to wait the time to do so. No test is wrong when
+/// this was too short, only weaker.
+pub(crate) fn settle() {
+    thread::sleep(ms(50));
+}
+
+/// Waits until `done`, in a coroutine or an OS thread.
+#[track_caller]
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < HUNG / 2, "waited in vain until {what}");
+        thread::sleep(ms(1));
+    }
+}
+
+pub(crate) fn is_timeout(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+#[track_caller]
+pub(crate) fn assert_timed_out<T: Debug>(result: io::Result<T>) {
+    let kind = result.expect_err("this should have timed out").kind();
+    assert!(is_timeout(kind), "{kind:?}");
+}
+
+/// Counts how often it is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted(pub(crate) Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+pub(crate) fn counter() -> Arc<AtomicUsize> {
+    Arc::new(AtomicUsize::new(0))
+}
+
+/// Calls a function when it is dropped.
+pub(crate) struct Finally<F: FnMut()>(pub(crate) F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// What a panic said.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
+    match payload.downcast_ref::<String>() {
+        Some(text) => text,
+        None => payload.downcast_ref::<&str>().expect("a message"),
+    }
+}
+
+/// What `f` says when it panics.
+pub(crate) fn message_of<T>(f: impl FnOnce() -> T) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(f)).map(drop).unwrap_err();
+    message(&*payload).to_owned()
 }
 
 /// A directory of its own for a test, removed with what is in it.
@@ -217,7 +325,7 @@ pub(crate) fn make_named_pipe(path: &Path) {
     let path = CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
     // SAFETY: the path ends with a null byte.
     let made = unsafe { libc::mkfifo(path.as_ptr(), 0o600) };
-    assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
+    assert_eq!(made, 0, "{}", io::Error::last_os_error());
 }
 
 /// A terminal whose user is the test.
@@ -231,7 +339,7 @@ impl Pty {
         // SAFETY: no preconditions; a new descriptor is ours.
         let user = unsafe {
             let fd = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
-            assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+            assert!(fd >= 0, "{}", io::Error::last_os_error());
             assert_eq!(libc::grantpt(fd), 0);
             assert_eq!(libc::unlockpt(fd), 0);
             OwnedFd::from_raw_fd(fd)

@@ -193,6 +193,6 @@ impl MakeFile {
     }
 }
 
-fn invalid(why: impl Into<String>) -> io::Error {
+pub(super) fn invalid(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why.into())
 }

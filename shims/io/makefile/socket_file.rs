@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::MakeFile;
 use super::input::{Input, too_long};
+use super::options::invalid;
 use super::output::Output;
 
 /// A buffered two-way file over a stream: what `makefile` returns.
@@ -57,6 +58,14 @@ pub enum Record {
     Complete(Vec<u8>),
     /// What there was when the file ended: maybe nothing, and no delimiter.
     Incomplete(Vec<u8>),
+}
+
+impl Record {
+    fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Record::Complete(bytes) | Record::Incomplete(bytes) => bytes,
+        }
+    }
 }
 
 impl<S: Read + Write> SocketFile<S> {
@@ -130,8 +139,7 @@ impl<S: Read + Write> SocketFile<S> {
     /// `InvalidInput` for an empty delimiter.
     pub fn read_until_seq(&mut self, delimiter: &[u8]) -> io::Result<Record> {
         if delimiter.is_empty() {
-            let why = "an empty delimiter delimits nothing";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+            return Err(invalid("an empty delimiter delimits nothing"));
         }
         let finder = memchr::memmem::Finder::new(delimiter);
         self.read_record(|there, seen| {
@@ -220,7 +228,7 @@ impl<S: Read + Write> SocketFile<S> {
         let mut bytes = 0;
         while bytes < hint {
             let line = match self.read_until_seq(b"\n") {
-                Ok(Record::Complete(line) | Record::Incomplete(line)) => line,
+                Ok(line) => line.into_bytes(),
                 Err(error) if lines.is_empty() => return Err(error),
                 Err(_) => break,
             };
@@ -257,8 +265,7 @@ impl<S: Read + Write> SocketFile<S> {
         &mut self,
         find: impl FnMut(&[u8], usize) -> Option<usize>,
     ) -> io::Result<Vec<u8>> {
-        let (Record::Complete(record) | Record::Incomplete(record)) = self.read_record(find)?;
-        Ok(record)
+        self.read_record(find).map(Record::into_bytes)
     }
 
     /// Reads once more into the buffer; returns how much that gave.
@@ -346,7 +353,7 @@ impl<S: Read + Write> Read for SocketFile<S> {
         let limit = self.input.limit();
         self.find(limit, |_, _| None)?;
         let rest = self.input.take_all();
-        buf.push_str(str::from_utf8(&rest).map_err(|_| not_utf8())?);
+        buf.push_str(utf8(&rest)?);
         Ok(rest.len())
     }
 }
@@ -364,23 +371,23 @@ impl<S: Read + Write> BufRead for SocketFile<S> {
     }
 
     fn read_until(&mut self, byte: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
-        let (Record::Complete(bytes) | Record::Incomplete(bytes)) = self.read_until_seq(&[byte])?;
+        let bytes = self.read_until_seq(&[byte])?.into_bytes();
         buf.extend_from_slice(&bytes);
         Ok(bytes.len())
     }
 
     fn read_line(&mut self, buf: &mut String) -> io::Result<usize> {
-        let (Record::Complete(line) | Record::Incomplete(line)) = self.read_until_seq(b"\n")?;
-        buf.push_str(str::from_utf8(&line).map_err(|_| not_utf8())?);
+        let line = self.read_until_seq(b"\n")?.into_bytes();
+        buf.push_str(utf8(&line)?);
         Ok(line.len())
     }
 }
 
-pub(super) fn not_utf8() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "stream did not contain valid UTF-8",
-    )
+pub(super) fn utf8(bytes: &[u8]) -> io::Result<&str> {
+    str::from_utf8(bytes).map_err(|_| {
+        let why = "stream did not contain valid UTF-8";
+        io::Error::new(io::ErrorKind::InvalidData, why)
+    })
 }
 
 impl<S: Read + Write> Write for SocketFile<S> {

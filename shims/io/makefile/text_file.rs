@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read, Write};
 
-use super::socket_file::not_utf8;
+use super::options::invalid;
+use super::socket_file::utf8;
 use super::{Encoding, MakeFile, Newline, SocketFile};
 
 /// A buffered two-way file of text over a stream, which it decodes and encodes.
@@ -156,7 +157,7 @@ impl<S: Read + Write> TextFile<S> {
     fn append(&self, text: &mut String, raw: &[u8]) -> io::Result<usize> {
         let before = text.len();
         let decoded = match self.encoding {
-            Encoding::Utf8 => Cow::Borrowed(str::from_utf8(raw).map_err(|_| not_utf8())?),
+            Encoding::Utf8 => Cow::Borrowed(utf8(raw)?),
             Encoding::Utf8Lossy => String::from_utf8_lossy(raw),
             Encoding::Latin1 => raw.iter().map(|&byte| char::from(byte)).collect(),
         };
@@ -225,10 +226,7 @@ fn width(text: &[u8]) -> Option<usize> {
 
 fn latin1(text: &str) -> io::Result<Vec<u8>> {
     let bytes = text.chars().map(|letter| {
-        u8::try_from(letter).map_err(|_| {
-            let why = format!("{letter:?} is not in Latin-1");
-            io::Error::new(io::ErrorKind::InvalidInput, why)
-        })
+        u8::try_from(letter).map_err(|_| invalid(format!("{letter:?} is not in Latin-1")))
     });
     bytes.collect()
 }

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::park;
-use crate::reactor::{Descriptor, Direction, Operation};
+use crate::reactor::{Descriptor, Direction};
 use crate::shims::datagram::receive;
 use crate::shims::descriptor::{
     PassDescriptors, from_raw_descriptor, plain_descriptor_conversions,
 };
-use crate::sys::socket::{self, Blocking};
+use crate::shims::socket::waits_as_set;
+use crate::sys::socket::{self, Blocking, would_block};
 use crate::task;
 
 /// Like [`std::os::unix::net::UnixDatagram`], but waits park the coroutine.
@@ -98,7 +99,7 @@ impl UnixDatagram {
     }
 
     fn receive<R>(&self, op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<Option<R>> {
-        receive(&self.io, net::UnixDatagram::read_timeout, op)
+        receive(&self.io, self.reading(), op)
     }
 
     /// Like [`std::os::unix::net::UnixDatagram::send_to`].
@@ -149,12 +150,13 @@ impl UnixDatagram {
 
     /// Waits until less is under way from this socket, which has no peer, than may be.
     fn wait_for_own_room(&self, timeout: Option<Duration>) -> io::Result<()> {
-        within(self.io.operation(Direction::Write), timeout).run(|socket| {
-            match socket::is_send_buffer_full(socket.as_fd())? {
+        let sending = self.io.operation(Direction::Write).timeout(timeout);
+        sending.run(
+            |socket| match socket::is_send_buffer_full(socket.as_fd())? {
                 true => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
                 false => Ok(()),
-            }
-        })
+            },
+        )
     }
 
     /// Waits until the receiver at `to` has room for a datagram. Of that a socket tells only about
@@ -166,11 +168,10 @@ impl UnixDatagram {
             return Ok(false);
         }
         let probe = Descriptor::fresh(probe);
-        within(probe.operation(Direction::Write), timeout).run(|probe| {
-            match socket::is_writable(probe.as_fd()) {
-                true => Ok(true),
-                false => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
-            }
+        let sending = probe.operation(Direction::Write).timeout(timeout);
+        sending.run(|probe| match socket::is_writable(probe.as_fd()) {
+            true => Ok(true),
+            false => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
         })
     }
 
@@ -189,12 +190,6 @@ impl UnixDatagram {
         })
     }
 
-    fn writing(&self) -> Operation<'_, net::UnixDatagram> {
-        self.io
-            .operation(Direction::Write)
-            .socket_timeout(net::UnixDatagram::write_timeout)
-    }
-
     /// Like [`std::os::unix::net::UnixDatagram::send`].
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
         if !task::on_coroutine() {
@@ -204,37 +199,7 @@ impl UnixDatagram {
             .run(|socket| socket::send(socket.as_fd(), buf))
     }
 
-    /// Like [`std::os::unix::net::UnixDatagram::set_read_timeout`].
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.io.get().set_read_timeout(timeout)?;
-        self.io.set_timeout(Direction::Read, timeout);
-        Ok(())
-    }
-
-    /// Like [`std::os::unix::net::UnixDatagram::set_write_timeout`].
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.io.get().set_write_timeout(timeout)?;
-        self.io.set_timeout(Direction::Write, timeout);
-        Ok(())
-    }
-
-    /// Like [`std::os::unix::net::UnixDatagram::read_timeout`].
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        self.io.get().read_timeout()
-    }
-
-    /// Like [`std::os::unix::net::UnixDatagram::write_timeout`].
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        self.io.get().write_timeout()
-    }
-
-    /// Like [`std::os::unix::net::UnixDatagram::set_nonblocking`]: in non-blocking mode,
-    /// operations return `WouldBlock` instead of parking.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.io.get().set_nonblocking(nonblocking)?;
-        self.io.set_nonblocking(nonblocking);
-        Ok(())
-    }
+    waits_as_set!(std::os::unix::net::UnixDatagram);
 
     /// Like [`std::os::unix::net::UnixDatagram::take_error`].
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
@@ -279,17 +244,6 @@ impl Patience<'_> {
             left => Ok(left),
         }
     }
-}
-
-fn within<T: AsFd>(operation: Operation<'_, T>, timeout: Option<Duration>) -> Operation<'_, T> {
-    match timeout {
-        Some(timeout) => operation.timeout(timeout),
-        None => operation,
-    }
-}
-
-fn would_block(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
 }
 
 impl PassDescriptors for UnixDatagram {

@@ -6,15 +6,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::turn::Turn;
 use crate::park;
-use crate::reactor::{Descriptor, Direction, Operation};
+use crate::reactor::Descriptor;
 use crate::shims::descriptor::{
-    PassDescriptors, descriptor_conversions, from_raw_descriptor, release_shared,
+    PassDescriptors, descriptor_conversions, from_raw_descriptor, reads_and_writes_by_reference,
+    release_shared,
 };
 use crate::shims::io::makefile::makes_files;
+use crate::shims::socket::waits_as_set;
 use crate::sys::socket::{self, Blocking};
 use crate::task;
 
@@ -32,20 +33,6 @@ impl UnixStream {
         UnixStream {
             io: Arc::new(Descriptor::fresh(stream)),
         }
-    }
-
-    /// How a read waits. It never counts a short one as the last: descriptors that are sent along
-    /// split what is there.
-    fn reading(&self) -> Operation<'_, net::UnixStream> {
-        self.io
-            .operation(Direction::Read)
-            .socket_timeout(net::UnixStream::read_timeout)
-    }
-
-    fn writing(&self) -> Operation<'_, net::UnixStream> {
-        self.io
-            .operation(Direction::Write)
-            .socket_timeout(net::UnixStream::write_timeout)
     }
 
     /// Like [`std::os::unix::net::UnixStream::connect`].
@@ -94,37 +81,7 @@ impl UnixStream {
         self.io.get().peer_addr()
     }
 
-    /// Like [`std::os::unix::net::UnixStream::set_read_timeout`].
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.io.get().set_read_timeout(timeout)?;
-        self.io.set_timeout(Direction::Read, timeout);
-        Ok(())
-    }
-
-    /// Like [`std::os::unix::net::UnixStream::set_write_timeout`].
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.io.get().set_write_timeout(timeout)?;
-        self.io.set_timeout(Direction::Write, timeout);
-        Ok(())
-    }
-
-    /// Like [`std::os::unix::net::UnixStream::read_timeout`].
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        self.io.get().read_timeout()
-    }
-
-    /// Like [`std::os::unix::net::UnixStream::write_timeout`].
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        self.io.get().write_timeout()
-    }
-
-    /// Like [`std::os::unix::net::UnixStream::set_nonblocking`]: in non-blocking mode, operations
-    /// return `WouldBlock` instead of parking.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.io.get().set_nonblocking(nonblocking)?;
-        self.io.set_nonblocking(nonblocking);
-        Ok(())
-    }
+    waits_as_set!(std::os::unix::net::UnixStream);
 
     /// Like [`std::os::unix::net::UnixStream::take_error`].
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
@@ -159,6 +116,9 @@ fn connect(addr: &SocketAddr) -> io::Result<UnixStream> {
     Ok(UnixStream::fresh(stream.into()))
 }
 
+reads_and_writes_by_reference!(UnixStream);
+
+// No short read counts as the last: descriptors that are sent along split what is there.
 impl Read for &UnixStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if !task::on_coroutine() {
@@ -192,30 +152,6 @@ impl Write for &UnixStream {
         }
         self.writing()
             .run(|stream| socket::send_vectored(stream.as_fd(), bufs))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Read for UnixStream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf)
-    }
-
-    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        (&*self).read_vectored(bufs)
-    }
-}
-
-impl Write for UnixStream {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf)
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(bufs)
     }
 
     fn flush(&mut self) -> io::Result<()> {
