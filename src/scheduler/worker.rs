@@ -26,6 +26,7 @@ use crate::deny_blocking;
 use crate::fatal;
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
+use crate::sys::memory;
 use crate::task::word::{Outcome, Seq};
 use crate::task::{self, Deadline, Description, Owner, Role, Task, TaskRef, WorkerNumber, budget};
 use crate::timer::Timers;
@@ -108,6 +109,14 @@ struct Live {
     task: TaskRef,
     coroutine: Coroutine,
     age: u64,
+}
+
+impl Live {
+    /// Has the processor fetch what wakes it and what it goes on with.
+    fn prefetch(&self) {
+        self.task.prefetch();
+        self.coroutine.prefetch();
+    }
 }
 
 thread_local! {
@@ -456,12 +465,21 @@ impl Worker {
         if timers.is_empty() {
             return;
         }
-        let now = Instant::now();
-        while let Some((slot, seq)) = timers.expire(now) {
-            // A coroutine disarms before it goes on, so the wait is its current one, and at worst
-            // has been woken already.
-            let live = self.live.borrow();
-            live[slot as usize].task.wake(seq, Outcome::TimedOut);
+        let (now, live) = (Instant::now(), self.live.borrow());
+        while let expired @ [_, ..] = timers.expire(now) {
+            // They have slept for long: little of them is in the processor's caches.
+            let each = || {
+                expired
+                    .iter()
+                    .map(|&(slot, seq)| (&live[slot as usize], seq))
+            };
+            each().for_each(|(live, _)| memory::prefetch_all(live));
+            each().for_each(|(live, _)| live.prefetch());
+            for (live, seq) in each() {
+                // A coroutine disarms before it goes on, so the wait is its current one, and at
+                // worst has been woken already.
+                live.task.wake(seq, Outcome::TimedOut);
+            }
         }
     }
 

@@ -34,6 +34,20 @@ pub(crate) fn prefetch(address: *const u8) {
     let _ = address;
 }
 
+/// As [`prefetch`], for the cache lines that `value` lies in: the first few of them.
+#[inline(always)]
+pub(crate) fn prefetch_all<T: ?Sized>(value: &T) {
+    const CACHE_LINE: usize = 64;
+    const MOST: usize = 256;
+    let start = ptr::from_ref(value).cast::<u8>();
+    let len = size_of_val(value).clamp(1, MOST);
+    for offset in (0..len).step_by(CACHE_LINE) {
+        prefetch(start.wrapping_add(offset));
+    }
+    // It may not begin with a line.
+    prefetch(start.wrapping_add(len - 1));
+}
+
 /// How the guards of stacks are made on this kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuardKind {

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crate::coroutine::{Class, Reservation};
 use crate::fatal;
 use crate::sys::fork::Process;
+use crate::sys::memory;
 
 pub(crate) use deadline::Deadline;
 pub(crate) use holder::{Holder, WorkerNumber};
@@ -279,6 +280,12 @@ impl Task {
         // SAFETY: what is not null came from `into_raw`, and is taken back once: by the one that
         // ends the task.
         (!class.is_null()).then(|| unsafe { Reservation::from_raw(class) })
+    }
+
+    /// Has the processor fetch it.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        memory::prefetch_all(self);
     }
 
     /// Ends wait `seq`, if it has not ended; returns whether it did.

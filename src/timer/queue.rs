@@ -68,6 +68,14 @@ impl<T: Timed> Queue<T> {
         self.near.pop().map(|Reverse(first)| first)
     }
 
+    /// Takes the first one out, if its moment is not after `last`.
+    pub(super) fn pop_until(&mut self, last: Moment) -> Option<T> {
+        (self.peek()?.moment() <= last)
+            .then(|| self.near.pop())
+            .flatten()
+            .map(|Reverse(first)| first)
+    }
+
     /// Keeps those only of which `keep` says so.
     pub(super) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         let keep = |item: &Reverse<T>| keep(&item.0);
