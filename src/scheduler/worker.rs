@@ -115,7 +115,7 @@ impl Live {
     /// Has the processor fetch what wakes it and what it goes on with.
     fn prefetch(&self) {
         self.task.prefetch();
-        self.coroutine.prefetch();
+        self.coroutine.prefetch_frames();
     }
 }
 
