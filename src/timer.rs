@@ -335,6 +335,31 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_that_was_put_off_takes_its_new_place_even_if_both_have_passed() {
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
+        let at = |secs| Deadline::at(start + Duration::from_secs(secs));
+        for (slot, secs) in [(0, 10), (1, 20), (2, 30), (0, 25)] {
+            timers.arm(slot, at(secs), seq());
+        }
+        let later = start + Duration::from_secs(40);
+        assert_eq!(expired(&mut timers, later), [1, 0, 2]);
+        assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn any_number_of_cancelled_deadlines_hides_none_after_them() {
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
+        for slot in 0..100 {
+            let at = start + Duration::from_millis(slot.into());
+            timers.arm(slot, Deadline::at(at), seq());
+        }
+        (1..90).for_each(|slot| timers.disarm(slot));
+        let now = start + Duration::from_millis(94);
+        assert_eq!(expired(&mut timers, now), [0, 90, 91, 92, 93, 94]);
+        assert_eq!(timers.referred, 5);
+    }
+
+    #[test]
     fn an_alarm_serves_all_that_are_due_within_the_slack_of_each_before_them() {
         let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         let at = |micros| start + Duration::from_micros(micros);

@@ -481,3 +481,41 @@ impl Registered {
         self.source.is_none() && self.watchers.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A deadline that whole milliseconds are too coarse for, though not by much.
+    fn deadline() -> Deadline {
+        let at = Instant::now() + Duration::from_micros(90_500);
+        Deadline::with_slack(at, Duration::from_micros(150))
+    }
+
+    #[test]
+    fn after_a_quiet_wait_the_next_one_sets_no_alarm() {
+        let mut reactor = Reactor::new().unwrap();
+        while !reactor.was_quiet {
+            reactor.wait(Some(deadline())).unwrap();
+        }
+        assert_eq!(reactor.alarm_at, None, "it has rung");
+        let deadline = deadline();
+        reactor.wait(Some(deadline)).unwrap();
+        assert_eq!(reactor.alarm_at, None);
+        assert!(Instant::now() >= deadline.at);
+    }
+
+    #[test]
+    fn a_kick_ends_a_wait_that_sets_no_alarm_and_is_taken_by_it() {
+        let mut reactor = Reactor::new().unwrap();
+        reactor.was_quiet = true;
+        // More than once, because a deadline may pass before it is waited for.
+        for _ in 0..10 {
+            reactor.handle().kick();
+            reactor.wait(Some(deadline())).unwrap();
+        }
+        assert!(!reactor.was_quiet, "there was a kick");
+        reactor.turn().unwrap();
+        assert!(reactor.events.is_empty());
+    }
+}

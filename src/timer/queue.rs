@@ -113,6 +113,18 @@ mod tests {
     }
 
     #[test]
+    fn it_pops_up_to_a_moment_and_keeps_the_rest() {
+        let mut queue = Queue::new();
+        for moment in [5, 1 << 40, 3, 1 << 30] {
+            queue.push((moment, 0));
+        }
+        let popped: Vec<_> = std::iter::from_fn(|| queue.pop_until(1 << 30)).collect();
+        assert_eq!(popped, [(3, 0), (5, 0), (1 << 30, 0)]);
+        assert_eq!(queue.pop(), Some((1 << 40, 0)));
+        assert_eq!(queue.pop_until(Moment::MAX), None);
+    }
+
+    #[test]
     fn it_pops_in_order_whatever_the_distances() {
         for range in [1, 1_000, 1 << WINDOW_BITS, 1 << 34, u64::MAX] {
             let mut queue = Queue::new();
