@@ -159,9 +159,13 @@ impl Timers {
     /// Takes entries as they are: one that stands for nothing any more may have the others share a
     /// wake-up too, but never makes it later than they allow.
     fn find_alarm(&mut self, first: Entry) -> (Moment, Moment) {
+        /// Among so many a wake-up more does not matter.
+        const ENOUGH: usize = 128;
         let (mut alarm, mut latest) = (first.deadline, first.latest());
         let mut joined_until = first.joined_until();
-        while let Some(next) = self.queue.pop_until(joined_until) {
+        while self.neighbours.len() < ENOUGH
+            && let Some(next) = self.queue.pop_until(joined_until)
+        {
             alarm = next.deadline;
             latest = latest.min(next.latest());
             joined_until = joined_until.min(next.joined_until());
@@ -212,7 +216,7 @@ impl Timers {
         &self.expired
     }
 
-    /// Moves the first entries out of the queue that have passed at `now`; returns whether there are any.
+    /// Moves the first few entries that have passed at `now` to `neighbours`, if there are any.
     fn pop_passed(&mut self, now: Moment) -> bool {
         const AT_ONCE: usize = 16;
         while self.neighbours.len() < AT_ONCE

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// The most nanoseconds that a deadline may be late so that its neighbours share a wake-up.
+/// The most nanoseconds that a deadline may be late so that its neighbours share a wake-up: as much
+/// as the timers of others are coarse that count milliseconds.
 const MOST_SLACK: u32 = 1_000_000;
 
 /// A moment, and how much later will do.
