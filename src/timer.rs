@@ -5,6 +5,7 @@ mod queue;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
+use crate::sys::memory;
 use crate::task::Deadline;
 use crate::task::word::Seq;
 use queue::{Moment, Queue, Timed};
@@ -29,8 +30,10 @@ pub(crate) struct Timers {
     /// What `alarm` returned last: the moment, and the one up to which another deadline would have
     /// changed that.
     alarm: Option<(Moment, Moment)>,
-    /// Where `alarm` keeps entries for a moment.
+    /// Where `alarm` and `expire` keep entries for a moment.
     neighbours: Vec<Entry>,
+    /// What `expire` has returned.
+    expired: Vec<(u32, Seq)>,
 }
 
 /// Ordered by deadline, then by insertion. Small, because of many only a few fit into a cache.
@@ -47,6 +50,13 @@ impl Entry {
     /// The moment at which it is late.
     fn latest(&self) -> Moment {
         self.deadline.saturating_add(self.slack.into())
+    }
+
+    /// Up to which moment others may be due that it waits for. A part of the slack is left to who
+    /// waits for the alarm, whose clock may be coarse.
+    fn joined_until(&self) -> Moment {
+        self.deadline
+            .saturating_add((self.slack - self.slack / 10).into())
     }
 }
 
@@ -74,6 +84,7 @@ impl Timers {
             next_order: NonZeroU64::MIN,
             alarm: None,
             neighbours: Vec::new(),
+            expired: Vec::new(),
         }
     }
 
@@ -120,6 +131,7 @@ impl Timers {
             self.queue = Queue::new();
             self.slots = Vec::new();
             self.neighbours = Vec::new();
+            self.expired = Vec::new();
         }
     }
 
@@ -144,14 +156,20 @@ impl Timers {
         ))
     }
 
+    /// Takes entries as they are: one that stands for nothing any more may have the others share a
+    /// wake-up too, but never makes it later than they allow.
     fn find_alarm(&mut self, first: Entry) -> (Moment, Moment) {
+        /// Among so many a wake-up more does not matter.
+        const ENOUGH: usize = 128;
         let (mut alarm, mut latest) = (first.deadline, first.latest());
-        while let Some(next) = self.first()
-            && next.deadline <= latest
+        let mut joined_until = first.joined_until();
+        while self.neighbours.len() < ENOUGH
+            && let Some(next) = self.queue.pop_until(joined_until)
         {
             alarm = next.deadline;
             latest = latest.min(next.latest());
-            self.neighbours.extend(self.queue.pop());
+            joined_until = joined_until.min(next.joined_until());
+            self.neighbours.push(next);
         }
         for neighbour in self.neighbours.drain(..) {
             self.queue.push(neighbour);
@@ -184,17 +202,58 @@ impl Timers {
         }
     }
 
-    /// Takes the first deadline that has passed at `now`: the slot, and the wait to end.
-    pub(crate) fn expire(&mut self, now: Instant) -> Option<(u32, Seq)> {
-        let top = self.first()?;
-        if top.deadline > self.moment(now) {
-            return None;
+    /// Takes deadlines that have passed at `now`: the first few, or none if none has. Of each the
+    /// slot, and the wait to end.
+    ///
+    /// A few at once, so that what the caller does for each, and is in no cache, can be fetched
+    /// for all of them at the same time; as here is done for their slots.
+    pub(crate) fn expire(&mut self, now: Instant) -> &[(u32, Seq)] {
+        let now = self.moment(now);
+        self.expired.clear();
+        while self.expired.is_empty() && self.pop_passed(now) {
+            self.take_expired(now);
         }
-        self.queue.pop();
-        let state = &mut self.slots[top.slot as usize];
-        state.queued = None;
-        self.referred -= 1;
-        state.armed.take().map(|(_, seq)| (top.slot, seq))
+        &self.expired
+    }
+
+    /// Moves the first few entries that have passed at `now` to `neighbours`, if there are any.
+    fn pop_passed(&mut self, now: Moment) -> bool {
+        const AT_ONCE: usize = 16;
+        while self.neighbours.len() < AT_ONCE
+            && let Some(entry) = self.queue.pop_until(now)
+        {
+            memory::prefetch_all(&self.slots[entry.slot as usize]);
+            self.neighbours.push(entry);
+        }
+        !self.neighbours.is_empty()
+    }
+
+    /// Looks up what those entries stand for.
+    fn take_expired(&mut self, now: Moment) {
+        let mut in_order = true;
+        for entry in self.neighbours.drain(..) {
+            let state = &mut self.slots[entry.slot as usize];
+            if !in_order {
+                self.queue.push(entry);
+            } else if state.queued == Some(entry) {
+                state.queued = state
+                    .armed
+                    .map(|(armed, _)| armed)
+                    .filter(|armed| *armed != entry);
+                match state.queued {
+                    Some(later) => {
+                        self.queue.push(later);
+                        // It may be due before what follows.
+                        in_order = later.deadline > now;
+                    }
+                    None => {
+                        self.referred -= 1;
+                        let seq = state.armed.take().map(|(_, seq)| seq);
+                        self.expired.extend(seq.map(|seq| (entry.slot, seq)));
+                    }
+                }
+            }
+        }
     }
 
     /// Keeps the queue within twice what is referred to, at a constant cost per arming: a slot
@@ -224,9 +283,11 @@ mod tests {
     }
 
     fn expired(timers: &mut Timers, now: Instant) -> Vec<u32> {
-        std::iter::from_fn(|| timers.expire(now))
-            .map(|(slot, _)| slot)
-            .collect()
+        let mut slots = Vec::new();
+        while let expired @ [_, ..] = timers.expire(now) {
+            slots.extend(expired.iter().map(|&(slot, _)| slot));
+        }
+        slots
     }
 
     fn alarm(timers: &mut Timers) -> Option<Instant> {
@@ -262,8 +323,8 @@ mod tests {
         let last = seq();
         timers.arm(0, Deadline::at(at(5)), last);
         assert_eq!(alarm(&mut timers), Some(at(5)));
-        assert_eq!(timers.expire(at(30)), Some((0, last)));
-        assert_eq!(timers.expire(at(30)), None);
+        assert_eq!(timers.expire(at(30)), [(0, last)]);
+        assert_eq!(timers.expire(at(30)), []);
     }
 
     #[test]
@@ -275,6 +336,31 @@ mod tests {
         assert_eq!(alarm(&mut timers), Some(start + Duration::from_secs(1)));
         timers.disarm(1);
         assert_eq!(alarm(&mut timers), None);
+    }
+
+    #[test]
+    fn a_deadline_that_was_put_off_takes_its_new_place_even_if_both_have_passed() {
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
+        let at = |secs| Deadline::at(start + Duration::from_secs(secs));
+        for (slot, secs) in [(0, 10), (1, 20), (2, 30), (0, 25)] {
+            timers.arm(slot, at(secs), seq());
+        }
+        let later = start + Duration::from_secs(40);
+        assert_eq!(expired(&mut timers, later), [1, 0, 2]);
+        assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn any_number_of_cancelled_deadlines_hides_none_after_them() {
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
+        for slot in 0..100 {
+            let at = start + Duration::from_millis(slot.into());
+            timers.arm(slot, Deadline::at(at), seq());
+        }
+        (1..90).for_each(|slot| timers.disarm(slot));
+        let now = start + Duration::from_millis(94);
+        assert_eq!(expired(&mut timers, now), [0, 90, 91, 92, 93, 94]);
+        assert_eq!(timers.referred, 5);
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod watch;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Poll, Registry, Token};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use slab::Slab;
 
 use crate::sys::fork::Process;
@@ -52,6 +54,8 @@ pub(crate) struct Reactor {
     alarm: TimerFd,
     /// When it rings, though that may not be wanted any more.
     alarm_at: Option<Instant>,
+    /// The last wait took no event but an alarm.
+    was_quiet: bool,
     handle: Arc<Handle>,
 }
 
@@ -156,6 +160,7 @@ impl Reactor {
             events,
             alarm,
             alarm_at: None,
+            was_quiet: false,
             handle,
         })
     }
@@ -175,10 +180,10 @@ impl Reactor {
             if self.alarm_at.take().is_some() {
                 self.alarm.unset()?;
             }
-            return self.poll(None);
+            return self.block(None);
         };
         if self.alarm_at == Some(deadline.at) {
-            return self.poll(None);
+            return self.block(None);
         }
         let now = Instant::now();
         let left = deadline.at.saturating_duration_since(now);
@@ -186,20 +191,35 @@ impl Reactor {
             return self.turn();
         }
         if left <= NEAR {
-            // A poll's own timeout costs no system call, and will do if there is slack enough for
+            // The poll's own timeout costs no system call, and will do if there is slack enough for
             // whole milliseconds.
             let millis = left.as_nanos().div_ceil(1_000_000);
             let timeout = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
             if timeout + LATE <= left + deadline.slack() {
-                return self.poll(Some(timeout));
+                return self.block(Some(timeout));
+            }
+            // A finer one costs none either, but the events are still to be taken then, if any come:
+            // none did the last time.
+            if self.was_quiet && LATE <= deadline.slack() {
+                return match sleep_on(self.poll.registry().as_fd(), left)? {
+                    Slept::Long => Ok(()),
+                    Slept::UntilEvent => self.block(Some(Duration::ZERO)),
+                };
             }
         } else if self.alarm_at.is_some_and(|at| now < at && at < deadline.at) {
             // Many far deadlines are put off again and again: it is set anew when it has rung.
-            return self.poll(None);
+            return self.block(None);
         }
         self.alarm.set(left)?;
         self.alarm_at = Some(deadline.at);
-        self.poll(None)
+        self.block(None)
+    }
+
+    /// Polls, and notes whether there was anything.
+    fn block(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.poll(timeout)?;
+        self.was_quiet = self.events.iter().all(|event| event.token() == ALARM);
+        Ok(())
     }
 
     fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
@@ -223,6 +243,27 @@ impl Reactor {
             }
         }
         Ok(())
+    }
+}
+
+/// How [`sleep_on`] ended.
+enum Slept {
+    /// The time is over, or a signal came.
+    Long,
+    UntilEvent,
+}
+
+/// Sleeps for `timeout`, exact but for [`LATE`], or until `poll` has an event.
+fn sleep_on(poll: BorrowedFd<'_>, timeout: Duration) -> io::Result<Slept> {
+    let mut polls = [PollFd::from_borrowed_fd(poll, PollFlags::IN)];
+    let timeout = Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    match rustix::event::poll(&mut polls, Some(&timeout)) {
+        Ok(0) | Err(Errno::INTR) => Ok(Slept::Long),
+        Ok(_) => Ok(Slept::UntilEvent),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -438,5 +479,44 @@ impl Registered {
 
     fn is_unused(&self) -> bool {
         self.source.is_none() && self.watchers.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A deadline that whole milliseconds are too coarse for, though not by much.
+    fn deadline() -> Deadline {
+        let at = Instant::now() + Duration::from_micros(90_500);
+        Deadline::with_slack(at, Duration::from_micros(150))
+    }
+
+    #[test]
+    fn after_a_quiet_wait_the_next_one_sets_no_alarm() {
+        let mut reactor = Reactor::new().unwrap();
+        while !reactor.was_quiet {
+            reactor.wait(Some(deadline())).unwrap();
+        }
+        assert!(!reactor.events.is_empty(), "the alarm has rung");
+        reactor.turn().unwrap();
+        let deadline = deadline();
+        reactor.wait(Some(deadline)).unwrap();
+        assert!(reactor.events.is_empty(), "none has");
+        assert!(Instant::now() >= deadline.at);
+    }
+
+    #[test]
+    fn a_kick_ends_a_wait_that_sets_no_alarm_and_is_taken_by_it() {
+        let mut reactor = Reactor::new().unwrap();
+        reactor.was_quiet = true;
+        // More than once, because a deadline may pass before it is waited for.
+        for _ in 0..10 {
+            reactor.handle().kick();
+            reactor.wait(Some(deadline())).unwrap();
+        }
+        assert!(!reactor.was_quiet, "there was a kick");
+        reactor.turn().unwrap();
+        assert!(reactor.events.is_empty());
     }
 }

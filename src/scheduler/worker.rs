@@ -111,6 +111,14 @@ struct Live {
     age: u64,
 }
 
+impl Live {
+    /// Has the processor fetch what wakes it and what it goes on with.
+    fn prefetch(&self) {
+        self.task.prefetch();
+        self.coroutine.prefetch_frames();
+    }
+}
+
 thread_local! {
     /// The worker that this thread drives.
     static CURRENT: Cell<*const Worker> = const { Cell::new(ptr::null()) };
@@ -495,12 +503,21 @@ impl Worker {
         if timers.is_empty() {
             return;
         }
-        let now = Instant::now();
-        while let Some((slot, seq)) = timers.expire(now) {
-            // A coroutine disarms before it goes on, so the wait is its current one, and at worst
-            // has been woken already.
-            let live = self.live.borrow();
-            live[slot as usize].task.wake(seq, Outcome::TimedOut);
+        let (now, live) = (Instant::now(), self.live.borrow());
+        while let expired @ [_, ..] = timers.expire(now) {
+            // They have slept for long: little of them is in the processor's caches.
+            let each = || {
+                expired
+                    .iter()
+                    .map(|&(slot, seq)| (&live[slot as usize], seq))
+            };
+            each().for_each(|(live, _)| memory::prefetch_all(live));
+            each().for_each(|(live, _)| live.prefetch());
+            for (live, seq) in each() {
+                // A coroutine disarms before it goes on, so the wait is its current one, and at
+                // worst has been woken already.
+                live.task.wake(seq, Outcome::TimedOut);
+            }
         }
     }
 

@@ -34,6 +34,20 @@ pub(crate) fn prefetch(address: *const u8) {
     let _ = address;
 }
 
+/// As [`prefetch`], for the cache lines that `value` lies in: the first few of them.
+#[inline(always)]
+pub(crate) fn prefetch_all<T: ?Sized>(value: &T) {
+    const CACHE_LINE: usize = 64;
+    const MOST: usize = 256;
+    let start = ptr::from_ref(value).cast::<u8>();
+    let len = size_of_val(value).clamp(1, MOST);
+    for offset in (0..len).step_by(CACHE_LINE) {
+        prefetch(start.wrapping_add(offset));
+    }
+    // It may not begin with a line.
+    prefetch(start.wrapping_add(len - 1));
+}
+
 /// How the guards of stacks are made on this kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuardKind {
@@ -128,6 +142,17 @@ pub(crate) unsafe fn guard(start: usize, len: usize, kind: GuardKind) -> io::Res
 pub(crate) unsafe fn guard_all(ranges: impl Iterator<Item = (usize, usize)>) -> bool {
     // SAFETY: the advice changes nothing but these ranges, which are unused.
     unsafe { advise_all(ranges, MADV_GUARD_INSTALL) }
+}
+
+/// Puts memory behind ranges of whole pages, if that can be had by few system calls; otherwise it
+/// comes when they are touched.
+///
+/// # Safety
+///
+/// The ranges lie in memory from [`reserve`], outside of guards.
+pub(crate) unsafe fn populate_all(ranges: impl Iterator<Item = (usize, usize)>) {
+    // SAFETY: what was written there stays.
+    unsafe { advise_all(ranges, libc::MADV_POPULATE_WRITE) };
 }
 
 /// Gives the memory behind ranges of whole pages back; it reads as zeroes afterwards.
@@ -226,9 +251,12 @@ unsafe fn advise_all(ranges: impl Iterator<Item = (usize, usize)>, advice: libc:
             libc::syscall(call, PIDFD_SELF, table.as_ptr(), count, advice, 0_u32)
         };
         if advised < 0 {
-            // Of locked memory it takes some kinds of advice and not others.
-            let kernel = io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL);
-            REFUSED.fetch_or(kernel, Ordering::Relaxed);
+            // Of locked memory it takes some kinds of advice and not others; and there may be no
+            // memory to put behind a range.
+            let of_ranges = [libc::EINVAL, libc::ENOMEM, libc::EFAULT];
+            let error = io::Error::last_os_error().raw_os_error();
+            let refused = error.is_none_or(|error| !of_ranges.contains(&error));
+            REFUSED.fetch_or(refused, Ordering::Relaxed);
         }
         if usize::try_from(advised) != Ok(bytes) {
             return false;

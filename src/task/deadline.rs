@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// The most nanoseconds that a deadline may be late so that its neighbours share a wake-up.
-const MOST_SLACK: u32 = 900_000;
+/// The most nanoseconds that a deadline may be late so that its neighbours share a wake-up: as much
+/// as the timers of others are coarse that count milliseconds.
+const MOST_SLACK: u32 = 1_000_000;
 
 /// A moment, and how much later will do.
 #[derive(Clone, Copy, Debug)]

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crate::coroutine::{self, Class, Reservation, Suspend};
 use crate::fatal;
 use crate::sys::fork::Process;
+use crate::sys::memory;
 
 use completion::Completion;
 pub(crate) use deadline::Deadline;
@@ -283,6 +284,12 @@ impl Task {
         // SAFETY: what is not null came from `into_raw`, and is taken back once: by the one that
         // ends the task.
         (!class.is_null()).then(|| unsafe { Reservation::from_raw(class) })
+    }
+
+    /// Has the processor fetch it.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        memory::prefetch_all(self);
     }
 
     /// Ends wait `seq`, if it has not ended; returns whether it did.

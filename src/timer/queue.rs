@@ -68,6 +68,14 @@ impl<T: Timed> Queue<T> {
         self.near.pop().map(|Reverse(first)| first)
     }
 
+    /// Takes the first one out, if its moment is not after `last`.
+    pub(super) fn pop_until(&mut self, last: Moment) -> Option<T> {
+        (self.peek()?.moment() <= last)
+            .then(|| self.near.pop())
+            .flatten()
+            .map(|Reverse(first)| first)
+    }
+
     /// Keeps those only of which `keep` says so.
     pub(super) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         let keep = |item: &Reverse<T>| keep(&item.0);
@@ -102,6 +110,18 @@ mod tests {
                 .wrapping_add(1);
             ((state >> 20) % range, order)
         })
+    }
+
+    #[test]
+    fn it_pops_up_to_a_moment_and_keeps_the_rest() {
+        let mut queue = Queue::new();
+        for moment in [5, 1 << 40, 3, 1 << 30] {
+            queue.push((moment, 0));
+        }
+        let popped: Vec<_> = std::iter::from_fn(|| queue.pop_until(1 << 30)).collect();
+        assert_eq!(popped, [(3, 0), (5, 0), (1 << 30, 0)]);
+        assert_eq!(queue.pop(), Some((1 << 40, 0)));
+        assert_eq!(queue.pop_until(Moment::MAX), None);
     }
 
     #[test]
