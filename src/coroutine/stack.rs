@@ -16,7 +16,6 @@
 use std::io;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
-use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -328,22 +327,12 @@ impl Class {
         // SAFETY: these slots lie in the slab's mapping and have never been used.
         if more > 1 && unsafe { memory::guard_all(guards) } {
             slab.guarded += more;
-            self.populate_tops(slab, next..next + more);
         } else {
             // Memory that has been locked since refuses the advice, and gets protection.
             self.guard(slab, next)?;
             slab.guarded += 1;
         }
         Ok(())
-    }
-
-    /// Puts memory behind the first page that each of the stacks will touch: cheaper for many at
-    /// once than one by one, by faults.
-    fn populate_tops(&self, slab: &Untouched, slots: Range<usize>) {
-        let page = memory::page_size();
-        let tops = slots.map(|index| (slab.base + (index + 1) * self.stride() - page, page));
-        // SAFETY: these slots lie in the slab's mapping, their guards at their low ends.
-        unsafe { memory::populate_all(tops) };
     }
 
     /// Takes stacks back that have gone cold.

@@ -144,17 +144,6 @@ pub(crate) unsafe fn guard_all(ranges: impl Iterator<Item = (usize, usize)>) -> 
     unsafe { advise_all(ranges, MADV_GUARD_INSTALL) }
 }
 
-/// Puts memory behind ranges of whole pages, if that can be had by few system calls; otherwise it
-/// comes when they are touched.
-///
-/// # Safety
-///
-/// The ranges lie in memory from [`reserve`], outside of guards.
-pub(crate) unsafe fn populate_all(ranges: impl Iterator<Item = (usize, usize)>) {
-    // SAFETY: what was written there stays.
-    unsafe { advise_all(ranges, libc::MADV_POPULATE_WRITE) };
-}
-
 /// Gives the memory behind ranges of whole pages back; it reads as zeroes afterwards.
 ///
 /// # Safety
@@ -251,12 +240,9 @@ unsafe fn advise_all(ranges: impl Iterator<Item = (usize, usize)>, advice: libc:
             libc::syscall(call, PIDFD_SELF, table.as_ptr(), count, advice, 0_u32)
         };
         if advised < 0 {
-            // Of locked memory it takes some kinds of advice and not others; and there may be no
-            // memory to put behind a range.
-            let of_ranges = [libc::EINVAL, libc::ENOMEM, libc::EFAULT];
-            let error = io::Error::last_os_error().raw_os_error();
-            let refused = error.is_none_or(|error| !of_ranges.contains(&error));
-            REFUSED.fetch_or(refused, Ordering::Relaxed);
+            // Of locked memory it takes some kinds of advice and not others.
+            let kernel = io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL);
+            REFUSED.fetch_or(kernel, Ordering::Relaxed);
         }
         if usize::try_from(advised) != Ok(bytes) {
             return false;
