@@ -170,9 +170,10 @@
 //! 4. *Park.* A wait begins with a new sequence number in the task's word; whoever is to end it
 //!    holds that number. One compare-and-swap on the word decides between event, deadline and
 //!    interrupt; the loser has no effect (`task/word.rs`). A wait that has begun is suspended in any
-//!    case, and whoever ends it, be it before that, schedules the coroutine. Waiters queue by nodes
-//!    on their own stacks. A deadline goes to the worker's timers, where arming and cancelling are
-//!    mostly a few stores. One that is a duration away may be late by 1/64 of that, at most 0.9 ms,
+//!    case, and whoever ends it, be it before that, schedules the coroutine. The switch is inlined
+//!    into what waits, because a processor mispredicts the return from each function that has called
+//!    before a switch and returns after it. Waiters queue by nodes on their own stacks. A deadline goes to the worker's timers, where arming and cancelling are
+//!    mostly a few stores. One that is a duration away may be late by 1/64 of that, at most 1 ms,
 //!    to share a wake-up of the worker with its neighbours; the instants of `*_until` are kept as well
 //!    as the system can. Descriptors that others use are registered for each wait
 //!    (`reactor/watch.rs`).
@@ -185,7 +186,7 @@
 //!    deadline (`scheduler/sleep.rs` has the protocol). One that has many more coroutines than
 //!    another leaves fresh ones to that (`scheduler/placement.rs`). A coroutine whose operations
 //!    never wait is made to yield after 32 of them.
-//! 7. *The end.* The result is published and the joiner woken (`join/completion.rs`) on the
+//! 7. *The end.* The result is published and the joiner woken (`task/completion.rs`) on the
 //!    coroutine's own stack, which then goes back to the worker. A worker that is idle a second
 //!    later takes note of how deep such stacks were used, and returns the memory of their deep parts
 //!    to the system.
