@@ -2,7 +2,7 @@
 //!
 //! Those protocols stand in files that use nothing but this module, so that the
 //! package in `tests/models` can compile the same files over loom's atomics: `task/word.rs`,
-//! `join/completion.rs`, `channel/spin.rs`, `scheduler/attention.rs`, `scheduler/sleep.rs`,
+//! `join/completion.rs`, `channel/spin.rs`, `channel/chain.rs`, `scheduler/attention.rs`, `scheduler/sleep.rs`,
 //! `reactor/ready_word.rs`, `sync/lot.rs`.
 
 pub(crate) use std::sync::atomic::{
@@ -17,5 +17,26 @@ pub(crate) use crate::sys::switches::own_lock;
 pub(crate) fn pause(times: u32) {
     for _ in 0..times {
         std::hint::spin_loop();
+    }
+}
+
+/// std's. In the models, one that sees it if somebody else uses it at a time.
+#[derive(Debug)]
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+impl<T> UnsafeCell<T> {
+    #[inline]
+    pub(crate) const fn new(value: T) -> UnsafeCell<T> {
+        UnsafeCell(std::cell::UnsafeCell::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    #[inline]
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
     }
 }
