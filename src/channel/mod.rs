@@ -64,8 +64,6 @@ const BLOCK: usize = 32;
 
 /// What senders and receivers share; see `ends`.
 struct Channel<T> {
-    /// The most values in the queue.
-    capacity: usize,
     back: Aligned<Back<T>>,
     front: Aligned<Front<T>>,
 }
@@ -81,6 +79,8 @@ struct Back<T> {
 
 /// What lies under the lock of the back.
 struct Sending<T> {
+    /// The most values in the queue.
+    capacity: usize,
     queue: chain::Back<T, BLOCK>,
     /// With room for a value.
     receivers: Queue<T>,
@@ -117,10 +117,10 @@ enum Offer<'a, T> {
 impl<T> Channel<T> {
     fn new(capacity: usize) -> Channel<T> {
         Channel {
-            capacity,
             back: Aligned(Back {
                 pushed: Pushed::new(),
                 lock: Lock::new(Sending {
+                    capacity,
                     queue: chain::Back::new(),
                     receivers: Queue::new(),
                     without_senders: false,
@@ -214,7 +214,9 @@ impl<T> Channel<T> {
         if back.without_receivers {
             return Offer::Refused(value);
         }
-        if let Some((receiver, woken)) = back.receivers.end_first_wait() {
+        if !back.receivers.is_empty()
+            && let Some((receiver, woken)) = back.receivers.end_first_wait()
+        {
             receiver.set(Some(value));
             return Offer::Taken(Some(woken));
         }
@@ -229,30 +231,37 @@ impl<T> Channel<T> {
     /// with one either, nor comes before the lock is given back.
     #[inline]
     fn take(&self) -> Result<(T, Option<Woken>), Guard<'_, Sending<T>>> {
-        loop {
-            if !self.front.0.popped.seems_all(&self.back.0.pushed) {
-                let mut front = self.front.0.lock.lock();
-                if !front.senders.is_empty() {
-                    drop(front);
-                    if let Some(taken) = self.take_and_refill(&mut self.back.0.lock.lock()) {
-                        return Ok(taken);
-                    }
-                } else if let Some(value) = self.pop(&mut front) {
-                    return Ok((value, None));
-                }
-            }
-            let mut back = self.back.0.lock.lock();
-            if self.capacity == 0 {
-                return self.take_and_refill(&mut back).ok_or(back);
-            }
-            if self.len(&mut back) == 0 {
-                return Err(back);
-            }
+        match self.take_queued() {
+            Some(value) => Ok((value, None)),
+            None => self.take_or_make_sure(),
         }
     }
 
+    /// The next value, if nothing but the front is needed for it.
+    #[inline]
+    fn take_queued(&self) -> Option<T> {
+        if self.front.0.popped.seems_all(&self.back.0.pushed) {
+            return None;
+        }
+        let mut front = self.front.0.lock.lock();
+        // Otherwise they have to be relieved.
+        match front.senders.is_empty() {
+            true => self.pop(&mut front),
+            false => None,
+        }
+    }
+
+    /// As `take`, which comes here first where somebody waits, or is going to.
+    #[inline(never)]
+    fn take_or_make_sure(&self) -> Result<(T, Option<Woken>), Guard<'_, Sending<T>>> {
+        let mut back = self.back.0.lock.lock();
+        if back.capacity > 0 && self.len(&mut back) == 0 {
+            return Err(back);
+        }
+        self.take_and_refill(&mut back).ok_or(back)
+    }
+
     /// The next value, as above, under both locks.
-    #[cold]
     fn take_and_refill(&self, back: &mut Sending<T>) -> Option<(T, Option<Woken>)> {
         let mut front = self.front.0.lock.lock();
         let first = self.pop(&mut front);
@@ -293,7 +302,7 @@ impl<T> Channel<T> {
         mut back: Guard<'_, Sending<T>>,
         deadline: Option<Deadline>,
     ) -> Result<T, RecvTimeoutError> {
-        if self.capacity == usize::MAX {
+        if back.capacity == usize::MAX {
             back.queue
                 .shrink(KEPT, &self.back.0.pushed, &self.front.0.popped);
         }
@@ -344,7 +353,7 @@ impl<T> Channel<T> {
     #[inline]
     fn has_room(&self, back: &mut Sending<T>) -> bool {
         back.queue
-            .has_room(self.capacity, &self.back.0.pushed, &self.front.0.popped)
+            .has_room(back.capacity, &self.back.0.pushed, &self.front.0.popped)
     }
 
     fn len(&self, back: &mut Sending<T>) -> usize {
@@ -377,6 +386,7 @@ fn release<T, E>(end: &Lock<E>, queue: fn(&mut E) -> &mut Queue<T>) {
     }
 }
 
+#[inline]
 fn schedule(woken: Option<Woken>) {
     if let Some(woken) = woken {
         woken.schedule();
