@@ -2,7 +2,7 @@
 //!
 //! Those protocols stand in files that use nothing but this module, so that the
 //! package in `tests/models` can compile the same files over loom's atomics: `task/word.rs`,
-//! `join/completion.rs`, `channel/spin.rs`, `channel/chain.rs`, `scheduler/attention.rs`, `scheduler/sleep.rs`,
+//! `join/completion.rs`, all of `channel`, `scheduler/attention.rs`, `scheduler/sleep.rs`,
 //! `reactor/ready_word.rs`, `sync/lot.rs`.
 
 pub(crate) use std::sync::atomic::{
