@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Values are counted, by those that have been pushed and those that have been popped. The value
-//! that comes after `n` others is in slot `n % N` of its block. One pushes at a time, who has the
+//! that comes after `n` others is in slot `n % SLOTS` of its block. One pushes at a time, who has the
 //! `Back`; and one pops at a time, who has the `Front`; these two at once.
 //!
 //! *Nobody reads what is being written.* A slot is written before `pushed` says so (a release), and
@@ -24,37 +24,85 @@
 //! and looks again when that is too little. So a burst is read and written with no cache line going
 //! to and fro but those of the values.
 
-use std::mem::MaybeUninit;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::mem::{MaybeUninit, offset_of};
 use std::ptr;
 
 use crate::atomic::{AtomicUsize, Ordering, UnsafeCell};
 
+/// The bytes of a block, about, unless a value needs more.
+const BYTES: usize = 2_048;
+
+/// What a block begins with. The slots come behind.
+#[repr(C)]
 struct Block<T, const N: usize> {
     next: UnsafeCell<*mut Block<T, N>>,
-    slots: [UnsafeCell<MaybeUninit<T>>; N],
+    slots: [Slot<T>; 0],
 }
 
+type Slot<T> = UnsafeCell<MaybeUninit<T>>;
+
 impl<T, const N: usize> Block<T, N> {
-    /// Made in its place: a block may be larger than a coroutine's stack.
+    /// `N`, or fewer if they are large. A power of two, so that it does no harm if the counts wrap.
+    const SLOTS: usize = {
+        assert!(N.is_power_of_two());
+        let size = size_of::<Slot<T>>();
+        match BYTES.checked_div(size) {
+            Some(0) => 1,
+            Some(fit) if fit < N => 1 << fit.ilog2(),
+            _ => N,
+        }
+    };
+
+    const LAYOUT: Layout = {
+        let Ok(slots) = Layout::array::<Slot<T>>(Self::SLOTS) else {
+            panic!("a value of that size");
+        };
+        let Ok((layout, begin)) = Layout::new::<Self>().extend(slots) else {
+            panic!("a value of that size");
+        };
+        assert!(begin == offset_of!(Self, slots));
+        layout
+    };
+
     fn new() -> *mut Block<T, N> {
-        let mut block = Box::<Block<T, N>>::new_uninit();
-        let new = block.as_mut_ptr();
-        // SAFETY: the place is large enough, and nobody else has it. Every field is written.
+        // SAFETY: a block is not empty, for it has a link.
+        let block: *mut Block<T, N> = unsafe { alloc(Self::LAYOUT) }.cast();
+        if block.is_null() {
+            handle_alloc_error(Self::LAYOUT);
+        }
+        // SAFETY: it is new, and as large as that.
         unsafe {
-            (&raw mut (*new).next).write(UnsafeCell::new(ptr::null_mut()));
-            for slot in 0..N {
-                (&raw mut (*new).slots[slot]).write(UnsafeCell::new(MaybeUninit::uninit()));
+            (&raw mut (*block).next).write(UnsafeCell::new(ptr::null_mut()));
+            for slot in 0..Self::SLOTS {
+                let slot = Block::slot(block, slot).cast_mut();
+                slot.write(UnsafeCell::new(MaybeUninit::uninit()));
             }
         }
-        Box::into_raw(block).cast()
+        block
     }
 
     /// # Safety
     ///
     /// `block` came from `new`, and is used no more.
     unsafe fn free(block: *mut Block<T, N>) {
-        // SAFETY: as above.
-        drop(unsafe { Box::from_raw(block) });
+        // SAFETY: as above. Of what was written to the slots this drops nothing.
+        unsafe {
+            for slot in 0..Self::SLOTS {
+                ptr::drop_in_place(Block::slot(block, slot).cast_mut());
+            }
+            ptr::drop_in_place(block);
+            dealloc(block.cast(), Self::LAYOUT);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `block` is one, and has so many slots.
+    #[inline]
+    unsafe fn slot(block: *mut Block<T, N>, slot: usize) -> *const Slot<T> {
+        // SAFETY: the layout has the slots begin at this field.
+        unsafe { (&raw const (*block).slots).cast::<Slot<T>>().add(slot) }
     }
 }
 
@@ -127,11 +175,10 @@ impl Popped {
 
 impl<T, const N: usize> Back<T, N> {
     pub(super) fn new() -> Back<T, N> {
-        const { assert!(N.is_power_of_two(), "the counts may wrap") };
         Back {
             popped: 0,
             first: ptr::null_mut(),
-            first_end: N,
+            first_end: Block::<T, N>::SLOTS,
             last: ptr::null_mut(),
         }
     }
@@ -160,14 +207,13 @@ impl<T, const N: usize> Back<T, N> {
     #[inline]
     pub(super) fn push(&mut self, value: T, pushed: &Pushed<T, N>, popped: &Popped) {
         let count = pushed.count.load(Ordering::Relaxed);
-        if count.is_multiple_of(N) {
+        if count.is_multiple_of(Block::<T, N>::SLOTS) {
             self.extend(pushed, popped);
         }
         // SAFETY: the last block has this slot, which the front does not look at yet.
         unsafe {
-            (&(*self.last).slots)[count % N].with_mut(|slot| {
-                (*slot).write(value);
-            });
+            let slot = Block::slot(self.last, count % Block::<T, N>::SLOTS);
+            (*slot).with_mut(|slot| (&mut *slot).write(value));
         }
         pushed.count.store(count.wrapping_add(1), Ordering::Release);
     }
@@ -206,7 +252,7 @@ impl<T, const N: usize> Back<T, N> {
         let first = self.first;
         // SAFETY: a block in the chain lives; there is a next one, since the front is there.
         self.first = unsafe { (*first).next.with(|next| *next) };
-        self.first_end = self.first_end.wrapping_add(N);
+        self.first_end = self.first_end.wrapping_add(Block::<T, N>::SLOTS);
         first
     }
 
@@ -248,7 +294,9 @@ impl<T, const N: usize> Back<T, N> {
 
     /// The slots from the first to the last value.
     fn room(&self, pushed: usize) -> usize {
-        pushed.wrapping_sub(self.first_end).wrapping_add(N)
+        pushed
+            .wrapping_sub(self.first_end)
+            .wrapping_add(Block::<T, N>::SLOTS)
     }
 }
 
@@ -269,7 +317,7 @@ impl<T, const N: usize> Front<T, N> {
             }
             popped.known.store(known, Ordering::Relaxed);
         }
-        if count.is_multiple_of(N) {
+        if count.is_multiple_of(Block::<T, N>::SLOTS) {
             self.block = match self.block.is_null() {
                 // SAFETY: it was written before the first value.
                 true => pushed.origin.with(|origin| unsafe { *origin }),
@@ -279,8 +327,10 @@ impl<T, const N: usize> Front<T, N> {
             };
         }
         // SAFETY: the block lives, as above; the slot was written, and is read once.
-        let value =
-            unsafe { (&(*self.block).slots)[count % N].with(|slot| (*slot).assume_init_read()) };
+        let value = unsafe {
+            let slot = Block::slot(self.block, count % Block::<T, N>::SLOTS);
+            (*slot).with(|slot| (*slot).assume_init_read())
+        };
         popped.count.store(count.wrapping_add(1), Ordering::Release);
         Some(value)
     }

@@ -46,7 +46,7 @@ use waiting::{Entry, Queue, Woken};
 /// The most values that an empty queue keeps room for, if it has no bound.
 const KEPT: usize = 1_024;
 
-/// The values of a block of the queue.
+/// The most values in a block of the queue.
 const BLOCK: usize = 32;
 
 /// What senders and receivers share; see `ends`.

@@ -29,7 +29,7 @@ use super::chain::{self, Popped, Pushed};
 use super::lock::{Guard, Lock};
 use super::waiting::{Queue, Woken};
 
-/// The queue, in blocks of `N` values, and those who wait.
+/// The queue, in blocks of up to `N` values, and those who wait.
 pub(super) struct State<T, const N: usize> {
     back: Aligned<Back<T, N>>,
     front: Aligned<Front<T, N>>,
