@@ -104,13 +104,9 @@ impl<T> Channel<T> {
     /// channel counts as disconnected.
     fn recv(&self, deadline: impl FnOnce() -> Option<Deadline>) -> Result<T, RecvTimeoutError> {
         park::spend_operation();
-        match self.state.take() {
-            Taken::Value(value, woken) => {
-                schedule(woken);
-                Ok(value)
-            }
-            Taken::Nothing(back) if back.without_senders => Err(RecvTimeoutError::Disconnected),
-            Taken::Nothing(back) => self.wait_for_value(back, deadline()),
+        match self.state.take_queued() {
+            Some(value) => Ok(value),
+            None => self.take_or_wait(deadline),
         }
     }
 
@@ -121,6 +117,9 @@ impl<T> Channel<T> {
     /// See [`park::spend_operation`].
     fn try_recv(&self) -> Result<T, TryRecvError> {
         park::spend_operation();
+        if let Some(value) = self.state.take_queued() {
+            return Ok(value);
+        }
         match self.state.take() {
             Taken::Value(value, woken) => {
                 schedule(woken);
@@ -148,18 +147,27 @@ impl<T> Channel<T> {
         }
     }
 
-    #[cold]
-    fn wait_for_value(
+    #[inline(never)]
+    fn take_or_wait(
         &self,
-        mut back: Guard<'_, Sending<T, BLOCK>>,
-        deadline: Option<Deadline>,
+        deadline: impl FnOnce() -> Option<Deadline>,
     ) -> Result<T, RecvTimeoutError> {
+        let mut back = match self.state.take() {
+            Taken::Value(value, woken) => {
+                schedule(woken);
+                return Ok(value);
+            }
+            Taken::Nothing(back) => back,
+        };
+        if back.without_senders {
+            return Err(RecvTimeoutError::Disconnected);
+        }
         if back.is_unbounded() {
             self.state.shrink(&mut back, KEPT);
         }
         let entry = Entry::new(None);
         let end = self.state.back();
-        let outcome = entry.wait(end, back, |back| &mut back.receivers, deadline);
+        let outcome = entry.wait(end, back, |back| &mut back.receivers, deadline());
         match (entry.into_value(), outcome) {
             (Some(value), _) => Ok(value),
             (None, Outcome::TimedOut) => Err(RecvTimeoutError::Timeout),

@@ -168,18 +168,9 @@ impl<T, const N: usize> State<T, N> {
         }
     }
 
-    /// Takes the next value.
+    /// Takes the next value, if it seems that there is one, and nobody has to be relieved.
     #[inline]
-    pub(super) fn take(&self) -> Taken<'_, T, N> {
-        match self.take_queued() {
-            Some(value) => Taken::Value(value, None),
-            None => self.take_or_make_sure(),
-        }
-    }
-
-    /// The next value, if it seems that there is one, and nobody has to be relieved.
-    #[inline]
-    fn take_queued(&self) -> Option<T> {
+    pub(super) fn take_queued(&self) -> Option<T> {
         if self.front.0.popped.seems_all(&self.back.0.pushed) {
             return None;
         }
@@ -190,8 +181,9 @@ impl<T, const N: usize> State<T, N> {
         }
     }
 
-    #[inline(never)]
-    fn take_or_make_sure(&self) -> Taken<'_, T, N> {
+    /// Takes the next value; or makes sure that there is none.
+    #[inline]
+    pub(super) fn take(&self) -> Taken<'_, T, N> {
         let mut back = self.back().lock();
         if back.capacity > 0 && self.len(&mut back) == 0 {
             return Taken::Nothing(back);

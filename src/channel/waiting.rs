@@ -44,6 +44,7 @@ impl<T> Entry<T> {
     /// # Unwinding
     ///
     /// See [`Wait`].
+    #[inline]
     pub(super) fn wait<E>(
         &self,
         end: &Lock<E>,
