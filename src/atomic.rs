@@ -1,9 +1,9 @@
 //! The atomics of the protocols that are model-checked.
 //!
-//! Those protocols stand in files that use nothing but this module, so that the
-//! package in `tests/models` can compile the same files over loom's atomics: `task/word.rs`,
-//! `join/completion.rs`, all of `channel`, `scheduler/attention.rs`, `scheduler/sleep.rs`,
-//! `reactor/ready_word.rs`, `sync/lot.rs`.
+//! Those protocols stand in files that use nothing but this module, and `park` and `task`, of which
+//! there are models, so that the package in `tests/models` can compile the same files over loom's
+//! atomics: `task/word.rs`, `join/completion.rs`, all of `channel`, `scheduler/attention.rs`,
+//! `scheduler/sleep.rs`, `reactor/ready_word.rs`, `sync/lot.rs`.
 
 pub(crate) use std::sync::atomic::{
     AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,

@@ -1,4 +1,4 @@
-//! The lock of a channel, and what it guards.
+//! The lock of an end of a channel, and what it guards.
 
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
