@@ -164,6 +164,11 @@ impl Popped {
         }
     }
 
+    /// Whether there is nothing to pop. Asked when nobody has an end.
+    pub(super) fn is_all<T, const N: usize>(&self, pushed: &Pushed<T, N>) -> bool {
+        self.count.load(Ordering::Relaxed) == pushed.count.load(Ordering::Relaxed)
+    }
+
     /// Whether there seems to be nothing to pop. Who has the back knows.
     #[inline]
     pub(super) fn seems_all<T, const N: usize>(&self, pushed: &Pushed<T, N>) -> bool {

@@ -30,6 +30,11 @@ impl<T> Lock<T> {
         }
     }
 
+    pub(super) fn get_mut(&mut self) -> &mut T {
+        // SAFETY: it is borrowed from us, so nobody holds the lock.
+        self.value.with_mut(|value| unsafe { &mut *value })
+    }
+
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, T> {
         self.spin.acquire();

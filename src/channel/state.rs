@@ -23,6 +23,7 @@
 //! is not queued yet, but holds the front to be, is waited for; and one that comes later finds the
 //! receiver, which keeps the back until it is queued.
 
+use std::mem::MaybeUninit;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::chain::{self, Popped, Pushed};
@@ -30,14 +31,14 @@ use super::lock::{Guard, Lock};
 use super::waiting::{Queue, Woken};
 
 /// The queue, in blocks of up to `N` values, and those who wait.
+#[repr(C)]
 pub(super) struct State<T, const N: usize> {
-    back: Aligned<Back<T, N>>,
-    front: Aligned<Front<T, N>>,
+    back: Back<T, N>,
+    /// Has the ends lie in different cache lines, and not in two that processors fetch together. To
+    /// be aligned to that, a channel would cost thrice as much to allocate.
+    _gap: [MaybeUninit<u8>; 128],
+    front: Front<T, N>,
 }
-
-/// Alone in its cache line, and in the one that processors fetch along with it.
-#[repr(align(128))]
-struct Aligned<E>(E);
 
 struct Back<T, const N: usize> {
     pushed: Pushed<T, N>,
@@ -100,7 +101,7 @@ pub(super) enum Room<'a, T, const N: usize> {
 impl<T, const N: usize> State<T, N> {
     pub(super) fn new(capacity: usize) -> State<T, N> {
         State {
-            back: Aligned(Back {
+            back: Back {
                 pushed: Pushed::new(),
                 lock: Lock::new(Sending {
                     capacity,
@@ -109,26 +110,27 @@ impl<T, const N: usize> State<T, N> {
                     without_senders: false,
                     without_receivers: false,
                 }),
-            }),
-            front: Aligned(Front {
+            },
+            _gap: [MaybeUninit::uninit(); 128],
+            front: Front {
                 popped: Popped::new(),
                 lock: Lock::new(Receiving {
                     queue: chain::Front::new(),
                     senders: Queue::new(),
                 }),
-            }),
+            },
         }
     }
 
     #[inline]
     pub(super) fn back(&self) -> &Lock<Sending<T, N>> {
-        &self.back.0.lock
+        &self.back.lock
     }
 
     /// To be held after the back, if both are.
     #[inline]
     pub(super) fn front(&self) -> &Lock<Receiving<T, N>> {
-        &self.front.0.lock
+        &self.front.lock
     }
 
     /// Takes `value`, if somebody waits for it or there is room.
@@ -171,7 +173,7 @@ impl<T, const N: usize> State<T, N> {
     /// Takes the next value, if it seems that there is one, and nobody has to be relieved.
     #[inline]
     pub(super) fn take_queued(&self) -> Option<T> {
-        if self.front.0.popped.seems_all(&self.back.0.pushed) {
+        if self.front.popped.seems_all(&self.back.pushed) {
             return None;
         }
         let mut front = self.front().lock();
@@ -221,15 +223,12 @@ impl<T, const N: usize> State<T, N> {
         self.back().lock().without_receivers = true;
     }
 
-    /// Drops what is queued, when nobody sends any more; not under a lock, since destructors may
-    /// come back to it.
+    /// Drops what is queued, when nobody sends or receives any more; not under a lock, since
+    /// destructors may come back to it.
     pub(super) fn clear(&self) {
-        loop {
+        while !self.front.popped.is_all(&self.back.pushed) {
             let first = self.pop(&mut self.front().lock());
-            match first {
-                Some(value) => drop(value),
-                None => break,
-            }
+            drop(first);
         }
         self.shrink(&mut self.back().lock(), 0);
     }
@@ -239,29 +238,29 @@ impl<T, const N: usize> State<T, N> {
     #[inline]
     pub(super) fn shrink(&self, back: &mut Sending<T, N>, kept: usize) {
         back.queue
-            .shrink(kept, &self.back.0.pushed, &self.front.0.popped);
+            .shrink(kept, &self.back.pushed, &self.front.popped);
     }
 
     #[inline]
     fn push(&self, back: &mut Sending<T, N>, value: T) {
         back.queue
-            .push(value, &self.back.0.pushed, &self.front.0.popped);
+            .push(value, &self.back.pushed, &self.front.popped);
     }
 
     #[inline]
     fn has_room(&self, back: &mut Sending<T, N>) -> bool {
         back.queue
-            .has_room(back.capacity, &self.back.0.pushed, &self.front.0.popped)
+            .has_room(back.capacity, &self.back.pushed, &self.front.popped)
     }
 
     /// The values queued, or, unless the front is held as well, more: somebody may be taking them.
     pub(super) fn len(&self, back: &mut Sending<T, N>) -> usize {
-        back.queue.len(&self.back.0.pushed, &self.front.0.popped)
+        back.queue.len(&self.back.pushed, &self.front.popped)
     }
 
     #[inline]
     fn pop(&self, front: &mut Receiving<T, N>) -> Option<T> {
-        front.queue.pop(&self.back.0.pushed, &self.front.0.popped)
+        front.queue.pop(&self.back.pushed, &self.front.popped)
     }
 }
 
@@ -274,8 +273,10 @@ impl<T, const N: usize> Sending<T, N> {
 impl<T, const N: usize> Drop for State<T, N> {
     fn drop(&mut self) {
         // Where a destructor has panicked, it has left some.
-        self.clear();
+        if !self.front.popped.is_all(&self.back.pushed) {
+            self.clear();
+        }
         // SAFETY: nobody else has the state, and the queue is empty.
-        unsafe { self.back().lock().queue.free() };
+        unsafe { self.back.lock.get_mut().queue.free() };
     }
 }
