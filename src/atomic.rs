@@ -1,9 +1,10 @@
 //! The atomics of the protocols that are model-checked.
 //!
-//! Those protocols stand in files that use nothing but this module, so that the
-//! package in `tests/models` can compile the same files over loom's atomics: `task/word.rs`,
-//! `task/completion.rs`, `task/refs.rs`, `channel/spin.rs`, `scheduler/attention.rs`,
-//! `scheduler/sleep.rs`, `reactor/ready_word.rs`, `sync/lot.rs` and the locks beside it.
+//! Those protocols stand in files that use nothing but this module, and `park` and `task`, of which
+//! there are models, so that the package in `tests/models` can compile the same files over loom's
+//! atomics: `task/word.rs`, `task/completion.rs`, `task/refs.rs`, all of `channel`,
+//! `scheduler/attention.rs`, `scheduler/sleep.rs`, `reactor/ready_word.rs`, `sync/lot.rs` and the
+//! locks beside it.
 
 pub(crate) use std::sync::atomic::{
     AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -17,5 +18,26 @@ pub(crate) use crate::sys::switches::own_lock;
 pub(crate) fn pause(times: u32) {
     for _ in 0..times {
         std::hint::spin_loop();
+    }
+}
+
+/// std's. In the models, one that sees it if somebody else uses it at a time.
+#[derive(Debug)]
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+impl<T> UnsafeCell<T> {
+    #[inline]
+    pub(crate) const fn new(value: T) -> UnsafeCell<T> {
+        UnsafeCell(std::cell::UnsafeCell::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    #[inline]
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
     }
 }

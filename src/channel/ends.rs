@@ -3,10 +3,10 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::mpsc::{RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
 use super::Channel;
+use crate::atomic::{AtomicUsize, Ordering, fence};
 use crate::task::Deadline;
 
 /// A channel of which at most `capacity` values are queued.

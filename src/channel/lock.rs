@@ -1,10 +1,10 @@
-//! The lock of a channel, and what it guards.
+//! The lock of an end of a channel, and what it guards.
 
-use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::spin::Spin;
+use crate::atomic::UnsafeCell;
 
 /// A lock for a few instructions. There is no poison: nothing panics under it.
 pub(super) struct Lock<T> {
@@ -30,6 +30,11 @@ impl<T> Lock<T> {
         }
     }
 
+    pub(super) fn get_mut(&mut self) -> &mut T {
+        // SAFETY: it is borrowed from us, so nobody holds the lock.
+        self.value.with_mut(|value| unsafe { &mut *value })
+    }
+
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, T> {
         self.spin.acquire();
@@ -43,7 +48,7 @@ impl<T> Deref for Guard<'_, T> {
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: the lock is held, so nobody else uses the value.
-        unsafe { &*self.0.value.get() }
+        self.0.value.with(|value| unsafe { &*value })
     }
 }
 
@@ -51,7 +56,7 @@ impl<T> DerefMut for Guard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above; and this guard is borrowed for as long.
-        unsafe { &mut *self.0.value.get() }
+        self.0.value.with_mut(|value| unsafe { &mut *value })
     }
 }
 

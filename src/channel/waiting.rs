@@ -1,18 +1,17 @@
 //! Those who wait at one end of a channel, each with a value or with room for one.
 
-use super::lock::Guard;
 use std::cell::Cell;
 
-use super::{Channel, State};
+use super::lock::{Guard, Lock};
 use crate::park::Wait;
 use crate::park::list::{List, Node};
 use crate::task::word::{Kind, Outcome, Seq};
 use crate::task::{Deadline, Task};
 
-/// First come, first served. It lies under the channel's lock, and so does what it points to.
+/// First come, first served. It lies under the lock of its end, and so does what it points to.
 pub(super) struct Queue<T>(List<Place<T>>);
 
-// SAFETY: the list is used under the lock of the channel, wherever that is; of what a place holds,
+// SAFETY: the list is used under the lock of its end, wherever that is; of what a place holds,
 // the value crosses threads, and the task may be used from any.
 unsafe impl<T: Send> Send for Queue<T> {}
 
@@ -40,33 +39,34 @@ impl<T> Entry<T> {
         self.0.value.value.into_inner()
     }
 
-    /// Queues the caller, who holds the lock, and suspends it until its wait is over.
+    /// Queues the caller, who holds the lock of its `end`, and suspends it until its wait is over.
     ///
     /// # Unwinding
     ///
     /// See [`Wait`].
-    pub(super) fn wait(
+    #[inline]
+    pub(super) fn wait<E>(
         &self,
-        channel: &Channel<T>,
-        queue: fn(&mut State<T>) -> &mut Queue<T>,
-        mut state: Guard<'_, State<T>>,
+        end: &Lock<E>,
+        mut held: Guard<'_, E>,
+        queue: fn(&mut E) -> &mut Queue<T>,
         deadline: Option<Deadline>,
     ) -> Outcome {
         let wait = match Wait::try_begin(Kind::Interruptible) {
             Ok(wait) => wait,
             Err(pending) => {
-                drop(state);
+                drop(held);
                 pending.unwind()
             }
         };
         self.0.value.waiter.set(Some((wait.task(), wait.seq())));
         // SAFETY: the node is new, and stays where it is until it is unlinked, at the latest by the
         // guard below.
-        unsafe { queue(&mut state).0.push_back(&self.0) };
-        drop(state);
+        unsafe { queue(&mut held).0.push_back(&self.0) };
+        drop(held);
         let mut unlink = Unlink {
             entry: self,
-            channel,
+            end,
             queue,
             needed: true,
         };
@@ -78,20 +78,20 @@ impl<T> Entry<T> {
 }
 
 /// Takes a waiter out of its queue when its wait ends, in whatever way.
-struct Unlink<'a, T> {
+struct Unlink<'a, T, E> {
     entry: &'a Entry<T>,
-    channel: &'a Channel<T>,
-    queue: fn(&mut State<T>) -> &mut Queue<T>,
+    end: &'a Lock<E>,
+    queue: fn(&mut E) -> &mut Queue<T>,
     needed: bool,
 }
 
-impl<T> Drop for Unlink<'_, T> {
+impl<T, E> Drop for Unlink<'_, T, E> {
     fn drop(&mut self) {
         if self.needed {
-            let mut state = self.channel.lock();
+            let mut held = self.end.lock();
             if self.entry.0.is_linked() {
                 // SAFETY: linked, and only ever into this queue.
-                unsafe { (self.queue)(&mut state).0.remove(&self.entry.0) };
+                unsafe { (self.queue)(&mut held).0.remove(&self.entry.0) };
             }
         }
     }
@@ -104,6 +104,10 @@ impl<T> Queue<T> {
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.first().is_none()
     }
 
     /// Ends the first wait that has not ended otherwise, and takes it and those before it out.

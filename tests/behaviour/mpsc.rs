@@ -3,6 +3,7 @@
 
 use ::std::cell::Cell;
 use ::std::error::Error;
+use ::std::fmt::Debug;
 use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use ::std::rc::Rc;
 use ::std::sync::Arc;
@@ -36,6 +37,30 @@ fn the_handles_may_cross_threads_and_unwinds_as_stds_may() {
     unpin::<Sender<Cell<u8>>>();
     unpin::<SyncSender<Cell<u8>>>();
     unpin::<Receiver<Cell<u8>>>();
+}
+
+#[test]
+fn values_of_any_size_and_alignment_come_as_they_were_sent() {
+    #[derive(Debug, PartialEq)]
+    #[repr(align(256))]
+    struct Aligned(u8);
+
+    fn check<T: Debug + PartialEq>(value: fn(u8) -> T) {
+        let (sender, receiver) = channel();
+        for round in [0, 100] {
+            (round..round + 100).for_each(|n| sender.send(value(n)).unwrap());
+            (round..round + 100).for_each(|n| assert_eq!(receiver.recv(), Ok(value(n))));
+        }
+    }
+
+    everywhere(|| {
+        check(|_| ());
+        check(|n| n);
+        check(|n| [u64::from(n); 15]);
+        check(|n| [n; 1_025]);
+        check(|n| [n; 5_000]);
+        check(Aligned);
+    });
 }
 
 /// Compiles only where `T` is not `Sync`: otherwise there would be two of `ambiguous`.

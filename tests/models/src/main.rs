@@ -30,6 +30,7 @@ mod models;
 use std::process::ExitCode;
 
 use check::atomic;
+use models::{park, task};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

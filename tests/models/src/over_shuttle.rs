@@ -6,3 +6,4 @@ mod models;
 
 use check::atomic;
 pub use check::{all, replay};
+use models::{park, task};

@@ -14,6 +14,7 @@ use atomic::{AtomicUsize, Ordering};
 pub(crate) mod atomic {
     use std::sync::LockResult;
 
+    pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };

@@ -16,6 +16,7 @@ use atomic::{AtomicUsize, Ordering};
 pub(crate) mod atomic {
     use std::sync::LockResult;
 
+    pub(crate) use super::UnsafeCell;
     pub(crate) use shuttle::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };

@@ -1,4 +1,4 @@
-//! The lock of a channel: `channel/spin.rs`.
+//! The locks of a channel: `channel/spin.rs`.
 
 use super::channel_spin::Spin;
 use super::{Model, large, small};

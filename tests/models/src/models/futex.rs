@@ -51,7 +51,7 @@ pub(super) struct Request {
 
 /// Sooner or later.
 #[derive(Clone, Copy)]
-pub(super) struct Deadline;
+pub(crate) struct Deadline;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parked {

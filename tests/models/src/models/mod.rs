@@ -3,6 +3,11 @@
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/scheduler/attention.rs"]
 mod attention;
+#[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../../src/channel/chain.rs"]
+mod chain;
+#[path = "../../../../src/channel/mod.rs"]
+mod channel;
 #[path = "../../../../src/channel/spin.rs"]
 mod channel_spin;
 #[path = "../../../../src/task/completion.rs"]
@@ -11,7 +16,7 @@ mod completion;
 mod condvar;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/park/list.rs"]
-mod list;
+pub(crate) mod list;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/sync/lot.rs"]
 mod lot;
@@ -32,18 +37,21 @@ mod rwlock;
 mod sleep;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/task/word.rs"]
-mod word;
+pub(crate) mod word;
 
+mod channels;
 mod counting;
 mod excluding;
 mod futex;
 mod joining;
 mod locks;
 mod mail;
+pub(crate) mod park;
 mod parking;
 mod readiness;
 mod sleeping;
 mod spin;
+pub(crate) mod task;
 
 pub(crate) struct Model {
     pub(crate) name: &'static str,
@@ -73,6 +81,7 @@ const fn large(name: &'static str, run: fn()) -> Model {
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
     [
+        channels::MODELS,
         counting::MODELS,
         futex::MODELS,
         excluding::MODELS,

@@ -40,25 +40,31 @@ pub(super) const MODELS: &[Model] = &[
 ];
 
 /// A task: its word, and its owner's queue, in which it may stand once.
-pub(super) struct Task {
-    pub(super) word: WaitWord,
-    queue: Signal,
+pub(crate) struct Task {
+    pub(crate) word: WaitWord,
+    /// Who is taken from it may be gone before the waker is through with it.
+    queue: std::sync::Arc<Signal>,
 }
 
 impl Task {
     pub(super) fn new() -> Arc<Task> {
         Arc::new(Task {
             word: WaitWord::new(),
-            queue: Signal::new(),
+            queue: std::sync::Arc::new(Signal::new()),
         })
     }
 
     /// What a waker does; returns whether it has ended a wait.
     pub(super) fn follow_up(&self, ended: bool) -> bool {
         if ended {
-            self.queue.raise();
+            self.schedule();
         }
         ended
+    }
+
+    pub(crate) fn schedule(&self) {
+        let queue = std::sync::Arc::clone(&self.queue);
+        queue.raise();
     }
 
     pub(super) fn wake(&self, seq: Seq, outcome: Outcome) -> bool {

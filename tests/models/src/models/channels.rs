@@ -1,0 +1,236 @@
+//! Channels: all of `channel`; and its queue alone, in short blocks.
+
+use std::sync::Arc as Live;
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError, TrySendError};
+
+use super::chain::{Back, Front, Popped, Pushed};
+use super::channel::{Receiver, Sender, channel};
+use super::task::Deadline;
+use super::{Model, large, small};
+use crate::check::{Arc, UnsafeCell, thread};
+
+pub(super) const MODELS: &[Model] = &[
+    small("channels: a queue in blocks of one", 3, || queue::<1>(5, 0)),
+    small("channels: a queue in blocks of two", 2, || queue::<2>(7, 0)),
+    small("channels: a queue that is shrunk", 3, || queue::<1>(4, 2)),
+    large("channels: a long queue", || queue::<4>(30, 3)),
+    small("channels: values against one that waits", 3, || {
+        exchange(usize::MAX, &[2], 1)
+    }),
+    small("channels: room against one that waits", 3, || {
+        exchange(1, &[3], 1)
+    }),
+    small("channels: a rendezvous", 3, || exchange(0, &[2], 1)),
+    // Of three that spin, loom finds two that do so by turns for ever.
+    large("channels: two senders, little room", || {
+        exchange(1, &[1, 2], 1);
+    }),
+    large("channels: a rendezvous of two with one", || {
+        exchange(0, &[1, 1], 1);
+    }),
+    large("channels: two receivers", || {
+        exchange(usize::MAX, &[2], 2);
+    }),
+    large("channels: two receivers and little room", || {
+        exchange(1, &[3], 2);
+    }),
+    large("channels: many, and little room", || {
+        exchange(3, &[9, 5, 7], 2);
+    }),
+    large("channels: a rendezvous of many", || {
+        exchange(0, &[3, 5, 4], 3);
+    }),
+    large("channels: many values beyond a block", || {
+        exchange(usize::MAX, &[20, 20], 2);
+    }),
+    small("channels: a deadline against a value", 2, || {
+        deadline(usize::MAX)
+    }),
+    small("channels: a deadline against a rendezvous", 2, || {
+        deadline(0)
+    }),
+    small("channels: trying against the full queue", 2, trying),
+    small("channels: the receiver goes", 3, || receiver_goes(1)),
+    small("channels: the receiver of a rendezvous goes", 3, || {
+        receiver_goes(0)
+    }),
+];
+
+/// A queue with its ends, each of which one thread has.
+struct Queue<const N: usize> {
+    pushed: Pushed<usize, N>,
+    popped: Popped,
+    back: UnsafeCell<Back<usize, N>>,
+    front: UnsafeCell<Front<usize, N>>,
+}
+
+// SAFETY: the cells check that nobody else uses an end.
+unsafe impl<const N: usize> Sync for Queue<N> {}
+// SAFETY: as above.
+unsafe impl<const N: usize> Send for Queue<N> {}
+
+/// `count` values, of which one thread makes and another takes one after the other, come in their
+/// order. Room for no more than `capacity` is kept, if that is not zero, and used.
+fn queue<const N: usize>(count: usize, capacity: usize) {
+    let queue = Arc::new(Queue::<N> {
+        pushed: Pushed::new(),
+        popped: Popped::new(),
+        back: UnsafeCell::new(Back::new()),
+        front: UnsafeCell::new(Front::new()),
+    });
+    let pushing = thread::spawn({
+        let queue = queue.clone();
+        move || {
+            for value in 0..count {
+                let push = |back: *mut Back<usize, N>| {
+                    // SAFETY: it is checked that no other access is under way.
+                    let back = unsafe { &mut *back };
+                    if capacity > 0 {
+                        if !back.has_room(capacity, &queue.pushed, &queue.popped) {
+                            return false;
+                        }
+                        back.shrink(0, &queue.pushed, &queue.popped);
+                    }
+                    back.push(value, &queue.pushed, &queue.popped);
+                    true
+                };
+                while !queue.back.with_mut(push) {
+                    thread::yield_now();
+                }
+            }
+        }
+    });
+    let pop = |front: *mut Front<usize, N>| {
+        // SAFETY: as above.
+        unsafe { (*front).pop(&queue.pushed, &queue.popped) }
+    };
+    for value in 0..count {
+        let popped = loop {
+            match queue.front.with_mut(pop) {
+                Some(popped) => break popped,
+                None => thread::yield_now(),
+            }
+        };
+        assert_eq!(popped, value, "each comes once, in order");
+    }
+    pushing.join().unwrap();
+    assert_eq!(queue.front.with_mut(pop), None);
+    // SAFETY: the other thread is gone, and the queue is empty.
+    queue.back.with_mut(|back| unsafe { (*back).free() });
+}
+
+/// What is sent: by whom, the how manieth, and what counts those that live.
+type Value = (usize, usize, Live<()>);
+
+/// Senders of so many values `each`, and `receivers` that receive until there are no more.
+fn exchange(capacity: usize, each: &'static [usize], receivers: usize) {
+    let live = Live::new(());
+    let (sender, receiver) = channel(capacity);
+    let senders: Vec<_> = each
+        .iter()
+        .enumerate()
+        .map(|(name, &count)| {
+            let (sender, live) = (Sender::clone(&sender), live.clone());
+            thread::spawn(move || {
+                for number in 0..count {
+                    sender.send((name, number, live.clone())).unwrap();
+                }
+            })
+        })
+        .collect();
+    drop(sender);
+    let others: Vec<_> = (1..receivers)
+        .map(|_| {
+            let receiver = Receiver::clone(&receiver);
+            thread::spawn(move || receive(&receiver))
+        })
+        .collect();
+    let mut received = receive(&receiver);
+    for other in others {
+        received.extend(other.join().unwrap());
+    }
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    received.sort_unstable();
+    let sent = each.iter().enumerate();
+    let sent = sent.flat_map(|(name, &count)| (0..count).map(move |number| (name, number)));
+    assert!(received.into_iter().eq(sent), "each comes once");
+    drop(receiver);
+    assert_eq!(Live::strong_count(&live), 1, "each is dropped");
+}
+
+/// All that comes to one, and of each sender in order.
+fn receive(receiver: &Receiver<Value>) -> Vec<(usize, usize)> {
+    let mut received = Vec::new();
+    loop {
+        match receiver.recv(|| None) {
+            Ok((name, number, _)) => {
+                let before = |&(other, earlier): &(usize, usize)| other != name || earlier < number;
+                assert!(received.iter().all(before), "overtaken");
+                received.push((name, number));
+            }
+            Err(error) => {
+                assert_eq!(error, RecvTimeoutError::Disconnected);
+                return received;
+            }
+        }
+    }
+}
+
+/// A value that comes too late is there for who tries again.
+fn deadline(capacity: usize) {
+    let (sender, receiver) = channel(capacity);
+    let sending = thread::spawn(move || sender.send(1).unwrap());
+    let value = receiver.recv(|| Some(Deadline)).or_else(|error| {
+        assert_eq!(error, RecvTimeoutError::Timeout);
+        receiver.recv(|| None)
+    });
+    assert_eq!(value, Ok(1));
+    sending.join().unwrap();
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Disconnected));
+}
+
+/// Who finds the queue full finds room once somebody has received.
+fn trying() {
+    let (sender, receiver) = channel(1);
+    sender.send(0).unwrap();
+    let receiving = thread::spawn(move || {
+        assert_eq!(receiver.try_recv(), Ok(0));
+        receiver
+    });
+    let first = sender.try_send(1);
+    let receiver = receiving.join().unwrap();
+    match first {
+        Ok(()) => {
+            assert_eq!(sender.try_send(2), Err(TrySendError::Full(2)));
+            assert_eq!(receiver.try_recv(), Ok(1));
+        }
+        Err(error) => assert_eq!(error, TrySendError::Full(1)),
+    }
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(sender.try_send(3), Ok(()));
+    drop(receiver);
+    assert_eq!(sender.try_send(4), Err(TrySendError::Disconnected(4)));
+}
+
+/// Who waits to send gets its value back; what is queued is dropped.
+fn receiver_goes(capacity: usize) {
+    let live = Live::new(());
+    let (sender, receiver) = channel(capacity);
+    let sending = thread::spawn({
+        let live = live.clone();
+        move || {
+            let mut sent = 0;
+            while sender.send((0, sent, live.clone())).is_ok() {
+                sent += 1;
+            }
+            sent
+        }
+    });
+    let received = receiver.try_recv().is_ok();
+    drop(receiver);
+    let sent = sending.join().unwrap();
+    assert!((usize::from(received)..=usize::from(received) + capacity).contains(&sent));
+    assert_eq!(Live::strong_count(&live), 1, "all is dropped");
+}

@@ -1,0 +1,50 @@
+//! Of `park`, what the channels use.
+
+pub(crate) use super::list;
+
+use super::task::{Deadline, Task};
+use super::word::{Kind, Outcome, Pending, Seq};
+use crate::check::{Arc, thread};
+
+/// Nobody runs out of it.
+pub(crate) fn spend_operation() {}
+
+/// A wait of a task that is there for nothing else.
+pub(crate) struct Wait {
+    task: Arc<Task>,
+    seq: Seq,
+}
+
+impl Wait {
+    pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Pending> {
+        let task = Task::new();
+        let seq = task.word.begin(kind)?;
+        Ok(Wait { task, seq })
+    }
+
+    pub(crate) fn task(&self) -> &Task {
+        &self.task
+    }
+
+    pub(crate) fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
+        let timer = deadline.map(|Deadline| {
+            let (task, seq) = (self.task.clone(), self.seq);
+            thread::spawn(move || task.wake(seq, Outcome::TimedOut))
+        });
+        let outcome = self.task.suspend();
+        if let Some(timer) = timer {
+            assert_eq!(timer.join().unwrap(), outcome == Outcome::TimedOut);
+        }
+        outcome
+    }
+}
+
+impl Pending {
+    pub(crate) fn unwind(self) -> ! {
+        unreachable!("no model is interrupted")
+    }
+}

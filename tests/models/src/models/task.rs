@@ -1,0 +1,5 @@
+//! Of `task`, what the channels use.
+
+pub(crate) use super::futex::Deadline;
+pub(crate) use super::parking::Task;
+pub(crate) use super::word;
