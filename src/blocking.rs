@@ -148,7 +148,7 @@ impl<T> Pending<T> {
     }
 
     fn result(&self) -> MutexGuard<'_, Option<thread::Result<T>>> {
-        own_lock(&self.result).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.result)
     }
 }
 
@@ -262,6 +262,6 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        own_lock(&self.state).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.state)
     }
 }

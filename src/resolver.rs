@@ -5,7 +5,7 @@ use std::io;
 use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::blocking::{self, Job, Pending};
@@ -165,7 +165,7 @@ struct State {
 }
 
 fn lock() -> MutexGuard<'static, State> {
-    own_lock(&STATE).unwrap_or_else(PoisonError::into_inner)
+    own_lock(&STATE)
 }
 
 /// The lock of this module: over a fork, lest a thread hold it that is not there in the child.

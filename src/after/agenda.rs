@@ -94,7 +94,7 @@ impl Agenda {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        own_lock(&self.state).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.state)
     }
 
     /// Wakes the keeper, if the change that was made under `state` concerns it.
@@ -295,7 +295,7 @@ impl Timer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Place>> {
-        own_lock(&self.place).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.place)
     }
 
     fn set_place(&self, place: Option<Place>) {

@@ -35,13 +35,13 @@ use std::fmt;
 use std::sync::mpsc::{RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
 use crate::park;
-use crate::task::Deadline;
 use crate::task::word::Outcome;
+use crate::task::{Deadline, Woken};
 
 pub(crate) use ends::{Receiver, Sender, channel};
 use lock::{Guard, Lock};
 use state::{Offer, Room, Sending, State, Taken};
-use waiting::{Entry, Queue, Woken};
+use waiting::{Entry, Queue};
 
 /// The most values that an empty queue keeps room for, if it has no bound.
 const KEPT: usize = 1_024;

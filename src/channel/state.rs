@@ -28,7 +28,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::chain::{self, Popped, Pushed};
 use super::lock::{Guard, Lock};
-use super::waiting::{Queue, Woken};
+use super::waiting::Queue;
+use crate::task::Woken;
 
 /// The queue, in blocks of up to `N` values, and those who wait.
 #[repr(C)]

@@ -5,8 +5,8 @@ use std::cell::Cell;
 use super::lock::{Guard, Lock};
 use crate::park::Wait;
 use crate::park::list::{List, Node};
-use crate::task::word::{Kind, Outcome, Seq};
-use crate::task::{Deadline, Task};
+use crate::task::word::{Kind, Outcome};
+use crate::task::{Deadline, Waiting, Woken};
 
 /// First come, first served. It lies under the lock of its end, and so does what it points to.
 pub(super) struct Queue<T>(List<Place<T>>);
@@ -18,8 +18,7 @@ unsafe impl<T: Send> Send for Queue<T> {}
 /// A waiter's place in a queue. It belongs to the lock while it is linked, then to whoever has ended
 /// the wait, until that has scheduled the task, and then to the waiter.
 struct Place<T> {
-    /// Whom to wake, and from which wait.
-    waiter: Cell<Option<(*const Task, Seq)>>,
+    waiter: Cell<Option<Waiting>>,
     value: Cell<Option<T>>,
 }
 
@@ -59,7 +58,7 @@ impl<T> Entry<T> {
                 pending.unwind()
             }
         };
-        self.0.value.waiter.set(Some((wait.task(), wait.seq())));
+        self.0.value.waiter.set(Some(wait.waiting()));
         // SAFETY: the node is new, and stays where it is until it is unlinked, at the latest by the
         // guard below.
         unsafe { queue(&mut held).0.push_back(&self.0) };
@@ -116,25 +115,13 @@ impl<T> Queue<T> {
     pub(super) fn end_first_wait(&mut self) -> Option<(&Cell<Option<T>>, Woken)> {
         loop {
             let first = self.0.pop_front()?;
-            // SAFETY: a node that was linked lives, and with it the frame that the task is borrowed
-            // by, until its owner has taken the lock, which the caller holds, or is scheduled.
+            // SAFETY: a node that was linked lives, and with it the frame in which its task waits,
+            // until the owner has taken the lock, which the caller holds, or is scheduled.
             let place = unsafe { &(*first).value };
-            let (task, seq) = place.waiter.get()?;
             // SAFETY: as above.
-            if unsafe { (*task).word.wake(seq, Outcome::Woken) } {
-                return Some((&place.value, Woken(task)));
+            if let Some(woken) = unsafe { place.waiter.get()?.end() } {
+                return Some((&place.value, woken));
             }
         }
-    }
-}
-
-/// A task whose wait was ended, and which nobody but the holder of this can make run again.
-#[must_use]
-pub(super) struct Woken(*const Task);
-
-impl Woken {
-    pub(super) fn schedule(self) {
-        // SAFETY: the task waits until it is scheduled, so it is alive; this happens once.
-        unsafe { (*self.0).schedule() };
     }
 }

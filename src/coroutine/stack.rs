@@ -22,6 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::pool;
 use crate::sys::memory::{self, GuardKind};
+use crate::sys::switches::{excused, own_lock};
 
 /// Bytes below each stack that fault. gcc probes no big frames by default, so one page could be
 /// jumped over by C code.
@@ -183,7 +184,7 @@ impl Class {
         let reserved = self.reserved.fetch_add(1, Ordering::Relaxed) + 1;
         let reservation = Reservation(self);
         if reserved + self.idle_in_pools() > self.capacity.load(Ordering::Relaxed) {
-            crate::sys::switches::excused(|| self.grow())?;
+            excused(|| self.grow())?;
         }
         Ok(reservation)
     }
@@ -201,8 +202,7 @@ impl Class {
 
     #[cold]
     fn grow(&'static self) -> io::Result<()> {
-        let mut slots =
-            crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
+        let mut slots = own_lock(&self.slots);
         loop {
             let capacity = self.capacity.load(Ordering::Relaxed);
             let needed = self.reserved.load(Ordering::Relaxed) + self.idle_in_pools();
@@ -284,8 +284,7 @@ impl Class {
     ///
     /// The kernel's, if a guard cannot be made after all.
     pub(crate) fn take(&'static self) -> io::Result<Stack> {
-        let mut slots =
-            crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
+        let mut slots = own_lock(&self.slots);
         if let Some(stack) = slots.free.pop() {
             return Ok(stack);
         }
@@ -342,16 +341,14 @@ impl Class {
         }
         let cold: Vec<Stack> = cold.collect();
         Stack::discard_all(&cold);
-        let mut slots =
-            crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
+        let mut slots = own_lock(&self.slots);
         slots.free.extend(cold);
     }
 
     /// The first slots of slabs, by base and number, that have been used.
     fn used(&self) -> Vec<(usize, usize)> {
         // While it is held, no slab is added.
-        let slots =
-            crate::sys::switches::own_lock(&self.slots).unwrap_or_else(PoisonError::into_inner);
+        let slots = own_lock(&self.slots);
         registered()
             .filter(|slab| ptr::eq(slab.class, self))
             .map(|slab| {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::coroutine::{self, Suspend};
 use crate::fatal;
 use crate::task::word::{Kind, Outcome, Pending, Seq};
-use crate::task::{self, Current, Deadline, Task, TaskRef, Waiting, budget};
+use crate::task::{self, Current, Deadline, TaskRef, Waiting, budget};
 
 pub(crate) use waiters::Waiters;
 
@@ -213,14 +213,6 @@ impl Wait {
             begun => begun?,
         };
         Ok(Wait { task, seq })
-    }
-
-    pub(crate) fn task(&self) -> &Task {
-        &self.task
-    }
-
-    pub(crate) fn seq(&self) -> Seq {
-        self.seq
     }
 
     /// This wait, for others to end.

@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::{Wait, list};
+use crate::sys::switches::own_lock;
 use crate::task::word::{Kind, Outcome};
 use crate::task::{Deadline, Waiting, Woken};
 
@@ -106,7 +107,7 @@ impl Waiters {
     }
 
     fn lock(&self) -> MutexGuard<'_, List> {
-        crate::sys::switches::own_lock(&self.list).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.list)
     }
 }
 

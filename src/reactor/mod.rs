@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use slab::Slab;
 
 use crate::sys::fork::Process;
+use crate::sys::switches::own_lock;
 use crate::sys::timerfd::TimerFd;
 use crate::task::Deadline;
 
@@ -290,7 +291,7 @@ impl Handle {
     }
 
     fn lock_kick(&self) -> MutexGuard<'_, Option<mio::Waker>> {
-        crate::sys::switches::own_lock(&self.kick).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.kick)
     }
 
     /// Lets go of all sources, which may wait with another worker when this one does not poll. What
@@ -311,7 +312,7 @@ impl Handle {
     }
 
     fn lock(&self) -> MutexGuard<'_, Sources> {
-        crate::sys::switches::own_lock(&self.sources).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.sources)
     }
 
     /// Starts to deliver the events of `fd` to `source`, beginning with its present state.

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use mio::Token;
@@ -139,7 +139,7 @@ impl Source {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Registration>> {
-        own_lock(&self.registration).unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.registration)
     }
 
     /// Takes note of what the kernel tells.

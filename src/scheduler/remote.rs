@@ -51,7 +51,7 @@ impl Remote {
     /// Puts the slot of a woken coroutine into the inbox, and wakes the worker if it sleeps.
     pub(super) fn send(&self, mail: u32) {
         {
-            let mut inbox = own_lock(&self.inbox).unwrap_or_else(PoisonError::into_inner);
+            let mut inbox = own_lock(&self.inbox);
             inbox.push(mail);
             self.mail.store(true, Ordering::Release);
         }
@@ -112,7 +112,7 @@ impl Remote {
     }
 
     pub(super) fn take_mail(&self) -> Vec<u32> {
-        let mut inbox = own_lock(&self.inbox).unwrap_or_else(PoisonError::into_inner);
+        let mut inbox = own_lock(&self.inbox);
         self.mail.store(false, Ordering::Relaxed);
         std::mem::take(&mut *inbox)
     }

@@ -134,8 +134,7 @@ impl<W: Waiter> Bucket<W> {
     }
 
     pub(super) fn lock(&self) -> Locked<'_, W> {
-        let root = own_lock(&self.0);
-        Locked(root.unwrap_or_else(|poison| poison.into_inner()))
+        Locked(own_lock(&self.0))
     }
 
     /// Queues `node` with the wait that `begin` begins, under the lock; unless that says that there

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::word::{Outcome, Seq};
 use super::{Body, Deadline, Owner, Role, Task, TaskRef};
+use crate::sys::switches::own_lock;
 
 thread_local! {
     /// The thread's task, from `Arc::into_raw`, when it has waited or was asked for. Without a
@@ -110,8 +111,7 @@ impl Owner for OsThread {
     }
 
     fn schedule(&self, _slot: u32) {
-        *crate::sys::switches::own_lock(&self.scheduled).unwrap_or_else(PoisonError::into_inner) =
-            true;
+        *own_lock(&self.scheduled) = true;
         self.changed.notify_one();
     }
 

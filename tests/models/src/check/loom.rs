@@ -12,8 +12,6 @@ use crate::models;
 use atomic::{AtomicUsize, Ordering};
 
 pub(crate) mod atomic {
-    use std::sync::LockResult;
-
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -21,8 +19,8 @@ pub(crate) mod atomic {
     pub(crate) use loom::sync::{Mutex, MutexGuard};
     pub(crate) use loom::thread::yield_now;
 
-    pub(crate) fn own_lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
-        mutex.lock()
+    pub(crate) fn own_lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap()
     }
 
     pub(crate) fn pause(_times: u32) {

@@ -14,8 +14,6 @@ use crate::models::{self, Model};
 use atomic::{AtomicUsize, Ordering};
 
 pub(crate) mod atomic {
-    use std::sync::LockResult;
-
     pub(crate) use super::UnsafeCell;
     pub(crate) use shuttle::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -23,8 +21,8 @@ pub(crate) mod atomic {
     pub(crate) use shuttle::sync::{Mutex, MutexGuard};
     pub(crate) use shuttle::thread::yield_now;
 
-    pub(crate) fn own_lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
-        mutex.lock()
+    pub(crate) fn own_lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap()
     }
 
     pub(crate) fn pause(_times: u32) {

@@ -2,7 +2,7 @@
 
 pub(crate) use super::list;
 
-use super::task::{Deadline, Task};
+use super::task::{Deadline, Task, Waiting};
 use super::word::{Kind, Outcome, Pending, Seq};
 use crate::check::{Arc, thread};
 
@@ -22,12 +22,8 @@ impl Wait {
         Ok(Wait { task, seq })
     }
 
-    pub(crate) fn task(&self) -> &Task {
-        &self.task
-    }
-
-    pub(crate) fn seq(&self) -> Seq {
-        self.seq
+    pub(crate) fn waiting(&self) -> Waiting {
+        Waiting::new(&self.task, self.seq)
     }
 
     pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
