@@ -191,8 +191,8 @@
 //!    later takes note of how deep such stacks were used, and returns the memory of their deep parts
 //!    to the system.
 //!
-//! The protocols of 3, 4, 6 and 7, and those of the futex and the locks over it (`sync/`), are
-//! model-checked: the package in `tests/models` of the repository compiles their files over loom and
+//! The protocols of 3, 4, 6 and 7, those of the futex and the locks over it (`sync/`), and the
+//! channels (`channel/`) are model-checked: the package in `tests/models` of the repository compiles their files over loom and
 //! shuttle.
 //!
 //! The layers, each of which knows only those below it: `shims`; `after`, `fs`; `runtime`, `fork`,
