@@ -192,8 +192,8 @@
 //!    to the system.
 //!
 //! The protocols of 3, 4, 6 and 7, those of the futex and the locks over it (`sync/`), and the
-//! channels (`channel/`) are model-checked: the package in `tests/models` of the repository compiles their files over loom and
-//! shuttle.
+//! channels (`channel/`) are model-checked: the package in `tests/models` of the repository compiles
+//! their files over loom and shuttle.
 //!
 //! The layers, each of which knows only those below it: `shims`; `after`, `fs`; `runtime`, `fork`,
 //! `spawn`, `scope`, `stats`; `scheduler`; `wait_fd`, `deny_blocking`;
