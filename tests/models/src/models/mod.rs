@@ -4,12 +4,18 @@
 #[path = "../../../../src/scheduler/attention.rs"]
 mod attention;
 #[allow(dead_code, reason = "a model uses its part")]
-#[allow(clippy::duplicate_mod, reason = "modelled alone as well, which `channel` hides")]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "modelled alone as well, which `channel` hides"
+)]
 #[path = "../../../../src/channel/chain.rs"]
 mod chain;
 #[path = "../../../../src/channel/mod.rs"]
 mod channel;
-#[allow(clippy::duplicate_mod, reason = "modelled alone as well, which `channel` hides")]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "modelled alone as well, which `channel` hides"
+)]
 #[path = "../../../../src/channel/spin.rs"]
 mod channel_spin;
 #[path = "../../../../src/task/completion.rs"]
