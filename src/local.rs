@@ -143,23 +143,15 @@ pub(crate) fn keep_over_fork() {
     });
 }
 
-/// Drops the values of `task`, which is the calling one, and has ended.
+/// Drops the values of `task`, which is the calling one and has ended, or never began.
 #[inline]
 pub(crate) fn end(task: &Task) {
-    // SAFETY: its closure has returned, or unwound, and with it all that used its values.
+    // SAFETY: its closure has returned, or unwound, or was dropped before it began, and with it all
+    // that used its values.
     unsafe { task.locals().end(|payload| survive(task, &*payload)) };
     if ptr::eq(FORKED.get(), task.locals()) {
         FORKED.set(ptr::null());
     }
-}
-
-/// Drops the values of the calling coroutine, if it is one. It has ended before it began.
-pub(crate) fn end_running() {
-    task::with_running(|task| {
-        if let Some(task) = task {
-            end(task);
-        }
-    });
 }
 
 #[cold]

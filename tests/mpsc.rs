@@ -397,3 +397,25 @@ fn a_bound_takes_no_memory_before_it_is_needed() {
     sender.send([0u8; 64]).unwrap();
     assert_eq!(receiver.recv(), Ok([0; 64]));
 }
+
+// ---------------------------------------------------------- destructors
+
+#[test]
+fn what_is_queued_behind_a_value_whose_destructor_panics_goes_with_the_receiver_too() {
+    util::on_workers(1, || {
+        let (sender, receiver) = channel();
+        let drops = Arc::new(AtomicUsize::new(0));
+        for n in 0..100 {
+            let drops = Arc::clone(&drops);
+            let value = util::Finally(move || {
+                drops.fetch_add(1, SeqCst);
+                assert_ne!(n, 40, "on purpose");
+            });
+            assert!(sender.send(value).is_ok());
+        }
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(receiver)));
+        assert!(dropped.is_err());
+        assert_eq!(drops.load(SeqCst), 100);
+        drop(sender);
+    });
+}

@@ -1063,6 +1063,30 @@ fn a_runtime_dropped_on_a_coroutine_drops_what_has_not_started_and_leaves_nothin
 
 #[test]
 #[serial]
+fn a_runtime_dropped_on_a_coroutine_leaves_the_locals_of_that_alone() {
+    greenroom::coroutine_local! {
+        static VALUE: RefCell<Option<Counted>> = const { RefCell::new(None) };
+    }
+    let drops = Arc::new(AtomicUsize::new(0));
+    let (value, count) = (Counted(Arc::clone(&drops)), Arc::clone(&drops));
+    util::on_workers(1, move || {
+        VALUE.set(Some(value));
+        VALUE.with(|value| {
+            let inner = runtime(1);
+            assert_cancelled({
+                let handle = inner.spawn(|| ());
+                drop(inner);
+                handle
+            });
+            assert!(value.borrow().is_some());
+        });
+        assert_eq!(count.load(SeqCst), 0);
+    });
+    assert_eq!(drops.load(SeqCst), 1);
+}
+
+#[test]
+#[serial]
 fn a_runtime_dropped_on_a_coroutine_unwinds_what_its_other_workers_have() {
     until_nothing_is_left(|| {
         util::on_workers(1, || {

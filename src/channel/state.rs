@@ -227,11 +227,17 @@ impl<T, const N: usize> State<T, N> {
     /// Drops what is queued, when nobody sends or receives any more; not under a lock, since
     /// destructors may come back to it.
     pub(super) fn clear(&self) {
-        while !self.front.popped.is_all(&self.back.pushed) {
+        let _rest = Rest(self);
+        while self.has_some() {
             let first = self.pop(&mut self.front().lock());
             drop(first);
         }
         self.shrink(&mut self.back().lock(), 0);
+    }
+
+    /// Whether values are queued. Asked when nobody sends or receives any more.
+    fn has_some(&self) -> bool {
+        !self.front.popped.is_all(&self.back.pushed)
     }
 
     /// Has a queue that keeps room for more than twice as many values as `kept`, beyond those that
@@ -265,6 +271,17 @@ impl<T, const N: usize> State<T, N> {
     }
 }
 
+/// Clears what is left where a destructor has panicked.
+struct Rest<'a, T, const N: usize>(&'a State<T, N>);
+
+impl<T, const N: usize> Drop for Rest<'_, T, N> {
+    fn drop(&mut self) {
+        if self.0.has_some() {
+            self.0.clear();
+        }
+    }
+}
+
 impl<T, const N: usize> Sending<T, N> {
     pub(super) fn is_unbounded(&self) -> bool {
         self.capacity == usize::MAX
@@ -273,8 +290,7 @@ impl<T, const N: usize> Sending<T, N> {
 
 impl<T, const N: usize> Drop for State<T, N> {
     fn drop(&mut self) {
-        // Where a destructor has panicked, it has left some.
-        if !self.front.popped.is_all(&self.back.pushed) {
+        if self.has_some() {
             self.clear();
         }
         // SAFETY: nobody else has the state, and the queue is empty.

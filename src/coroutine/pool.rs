@@ -105,6 +105,7 @@ impl StackPool {
     #[inline]
     pub(crate) fn put(&mut self, stack: Stack, right: Option<Reservation>) {
         let class = stack.class();
+        debug_assert!(right.as_ref().is_none_or(|right| right.is_of(class)));
         let idle = &mut self.idle[class.index()];
         if idle.stacks.len() == class.hot_limit() {
             idle.cool(class);

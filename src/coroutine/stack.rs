@@ -462,6 +462,10 @@ impl Reservation {
         // SAFETY: the caller's promise.
         Reservation(unsafe { &*class })
     }
+
+    pub(super) fn is_of(&self, class: &Class) -> bool {
+        ptr::eq(self.0, class)
+    }
 }
 
 impl Drop for Reservation {

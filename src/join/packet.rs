@@ -164,7 +164,7 @@ where
         // SAFETY: as in `run`, which is not called.
         let f = unsafe { self.take_closure() };
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(f)));
-        local::end_running();
+        local::end(task);
         // SAFETY: the closure was taken here.
         unsafe { self.finish(task, Err(dropped.err().unwrap_or(why))) };
     }

@@ -112,6 +112,12 @@ impl Placement {
         self.holding.set(false);
     }
 
+    /// Whether fresh coroutines were left to others, for a time that may be over.
+    #[inline]
+    pub(super) fn is_patient(&self) -> bool {
+        self.until.get().is_some()
+    }
+
     /// There is no fresh coroutine.
     pub(super) fn found_none(&self) {
         self.until.set(None);

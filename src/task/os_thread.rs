@@ -13,9 +13,9 @@ use super::{Body, Deadline, Owner, Role, Task, TaskRef};
 use crate::sys::switches::own_lock;
 
 thread_local! {
-    /// The thread's task, from `Arc::into_raw`, when it has waited or was asked for. Without a
-    /// destructor: those of others' thread-locals may wait, too, and are found by who knows the
-    /// thread from before.
+    /// The thread's task, when it has waited or was asked for: stands for a reference that was
+    /// forgotten. Without a destructor: those of others' thread-locals may wait, too, and are found
+    /// by who knows the thread from before.
     static THREAD: Cell<Option<NonNull<Task>>> = const { Cell::new(None) };
 }
 

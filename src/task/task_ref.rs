@@ -14,6 +14,11 @@ unsafe impl Send for TaskRef {}
 // SAFETY: as above.
 unsafe impl Sync for TaskRef {}
 
+const _: () = {
+    const fn send_and_sync<T: ?Sized + Send + Sync>() {}
+    send_and_sync::<Task>();
+};
+
 impl TaskRef {
     /// The two references to a new task.
     pub(crate) fn pair(task: Box<Task>) -> (TaskRef, TaskRef) {

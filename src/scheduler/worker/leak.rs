@@ -95,24 +95,27 @@ impl Worker {
     /// Leaks what has started on this worker, and tells the joiners; returns whether there was any.
     pub(super) fn leak_started(&self) -> bool {
         let left = mem::take(&mut *self.live.borrow_mut());
-        let any = !left.is_empty();
-        self.leaves_some.set(any);
+        let mut any = false;
         for (_, left) in left {
             let Live {
                 task, coroutine, ..
             } = left;
-            // It has no destructor: the stack is leaked.
-            task.word.retire();
-            if coroutine.has_run() {
-                // SAFETY: it is suspended in `run`, and is not resumed.
-                unsafe { task.body().leak(&task, Box::new(Cancelled)) };
-            } else {
-                // SAFETY: it has a stack, and stood in no queue but this worker's own.
-                unsafe { task.body().abandon(&task, Box::new(Cancelled)) };
+            if !coroutine.has_run() {
+                // Dropped with the others that have not, when the joiners of those that have were told.
+                // Its stack is leaked, and with it the right to that.
+                mem::forget(task.take_reservation());
+                self.local.borrow_mut().push_back(task);
+                continue;
             }
+            any = true;
+            // The rest of it has no destructor: the stack is leaked.
+            task.word.retire();
+            // SAFETY: it was started here, so it is suspended in `run`, and is not resumed.
+            unsafe { task.body().leak(&task, Box::new(Cancelled)) };
             // Pointed to from its stack, and by whom it waits for.
             mem::forget(task);
         }
+        self.leaves_some.set(any);
         any
     }
 }
