@@ -19,6 +19,7 @@ use crate::fork;
 use crate::join::{JoinHandle, LocalJoinHandle, Packet};
 use crate::scheduler::{Scheduler, Watchdog, Worker};
 use crate::spawn::Builder;
+use crate::sys::switches::excused;
 use crate::task::{self, Role, Task, TaskRef};
 
 /// The usable stack of a coroutine: address space, of which it occupies what it touches.
@@ -113,6 +114,9 @@ impl RuntimeBuilder {
             let other = start_worker(index + 1, &scheduler, parts)?;
             runtime.others.borrow_mut().push(other);
         }
+        let others = runtime.others.borrow();
+        others.iter().for_each(OtherThread::wait_for_beginning);
+        drop(others);
         Ok(runtime)
     }
 
@@ -130,6 +134,7 @@ impl RuntimeBuilder {
                 }
             }
         }
+        started.iter().for_each(OtherThread::wait_for_beginning);
         Ok(scheduler)
     }
 
@@ -177,11 +182,19 @@ fn invalid(why: String) -> io::Error {
 /// The thread of a worker other than worker 0.
 struct OtherThread {
     thread: thread::JoinHandle<()>,
+    begins: mpsc::Receiver<()>,
     /// Tells that the worker has gone, but its thread stays: hangs up otherwise.
     stays: mpsc::Receiver<()>,
 }
 
 impl OtherThread {
+    /// Waits until std has set the thread up: it aborts the process if there is no memory for that or
+    /// no mapping, and the coroutines that are about to run may take all.
+    fn wait_for_beginning(&self) {
+        // There is nothing else it can say.
+        let _ = excused(|| self.begins.recv());
+    }
+
     /// Waits until the worker has gone.
     fn wait(self) {
         if self.stays.recv().is_ok() {
@@ -202,8 +215,10 @@ fn start_worker(
     let scheduler = Arc::clone(scheduler);
     let builder = thread::Builder::new().name(format!("greenroom-{index}"));
     parts.announce();
+    let (begin, begins) = mpsc::channel();
     let (stay, stays) = mpsc::channel();
     let thread = builder.spawn(move || {
+        let _ = begin.send(());
         fork::set_up_late();
         let worker = Worker::new(scheduler, parts);
         if !worker.drive_until_stopped() {
@@ -216,7 +231,11 @@ fn start_worker(
             thread::park();
         }
     })?;
-    Ok(OtherThread { thread, stays })
+    Ok(OtherThread {
+        thread,
+        begins,
+        stays,
+    })
 }
 
 /// Workers, and the coroutines that run on them.
