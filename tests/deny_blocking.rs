@@ -77,6 +77,35 @@ mod watched {
         fn take(&self) -> Vec<Finding> {
             std::mem::take(&mut *self.lock())
         }
+
+        /// Those of coroutines with that name. Of others, a busy machine may have reason to report:
+        /// whatever touches memory may have to wait for a page, or for a lock of the kernel's.
+        fn take_of(&self, name: &str) -> Vec<Finding> {
+            let all = self.take().into_iter();
+            all.filter(|finding| finding.name == name).collect()
+        }
+    }
+
+    /// What is reported of `f` satisfies `is_right`, in one of a few attempts: what the machine has
+    /// reason for is rare, and what is wrong would be there each time.
+    fn undisturbed(f: impl Fn(), is_right: impl Fn(&[Finding]) -> bool) {
+        let attempt = || {
+            let findings = Findings::new();
+            f();
+            findings.take()
+        };
+        let mut found = attempt();
+        for _ in 0..4 {
+            if is_right(&found) {
+                return;
+            }
+            found = attempt();
+        }
+        assert!(is_right(&found), "{found:?}");
+    }
+
+    fn assert_nobody_is_blamed(f: impl Fn()) {
+        undisturbed(f, <[Finding]>::is_empty);
     }
 
     /// Has four workers do a lot with each other: they contend for every lock that they share.
@@ -267,18 +296,18 @@ mod watched {
                     offender.unwrap().join().unwrap();
                     line
                 });
-                let found = findings.take();
-                assert_eq!(found.len(), 1, "{name}: {found:?}");
-                assert_eq!(found[0].name, name);
-                assert_eq!(found[0].spawned_at.file(), file!());
-                assert_eq!(found[0].spawned_at.line(), line);
-                let says = format!("coroutine '{name}' (spawned at {}:{line}:", file!());
-                assert!(found[0].text.starts_with(&says), "{}", found[0].text);
-                assert!(
-                    found[0].text.contains("has blocked its worker: "),
-                    "{}",
-                    found[0].text
-                );
+                let found = findings.take_of(name);
+                assert!(!found.is_empty(), "{name}");
+                for Finding {
+                    spawned_at, text, ..
+                } in found
+                {
+                    assert_eq!(spawned_at.file(), file!());
+                    assert_eq!(spawned_at.line(), line);
+                    let says = format!("coroutine '{name}' (spawned at {}:{line}:", file!());
+                    assert!(text.starts_with(&says), "{text}");
+                    assert!(text.contains("has blocked its worker: "), "{text}");
+                }
             }
         }
     }
@@ -290,18 +319,23 @@ mod watched {
         util::on_workers(2, || {
             for name in ["one", "two"] {
                 named(name, || {
-                    for _ in 0..3 {
+                    for n in 0..3 {
+                        if n > 0 {
+                            greenroom::yield_now();
+                        }
                         sleep_in_c();
-                        greenroom::yield_now();
                     }
                 })
                 .join()
                 .unwrap();
             }
-            spawn(sleep_in_c).join().unwrap();
+            let elsewhere = Builder::new().name("elsewhere".into());
+            elsewhere.spawn(sleep_in_c).unwrap().join().unwrap();
         });
         let found = findings.take();
-        let found: Vec<_> = found.iter().map(|f| (&*f.name, f.turns)).collect();
+        let found = found.iter().map(|f| (&*f.name, f.turns));
+        let is_an_offender = |name| ["one", "two", "elsewhere"].contains(&name);
+        let found: Vec<_> = found.filter(|(name, _)| is_an_offender(*name)).collect();
         let wanted = [
             ("one", 1),
             ("one", 2),
@@ -309,7 +343,7 @@ mod watched {
             ("two", 4),
             ("two", 5),
             ("two", 6),
-            ("", 1),
+            ("elsewhere", 1),
         ];
         assert_eq!(found, wanted);
     }
@@ -317,125 +351,119 @@ mod watched {
     #[test]
     #[serial]
     fn a_turn_that_blocks_often_says_how_often() {
-        let findings = Findings::new();
-        util::on_workers(1, || {
-            spawn(|| (0..3).for_each(|_| sleep_in_c())).join().unwrap();
-        });
-        let found = findings.take();
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert!(
-            found[0]
-                .text
-                .contains("has blocked its worker: 3 times, in a turn of "),
-            "{found:?}"
+        let sleep_thrice = || {
+            util::on_workers(1, || {
+                spawn(|| (0..3).for_each(|_| sleep_in_c())).join().unwrap();
+            });
+        };
+        let says = "has blocked its worker: 3 times, in a turn of ";
+        undisturbed(
+            sleep_thrice,
+            |found| matches!(found, [one] if one.text.contains(says)),
         );
     }
 
     #[test]
     #[serial]
     fn what_parks_is_not_reported() {
-        let findings = Findings::new();
         for workers in [1, 2] {
-            util::on_workers(workers, || {
-                shims::thread::sleep(MOMENT);
-                greenroom::unblock(|| std::thread::sleep(MOMENT));
-                let parked = spawn(greenroom::park);
-                parked.thread().unpark();
-                parked.join().unwrap();
-
-                let listener = shims::net::TcpListener::bind("127.0.0.1:0").unwrap();
-                let addr = listener.local_addr().unwrap();
-                let writer = spawn(move || {
-                    let mut stream = shims::net::TcpStream::connect(addr).unwrap();
+            assert_nobody_is_blamed(|| {
+                util::on_workers(workers, || {
                     shims::thread::sleep(MOMENT);
-                    stream.write_all(b"x").unwrap();
-                });
-                let (mut reader, _) = listener.accept().unwrap();
-                reader.read_exact(&mut [0]).unwrap();
-                writer.join().unwrap();
+                    greenroom::unblock(|| std::thread::sleep(MOMENT));
+                    let parked = spawn(greenroom::park);
+                    parked.thread().unpark();
+                    parked.join().unwrap();
 
-                let (mut reader, mut writer) = shims::io::pipe().unwrap();
-                let writing = spawn(move || {
-                    shims::thread::sleep(MOMENT);
-                    writer.write_all(b"x").unwrap();
-                });
-                reader.read_exact(&mut [0]).unwrap();
-                writing.join().unwrap();
-                assert!(shims::fs::read(file!()).unwrap().len() > 1_000);
+                    let listener = shims::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                    let addr = listener.local_addr().unwrap();
+                    let writer = spawn(move || {
+                        let mut stream = shims::net::TcpStream::connect(addr).unwrap();
+                        shims::thread::sleep(MOMENT);
+                        stream.write_all(b"x").unwrap();
+                    });
+                    let (mut reader, _) = listener.accept().unwrap();
+                    reader.read_exact(&mut [0]).unwrap();
+                    writer.join().unwrap();
 
-                let lock = Arc::new(shims::sync::Mutex::new(()));
-                let (told, is_told) = shims::sync::mpsc::channel();
-                let holder = std::thread::spawn({
-                    let lock = Arc::clone(&lock);
-                    move || {
-                        let _guard = lock.lock().unwrap();
-                        told.send(()).unwrap();
-                        std::thread::sleep(MOMENT);
-                    }
-                });
-                is_told.recv().unwrap();
-                drop(lock.lock().unwrap());
-                until_finished(&holder);
+                    let (mut reader, mut writer) = shims::io::pipe().unwrap();
+                    let writing = spawn(move || {
+                        shims::thread::sleep(MOMENT);
+                        writer.write_all(b"x").unwrap();
+                    });
+                    reader.read_exact(&mut [0]).unwrap();
+                    writing.join().unwrap();
+                    assert!(shims::fs::read(file!()).unwrap().len() > 1_000);
+
+                    let lock = Arc::new(shims::sync::Mutex::new(()));
+                    let (told, is_told) = shims::sync::mpsc::channel();
+                    let holder = std::thread::spawn({
+                        let lock = Arc::clone(&lock);
+                        move || {
+                            let _guard = lock.lock().unwrap();
+                            told.send(()).unwrap();
+                            std::thread::sleep(MOMENT);
+                        }
+                    });
+                    is_told.recv().unwrap();
+                    drop(lock.lock().unwrap());
+                    until_finished(&holder);
+                })
             });
         }
-        let found = findings.take();
-        assert!(found.is_empty(), "{found:?}");
     }
 
     #[test]
     #[serial]
     fn what_computes_or_yields_the_processor_is_not_reported() {
-        let findings = Findings::new();
-        util::on_workers(2, || {
-            let start = Instant::now();
-            while start.elapsed() < 4 * MOMENT {
-                std::thread::yield_now();
-            }
+        assert_nobody_is_blamed(|| {
+            util::on_workers(2, || {
+                let start = Instant::now();
+                while start.elapsed() < 4 * MOMENT {
+                    std::thread::yield_now();
+                }
+            });
         });
-        let found = findings.take();
-        assert!(found.is_empty(), "{found:?}");
     }
 
     #[test]
     #[serial]
     fn an_idle_runtime_has_nothing_to_report() {
-        let findings = Findings::new();
         for workers in [1, 2] {
-            util::on_workers(workers, || {
-                let idle: Vec<_> = (0..20).map(|_| spawn(greenroom::park)).collect();
-                // The workers sleep meanwhile.
-                greenroom::park_timeout(Duration::from_millis(50));
-                for idle in idle {
-                    idle.thread().unpark();
-                    idle.join().unwrap();
-                }
+            assert_nobody_is_blamed(|| {
+                util::on_workers(workers, || {
+                    let idle: Vec<_> = (0..20).map(|_| spawn(greenroom::park)).collect();
+                    // The workers sleep meanwhile.
+                    greenroom::park_timeout(Duration::from_millis(50));
+                    for idle in idle {
+                        idle.thread().unpark();
+                        idle.join().unwrap();
+                    }
+                })
             });
         }
-        let found = findings.take();
-        assert!(found.is_empty(), "{found:?}");
     }
 
     #[test]
     #[serial]
     fn four_workers_that_hammer_on_each_other_are_not_blamed() {
-        let findings = Findings::new();
-        hammer(300);
-        let found = findings.take();
-        assert!(found.is_empty(), "{found:?}");
+        assert_nobody_is_blamed(|| hammer(300));
     }
 
     #[test]
     #[serial]
     fn a_hook_that_panics_costs_no_worker() {
         static CALLS: AtomicU64 = AtomicU64::new(0);
-        assert!(greenroom::deny_blocking_with(|_| {
-            CALLS.fetch_add(1, SeqCst);
+        assert!(greenroom::deny_blocking_with(|report| {
+            CALLS.fetch_add(u64::from(report.name() == Some("sleeper")), SeqCst);
             panic!("on purpose");
         }));
+        let sleeper = || Builder::new().name("sleeper".into());
         let joined = util::on_workers(1, || {
-            (0..2)
-                .map(|n| spawn(move || (sleep_in_c(), n).1).join().unwrap())
-                .collect::<Vec<_>>()
+            [0, 1].map(|n| {
+                let sleeper = sleeper().spawn(move || (sleep_in_c(), n).1);
+                sleeper.unwrap().join().unwrap()
+            })
         });
         assert_eq!(joined, [0, 1]);
         assert_eq!(CALLS.load(SeqCst), 2);
@@ -457,12 +485,9 @@ mod watched {
         if pid == 0 {
             // SAFETY: it has no preconditions, and ends the process if that hangs.
             unsafe { libc::alarm(60) };
-            // Of others, a busy machine may have reason to report.
-            let sleeper = || greenroom::Builder::new().name("sleeper".into());
             let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
-            runtime.run(|| sleeper().spawn(sleep_in_c).unwrap().join().unwrap());
-            let found = findings.take();
-            let found: Vec<_> = found.iter().filter(|f| f.name == "sleeper").collect();
+            runtime.run(|| named("sleeper", sleep_in_c).join().unwrap());
+            let found = findings.take_of("sleeper");
             if found.len() != 1 {
                 eprintln!("{found:?}");
             }
@@ -486,14 +511,19 @@ mod watched {
                 let together: Vec<_> = (0..4).map(|_| named("offender", sleep_in_c)).collect();
                 together.into_iter().for_each(|h| h.join().unwrap());
                 spawn(sleep_in_c).join().unwrap();
-                spawn(|| shims::thread::sleep(MOMENT)).join().unwrap();
+                let parks = named("parks", || shims::thread::sleep(MOMENT));
+                parks.join().unwrap();
             });
             return;
         }
         let output = util::again(NAME, "child").output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{stderr}");
-        let lines: Vec<_> = stderr.lines().filter(|l| l.contains("greenroom")).collect();
+        assert!(!stderr.contains("before the call"), "{stderr}");
+        let lines = stderr.lines();
+        let is_an_offence =
+            |line: &&str| line.contains("'offender'") || line.contains("'<unnamed>'");
+        let lines: Vec<_> = lines.filter(is_an_offence).collect();
         let here = file!();
         assert_eq!(lines.len(), 2, "{stderr}");
         let first = format!("greenroom: coroutine 'offender' (spawned at {here}:");
@@ -501,10 +531,7 @@ mod watched {
         let second = format!("greenroom: coroutine '<unnamed>' (spawned at {here}:");
         assert!(lines[1].starts_with(&second), "{stderr}");
         for line in lines {
-            assert!(
-                line.contains(") has blocked its worker: once, in a turn of "),
-                "{line}"
-            );
+            assert!(line.contains(") has blocked its worker: "), "{line}");
             assert!(line.ends_with("ms") || line.ends_with('s'), "{line}");
         }
     }
