@@ -20,7 +20,7 @@ use crate::join::{JoinHandle, LocalJoinHandle, Packet};
 use crate::scheduler::{Scheduler, Watchdog, Worker};
 use crate::spawn::Builder;
 use crate::sys::switches::excused;
-use crate::task::{self, Role, Task, TaskRef};
+use crate::task::{Role, Task, TaskRef};
 
 /// The usable stack of a coroutine: address space, of which it occupies what it touches.
 const STACK_SIZE: usize = 256 << 10;
@@ -298,15 +298,11 @@ impl Runtime {
         let reservation = Some(reservation);
         let site = Location::caller();
         let body = Packet::new(f, ());
-        let task: Box<Task<dyn task::Body + '_>> =
-            Box::new(Task::new(name, site, Role::Main, reservation, body));
-        // SAFETY: only the lifetime changes. What the closure and the result borrow is used in
-        // `drive_main`, which returns when the task has finished, and in `join`; both end before
-        // this call does. What others may keep of the task holds neither (see `Packet`).
-        let task = unsafe {
-            std::mem::transmute::<Box<Task<dyn task::Body + '_>>, Box<Task<dyn task::Body>>>(task)
-        };
-        let (task, joined) = TaskRef::pair(task);
+        let task = Task::new(name, site, Role::Main, reservation, body);
+        // SAFETY: what the closure and the result borrow is used in `drive_main`, which returns when
+        // the task has finished, and in `join`; both end before this call does. What others may keep
+        // of the task holds neither (see `Packet`).
+        let (task, joined) = unsafe { TaskRef::pair(task) };
         // SAFETY: the body was made for `T`, here; and runs on this thread.
         let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(joined) };
         self.worker.spawn_local(task);

@@ -7,7 +7,7 @@ use std::panic::Location;
 use crate::join::{Guard, JoinHandle, LocalJoinHandle, Packet};
 use crate::runtime;
 use crate::scheduler::{Scheduler, Worker};
-use crate::task::{Body, Role, Task, TaskRef};
+use crate::task::{Role, Task, TaskRef};
 use crate::thread;
 
 /// Spawns a coroutine, and returns the handle to join it.
@@ -205,13 +205,10 @@ impl Builder {
         let name = self.name.map(thread::checked_name);
         let reservation = Some(scheduler.reserve_stack(self.stack_size)?);
         let body = Packet::new(f, guard);
-        let task: Box<Task<dyn Body + 'a>> =
-            Box::new(Task::new(name, site, role, reservation, body));
-        // SAFETY: only the lifetime changes. The closure, guard and result are used by the run or
-        // the abandonment of the task, which drops the guard last, and by the handle.
-        let task =
-            unsafe { std::mem::transmute::<Box<Task<dyn Body + 'a>>, Box<Task<dyn Body>>>(task) };
-        Ok(TaskRef::pair(task))
+        let task = Task::new(name, site, role, reservation, body);
+        // SAFETY: the closure, guard and result are used by the run or the abandonment of the task,
+        // which drops the guard last, and by the handle.
+        Ok(unsafe { TaskRef::pair(task) })
     }
 }
 

@@ -7,6 +7,7 @@ mod pool;
 mod stack;
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::mem::ManuallyDrop;
 use std::ptr;
 
@@ -14,8 +15,9 @@ use corosensei::{CoroutineResult, Yielder};
 
 use crate::sys::memory;
 
-pub(crate) use pool::StackPool;
-pub(crate) use stack::{Class, Reservation, Stack, StacksLock, usage};
+pub(crate) use pool::Pool;
+use stack::Stack;
+pub(crate) use stack::{Class, Reservation, StacksLock, usage};
 
 /// Why a running coroutine gave up its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,24 +26,23 @@ pub(crate) enum Suspend {
     Parked,
     /// It is still ready, and goes to the end of the queue.
     Yielded,
-}
-
-/// What a turn of a coroutine came to.
-#[derive(Debug)]
-pub(crate) enum Turn {
-    Suspended(Suspend),
+    /// Its body has ended. The next turn is the first of the same body, run once more.
     Finished,
 }
 
 /// A started or startable coroutine.
 ///
+/// One that has finished is startable again: its context stays where it is, for the next task.
+///
 /// It is never unwound by its own drop, as corosensei's would be: whoever gives up a started
 /// coroutine leaks its stack, because others may hold pointers into it.
 pub(crate) struct Coroutine {
-    inner: ManuallyDrop<corosensei::Coroutine<(), Suspend, (), Stack>>,
-    /// Where the suspended coroutine's yielder lies, on its own stack; null before the first turn.
+    inner: ManuallyDrop<corosensei::Coroutine<(), Suspend, Infallible, Stack>>,
+    /// Where the suspended coroutine's yielder lies, on its own stack; null before the very first
+    /// turn.
     yielder: *const Yielder<(), Suspend>,
-    /// Where it was suspended, on its own stack, or near by.
+    /// Where its body was suspended, on its own stack, or near by; null if that has finished, or not
+    /// begun.
     suspended_at: *const u8,
 }
 
@@ -49,16 +50,20 @@ thread_local! {
     /// The yielder of the coroutine that runs on this thread; null off-coroutine.
     static YIELDER: Cell<*const Yielder<(), Suspend>> = const { Cell::new(ptr::null()) };
 
-    /// A frame of the coroutine of this thread that was suspended last.
+    /// A frame of the coroutine of this thread that was suspended last; null if it had finished.
     static SUSPENDED_AT: Cell<*const u8> = const { Cell::new(ptr::null()) };
 }
 
 impl Coroutine {
-    /// A coroutine that will run `body` on `stack`. A panic must not leave `body`.
-    pub(crate) fn new(stack: Stack, body: fn()) -> Coroutine {
+    /// A coroutine that will run `body` on `stack`, once and again. A panic must not leave `body`.
+    fn new(stack: Stack, body: fn()) -> Coroutine {
         let inner = corosensei::Coroutine::with_stack(stack, move |yielder, ()| {
             YIELDER.set(yielder);
-            body();
+            loop {
+                body();
+                SUSPENDED_AT.set(ptr::null());
+                yielder.suspend(Suspend::Finished);
+            }
         });
         Coroutine {
             inner: ManuallyDrop::new(inner),
@@ -71,20 +76,17 @@ impl Coroutine {
     ///
     /// To be called from one function alone, which is not inlined: the worker's.
     #[inline(always)]
-    pub(crate) fn resume(&mut self) -> Turn {
+    pub(crate) fn resume(&mut self) -> Suspend {
         YIELDER.set(self.yielder);
-        let result = self.inner.resume(());
+        let CoroutineResult::Yield(why) = self.inner.resume(());
         self.yielder = YIELDER.replace(ptr::null());
         self.suspended_at = SUSPENDED_AT.get();
-        match result {
-            CoroutineResult::Yield(why) => Turn::Suspended(why),
-            CoroutineResult::Return(()) => Turn::Finished,
-        }
+        why
     }
 
-    /// Whether it had its first turn.
-    pub(crate) fn has_run(&self) -> bool {
-        !self.yielder.is_null()
+    /// Whether its body has begun and not finished.
+    pub(crate) fn is_in_body(&self) -> bool {
+        !self.suspended_at.is_null()
     }
 
     /// Has the processor fetch what a resume will touch first. Among thousands of coroutines none
@@ -99,19 +101,30 @@ impl Coroutine {
 
     /// As `prefetch`, of one that has slept for long: all that it is likely to return through.
     pub(crate) fn prefetch_frames(&self) {
-        const CACHE_LINE: usize = 64;
         const MOST: usize = 16;
         let end = self.yielder.cast::<u8>();
-        let lines = (0..MOST).map(|line| self.suspended_at.wrapping_add(line * CACHE_LINE));
+        let lines = (0..MOST).map(|line| self.suspended_at.wrapping_add(line * memory::CACHE_LINE));
         lines
             .take_while(|line| *line < end)
             .for_each(memory::prefetch);
         memory::prefetch(end);
     }
 
-    /// Takes the stack of a finished coroutine, for the next one.
-    pub(crate) fn into_stack(self) -> Stack {
-        ManuallyDrop::into_inner(self.inner).into_stack()
+    /// Takes the stack.
+    ///
+    /// # Panics
+    ///
+    /// If it is in its body.
+    fn into_stack(self) -> Stack {
+        assert!(
+            !self.is_in_body(),
+            "others may have pointers into the stack"
+        );
+        let mut inner = ManuallyDrop::into_inner(self.inner);
+        // SAFETY: it has not been resumed, or is suspended in the loop of `new`. That has a pointer to
+        // a function and a reference in its frame, nothing to be dropped.
+        unsafe { inner.force_reset() };
+        inner.into_stack()
     }
 }
 

@@ -34,7 +34,6 @@ const SMALLEST: usize = 16 << 10;
 /// Tops are staggered by this many cache lines, lest all of them fall into the same sets of the
 /// first-level cache.
 const COLOURS: usize = 16;
-const CACHE_LINE: usize = 64;
 
 /// The most address space that one slab takes.
 const LARGEST_SLAB: usize = 16 << 30;
@@ -283,7 +282,7 @@ impl Class {
     /// # Errors
     ///
     /// The kernel's, if a guard cannot be made after all.
-    pub(crate) fn take(&'static self) -> io::Result<Stack> {
+    pub(super) fn take(&'static self) -> io::Result<Stack> {
         let mut slots = own_lock(&self.slots);
         if let Some(stack) = slots.free.pop() {
             return Ok(stack);
@@ -308,7 +307,7 @@ impl Class {
         }
         slab.next += 1;
         let slot = slab.base + index * self.stride();
-        let colour = index % COLOURS * CACHE_LINE;
+        let colour = index % COLOURS * memory::CACHE_LINE;
         let address = |at| NonZeroUsize::new(at).expect("no mapping lies at address zero");
         Ok(Stack {
             class: self,
@@ -335,11 +334,10 @@ impl Class {
     }
 
     /// Takes stacks back that have gone cold.
-    pub(crate) fn put(&self, cold: impl ExactSizeIterator<Item = Stack>) {
-        if cold.len() == 0 {
+    pub(super) fn put(&self, cold: Vec<Stack>) {
+        if cold.is_empty() {
             return;
         }
-        let cold: Vec<Stack> = cold.collect();
         Stack::discard_all(&cold);
         let mut slots = own_lock(&self.slots);
         slots.free.extend(cold);
@@ -463,8 +461,10 @@ impl Reservation {
         Reservation(unsafe { &*class })
     }
 
-    pub(super) fn is_of(&self, class: &Class) -> bool {
-        ptr::eq(self.0, class)
+    /// What it is a right to a stack of.
+    #[inline]
+    pub(super) fn class(&self) -> &'static Class {
+        self.0
     }
 }
 
@@ -485,10 +485,6 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    pub(crate) fn class(&self) -> &'static Class {
-        self.class
-    }
-
     /// Gives the memory of unused stacks back.
     fn discard_all(stacks: &[Stack]) {
         Stack::discard_below(stacks, 0);
@@ -607,7 +603,7 @@ mod tests {
                 assert_eq!(unsafe { *(at as *const u8) }, index as u8);
             }
         }
-        class.put(stacks.into_iter());
+        class.put(stacks);
     }
 
     #[test]
@@ -622,7 +618,7 @@ mod tests {
         colours.sort_unstable();
         colours.dedup();
         assert!(colours.len() > COLOURS / 2);
-        class.put(stacks.into_iter());
+        class.put(stacks);
     }
 
     /// The error of a system call that reads this byte. Unlike a read of ours, it raises no signal.

@@ -21,7 +21,7 @@ use slab::Slab;
 use super::placement::Placement;
 use super::remote::Remote;
 use super::{Scheduler, Tally};
-use crate::coroutine::{self, Class, Coroutine, Reservation, StackPool, Suspend, Turn, overflow};
+use crate::coroutine::{self, Class, Coroutine, Pool, Reservation, Suspend, overflow};
 use crate::deny_blocking;
 use crate::fatal;
 use crate::park::Cancelled;
@@ -94,7 +94,8 @@ pub(crate) struct Worker {
     started: Cell<u64>,
     timers: RefCell<Timers>,
     reactor: RefCell<Reactor>,
-    stacks: RefCell<StackPool>,
+    /// Coroutines on their stacks, for the tasks to come.
+    idle: RefCell<Pool>,
     /// What to run between two looks at timers and I/O.
     batch: Cell<u32>,
     /// When the batch before ended, if that was full.
@@ -143,7 +144,7 @@ impl Worker {
             started: Cell::new(0),
             timers: RefCell::new(Timers::new()),
             reactor: RefCell::new(parts.reactor),
-            stacks: RefCell::new(StackPool::new()),
+            idle: RefCell::new(Pool::new(run_task)),
             batch: Cell::new(FIRST_BATCH),
             batch_ended: Cell::new(None),
             trim_at: Cell::new(None),
@@ -168,7 +169,7 @@ impl Worker {
     /// See [`Class::reserve`].
     #[inline]
     pub(super) fn reserve_stack(&self, class: &'static Class) -> io::Result<Reservation> {
-        self.stacks.borrow_mut().reserve(class)
+        self.idle.borrow_mut().reserve(class)
     }
 
     /// Whether the calling thread drives a worker, on a coroutine's stack or its own.
@@ -178,6 +179,11 @@ impl Worker {
 
     pub(crate) fn scheduler(&self) -> &Arc<Scheduler> {
         &self.scheduler
+    }
+
+    /// Whether the runtime of the calling thread's worker stops.
+    fn is_stopping_here() -> bool {
+        Worker::with_current(|worker| worker.is_some_and(|worker| worker.scheduler.is_stopping()))
     }
 
     pub(super) fn tally(&self) -> &Tally {
@@ -318,9 +324,9 @@ impl Worker {
             budget::refill();
             let turn = || task::enter(&running.task, || running.coroutine.resume());
             match deny_blocking::watched(&running.task, turn) {
-                Turn::Suspended(Suspend::Parked) => {}
-                Turn::Suspended(Suspend::Yielded) => self.push_ready(slot),
-                Turn::Finished => {
+                Suspend::Parked => {}
+                Suspend::Yielded => self.push_ready(slot),
+                Suspend::Finished => {
                     let finished = live.remove(slot as usize);
                     drop(live);
                     self.finish(finished);
@@ -357,8 +363,7 @@ impl Worker {
                 .and_then(|&slot| live.get(slot as usize))
         };
         if let Some(live) = at(3 * AHEAD) {
-            memory::prefetch(ptr::from_ref(live).cast());
-            memory::prefetch(ptr::from_ref(&live.age).cast());
+            memory::prefetch_all(live);
         }
         if let Some(live) = at(AHEAD) {
             live.coroutine.prefetch();
@@ -424,7 +429,7 @@ impl Worker {
                 true => self.next_local().or_else(|| self.next_fresh()),
                 false => self.next_fresh().or_else(|| self.next_local()),
             };
-            if let Some(slot) = self.start_or_abandon(task?) {
+            if let Some(slot) = self.start(task?) {
                 return Some(slot);
             }
         }
@@ -446,10 +451,10 @@ impl Worker {
     }
 
     /// Pins a fresh coroutine to this worker, in a slot with a stack.
-    fn start(&self, task: TaskRef, entry: fn()) -> Option<u32> {
-        let stack = self.stacks.borrow_mut().take(task.stack_class());
-        let stack = match stack {
-            Ok(stack) => stack,
+    fn start(&self, task: TaskRef) -> Option<u32> {
+        let coroutine = self.idle.borrow_mut().take(task.stack_class());
+        let coroutine = match coroutine {
+            Ok(coroutine) => coroutine,
             Err(error) => {
                 self.scheduler.abandon(&task, Box::new(error));
                 self.leave_after(&task);
@@ -467,21 +472,10 @@ impl Worker {
         unsafe { task.pin(&self.owner, slot) };
         vacant.insert(Live {
             task,
-            coroutine: Coroutine::new(stack, entry),
+            coroutine,
             age,
         });
         Some(slot)
-    }
-
-    /// Starts a coroutine; one that only drops its closure, if the runtime stops.
-    fn start_or_abandon(&self, task: TaskRef) -> Option<u32> {
-        let stopping = !leak::INSTEAD_OF_UNWINDING && self.scheduler.is_stopping();
-        if task.role() == Role::Main || !stopping {
-            return self.start(task, run_body);
-        }
-        let waited = task.word.interrupt();
-        debug_assert!(!waited, "a fresh coroutine does not wait");
-        self.start(task, abandon_body)
     }
 
     fn finish(&self, finished: Live) {
@@ -489,7 +483,8 @@ impl Worker {
             task, coroutine, ..
         } = finished;
         let right = task.take_reservation();
-        self.stacks.borrow_mut().put(coroutine.into_stack(), right);
+        let right = right.expect("a task has its right to a stack until it has finished");
+        self.idle.borrow_mut().put(coroutine, right);
         self.count_out(&task);
         self.leave_after(&task);
     }
@@ -567,15 +562,15 @@ impl Worker {
     /// Trims the stacks of coroutines that have ended a while ago; returns when to look again. So
     /// a burst does not leave its memory behind, and an idle worker wakes up for that once.
     fn trim_if_cold(&self) -> Option<Instant> {
-        let mut stacks = self.stacks.borrow_mut();
-        if !stacks.needs_trim() {
+        let mut idle = self.idle.borrow_mut();
+        if !idle.needs_trim() {
             self.trim_at.set(None);
             return None;
         }
         let now = Instant::now();
         let at = self.trim_at.get().unwrap_or(now + COLD);
         if at <= now {
-            stacks.trim();
+            idle.trim();
             self.ready.borrow_mut().shrink_to(LARGEST_BATCH as usize);
             self.live.borrow_mut().shrink_to_fit();
             self.timers.borrow_mut().shrink();
@@ -620,7 +615,7 @@ impl Worker {
     }
 
     fn start_stolen(&self, task: TaskRef) {
-        if let Some(slot) = self.start_or_abandon(task) {
+        if let Some(slot) = self.start(task) {
             self.push_ready(slot);
         }
     }
@@ -711,21 +706,19 @@ fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
     })
 }
 
-/// What every coroutine runs.
-fn run_body() {
+/// What every coroutine runs: its task. Of one that comes too late, because its runtime stops, it
+/// only drops the closure: destructors may wait, so they need a coroutine.
+fn run_task() {
     task::with_running(|task| {
         let task = task.expect("a coroutine is running");
-        // SAFETY: this is the first turn of the task, on the worker that it was pinned to.
+        if task.role() != Role::Main && !leak::INSTEAD_OF_UNWINDING && Worker::is_stopping_here() {
+            let waited = task.word.interrupt();
+            debug_assert!(!waited, "a fresh coroutine does not wait");
+            // SAFETY: this is the first turn of the task, on the worker that it was pinned to.
+            return unsafe { task.body().abandon(task, Box::new(Cancelled)) };
+        }
+        // SAFETY: as above, instead of that.
         unsafe { task.body().run(task) };
-    });
-}
-
-/// What a coroutine runs instead that comes too late. Destructors may wait, so they need a coroutine.
-fn abandon_body() {
-    task::with_running(|task| {
-        let task = task.expect("a coroutine is running");
-        // SAFETY: as in `run_body`, instead of that.
-        unsafe { task.body().abandon(task, Box::new(Cancelled)) };
     });
 }
 

@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// mapping, so that a million guards cost page-table entries instead of mappings.
 const MADV_GUARD_INSTALL: libc::c_int = 102;
 
+/// The bytes that a processor's caches fetch at once.
+pub(crate) const CACHE_LINE: usize = 64;
+
 /// The size of a page in bytes.
 pub(crate) fn page_size() -> usize {
     static PAGE: OnceLock<usize> = OnceLock::new();
@@ -37,7 +40,6 @@ pub(crate) fn prefetch(address: *const u8) {
 /// As [`prefetch`], for the cache lines that `value` lies in: the first few of them.
 #[inline(always)]
 pub(crate) fn prefetch_all<T: ?Sized>(value: &T) {
-    const CACHE_LINE: usize = 64;
     const MOST: usize = 256;
     let start = ptr::from_ref(value).cast::<u8>();
     let len = size_of_val(value).clamp(1, MOST);

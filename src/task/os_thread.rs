@@ -89,13 +89,13 @@ mod thread_end {
 #[track_caller]
 fn new() -> (TaskRef, TaskRef) {
     let name = std::thread::current().name().map(Box::from);
-    let owner = Arc::new(OsThread::default());
+    let owner: Box<Arc<dyn Owner>> = Box::new(Arc::new(OsThread::default()));
     let body = NoBody { owner };
     let task = Task::new(name, Location::caller(), Role::OsThread, None, body);
-    let task = Box::new(task);
-    // SAFETY: it is new; and the owner is a part of it, which stays in its place.
-    unsafe { Task::pin(&*task, &task.body.owner, 0) };
-    TaskRef::pair(task)
+    // SAFETY: it is new; and the owner stays in its place as long as the task is there.
+    unsafe { Task::pin(&task, &task.body.owner, 0) };
+    // SAFETY: it borrows nothing.
+    unsafe { TaskRef::pair(task) }
 }
 
 /// Where an OS thread sleeps.
@@ -159,7 +159,7 @@ impl Owner for OsThread {
 
 /// What an OS thread runs is not ours.
 struct NoBody {
-    owner: Arc<dyn Owner>,
+    owner: Box<Arc<dyn Owner>>,
 }
 
 impl Body for NoBody {

@@ -1,9 +1,10 @@
 //! A shared reference to a task.
 
+use std::mem;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-use super::Task;
+use super::{Body, Task};
 use crate::fatal;
 
 /// A shared reference to a task of any kind, which is freed with the last. See `refs`.
@@ -20,8 +21,16 @@ const _: () = {
 };
 
 impl TaskRef {
-    /// The two references to a new task.
-    pub(crate) fn pair(task: Box<Task>) -> (TaskRef, TaskRef) {
+    /// The two references to a new task, which may borrow.
+    ///
+    /// # Safety
+    ///
+    /// The body uses nothing that it borrows after the end of the borrow. (What is left of it when
+    /// the last reference goes is dropped then, whenever that is.)
+    pub(crate) unsafe fn pair<'a, B: Body + 'a>(task: Task<B>) -> (TaskRef, TaskRef) {
+        let task: Box<Task<dyn Body + 'a>> = Box::new(task);
+        // SAFETY: only the lifetime changes, by the caller's promise.
+        let task = unsafe { mem::transmute::<Box<Task<dyn Body + 'a>>, Box<Task>>(task) };
         let task = NonNull::from(Box::leak(task));
         // `Task::new` has counted both.
         (TaskRef(task), TaskRef(task))

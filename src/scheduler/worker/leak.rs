@@ -100,7 +100,7 @@ impl Worker {
             let Live {
                 task, coroutine, ..
             } = left;
-            if !coroutine.has_run() {
+            if !coroutine.is_in_body() {
                 // Dropped with the others that have not, when the joiners of those that have were told.
                 // Its stack is leaked, and with it the right to that.
                 mem::forget(task.take_reservation());
