@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::park::Waiters;
+use crate::scheduler::Expecting;
 use crate::sys::switches::{excused, own_lock};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Deadline};
@@ -134,10 +135,11 @@ impl<T> Pending<T> {
     /// With the panic that is the result.
     pub(crate) fn wait(&self, kind: Kind, deadline: Option<Deadline>) -> Option<T> {
         let mut outcome = Outcome::Woken;
+        let _expecting = Expecting::begin();
         loop {
             let result = self.result().take();
             if let Some(result) = result {
-                return Some(result.unwrap_or_else(|payload| resume_unwind(payload)));
+                return Some(result.unwrap_or_else(|payload| task::resume_unwind(payload)));
             }
             if let Outcome::TimedOut = outcome {
                 return None;

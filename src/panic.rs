@@ -3,8 +3,19 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
 use std::panic::{PanicHookInfo, set_hook, take_hook};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::task;
+
+type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
+
+/// Where the hook lies that was set here last. It is only compared.
+static OURS: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+fn address(hook: &Hook) -> *mut () {
+    ptr::from_ref(&**hook).cast_mut().cast()
+}
 
 /// Makes the default panic hook name coroutines, and returns whether that is done: a thread that
 /// panics cannot do it. To be done once.
@@ -22,18 +33,41 @@ pub(crate) fn install_hook() -> bool {
     // The default hook is a function, of which all boxes are alike.
     let is_default = std::ptr::eq(&*hook, &*default);
     if is_default {
-        set_hook(Box::new(move |info| report(info, &*default)));
+        set(Box::new(move |info| report(info, &*default)));
     } else {
-        set_hook(Box::new(move |info| {
-            task::note_panic();
-            hook(info);
-        }));
+        wrap(hook);
     }
     true
 }
 
+/// Sees to it that panics are taken note of from now on, even if the user has set a hook since: where
+/// a runtime stops, coroutines of one thread unwind at the same time, and std does not tell them apart.
+pub(crate) fn look_after_hook() {
+    if std::thread::panicking() {
+        return;
+    }
+    let hook = take_hook();
+    if address(&hook) == OURS.load(Ordering::SeqCst) {
+        set_hook(hook);
+    } else {
+        wrap(hook);
+    }
+}
+
+fn wrap(hook: Hook) {
+    set(Box::new(move |info| {
+        task::note_unwinding();
+        hook(info);
+    }));
+}
+
+fn set(hook: Hook) {
+    OURS.store(address(&hook), Ordering::SeqCst);
+    set_hook(hook);
+}
+
 fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send + Sync)) {
-    task::note_panic();
+    task::note_unwinding();
     let Some(task) = task::running() else {
         return default(info);
     };

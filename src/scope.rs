@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -53,7 +53,7 @@ where
         env: PhantomData,
     };
     // Caught first, so that the wait is not part of an unwind.
-    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    let result = task::catch_unwind(AssertUnwindSafe(|| f(&scope)));
     let idle = || scope.data.running.load(Ordering::SeqCst) == 0;
     let _alone = (!idle()).then(|| Worker::about_to_wait_for("the end of a scope's coroutines"));
     // In a fork of the process the children are not there, and nobody uses what they borrow.
@@ -62,7 +62,7 @@ where
         scope.data.ended.wait(Kind::Committed, None, idle);
     }
     match result {
-        Err(payload) => resume_unwind(payload),
+        Err(payload) => task::resume_unwind(payload),
         Ok(_) if scope.data.unjoined_panic.load(Ordering::Relaxed) => {
             panic!("a scoped thread panicked")
         }

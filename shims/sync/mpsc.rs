@@ -22,6 +22,7 @@ use std::time::Duration;
 pub use ::std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
 use crate::channel;
+use crate::park;
 use crate::task::Deadline;
 
 /// Like [`std::sync::mpsc::channel`].
@@ -51,6 +52,13 @@ pub fn sync_channel<T>(bound: usize) -> (SyncSender<T>, Receiver<T>) {
     (SyncSender { inner: sender }, Receiver::new(receiver))
 }
 
+/// What the caller is told, unless it is to unwind like those who have gone.
+#[cold]
+fn disconnected<E>(error: E) -> E {
+    park::unwind_with_runtime();
+    error
+}
+
 /// Like [`std::sync::mpsc::Sender`].
 pub struct Sender<T> {
     inner: channel::Sender<T>,
@@ -62,8 +70,12 @@ impl<T> Sender<T> {
     /// # Errors
     ///
     /// If there is no receiver any more.
+    ///
+    /// # Unwinding
+    ///
+    /// If the receiver has gone because the runtime stops, and the caller is one of its coroutines.
     pub fn send(&self, t: T) -> Result<(), SendError<T>> {
-        self.inner.send(t)
+        self.inner.send(t).map_err(disconnected)
     }
 }
 
@@ -97,7 +109,7 @@ impl<T> SyncSender<T> {
     ///
     /// An interruption point.
     pub fn send(&self, t: T) -> Result<(), SendError<T>> {
-        self.inner.send(t)
+        self.inner.send(t).map_err(disconnected)
     }
 
     /// Like [`std::sync::mpsc::SyncSender::try_send`].
@@ -162,7 +174,8 @@ impl<T> Receiver<T> {
     ///
     /// An interruption point.
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.inner.recv(|| None).map_err(|_| RecvError)
+        let received = self.inner.recv(|| None);
+        received.map_err(|_| disconnected(RecvError))
     }
 
     /// Like [`std::sync::mpsc::Receiver::recv_timeout`], but parks the coroutine.
@@ -175,7 +188,8 @@ impl<T> Receiver<T> {
     ///
     /// An interruption point.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        self.inner.recv(|| Deadline::after(timeout))
+        let received = self.inner.recv(|| Deadline::after(timeout));
+        received.map_err(disconnected)
     }
 
     /// Like [`std::sync::mpsc::Receiver::iter`], but parks the coroutine.

@@ -10,7 +10,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use crate::fatal;
-use crate::park::{Cancelled, Wait};
+use crate::park::{self, Cancelled, Wait};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Description, Task, TaskRef};
 use crate::thread::Thread;
@@ -55,8 +55,15 @@ impl<T> Join<T> {
         if !self.is_finished() && !wait_for(self.thread.task(), self.kind) {
             return Err(Box::new(Cancelled));
         }
-        self.take()
-            .expect("the result of a finished task is there until it is joined")
+        let result = self.take();
+        let result = result.expect("the result of a finished task is there until it is joined");
+        if let Err(payload) = &result
+            && payload.is::<Cancelled>()
+            && self.kind == Kind::Interruptible
+        {
+            park::unwind_with_runtime();
+        }
+        result
     }
 
     fn take(&self) -> Option<std::thread::Result<T>> {

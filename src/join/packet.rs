@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::local;
 use crate::park::Cancelled;
-use crate::task::{Body, Task, Woken};
+use crate::task::{self, Body, Task, Woken};
 
 /// A closure until it runs, then its result, until that is taken.
 ///
@@ -151,7 +151,7 @@ where
     unsafe fn run(&self, task: &Task) {
         // SAFETY: `run` is called once.
         let f = unsafe { self.take_closure() };
-        let result = catch_unwind(AssertUnwindSafe(f));
+        let result = task::catch_unwind(AssertUnwindSafe(f));
         task.end_in_its_process();
         local::end(task);
         // SAFETY: the closure was taken here.

@@ -9,11 +9,12 @@ pub(crate) mod list;
 mod waiters;
 
 use std::fmt;
-use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
 use crate::coroutine::{self, Suspend};
 use crate::fatal;
+use crate::scheduler::Worker;
 use crate::task::word::{Kind, Outcome, Pending, Seq};
 use crate::task::{self, Current, Deadline, TaskRef, Waiting, budget};
 
@@ -66,7 +67,20 @@ fn park_for_token(deadline: Option<Deadline>) -> bool {
 
 /// Parks the calling coroutine for `duration`.
 pub(crate) fn sleep(duration: Duration) {
-    Wait::begin(Kind::Interruptible).suspend(Deadline::after(duration));
+    let deadline = Deadline::after(duration);
+    let mut outcome = Wait::begin(Kind::Interruptible).suspend(deadline);
+    while outcome != Outcome::TimedOut {
+        // A destructor: there is no unwinding out of it, and it has not slept for long enough.
+        outcome = Wait::begin(Kind::Committed).suspend(deadline);
+    }
+}
+
+/// Unwinds the caller, if it would do so at its next interruption point, because its runtime stops:
+/// not for it to see what the end of others looks like, which unwind for that too.
+pub(crate) fn unwind_with_runtime() {
+    if Worker::is_stopping_here() && task::on_coroutine() && !task::is_unwinding() {
+        unwind();
+    }
 }
 
 /// Lets other coroutines of this worker go first.
@@ -89,7 +103,8 @@ fn yield_amid_panics() {
     if !task::is_unwinding() {
         coroutine::suspend(Suspend::Yielded);
     } else if !Current::get().waits_alone() {
-        task::suspended_in_unwind(|| coroutine::suspend(Suspend::Yielded));
+        let _suspended = task::SuspendedUnwind::begin();
+        coroutine::suspend(Suspend::Yielded);
     }
 }
 
@@ -181,8 +196,7 @@ pub(crate) fn unwind() -> ! {
             "what the caller waits for was cancelled, and under panic = \"abort\" nothing can unwind"
         ));
     }
-    task::note_interrupt();
-    resume_unwind(Box::new(Cancelled))
+    task::resume_unwind(Box::new(Cancelled))
 }
 
 /// One wait of the calling task, begun: it is to be suspended, once.

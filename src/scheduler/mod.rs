@@ -28,7 +28,7 @@ use sleep::{Sleep, Sleepers};
 
 pub(crate) use grace::Watchdog;
 use worker::LastTurns;
-pub(crate) use worker::{Parts, Worker};
+pub(crate) use worker::{Expecting, Parts, Worker};
 
 /// Makes what all deques of the process share, and which else the first thread to steal would make:
 /// in a process that is forked meanwhile, it would never be.
@@ -50,8 +50,9 @@ pub(crate) struct Scheduler {
     stack_class: &'static Class,
     /// The runtime is shutting down.
     stopping: AtomicBool,
-    /// Workers that have interrupted all their coroutines and have nothing more to run.
-    unwound: AtomicUsize,
+    /// How often coroutines were interrupted in waits that are no interruption points: see
+    /// `Worker::wind_down`.
+    last_resorts: AtomicUsize,
     /// Where workers wait for each other's last turn, if nothing can unwind.
     last_turns: LastTurns,
     /// Workers that cannot run anything before another worker has: see `Worker::about_to_wait_for`.
@@ -85,7 +86,7 @@ impl Scheduler {
             agenda: Arc::new(Agenda::new()),
             stack_class,
             stopping: AtomicBool::new(false),
-            unwound: AtomicUsize::new(0),
+            last_resorts: AtomicUsize::new(0),
             last_turns: LastTurns::new(workers),
             alone_for_others: AtomicUsize::new(0),
             report: AtomicBool::new(false),
@@ -284,17 +285,39 @@ impl Scheduler {
         }
     }
 
-    /// A worker has interrupted all its coroutines; the last one has the others look at that.
-    fn note_unwound(&self) {
-        self.unwound.fetch_add(1, Ordering::SeqCst);
-        if self.is_unwound_everywhere() {
+    fn last_resorts(&self) -> usize {
+        self.last_resorts.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing has happened on any worker since the last resort was taken `resorts` times,
+    /// and nothing is about to.
+    fn is_quiet(&self, resorts: usize) -> bool {
+        let is_quiet = || {
+            let mut workers = self.workers.iter();
+            workers.all(|worker| worker.is_quiet(resorts))
+        };
+        // Who sends mail is not quiet before it has, and who takes some is not before it does: so
+        // what was under way between the two looks shows in one of the three.
+        is_quiet() && !self.workers.iter().any(|worker| worker.has_mail()) && is_quiet()
+    }
+
+    /// Has all workers take the last resort once more than `resorts` times.
+    fn take_last_resort(&self, resorts: usize) {
+        let taken = self.last_resorts.compare_exchange(
+            resorts,
+            resorts + 1,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+        if taken.is_ok() {
             self.kick_all();
         }
     }
 
-    /// Whether all workers have interrupted what they have.
-    fn is_unwound_everywhere(&self) -> bool {
-        self.unwound.load(Ordering::SeqCst) == self.workers.len()
+    /// `worker` has nothing left that could happen there.
+    fn leave(&self, worker: &Remote) {
+        worker.set_gone();
+        self.kick_all();
     }
 
     /// Whether no coroutine is left, besides main.

@@ -30,7 +30,13 @@ pub(super) struct Remote {
     thread: Mutex<Option<libc::pthread_t>>,
     /// The worker has named what it has left.
     reported: AtomicBool,
+    /// While the runtime stops: how often the last resort had been taken when nothing was left to be
+    /// run here, plus one; or `BUSY`, or `GONE`.
+    quiet: AtomicUsize,
 }
+
+const BUSY: usize = 0;
+const GONE: usize = usize::MAX;
 
 impl Remote {
     pub(super) fn new(fresh: Stealer<TaskRef>, reactor: Arc<reactor::Handle>) -> Remote {
@@ -45,6 +51,7 @@ impl Remote {
             reactor,
             thread: Mutex::new(None),
             reported: AtomicBool::new(false),
+            quiet: AtomicUsize::new(BUSY),
         }
     }
 
@@ -92,6 +99,25 @@ impl Remote {
     /// Whether the worker is driven, and has not named what it has left.
     pub(super) fn is_silent(&self) -> bool {
         !self.has_reported() && self.with_thread(|_| true)
+    }
+
+    /// See `Scheduler::is_quiet`.
+    pub(super) fn is_quiet(&self, resorts: usize) -> bool {
+        let quiet = self.quiet.load(Ordering::SeqCst);
+        quiet == GONE || quiet == resorts + 1
+    }
+
+    pub(super) fn set_quiet(&self, resorts: usize) {
+        self.quiet.store(resorts + 1, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_busy(&self) {
+        self.quiet.store(BUSY, Ordering::SeqCst);
+    }
+
+    /// Nothing will ever happen here.
+    pub(super) fn set_gone(&self) {
+        self.quiet.store(GONE, Ordering::SeqCst);
     }
 
     pub(super) fn has_reported(&self) -> bool {

@@ -28,10 +28,13 @@ use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
 use crate::sys::memory;
 use crate::task::word::{Outcome, Seq};
-use crate::task::{self, Deadline, Description, Owner, Role, Task, TaskRef, WorkerNumber, budget};
+use crate::task::{
+    self, Deadline, Description, Owner, Role, SuspendedUnwind, Task, TaskRef, WorkerNumber, budget,
+};
 use crate::timer::Timers;
 
 pub(super) use leak::LastTurns;
+pub(crate) use wind_down::Expecting;
 
 /// The most that a worker runs between two looks at timers and I/O, in turns and operations.
 const LARGEST_BATCH: u32 = 256;
@@ -104,6 +107,8 @@ pub(crate) struct Worker {
     trim_at: Cell<Option<Instant>>,
     /// The main coroutine has finished, and the driver wants its thread back.
     leave: Cell<bool>,
+    /// Coroutines that wait for what comes by itself.
+    expecting: Cell<i32>,
 }
 
 struct Live {
@@ -149,6 +154,7 @@ impl Worker {
             batch_ended: Cell::new(None),
             trim_at: Cell::new(None),
             leave: Cell::new(false),
+            expecting: Cell::new(0),
         }
     }
 
@@ -182,7 +188,7 @@ impl Worker {
     }
 
     /// Whether the runtime of the calling thread's worker stops.
-    fn is_stopping_here() -> bool {
+    pub(crate) fn is_stopping_here() -> bool {
         Worker::with_current(|worker| worker.is_some_and(|worker| worker.scheduler.is_stopping()))
     }
 
@@ -651,17 +657,14 @@ impl Worker {
     /// Suspends the running coroutine, which is `task`, until wait `seq` is over, amid panics.
     #[cold]
     pub(super) fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
-        if self.waits_alone() {
-            return self.wait_with(task, seq, deadline);
+        if self.waits_alone() && self.wait_with(task, seq, deadline) {
+            return;
         }
         if let Some(deadline) = deadline {
             self.arm(task.slot(), deadline, seq);
         }
-        if task::is_unwinding() {
-            task::suspended_in_unwind(|| coroutine::suspend(Suspend::Parked));
-        } else {
-            coroutine::suspend(Suspend::Parked);
-        }
+        let _suspended = task::is_unwinding().then(SuspendedUnwind::begin);
+        coroutine::suspend(Suspend::Parked);
         if deadline.is_some() {
             self.disarm(task.slot());
         }
@@ -723,7 +726,11 @@ fn run_task() {
 }
 
 /// The calling thread drives a worker.
-struct Driving<'a>(&'a Worker);
+struct Driving<'a> {
+    worker: &'a Worker,
+    /// Where the thread panics, no coroutine does for that.
+    _unwind: Option<SuspendedUnwind>,
+}
 
 impl<'a> Driving<'a> {
     fn new(worker: &'a Worker) -> Driving<'a> {
@@ -743,7 +750,10 @@ impl<'a> Driving<'a> {
         worker.number.enter();
         reactor::set_local(Some(Arc::clone(worker.reactor.borrow().handle())));
         worker.remote.set_driven(true);
-        Driving(worker)
+        Driving {
+            worker,
+            _unwind: std::thread::panicking().then(SuspendedUnwind::begin),
+        }
     }
 }
 
@@ -752,11 +762,11 @@ impl Drop for Driving<'_> {
         reactor::set_local(None);
         WorkerNumber::leave();
         CURRENT.set(ptr::null());
-        if self.0.scheduler.is_left_in_parent() {
+        if self.worker.scheduler.is_left_in_parent() {
             return;
         }
         // Nobody will poll here, until it is driven again.
-        self.0.reactor.borrow().handle().release();
-        self.0.remote.set_driven(false);
+        self.worker.reactor.borrow().handle().release();
+        self.worker.remote.set_driven(false);
     }
 }

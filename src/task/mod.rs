@@ -18,9 +18,9 @@ pub(crate) mod word;
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Deref;
-use std::panic::Location;
+use std::panic::{self, Location, UnwindSafe};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -100,7 +100,7 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     owner: AtomicPtr<Arc<dyn Owner>>,
     /// The name the owner knows it by.
     slot: AtomicU32,
-    /// Why it unwinds, or did last, and when that was noted: see `note_unwinding`.
+    /// That it has begun to unwind, and in which era: see `note_unwinding`.
     unwinding: AtomicU32,
     /// Zero until somebody asks.
     id: AtomicU64,
@@ -143,7 +143,7 @@ impl<B: Body> Task<B> {
             word: WaitWord::new(),
             owner: AtomicPtr::new(ptr::null_mut()),
             slot: AtomicU32::new(0),
-            unwinding: AtomicU32::new(UNKNOWN),
+            unwinding: AtomicU32::new(0),
             id: AtomicU64::new(0),
             name,
             spawned_at,
@@ -444,40 +444,52 @@ pub(crate) fn running() -> Option<TaskRef> {
     RUNNING.get().map(|task| unsafe { TaskRef::another(task) })
 }
 
-/// Nobody has said why a task unwinds: a panic then, of which only the user's own hook was told.
-const UNKNOWN: u32 = 0;
-/// It was interrupted.
-const INTERRUPTED: u32 = 1;
-/// It panicked.
-const PANICKED: u32 = 2;
-const REASON: u32 = 3;
-
 thread_local! {
-    /// Coroutines of this thread that are suspended in the middle of an unwind. std's panic count
-    /// includes theirs.
+    /// Unwinds that are suspended on this thread: of its coroutines, and its own, amid which it drives
+    /// a worker. std's panic count includes them.
     static SUSPENDED_UNWINDS: Cell<u32> = const { Cell::new(0) };
 
-    /// How often there was the first of these, in steps of `REASON + 1`. But for that one nobody was
-    /// unwinding then: so what was noted of others before is over.
-    static ERA: Cell<u32> = const { Cell::new(0) };
+    /// How often there was the first of these. But for that one nobody was unwinding then: so what was
+    /// noted of others before is over. Never 0.
+    static ERA: Cell<NonZeroU32> = const { Cell::new(NonZeroU32::MIN) };
 }
 
-/// Takes note that the running coroutine begins to unwind because it was interrupted.
-pub(crate) fn note_interrupt() {
-    note_unwinding(INTERRUPTED);
+/// Takes note that the running coroutine begins to unwind.
+pub(crate) fn note_unwinding() {
+    note(true);
 }
 
-/// Takes note that the running coroutine begins to unwind because it panicked.
-pub(crate) fn note_panic() {
-    note_unwinding(PANICKED);
-}
-
-fn note_unwinding(why: u32) {
+fn note(unwinding: bool) {
     with_running(|task| {
         if let Some(task) = task {
-            task.unwinding.store(ERA.get() | why, Ordering::Relaxed);
+            let era = if unwinding { ERA.get().get() } else { 0 };
+            task.unwinding.store(era, Ordering::Relaxed);
         }
     });
+}
+
+/// Whether it was noted of the running coroutine that it unwinds. Notes may be of an unwind that is
+/// over, which somebody else than [`catch_unwind`] has caught.
+fn is_noted() -> bool {
+    with_running(|task| {
+        task.is_some_and(|task| task.unwinding.load(Ordering::Relaxed) == ERA.get().get())
+    })
+}
+
+/// As std's, and takes note that the caller does not unwind any more, unless it did before.
+pub(crate) fn catch_unwind<R>(f: impl FnOnce() -> R + UnwindSafe) -> std::thread::Result<R> {
+    let before = is_noted();
+    let result = panic::catch_unwind(f);
+    if result.is_err() {
+        note(before);
+    }
+    result
+}
+
+/// As std's, and takes note that the caller unwinds.
+pub(crate) fn resume_unwind(payload: Box<dyn Any + Send>) -> ! {
+    note_unwinding();
+    panic::resume_unwind(payload)
 }
 
 /// Whether the caller unwinds.
@@ -492,35 +504,28 @@ pub(crate) fn is_unwinding() -> bool {
 
 #[cold]
 fn is_own_unwind() -> bool {
-    SUSPENDED_UNWINDS.get() == 0 || reason() != UNKNOWN
+    SUSPENDED_UNWINDS.get() == 0 || is_noted()
 }
 
-/// Whether the caller unwinds because it was interrupted.
-pub(crate) fn is_unwinding_from_interrupt() -> bool {
-    std::thread::panicking() && reason() == INTERRUPTED
-}
+/// An unwind that is not the one of who runs on this thread, as long as this is there.
+pub(crate) struct SuspendedUnwind(());
 
-/// Why the running coroutine unwinds, or did last.
-fn reason() -> u32 {
-    with_running(|task| {
-        let noted = task.map_or(UNKNOWN, |task| task.unwinding.load(Ordering::Relaxed));
-        match noted & !REASON == ERA.get() {
-            true => noted & REASON,
-            false => UNKNOWN,
+impl SuspendedUnwind {
+    /// Of the caller, who is about to let others run.
+    pub(crate) fn begin() -> SuspendedUnwind {
+        if SUSPENDED_UNWINDS.get() == 0 {
+            ERA.set(ERA.get().checked_add(1).unwrap_or(NonZeroU32::MIN));
+            note_unwinding();
         }
-    })
+        SUSPENDED_UNWINDS.set(SUSPENDED_UNWINDS.get() + 1);
+        SuspendedUnwind(())
+    }
 }
 
-/// Runs `wait`, which suspends the caller in the middle of an unwind.
-pub(crate) fn suspended_in_unwind(wait: impl FnOnce()) {
-    if SUSPENDED_UNWINDS.get() == 0 {
-        let why = reason();
-        ERA.set(ERA.get().wrapping_add(REASON + 1));
-        note_unwinding(why);
+impl Drop for SuspendedUnwind {
+    fn drop(&mut self) {
+        SUSPENDED_UNWINDS.set(SUSPENDED_UNWINDS.get() - 1);
     }
-    SUSPENDED_UNWINDS.set(SUSPENDED_UNWINDS.get() + 1);
-    wait();
-    SUSPENDED_UNWINDS.set(SUSPENDED_UNWINDS.get() - 1);
 }
 
 /// Looks at the running coroutine's task, if the caller is one.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{Live, Worker};
 use crate::fatal;
@@ -10,13 +11,16 @@ use crate::scheduler::Scheduler;
 use crate::task::word::{Outcome, Seq};
 use crate::task::{self, Deadline, Description, Task};
 
+/// How long all workers must have been kept by coroutines that wait for others before that is taken
+/// for a deadlock.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 impl Worker {
     /// Whether the running coroutine unwinds, so that no other must run before it has come to the
-    /// end of that. When the runtime stops and all are interrupted, they may have to wait for each
+    /// end of that. When the runtime stops, and so all unwind, they may have to wait for each
     /// other, and do; but see a panic count that includes those which are suspended.
     pub(in crate::scheduler) fn waits_alone(&self) -> bool {
-        task::is_unwinding()
-            && !(self.scheduler.is_stopping() && task::is_unwinding_from_interrupt())
+        task::is_unwinding() && !self.scheduler.is_stopping()
     }
 
     /// The calling coroutine is about to wait for others of its runtime. Where it unwinds, none of
@@ -26,7 +30,7 @@ impl Worker {
         Worker::with_current(|worker| {
             let worker = worker.filter(|worker| task::on_coroutine() && worker.waits_alone())?;
             let alone = AloneForOthers::new(&worker.scheduler);
-            if alone.are_all() {
+            if alone.are_all_for_good() {
                 task::with_running(|task| {
                     let who = task.map(Description);
                     fatal::abort(format_args!(
@@ -42,25 +46,30 @@ impl Worker {
 
     /// Waits on the stack of a coroutine that unwinds: another coroutine on this thread would
     /// take std's panic count for its own. I/O goes on, other coroutines and their timers do not.
+    ///
+    /// Returns false if the runtime stops first: from then on others may run.
     #[cold]
-    pub(super) fn wait_with(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
-        // The waker puts the slot into the queue, or into the inbox, after it has ended the wait.
-        while !self.take_ready(task.slot()) {
-            let stopping = self.scheduler.is_stopping();
-            if stopping && deadline.is_none() && task.word.interrupt_plain() {
-                task.schedule();
+    pub(super) fn wait_with(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) -> bool {
+        loop {
+            // The waker puts the slot into the queue, or into the inbox, after it has ended the wait.
+            self.take_mail();
+            if self.take_ready(task.slot()) {
+                return true;
+            }
+            if self.scheduler.is_stopping() {
+                return false;
+            }
+            let too_late = deadline.is_some_and(|deadline| deadline.at <= Instant::now());
+            if too_late && task.wake(seq, Outcome::TimedOut) {
                 continue;
             }
-            if deadline.is_some_and(|deadline| deadline.at <= Instant::now()) {
-                task.wake(seq, Outcome::TimedOut);
-                continue;
-            }
+            // Woken, if it is too late: the waker is about to say so.
+            let deadline = deadline.filter(|_| !too_late);
             self.remote.attention().fall_asleep_alone();
-            if !self.remote.has_mail() && self.scheduler.is_stopping() == stopping {
+            if !self.remote.has_mail() && !self.scheduler.is_stopping() {
                 self.poll(|reactor| reactor.wait(deadline));
             }
             self.remote.attention().wake_up();
-            self.take_mail();
         }
     }
 
@@ -99,8 +108,15 @@ impl AloneForOthers {
         AloneForOthers(Arc::clone(scheduler))
     }
 
-    fn are_all(&self) -> bool {
-        self.0.alone_for_others.load(Ordering::SeqCst) == self.0.workers.len()
+    /// Whether all workers are kept. One whose wait has just ended may not have come round to saying
+    /// so, for as long as it is not given a processor: this takes a while to be sure.
+    fn are_all_for_good(&self) -> bool {
+        let are_all = || self.0.alone_for_others.load(Ordering::SeqCst) == self.0.workers.len();
+        let enough = Instant::now() + PATIENCE;
+        while are_all() && self.0.workers.len() > 1 && Instant::now() < enough {
+            thread::sleep(Duration::from_millis(1));
+        }
+        are_all()
     }
 }
 

@@ -1,41 +1,117 @@
 //! The end of a runtime, on one of its workers: what is left unwinds.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use super::{Live, Worker};
-use crate::task::Description;
 use crate::task::word::WaitWord;
+use crate::task::{self, Deadline, Description};
+
+/// The calling coroutine waits for what comes by itself, as long as this is there: for the end of a
+/// job on the pool. Then others wait in vain neither.
+pub(crate) struct Expecting(());
+
+impl Expecting {
+    pub(crate) fn begin() -> Expecting {
+        change(1);
+        Expecting(())
+    }
+}
+
+impl Drop for Expecting {
+    fn drop(&mut self) {
+        change(-1);
+    }
+}
+
+fn change(by: i32) {
+    if task::on_coroutine() {
+        Worker::with_current(|worker| {
+            if let Some(worker) = worker {
+                worker.expecting.set(worker.expecting.get() + by);
+            }
+        });
+    }
+}
+
+/// A timer that is farther away keeps nobody from taking the last resort.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The longest time between two last resorts. They double up to it, from a millisecond.
+const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 
 impl Worker {
     /// Ends everything that is left on this worker.
     ///
     /// Interrupts coroutines from the youngest to the oldest, each followed by whatever that made
-    /// ready, since the younger may borrow from the older. Coroutines in waits that cannot be
-    /// interrupted (`park`, locks) are unwound when all workers have come that far, so that
-    /// nothing is left which could wake them.
+    /// ready, since the younger may borrow from the older.
+    ///
+    /// Waits that are no interruption points (`park`, locks) go on: others who unwind may end them.
+    /// As a last resort they are interrupted too, all at once, when nothing is left on any worker
+    /// that could happen by itself. Who waits on all the same, for it is a destructor, is not
+    /// interrupted again before some time has passed.
     pub(super) fn wind_down(&self) {
+        crate::panic::look_after_hook();
         self.interrupt_all(WaitWord::interrupt);
-        self.scheduler.note_unwound();
+        let mut resorts = 0;
+        let mut quiet_since = None;
         while !self.live.borrow().is_empty() || self.has_work() {
-            let everywhere = self.scheduler.is_unwound_everywhere();
-            let interrupted = everywhere && self.interrupt_all(WaitWord::interrupt_plain);
+            self.remote.set_busy();
+            if self.scheduler.last_resorts() != resorts {
+                resorts = self.scheduler.last_resorts();
+                quiet_since = None;
+                self.interrupt_all(WaitWord::interrupt_plain);
+            }
             self.run_what_is_ready();
             if self.scheduler.wants_report() {
                 self.report_left();
             }
-            // Who was interrupted may be in the next such wait: of a destructor, say.
-            if interrupted || self.live.borrow().is_empty() || self.has_work() {
+            if self.live.borrow().is_empty() || self.has_work() {
                 continue;
             }
             self.remote.attention().fall_asleep_alone();
-            let news = self.scheduler.is_unwound_everywhere() != everywhere
+            let timer = self.timers.borrow_mut().alarm();
+            let resort = self.next_resort(resorts, timer, &mut quiet_since);
+            let news = self.scheduler.last_resorts() != resorts
                 || self.scheduler.wants_report() && self.remote.is_silent();
             if !news && !self.remote.has_mail() {
-                let deadline = self.timers.borrow_mut().alarm();
-                self.poll(|reactor| reactor.wait(deadline));
+                let deadlines = timer.into_iter().chain(resort.map(Deadline::at));
+                let first = deadlines.min_by_key(|deadline| deadline.at);
+                self.poll(|reactor| reactor.wait(first));
             }
             self.remote.attention().wake_up();
         }
+        self.scheduler.leave(&self.remote);
+    }
+
+    /// Takes the last resort, for the first time or when enough time has passed since everything is
+    /// quiet; returns when to come back for that.
+    fn next_resort(
+        &self,
+        resorts: usize,
+        timer: Option<Deadline>,
+        quiet_since: &mut Option<Instant>,
+    ) -> Option<Instant> {
+        let now = Instant::now();
+        if timer.is_some_and(|timer| timer.at < now + SOON) || self.expecting.get() > 0 {
+            return None;
+        }
+        self.remote.set_quiet(resorts);
+        if !self.scheduler.is_quiet(resorts) {
+            *quiet_since = None;
+            return None;
+        }
+        let doubled = 1 << resorts.saturating_sub(1).min(6);
+        let pause = match resorts {
+            0 => Duration::ZERO,
+            _ => LONGEST_PAUSE.min(Duration::from_millis(doubled)),
+        };
+        let at = *quiet_since.get_or_insert(now) + pause;
+        if at > now {
+            return Some(at);
+        }
+        self.scheduler.take_last_resort(resorts);
+        None
     }
 
     /// Names what is left, once. See `grace`.
@@ -53,8 +129,7 @@ impl Worker {
         self.remote.set_reported();
     }
 
-    /// Returns whether that has ended any wait.
-    fn interrupt_all(&self, interrupt: fn(&WaitWord) -> bool) -> bool {
+    fn interrupt_all(&self, interrupt: fn(&WaitWord) -> bool) {
         self.run_what_is_ready();
         let mut slots: Vec<_> = self
             .live
@@ -63,19 +138,16 @@ impl Worker {
             .map(|(slot, live)| (live.age, slot))
             .collect();
         slots.sort_unstable_by_key(|&(age, _)| std::cmp::Reverse(age));
-        let mut any = false;
         for (age, slot) in slots {
             let task = match self.live.borrow().get(slot) {
                 Some(live) if live.age == age => live.task.clone(),
                 _ => continue,
             };
             if interrupt(&task.word) {
-                any = true;
                 task.schedule();
             }
             self.run_what_is_ready();
         }
-        any
     }
 
     /// Runs started coroutines until none is ready; ends fresh ones.
