@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::sync::{self, mpsc};
 use greenroom::shims::thread;
-use greenroom::{Builder, Unparker, park, spawn, yield_now};
+use greenroom::{Builder, RuntimeBuilder, Unparker, park, spawn, yield_now};
 use util::Finally;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -527,4 +528,134 @@ fn waiting_for_idleness_in_a_panic_is_refused_where_nobody_else_can_run() {
     });
     assert_eq!(occurrences(&stderr, "'idles'"), 1, "{stderr}");
     assert_eq!(occurrences(&stderr, "all other coroutines"), 1, "{stderr}");
+}
+
+#[test]
+fn a_hook_that_was_set_in_a_runtime_does_not_hide_who_unwinds_at_its_end() {
+    let name = "a_hook_that_was_set_in_a_runtime_does_not_hide_who_unwinds_at_its_end";
+    let stderr = stderr_of(name, || {
+        util::on_workers(1, || {
+            panic::set_hook(Box::new(|_| eprintln!("the hook")));
+            let panics = Arc::new(AtomicBool::new(false));
+            spawn({
+                let panics = Arc::clone(&panics);
+                move || {
+                    let _waits = Finally(|| {
+                        thread::sleep(MILLI);
+                        eprintln!("waited");
+                    });
+                    while !panics.load(SeqCst) {
+                        yield_now();
+                    }
+                    panic!("a test's panic");
+                }
+            });
+            spawn(move || {
+                let _lets_it_panic = Finally(|| {
+                    panics.store(true, SeqCst);
+                    thread::sleep(50 * MILLI);
+                });
+                thread::sleep(Duration::from_secs(1_000));
+            });
+            thread::sleep(5 * MILLI);
+        });
+    });
+    assert_eq!(stderr, "the hook\nwaited\nend of child\n");
+}
+
+#[test]
+fn a_runtime_may_run_amid_a_panic_of_its_thread() {
+    for workers in [1, 2] {
+        let ran = catch_unwind(|| {
+            let _runs = Finally(|| {
+                let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
+                runtime.run(|| {
+                    assert!(!thread::panicking());
+                    let (sender, receiver) = mpsc::channel();
+                    spawn(move || sender.send(7).unwrap());
+                    assert_eq!(receiver.recv(), Ok(7));
+                    assert_eq!(spawn(|| 8).join().unwrap(), 8);
+                    let lock = Arc::new(sync::Mutex::new(()));
+                    let theirs = Arc::clone(&lock);
+                    let panics = spawn(move || {
+                        let _guard = theirs.lock();
+                        panic::resume_unwind(Box::new(()))
+                    });
+                    assert!(panics.join().map(|(): ()| ()).is_err());
+                });
+            });
+            resume_unwind(Box::new("on purpose"));
+        });
+        let payload = ran.map(|(): ()| ()).unwrap_err();
+        assert_eq!(payload.downcast_ref(), Some(&"on purpose"));
+    }
+}
+
+#[test]
+fn a_deadline_and_a_waker_may_come_at_once_to_one_that_waits_in_a_panic() {
+    util::on_workers(1, || {
+        let waits = spawn(|| {
+            let (me, over) = (Unparker::current(), Arc::new(AtomicBool::new(false)));
+            let is_over = Arc::clone(&over);
+            let waker = std::thread::spawn(move || {
+                while !is_over.load(SeqCst) {
+                    me.unpark();
+                }
+            });
+            let mut waker = Some(waker);
+            let _waits = Finally(|| {
+                for _ in 0..20_000 {
+                    greenroom::park_timeout(Duration::ZERO);
+                }
+                over.store(true, SeqCst);
+                waker.take().unwrap().join().unwrap();
+            });
+            resume_unwind(Box::new(()));
+        });
+        assert!(waits.join().map(|(): ()| ()).is_err());
+    });
+}
+
+#[test]
+fn a_scope_that_follows_the_end_of_another_ones_is_not_refused() {
+    util::on_workers(2, || {
+        let (started, go) = (&AtomicBool::new(false), &AtomicBool::new(false));
+        let done = AtomicUsize::new(0);
+        greenroom::scope(|s| {
+            let first = s.spawn(|| {
+                let _scopes = Finally(|| {
+                    greenroom::scope(|s| {
+                        s.spawn(|| {
+                            started.store(true, SeqCst);
+                            // On this worker, as soon as it is free: which ends the first's wait.
+                            let second = greenroom::spawn_local(|| {
+                                let _scopes = Finally(|| {
+                                    greenroom::scope(|s| drop(s.spawn(|| ())));
+                                });
+                                resume_unwind(Box::new(()));
+                            });
+                            while !go.load(SeqCst) {
+                                std::thread::sleep(MILLI);
+                            }
+                            drop(second);
+                        });
+                    });
+                    done.fetch_add(1, SeqCst);
+                });
+                resume_unwind(Box::new(()));
+            });
+            std::thread::scope(|s| {
+                s.spawn(|| {
+                    while !started.load(SeqCst) {
+                        std::thread::sleep(MILLI);
+                    }
+                    std::thread::sleep(20 * MILLI);
+                    go.store(true, SeqCst);
+                });
+                assert!(first.join().map(|(): ()| ()).is_err());
+            });
+        });
+        greenroom::wait_idle();
+        assert_eq!(done.load(SeqCst), 1);
+    });
 }

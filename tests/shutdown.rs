@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use greenroom::shims::net::UdpSocket;
-use greenroom::shims::thread;
+use greenroom::shims::sync::{self, mpsc};
+use greenroom::shims::{panic, thread};
 use greenroom::{
     Cancelled, JoinHandle, Runtime, RuntimeBuilder, Unparker, park, park_timeout, spawn,
     spawn_local, yield_now,
@@ -255,4 +256,181 @@ fn a_destructor_that_parks_again_and_again_does_not_keep_the_shutdown() {
             greenroom::park_timeout(Duration::from_millis(5));
         });
     }
+}
+
+#[test]
+fn parents_unwind_with_those_they_wait_for() {
+    for workers in [1, 4] {
+        let went_on = Arc::new(AtomicUsize::new(0));
+        util::on_workers(workers, || {
+            let parent = |waits: fn()| {
+                let went_on = Arc::clone(&went_on);
+                spawn(move || {
+                    waits();
+                    went_on.fetch_add(1, SeqCst);
+                })
+            };
+            parent(|| drop(spawn(|| thread::sleep(LONG)).join()));
+            parent(|| {
+                greenroom::scope(|s| drop(s.spawn(|| thread::sleep(LONG)).join()));
+            });
+            parent(|| {
+                let (sender, receiver) = mpsc::channel::<()>();
+                spawn(move || {
+                    thread::sleep(LONG);
+                    drop(sender);
+                });
+                let _ = receiver.recv();
+            });
+            parent(|| {
+                let (sender, receiver) = mpsc::sync_channel(0);
+                spawn(move || {
+                    thread::sleep(LONG);
+                    drop(receiver);
+                });
+                let _ = sender.send(());
+            });
+            thread::sleep(20 * MILLI);
+        });
+        assert_eq!(went_on.load(SeqCst), 0);
+    }
+}
+
+#[test]
+fn a_lock_is_waited_for_while_its_holder_unwinds() {
+    for workers in [1, 4] {
+        let had_it = Arc::new(AtomicBool::new(false));
+        util::on_workers(workers, || {
+            let lock = Arc::new(sync::Mutex::new(()));
+            spawn({
+                let lock = Arc::clone(&lock);
+                move || {
+                    let _guard = lock.lock();
+                    let _takes_its_time = Finally(|| {
+                        let start = Instant::now();
+                        thread::sleep(20 * MILLI);
+                        assert!(start.elapsed() >= 20 * MILLI);
+                        greenroom::unblock(|| std::thread::sleep(20 * MILLI));
+                    });
+                    thread::sleep(LONG);
+                }
+            });
+            thread::sleep(5 * MILLI);
+            let seen = Arc::clone(&had_it);
+            spawn(move || {
+                let _guard = lock.lock();
+                seen.store(true, SeqCst);
+            });
+            thread::sleep(5 * MILLI);
+        });
+        assert!(had_it.load(SeqCst));
+    }
+}
+
+#[test]
+fn a_destructor_that_waits_for_a_thread_does_not_keep_the_processor_busy() {
+    fn processor_time() -> Duration {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the pointer is to a `timespec`, which is written.
+        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+    const HELD: Duration = Duration::from_millis(500);
+    let lock = Arc::new(sync::Mutex::new(()));
+    let runtime = runtime(1);
+    let holder = runtime.run(|| {
+        let (told, is_told) = mpsc::channel();
+        let holder = std::thread::spawn({
+            let lock = Arc::clone(&lock);
+            move || {
+                let _guard = lock.lock();
+                told.send(()).unwrap();
+                std::thread::sleep(HELD);
+            }
+        });
+        is_told.recv().unwrap();
+        spawn(move || {
+            let _locks = Finally(|| drop(lock.lock()));
+            thread::sleep(LONG);
+        });
+        yield_now();
+        holder
+    });
+    let (start, before) = (Instant::now(), processor_time());
+    drop(runtime);
+    assert!(start.elapsed() > HELD / 5, "it was locked");
+    assert!(processor_time() - before < HELD / 5);
+    holder.join().unwrap();
+}
+
+#[test]
+fn one_that_has_caught_a_panic_amid_the_unwinding_of_others_is_interrupted_as_ever() {
+    let stepped = Arc::new(AtomicUsize::new(0));
+    util::on_workers(1, || {
+        let steps = Arc::clone(&stepped);
+        let unwinding = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&unwinding);
+        let helper = spawn(move || {
+            while !seen.load(SeqCst) {
+                yield_now();
+            }
+            loop {
+                let step = panic::catch_unwind(|| panic::resume_unwind(Box::new(())));
+                assert!(step.is_err());
+                assert!(!thread::panicking());
+                steps.fetch_add(1, SeqCst);
+                thread::sleep(LONG);
+            }
+        });
+        spawn(move || {
+            let _joins = joins(helper);
+            let _tells = Finally(|| unwinding.store(true, SeqCst));
+            thread::sleep(LONG);
+        });
+        thread::sleep(5 * MILLI);
+    });
+    assert_eq!(stepped.load(SeqCst), 1);
+}
+
+#[test]
+fn one_that_goes_on_unwinding_out_of_a_scope_amid_others_may_wait_in_destructors() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    util::on_workers(1, || {
+        let takes = |time: Duration| {
+            let ended = Arc::clone(&ended);
+            Finally(move || {
+                greenroom::unblock(move || std::thread::sleep(time));
+                ended.fetch_add(1, SeqCst);
+            })
+        };
+        let lock = Arc::new(sync::Mutex::new(()));
+        let (told, is_told) = mpsc::channel();
+        std::thread::spawn({
+            let lock = Arc::clone(&lock);
+            move || {
+                let _guard = lock.lock();
+                told.send(()).unwrap();
+                std::thread::sleep(50 * MILLI);
+            }
+        });
+        is_told.recv().unwrap();
+        let unwinds_for_long = takes(100 * MILLI);
+        spawn(move || {
+            let _takes = unwinds_for_long;
+            thread::sleep(LONG);
+        });
+        let after_its_scope = takes(MILLI);
+        spawn(move || {
+            let _takes = after_its_scope;
+            greenroom::scope(|s| {
+                s.spawn(|| drop(lock.lock()));
+                thread::sleep(LONG);
+            });
+        });
+        thread::sleep(5 * MILLI);
+    });
+    assert_eq!(ended.load(SeqCst), 2);
 }
