@@ -130,13 +130,19 @@
 //! worker waiting with it, for a deadline or for somebody elsewhere; a socket operation that would
 //! have to wait fails instead; a lock that is held elsewhere is waited for; and joining a coroutine that
 //! may need the same worker, or waiting for a lock that one of the same worker holds, aborts the process
-//! with the names of both. (When a runtime shuts down and its coroutines unwind for that, they do
-//! wait for each other, and others run amid their unwinding: a *std* mutex guard that such another
-//! one has held over a wait may then be poisoned without a panic of its own.)
+//! with the names of both.
+//!
+//! When a runtime shuts down, coroutines that unwind do wait for each other, and others run amid their
+//! unwinding. A *std* mutex guard that such another one has held over a wait may then be poisoned
+//! without a panic of its own; and one that catches its unwind by std's `catch_unwind`, not by
+//! [`shims::panic`]'s, passes for unwinding until no other does: it is not interrupted, and what it
+//! locks is not poisoned.
 //!
 //! **Shutting down unwinds.** I/O, sleeps, joins and channels are interruption points: where a runtime
-//! shuts down they unwind with [`Cancelled`]. [`park()`] and locks are not, until nothing is left that
-//! could unpark; what a coroutine has locked that unwinds so is poisoned.
+//! shuts down they unwind with [`Cancelled`]; and so does a coroutine that would see from a join or a
+//! channel that another one has. [`park()`] and locks are not interruption points, until nothing is left
+//! in the runtime that could happen by itself (threads of others may have been about to end the wait).
+//! What a coroutine has locked that unwinds so is poisoned.
 //! A coroutine that does not end (it catches the unwind and goes on, or sits in a call into C) is
 //! waited for; after [`RuntimeBuilder::grace`] the process is aborted with a message that names it.
 //! Under `panic = "abort"` nothing can unwind: what is left is leaked, and with it the threads of
