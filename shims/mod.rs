@@ -23,7 +23,7 @@
 //! | `io::{stdin, Stdin, StdinLock}` | [`io`] | waits park; a buffer of its own |
 //! | `io::IsTerminal` | [`io::IsTerminal`] | a trait of its own, for all that has a descriptor: std's is sealed |
 //! | `os` | [`os`] | std's own, but for what is named here; `os::unix::thread::JoinHandleExt` is not there for coroutines |
-//! | `panic::{catch_unwind, resume_unwind}` | [`panic`] | tell the runtime |
+//! | `panic::{catch_unwind, resume_unwind}` | [`panic`](mod@panic) | tell the runtime who unwinds |
 //! | `process::{Command, Child, ChildStdin, ChildStdout, ChildStderr}` | [`process`] | waits park |
 //! | `os::unix::process::CommandExt` | [`process::CommandExt`] | a trait of its own: std's is sealed |
 //! | `sync::{Mutex, RwLock, Condvar, Once, OnceLock, LazyLock, Barrier}` and their guards | [`sync`] | waits park |

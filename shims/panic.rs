@@ -1,4 +1,4 @@
-//! Like [`std::panic`].
+//! Like [`std::panic`](mod@std::panic).
 
 use ::std::any::Any;
 

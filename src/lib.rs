@@ -135,7 +135,7 @@
 //! When a runtime shuts down, coroutines that unwind do wait for each other, and others run amid their
 //! unwinding. A *std* mutex guard that such another one has held over a wait may then be poisoned
 //! without a panic of its own; and one that catches its unwind by std's `catch_unwind`, not by
-//! [`shims::panic`]'s, passes for unwinding until no other does: it is not interrupted, and what it
+//! [`shims::panic`](mod@shims::panic)'s, passes for unwinding until no other does: it is not interrupted, and what it
 //! locks is not poisoned.
 //!
 //! **Shutting down unwinds.** I/O, sleeps, joins and channels are interruption points: where a runtime
