@@ -6,6 +6,7 @@
 
 mod attention;
 mod grace;
+mod last_resort;
 mod placement;
 mod remote;
 mod sleep;
@@ -23,6 +24,7 @@ use crate::park::{Cancelled, Waiters};
 use crate::sys::fork::Process;
 use crate::task::word::Kind;
 use crate::task::{self, Role, TaskRef};
+use last_resort::LastResort;
 use remote::Remote;
 use sleep::{Sleep, Sleepers};
 
@@ -50,9 +52,7 @@ pub(crate) struct Scheduler {
     stack_class: &'static Class,
     /// The runtime is shutting down.
     stopping: AtomicBool,
-    /// How often coroutines were interrupted in waits that are no interruption points: see
-    /// `Worker::wind_down`.
-    last_resorts: AtomicUsize,
+    last_resort: LastResort,
     /// Where workers wait for each other's last turn, if nothing can unwind.
     last_turns: LastTurns,
     /// Workers that cannot run anything before another worker has: see `Worker::about_to_wait_for`.
@@ -86,7 +86,7 @@ impl Scheduler {
             agenda: Arc::new(Agenda::new()),
             stack_class,
             stopping: AtomicBool::new(false),
-            last_resorts: AtomicUsize::new(0),
+            last_resort: LastResort::new(workers),
             last_turns: LastTurns::new(workers),
             alone_for_others: AtomicUsize::new(0),
             report: AtomicBool::new(false),
@@ -285,38 +285,9 @@ impl Scheduler {
         }
     }
 
-    fn last_resorts(&self) -> usize {
-        self.last_resorts.load(Ordering::SeqCst)
-    }
-
-    /// Whether nothing has happened on any worker since the last resort was taken `resorts` times,
-    /// and nothing is about to.
-    fn is_quiet(&self, resorts: usize) -> bool {
-        let is_quiet = || {
-            let mut workers = self.workers.iter();
-            workers.all(|worker| worker.is_quiet(resorts))
-        };
-        // Who sends mail is not quiet before it has, and who takes some is not before it does: so
-        // what was under way between the two looks shows in one of the three.
-        is_quiet() && !self.workers.iter().any(|worker| worker.has_mail()) && is_quiet()
-    }
-
-    /// Has all workers take the last resort once more than `resorts` times.
-    fn take_last_resort(&self, resorts: usize) {
-        let taken = self.last_resorts.compare_exchange(
-            resorts,
-            resorts + 1,
-            Ordering::SeqCst,
-            Ordering::SeqCst,
-        );
-        if taken.is_ok() {
-            self.kick_all();
-        }
-    }
-
-    /// `worker` has nothing left that could happen there.
-    fn leave(&self, worker: &Remote) {
-        worker.set_gone();
+    /// Nothing is left on `worker`, nor will be.
+    fn leave(&self, worker: &Worker) {
+        self.last_resort.leave(worker.index());
         self.kick_all();
     }
 

@@ -30,13 +30,7 @@ pub(super) struct Remote {
     thread: Mutex<Option<libc::pthread_t>>,
     /// The worker has named what it has left.
     reported: AtomicBool,
-    /// While the runtime stops: how often the last resort had been taken when nothing was left to be
-    /// run here, plus one; or `BUSY`, or `GONE`.
-    quiet: AtomicUsize,
 }
-
-const BUSY: usize = 0;
-const GONE: usize = usize::MAX;
 
 impl Remote {
     pub(super) fn new(fresh: Stealer<TaskRef>, reactor: Arc<reactor::Handle>) -> Remote {
@@ -51,7 +45,6 @@ impl Remote {
             reactor,
             thread: Mutex::new(None),
             reported: AtomicBool::new(false),
-            quiet: AtomicUsize::new(BUSY),
         }
     }
 
@@ -101,25 +94,6 @@ impl Remote {
         !self.has_reported() && self.with_thread(|_| true)
     }
 
-    /// See `Scheduler::is_quiet`.
-    pub(super) fn is_quiet(&self, resorts: usize) -> bool {
-        let quiet = self.quiet.load(Ordering::SeqCst);
-        quiet == GONE || quiet == resorts + 1
-    }
-
-    pub(super) fn set_quiet(&self, resorts: usize) {
-        self.quiet.store(resorts + 1, Ordering::SeqCst);
-    }
-
-    pub(super) fn set_busy(&self) {
-        self.quiet.store(BUSY, Ordering::SeqCst);
-    }
-
-    /// Nothing will ever happen here.
-    pub(super) fn set_gone(&self) {
-        self.quiet.store(GONE, Ordering::SeqCst);
-    }
-
     pub(super) fn has_reported(&self) -> bool {
         self.reported.load(Ordering::SeqCst)
     }
@@ -139,7 +113,8 @@ impl Remote {
 
     pub(super) fn take_mail(&self) -> Vec<u32> {
         let mut inbox = own_lock(&self.inbox);
-        self.mail.store(false, Ordering::Relaxed);
+        // Who sees that it was taken sees that this worker is at work: see `last_resort`.
+        self.mail.store(false, Ordering::Release);
         std::mem::take(&mut *inbox)
     }
 

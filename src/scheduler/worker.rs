@@ -200,6 +200,13 @@ impl Worker {
         ptr::eq(&*self.remote, remote)
     }
 
+    /// The position among the workers of the runtime.
+    pub(super) fn index(&self) -> usize {
+        let mut workers = self.scheduler.workers.iter();
+        let index = workers.position(|worker| self.is(worker));
+        index.expect("it is one of them")
+    }
+
     pub(super) fn push_ready(&self, slot: u32) {
         self.ready.borrow_mut().push_back(slot);
     }

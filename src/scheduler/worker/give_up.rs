@@ -24,7 +24,7 @@ impl Worker {
         // The first to be told, since destructors of the others may join them.
         let any = self.leak_started();
         // None of them will wake what waits on other workers.
-        self.scheduler.leave(&self.remote);
+        self.scheduler.leave(self);
         self.abandon_fresh();
         any
     }

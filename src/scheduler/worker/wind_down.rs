@@ -53,12 +53,14 @@ impl Worker {
     pub(super) fn wind_down(&self) {
         crate::panic::look_after_hook();
         self.interrupt_all(WaitWord::interrupt);
-        let mut resorts = 0;
-        let mut quiet_since = None;
+        let last_resort = &self.scheduler.last_resort;
+        let index = self.index();
+        let (mut turn, mut taken, mut quiet_since) = (0_u32, 0, None);
         while !self.live.borrow().is_empty() || self.has_work() {
-            self.remote.set_busy();
-            if self.scheduler.last_resorts() != resorts {
-                resorts = self.scheduler.last_resorts();
+            last_resort.begin_turn(index);
+            turn = turn.wrapping_add(1);
+            if last_resort.taken() != taken {
+                taken = last_resort.taken();
                 quiet_since = None;
                 self.interrupt_all(WaitWord::interrupt_plain);
             }
@@ -71,8 +73,12 @@ impl Worker {
             }
             self.remote.attention().fall_asleep_alone();
             let timer = self.timers.borrow_mut().alarm();
-            let resort = self.next_resort(resorts, timer, &mut quiet_since);
-            let news = self.scheduler.last_resorts() != resorts
+            let mut resort = None;
+            if self.expects_nothing(timer) {
+                last_resort.end_turn(index, turn, taken);
+                resort = self.look_for_last_resort(taken, &mut quiet_since);
+            }
+            let news = last_resort.taken() != taken
                 || self.scheduler.wants_report() && self.remote.is_silent();
             if !news && !self.remote.has_mail() {
                 let deadlines = timer.into_iter().chain(resort.map(Deadline::at));
@@ -81,36 +87,44 @@ impl Worker {
             }
             self.remote.attention().wake_up();
         }
-        self.scheduler.leave(&self.remote);
+        self.scheduler.leave(self);
     }
 
-    /// Takes the last resort, for the first time or when enough time has passed since everything is
-    /// quiet; returns when to come back for that.
-    fn next_resort(
+    /// Whether nothing comes soon that this worker knows of.
+    fn expects_nothing(&self, timer: Option<Deadline>) -> bool {
+        self.expecting.get() == 0 && timer.is_none_or(|timer| timer.at > Instant::now() + SOON)
+    }
+
+    /// Takes the last resort if it is due: at once, if it was not `taken` before. Returns when to look
+    /// again.
+    fn look_for_last_resort(
         &self,
-        resorts: usize,
-        timer: Option<Deadline>,
+        taken: usize,
         quiet_since: &mut Option<Instant>,
     ) -> Option<Instant> {
-        let now = Instant::now();
-        if timer.is_some_and(|timer| timer.at < now + SOON) || self.expecting.get() > 0 {
-            return None;
-        }
-        self.remote.set_quiet(resorts);
-        if !self.scheduler.is_quiet(resorts) {
+        let last_resort = &self.scheduler.last_resort;
+        let any_mail = || {
+            self.scheduler
+                .workers
+                .iter()
+                .any(|worker| worker.has_mail())
+        };
+        if !last_resort.is_due(taken, any_mail) {
             *quiet_since = None;
             return None;
         }
-        let doubled = 1 << resorts.saturating_sub(1).min(6);
-        let pause = match resorts {
-            0 => Duration::ZERO,
-            _ => LONGEST_PAUSE.min(Duration::from_millis(doubled)),
+        let pause = match taken.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doubled) => LONGEST_PAUSE.min(Duration::from_millis(1 << doubled.min(6))),
         };
+        let now = Instant::now();
         let at = *quiet_since.get_or_insert(now) + pause;
         if at > now {
             return Some(at);
         }
-        self.scheduler.take_last_resort(resorts);
+        if last_resort.take(taken) {
+            self.scheduler.kick_all();
+        }
         None
     }
 

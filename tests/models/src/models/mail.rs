@@ -72,7 +72,7 @@ impl Face {
             return Vec::new();
         }
         let mut inbox = self.inbox.lock().unwrap();
-        self.mail.store(false, Ordering::Relaxed);
+        self.mail.store(false, Ordering::Release);
         std::mem::take(&mut *inbox)
     }
 

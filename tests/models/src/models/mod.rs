@@ -38,6 +38,8 @@ mod once;
 mod ready_word;
 #[path = "../../../../src/task/refs.rs"]
 mod refs;
+#[path = "../../../../src/scheduler/last_resort.rs"]
+mod resort;
 #[path = "../../../../src/sync/rwlock.rs"]
 mod rwlock;
 #[allow(dead_code, reason = "a model uses its part")]
@@ -52,6 +54,7 @@ mod counting;
 mod excluding;
 mod futex;
 mod joining;
+mod last_resort;
 mod locks;
 mod mail;
 pub(crate) mod park;
@@ -94,6 +97,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
         futex::MODELS,
         excluding::MODELS,
         joining::MODELS,
+        last_resort::MODELS,
         locks::MODELS,
         mail::MODELS,
         parking::MODELS,
