@@ -1,5 +1,7 @@
 //! Runtimes: all wiring.
 
+mod left;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -250,9 +252,12 @@ fn start_worker(
 /// coroutines that are left on its worker 0 are leaked, joining them gives [`Cancelled`], and
 /// nobody waits for the other workers to unwind theirs.
 ///
-/// It may be kept in a `thread_local!`, if no coroutine is left on worker 0 when the thread ends:
-/// that may use other thread-locals, which are gone by then. So this aborts the process, if it
-/// shows; but a runtime that is moved into a `thread_local!` with coroutines left does not show it.
+/// A thread, other than the main one, must not end before coroutines that have started on it as on
+/// worker 0: leaked as above, or of a runtime that was forgotten, or is kept in a `thread_local!`. They
+/// may have lent what is in thread-locals of the thread, so this aborts the process, with a message
+/// that names them. (Under `panic = "abort"` it does not, see the [hazards](crate#hazards).) The main
+/// thread takes the process with it, and them; so does a coroutine that calls
+/// [`exit`](std::process::exit), but where another thread does between two runs, it counts as its end.
 ///
 /// [`Cancelled`]: crate::Cancelled
 ///
@@ -307,11 +312,11 @@ impl Runtime {
         let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(joined) };
         self.worker.spawn_local(task);
         self.worker.drive_main();
-        if self.worker.has_started() {
-            LOCALS.with(|_| ());
-        }
         match main.join() {
-            Ok(value) => value,
+            Ok(value) => {
+                left::note(&self.worker);
+                value
+            }
             Err(payload) => {
                 // Now, because no coroutine can run while this thread unwinds.
                 self.shut_down();
@@ -354,20 +359,9 @@ impl Runtime {
                 other.wait();
             }
             self.scheduler.abandon_injected();
+            left::note(&self.worker);
         }
     }
-}
-
-/// Tells, by its destructor, when the thread-locals of a thread are dropped.
-struct Locals;
-
-impl Drop for Locals {
-    fn drop(&mut self) {}
-}
-
-thread_local! {
-    /// There since coroutines were left on this thread by a `run`; till its end.
-    static LOCALS: Locals = const { Locals };
 }
 
 impl Drop for Runtime {
@@ -377,16 +371,20 @@ impl Drop for Runtime {
             self.shut_down();
             return;
         }
-        let must_run = !self.stopped.get() && !cfg!(panic = "abort");
-        if must_run && self.worker.has_started() && LOCALS.try_with(|_| ()).is_err() {
-            self.worker.refuse_thread_end();
+        if self.worker.is_driven() || left::are_locals_going() && self.worker.has_started() {
+            // The process ends, and all of it where it is.
+            return;
         }
+        let must_run = !self.stopped.get() && !cfg!(panic = "abort");
         if must_run && (Worker::is_driven_here() || thread::panicking()) {
             self.scheduler.stop();
+            let started = self.worker.describe_started();
             if self.worker.give_up() {
+                left::note_given_up(&self.worker, started);
                 // Frames of what was leaked refer to it.
                 return;
             }
+            left::note(&self.worker);
         } else {
             self.shut_down();
         }
