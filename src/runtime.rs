@@ -296,13 +296,18 @@ impl Runtime {
         assert!(!self.scheduler.is_left_in_parent(), "{LEFT_IN_PARENT}");
         fork::set_up_late();
         let class = Class::for_size(MAIN_STACK_SIZE).expect("a size in range");
-        let reservation = class.reserve().unwrap_or_else(|error| {
-            panic!("no stack for the main coroutine: {error}");
-        });
+        let reservation = match class.reserve() {
+            Ok(reservation) => Some(reservation),
+            Err(error) => refuse_without_stack(&error),
+        };
         let name = Some("main".into());
-        let reservation = Some(reservation);
         let site = Location::caller();
-        let body = Packet::new(f, ());
+        let begun = Cell::new(false);
+        let main = || {
+            begun.set(true);
+            f()
+        };
+        let body = Packet::new(main, ());
         let task = Task::new(name, site, Role::Main, reservation, body);
         // SAFETY: what the closure and the result borrow is used in `drive_main`, which returns when
         // the task has finished, and in `join`; both end before this call does. What others may keep
@@ -320,7 +325,10 @@ impl Runtime {
             Err(payload) => {
                 // Now, because no coroutine can run while this thread unwinds.
                 self.shut_down();
-                resume_unwind(payload);
+                match payload.downcast_ref() {
+                    Some(error) if !begun.get() => refuse_without_stack(error),
+                    _ => resume_unwind(payload),
+                }
             }
         }
     }
@@ -399,6 +407,12 @@ impl fmt::Debug for Runtime {
             .field("workers", &(self.scheduler.workers()))
             .finish()
     }
+}
+
+/// There is none for the main coroutine of `run`; or there was room for one, but no guard.
+#[track_caller]
+fn refuse_without_stack(error: &io::Error) -> ! {
+    panic!("no stack for the main coroutine: {error}");
 }
 
 /// What `run` says to a coroutine, or to a destructor that a worker runs.
