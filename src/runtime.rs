@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::coroutine::Class;
 use crate::fork;
 use crate::join::{JoinHandle, LocalJoinHandle, Packet};
+use crate::local;
 use crate::scheduler::{Scheduler, Watchdog, Worker};
 use crate::spawn::Builder;
 use crate::sys::switches::excused;
@@ -316,7 +317,7 @@ impl Runtime {
         // SAFETY: the body was made for `T`, here; and runs on this thread.
         let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(joined) };
         self.worker.spawn_local(task);
-        self.worker.drive_main();
+        local::keep_over_run(|| self.worker.drive_main());
         match main.join() {
             Ok(value) => {
                 left::note(&self.worker);
