@@ -1,5 +1,7 @@
 //! Runtimes: all wiring.
 
+mod left;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use crate::coroutine::Class;
 use crate::fork;
 use crate::join::{JoinHandle, LocalJoinHandle, Packet};
+use crate::local;
 use crate::scheduler::{Scheduler, Watchdog, Worker};
 use crate::spawn::Builder;
 use crate::sys::switches::excused;
@@ -250,9 +253,12 @@ fn start_worker(
 /// coroutines that are left on its worker 0 are leaked, joining them gives [`Cancelled`], and
 /// nobody waits for the other workers to unwind theirs.
 ///
-/// It may be kept in a `thread_local!`, if no coroutine is left on worker 0 when the thread ends:
-/// that may use other thread-locals, which are gone by then. So this aborts the process, if it
-/// shows; but a runtime that is moved into a `thread_local!` with coroutines left does not show it.
+/// A thread, other than the main one, must not end before coroutines that have started on it as on
+/// worker 0: leaked as above, or of a runtime that was forgotten, or is kept in a `thread_local!`. They
+/// may have lent what is in thread-locals of the thread, so this aborts the process, with a message
+/// that names them. (Under `panic = "abort"` it does not, see the [hazards](crate#hazards).) The main
+/// thread takes the process with it, and them; so does a coroutine that calls
+/// [`exit`](std::process::exit), but where another thread does between two runs, it counts as its end.
 ///
 /// [`Cancelled`]: crate::Cancelled
 ///
@@ -291,13 +297,18 @@ impl Runtime {
         assert!(!self.scheduler.is_left_in_parent(), "{LEFT_IN_PARENT}");
         fork::set_up_late();
         let class = Class::for_size(MAIN_STACK_SIZE).expect("a size in range");
-        let reservation = class.reserve().unwrap_or_else(|error| {
-            panic!("no stack for the main coroutine: {error}");
-        });
+        let reservation = match class.reserve() {
+            Ok(reservation) => Some(reservation),
+            Err(error) => refuse_without_stack(&error),
+        };
         let name = Some("main".into());
-        let reservation = Some(reservation);
         let site = Location::caller();
-        let body = Packet::new(f, ());
+        let begun = Cell::new(false);
+        let main = || {
+            begun.set(true);
+            f()
+        };
+        let body = Packet::new(main, ());
         let task = Task::new(name, site, Role::Main, reservation, body);
         // SAFETY: what the closure and the result borrow is used in `drive_main`, which returns when
         // the task has finished, and in `join`; both end before this call does. What others may keep
@@ -306,16 +317,19 @@ impl Runtime {
         // SAFETY: the body was made for `T`, here; and runs on this thread.
         let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(joined) };
         self.worker.spawn_local(task);
-        self.worker.drive_main();
-        if self.worker.has_started() {
-            LOCALS.with(|_| ());
-        }
+        local::keep_over_run(|| self.worker.drive_main());
         match main.join() {
-            Ok(value) => value,
+            Ok(value) => {
+                left::note(&self.worker);
+                value
+            }
             Err(payload) => {
                 // Now, because no coroutine can run while this thread unwinds.
                 self.shut_down();
-                resume_unwind(payload);
+                match payload.downcast_ref() {
+                    Some(error) if !begun.get() => refuse_without_stack(error),
+                    _ => resume_unwind(payload),
+                }
             }
         }
     }
@@ -354,20 +368,9 @@ impl Runtime {
                 other.wait();
             }
             self.scheduler.abandon_injected();
+            left::note(&self.worker);
         }
     }
-}
-
-/// Tells, by its destructor, when the thread-locals of a thread are dropped.
-struct Locals;
-
-impl Drop for Locals {
-    fn drop(&mut self) {}
-}
-
-thread_local! {
-    /// There since coroutines were left on this thread by a `run`; till its end.
-    static LOCALS: Locals = const { Locals };
 }
 
 impl Drop for Runtime {
@@ -377,16 +380,20 @@ impl Drop for Runtime {
             self.shut_down();
             return;
         }
-        let must_run = !self.stopped.get() && !cfg!(panic = "abort");
-        if must_run && self.worker.has_started() && LOCALS.try_with(|_| ()).is_err() {
-            self.worker.refuse_thread_end();
+        if self.worker.is_driven() || left::are_locals_going() && self.worker.has_started() {
+            // The process ends, and all of it where it is.
+            return;
         }
+        let must_run = !self.stopped.get() && !cfg!(panic = "abort");
         if must_run && (Worker::is_driven_here() || thread::panicking()) {
             self.scheduler.stop();
+            let started = self.worker.describe_started();
             if self.worker.give_up() {
+                left::note_given_up(&self.worker, started);
                 // Frames of what was leaked refer to it.
                 return;
             }
+            left::note(&self.worker);
         } else {
             self.shut_down();
         }
@@ -401,6 +408,12 @@ impl fmt::Debug for Runtime {
             .field("workers", &(self.scheduler.workers()))
             .finish()
     }
+}
+
+/// There is none for the main coroutine of `run`; or there was room for one, but no guard.
+#[track_caller]
+fn refuse_without_stack(error: &io::Error) -> ! {
+    panic!("no stack for the main coroutine: {error}");
 }
 
 /// What `run` says to a coroutine, or to a destructor that a worker runs.

@@ -156,8 +156,7 @@ impl Timers {
         ))
     }
 
-    /// Takes entries as they are: one that stands for nothing any more may have the others share a
-    /// wake-up too, but never makes it later than they allow.
+    /// When to serve `first`, and those that may join it; and up to which moment.
     fn find_alarm(&mut self, first: Entry) -> (Moment, Moment) {
         /// Among so many a wake-up more does not matter.
         const ENOUGH: usize = 128;
@@ -166,6 +165,10 @@ impl Timers {
         while self.neighbours.len() < ENOUGH
             && let Some(next) = self.queue.pop_until(joined_until)
         {
+            if !self.is_in_force(next) {
+                self.replace(next);
+                continue;
+            }
             alarm = next.deadline;
             latest = latest.min(next.latest());
             joined_until = joined_until.min(next.joined_until());
@@ -181,24 +184,32 @@ impl Timers {
     fn first(&mut self) -> Option<Entry> {
         loop {
             let top = self.queue.peek()?;
-            let state = &mut self.slots[top.slot as usize];
-            if state.queued != Some(top) {
-                self.queue.pop();
-                continue;
+            if self.is_in_force(top) {
+                return Some(top);
             }
-            match state.armed {
-                Some((entry, _)) if entry == top => return Some(top),
-                Some((entry, _)) => {
-                    self.queue.pop();
-                    state.queued = Some(entry);
-                    self.queue.push(entry);
-                }
-                None => {
-                    self.queue.pop();
-                    state.queued = None;
-                    self.referred -= 1;
-                }
-            }
+            self.queue.pop();
+            self.replace(top);
+        }
+    }
+
+    /// Whether `entry`, which is or was in the queue, is the deadline of its slot, and does not just
+    /// stand for that.
+    fn is_in_force(&self, entry: Entry) -> bool {
+        let armed = self.slots[entry.slot as usize].armed;
+        armed.is_some_and(|(armed, _)| armed == entry)
+    }
+
+    /// Queues what `entry` stands for, if anything, which has been taken out of the queue and is not
+    /// in force.
+    fn replace(&mut self, entry: Entry) {
+        let state = &mut self.slots[entry.slot as usize];
+        if state.queued != Some(entry) {
+            return;
+        }
+        state.queued = state.armed.map(|(armed, _)| armed);
+        match state.queued {
+            Some(armed) => self.queue.push(armed),
+            None => self.referred -= 1,
         }
     }
 
@@ -383,6 +394,37 @@ mod tests {
         assert_eq!(alarm(&mut timers), Some(at(1_600)));
         assert_eq!(expired(&mut timers, at(1_600)), [1, 2]);
         assert_eq!(alarm(&mut timers), None);
+    }
+
+    #[test]
+    fn an_alarm_is_not_late_for_an_exact_deadline_that_an_entry_of_more_slack_stands_for() {
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
+        let at = |micros| start + Duration::from_micros(micros);
+        let millis = |micros| Deadline::with_slack(at(micros), Duration::from_millis(1));
+        timers.arm(0, millis(99_900), seq());
+        timers.arm(1, millis(100_000), seq());
+        timers.disarm(1);
+        timers.arm(2, millis(100_700), seq());
+        timers.arm(1, Deadline::at(at(100_100)), seq());
+        let alarm = timers.alarm().unwrap();
+        assert_eq!(alarm.at, at(100_100));
+        assert!(alarm.slack().is_zero());
+        assert_eq!(expired(&mut timers, at(100_100)), [0, 1]);
+        assert_eq!(timers.alarm().unwrap().at, at(100_700));
+        assert_eq!(timers.referred, 1);
+        assert_eq!(timers.queue.len(), 1, "nothing is queued twice");
+    }
+
+    #[test]
+    fn a_cancelled_deadline_has_no_part_in_an_alarm() {
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
+        let at = |micros| start + Duration::from_micros(micros);
+        let slack = |micros| Deadline::with_slack(at(micros), Duration::from_micros(500));
+        for (slot, micros) in [(0, 1_000), (1, 1_100), (2, 1_200), (1, 9_000)] {
+            timers.arm(slot, slack(micros), seq());
+        }
+        timers.disarm(2);
+        assert_eq!(alarm(&mut timers), Some(at(1_000)));
     }
 
     #[test]

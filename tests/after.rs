@@ -98,7 +98,7 @@ fn a_closure_runs_once_in_a_coroutine_of_its_own_when_its_delay_has_passed() {
 
 #[test]
 #[parallel]
-fn a_delay_of_zero_fires_soon_but_not_before_after_returns() {
+fn a_delay_of_zero_fires_soon_and_on_one_worker_not_before_the_caller_waits() {
     util::on_workers(1, || {
         let fate = Fate::default();
         let handle = after(Duration::ZERO, fate.closure());

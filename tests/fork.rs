@@ -335,6 +335,37 @@ fn main_may_return_in_the_child_and_leaves_its_runtime_behind() {
     }
 }
 
+/// The child is forked while another worker is at the lock of those who wait for idleness.
+#[test]
+#[serial]
+fn main_may_return_in_the_child_though_others_wait_for_the_end_of_all() {
+    util::on_an_os_thread(|| {
+        let runtime = RuntimeBuilder::new().workers(2).build().unwrap();
+        let (begun, over) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let others = [Arc::clone(&begun), Arc::clone(&over)];
+        let waits = runtime.spawn(move || {
+            let [begun, over] = others;
+            begun.store(true, SeqCst);
+            while !over.load(SeqCst) {
+                greenroom::wait_idle();
+                greenroom::yield_now();
+            }
+        });
+        // So it runs on the other worker.
+        while !begun.load(SeqCst) {
+            std::thread::sleep(MILLI);
+        }
+        for _ in 0..100 {
+            match runtime.run(fork) {
+                Some(child) => child.succeed(),
+                None => exit(0),
+            }
+        }
+        over.store(true, SeqCst);
+        waits.join().unwrap();
+    });
+}
+
 #[test]
 #[serial]
 fn a_panic_of_main_in_the_child_leaves_run() {

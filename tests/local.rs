@@ -369,3 +369,48 @@ fn a_forked_child_goes_on_with_the_values_of_its_coroutine() {
         assert_eq!(forks.join().unwrap(), 33);
     });
 }
+
+#[test]
+fn a_main_that_ends_in_a_forked_child_leaves_the_values_of_who_runs_it() {
+    const NAME: &str = "a_main_that_ends_in_a_forked_child_leaves_the_values_of_who_runs_it";
+    coroutine_local!(static VALUE: Cell<u32> = const { Cell::new(0) });
+    /// Forks; returns how the child has ended, and none there.
+    fn fork() -> Option<i32> {
+        // SAFETY: the child runs what the parent may, and ends.
+        match unsafe { libc::fork() } {
+            0 => None,
+            child => {
+                let mut status = 0;
+                // SAFETY: the status is valid, and the child ours.
+                assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+                assert!(libc::WIFEXITED(status), "signal {status}");
+                Some(libc::WEXITSTATUS(status))
+            }
+        }
+    }
+    fn exit(code: i32) -> ! {
+        // SAFETY: always.
+        unsafe { libc::_exit(code) }
+    }
+    if util::role().is_none() {
+        let output = util::again(NAME, "child").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        return;
+    }
+    util::on_workers(1, || {
+        let forks = spawn(|| {
+            VALUE.set(7);
+            fork().unwrap_or_else(|| {
+                let grandchild = greenroom::run(|| {
+                    VALUE.set(8);
+                    let forked = fork();
+                    assert_eq!(VALUE.get(), 8);
+                    forked
+                });
+                let kept = VALUE.get() == 7;
+                exit(if kept { grandchild.unwrap_or(33) } else { 1 })
+            })
+        });
+        assert_eq!(forks.join().unwrap(), 33);
+    });
+}

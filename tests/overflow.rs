@@ -2,9 +2,11 @@
 
 mod util;
 
+use std::ffi::c_void;
 use std::hint::black_box;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
+use std::ptr;
 
 use greenroom::{Builder, RuntimeBuilder};
 
@@ -161,4 +163,68 @@ fn a_main_thread_stack_and_pool_threads_keep_stds_report() {
         "{stderr}"
     );
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+}
+
+/// Runs `f` on a thread that std knows nothing of, and gives no stack for signal handlers.
+fn on_a_bare_thread(mut f: fn()) {
+    extern "C" fn start(f: *mut c_void) -> *mut c_void {
+        // SAFETY: it points to a function, which is there until this thread was joined.
+        let f = unsafe { *f.cast::<fn()>() };
+        f();
+        ptr::null_mut()
+    }
+    // SAFETY: all is valid until the thread was joined.
+    unsafe {
+        let mut thread = std::mem::zeroed();
+        let argument = (&raw mut f).cast();
+        let made = libc::pthread_create(&raw mut thread, ptr::null(), start, argument);
+        assert_eq!(made, 0);
+        assert_eq!(libc::pthread_join(thread, ptr::null_mut()), 0);
+    }
+}
+
+#[test]
+fn an_overflow_on_a_thread_that_std_did_not_make_is_reported() {
+    if as_child() {
+        return on_a_bare_thread(|| {
+            RuntimeBuilder::new().workers(1).build().unwrap().run(|| ());
+            overflow(1, "on a bare thread", || {
+                black_box(recurse(0));
+            });
+        });
+    }
+    let output = child("an_overflow_on_a_thread_that_std_did_not_make_is_reported");
+    assert_reported(&output, "on a bare thread", 128 << 10);
+}
+
+/// In bytes.
+fn address_space() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').next().unwrap().parse().unwrap();
+    pages * 4096
+}
+
+#[test]
+fn threads_that_std_did_not_make_take_their_stacks_for_signals_with_them() {
+    const NAME: &str = "threads_that_std_did_not_make_take_their_stacks_for_signals_with_them";
+    const THREADS: usize = 100;
+    if !as_child() {
+        let output = child(NAME);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return assert!(output.status.success(), "{stderr}");
+    }
+    let run = || {
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        assert_eq!(runtime.run(|| 5), 5);
+        assert_eq!(runtime.run(|| 6), 6);
+    };
+    for _ in 0..10 {
+        on_a_bare_thread(run);
+    }
+    let before = address_space();
+    for _ in 0..THREADS {
+        on_a_bare_thread(run);
+    }
+    let more = address_space().saturating_sub(before);
+    assert!(more < THREADS * (16 << 10), "{more} bytes more");
 }

@@ -1019,6 +1019,19 @@ fn assert_cancelled<T>(handle: JoinHandle<T>) {
     assert!(payload.is::<Cancelled>());
 }
 
+/// Runs `test` on a thread that does not end, for coroutines which it leaves there never do.
+fn on_a_thread_that_stays(test: impl FnOnce() + Send + 'static) {
+    let (tell, result) = mpsc::channel();
+    std::thread::spawn(move || {
+        tell.send(catch_unwind(AssertUnwindSafe(test))).unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    let result = util::on_an_os_thread(|| result.recv().unwrap());
+    result.unwrap_or_else(|payload| resume_unwind(payload));
+}
+
 /// Runs `test`, and waits until nothing is left of runtimes that end by themselves.
 fn until_nothing_is_left<T>(test: impl FnOnce() -> T) -> T {
     let (threads, descriptors) = (greenroom_threads(), util::open_descriptors());
@@ -1113,7 +1126,7 @@ fn a_runtime_dropped_on_a_coroutine_unwinds_what_its_other_workers_have() {
 #[test]
 #[serial]
 fn a_runtime_dropped_amid_a_panic_tells_the_joiners_of_all_it_has() {
-    util::on_an_os_thread(|| {
+    on_a_thread_that_stays(|| {
         for workers in [1, 3] {
             let handles = Mutex::new(Vec::new());
             let threads = greenroom_threads();
@@ -1152,7 +1165,7 @@ fn a_runtime_dropped_amid_a_panic_tells_the_joiners_of_all_it_has() {
 #[test]
 #[serial]
 fn what_never_started_may_join_what_did_when_both_are_given_up() {
-    util::on_an_os_thread(|| {
+    on_a_thread_that_stays(|| {
         let joined = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&joined);
         let inner = runtime(1);
@@ -1200,32 +1213,4 @@ fn a_runtime_may_end_among_the_thread_locals_of_its_thread() {
         }
         assert_eq!(drops.load(SeqCst), 4);
     });
-}
-
-#[test]
-#[serial]
-fn a_runtime_that_ends_among_thread_locals_which_its_coroutines_may_use_aborts() {
-    const NAME: &str =
-        "a_runtime_that_ends_among_thread_locals_which_its_coroutines_may_use_aborts";
-    if util::role().is_some() {
-        let thread = std::thread::spawn(|| {
-            KEPT.with_borrow_mut(|kept| {
-                kept.insert(runtime(1)).run(|| {
-                    let left = Builder::new().name("left".into());
-                    drop(left.spawn(park).unwrap());
-                    yield_now();
-                });
-            });
-        });
-        let _ = thread.join();
-        eprintln!("end of child");
-        return;
-    }
-    let output = in_a_child(NAME, &[]);
-    assert!(output.contains("among the thread-locals"), "{output}");
-    assert!(
-        output.contains("'left' (spawned at tests/runtime.rs:"),
-        "{output}"
-    );
-    assert!(!output.contains("end of child"), "{output}");
 }

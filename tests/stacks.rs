@@ -5,12 +5,13 @@
 use std::hint::black_box;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::process::ExitStatus;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use greenroom::{Builder, JoinHandle};
+use greenroom::{Builder, JoinHandle, RuntimeBuilder};
 
 mod util;
 use util::on_workers;
@@ -386,6 +387,39 @@ fn before_any_coroutine_runs_guards_in_locked_memory_run_out_with_an_error_of_sp
     let test = "before_any_coroutine_runs_guards_in_locked_memory_run_out_with_an_error_of_spawn";
     // From an OS thread, which gets ahead of the default runtime's workers.
     alone(test, || run_out_of_guards(|body| body()));
+}
+
+#[test]
+fn a_main_coroutine_whose_guard_cannot_be_had_is_a_panic_that_says_so() {
+    const NAME: &str = "a_main_coroutine_whose_guard_cannot_be_had_is_a_panic_that_says_so";
+    let runtime = || RuntimeBuilder::new().workers(1).build().unwrap();
+    alone(NAME, || {
+        let Some(limit) = mapping_limit() else { return };
+        stock_the_heap();
+        // Leaves stacks whose guards are to be made by advice, if the kernel takes it; the other has
+        // the one that was used.
+        let (first, second) = (runtime(), runtime());
+        first.run(|| ());
+        if !lock_memory() {
+            return;
+        }
+        let mut others = Mappings::take_all_but(0, limit);
+        let unwound = catch_unwind(AssertUnwindSafe(|| second.run(|| ())));
+        others.give_back(others.0.len());
+        match unwound {
+            Ok(()) => eprintln!("skipped: the kernel makes guards at once"),
+            Err(payload) => {
+                let message = util::message(&*payload);
+                assert!(
+                    message.starts_with("no stack for the main coroutine: "),
+                    "{message}"
+                );
+            }
+        }
+        let io_error = || panic_any(io::Error::other("main's own"));
+        let payload = catch_unwind(AssertUnwindSafe(|| first.run(io_error))).unwrap_err();
+        assert!(payload.is::<io::Error>());
+    });
 }
 
 #[test]

@@ -1,14 +1,20 @@
-//! OS threads that end: what destructors of their thread-locals may still do.
+//! OS threads that end: what destructors of their thread-locals may still do, and before what a
+//! thread must not end.
 
 mod util;
 
 use std::cell::{OnceCell, RefCell};
+use std::mem;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::resume_unwind;
+use std::process::{Output, exit};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use greenroom::shims::thread;
-use greenroom::{ThreadId, Unparker, park, park_timeout};
+use greenroom::{Builder, Runtime, RuntimeBuilder, ThreadId, Unparker};
+use greenroom::{park, park_timeout, yield_now};
 
 const LONG: Duration = Duration::from_secs(1_000);
 
@@ -130,5 +136,174 @@ fn a_destructor_may_spawn_join_and_sleep() {
             }
         });
         assert_eq!(*results.lock().unwrap(), [1, 4]);
+    }
+}
+
+/// Written to stderr when it is dropped.
+struct Lent(&'static str);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        eprintln!("{} is dropped", self.0);
+    }
+}
+
+thread_local! {
+    static FIRST: Lent = const { Lent("what the first lends") };
+    static SECOND: Lent = const { Lent("what the second lends") };
+    static KEPT: RefCell<Option<Runtime>> = const { RefCell::new(None) };
+}
+
+fn runtime() -> Runtime {
+    RuntimeBuilder::new().workers(1).build().unwrap()
+}
+
+/// Leaves a coroutine on the calling thread which uses a thread-local of that.
+fn leave(runtime: &Runtime, name: &str, lent: &'static std::thread::LocalKey<Lent>) {
+    runtime.run(|| {
+        let uses = Builder::new().name(name.into());
+        drop(uses.spawn(|| lent.with(|_| park())).unwrap());
+        yield_now();
+    });
+}
+
+/// Runs the test `name` in a process of its own, as `role`.
+fn in_a_child(name: &str, role: &str) -> Output {
+    util::again(name, role).output().unwrap()
+}
+
+#[test]
+fn a_thread_does_not_end_before_coroutines_that_may_have_lent_its_thread_locals() {
+    const NAME: &str =
+        "a_thread_does_not_end_before_coroutines_that_may_have_lent_its_thread_locals";
+    if let Some(role) = util::role() {
+        let thread = std::thread::spawn(move || {
+            let runtime = runtime();
+            leave(&runtime, "first", &FIRST);
+            leave(&runtime, "second", &SECOND);
+            match &*role {
+                "forget" => mem::forget(runtime),
+                "keep" => KEPT.set(Some(runtime)),
+                "drop on a coroutine" => greenroom::run(move || drop(runtime)),
+                "drop amid a panic" => {
+                    let _runtime = runtime;
+                    resume_unwind(Box::new(()))
+                }
+                _ => unreachable!(),
+            }
+        });
+        let _ = thread.join();
+        eprintln!("the thread has ended");
+        return;
+    }
+    for how in ["forget", "drop on a coroutine", "drop amid a panic"] {
+        let output = in_a_child(NAME, how);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let signal = output.status.signal();
+        assert_eq!(signal, Some(libc::SIGABRT), "{how}: {stderr}");
+        assert!(stderr.contains("a thread ends whose"), "{how}: {stderr}");
+        for name in ["first", "second"] {
+            let named = format!("'{name}' (spawned at tests/thread_end.rs:");
+            assert!(stderr.contains(&named), "{how}: {stderr}");
+        }
+        assert!(!stderr.contains("is dropped"), "{how}: {stderr}");
+        assert!(!stderr.contains("has ended"), "{how}: {stderr}");
+    }
+    // Here they unwind in time: the runtime goes before what they use.
+    let output = in_a_child(NAME, "keep");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("the thread has ended"), "{stderr}");
+}
+
+#[test]
+fn a_runtime_among_thread_locals_that_go_after_those_of_its_coroutines_ends_the_process() {
+    const NAME: &str =
+        "a_runtime_among_thread_locals_that_go_after_those_of_its_coroutines_ends_the_process";
+    if util::role().is_some() {
+        let thread = std::thread::spawn(|| {
+            KEPT.set(Some(runtime()));
+            KEPT.with_borrow(|kept| leave(kept.as_ref().unwrap(), "left", &FIRST));
+        });
+        let _ = thread.join();
+        eprintln!("the thread has ended");
+        return;
+    }
+    let output = in_a_child(NAME, "child");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+    assert!(stderr.contains("a thread ends whose"), "{stderr}");
+    assert!(
+        stderr.contains("'left' (spawned at tests/thread_end.rs:"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("is dropped"), "{stderr}");
+    assert!(!stderr.contains("has ended"), "{stderr}");
+}
+
+#[test]
+fn a_thread_whose_coroutines_have_ended_in_time_ends() {
+    on_a_thread(|| {
+        let (one, other) = (runtime(), runtime());
+        leave(&one, "one", &FIRST);
+        leave(&other, "other", &SECOND);
+        leave(&one, "one more", &SECOND);
+        drop(one);
+        other.run(|| ());
+    });
+}
+
+#[test]
+fn a_process_that_exits_with_coroutines_left_keeps_its_status() {
+    const NAME: &str = "a_process_that_exits_with_coroutines_left_keeps_its_status";
+    let exit_with = |runtime: &Runtime, role: &str| match role {
+        "in a coroutine" => runtime.run(|| exit(3)),
+        "in main" => exit(3),
+        _ => unreachable!(),
+    };
+    if let Some(role) = util::role() {
+        let (how, role) = role.split_once(", ").unwrap();
+        if role == "in main" {
+            // The thread that forks is the main thread of the child.
+            // SAFETY: the child needs no lock of another thread.
+            let child = unsafe { libc::fork() };
+            if child != 0 {
+                let mut status = 0;
+                // SAFETY: the pointer is valid.
+                assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+                assert!(libc::WIFEXITED(status), "signal {status}");
+                exit(libc::WEXITSTATUS(status));
+            }
+        }
+        if how != "fresh" {
+            let other = runtime();
+            leave(&other, "of another runtime", &SECOND);
+            mem::forget(other);
+        }
+        match how {
+            "fresh" => KEPT.with_borrow_mut(|kept| exit_with(kept.insert(runtime()), role)),
+            "kept" => {
+                KEPT.set(Some(runtime()));
+                KEPT.with_borrow(|kept| {
+                    let kept = kept.as_ref().unwrap();
+                    leave(kept, "left", &FIRST);
+                    exit_with(kept, role)
+                })
+            }
+            "forgotten" => {
+                let runtime = runtime();
+                leave(&runtime, "left", &FIRST);
+                exit_with(&runtime, role)
+            }
+            _ => unreachable!(),
+        }
+    }
+    for role in ["in a coroutine", "in main"] {
+        for how in ["fresh", "kept", "forgotten"] {
+            let role = format!("{how}, {role}");
+            let output = in_a_child(NAME, &role);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(3), "{role}: {stderr}");
+        }
     }
 }

@@ -72,10 +72,10 @@ use agenda::Timer;
 ///
 /// Timers fire by their deadlines, and those of equal deadlines as they were set: in this order
 /// their coroutines are spawned, and on a runtime with one worker they start in it. A `delay` of
-/// zero fires as soon as possible, but not before this returns; one that is beyond the clock, like
-/// [`Duration::MAX`], never does. A delay may take 1/64 longer, at most 1 ms, to share a wake-up
-/// with others; and of course as long as the worker is kept busy by one of its coroutines. If no
-/// stack can be had when the time has come, `f` runs when one can.
+/// zero fires as soon as possible, with more than one worker maybe before this returns; one that is
+/// beyond the clock, like [`Duration::MAX`], never does. A delay may take 1/64 longer, at most 1 ms,
+/// to share a wake-up with others; and of course as long as the worker is kept busy by one of its
+/// coroutines. If no stack can be had when the time has come, `f` runs when one can.
 ///
 /// The coroutine is detached: its panic goes to the panic hook and nowhere else. A pending timer
 /// takes no stack. [`wait_idle`](crate::wait_idle) waits for it to fire, or to be cancelled; when

@@ -5,6 +5,7 @@
 //! overflowed one has no room. Faults at other addresses go to the handler that was there before.
 
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::fmt::{self, Write};
 use std::io;
 use std::mem;
@@ -13,6 +14,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::stack;
+use crate::sys::memory;
+use crate::sys::thread_end::AtEnd;
 
 /// The faults that a guard can cause, and what handled them before.
 static PREVIOUS: [(libc::c_int, AtomicPtr<libc::sigaction>); 2] = [
@@ -59,29 +62,65 @@ fn install_handlers() {
     }
 }
 
-/// Gives the calling thread a stack for its signal handlers, if it has none. std's threads do.
+/// The size of the alternate stacks that are made here.
+const SIZE: usize = 64 << 10;
+
+/// Those that were made here, each with its thread.
+static ALTERNATE: AtEnd = AtEnd::new(free_alternate_stack);
+
+/// Gives the calling thread a stack for its signal handlers, if it has none. std's threads do, until
+/// they drop their thread-locals.
 fn ensure_alternate_stack() -> io::Result<()> {
-    const SIZE: usize = 64 << 10;
-    // SAFETY: all-zero is a valid `stack_t`, which sigaltstack fills in.
-    let mut present: libc::stack_t = unsafe { mem::zeroed() };
-    // SAFETY: no new stack is given, and `present` is valid.
-    if unsafe { libc::sigaltstack(ptr::null(), &raw mut present) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if present.ss_flags & libc::SS_DISABLE == 0 {
+    if alternate_stack()?.ss_flags & libc::SS_DISABLE == 0 {
         return Ok(());
     }
+    let mut stack = ALTERNATE.kept();
+    if stack.is_null() {
+        stack = memory::reserve(SIZE)? as *mut c_void;
+        // Where that fails it outlives the thread.
+        let _ = ALTERNATE.keep(stack);
+    }
     let stack = libc::stack_t {
-        // Never unmapped, so it outlives the thread.
-        ss_sp: crate::sys::memory::reserve(SIZE)? as *mut libc::c_void,
+        ss_sp: stack,
         ss_flags: 0,
         ss_size: SIZE,
     };
-    // SAFETY: the memory is mapped, unused, and stays.
+    // SAFETY: the memory is mapped, unused, and stays until the thread ends.
     match unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// That of the calling thread, or which flags say that it is disabled.
+fn alternate_stack() -> io::Result<libc::stack_t> {
+    // SAFETY: all-zero is a valid `stack_t`, which sigaltstack fills in.
+    let mut present: libc::stack_t = unsafe { mem::zeroed() };
+    // SAFETY: no new stack is given, and `present` is valid.
+    match unsafe { libc::sigaltstack(ptr::null(), &raw mut present) } {
+        0 => Ok(present),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The thread ends to which `stack` was given.
+extern "C" fn free_alternate_stack(stack: *mut c_void) {
+    let Ok(present) = alternate_stack() else {
+        return;
+    };
+    if present.ss_sp == stack && present.ss_flags & libc::SS_DISABLE == 0 {
+        let none = libc::stack_t {
+            ss_sp: ptr::null_mut(),
+            ss_flags: libc::SS_DISABLE,
+            ss_size: SIZE,
+        };
+        // SAFETY: the structure is valid.
+        if unsafe { libc::sigaltstack(&raw const none, ptr::null_mut()) } != 0 {
+            return;
+        }
+    }
+    // SAFETY: it is of this size, from `reserve`, and no handler runs there, now or later.
+    unsafe { memory::release(stack as usize, SIZE) };
 }
 
 /// The handler: async-signal-safe, as it reads memory that never changes, formats without

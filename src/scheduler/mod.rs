@@ -257,7 +257,9 @@ impl Scheduler {
     fn look(&self) {
         // Either this sees who waits, or that one, which looks after it has said so, what ended.
         fence(Ordering::SeqCst);
-        if self.census.awaited.load(Ordering::SeqCst) > 0 {
+        let awaited = self.census.awaited.load(Ordering::SeqCst) > 0;
+        // In a forked child, who had the lock of the waiters may be missing, as they are.
+        if awaited && !self.is_left_in_parent() {
             self.census.waiters.wake_all_if(|| self.is_idle());
         }
     }

@@ -98,7 +98,7 @@ pub(crate) fn reserve(len: usize) -> io::Result<usize> {
     Ok(base as usize)
 }
 
-/// Gives back a range of whole pages that no stack was ever in.
+/// Gives back a range of whole pages that no stack of a coroutine was ever in.
 ///
 /// # Safety
 ///

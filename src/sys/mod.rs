@@ -12,6 +12,7 @@
 //! - `child`: to learn of the end of a child process.
 //! - `switches`: to count how often a thread has waited in the kernel.
 //! - `timerfd`: a one-shot alarm, exact to the nanosecond, that a poll can wait for.
+//! - `thread_end`: to be told that a thread ends, before it drops its thread-locals and after.
 //!
 //! Linux is the platform there is; another one is a sibling of these files.
 
@@ -25,4 +26,5 @@ pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod socket;
 pub(crate) mod switches;
+pub(crate) mod thread_end;
 pub(crate) mod timerfd;

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::NonNull;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::word::{Outcome, Seq};
 use super::{Body, Deadline, Owner, Role, Task, TaskRef};
 use crate::sys::switches::own_lock;
+use crate::sys::thread_end::AtEnd;
 
 thread_local! {
     /// The thread's task, when it has waited or was asked for: stands for a reference that was
@@ -33,56 +35,19 @@ pub(super) fn current() -> TaskRef {
 fn first() -> TaskRef {
     let (task, kept) = new();
     THREAD.set(Some(ManuallyDrop::new(kept).as_ptr()));
-    // Where that fails the task is leaked.
-    let _ = thread_end::call(forget);
+    // Anything but null. Where that fails the task is leaked.
+    let _ = AT_END.keep((&raw const AT_END).cast_mut().cast());
     task
 }
 
+/// Destructors of thread-locals, which go first, still are the thread.
+static AT_END: AtEnd = AtEnd::new(forget);
+
 /// The thread ends.
-extern "C" fn forget(_: *mut libc::c_void) {
+extern "C" fn forget(_: *mut c_void) {
     if let Some(task) = THREAD.take() {
         // SAFETY: `THREAD` stood for it, and does no more.
         drop(unsafe { TaskRef::taken_back(task) });
-    }
-}
-
-/// What is called when a thread ends, after the destructors of its thread-locals.
-mod thread_end {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    /// A key of pthread's thread-specific data, of which the destructor is called; none yet.
-    static KEY: AtomicU64 = AtomicU64::new(NONE);
-    const NONE: u64 = u64::MAX;
-
-    /// Has `f` called when the calling thread ends; always the same one. Returns whether it will
-    /// be. In `main`'s thread, which ends with the process, it is not.
-    pub(super) fn call(f: extern "C" fn(*mut libc::c_void)) -> bool {
-        let Some(key) = key(f) else { return false };
-        // Anything but null.
-        let value = (&raw const KEY).cast();
-        // SAFETY: the key was created, and is never deleted.
-        unsafe { libc::pthread_setspecific(key, value) == 0 }
-    }
-
-    fn key(f: extern "C" fn(*mut libc::c_void)) -> Option<libc::pthread_key_t> {
-        let known = KEY.load(Ordering::Relaxed);
-        if known != NONE {
-            return libc::pthread_key_t::try_from(known).ok();
-        }
-        let mut new: libc::pthread_key_t = 0;
-        // SAFETY: `new` is valid, and the function takes what the key's value will be.
-        if unsafe { libc::pthread_key_create(&raw mut new, Some(f)) } != 0 {
-            return None;
-        }
-        let first = KEY.compare_exchange(NONE, new.into(), Ordering::Relaxed, Ordering::Relaxed);
-        match first {
-            Ok(_) => Some(new),
-            Err(known) => {
-                // SAFETY: it was created here, and nobody else has it.
-                unsafe { libc::pthread_key_delete(new) };
-                libc::pthread_key_t::try_from(known).ok()
-            }
-        }
     }
 }
 

@@ -1,18 +1,35 @@
 //! The end of a runtime where its coroutines cannot run to unwind: it is dropped on a coroutine of
-//! another runtime, or while its thread panics, or among the thread-locals of its thread.
+//! another runtime, or while its thread panics.
 //!
 //! Coroutines that have started on its worker 0 never run again: they are leaked, as in `leak`.
 //! They may be scoped, or have lent what is on their stacks, so these stay, and whoever waits for
 //! the end of their scopes waits for ever. Those that have not started are dropped where the runtime
 //! is. The other workers unwind what they have, as ever, and nobody waits for them.
 
-use super::Worker;
-use crate::fatal;
+use std::ptr;
+
+use super::{Live, Worker};
+use crate::task::Description;
 
 impl Worker {
-    /// Whether there are coroutines that have started here, and not ended.
+    /// Whether there are coroutines that have started here, and not ended. Not for these.
     pub(crate) fn has_started(&self) -> bool {
-        !self.live.borrow().is_empty()
+        let live = self.live.borrow();
+        live.iter().any(|(_, live)| live.coroutine.is_in_body())
+    }
+
+    /// Who they are.
+    pub(crate) fn describe_started(&self) -> Vec<String> {
+        let live = self.live.borrow();
+        let started = live.iter().filter(|(_, live)| live.coroutine.is_in_body());
+        started
+            .map(|(_, Live { task, .. })| Description(task).to_string())
+            .collect()
+    }
+
+    /// Whether the calling thread drives this worker now.
+    pub(crate) fn is_driven(&self) -> bool {
+        Worker::with_current(|worker| worker.is_some_and(|worker| ptr::eq(worker, self)))
     }
 
     /// Leaks what has started on this worker, which must not be dropped then; drops what has not;
@@ -27,15 +44,5 @@ impl Worker {
         self.scheduler.leave(self);
         self.abandon_fresh();
         any
-    }
-
-    /// Ends the process, because the thread ends before the coroutines that have started here.
-    pub(crate) fn refuse_thread_end(&self) -> ! {
-        fatal::report(format_args!(
-            "a runtime is dropped among the thread-locals of its thread, which its coroutines may \
-             use; these have not ended:"
-        ));
-        self.report_left();
-        std::process::abort();
     }
 }
