@@ -249,9 +249,9 @@ fn start_worker(
 /// Dropped, it unwinds the coroutines that are left, waits for them, and ends its threads; see
 /// [`RuntimeBuilder::grace`] for those that do not end. Under `panic = "abort"` it leaks them.
 ///
-/// Nothing can run where it is dropped on a coroutine, or while its thread panics. There the
-/// coroutines that are left on its worker 0 are leaked, joining them gives [`Cancelled`], and
-/// nobody waits for the other workers to unwind theirs.
+/// Nothing can run where it is dropped on a coroutine. There the coroutines that are left on its
+/// worker 0 are leaked, joining them gives [`Cancelled`], and nobody waits for the other workers to
+/// unwind theirs.
 ///
 /// A thread, other than the main one, must not end before coroutines that have started on it as on
 /// worker 0: leaked as above, or of a runtime that was forgotten, or is kept in a `thread_local!`. They
@@ -324,7 +324,7 @@ impl Runtime {
                 value
             }
             Err(payload) => {
-                // Now, because no coroutine can run while this thread unwinds.
+                // Now: if this thread unwound, std would take that for a panic of the coroutines, too.
                 self.shut_down();
                 match payload.downcast_ref() {
                     Some(error) if !begun.get() => refuse_without_stack(error),
@@ -385,7 +385,7 @@ impl Drop for Runtime {
             return;
         }
         let must_run = !self.stopped.get() && !cfg!(panic = "abort");
-        if must_run && (Worker::is_driven_here() || thread::panicking()) {
+        if must_run && Worker::is_driven_here() {
             self.scheduler.stop();
             let started = self.worker.describe_started();
             if self.worker.give_up() {

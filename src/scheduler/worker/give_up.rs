@@ -1,5 +1,5 @@
 //! The end of a runtime where its coroutines cannot run to unwind: it is dropped on a coroutine of
-//! another runtime, or while its thread panics.
+//! another runtime.
 //!
 //! Coroutines that have started on its worker 0 never run again: they are leaked, as in `leak`.
 //! They may be scoped, or have lent what is on their stacks, so these stay, and whoever waits for
