@@ -3,7 +3,7 @@
 mod util;
 
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -67,6 +67,51 @@ fn others_go_on_while_a_coroutine_waits_for_the_other_end_of_a_named_pipe() {
         });
         assert!(opened.load(Ordering::Relaxed));
     });
+}
+
+#[test]
+fn a_reader_of_a_named_pipe_who_is_outrun_by_another_holds_up_nobody() {
+    for both in [false, true] {
+        let dir = Scratch::new();
+        let path = dir.join("pipe");
+        util::make_named_pipe(&path);
+        let mut options = std::fs::OpenOptions::new();
+        // It has a writer all the time, and the open does not wait for one.
+        let mut writer = options.read(true).write(true).open(&path).unwrap();
+        let nonblocking = options.custom_flags(libc::O_NONBLOCK).write(false);
+        let mut other = nonblocking.open(&path).unwrap();
+        let (over, ticks) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                util::on_workers(1, || {
+                    let mut options = shims::fs::OpenOptions::new();
+                    let mut reader = options.read(true).write(both).open(&path).unwrap();
+                    greenroom::spawn(move || while reader.read(&mut [0]).is_ok() {});
+                    while !over.load(Ordering::Relaxed) {
+                        ticks.fetch_add(1, Ordering::Relaxed);
+                        greenroom::park_timeout(Duration::from_micros(50));
+                    }
+                });
+            });
+            s.spawn(|| {
+                let readable = greenroom::Interest::READABLE;
+                while !over.load(Ordering::Relaxed) {
+                    let soon = std::time::Instant::now() + util::ms(10);
+                    if greenroom::wait_fd(&other, readable, Some(soon)).is_ok() {
+                        let _ = other.read(&mut [0]);
+                    }
+                }
+            });
+            for _ in 0..1000 {
+                writer.write_all(b"x").unwrap();
+                let seen = ticks.load(Ordering::Relaxed);
+                util::until("the others went on", || {
+                    ticks.load(Ordering::Relaxed) > seen + 1
+                });
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use greenroom::shims;
-use rustix::termios::{self, LocalModes};
+use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 use shims::io::{BufRead, IsTerminal, TerminalExt, WindowSize};
 
 fn edits_lines(terminal: impl AsFd) -> bool {
@@ -107,6 +107,42 @@ fn what_was_typed_before_the_terminal_was_raw_is_still_read() {
         let mut rest = [0; 2];
         (&terminal).read_exact(&mut rest).unwrap();
         assert_eq!(&rest, b"b\n");
+    });
+}
+
+/// A terminal that hands over what is typed by the byte: once there are `least`, or after a pause of
+/// `tenths` of a second.
+fn by_the_byte(least: u8, tenths: u8) -> (util::Pty, shims::fs::File) {
+    let pty = util::Pty::new();
+    let terminal = pty.open();
+    let mut modes = termios::tcgetattr(&terminal).unwrap();
+    modes.make_raw();
+    modes.special_codes[SpecialCodeIndex::VMIN] = least;
+    modes.special_codes[SpecialCodeIndex::VTIME] = tenths;
+    termios::tcsetattr(&terminal, termios::OptionalActions::Now, &modes).unwrap();
+    (pty, terminal.into())
+}
+
+#[test]
+fn a_terminal_that_waits_for_more_than_a_byte_holds_up_nobody() {
+    util::on_workers(1, || {
+        // It is readable by the first byte.
+        let (mut pty, mut terminal) = by_the_byte(2, u8::MAX);
+        pty.user.write_all(b"a").unwrap();
+        let reading = greenroom::spawn(move || {
+            let mut typed = [0; 4];
+            let length = terminal.read(&mut typed).unwrap();
+            typed[..length].to_vec()
+        });
+        util::settle();
+        pty.user.write_all(b"b").unwrap();
+        assert_eq!(reading.join().unwrap(), b"ab");
+
+        // The end of the runtime interrupts this one.
+        let (mut pty, mut terminal) = by_the_byte(2, u8::MAX);
+        pty.user.write_all(b"a").unwrap();
+        greenroom::spawn(move || terminal.read(&mut [0; 4]));
+        util::settle();
     });
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::waiting;
 use crate::blocking::unblock_borrowed;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
@@ -80,8 +81,10 @@ impl<T: AsFd> Read for Pipe<'_, T> {
             return Ok(rustix::io::readv(self.0.get(), bufs)?);
         }
         let operation = self.0.operation(Direction::Read);
-        match operation.run(|fd| file::read_pipe(fd.as_fd(), bufs)) {
-            Err(error) if cannot_be_polled(&error) => Ok(rustix::io::readv(self.0.get(), bufs)?),
+        match operation.run(|fd| read_some(fd.as_fd(), bufs)) {
+            Err(error) if cannot_be_polled(&error) => {
+                waiting::read(self.0.get().as_fd(), bufs, None)
+            }
             done => done,
         }
     }
@@ -105,6 +108,18 @@ impl<T: AsFd> Write for Pipe<'_, T> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Reads what there is.
+fn read_some(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    match file::read_pipe(fd, bufs) {
+        Err(error) if file::is_unsupported(&error) => {
+            file::check_readable(fd)?;
+            // Another reader may have been faster; and a terminal waits for more in some modes.
+            waiting::read(fd, bufs, None)
+        }
+        done => done,
     }
 }
 

@@ -1,14 +1,16 @@
 //! One attempt at an operation on a file or pipe, that does not block.
 //!
 //! They know no `MSG_DONTWAIT`, but many know `RWF_NOWAIT`: regular files, for what the system has in
-//! memory; pipes, since Linux 6.4.
+//! memory; pipes without a name, since Linux 6.4. Pipes that do not are read by a `vmsplice`, which
+//! knows `SPLICE_F_NONBLOCK`.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::FileType;
-use rustix::io::ReadWriteFlags;
+use rustix::fs::{FileType, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+use rustix::pipe::{IoSliceRaw, SpliceFlags};
 
 use super::poll;
 use super::socket::{self, at_most_iov_max, at_most_iov_max_mut};
@@ -59,15 +61,39 @@ fn kind(fd: BorrowedFd<'_>) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
 }
 
-/// Reads from a pipe, a terminal or the like.
+/// Reads from a pipe, a terminal or the like, where there is a way that never blocks.
 pub(crate) fn read_pipe(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     match read(fd, bufs, None) {
         Err(error) if is_unsupported(&error) => {
-            check_ready(fd, PollFlags::IN)?;
-            // Does not block, unless another reader takes what there is.
-            Ok(rustix::io::readv(fd, bufs)?)
+            let flags = rustix::fs::fcntl_getfl(fd)?;
+            if flags.contains(OFlags::NONBLOCK) {
+                return Ok(rustix::io::readv(fd, bufs)?);
+            }
+            splice_from_pipe(fd, flags, bufs).unwrap_or(Err(error))
         }
         done => done,
+    }
+}
+
+/// Reads from a pipe that knows no `RWF_NOWAIT`, as a named one. `None` if it is no pipe, or open for
+/// more than to read.
+fn splice_from_pipe(
+    fd: BorrowedFd<'_>,
+    flags: OFlags,
+    bufs: &mut [IoSliceMut<'_>],
+) -> Option<io::Result<usize>> {
+    if flags & OFlags::RWMODE != OFlags::RDONLY {
+        return None;
+    }
+    let bufs = bufs.iter_mut();
+    let bufs: Vec<_> = bufs.map(|buf| IoSliceRaw::from_slice_mut(buf)).collect();
+    // SAFETY: the buffers are mutable, and borrowed for that. (No pipe keeps them, as a write end
+    // would: this is none.)
+    match unsafe { rustix::pipe::vmsplice(fd, &bufs, SpliceFlags::NONBLOCK) } {
+        Ok(read) => Some(Ok(read)),
+        Err(Errno::AGAIN) => Some(Err(Errno::AGAIN.into())),
+        // It is no pipe, or the call is forbidden.
+        Err(_) => None,
     }
 }
 
@@ -80,6 +106,15 @@ pub(crate) fn write_pipe(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result
         HERE,
         ReadWriteFlags::NOWAIT,
     )?)
+}
+
+/// Whether a pipe, a terminal or the like has anything to read. Another reader may be faster.
+///
+/// # Errors
+///
+/// `WouldBlock`, if not.
+pub(crate) fn check_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    check_ready(fd, PollFlags::IN)
 }
 
 /// Whether a pipe, a terminal or the like takes anything.
