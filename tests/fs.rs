@@ -244,6 +244,17 @@ fn a_descriptor_that_has_no_type_is_waited_for() {
 }
 
 #[test]
+fn a_device_that_never_says_that_it_takes_anything_is_written_to() {
+    util::everywhere(|| {
+        // Its poll tells when there is something to read. Not everybody may write there.
+        let log = shims::fs::OpenOptions::new().write(true).open("/dev/kmsg");
+        let Ok(mut log) = log else { return };
+        let bufs = [b"<7>green", &b"room: a test\n"[..]].map(std::io::IoSlice::new);
+        assert_eq!(log.write_vectored(&bufs).unwrap(), 21);
+    });
+}
+
+#[test]
 fn a_read_is_not_cut_short_where_the_system_has_a_part_in_memory() {
     use rustix::fs::{Advice, fadvise};
 

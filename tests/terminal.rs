@@ -167,3 +167,16 @@ fn others_go_on_while_a_coroutine_writes_more_than_a_terminal_takes() {
         });
     });
 }
+
+#[test]
+fn the_end_of_the_runtime_interrupts_a_write_to_a_terminal_that_is_full() {
+    let pty = util::Pty::new();
+    util::on_workers(1, || {
+        let mut terminal = shims::fs::File::from(pty.open());
+        // There is room for the start of one of them.
+        let write = move || (0..100).try_for_each(|_| terminal.write_all(&[b'x'; 4000]));
+        let writing = greenroom::spawn(write);
+        util::settle();
+        assert!(!writing.is_finished());
+    });
+}

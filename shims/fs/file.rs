@@ -18,8 +18,7 @@ use crate::task;
 
 /// Like [`std::fs::File`], but waits park the coroutine.
 ///
-/// In a coroutine, a write to a pipe that was opened by its path, and has room for a part, takes that
-/// part.
+/// Made of an unnamed pipe, it writes in a coroutine what there is room for, be that a part.
 pub struct File {
     io: Descriptor<fs::File>,
 }

@@ -4,7 +4,7 @@
 //! interrupted, it has buffers and a descriptor of its own; it goes on then, and what it reads is
 //! nobody's.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
 
 use crate::blocking::unblock_waiting;
@@ -36,4 +36,18 @@ pub(super) fn read(
         left -= length;
     }
     Ok(read?)
+}
+
+/// Writes all, as a blocking write does, unless there is an error.
+///
+/// # Unwinding
+///
+/// An interruption point.
+pub(super) fn write(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    let fd = fd.try_clone_to_owned()?;
+    let owned: Vec<_> = bufs.iter().map(|buf| buf.to_vec()).collect();
+    unblock_waiting(move || {
+        let bufs: Vec<_> = owned.iter().map(|buf| IoSlice::new(buf)).collect();
+        Ok(rustix::io::writev(&fd, &bufs)?)
+    })
 }

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use rustix::pipe::{IoSliceRaw, SpliceFlags};
+use rustix::termios;
 
 use super::poll;
 use super::socket::{self, at_most_iov_max, at_most_iov_max_mut};
@@ -97,15 +98,18 @@ fn splice_from_pipe(
     }
 }
 
-/// Writes to a pipe.
+/// Writes to a pipe, a terminal or the like, where there is a way that never blocks.
 pub(crate) fn write_pipe(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     let bufs = at_most_iov_max(bufs);
-    Ok(rustix::io::pwritev2(
-        fd,
-        bufs,
-        HERE,
-        ReadWriteFlags::NOWAIT,
-    )?)
+    match rustix::io::pwritev2(fd, bufs, HERE, ReadWriteFlags::NOWAIT).map_err(io::Error::from) {
+        Err(error) if is_unsupported(&error) => {
+            match rustix::fs::fcntl_getfl(fd)?.contains(OFlags::NONBLOCK) {
+                true => Ok(rustix::io::writev(fd, bufs)?),
+                false => Err(error),
+            }
+        }
+        done => done,
+    }
 }
 
 /// Whether a pipe, a terminal or the like has anything to read. Another reader may be faster.
@@ -117,13 +121,21 @@ pub(crate) fn check_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
     check_ready(fd, PollFlags::IN)
 }
 
-/// Whether a pipe, a terminal or the like takes anything.
+/// Whether a pipe, a terminal or the like takes anything, as far as that can be told.
 ///
 /// # Errors
 ///
 /// `WouldBlock`, if not.
 pub(crate) fn check_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
-    check_ready(fd, PollFlags::OUT)
+    match check_ready(fd, PollFlags::OUT) {
+        // The poll of a device may tell when there is something to read, and no more.
+        Err(error) if would_block(&error) && is_device(fd)? && !termios::isatty(fd) => Ok(()),
+        done => done,
+    }
+}
+
+fn is_device(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(kind(fd)? == FileType::CharacterDevice)
 }
 
 fn check_ready(fd: BorrowedFd<'_>, interest: PollFlags) -> io::Result<()> {
