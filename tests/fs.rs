@@ -291,6 +291,56 @@ fn a_read_is_not_cut_short_where_the_system_has_a_part_in_memory() {
 }
 
 #[test]
+fn records_that_several_read_at_one_cursor_stay_whole() {
+    use rustix::fs::{Advice, fadvise};
+
+    const PAGE: usize = 4096;
+    const RECORDS: usize = 500;
+    let dir = Scratch::new();
+    let path = dir.join("file");
+    let records: Vec<u8> = (0..RECORDS)
+        .flat_map(|number| (number as u64).to_ne_bytes().repeat(2 * PAGE / 8))
+        .collect();
+    std::fs::write(&path, records).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    for cloned in [false, true] {
+        // Of each record, the system has the first half in memory.
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        fadvise(&file, 0, None, Advice::Random).unwrap();
+        for number in 0..RECORDS {
+            file.read_exact_at(&mut [0], (number * 2 * PAGE) as u64)
+                .unwrap();
+        }
+        util::on_workers(2, || {
+            let shared = Arc::new(shims::fs::File::open(&path).unwrap());
+            fadvise(&*shared, 0, None, Advice::Random).unwrap();
+            let readers: Vec<_> = (0..4)
+                .map(|_| {
+                    let mut own = cloned.then(|| shared.try_clone().unwrap());
+                    let shared = Arc::clone(&shared);
+                    greenroom::spawn(move || {
+                        let mut record = [0; 2 * PAGE];
+                        let mut whole = 0;
+                        while match &mut own {
+                            Some(own) => own.read(&mut record).unwrap(),
+                            None => (&*shared).read(&mut record).unwrap(),
+                        } == record.len()
+                        {
+                            let same = record.chunks(8).all(|number| number == &record[..8]);
+                            whole += usize::from(same);
+                        }
+                        whole
+                    })
+                })
+                .collect();
+            let whole: usize = readers.into_iter().map(|r| r.join().unwrap()).sum();
+            assert_eq!(whole, RECORDS);
+        });
+    }
+}
+
+#[test]
 fn what_is_appended_by_one_write_stays_whole() {
     let dir = Scratch::new();
     let path = dir.join("log");

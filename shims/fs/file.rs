@@ -9,10 +9,8 @@ use std::time::SystemTime;
 use super::OpenOptions;
 use crate::blocking::{unblock_borrowed, unblock_waiting};
 use crate::reactor::Descriptor;
-use crate::shims::descriptor::{
-    from_raw_descriptor, into_stdio, plain_descriptor_conversions, reads_and_writes_by_reference,
-};
-use crate::shims::io::any_file::AnyFile;
+use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
+use crate::shims::io::any_file::{AnyFile, Place};
 use crate::shims::io::pipe::Pipe;
 use crate::task;
 
@@ -213,6 +211,17 @@ impl File {
         self.set_times(FileTimes::new().set_modified(time))
     }
 
+    fn read_at_cursor(&self, bufs: &mut [IoSliceMut<'_>], shared: bool) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return self.io.get().read_vectored(bufs);
+        }
+        let place = match shared {
+            true => Place::SharedCursor,
+            false => Place::Cursor,
+        };
+        AnyFile(&self.io).read_at(place, bufs)
+    }
+
     fn unblock<T: Send>(&self, f: impl FnOnce(&fs::File) -> T + Send) -> T {
         unblock_borrowed(|| f(self.io.get()))
     }
@@ -237,7 +246,23 @@ impl Drop for Locked {
     }
 }
 
-reads_and_writes_by_reference!(File);
+impl Read for File {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.read_at_cursor(bufs, self.io.is_shared())
+    }
+
+    fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
+        (&*self).read_to_end(buf)
+    }
+
+    fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
+        (&*self).read_to_string(buf)
+    }
+}
 
 impl Read for &File {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -245,10 +270,8 @@ impl Read for &File {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().read_vectored(bufs);
-        }
-        AnyFile(&self.io).read_vectored(bufs)
+        // There may be more references.
+        self.read_at_cursor(bufs, true)
     }
 
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
@@ -264,6 +287,20 @@ impl Read for &File {
             true => Pipe(&self.io).read_to_string(buf),
             false => self.unblock(|mut file| file.read_to_string(buf)),
         }
+    }
+}
+
+impl Write for File {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self).write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -299,7 +336,7 @@ impl FileExt for File {
         if !task::on_coroutine() {
             return self.io.get().read_at(buf, offset);
         }
-        AnyFile(&self.io).read_from(&mut [IoSliceMut::new(buf)], Some(offset))
+        AnyFile(&self.io).read_at(Place::Offset(offset), &mut [IoSliceMut::new(buf)])
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
