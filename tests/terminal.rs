@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use greenroom::shims;
 use rustix::termios::{self, LocalModes, SpecialCodeIndex};
@@ -143,6 +143,22 @@ fn a_terminal_that_waits_for_more_than_a_byte_holds_up_nobody() {
         pty.user.write_all(b"a").unwrap();
         greenroom::spawn(move || terminal.read(&mut [0; 4]));
         util::settle();
+    });
+}
+
+#[test]
+fn a_read_of_a_terminal_to_which_no_byte_is_enough_gives_up() {
+    util::everywhere(|| {
+        for tenths in [0, 1] {
+            let (mut pty, mut terminal) = by_the_byte(0, tenths);
+            let start = Instant::now();
+            for _ in 0..2 {
+                assert_eq!(terminal.read(&mut [0; 4]).unwrap(), 0);
+            }
+            assert!(start.elapsed() >= u32::from(tenths) * Duration::from_millis(150));
+            pty.user.write_all(b"a").unwrap();
+            assert_eq!(terminal.read(&mut [0; 4]).unwrap(), 1);
+        }
     });
 }
 

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use rustix::pipe::{IoSliceRaw, SpliceFlags};
-use rustix::termios;
+use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 
 use super::poll;
 use super::socket::{self, at_most_iov_max, at_most_iov_max_mut};
@@ -112,13 +112,26 @@ pub(crate) fn write_pipe(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result
     }
 }
 
-/// Whether a pipe, a terminal or the like has anything to read. Another reader may be faster.
+/// Whether a pipe, a terminal or the like has anything to read, or gives up by itself if not. Another
+/// reader may be faster.
 ///
 /// # Errors
 ///
 /// `WouldBlock`, if not.
 pub(crate) fn check_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
-    check_ready(fd, PollFlags::IN)
+    match check_ready(fd, PollFlags::IN) {
+        Err(error) if would_block(&error) && gives_up(fd) => Ok(()),
+        done => done,
+    }
+}
+
+/// Whether a read is over, with nothing, when nothing has come at once or within a time: so it is
+/// with a terminal that was told that no byte is enough.
+fn gives_up(fd: BorrowedFd<'_>) -> bool {
+    termios::tcgetattr(fd).is_ok_and(|modes| {
+        let enough = modes.special_codes[SpecialCodeIndex::VMIN];
+        enough == 0 && !modes.local_modes.contains(LocalModes::ICANON)
+    })
 }
 
 /// Whether a pipe, a terminal or the like takes anything, as far as that can be told.

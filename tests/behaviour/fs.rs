@@ -356,6 +356,30 @@ fn a_write_to_a_named_pipe_writes_all() {
 }
 
 #[test]
+fn a_named_pipe_in_non_blocking_mode_tells_its_end_from_nothing_yet() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("pipe");
+        util::make_named_pipe(&path);
+        let mut options = OpenOptions::new();
+        options.custom_flags(libc::O_NONBLOCK);
+        let mut reader = options.clone().read(true).open(&path).unwrap();
+        assert_eq!(reader.read(&mut [0; 4]).unwrap(), 0, "nobody writes");
+        let mut writer = options.write(true).open(&path).unwrap();
+        assert_eq!(reader.read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        writer.write_all(b"ab").unwrap();
+        assert_eq!(reader.read(&mut [0; 4]).unwrap(), 2);
+        while writer.write(&[0; 4096]).is_ok() {}
+        assert_eq!(writer.write(&[0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(writer);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        assert!(rest.len() >= 4096);
+        assert_eq!(reader.read(&mut [0; 4]).unwrap(), 0);
+    });
+}
+
+#[test]
 fn small_writes_of_several_to_a_named_pipe_stay_whole() {
     const WRITERS: u8 = 5;
     everywhere(|| {
