@@ -2,7 +2,9 @@
 
 mod util;
 
+use std::ffi::CString;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -383,6 +385,56 @@ fn a_read_of_a_file_that_the_kernel_makes_up_is_one() {
         let mut file = shims::fs::File::open(path).unwrap();
         assert_eq!(file.read(&mut buf).unwrap(), wanted);
     });
+}
+
+/// A regular file of which a read waits for others: the kernel's trace. `None` where that cannot be
+/// had.
+fn file_that_waits() -> Option<std::fs::File> {
+    let open = || {
+        let dir = Scratch::new();
+        let [kind, at] = [
+            c"tracefs",
+            &*CString::new(dir.as_os_str().as_bytes()).unwrap(),
+        ];
+        // SAFETY: the strings end with a null byte. The namespace is the calling thread's, and the
+        // mount goes with it.
+        let mounted = unsafe {
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            let nothing = std::ptr::null();
+            libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(nothing, c"/".as_ptr(), nothing, private, nothing.cast()) == 0
+                && libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, nothing.cast()) == 0
+        };
+        let file = std::fs::File::open(dir.join("trace_pipe"));
+        if mounted {
+            // SAFETY: as above.
+            unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
+        }
+        file.ok()
+    };
+    std::thread::spawn(open).join().unwrap()
+}
+
+#[test]
+fn the_end_of_the_runtime_interrupts_a_read_of_a_regular_file_that_waits() {
+    type Reading = fn(shims::fs::File) -> std::io::Result<usize>;
+    let ways: [Reading; 3] = [
+        |mut file| file.read(&mut [0; 100]),
+        |mut file| file.read_to_end(&mut Vec::new()),
+        |mut file| file.read_to_string(&mut String::new()),
+    ];
+    // Only one can be open.
+    let Some(file) = file_that_waits() else {
+        return eprintln!("not tested: this may not see the kernel's trace");
+    };
+    for read in ways {
+        let file = shims::fs::File::from(file.try_clone().unwrap());
+        util::on_workers(1, || {
+            let reading = greenroom::spawn(move || read(file));
+            util::settle();
+            assert!(!reading.is_finished());
+        });
+    }
 }
 
 #[test]

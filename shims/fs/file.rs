@@ -222,9 +222,41 @@ impl File {
         AnyFile(&self.io).read_at(place, bufs)
     }
 
+    /// How to read all of it.
+    fn kind(&self) -> Kind {
+        let file = AnyFile(&self.io);
+        match task::on_coroutine() {
+            true if file.polls() => Kind::Pipe,
+            true if file.may_wait() => Kind::Waiting,
+            _ => Kind::Regular,
+        }
+    }
+
+    /// Has the pool do what may wait for others, with a buffer and a descriptor of its own.
+    fn unblock_waiting<B: Default + Send + 'static>(
+        &self,
+        read: fn(&fs::File, &mut B) -> io::Result<usize>,
+    ) -> io::Result<(io::Result<usize>, B)> {
+        let duplicate = self.io.get().try_clone()?;
+        Ok(unblock_waiting(move || {
+            let mut buf = B::default();
+            (read(&duplicate, &mut buf), buf)
+        }))
+    }
+
     fn unblock<T: Send>(&self, f: impl FnOnce(&fs::File) -> T + Send) -> T {
         unblock_borrowed(|| f(self.io.get()))
     }
+}
+
+/// How to read a file.
+enum Kind {
+    /// A poll can wait for it.
+    Pipe,
+    /// A read may wait for others, without a poll.
+    Waiting,
+    /// Reads are short, or there is no coroutine that could not wait.
+    Regular,
 }
 
 /// A lock that has been waited for. Unlocks the file when it is dropped: because who waited has
@@ -275,17 +307,28 @@ impl Read for &File {
     }
 
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        match task::on_coroutine() && AnyFile(&self.io).polls() {
-            true => Pipe(&self.io).read_to_end(buf),
+        match self.kind() {
+            Kind::Pipe => Pipe(&self.io).read_to_end(buf),
+            Kind::Waiting => {
+                let (read, bytes) = self.unblock_waiting(|mut file, buf| file.read_to_end(buf))?;
+                buf.extend_from_slice(&bytes);
+                read
+            }
             // One job for all of it.
-            false => self.unblock(|mut file| file.read_to_end(buf)),
+            Kind::Regular => self.unblock(|mut file| file.read_to_end(buf)),
         }
     }
 
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-        match task::on_coroutine() && AnyFile(&self.io).polls() {
-            true => Pipe(&self.io).read_to_string(buf),
-            false => self.unblock(|mut file| file.read_to_string(buf)),
+        match self.kind() {
+            Kind::Pipe => Pipe(&self.io).read_to_string(buf),
+            Kind::Waiting => {
+                let (read, text) =
+                    self.unblock_waiting(|mut file, buf| file.read_to_string(buf))?;
+                buf.push_str(&text);
+                read
+            }
+            Kind::Regular => self.unblock(|mut file| file.read_to_string(buf)),
         }
     }
 }

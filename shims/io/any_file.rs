@@ -4,21 +4,28 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::AsFd;
 
 use super::pipe::Pipe;
+use super::waiting;
 use crate::blocking::unblock_borrowed;
 use crate::park;
 use crate::reactor::Descriptor;
-use crate::sys::file;
+use crate::sys::{file, poll};
 
 /// Reads and writes in a coroutine what may be a regular file, a pipe, a terminal or a device.
 ///
 /// What can be read without blocking, is. Else a regular file, which cannot be polled, is left to the
-/// pool; the caller is not interrupted then, as that uses its buffers.
+/// pool; the caller is not interrupted then, as that uses its buffers, unless that may take for ever.
 pub(crate) struct AnyFile<'a, T: AsFd + Sync>(pub(crate) &'a Descriptor<T>);
 
 impl<T: AsFd + Sync> AnyFile<'_, T> {
     /// Whether to wait for it by the poll.
     pub(crate) fn polls(&self) -> bool {
         file::polls(self.0.get().as_fd())
+    }
+
+    /// Whether a read may wait for others, rather than for a disk alone. What seems to be a regular
+    /// file may be one that the system, or another process, makes up as it goes.
+    pub(crate) fn may_wait(&self) -> bool {
+        poll::can_change(self.0.get().as_fd()).unwrap_or(false)
     }
 
     /// Reads at `place`: of a regular file all that was asked for, unless that ends before.
@@ -54,8 +61,9 @@ impl<T: AsFd + Sync> AnyFile<'_, T> {
     fn read_blocking(&self, place: Place, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let fd = self.0.get().as_fd();
         match place.offset() {
-            Some(offset) => unblock_borrowed(|| Ok(rustix::io::preadv(fd, bufs, offset)?)),
             None if self.polls() => Pipe(self.0).read_vectored(bufs),
+            offset if self.may_wait() => waiting::read(fd, bufs, offset),
+            Some(offset) => unblock_borrowed(|| Ok(rustix::io::preadv(fd, bufs, offset)?)),
             None => unblock_borrowed(|| Ok(rustix::io::readv(fd, bufs)?)),
         }
     }
