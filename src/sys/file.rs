@@ -16,7 +16,7 @@ use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 use super::poll;
 use super::socket::{self, at_most_iov_max, at_most_iov_max_mut};
 
-/// Where the descriptor stands.
+/// Where the descriptor stands: as an offset, it would be negative.
 const HERE: u64 = u64::MAX;
 
 /// Reads at `offset`, or where the descriptor stands. Of a regular file, this may be a part of what
@@ -27,7 +27,11 @@ pub(crate) fn read(
     offset: Option<u64>,
 ) -> io::Result<usize> {
     let bufs = at_most_iov_max_mut(bufs);
-    let offset = offset.unwrap_or(HERE);
+    let offset = match offset {
+        Some(offset) if i64::try_from(offset).is_err() => return Err(Errno::INVAL.into()),
+        Some(offset) => offset,
+        None => HERE,
+    };
     Ok(rustix::io::preadv2(
         fd,
         bufs,

@@ -411,6 +411,24 @@ fn small_writes_of_several_to_a_named_pipe_stay_whole() {
 }
 
 #[test]
+fn an_offset_that_no_file_has_is_an_error() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let mut file = File::create_new(dir.join("file")).unwrap();
+        file.write_all(b"abc").unwrap();
+        file.rewind().unwrap();
+        for offset in [u64::MAX, u64::MAX - 1, 1 << 63] {
+            let error = file.read_at(&mut [0], offset).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+            let error = file.write_at(b"x", offset).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        }
+        assert_eq!(file.stream_position().unwrap(), 0);
+        assert_eq!(file.metadata().unwrap().len(), 3);
+    });
+}
+
+#[test]
 fn nothing_is_read_at_the_end_and_beyond() {
     everywhere(|| {
         let dir = Scratch::new();
