@@ -531,6 +531,41 @@ fn a_limit_bounds_every_read_without_an_end_in_sight() {
 }
 
 #[test]
+fn a_file_that_ends_at_the_limit_is_within_it() {
+    let options = MakeFile::new().limit(5);
+    for (content, within) in [("hell", true), ("hello", true), ("hello!", false)] {
+        let file = || options.file(Script::of(&[content])).unwrap();
+        let text = || options.text(Script::of(&[content])).unwrap();
+        let mut string = String::new();
+        let read = [
+            file().read_to_end(&mut Vec::new()),
+            file().read_to_string(&mut string),
+            file().read_until(b'-', &mut Vec::new()),
+            file().read_line(&mut String::new()),
+            text().read_to_string(&mut String::new()),
+            text().read_line(&mut String::new()),
+            text().read_chars(7).map(|text| text.len()),
+        ];
+        for read in read {
+            match within {
+                true => assert_eq!(read.unwrap(), content.len()),
+                false => assert_eq!(read.unwrap_err().kind(), ErrorKind::InvalidData),
+            }
+        }
+        let record = file().read_until_seq(b"--");
+        assert_eq!(record.ok(), within.then(|| incomplete(content)));
+        let lines = file().read_lines(100);
+        assert_eq!(lines.ok(), within.then(|| vec![content.into()]));
+    }
+    // What decides whether a newline ends within the limit may come behind it.
+    let untranslated = options.clone().newline(Newline::Untranslated);
+    let mut file = untranslated.text(Script::of(&["hell\r", "o"])).unwrap();
+    let mut line = String::new();
+    assert_eq!(file.read_line(&mut line).unwrap(), 5);
+    assert_eq!(line, "hell\r");
+}
+
+#[test]
 fn what_a_line_flush_cannot_send_is_not_taken_twice() {
     let script = Script {
         takes: vec![0, 1],

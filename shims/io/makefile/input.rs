@@ -126,7 +126,7 @@ impl Input {
     /// Has the next read from the stream fail as [`find`](Input::find) has just done, whose caller has
     /// something else to return. Where that would come to the same by itself, it does.
     pub(super) fn put_off(&mut self, error: io::Error) {
-        let too_long = self.bytes().len() >= self.limit;
+        let too_long = self.bytes().len() > self.limit;
         if !too_long && !is_timeout(&error) {
             self.failure = Some(error);
         }
@@ -171,7 +171,8 @@ impl Input {
             let there = self.bytes();
             match find(there, seen) {
                 Some(length) if length <= limit => return Ok(Some(length)),
-                None if there.len() < limit => {}
+                // So much may be all there is.
+                None if there.len() <= limit => {}
                 _ => return Err(too_long(limit)),
             }
             seen = there.len();
