@@ -225,23 +225,14 @@ impl File {
     /// How to read all of it.
     fn kind(&self) -> Kind {
         let file = AnyFile(&self.io);
-        match task::on_coroutine() {
-            true if file.polls() => Kind::Pipe,
-            true if file.may_wait() => Kind::Waiting,
-            _ => Kind::Regular,
+        if !task::on_coroutine() {
+            return Kind::Regular;
         }
-    }
-
-    /// Has the pool do what may wait for others, with a buffer and a descriptor of its own.
-    fn unblock_waiting<B: Default + Send + 'static>(
-        &self,
-        read: fn(&fs::File, &mut B) -> io::Result<usize>,
-    ) -> io::Result<(io::Result<usize>, B)> {
-        let duplicate = self.io.get().try_clone()?;
-        Ok(unblock_waiting(move || {
-            let mut buf = B::default();
-            (read(&duplicate, &mut buf), buf)
-        }))
+        if file.polls() {
+            return Kind::Pipe;
+        }
+        let duplicate = file.may_wait().then(|| self.io.get().try_clone().ok());
+        duplicate.flatten().map_or(Kind::Regular, Kind::Waiting)
     }
 
     fn unblock<T: Send>(&self, f: impl FnOnce(&fs::File) -> T + Send) -> T {
@@ -249,13 +240,14 @@ impl File {
     }
 }
 
-/// How to read a file.
+/// How to read all of a file.
 enum Kind {
     /// A poll can wait for it.
     Pipe,
-    /// A read may wait for others, without a poll.
-    Waiting,
-    /// Reads are short, or there is no coroutine that could not wait.
+    /// A read may wait for others, without a poll: that of this duplicate, so that who waits for it can
+    /// be interrupted.
+    Waiting(fs::File),
+    /// In one job, or on the OS thread.
     Regular,
 }
 
@@ -309,12 +301,14 @@ impl Read for &File {
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
         match self.kind() {
             Kind::Pipe => Pipe(&self.io).read_to_end(buf),
-            Kind::Waiting => {
-                let (read, bytes) = self.unblock_waiting(|mut file, buf| file.read_to_end(buf))?;
+            Kind::Waiting(mut file) => {
+                let (read, bytes) = unblock_waiting(move || {
+                    let mut bytes = Vec::new();
+                    (file.read_to_end(&mut bytes), bytes)
+                });
                 buf.extend_from_slice(&bytes);
                 read
             }
-            // One job for all of it.
             Kind::Regular => self.unblock(|mut file| file.read_to_end(buf)),
         }
     }
@@ -322,9 +316,11 @@ impl Read for &File {
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
         match self.kind() {
             Kind::Pipe => Pipe(&self.io).read_to_string(buf),
-            Kind::Waiting => {
-                let (read, text) =
-                    self.unblock_waiting(|mut file, buf| file.read_to_string(buf))?;
+            Kind::Waiting(mut file) => {
+                let (read, text) = unblock_waiting(move || {
+                    let mut text = String::new();
+                    (file.read_to_string(&mut text), text)
+                });
                 buf.push_str(&text);
                 read
             }
