@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use greenroom::shims::fs::File;
 use greenroom::shims::net::{TcpListener, TcpStream, UdpSocket};
 use greenroom::shims::thread;
 use greenroom::{ConnectWithin, ListenOptions};
@@ -79,6 +80,9 @@ fn run_out_and_recover() {
     let (far, _) = listener.accept().unwrap();
     let queued = TcpStream::connect(addr).unwrap();
     let (late, later) = (unconnected(), unconnected());
+    let mut pty = util::Pty::new();
+    let mut terminal = File::from(pty.open());
+    let mut status = File::open("/proc/self/status").unwrap();
 
     let mut hogs = Hogs::new();
     for _ in 0..3 {
@@ -94,6 +98,14 @@ fn run_out_and_recover() {
         assert_too_many(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)));
     }
     assert_joined(&near, far);
+
+    // Files that may wait, too, are used by the descriptor that they have.
+    terminal.write_all(b"shown").unwrap();
+    pty.user.write_all(b"typed\n").unwrap();
+    let mut typed = [0; 10];
+    assert_eq!(terminal.read(&mut typed).unwrap(), 6);
+    assert_eq!(status.read(&mut typed).unwrap(), 10);
+    assert!(status.read_to_string(&mut String::new()).unwrap() > 0);
 
     // Who had queued has not been lost.
     hogs.free_one();

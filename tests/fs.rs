@@ -2,8 +2,10 @@
 
 mod util;
 
+use std::ffi::CString;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -67,6 +69,51 @@ fn others_go_on_while_a_coroutine_waits_for_the_other_end_of_a_named_pipe() {
         });
         assert!(opened.load(Ordering::Relaxed));
     });
+}
+
+#[test]
+fn a_reader_of_a_named_pipe_who_is_outrun_by_another_holds_up_nobody() {
+    for both in [false, true] {
+        let dir = Scratch::new();
+        let path = dir.join("pipe");
+        util::make_named_pipe(&path);
+        let mut options = std::fs::OpenOptions::new();
+        // It has a writer all the time, and the open does not wait for one.
+        let mut writer = options.read(true).write(true).open(&path).unwrap();
+        let nonblocking = options.custom_flags(libc::O_NONBLOCK).write(false);
+        let mut other = nonblocking.open(&path).unwrap();
+        let (over, ticks) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                util::on_workers(1, || {
+                    let mut options = shims::fs::OpenOptions::new();
+                    let mut reader = options.read(true).write(both).open(&path).unwrap();
+                    greenroom::spawn(move || while reader.read(&mut [0]).is_ok() {});
+                    while !over.load(Ordering::Relaxed) {
+                        ticks.fetch_add(1, Ordering::Relaxed);
+                        greenroom::park_timeout(Duration::from_micros(50));
+                    }
+                });
+            });
+            s.spawn(|| {
+                let readable = greenroom::Interest::READABLE;
+                while !over.load(Ordering::Relaxed) {
+                    let soon = std::time::Instant::now() + util::ms(10);
+                    if greenroom::wait_fd(&other, readable, Some(soon)).is_ok() {
+                        let _ = other.read(&mut [0]);
+                    }
+                }
+            });
+            for _ in 0..1000 {
+                writer.write_all(b"x").unwrap();
+                let seen = ticks.load(Ordering::Relaxed);
+                util::until("the others went on", || {
+                    ticks.load(Ordering::Relaxed) > seen + 1
+                });
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+    }
 }
 
 #[test]
@@ -199,6 +246,17 @@ fn a_descriptor_that_has_no_type_is_waited_for() {
 }
 
 #[test]
+fn a_device_that_never_says_that_it_takes_anything_is_written_to() {
+    util::everywhere(|| {
+        // Its poll tells when there is something to read. Not everybody may write there.
+        let log = shims::fs::OpenOptions::new().write(true).open("/dev/kmsg");
+        let Ok(mut log) = log else { return };
+        let bufs = [b"<7>green", &b"room: a test\n"[..]].map(std::io::IoSlice::new);
+        assert_eq!(log.write_vectored(&bufs).unwrap(), 21);
+    });
+}
+
+#[test]
 fn a_read_is_not_cut_short_where_the_system_has_a_part_in_memory() {
     use rustix::fs::{Advice, fadvise};
 
@@ -232,6 +290,56 @@ fn a_read_is_not_cut_short_where_the_system_has_a_part_in_memory() {
         util::assert_same_bytes(&[first, second].concat(), &bytes[1..=both]);
         assert_eq!(file.stream_position().unwrap(), 1 + both as u64);
     });
+}
+
+#[test]
+fn records_that_several_read_at_one_cursor_stay_whole() {
+    use rustix::fs::{Advice, fadvise};
+
+    const PAGE: usize = 4096;
+    const RECORDS: usize = 500;
+    let dir = Scratch::new();
+    let path = dir.join("file");
+    let records: Vec<u8> = (0..RECORDS)
+        .flat_map(|number| (number as u64).to_ne_bytes().repeat(2 * PAGE / 8))
+        .collect();
+    std::fs::write(&path, records).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    for cloned in [false, true] {
+        // Of each record, the system has the first half in memory.
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        fadvise(&file, 0, None, Advice::Random).unwrap();
+        for number in 0..RECORDS {
+            file.read_exact_at(&mut [0], (number * 2 * PAGE) as u64)
+                .unwrap();
+        }
+        util::on_workers(2, || {
+            let shared = Arc::new(shims::fs::File::open(&path).unwrap());
+            fadvise(&*shared, 0, None, Advice::Random).unwrap();
+            let readers: Vec<_> = (0..4)
+                .map(|_| {
+                    let mut own = cloned.then(|| shared.try_clone().unwrap());
+                    let shared = Arc::clone(&shared);
+                    greenroom::spawn(move || {
+                        let mut record = [0; 2 * PAGE];
+                        let mut whole = 0;
+                        while match &mut own {
+                            Some(own) => own.read(&mut record).unwrap(),
+                            None => (&*shared).read(&mut record).unwrap(),
+                        } == record.len()
+                        {
+                            let same = record.chunks(8).all(|number| number == &record[..8]);
+                            whole += usize::from(same);
+                        }
+                        whole
+                    })
+                })
+                .collect();
+            let whole: usize = readers.into_iter().map(|r| r.join().unwrap()).sum();
+            assert_eq!(whole, RECORDS);
+        });
+    }
 }
 
 #[test]
@@ -277,6 +385,56 @@ fn a_read_of_a_file_that_the_kernel_makes_up_is_one() {
         let mut file = shims::fs::File::open(path).unwrap();
         assert_eq!(file.read(&mut buf).unwrap(), wanted);
     });
+}
+
+/// A regular file of which a read waits for others: the kernel's trace. `None` where that cannot be
+/// had.
+fn file_that_waits() -> Option<std::fs::File> {
+    let open = || {
+        let dir = Scratch::new();
+        let [kind, at] = [
+            c"tracefs",
+            &*CString::new(dir.as_os_str().as_bytes()).unwrap(),
+        ];
+        // SAFETY: the strings end with a null byte. The namespace is the calling thread's, and the
+        // mount goes with it.
+        let mounted = unsafe {
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            let nothing = std::ptr::null();
+            libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(nothing, c"/".as_ptr(), nothing, private, nothing.cast()) == 0
+                && libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, nothing.cast()) == 0
+        };
+        let file = std::fs::File::open(dir.join("trace_pipe"));
+        if mounted {
+            // SAFETY: as above.
+            unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
+        }
+        file.ok()
+    };
+    std::thread::spawn(open).join().unwrap()
+}
+
+#[test]
+fn the_end_of_the_runtime_interrupts_a_read_of_a_regular_file_that_waits() {
+    type Reading = fn(shims::fs::File) -> std::io::Result<usize>;
+    let ways: [Reading; 3] = [
+        |mut file| file.read(&mut [0; 100]),
+        |mut file| file.read_to_end(&mut Vec::new()),
+        |mut file| file.read_to_string(&mut String::new()),
+    ];
+    // Only one can be open.
+    let Some(file) = file_that_waits() else {
+        return eprintln!("not tested: this may not see the kernel's trace");
+    };
+    for read in ways {
+        let file = shims::fs::File::from(file.try_clone().unwrap());
+        util::on_workers(1, || {
+            let reading = greenroom::spawn(move || read(file));
+            util::settle();
+            assert!(!reading.is_finished());
+        });
+    }
 }
 
 #[test]

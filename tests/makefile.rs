@@ -31,6 +31,11 @@ impl Script {
         self
     }
 
+    fn then_fails(mut self, kind: ErrorKind) -> Script {
+        self.pieces.push_back(Err(kind.into()));
+        self
+    }
+
     fn file(self) -> SocketFile<Script> {
         SocketFile::new(self)
     }
@@ -285,6 +290,53 @@ fn lines_are_read_with_a_cap_and_in_groups() {
 }
 
 #[test]
+fn an_error_after_lines_of_a_group_is_that_of_the_next_read() {
+    type Reading = fn(&mut SocketFile<Script>) -> io::Result<usize>;
+    let next: [Reading; 5] = [
+        |file| Ok(file.read_lines(100)?.len()),
+        |file| file.read_line(&mut String::new()),
+        |file| file.read_full(&mut [0; 3]),
+        |file| Ok(file.read_line_limit(3)?.len()),
+        |file| file.read_to_end(&mut Vec::new()),
+    ];
+    for read in next {
+        for kind in [ErrorKind::ConnectionReset, ErrorKind::InvalidData] {
+            // Once it was told, the stream is at its end.
+            let mut file = Script::of(&["one\ntw"]).then_fails(kind).file();
+            assert_eq!(file.read_lines(100).unwrap(), [b"one\n"]);
+            assert_eq!(file.buffer(), b"tw");
+            assert_eq!(read(&mut file).unwrap_err().kind(), kind);
+            assert!(file.read_to_end(&mut Vec::new()).is_ok(), "it is told once");
+        }
+    }
+    // It comes after what there is, also past the buffer.
+    let mut file = Script::of(&["one\ntw"])
+        .then_fails(ErrorKind::ConnectionReset)
+        .file();
+    file.read_lines(100).unwrap();
+    assert_eq!(file.read_available().unwrap(), b"tw");
+    let error = file.read(&mut vec![0; 100_000]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(file.read(&mut vec![0; 100_000]).unwrap(), 0);
+
+    // A timeout is over by then.
+    let mut file = Script::of(&["one\ntw"]).timeout().then("o\n").file();
+    assert_eq!(file.read_lines(100).unwrap(), [b"one\n"]);
+    assert_eq!(file.read_lines(100).unwrap(), [b"two\n"]);
+    // A line that is too long still is.
+    let mut file = MakeFile::new()
+        .limit(4)
+        .file(Script::of(&["one\ntwo and more"]))
+        .unwrap();
+    assert_eq!(file.read_lines(100).unwrap(), [b"one\n"]);
+    for _ in 0..2 {
+        let error = file.read_lines(100).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+    }
+    assert_eq!(file.read_available().unwrap(), b"two and more");
+}
+
+#[test]
 fn a_file_is_read_in_chunks() {
     let mut file = Script::of(&["abc", "de", "fghi"]).file();
     let chunks: Result<Vec<_>, _> = file.chunks(4).collect();
@@ -476,6 +528,41 @@ fn a_limit_bounds_every_read_without_an_end_in_sight() {
         too_long(reading.read_line(&mut String::new()).unwrap_err());
     }
     assert!(reading.buffer().len() <= 100 + 16, "it reads no further");
+}
+
+#[test]
+fn a_file_that_ends_at_the_limit_is_within_it() {
+    let options = MakeFile::new().limit(5);
+    for (content, within) in [("hell", true), ("hello", true), ("hello!", false)] {
+        let file = || options.file(Script::of(&[content])).unwrap();
+        let text = || options.text(Script::of(&[content])).unwrap();
+        let mut string = String::new();
+        let read = [
+            file().read_to_end(&mut Vec::new()),
+            file().read_to_string(&mut string),
+            file().read_until(b'-', &mut Vec::new()),
+            file().read_line(&mut String::new()),
+            text().read_to_string(&mut String::new()),
+            text().read_line(&mut String::new()),
+            text().read_chars(7).map(|text| text.len()),
+        ];
+        for read in read {
+            match within {
+                true => assert_eq!(read.unwrap(), content.len()),
+                false => assert_eq!(read.unwrap_err().kind(), ErrorKind::InvalidData),
+            }
+        }
+        let record = file().read_until_seq(b"--");
+        assert_eq!(record.ok(), within.then(|| incomplete(content)));
+        let lines = file().read_lines(100);
+        assert_eq!(lines.ok(), within.then(|| vec![content.into()]));
+    }
+    // What decides whether a newline ends within the limit may come behind it.
+    let untranslated = options.clone().newline(Newline::Untranslated);
+    let mut file = untranslated.text(Script::of(&["hell\r", "o"])).unwrap();
+    let mut line = String::new();
+    assert_eq!(file.read_line(&mut line).unwrap(), 5);
+    assert_eq!(line, "hell\r");
 }
 
 #[test]

@@ -6,10 +6,10 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use greenroom::shims;
-use rustix::termios::{self, LocalModes};
+use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 use shims::io::{BufRead, IsTerminal, TerminalExt, WindowSize};
 
 fn edits_lines(terminal: impl AsFd) -> bool {
@@ -110,6 +110,58 @@ fn what_was_typed_before_the_terminal_was_raw_is_still_read() {
     });
 }
 
+/// A terminal that hands over what is typed by the byte: once there are `least`, or after a pause of
+/// `tenths` of a second.
+fn by_the_byte(least: u8, tenths: u8) -> (util::Pty, shims::fs::File) {
+    let pty = util::Pty::new();
+    let terminal = pty.open();
+    let mut modes = termios::tcgetattr(&terminal).unwrap();
+    modes.make_raw();
+    modes.special_codes[SpecialCodeIndex::VMIN] = least;
+    modes.special_codes[SpecialCodeIndex::VTIME] = tenths;
+    termios::tcsetattr(&terminal, termios::OptionalActions::Now, &modes).unwrap();
+    (pty, terminal.into())
+}
+
+#[test]
+fn a_terminal_that_waits_for_more_than_a_byte_holds_up_nobody() {
+    util::on_workers(1, || {
+        // It is readable by the first byte.
+        let (mut pty, mut terminal) = by_the_byte(2, u8::MAX);
+        pty.user.write_all(b"a").unwrap();
+        let reading = greenroom::spawn(move || {
+            let mut typed = [0; 4];
+            let length = terminal.read(&mut typed).unwrap();
+            typed[..length].to_vec()
+        });
+        util::settle();
+        pty.user.write_all(b"b").unwrap();
+        assert_eq!(reading.join().unwrap(), b"ab");
+
+        // The end of the runtime interrupts this one.
+        let (mut pty, mut terminal) = by_the_byte(2, u8::MAX);
+        pty.user.write_all(b"a").unwrap();
+        greenroom::spawn(move || terminal.read(&mut [0; 4]));
+        util::settle();
+    });
+}
+
+#[test]
+fn a_read_of_a_terminal_to_which_no_byte_is_enough_gives_up() {
+    util::everywhere(|| {
+        for tenths in [0, 1] {
+            let (mut pty, mut terminal) = by_the_byte(0, tenths);
+            let start = Instant::now();
+            for _ in 0..2 {
+                assert_eq!(terminal.read(&mut [0; 4]).unwrap(), 0);
+            }
+            assert!(start.elapsed() >= u32::from(tenths) * Duration::from_millis(150));
+            pty.user.write_all(b"a").unwrap();
+            assert_eq!(terminal.read(&mut [0; 4]).unwrap(), 1);
+        }
+    });
+}
+
 #[test]
 fn others_go_on_while_a_coroutine_writes_more_than_a_terminal_takes() {
     util::on_workers(1, || {
@@ -129,5 +181,18 @@ fn others_go_on_while_a_coroutine_writes_more_than_a_terminal_takes() {
             shown.retain(|&byte| byte != b'\r');
             util::assert_same_bytes(&shown, &text);
         });
+    });
+}
+
+#[test]
+fn the_end_of_the_runtime_interrupts_a_write_to_a_terminal_that_is_full() {
+    let pty = util::Pty::new();
+    util::on_workers(1, || {
+        let mut terminal = shims::fs::File::from(pty.open());
+        // There is room for the start of one of them.
+        let write = move || (0..100).try_for_each(|_| terminal.write_all(&[b'x'; 4000]));
+        let writing = greenroom::spawn(write);
+        util::settle();
+        assert!(!writing.is_finished());
     });
 }

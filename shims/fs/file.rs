@@ -9,17 +9,14 @@ use std::time::SystemTime;
 use super::OpenOptions;
 use crate::blocking::{unblock_borrowed, unblock_waiting};
 use crate::reactor::Descriptor;
-use crate::shims::descriptor::{
-    from_raw_descriptor, into_stdio, plain_descriptor_conversions, reads_and_writes_by_reference,
-};
-use crate::shims::io::any_file::AnyFile;
+use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
+use crate::shims::io::any_file::{AnyFile, Place};
 use crate::shims::io::pipe::Pipe;
 use crate::task;
 
 /// Like [`std::fs::File`], but waits park the coroutine.
 ///
-/// In a coroutine, a write to a pipe that was opened by its path, and has room for a part, takes that
-/// part.
+/// Made of an unnamed pipe, it writes in a coroutine what there is room for, be that a part.
 pub struct File {
     io: Descriptor<fs::File>,
 }
@@ -214,9 +211,44 @@ impl File {
         self.set_times(FileTimes::new().set_modified(time))
     }
 
+    fn read_at_cursor(&self, bufs: &mut [IoSliceMut<'_>], shared: bool) -> io::Result<usize> {
+        if !task::on_coroutine() {
+            return self.io.get().read_vectored(bufs);
+        }
+        let place = match shared {
+            true => Place::SharedCursor,
+            false => Place::Cursor,
+        };
+        AnyFile(&self.io).read_at(place, bufs)
+    }
+
+    /// How to read all of it.
+    fn kind(&self) -> Kind {
+        let file = AnyFile(&self.io);
+        if !task::on_coroutine() {
+            return Kind::Regular;
+        }
+        if file.polls() {
+            return Kind::Pipe;
+        }
+        let duplicate = file.may_wait().then(|| self.io.get().try_clone().ok());
+        duplicate.flatten().map_or(Kind::Regular, Kind::Waiting)
+    }
+
     fn unblock<T: Send>(&self, f: impl FnOnce(&fs::File) -> T + Send) -> T {
         unblock_borrowed(|| f(self.io.get()))
     }
+}
+
+/// How to read all of a file.
+enum Kind {
+    /// A poll can wait for it.
+    Pipe,
+    /// A read may wait for others, without a poll: that of this duplicate, so that who waits for it can
+    /// be interrupted.
+    Waiting(fs::File),
+    /// In one job, or on the OS thread.
+    Regular,
 }
 
 /// A lock that has been waited for. Unlocks the file when it is dropped: because who waited has
@@ -238,7 +270,23 @@ impl Drop for Locked {
     }
 }
 
-reads_and_writes_by_reference!(File);
+impl Read for File {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.read_at_cursor(bufs, self.io.is_shared())
+    }
+
+    fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
+        (&*self).read_to_end(buf)
+    }
+
+    fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
+        (&*self).read_to_string(buf)
+    }
+}
 
 impl Read for &File {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -246,25 +294,52 @@ impl Read for &File {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().read_vectored(bufs);
-        }
-        AnyFile(&self.io).read_vectored(bufs)
+        // There may be more references.
+        self.read_at_cursor(bufs, true)
     }
 
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        match task::on_coroutine() && AnyFile(&self.io).polls() {
-            true => Pipe(&self.io).read_to_end(buf),
-            // One job for all of it.
-            false => self.unblock(|mut file| file.read_to_end(buf)),
+        match self.kind() {
+            Kind::Pipe => Pipe(&self.io).read_to_end(buf),
+            Kind::Waiting(mut file) => {
+                let (read, bytes) = unblock_waiting(move || {
+                    let mut bytes = Vec::new();
+                    (file.read_to_end(&mut bytes), bytes)
+                });
+                buf.extend_from_slice(&bytes);
+                read
+            }
+            Kind::Regular => self.unblock(|mut file| file.read_to_end(buf)),
         }
     }
 
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-        match task::on_coroutine() && AnyFile(&self.io).polls() {
-            true => Pipe(&self.io).read_to_string(buf),
-            false => self.unblock(|mut file| file.read_to_string(buf)),
+        match self.kind() {
+            Kind::Pipe => Pipe(&self.io).read_to_string(buf),
+            Kind::Waiting(mut file) => {
+                let (read, text) = unblock_waiting(move || {
+                    let mut text = String::new();
+                    (file.read_to_string(&mut text), text)
+                });
+                buf.push_str(&text);
+                read
+            }
+            Kind::Regular => self.unblock(|mut file| file.read_to_string(buf)),
         }
+    }
+}
+
+impl Write for File {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self).write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -300,7 +375,7 @@ impl FileExt for File {
         if !task::on_coroutine() {
             return self.io.get().read_at(buf, offset);
         }
-        AnyFile(&self.io).read_from(&mut [IoSliceMut::new(buf)], Some(offset))
+        AnyFile(&self.io).read_at(Place::Offset(offset), &mut [IoSliceMut::new(buf)])
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {

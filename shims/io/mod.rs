@@ -5,6 +5,7 @@ pub mod makefile;
 pub(crate) mod pipe;
 mod stdin;
 mod terminal;
+mod waiting;
 
 pub use ::std::io::*;
 

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::blocking::unblock_borrowed;
+use super::waiting;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
 use crate::sys::file;
@@ -80,8 +80,10 @@ impl<T: AsFd> Read for Pipe<'_, T> {
             return Ok(rustix::io::readv(self.0.get(), bufs)?);
         }
         let operation = self.0.operation(Direction::Read);
-        match operation.run(|fd| file::read_pipe(fd.as_fd(), bufs)) {
-            Err(error) if cannot_be_polled(&error) => Ok(rustix::io::readv(self.0.get(), bufs)?),
+        match operation.run(|fd| read_some(fd.as_fd(), bufs)) {
+            Err(error) if cannot_be_polled(&error) => {
+                waiting::read(self.0.get().as_fd(), bufs, None)
+            }
             done => done,
         }
     }
@@ -98,7 +100,7 @@ impl<T: AsFd> Write for Pipe<'_, T> {
         }
         let operation = self.0.operation(Direction::Write);
         match operation.run(|fd| write_some(fd.as_fd(), bufs)) {
-            Err(error) if cannot_be_polled(&error) => Ok(rustix::io::writev(self.0.get(), bufs)?),
+            Err(error) if cannot_be_polled(&error) => waiting::write(self.0.get().as_fd(), bufs),
             done => done,
         }
     }
@@ -108,15 +110,26 @@ impl<T: AsFd> Write for Pipe<'_, T> {
     }
 }
 
-/// Writes what there is room for.
+/// Reads what there is.
+fn read_some(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    match file::read_pipe(fd, bufs) {
+        Err(error) if file::is_unsupported(&error) => {
+            file::check_readable(fd)?;
+            // Another reader may have been faster; and a terminal waits for more in some modes.
+            waiting::read(fd, bufs, None)
+        }
+        done => done,
+    }
+}
+
+/// Writes what there is room for, or all.
 fn write_some(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     match file::write_pipe(fd, bufs) {
         Err(error) if file::is_unsupported(&error) => {
             file::check_writable(fd)?;
-            let first = bufs.iter().find(|buf| !buf.is_empty());
-            let first = first.map_or(&[][..], |buf| &buf[..buf.len().min(libc::PIPE_BUF)]);
-            // A pipe that is writable has room for so much, but a terminal need not.
-            unblock_borrowed(|| Ok(rustix::io::write(fd, first)?))
+            // There need not be room for all. A part would not do: a pipe keeps a short write whole,
+            // and to a device each is a message.
+            waiting::write(fd, bufs)
         }
         done => done,
     }

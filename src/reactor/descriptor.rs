@@ -66,6 +66,11 @@ impl<T: AsFd> Descriptor<T> {
         }
     }
 
+    /// Whether a duplicate of it may be there.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.source) > 1
+    }
+
     /// Takes the descriptor back out.
     pub(crate) fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);

@@ -1,19 +1,22 @@
 //! One attempt at an operation on a file or pipe, that does not block.
 //!
 //! They know no `MSG_DONTWAIT`, but many know `RWF_NOWAIT`: regular files, for what the system has in
-//! memory; pipes, since Linux 6.4.
+//! memory; pipes without a name, since Linux 6.4. Pipes that do not are read by a `vmsplice`, which
+//! knows `SPLICE_F_NONBLOCK`.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::FileType;
-use rustix::io::ReadWriteFlags;
+use rustix::fs::{FileType, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+use rustix::pipe::{IoSliceRaw, SpliceFlags};
+use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 
 use super::poll;
 use super::socket::{self, at_most_iov_max, at_most_iov_max_mut};
 
-/// Where the descriptor stands.
+/// Where the descriptor stands: as an offset, it would be negative.
 const HERE: u64 = u64::MAX;
 
 /// Reads at `offset`, or where the descriptor stands. Of a regular file, this may be a part of what
@@ -24,7 +27,11 @@ pub(crate) fn read(
     offset: Option<u64>,
 ) -> io::Result<usize> {
     let bufs = at_most_iov_max_mut(bufs);
-    let offset = offset.unwrap_or(HERE);
+    let offset = match offset {
+        Some(offset) if i64::try_from(offset).is_err() => return Err(Errno::INVAL.into()),
+        Some(offset) => offset,
+        None => HERE,
+    };
     Ok(rustix::io::preadv2(
         fd,
         bufs,
@@ -59,36 +66,93 @@ fn kind(fd: BorrowedFd<'_>) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
 }
 
-/// Reads from a pipe, a terminal or the like.
+/// Reads from a pipe, a terminal or the like, where there is a way that never blocks.
 pub(crate) fn read_pipe(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     match read(fd, bufs, None) {
         Err(error) if is_unsupported(&error) => {
-            check_ready(fd, PollFlags::IN)?;
-            // Does not block, unless another reader takes what there is.
-            Ok(rustix::io::readv(fd, bufs)?)
+            let flags = rustix::fs::fcntl_getfl(fd)?;
+            if flags.contains(OFlags::NONBLOCK) {
+                return Ok(rustix::io::readv(fd, bufs)?);
+            }
+            splice_from_pipe(fd, flags, bufs).unwrap_or(Err(error))
         }
         done => done,
     }
 }
 
-/// Writes to a pipe.
-pub(crate) fn write_pipe(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    let bufs = at_most_iov_max(bufs);
-    Ok(rustix::io::pwritev2(
-        fd,
-        bufs,
-        HERE,
-        ReadWriteFlags::NOWAIT,
-    )?)
+/// Reads from a pipe that knows no `RWF_NOWAIT`, as a named one. `None` if it is no pipe, or open for
+/// more than to read.
+fn splice_from_pipe(
+    fd: BorrowedFd<'_>,
+    flags: OFlags,
+    bufs: &mut [IoSliceMut<'_>],
+) -> Option<io::Result<usize>> {
+    if flags & OFlags::RWMODE != OFlags::RDONLY {
+        return None;
+    }
+    let bufs = bufs.iter_mut();
+    let bufs: Vec<_> = bufs.map(|buf| IoSliceRaw::from_slice_mut(buf)).collect();
+    // SAFETY: the buffers are mutable, and borrowed for that. (No pipe keeps them, as a write end
+    // would: this is none.)
+    match unsafe { rustix::pipe::vmsplice(fd, &bufs, SpliceFlags::NONBLOCK) } {
+        Ok(read) => Some(Ok(read)),
+        Err(Errno::AGAIN) => Some(Err(Errno::AGAIN.into())),
+        // It is no pipe, or the call is forbidden.
+        Err(_) => None,
+    }
 }
 
-/// Whether a pipe, a terminal or the like takes anything.
+/// Writes to a pipe, a terminal or the like, where there is a way that never blocks.
+pub(crate) fn write_pipe(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    let bufs = at_most_iov_max(bufs);
+    match rustix::io::pwritev2(fd, bufs, HERE, ReadWriteFlags::NOWAIT).map_err(io::Error::from) {
+        Err(error) if is_unsupported(&error) => {
+            match rustix::fs::fcntl_getfl(fd)?.contains(OFlags::NONBLOCK) {
+                true => Ok(rustix::io::writev(fd, bufs)?),
+                false => Err(error),
+            }
+        }
+        done => done,
+    }
+}
+
+/// Whether a pipe, a terminal or the like has anything to read, or gives up by itself if not. Another
+/// reader may be faster.
+///
+/// # Errors
+///
+/// `WouldBlock`, if not.
+pub(crate) fn check_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    match check_ready(fd, PollFlags::IN) {
+        Err(error) if would_block(&error) && gives_up(fd) => Ok(()),
+        done => done,
+    }
+}
+
+/// Whether a read is over, with nothing, when nothing has come at once or within a time: so it is
+/// with a terminal that was told that no byte is enough.
+fn gives_up(fd: BorrowedFd<'_>) -> bool {
+    termios::tcgetattr(fd).is_ok_and(|modes| {
+        let enough = modes.special_codes[SpecialCodeIndex::VMIN];
+        enough == 0 && !modes.local_modes.contains(LocalModes::ICANON)
+    })
+}
+
+/// Whether a pipe, a terminal or the like takes anything, as far as that can be told.
 ///
 /// # Errors
 ///
 /// `WouldBlock`, if not.
 pub(crate) fn check_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
-    check_ready(fd, PollFlags::OUT)
+    match check_ready(fd, PollFlags::OUT) {
+        // The poll of a device may tell when there is something to read, and no more.
+        Err(error) if would_block(&error) && is_device(fd)? && !termios::isatty(fd) => Ok(()),
+        done => done,
+    }
+}
+
+fn is_device(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(kind(fd)? == FileType::CharacterDevice)
 }
 
 fn check_ready(fd: BorrowedFd<'_>, interest: PollFlags) -> io::Result<()> {

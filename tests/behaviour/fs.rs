@@ -323,6 +323,112 @@ fn a_named_pipe_connects_who_opens_its_ends() {
 }
 
 #[test]
+fn a_write_to_a_named_pipe_writes_all() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("pipe");
+        util::make_named_pipe(&path);
+        let mut reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
+        let bufs = [IoSlice::new(b"head"), IoSlice::new(b""), IoSlice::new(b"body")];
+        assert_eq!(writer.write_vectored(&bufs).unwrap(), 8);
+        let mut back = [0; 8];
+        reader.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"headbody");
+
+        // More than there is room for, in parts and at once.
+        let bytes = util::noise(300_000, 3);
+        let writing = thread::spawn({
+            let bytes = bytes.clone();
+            move || {
+                let bufs = [&bytes[..1000], &bytes[1000..]].map(IoSlice::new);
+                assert_eq!(writer.write_vectored(&bufs).unwrap(), bytes.len());
+                assert_eq!(writer.write(&bytes).unwrap(), bytes.len());
+            }
+        });
+        for _ in 0..2 {
+            let mut back = vec![0; bytes.len()];
+            reader.read_exact(&mut back).unwrap();
+            util::assert_same_bytes(&back, &bytes);
+        }
+        writing.join().unwrap();
+    });
+}
+
+#[test]
+fn a_named_pipe_in_non_blocking_mode_tells_its_end_from_nothing_yet() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("pipe");
+        util::make_named_pipe(&path);
+        let mut options = OpenOptions::new();
+        options.custom_flags(libc::O_NONBLOCK);
+        let mut reader = options.clone().read(true).open(&path).unwrap();
+        assert_eq!(reader.read(&mut [0; 4]).unwrap(), 0, "nobody writes");
+        let mut writer = options.write(true).open(&path).unwrap();
+        assert_eq!(reader.read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        writer.write_all(b"ab").unwrap();
+        assert_eq!(reader.read(&mut [0; 4]).unwrap(), 2);
+        while writer.write(&[0; 4096]).is_ok() {}
+        assert_eq!(writer.write(&[0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(writer);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        assert!(rest.len() >= 4096);
+        assert_eq!(reader.read(&mut [0; 4]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn small_writes_of_several_to_a_named_pipe_stay_whole() {
+    const WRITERS: u8 = 5;
+    everywhere(|| {
+        let dir = Scratch::new();
+        let path = dir.join("pipe");
+        util::make_named_pipe(&path);
+        let mut reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let record = |of: u8| [b'a' + of; 1000];
+        thread::scope(|s| {
+            for of in 0..WRITERS {
+                let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
+                s.spawn(move || {
+                    let record = record(of);
+                    let bufs = [&record[..300], &record[300..]].map(IoSlice::new);
+                    (0..50).for_each(|_| assert_eq!(writer.write_vectored(&bufs).unwrap(), 1000));
+                });
+            }
+            let mut seen = [0; WRITERS as usize];
+            for _ in 0..50 * usize::from(WRITERS) {
+                let mut back = [0; 1000];
+                reader.read_exact(&mut back).unwrap();
+                let of = back[0] - b'a';
+                assert!(back == record(of), "a record is torn");
+                seen[usize::from(of)] += 1;
+            }
+            assert_eq!(seen, [50; WRITERS as usize]);
+        });
+    });
+}
+
+#[test]
+fn an_offset_that_no_file_has_is_an_error() {
+    everywhere(|| {
+        let dir = Scratch::new();
+        let mut file = File::create_new(dir.join("file")).unwrap();
+        file.write_all(b"abc").unwrap();
+        file.rewind().unwrap();
+        for offset in [u64::MAX, u64::MAX - 1, 1 << 63] {
+            let error = file.read_at(&mut [0], offset).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+            let error = file.write_at(b"x", offset).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        }
+        assert_eq!(file.stream_position().unwrap(), 0);
+        assert_eq!(file.metadata().unwrap().len(), 3);
+    });
+}
+
+#[test]
 fn nothing_is_read_at_the_end_and_beyond() {
     everywhere(|| {
         let dir = Scratch::new();

@@ -15,6 +15,8 @@ pub(super) struct Input {
     chunk: usize,
     limit: usize,
     refuses: Refusal,
+    /// What the stream has failed with, and nobody was told.
+    failure: Option<io::Error>,
 }
 
 /// Whether to read after a timeout.
@@ -38,6 +40,7 @@ impl Input {
                 true => Refusal::AfterTimeout,
                 false => Refusal::Never,
             },
+            failure: None,
         }
     }
 
@@ -89,6 +92,7 @@ impl Input {
     /// Reads once from `stream`, and adds what that gave; returns how much, which is nothing at the
     /// end.
     pub(super) fn fill(&mut self, stream: &mut impl Read) -> io::Result<usize> {
+        self.tell_failure()?;
         if self.bytes.len() - self.end < self.chunk {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -107,6 +111,7 @@ impl Input {
     /// Reads once, past the buffer if that is empty and no larger than `buf`.
     pub(super) fn read(&mut self, stream: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
         if self.bytes().is_empty() && buf.len() >= self.chunk {
+            self.tell_failure()?;
             return self.refuses.read(stream, buf);
         }
         if self.bytes().is_empty() && !buf.is_empty() {
@@ -116,6 +121,19 @@ impl Input {
         buf[..read].copy_from_slice(&self.bytes()[..read]);
         self.consume(read);
         Ok(read)
+    }
+
+    /// Has the next read from the stream fail as [`find`](Input::find) has just done, whose caller has
+    /// something else to return. Where that would come to the same by itself, it does.
+    pub(super) fn put_off(&mut self, error: io::Error) {
+        let too_long = self.bytes().len() > self.limit;
+        if !too_long && !is_timeout(&error) {
+            self.failure = Some(error);
+        }
+    }
+
+    fn tell_failure(&mut self) -> io::Result<()> {
+        self.failure.take().map_or(Ok(()), Err)
     }
 
     /// Reads until `buf` is full or the end has come; returns how much that was. What an error
@@ -153,7 +171,8 @@ impl Input {
             let there = self.bytes();
             match find(there, seen) {
                 Some(length) if length <= limit => return Ok(Some(length)),
-                None if there.len() < limit => {}
+                // So much may be all there is.
+                None if there.len() <= limit => {}
                 _ => return Err(too_long(limit)),
             }
             seen = there.len();

@@ -222,7 +222,8 @@ impl<S: Read + Write> SocketFile<S> {
     /// # Errors
     ///
     /// The stream's, and `InvalidData` for a line beyond the file's [limit](MakeFile::limit), unless
-    /// there were lines before: then those, and the error the next time.
+    /// there were lines before: then those, and the error the next time, whatever reads then (which
+    /// waits anew after a timeout).
     pub fn read_lines(&mut self, hint: usize) -> io::Result<Vec<Vec<u8>>> {
         let mut lines = Vec::new();
         let mut bytes = 0;
@@ -230,7 +231,10 @@ impl<S: Read + Write> SocketFile<S> {
             let line = match self.read_until_seq(b"\n") {
                 Ok(line) => line.into_bytes(),
                 Err(error) if lines.is_empty() => return Err(error),
-                Err(_) => break,
+                Err(error) => {
+                    self.input.put_off(error);
+                    break;
+                }
             };
             if line.is_empty() {
                 break;

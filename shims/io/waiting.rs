@@ -1,0 +1,65 @@
+//! Reads and writes that may wait for others without a poll that tells for how long.
+//!
+//! They are jobs of the pool, of those that are waiting. So that who waits for one can be
+//! interrupted, it has buffers and a descriptor of its own; it goes on then, and what it reads is
+//! nobody's. Where no descriptor can be had, it uses the caller's, who is not interrupted.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::blocking::{unblock_borrowed, unblock_waiting};
+
+/// Reads at `offset`, or where the descriptor stands.
+///
+/// # Unwinding
+///
+/// An interruption point.
+pub(super) fn read(
+    fd: BorrowedFd<'_>,
+    bufs: &mut [IoSliceMut<'_>],
+    offset: Option<u64>,
+) -> io::Result<usize> {
+    let Ok(own) = fd.try_clone_to_owned() else {
+        return unblock_borrowed(|| read_now(fd, bufs, offset));
+    };
+    let mut copies: Vec<_> = bufs.iter().map(|buf| vec![0; buf.len()]).collect();
+    let (read, copies) = unblock_waiting(move || {
+        let mut bufs: Vec<_> = copies.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
+        (read_now(own.as_fd(), &mut bufs, offset), copies)
+    });
+    let read = read?;
+    let mut left = read;
+    for (buf, copy) in bufs.iter_mut().zip(&copies) {
+        let length = left.min(buf.len());
+        buf[..length].copy_from_slice(&copy[..length]);
+        left -= length;
+    }
+    Ok(read)
+}
+
+fn read_now(
+    fd: BorrowedFd<'_>,
+    bufs: &mut [IoSliceMut<'_>],
+    offset: Option<u64>,
+) -> io::Result<usize> {
+    Ok(match offset {
+        Some(offset) => rustix::io::preadv(fd, bufs, offset)?,
+        None => rustix::io::readv(fd, bufs)?,
+    })
+}
+
+/// Writes all, as a blocking write does, unless there is an error.
+///
+/// # Unwinding
+///
+/// An interruption point.
+pub(super) fn write(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    let Ok(own) = fd.try_clone_to_owned() else {
+        return unblock_borrowed(|| Ok(rustix::io::writev(fd, bufs)?));
+    };
+    let copies: Vec<_> = bufs.iter().map(|buf| buf.to_vec()).collect();
+    unblock_waiting(move || {
+        let bufs: Vec<_> = copies.iter().map(|buf| IoSlice::new(buf)).collect();
+        Ok(rustix::io::writev(&own, &bufs)?)
+    })
+}
