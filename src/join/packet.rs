@@ -151,7 +151,10 @@ where
     unsafe fn run(&self, task: &Task) {
         // SAFETY: `run` is called once.
         let f = unsafe { self.take_closure() };
-        let result = task::catch_unwind(AssertUnwindSafe(f));
+        let result = catch_unwind(AssertUnwindSafe(f));
+        if result.is_err() {
+            task::note_unwound();
+        }
         task.end_in_its_process();
         local::end(task);
         // SAFETY: the closure was taken here.

@@ -459,6 +459,12 @@ pub(crate) fn note_unwinding() {
     note(true);
 }
 
+/// Takes note that the running coroutine has come to the end of its unwind.
+#[cold]
+pub(crate) fn note_unwound() {
+    note(false);
+}
+
 fn note(unwinding: bool) {
     with_running(|task| {
         if let Some(task) = task {
