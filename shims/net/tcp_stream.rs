@@ -167,7 +167,7 @@ impl Read for &TcpStream {
         if !task::on_coroutine() {
             return self.io.get().read_vectored(bufs);
         }
-        let len = bufs.iter().map(|buf| buf.len()).sum();
+        let len = socket::asked(bufs);
         self.reading().run_stream(
             |stream| socket::recv_vectored(stream.as_fd(), bufs),
             |&received| is_short(received, len),
@@ -195,7 +195,7 @@ impl Write for &TcpStream {
         if !task::on_coroutine() {
             return self.io.get().write_vectored(bufs);
         }
-        let len = bufs.iter().map(|buf| buf.len()).sum();
+        let len = socket::asked(bufs);
         self.writing().run_stream(
             |stream| socket::send_vectored(stream.as_fd(), bufs),
             |&sent| is_short(sent, len),

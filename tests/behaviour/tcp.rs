@@ -1161,6 +1161,49 @@ fn a_vectored_read_waits_for_data() {
     });
 }
 
+/// The kernel takes 1024 at a time.
+#[test]
+fn a_vectored_read_of_more_buffers_than_the_kernel_takes_leaves_the_rest_to_the_next() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let data = noise(3000, 7);
+        // Has waited once, so that what is there is known by events.
+        far.set_read_timeout(Some(ms(1))).unwrap();
+        assert_timed_out((&far).read(&mut [0]));
+        far.set_read_timeout(Some(PATIENCE)).unwrap();
+        (&near).write_all(&data).unwrap();
+        until_readable(&far, data.len());
+
+        let mut got = vec![0; data.len()];
+        let mut bufs: Vec<_> = got[..2000].chunks_mut(1).map(IoSliceMut::new).collect();
+        assert_eq!((&far).read_vectored(&mut bufs).unwrap(), 1024);
+        (&far).read_exact(&mut got[1024..]).unwrap();
+        assert_same_bytes(&got, &data);
+    });
+}
+
+#[test]
+fn a_vectored_write_of_more_buffers_than_the_kernel_takes_leaves_the_rest_to_the_next() {
+    everywhere(|| {
+        let (near, far) = pair();
+        near.set_write_timeout(Some(ms(100))).unwrap();
+        let sent = AtomicUsize::new(0);
+        write_until_error(&near, &sent);
+        near.set_write_timeout(Some(PATIENCE)).unwrap();
+        let mut before = vec![0; sent.into_inner()];
+        (&far).read_exact(&mut before).unwrap();
+
+        let data = noise(2001, 7);
+        let bufs: Vec<_> = data[..2000].chunks(1).map(IoSlice::new).collect();
+        let n = (&near).write_vectored(&bufs).unwrap();
+        assert_eq!(n, 1024);
+        (&near).write_all(&data[n..]).unwrap();
+        let mut got = vec![0; data.len()];
+        (&far).read_exact(&mut got).unwrap();
+        assert_same_bytes(&got, &data);
+    });
+}
+
 #[test]
 fn peek_waits_for_data_and_does_not_consume_it() {
     everywhere(|| {
