@@ -67,17 +67,22 @@ impl Source {
                 "coroutines waited on this socket before the process was forked: wait on a clone",
             ));
         }
+        let reactor = super::local()?;
         let mut registration = self.lock();
-        if registration.is_none() {
-            let reactor = super::local()?;
-            let token = reactor.register(fd, Arc::clone(self))?;
-            *registration = Some(Registration {
-                reactor,
-                token,
-                fd: fd.as_raw_fd(),
-            });
-            self.registered
-                .store(Process::current().number(), Ordering::Release);
+        if registration.is_some() {
+            return Ok(());
+        }
+        let (token, idle) = reactor.register(fd, Arc::clone(self))?;
+        *registration = Some(Registration {
+            reactor: Arc::clone(&reactor),
+            token,
+            fd: fd.as_raw_fd(),
+        });
+        self.registered
+            .store(Process::current().number(), Ordering::Release);
+        drop(registration);
+        for other in idle {
+            other.release(&reactor, token);
         }
         Ok(())
     }
@@ -97,7 +102,10 @@ impl Source {
             own
         };
         if let Some(Registration { reactor, token, .. }) = undone {
-            reactor.deregister(fd, token);
+            // This one is among them, and has been released above.
+            for source in reactor.deregister(fd, token, self) {
+                source.release(&reactor, token);
+            }
             self.retry_all();
         }
     }
@@ -113,13 +121,15 @@ impl Source {
         registered != 0 && registered != Process::current().number()
     }
 
-    /// Undoes the registration with `reactor`, which has dropped its side of it.
-    pub(super) fn release(&self, reactor: &Handle) {
+    /// Undoes the registration with `reactor` under `token`, which has dropped its side of it.
+    pub(super) fn release(&self, reactor: &Handle, token: Token) {
         {
             let mut registration = self.lock();
-            // By now it may be undone, and another made elsewhere.
-            let here = |registration: &mut Registration| ptr::eq(&*registration.reactor, reactor);
-            let Some(Registration { fd, .. }) = registration.take_if(here) else {
+            // By now it may be undone, and another made.
+            let the_same = |registration: &mut Registration| {
+                ptr::eq(&*registration.reactor, reactor) && registration.token == token
+            };
+            let Some(Registration { fd, .. }) = registration.take_if(the_same) else {
                 return;
             };
             // Still open: who closes it deregisters it first, which has been done already, or waits
@@ -128,6 +138,11 @@ impl Source {
             self.registered.store(0, Ordering::Release);
         }
         self.retry_all();
+    }
+
+    /// Whether anybody waits.
+    pub(super) fn is_awaited(&self) -> bool {
+        !(self.read.waiters.is_empty() && self.write.waiters.is_empty())
     }
 
     /// Tells whoever waits to look again.
