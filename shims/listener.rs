@@ -3,14 +3,16 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::sockopt;
 
 use crate::reactor::{Descriptor, Direction};
 use crate::sys::fork::Process;
 use crate::sys::poll;
 use crate::sys::socket::{self, would_block};
-use crate::task;
+use crate::task::{self, Deadline};
 
 /// One of std's listeners.
 pub(super) trait Accept: AsFd {
@@ -96,7 +98,17 @@ impl<L: Accept> Listener<L> {
 
     /// As [`Descriptor::expose`].
     pub(super) fn expose(&self) -> &L {
-        self.io.expose()
+        // Of one that is prepared, the user's mode cannot be asked for.
+        if let Some(Mode::Users) = self.mode.read().as_deref() {
+            self.io.forget_mode();
+        }
+        self.io.forget_timeouts();
+        self.get()
+    }
+
+    /// Wraps a TCP connection that was accepted.
+    pub(super) fn accepted<T: AsFd>(&self, connection: T) -> Descriptor<T> {
+        Descriptor::accepted(connection, &self.io)
     }
 
     /// Wraps a duplicate of this listener.
@@ -107,19 +119,28 @@ impl<L: Accept> Listener<L> {
         }
     }
 
-    /// Waits for a connection, unless in the user's non-blocking mode.
+    /// Waits for a connection, unless in the user's non-blocking mode; no longer than the timeout of
+    /// the socket.
     pub(super) fn accept(&self) -> io::Result<L::Accepted> {
         if task::on_coroutine() {
             return self
                 .io
                 .operation(Direction::Read)
+                .socket_timeout(timeout)
                 .run(|listener| self.or_hidden_error(|| self.try_accept(listener)));
         }
+        let timeout = self.io.timeout(Direction::Read, timeout)?;
+        let deadline = timeout.and_then(Deadline::after);
         loop {
             match self.or_hidden_error(|| self.get().accept()) {
                 Err(error) if would_block(&error) && !self.io.is_nonblocking() => {
+                    let now = Instant::now();
+                    let left = deadline.map(|deadline| deadline.at.saturating_duration_since(now));
+                    if left.is_some_and(|left| left.is_zero()) {
+                        return Err(error);
+                    }
                     let listener = PollFd::new(self.get(), PollFlags::IN);
-                    poll::block(&mut [listener], None)?;
+                    poll::block(&mut [listener], left)?;
                 }
                 done => return done,
             }
@@ -161,6 +182,8 @@ impl<L: Accept> Listener<L> {
         match mode.as_deref_mut() {
             Some(Mode::Prepared) => {}
             Some(mode @ Mode::Users) => {
+                // Known from now on; after this it cannot be asked for.
+                self.io.is_nonblocking();
                 listener.set_nonblocking(true)?;
                 *mode = Mode::Prepared;
             }
@@ -201,6 +224,11 @@ impl<L: Accept> Listener<L> {
         drop(mode);
         self.io.into_inner()
     }
+}
+
+/// How long `accept` may wait.
+fn timeout(listener: &impl AsFd) -> io::Result<Option<Duration>> {
+    Ok(sockopt::socket_timeout(listener, sockopt::Timeout::Recv)?)
 }
 
 #[cfg(test)]

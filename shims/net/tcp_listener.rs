@@ -72,7 +72,7 @@ impl TcpListener {
     /// Like [`std::net::TcpListener::accept`].
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = self.io.accept()?;
-        Ok((TcpStream::fresh(stream), peer))
+        Ok((TcpStream::new(self.io.accepted(stream)), peer))
     }
 
     /// Like [`std::net::TcpListener::incoming`].

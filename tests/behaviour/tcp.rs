@@ -7,6 +7,7 @@ use ::std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use ::std::sync::Arc;
 use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use ::std::panic::{RefUnwindSafe, UnwindSafe};
+use rustix::net::sockopt::{self, Timeout};
 use std::net::{Incoming, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::thread;
@@ -1494,6 +1495,67 @@ fn a_timeout_too_long_to_end_is_accepted() {
 
 // -------------------------------------------------------------------- clones
 
+/// As crates do that know no shims.
+fn set_by_descriptor(socket: &impl AsFd, which: Timeout, timeout: Option<Duration>) {
+    sockopt::set_socket_timeout(socket, which, timeout).unwrap();
+}
+
+#[test]
+fn timeouts_set_by_the_descriptor_are_heeded() {
+    everywhere(|| {
+        let (near, far) = pair();
+        // Waits with others before.
+        far.set_read_timeout(Some(ms(1))).unwrap();
+        assert_timed_out((&far).read(&mut [0]));
+        far.set_read_timeout(None).unwrap();
+
+        set_by_descriptor(&far, Timeout::Recv, Some(ms(60)));
+        assert_eq!(far.read_timeout().unwrap(), Some(ms(60)));
+        let start = Instant::now();
+        assert_timed_out((&far).read(&mut [0]));
+        assert!(start.elapsed() >= ms(40));
+        assert_timed_out(far.try_clone().unwrap().read(&mut [0]));
+        set_by_descriptor(&far, Timeout::Recv, None);
+        let reader = thread::spawn(move || {
+            (&far).read_exact(&mut [0]).unwrap();
+            far
+        });
+        thread::sleep(ms(100));
+        assert!(!reader.is_finished());
+        (&near).write_all(b"x").unwrap();
+        let far = reader.join().unwrap();
+
+        set_by_descriptor(&far, Timeout::Send, Some(ms(60)));
+        let kind = write_until_error(&far, &AtomicUsize::new(0));
+        assert!(is_timeout(kind), "{kind:?}");
+    });
+}
+
+#[test]
+fn accepting_heeds_a_timeout_set_by_the_descriptor_and_hands_it_on() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        set_by_descriptor(&listener, Timeout::Recv, Some(ms(60)));
+        let start = Instant::now();
+        assert_timed_out(listener.accept());
+        assert!(start.elapsed() >= ms(40));
+        // Also where it was accepted in a coroutine before.
+        ::std::thread::scope(|s| {
+            s.spawn(|| assert_timed_out(listener.accept()));
+        });
+        let (_near, far) = pair_from(&listener, addr);
+        assert_eq!(far.read_timeout().unwrap(), Some(ms(60)));
+        assert_timed_out((&far).read(&mut [0]));
+
+        set_by_descriptor(&listener, Timeout::Recv, None);
+        let acceptor = thread::spawn(move || listener.accept().unwrap().0);
+        thread::sleep(ms(100));
+        assert!(!acceptor.is_finished());
+        let near = TcpStream::connect(addr).unwrap();
+        assert_joined(&near, &acceptor.join().unwrap());
+    });
+}
+
 #[test]
 fn a_clone_is_the_same_stream() {
     everywhere(|| {
@@ -2100,6 +2162,51 @@ fn a_nonblocking_stream_does_not_wait_until_it_is_made_to_again() {
         assert!(!reader.is_finished());
         (&near).write_all(b"more").unwrap();
         reader.join().unwrap();
+    });
+}
+
+/// As crates do that know no shims.
+#[test]
+fn a_mode_set_by_the_descriptor_is_heeded() {
+    everywhere(|| {
+        let (near, far) = pair();
+        far.set_read_timeout(Some(ms(1))).unwrap();
+        assert_timed_out((&far).read(&mut [0]));
+        far.set_read_timeout(None).unwrap();
+
+        rustix::io::ioctl_fionbio(&far, true).unwrap();
+        let clone = far.try_clone().unwrap();
+        for mut far in [&far, &clone] {
+            let kind = far.read(&mut [0]).unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::WouldBlock);
+        }
+        let kind = write_until_error(&far, &AtomicUsize::new(0));
+        assert_eq!(kind, ErrorKind::WouldBlock);
+
+        rustix::io::ioctl_fionbio(&clone, false).unwrap();
+        let reader = thread::spawn(move || (&far).read_exact(&mut [0]).unwrap());
+        thread::sleep(ms(100));
+        assert!(!reader.is_finished());
+        (&near).write_all(b"x").unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_mode_set_by_the_descriptor_of_a_new_listener_is_heeded() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        rustix::io::ioctl_fionbio(&listener, true).unwrap();
+        for _ in 0..2 {
+            let kind = listener.accept().unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::WouldBlock);
+        }
+        listener.set_nonblocking(false).unwrap();
+        let acceptor = thread::spawn(move || listener.accept().unwrap().0);
+        thread::sleep(ms(100));
+        assert!(!acceptor.is_finished());
+        let near = TcpStream::connect(addr).unwrap();
+        assert_joined(&near, &acceptor.join().unwrap());
     });
 }
 

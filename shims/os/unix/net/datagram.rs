@@ -249,7 +249,7 @@ impl Patience<'_> {
 impl PassDescriptors for UnixDatagram {
     fn send_fds(&self, fds: &[BorrowedFd<'_>], buf: &[u8]) -> io::Result<usize> {
         if !task::on_coroutine() {
-            return socket::send_fds(self.as_fd(), fds, buf, Blocking::Allowed);
+            return socket::send_fds(self.io.get().as_fd(), fds, buf, Blocking::Allowed);
         }
         self.writing()
             .run(|socket| socket::send_fds(socket.as_fd(), fds, buf, Blocking::Never))
@@ -257,7 +257,7 @@ impl PassDescriptors for UnixDatagram {
 
     fn recv_fds(&self, max: usize, buf: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         if !task::on_coroutine() {
-            return socket::recv_fds(self.as_fd(), max, buf, Blocking::Allowed);
+            return socket::recv_fds(self.io.get().as_fd(), max, buf, Blocking::Allowed);
         }
         let received =
             self.receive(|socket| socket::recv_fds(socket, max, buf, Blocking::Never))?;

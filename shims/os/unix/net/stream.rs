@@ -21,7 +21,8 @@ use crate::task;
 
 /// Like [`std::os::unix::net::UnixStream`], but waits park the coroutine.
 ///
-/// It is in blocking mode, as std's, also for whoever holds its raw descriptor.
+/// It is in blocking mode, as std's, also for whoever holds its raw descriptor; what is set by that
+/// counts as with a [`TcpStream`](crate::shims::net::TcpStream).
 pub struct UnixStream {
     /// Shared with the files that [`makefile`](UnixStream::makefile) has made.
     io: Arc<Descriptor<net::UnixStream>>,
@@ -166,7 +167,7 @@ impl PassDescriptors for UnixStream {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         if !task::on_coroutine() {
-            return socket::send_fds(self.as_fd(), fds, buf, Blocking::Allowed);
+            return socket::send_fds(self.io.get().as_fd(), fds, buf, Blocking::Allowed);
         }
         self.writing()
             .run(|stream| socket::send_fds(stream.as_fd(), fds, buf, Blocking::Never))
@@ -174,7 +175,7 @@ impl PassDescriptors for UnixStream {
 
     fn recv_fds(&self, max: usize, buf: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         if !task::on_coroutine() {
-            return socket::recv_fds(self.as_fd(), max, buf, Blocking::Allowed);
+            return socket::recv_fds(self.io.get().as_fd(), max, buf, Blocking::Allowed);
         }
         self.reading()
             .run(|stream| socket::recv_fds(stream.as_fd(), max, buf, Blocking::Never))
