@@ -189,7 +189,8 @@ fn is_short(moved: usize, asked: usize) -> bool {
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        // Nothing is written at once, also where there is no room.
+        if !task::on_coroutine() || buf.is_empty() {
             return self.io.get().write(buf);
         }
         self.writing().run_stream(
@@ -199,7 +200,7 @@ impl Write for &TcpStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        if !task::on_coroutine() || bufs.iter().all(|buf| buf.is_empty()) {
             return self.io.get().write_vectored(bufs);
         }
         let len = socket::asked(bufs);

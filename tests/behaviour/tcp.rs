@@ -1266,6 +1266,20 @@ fn a_zero_length_write_gives_zero_and_sends_nothing() {
     });
 }
 
+#[test]
+fn a_zero_length_write_does_not_wait_for_room() {
+    everywhere(|| {
+        let (near, _far) = pair();
+        near.set_write_timeout(Some(ms(50))).unwrap();
+        write_until_error(&near, &AtomicUsize::new(0));
+        assert_eq!((&near).write(&[]).unwrap(), 0);
+        assert_eq!((&near).write_vectored(&[IoSlice::new(&[])]).unwrap(), 0);
+        near.shutdown(Shutdown::Write).unwrap();
+        let kind = (&near).write(&[]).unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::BrokenPipe);
+    });
+}
+
 // ------------------------------------------------------------------ timeouts
 
 #[test]

@@ -140,7 +140,8 @@ impl Read for &UnixStream {
 
 impl Write for &UnixStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        // Nothing is written at once, also where there is no room.
+        if !task::on_coroutine() || buf.is_empty() {
             return self.io.get().write(buf);
         }
         self.writing()
@@ -148,7 +149,7 @@ impl Write for &UnixStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        if !task::on_coroutine() || bufs.iter().all(|buf| buf.is_empty()) {
             return self.io.get().write_vectored(bufs);
         }
         self.writing()
