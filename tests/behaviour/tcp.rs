@@ -537,6 +537,24 @@ fn a_clone_of_a_listener_that_is_given_away_does_not_change_how_the_others_wait(
 }
 
 #[test]
+fn the_last_of_a_listeners_clones_leaves_a_duplicate_in_the_mode_that_was_set() {
+    everywhere(|| {
+        for nonblocking in [false, true] {
+            let (listener, addr) = listen();
+            let clone = listener.try_clone().unwrap();
+            let duplicate = listener.as_fd().try_clone_to_owned().unwrap();
+            pair_from(&listener, addr);
+            listener.set_nonblocking(nonblocking).unwrap();
+            drop(listener);
+            drop(clone);
+            let flags = rustix::fs::fcntl_getfl(&duplicate).unwrap();
+            let is_nonblocking = flags.contains(rustix::fs::OFlags::NONBLOCK);
+            assert_eq!(is_nonblocking, nonblocking);
+        }
+    });
+}
+
+#[test]
 fn a_dropped_listener_resets_what_it_had_not_accepted() {
     everywhere(|| {
         let (listener, addr) = listen();
