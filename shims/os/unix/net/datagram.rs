@@ -7,6 +7,7 @@ use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::blocking::unblock_waiting;
 use crate::park;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::datagram::receive;
@@ -180,7 +181,7 @@ impl UnixDatagram {
     fn send_to_on_pool(&self, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
         let socket = self.io.get().try_clone()?;
         let (buf, to) = (buf.to_vec(), to.clone());
-        crate::unblock(move || {
+        unblock_waiting(move || {
             loop {
                 match socket.send_to_addr(&buf, &to) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::turn::Turn;
+use crate::blocking::unblock_waiting;
 use crate::park;
 use crate::reactor::Descriptor;
 use crate::shims::descriptor::{
@@ -109,7 +110,7 @@ fn connect(addr: &SocketAddr) -> io::Result<UnixStream> {
         Ok(connected) => connected,
         Err(refused_for_now) => {
             let _turn = Turn::wait(&name);
-            crate::unblock(move || {
+            unblock_waiting(move || {
                 socket::finish_connecting_unix(&refused_for_now, &name).map(|()| refused_for_now)
             })?
         }
