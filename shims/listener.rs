@@ -1,16 +1,21 @@
 //! What listeners have in common: to accept without blocking, in the mode that the user has set.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::sockopt;
 
 use crate::reactor::{Descriptor, Direction};
 use crate::sys::fork::Process;
 use crate::sys::poll;
 use crate::sys::socket::{self, would_block};
-use crate::task;
+use crate::task::{self, Deadline};
 
 /// One of std's listeners.
 pub(super) trait Accept: AsFd {
@@ -31,7 +36,8 @@ pub(super) trait Accept: AsFd {
 /// A listener that coroutines accept from.
 ///
 /// The kernel knows no way to try to accept but on a descriptor in non-blocking mode, so the
-/// first coroutine that accepts puts the descriptor into it, until it is given away.
+/// first coroutine that accepts puts the descriptor into it, until it is given away, or dropped with
+/// all its clones.
 #[derive(Debug)]
 pub(super) struct Listener<L: Accept> {
     io: Descriptor<L>,
@@ -44,6 +50,7 @@ pub(super) struct Listener<L: Accept> {
 #[derive(Debug)]
 struct SharedMode {
     made_by: Process,
+    clones: AtomicUsize,
     mode: RwLock<Mode>,
 }
 
@@ -61,6 +68,7 @@ impl SharedMode {
     fn new() -> SharedMode {
         SharedMode {
             made_by: Process::current(),
+            clones: AtomicUsize::new(1),
             mode: RwLock::new(Mode::Users),
         }
     }
@@ -96,30 +104,51 @@ impl<L: Accept> Listener<L> {
 
     /// As [`Descriptor::expose`].
     pub(super) fn expose(&self) -> &L {
-        self.io.expose()
+        // Of one that is prepared, the user's mode cannot be asked for.
+        if let Some(Mode::Users) = self.mode.read().as_deref() {
+            self.io.forget_mode();
+        }
+        self.io.forget_timeouts();
+        self.get()
+    }
+
+    /// Wraps a TCP connection that was accepted.
+    pub(super) fn accepted<T: AsFd>(&self, connection: T) -> Descriptor<T> {
+        Descriptor::accepted(connection, &self.io)
     }
 
     /// Wraps a duplicate of this listener.
     pub(super) fn share(&self, duplicate: L) -> Listener<L> {
+        let mode = Arc::clone(&self.mode);
+        mode.clones.fetch_add(1, Ordering::Relaxed);
         Listener {
             io: self.io.share(duplicate),
-            mode: Arc::clone(&self.mode),
+            mode,
         }
     }
 
-    /// Waits for a connection, unless in the user's non-blocking mode.
+    /// Waits for a connection, unless in the user's non-blocking mode; no longer than the timeout of
+    /// the socket.
     pub(super) fn accept(&self) -> io::Result<L::Accepted> {
         if task::on_coroutine() {
             return self
                 .io
                 .operation(Direction::Read)
+                .socket_timeout(timeout)
                 .run(|listener| self.or_hidden_error(|| self.try_accept(listener)));
         }
+        let timeout = self.io.timeout(Direction::Read, timeout)?;
+        let deadline = timeout.and_then(Deadline::after);
         loop {
             match self.or_hidden_error(|| self.get().accept()) {
                 Err(error) if would_block(&error) && !self.io.is_nonblocking() => {
+                    let now = Instant::now();
+                    let left = deadline.map(|deadline| deadline.at.saturating_duration_since(now));
+                    if left.is_some_and(|left| left.is_zero()) {
+                        return Err(error);
+                    }
                     let listener = PollFd::new(self.get(), PollFlags::IN);
-                    poll::block(&mut [listener], None)?;
+                    poll::block(&mut [listener], left)?;
                 }
                 done => return done,
             }
@@ -147,11 +176,12 @@ impl<L: Accept> Listener<L> {
 
     /// Accepts if that does not block.
     fn try_accept(&self, listener: &L) -> io::Result<L::Accepted> {
-        let mode = self.mode.read();
-        if let Some(Mode::Prepared) = mode.as_deref() {
+        if self.mode.made_by.is_current()
+            && let Some(mode) = self.mode.read()
+            && let Mode::Prepared = *mode
+        {
             return listener.accept();
         }
-        drop(mode);
         self.prepare_and_accept(listener)
     }
 
@@ -159,8 +189,14 @@ impl<L: Accept> Listener<L> {
     fn prepare_and_accept(&self, listener: &L) -> io::Result<L::Accepted> {
         let mut mode = self.mode.write();
         match mode.as_deref_mut() {
+            // In a fork, whose parent may have reset it at its end.
+            Some(Mode::Prepared) if !self.mode.made_by.is_current() => {
+                listener.set_nonblocking(true)?;
+            }
             Some(Mode::Prepared) => {}
             Some(mode @ Mode::Users) => {
+                // Known from now on; after this it cannot be asked for.
+                self.io.is_nonblocking();
                 listener.set_nonblocking(true)?;
                 *mode = Mode::Prepared;
             }
@@ -188,19 +224,42 @@ impl<L: Accept> Listener<L> {
 
     /// Gives the listener up, in the mode that the user has set.
     pub(super) fn into_inner(self) -> L {
-        let mut mode = self.mode.write();
-        if let Some(Mode::Prepared) | None = mode.as_deref()
+        let this = ManuallyDrop::new(self);
+        let mut mode = this.mode.write();
+        this.reset(mode.as_deref());
+        if let Some(mode) = mode.as_deref_mut() {
+            *mode = Mode::GivenAway;
+        }
+        drop(mode);
+        // SAFETY: `this` is not dropped, so the two fields are each moved out once.
+        let (io, _mode) = unsafe { (ptr::read(&this.io), ptr::read(&this.mode)) };
+        io.into_inner()
+    }
+
+    /// Puts the descriptor back into the user's mode, if it may be in another.
+    fn reset(&self, mode: Option<&Mode>) {
+        if let Some(Mode::Prepared) | None = mode
             && !self.io.is_nonblocking()
         {
             // Fails on a descriptor that is not open, and so will whatever is done with it.
             let _ = self.get().set_nonblocking(false);
         }
-        if let Some(mode) = mode.as_deref_mut() {
-            *mode = Mode::GivenAway;
-        }
-        drop(mode);
-        self.io.into_inner()
     }
+}
+
+impl<L: Accept> Drop for Listener<L> {
+    fn drop(&mut self) {
+        // Others may have a duplicate. Not in a fork, where that may be the parent, who accepts.
+        let is_last = self.mode.clones.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last && self.mode.made_by.is_current() {
+            self.reset(self.mode.read().as_deref());
+        }
+    }
+}
+
+/// How long `accept` may wait.
+fn timeout(listener: &impl AsFd) -> io::Result<Option<Duration>> {
+    Ok(sockopt::socket_timeout(listener, sockopt::Timeout::Recv)?)
 }
 
 #[cfg(test)]

@@ -23,9 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// done. Off-coroutine, it runs `f` where it is.
 ///
 /// The pool is shared by the process. It has up to 256 threads, which end after 5 seconds without
-/// a job; beyond that, jobs queue: so none may wait for another. (What [`shims::fs`](crate::shims::fs)
-/// leaves to the pool and may wait for others, the lock of a file or the other end of a named pipe,
-/// is not counted.)
+/// a job; beyond that, jobs queue: so none may wait for another. (What the [shims](crate::shims)
+/// leave to the pool and may wait for others, such as the lock of a file, the other end of a named
+/// pipe or room in the queue of a Unix listener, is not counted.)
 ///
 /// ```
 /// greenroom::run(|| {

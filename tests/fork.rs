@@ -530,6 +530,40 @@ fn a_listener_of_before_the_fork_serves_in_each_child() {
     });
 }
 
+/// By which the parent, who accepted from it, resets the mode that it shares with the child.
+#[test]
+#[serial]
+fn a_listener_that_the_parent_drops_waits_in_the_child_while_others_go_on() {
+    util::on_workers(1, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        drop(TcpStream::connect(addr).unwrap());
+        listener.accept().unwrap();
+        let (mut near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let child = fork_to(|| {
+            far.read_exact(&mut [0]).unwrap();
+            let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+            runtime.run(|| {
+                let listener = listener.try_clone().unwrap();
+                let acceptor = spawn(move || listener.accept().unwrap().0);
+                thread::sleep(20 * MILLI);
+                // Nobody connects before this.
+                far.write_all(b"x").unwrap();
+                acceptor.join().unwrap().write_all(b"served").unwrap();
+            });
+        });
+        drop(listener);
+        near.write_all(b"x").unwrap();
+        near.set_read_timeout(Some(util::PATIENCE)).unwrap();
+        near.read_exact(&mut [0]).unwrap();
+        let mut answer = [0; 6];
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"served");
+        child.succeed();
+    });
+}
+
 #[test]
 #[serial]
 fn a_socket_that_the_parent_waited_on_is_waited_on_by_a_clone() {

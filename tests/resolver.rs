@@ -94,6 +94,7 @@ fn what_is_an_address_already_or_can_be_none_never_goes_to_the_resolver() {
         assert_eq!(addrs("127.0.0.1:80").unwrap(), [v4]);
         assert_eq!(addrs("127.0.0.1:80".to_owned()).unwrap(), [v4]);
         assert_eq!(addrs("[::1]:80").unwrap(), [v6]);
+        assert_eq!(addrs("::1:80").unwrap(), [v6]);
         assert_eq!(addrs("[fe80::1%7]:80").unwrap(), [zoned]);
         assert_eq!(addrs(("127.0.0.1", 80)).unwrap(), [v4]);
         assert_eq!(addrs(("::1", 80)).unwrap(), [v6]);

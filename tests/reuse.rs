@@ -3,7 +3,8 @@
 mod util;
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -164,6 +165,78 @@ fn a_socket_may_be_dropped_by_one_that_its_event_has_woken() {
 }
 
 /// Sockets come and go on every worker while others wait; each must get what it was sent.
+/// `number` as a stream that does not own it.
+fn wrapped(number: RawFd) -> ManuallyDrop<TcpStream> {
+    // SAFETY: the callers keep it open.
+    ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(number) })
+}
+
+#[test]
+#[serial]
+fn a_number_is_wrapped_for_each_operation_by_who_does_not_own_it() {
+    util::on_workers(1, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut owner, mut peer) = connect(&listener);
+        let number = owner.as_raw_fd();
+        let answers = thread::spawn(move || {
+            for n in 0..4 {
+                peer.read_exact(&mut [0]).unwrap();
+                thread::sleep(MILLI);
+                peer.write_all(&[n]).unwrap();
+            }
+            peer
+        });
+        let mut answer = [0];
+        for n in 0..4 {
+            wrapped(number).write_all(b"?").unwrap();
+            if n == 2 {
+                owner.read_exact(&mut answer).unwrap();
+            } else {
+                wrapped(number).read_exact(&mut answer).unwrap();
+            }
+            assert_eq!(answer, [n]);
+        }
+        drop(answers.join().unwrap());
+        assert_eq!(owner.read(&mut answer).unwrap(), 0);
+    });
+}
+
+#[test]
+#[serial]
+fn who_owns_a_number_and_who_wraps_it_may_wait_at_once() {
+    util::on_workers(1, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut owner, mut peer) = connect(&listener);
+        let number = owner.as_raw_fd();
+        for _ in 0..3 {
+            let wraps = [(); 2].map(|()| {
+                thread::spawn(move || {
+                    let mut byte = [0];
+                    wrapped(number).read_exact(&mut byte).unwrap();
+                    byte[0]
+                })
+            });
+            let owns = thread::spawn(move || {
+                let mut byte = [0];
+                owner.read_exact(&mut byte).unwrap();
+                (owner, byte[0])
+            });
+            thread::sleep(MILLI);
+            let mut got = Vec::new();
+            for byte in 0..3 {
+                peer.write_all(&[byte]).unwrap();
+                thread::sleep(MILLI);
+            }
+            got.extend(wraps.map(|wrap| wrap.join().unwrap()));
+            let owns = owns.join().unwrap();
+            owner = owns.0;
+            got.push(owns.1);
+            got.sort();
+            assert_eq!(got, [0, 1, 2]);
+        }
+    });
+}
+
 #[test]
 #[serial]
 fn numbers_that_change_hands_all_the_time_give_everyone_their_own() {

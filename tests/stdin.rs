@@ -5,7 +5,8 @@
 mod util;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{PipeReader, Write};
+use std::os::fd::AsRawFd;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -131,6 +132,74 @@ fn there_may_be_nothing_to_read() {
     }
     let (lines, _) = lines_and_ticks("there_may_be_nothing_to_read", Stdio::null(), || {});
     assert_eq!(lines, [r#""""#]);
+}
+
+/// Reads a line of each of two pipes, the second of which takes the place of the first, which is
+/// open elsewhere; in the end, of one in non-blocking mode.
+fn print_lines_of_successive_inputs() {
+    util::on_workers(1, || {
+        // SAFETY: both are open, and nobody here owns descriptor 0.
+        let replace = |by: &PipeReader| unsafe { libc::dup2(by.as_raw_fd(), 0) };
+        let mut kept = Vec::new();
+        for text in ["one\n", "two\n"] {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            assert_eq!(replace(&reader), 0);
+            let write = greenroom::spawn(move || {
+                shims::thread::sleep(Duration::from_millis(20));
+                writer.write_all(text.as_bytes()).unwrap();
+                writer
+            });
+            let mut line = String::new();
+            stdin().read_line(&mut line).unwrap();
+            println!("line: {line:?}");
+            kept.push((reader, write.join().unwrap()));
+        }
+        rustix::io::ioctl_fionbio(&kept[1].0, true).unwrap();
+        let error = stdin().read(&mut [0]).unwrap_err();
+        println!("line: {:?}", error.kind());
+        println!("ticks: 0");
+    });
+}
+
+#[test]
+fn what_takes_the_place_of_standard_input_is_read_next() {
+    if util::role().is_some() {
+        return print_lines_of_successive_inputs();
+    }
+    let test = "what_takes_the_place_of_standard_input_is_read_next";
+    let (lines, _) = lines_and_ticks(test, Stdio::null(), || {});
+    assert_eq!(lines, [r#""one\n""#, r#""two\n""#, "WouldBlock"]);
+}
+
+/// A wait on the descriptor that is no read of it.
+#[test]
+fn a_read_that_is_over_leaves_others_waiting() {
+    if util::role().is_some() {
+        return util::on_workers(1, || {
+            let wait = || greenroom::wait_fd(stdin(), greenroom::Interest::READABLE, None);
+            let mut line = String::new();
+            greenroom::scope(|s| {
+                let reader = s.spawn(|| stdin().read_line(&mut line).unwrap());
+                let waiter = s.spawn(|| {
+                    wait().unwrap();
+                    wait().unwrap();
+                });
+                reader.join().unwrap();
+                waiter.join().unwrap();
+            });
+            println!("line: {line:?}");
+            println!("ticks: 0");
+        });
+    }
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let test = "a_read_that_is_over_leaves_others_waiting";
+    let (lines, _) = lines_and_ticks(test, reader.into(), || {
+        for piece in ["line\n", "more"] {
+            pause();
+            writer.write_all(piece.as_bytes()).unwrap();
+        }
+    });
+    assert_eq!(lines, [r#""line\n""#]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use greenroom::shims as green;
 use green::descriptor::{IntoStd, PassDescriptors};
 use green::io::{BufRead, ErrorKind, Read, Write};
 use green::net::{TcpListener, TcpStream};
-use green::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use green::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use green::thread;
 use green::time::Duration;
 use util::{everywhere, noise, on_workers};
@@ -368,6 +368,88 @@ fn more_connects_than_a_queue_takes_all_get_through_while_others_run() {
             std::fs::remove_file(path).unwrap();
         });
     }
+}
+
+/// More than there are threads of the pool for what does not wait for others.
+const MANY: usize = 257;
+
+fn any_name() -> SocketAddr {
+    SocketAddr::from_pathname("").unwrap()
+}
+
+/// Runs `test` again, as a process that has all descriptors to itself.
+fn alone(test: &str) {
+    let status = util::again(test, "child").status().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn connects_to_many_full_queues_leave_the_pool_to_others() {
+    if util::role().is_none() {
+        return alone("connects_to_many_full_queues_leave_the_pool_to_others");
+    }
+    on_workers(1, || {
+        let full: Vec<_> = (0..MANY)
+            .map(|_| {
+                let listener = UnixListener::bind_addr(&any_name()).unwrap();
+                // SAFETY: the descriptor is open.
+                assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+                let addr = listener.local_addr().unwrap();
+                (listener, UnixStream::connect_addr(&addr).unwrap())
+            })
+            .collect();
+        let clients: Vec<_> = full
+            .iter()
+            .map(|(listener, _)| {
+                let addr = listener.local_addr().unwrap();
+                thread::spawn(move || UnixStream::connect_addr(&addr).map(drop))
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(50));
+        greenroom::unblock(|| ());
+        assert!(clients.iter().all(|client| !client.is_finished()));
+        for (listener, _) in &full {
+            listener.accept().unwrap();
+        }
+        for client in clients {
+            client.join().unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn datagrams_for_which_there_is_no_room_leave_the_pool_to_others() {
+    if util::role().is_none() {
+        return alone("datagrams_for_which_there_is_no_room_leave_the_pool_to_others");
+    }
+    on_workers(1, || {
+        let receiver = UnixDatagram::bind_addr(&any_name()).unwrap();
+        let addr = receiver.local_addr().unwrap();
+        let message = noise(1_000, 1);
+        let (senders, peers): (Vec<_>, Vec<_>) = (0..MANY)
+            .map(|_| {
+                let (sender, peer) = UnixDatagram::pair().unwrap();
+                // The least there is: less than the queue of its peer takes.
+                rustix::net::sockopt::set_socket_send_buffer_size(&sender, 0).unwrap();
+                sender.set_nonblocking(true).unwrap();
+                while sender.send(&message).is_ok() {}
+                sender.set_nonblocking(false).unwrap();
+                let (addr, message) = (addr.clone(), message.clone());
+                let sends = thread::spawn(move || sender.send_to_addr(&message, &addr).unwrap());
+                (sends, peer)
+            })
+            .unzip();
+        thread::sleep(Duration::from_millis(50));
+        greenroom::unblock(|| ());
+        assert!(senders.iter().all(|sends| !sends.is_finished()));
+        drop(peers);
+        for _ in 0..MANY {
+            assert_eq!(receiver.recv(&mut [0; 1_000]).unwrap(), 1_000);
+        }
+        for sends in senders {
+            assert_eq!(sends.join().unwrap(), 1_000);
+        }
+    });
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod util;
 use std::fs::File;
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use greenroom::shims::{net, thread};
+use greenroom::shims::{self, net, thread};
 use greenroom::{Cancelled, Interest, Readiness, RuntimeBuilder, spawn, wait_fd, yield_now};
 use serial_test::serial;
 use util::{everywhere, on_workers, open_descriptors};
@@ -505,6 +505,30 @@ fn a_descriptor_that_is_closed_under_its_waiter_harms_nobody_else() {
         assert!(!of_new.is_finished());
         to_new.write_all(b"x").unwrap();
         assert!(of_new.join().unwrap().is_readable());
+    });
+}
+
+#[test]
+#[serial]
+fn a_wait_goes_on_when_another_wraps_the_descriptor_and_gives_it_up_again() {
+    on_workers(1, || {
+        let (reader, mut writer) = UnixStream::pair().unwrap();
+        let reader = Arc::new(reader);
+        let waiter = spawn({
+            let reader = Arc::clone(&reader);
+            move || wait_fd(&*reader, Interest::READABLE, None).unwrap()
+        });
+        let_others_park();
+        // SAFETY: it is open, and given up again before it is closed.
+        let wrapped = unsafe { shims::os::unix::net::UnixStream::from_raw_fd(reader.as_raw_fd()) };
+        wrapped.set_read_timeout(Some(MILLI)).unwrap();
+        let error = (&wrapped).read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        assert_eq!(wrapped.into_raw_fd(), reader.as_raw_fd());
+        let_others_park();
+        assert!(!waiter.is_finished());
+        writer.write_all(b"x").unwrap();
+        assert!(waiter.join().unwrap().is_readable());
     });
 }
 

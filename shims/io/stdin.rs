@@ -17,7 +17,7 @@ use crate::task;
 pub fn stdin() -> Stdin {
     static INPUT: OnceLock<Mutex<BufReader<Input>>> = OnceLock::new();
     Stdin {
-        input: INPUT.get_or_init(|| Mutex::new(BufReader::new(Input::new()))),
+        input: INPUT.get_or_init(|| Mutex::new(BufReader::new(Input))),
     }
 }
 
@@ -55,18 +55,8 @@ impl Stdin {
     }
 }
 
-/// Descriptor 0, unbuffered.
-struct Input {
-    io: Descriptor<BorrowedFd<'static>>,
-}
-
-impl Input {
-    fn new() -> Input {
-        Input {
-            io: Descriptor::foreign(descriptor()),
-        }
-    }
-}
+/// Descriptor 0, unbuffered: whatever that is at each read.
+struct Input;
 
 fn descriptor() -> BorrowedFd<'static> {
     // SAFETY: it is the process's own, and stays open as long as that runs, or is opened again as
@@ -81,8 +71,8 @@ impl Read for Input {
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let read = match task::on_coroutine() {
-            true => AnyFile(&self.io).read_vectored(bufs),
-            false => rustix::io::readv(self.io.get(), bufs).map_err(io::Error::from),
+            true => AnyFile(&Descriptor::foreign(descriptor())).read_vectored(bufs),
+            false => rustix::io::readv(descriptor(), bufs).map_err(io::Error::from),
         };
         match read {
             // As std: a process without standard input has an empty one.

@@ -101,8 +101,9 @@ impl LookUp for str {
         let (host, port) = self
             .rsplit_once(':')
             .ok_or_else(|| invalid("invalid socket address"))?;
-        let port = port.parse().map_err(|_| invalid("invalid port value"))?;
-        resolver::resolve(host, port, deadline)
+        let port: u16 = port.parse().map_err(|_| invalid("invalid port value"))?;
+        // An IPv6 address without brackets, for one.
+        (host, port).look_up(deadline)
     }
 }
 

@@ -13,8 +13,9 @@ use crate::shims::listener::{Accept, Listener};
 ///
 /// The kernel knows no way to try to accept but on a descriptor in non-blocking mode, so the
 /// first coroutine that accepts puts the descriptor into it. This shows only to who holds the
-/// raw descriptor, until it is given away; who changes the mode by it may make `accept` block the
-/// coroutine's thread.
+/// raw descriptor, until it is given away, or dropped with all its clones; who changes the mode by it
+/// may make `accept` block the coroutine's thread. A timeout that is set by it counts as with a
+/// [`TcpStream`].
 ///
 /// Clones share the mode, also with one that was given away (converted to std's type, or to a
 /// descriptor). That one is in the mode that the user has set, but while a coroutine accepts from
@@ -72,7 +73,7 @@ impl TcpListener {
     /// Like [`std::net::TcpListener::accept`].
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = self.io.accept()?;
-        Ok((TcpStream::fresh(stream), peer))
+        Ok((TcpStream::new(self.io.accepted(stream)), peer))
     }
 
     /// Like [`std::net::TcpListener::incoming`].

@@ -18,18 +18,27 @@ use crate::task;
 
 /// Like [`std::net::TcpStream`], but waits park the coroutine.
 ///
-/// It is in blocking mode, as std's, also for whoever holds its raw descriptor.
+/// It is in blocking mode, as std's, also for whoever holds its raw descriptor. What is set by that,
+/// a mode or a timeout, counts from the next wait on, if the descriptor was asked for (`as_fd`,
+/// `as_raw_fd`) since the last one.
 pub struct TcpStream {
     /// Shared with the files that [`makefile`](TcpStream::makefile) has made.
     io: Arc<Descriptor<net::TcpStream>>,
 }
 
 impl TcpStream {
-    /// Wraps a connection that was just made, in blocking mode.
+    pub(super) fn new(io: Descriptor<net::TcpStream>) -> TcpStream {
+        TcpStream { io: Arc::new(io) }
+    }
+
+    /// Wraps a connection that was just made, in blocking mode and without timeouts.
     pub(super) fn fresh(stream: net::TcpStream) -> TcpStream {
-        TcpStream {
-            io: Arc::new(Descriptor::fresh(stream)),
-        }
+        TcpStream::new(Descriptor::fresh(stream))
+    }
+
+    /// What is wrapped, not to be shown to the user.
+    pub(in crate::shims) fn as_std(&self) -> &net::TcpStream {
+        self.io.get()
     }
 
     /// Like [`std::net::TcpStream::connect`].
@@ -77,9 +86,7 @@ impl TcpStream {
     /// Like [`std::net::TcpStream::try_clone`]: another descriptor of the same connection.
     pub fn try_clone(&self) -> io::Result<TcpStream> {
         let duplicate = self.io.get().try_clone()?;
-        Ok(TcpStream {
-            io: Arc::new(self.io.share(duplicate)),
-        })
+        Ok(TcpStream::new(self.io.share(duplicate)))
     }
 
     waits_as_set!(std::net::TcpStream);
@@ -167,7 +174,7 @@ impl Read for &TcpStream {
         if !task::on_coroutine() {
             return self.io.get().read_vectored(bufs);
         }
-        let len = bufs.iter().map(|buf| buf.len()).sum();
+        let len = socket::asked(bufs);
         self.reading().run_stream(
             |stream| socket::recv_vectored(stream.as_fd(), bufs),
             |&received| is_short(received, len),
@@ -182,7 +189,8 @@ fn is_short(moved: usize, asked: usize) -> bool {
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        // Nothing is written at once, also where there is no room.
+        if !task::on_coroutine() || buf.is_empty() {
             return self.io.get().write(buf);
         }
         self.writing().run_stream(
@@ -192,10 +200,10 @@ impl Write for &TcpStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        if !task::on_coroutine() || bufs.iter().all(|buf| buf.is_empty()) {
             return self.io.get().write_vectored(bufs);
         }
-        let len = bufs.iter().map(|buf| buf.len()).sum();
+        let len = socket::asked(bufs);
         self.writing().run_stream(
             |stream| socket::send_vectored(stream.as_fd(), bufs),
             |&sent| is_short(sent, len),
@@ -209,9 +217,7 @@ impl Write for &TcpStream {
 
 descriptor_conversions! {
     TcpStream, net::TcpStream,
-    adopt: |stream| TcpStream {
-        io: Arc::new(Descriptor::foreign(stream)),
-    },
+    adopt: |stream| TcpStream::new(Descriptor::foreign(stream)),
     /// # Panics
     ///
     /// If a file made by [`makefile`](TcpStream::makefile) still shares the connection, and no

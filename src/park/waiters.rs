@@ -106,6 +106,11 @@ impl Waiters {
         }
     }
 
+    /// Whether nobody is queued now.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().0.first().is_none()
+    }
+
     fn lock(&self) -> MutexGuard<'_, List> {
         own_lock(&self.list)
     }

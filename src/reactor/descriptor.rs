@@ -4,7 +4,6 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::source::{Readiness, Source};
@@ -38,10 +37,19 @@ impl<T: AsFd> Descriptor<T> {
         descriptor
     }
 
+    /// Wraps a connection that was just accepted from `listener`, in blocking mode, with the timeouts
+    /// that TCP has handed on.
+    pub(crate) fn accepted<L: AsFd>(inner: T, listener: &Descriptor<L>) -> Descriptor<T> {
+        let Source { read, write, .. } = &*listener.source;
+        match read.has_no_timeout() && write.has_no_timeout() {
+            true => Descriptor::fresh(inner),
+            false => Descriptor::with_mode(inner, false),
+        }
+    }
+
     /// Wraps a descriptor that came from elsewhere, with the mode and timeouts that it has.
     pub(crate) fn foreign(inner: T) -> Descriptor<T> {
-        // The call fails on a descriptor that is not open, and so will every other.
-        let nonblocking = socket::is_nonblocking(&inner).unwrap_or(false);
+        let nonblocking = mode_of(&inner);
         Descriptor::with_mode(inner, nonblocking)
     }
 
@@ -88,14 +96,12 @@ impl<T: AsFd> Descriptor<T> {
 
     /// Whether operations never wait, because the user said so.
     pub(crate) fn is_nonblocking(&self) -> bool {
-        self.source.nonblocking.load(Ordering::Relaxed)
+        self.source.mode.is_nonblocking(|| mode_of(&*self.inner))
     }
 
     /// Takes note of the mode that the user has set on the descriptor.
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
-        self.source
-            .nonblocking
-            .store(nonblocking, Ordering::Relaxed);
+        self.source.mode.set(nonblocking);
     }
 
     /// Takes note of the timeout that the user has set on the descriptor.
@@ -103,10 +109,33 @@ impl<T: AsFd> Descriptor<T> {
         self.readiness(direction).set_timeout(timeout);
     }
 
-    /// The descriptor itself is shown to the user, who may take urgent data from it.
+    /// The descriptor itself is shown to the user, who may take urgent data from it, and set its
+    /// mode and its timeouts.
     pub(crate) fn expose(&self) -> &T {
         self.source.read.word().expect_urgent();
+        self.forget_mode();
+        self.forget_timeouts();
         &self.inner
+    }
+
+    /// Has the next operation that would block ask for the mode.
+    pub(crate) fn forget_mode(&self) {
+        self.source.mode.forget();
+    }
+
+    /// Has the next operation that would block ask for its timeout.
+    pub(crate) fn forget_timeouts(&self) {
+        self.source.read.forget_timeout();
+        self.source.write.forget_timeout();
+    }
+
+    /// The timeout in `direction`, which `ask` can ask for.
+    pub(crate) fn timeout(
+        &self,
+        direction: Direction,
+        ask: fn(&T) -> io::Result<Option<Duration>>,
+    ) -> io::Result<Option<Duration>> {
+        self.readiness(direction).timeout(|| ask(&self.inner))
     }
 
     /// Whether the kernel has told that nothing more comes.
@@ -136,6 +165,12 @@ impl<T: AsFd> Descriptor<T> {
             timeout: Timeout::Own(None),
         }
     }
+}
+
+/// Whether `fd` is in non-blocking mode.
+fn mode_of(fd: impl AsFd) -> bool {
+    // Fails on a descriptor that is not open, and so will every other call.
+    socket::is_nonblocking(fd).unwrap_or(false)
 }
 
 impl<T: AsFd> Drop for Descriptor<T> {
@@ -236,10 +271,7 @@ impl<T: AsFd> Operation<'_, T> {
     fn patience(&self) -> io::Result<Option<Duration>> {
         match self.timeout {
             Timeout::Own(timeout) => Ok(timeout),
-            Timeout::Socket(ask) => {
-                let readiness = self.descriptor.readiness(self.direction);
-                readiness.timeout(|| ask(&self.descriptor.inner))
-            }
+            Timeout::Socket(ask) => self.descriptor.timeout(self.direction, ask),
         }
     }
 }

@@ -90,8 +90,9 @@ struct Registered {
     fd: RawFd,
     /// What is told.
     interest: mio::Interest,
-    /// The descriptor's own, for good.
-    source: Option<Arc<Source>>,
+    /// Of those who own the descriptor, or say so, for good: one, unless the number was wrapped more
+    /// than once.
+    sources: Vec<Arc<Source>>,
     /// Of waits under way.
     watchers: Vec<Watcher>,
 }
@@ -301,8 +302,8 @@ impl Handle {
             return;
         }
         let released = self.lock().take_sources();
-        for source in released {
-            source.release(self);
+        for (token, source) in released {
+            source.release(self, token);
         }
     }
 
@@ -315,25 +316,38 @@ impl Handle {
         own_lock(&self.sources)
     }
 
-    /// Starts to deliver the events of `fd` to `source`, beginning with its present state.
-    fn register(&self, fd: BorrowedFd<'_>, source: Arc<Source>) -> io::Result<Token> {
+    /// Starts to deliver the events of `fd` to `source`, beginning with its present state. Of other
+    /// sources for the same number, those for which nobody waits are let go, and returned to be
+    /// released: nobody may ever wait for them again.
+    fn register(
+        &self,
+        fd: BorrowedFd<'_>,
+        source: Arc<Source>,
+    ) -> io::Result<(Token, Vec<Arc<Source>>)> {
         let all = mio::Interest::READABLE | mio::Interest::WRITABLE | mio::Interest::PRIORITY;
         let mut sources = self.lock();
         let registered = sources.registered(fd.as_raw_fd(), all)?;
-        if registered.source.is_some() {
-            return Err(io::Error::from_raw_os_error(libc::EEXIST));
-        }
-        registered.source = Some(source);
-        Ok(registered.token)
+        let idle = registered.take_sources(|other| !other.is_awaited());
+        registered.sources.reserve_exact(1);
+        registered.sources.push(source);
+        Ok((registered.token, idle))
     }
 
-    /// Stops the delivery of events. `fd` must be the one that was registered, and still open.
-    fn deregister(&self, fd: BorrowedFd<'_>, token: Token) {
+    /// Stops the delivery of events to `source`. `fd` must be the one that was registered, and still
+    /// open; it may be closed after this, so those who watch it are told to look. What is let go is
+    /// returned as by `register`.
+    fn deregister(&self, fd: BorrowedFd<'_>, token: Token, source: &Source) -> Vec<Arc<Source>> {
         let mut sources = self.lock();
-        let removed = sources.remove(token);
-        sources.unregister(fd.as_raw_fd());
-        drop(sources);
-        drop(removed);
+        let Some(registered) = sources.find_mut(token) else {
+            // The table may have let it go, and the kernel not yet.
+            sources.unregister(fd.as_raw_fd());
+            return Vec::new();
+        };
+        let removed =
+            registered.take_sources(|other| ptr::eq(other, source) || !other.is_awaited());
+        registered.fire_watchers();
+        sources.remove_unused(token);
+        removed
     }
 
     /// As `deregister`, for a source that the table has let go.
@@ -356,7 +370,7 @@ impl Handle {
     }
 
     /// Undoes one call of `watch`.
-    fn unwatch(&self, fd: RawFd, token: Token, watch: &Arc<Watch>) {
+    fn unwatch(&self, token: Token, watch: &Arc<Watch>) {
         if self.is_left_in_parent() {
             return;
         }
@@ -365,10 +379,7 @@ impl Handle {
             return;
         };
         registered.remove_watcher(watch);
-        if registered.is_unused() {
-            sources.remove(token);
-            sources.unregister(fd);
-        }
+        sources.remove_unused(token);
     }
 }
 
@@ -403,7 +414,7 @@ impl Sources {
             token,
             fd,
             interest,
-            source: None,
+            sources: Vec::new(),
             watchers: Vec::new(),
         }))
     }
@@ -429,21 +440,31 @@ impl Sources {
     }
 
     /// Takes a registration out, and has those who watch look for themselves.
-    fn remove(&mut self, token: Token) -> Option<Registered> {
-        self.find(token)?;
-        let removed = self.table.try_remove(token.0 & 0xffff_ffff)?;
-        self.keys.remove(&removed.fd);
-        for watcher in &removed.watchers {
-            watcher.watch.fire();
+    fn remove(&mut self, token: Token) {
+        if self.find(token).is_some() {
+            let removed = self.table.remove(token.0 & 0xffff_ffff);
+            self.keys.remove(&removed.fd);
+            removed.fire_watchers();
         }
-        Some(removed)
+    }
+
+    /// Undoes a registration that is for nobody any more.
+    fn remove_unused(&mut self, token: Token) {
+        if let Some(registered) = self.find(token)
+            && registered.is_unused()
+        {
+            let fd = registered.fd;
+            self.remove(token);
+            self.unregister(fd);
+        }
     }
 
     /// Takes all sources out.
-    fn take_sources(&mut self) -> Vec<Arc<Source>> {
+    fn take_sources(&mut self) -> Vec<(Token, Arc<Source>)> {
         let mut taken = Vec::new();
         self.table.retain(|_, registered| {
-            taken.extend(registered.source.take());
+            let token = registered.token;
+            taken.extend(registered.sources.drain(..).map(|source| (token, source)));
             let watched = !registered.is_unused();
             if !watched {
                 self.keys.remove(&registered.fd);
@@ -458,7 +479,7 @@ impl Sources {
 
 impl Registered {
     fn event(&self, event: &Event) {
-        if let Some(source) = &self.source {
+        for source in &self.sources {
             source.event(event);
         }
         for watcher in &self.watchers {
@@ -466,6 +487,18 @@ impl Registered {
                 watcher.watch.fire();
             }
         }
+    }
+
+    fn fire_watchers(&self) {
+        for watcher in &self.watchers {
+            watcher.watch.fire();
+        }
+    }
+
+    fn take_sources(&mut self, which: impl Fn(&Source) -> bool) -> Vec<Arc<Source>> {
+        self.sources
+            .extract_if(.., |source| which(source))
+            .collect()
     }
 
     fn remove_watcher(&mut self, watch: &Arc<Watch>) {
@@ -479,7 +512,7 @@ impl Registered {
     }
 
     fn is_unused(&self) -> bool {
-        self.source.is_none() && self.watchers.is_empty()
+        self.sources.is_empty() && self.watchers.is_empty()
     }
 }
 
@@ -519,5 +552,29 @@ mod tests {
         assert!(!reactor.was_quiet, "there was a kick");
         reactor.turn().unwrap();
         assert!(reactor.events.is_empty());
+    }
+
+    /// As of who wraps a number for each call, and does not own it.
+    #[test]
+    fn of_sources_for_one_number_those_that_nobody_waits_for_make_room() {
+        let reactor = Reactor::new().unwrap();
+        set_local(Some(Arc::clone(reactor.handle())));
+        let (reader, _writer) = io::pipe().unwrap();
+        let sources = [(); 3].map(|()| Arc::new(Source::new(false)));
+        for source in &sources {
+            source.ensure_registered(reader.as_fd()).unwrap();
+        }
+        let registered = |handle: &Handle| {
+            let sources = handle.lock();
+            let all = sources.table.iter().flat_map(|(_, it)| &it.sources);
+            all.map(Arc::as_ptr).collect::<Vec<_>>()
+        };
+        assert_eq!(registered(reactor.handle()), [Arc::as_ptr(&sources[2])]);
+        sources[0].ensure_registered(reader.as_fd()).unwrap();
+        assert_eq!(registered(reactor.handle()), [Arc::as_ptr(&sources[0])]);
+        sources[0].deregister(reader.as_fd());
+        assert!(registered(reactor.handle()).is_empty());
+        assert!(reactor.handle().lock().keys.is_empty());
+        set_local(None);
     }
 }

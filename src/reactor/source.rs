@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,8 +23,7 @@ use crate::task::word::{Kind, Outcome};
 pub(super) struct Source {
     pub(super) read: Readiness,
     pub(super) write: Readiness,
-    /// The user has asked for non-blocking mode, so nothing waits.
-    pub(super) nonblocking: AtomicBool,
+    pub(super) mode: KnownMode,
     /// The number of the process that registered it, or zero. In a fork of that, the registration
     /// is the parent's, and who waits is not there: neither is touched.
     registered: AtomicU32,
@@ -47,11 +46,12 @@ impl std::fmt::Debug for Registration {
 }
 
 impl Source {
+    /// One whose timeouts are not known yet.
     pub(super) fn new(nonblocking: bool) -> Source {
         Source {
             read: Readiness::new(),
             write: Readiness::new(),
-            nonblocking: AtomicBool::new(nonblocking),
+            mode: KnownMode::new(nonblocking),
             registered: AtomicU32::new(0),
             registration: Mutex::new(None),
         }
@@ -67,17 +67,22 @@ impl Source {
                 "coroutines waited on this socket before the process was forked: wait on a clone",
             ));
         }
+        let reactor = super::local()?;
         let mut registration = self.lock();
-        if registration.is_none() {
-            let reactor = super::local()?;
-            let token = reactor.register(fd, Arc::clone(self))?;
-            *registration = Some(Registration {
-                reactor,
-                token,
-                fd: fd.as_raw_fd(),
-            });
-            self.registered
-                .store(Process::current().number(), Ordering::Release);
+        if registration.is_some() {
+            return Ok(());
+        }
+        let (token, idle) = reactor.register(fd, Arc::clone(self))?;
+        *registration = Some(Registration {
+            reactor: Arc::clone(&reactor),
+            token,
+            fd: fd.as_raw_fd(),
+        });
+        self.registered
+            .store(Process::current().number(), Ordering::Release);
+        drop(registration);
+        for other in idle {
+            other.release(&reactor, token);
         }
         Ok(())
     }
@@ -97,7 +102,10 @@ impl Source {
             own
         };
         if let Some(Registration { reactor, token, .. }) = undone {
-            reactor.deregister(fd, token);
+            // This one is among them, and has been released above.
+            for source in reactor.deregister(fd, token, self) {
+                source.release(&reactor, token);
+            }
             self.retry_all();
         }
     }
@@ -113,13 +121,15 @@ impl Source {
         registered != 0 && registered != Process::current().number()
     }
 
-    /// Undoes the registration with `reactor`, which has dropped its side of it.
-    pub(super) fn release(&self, reactor: &Handle) {
+    /// Undoes the registration with `reactor` under `token`, which has dropped its side of it.
+    pub(super) fn release(&self, reactor: &Handle, token: Token) {
         {
             let mut registration = self.lock();
-            // By now it may be undone, and another made elsewhere.
-            let here = |registration: &mut Registration| ptr::eq(&*registration.reactor, reactor);
-            let Some(Registration { fd, .. }) = registration.take_if(here) else {
+            // By now it may be undone, and another made.
+            let the_same = |registration: &mut Registration| {
+                ptr::eq(&*registration.reactor, reactor) && registration.token == token
+            };
+            let Some(Registration { fd, .. }) = registration.take_if(the_same) else {
                 return;
             };
             // Still open: who closes it deregisters it first, which has been done already, or waits
@@ -128,6 +138,11 @@ impl Source {
             self.registered.store(0, Ordering::Release);
         }
         self.retry_all();
+    }
+
+    /// Whether anybody waits.
+    pub(super) fn is_awaited(&self) -> bool {
+        !(self.read.waiters.is_empty() && self.write.waiters.is_empty())
     }
 
     /// Tells whoever waits to look again.
@@ -155,6 +170,47 @@ impl Source {
             self.write
                 .set(if event.is_write_closed() { CLOSED } else { 0 });
         }
+    }
+}
+
+/// Whether the user has asked for non-blocking mode, so that nothing waits; as far as that is known.
+#[derive(Debug)]
+pub(super) struct KnownMode(AtomicU8);
+
+/// Zero is the blocking one.
+const NONBLOCKING: u8 = 1;
+const UNKNOWN_MODE: u8 = 2;
+
+impl KnownMode {
+    fn new(nonblocking: bool) -> KnownMode {
+        KnownMode(AtomicU8::new(nonblocking.into()))
+    }
+
+    pub(super) fn set(&self, nonblocking: bool) {
+        self.0.store(nonblocking.into(), Ordering::Relaxed);
+    }
+
+    pub(super) fn forget(&self) {
+        self.0.store(UNKNOWN_MODE, Ordering::Relaxed);
+    }
+
+    /// For which `ask` asks the kernel, if it is not known.
+    pub(super) fn is_nonblocking(&self, ask: impl FnOnce() -> bool) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            UNKNOWN_MODE => self.learn(ask),
+            known => known == NONBLOCKING,
+        }
+    }
+
+    #[cold]
+    fn learn(&self, ask: impl FnOnce() -> bool) -> bool {
+        let nonblocking = ask();
+        let order = Ordering::Relaxed;
+        let learnt = self
+            .0
+            .compare_exchange(UNKNOWN_MODE, nonblocking.into(), order, order);
+        // What was set meanwhile is newer.
+        learnt.map_or_else(|set| set == NONBLOCKING, |_| nonblocking)
     }
 }
 
@@ -209,24 +265,40 @@ impl Readiness {
     }
 
     pub(super) fn set_timeout(&self, timeout: Option<Duration>) {
-        let nanos = timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(NO_TIMEOUT));
-        let nanos = nanos.unwrap_or(NO_TIMEOUT).min(UNKNOWN_TIMEOUT - 1);
-        let nanos = if timeout.is_none() { NO_TIMEOUT } else { nanos };
-        self.timeout.store(nanos, Ordering::Relaxed);
+        self.timeout.store(in_nanos(timeout), Ordering::Relaxed);
     }
 
-    /// The timeout, for which `ask` asks the kernel the first time: the descriptor may have come
-    /// from elsewhere with one.
+    /// Whether it is known that there is no timeout.
+    pub(super) fn has_no_timeout(&self) -> bool {
+        self.timeout.load(Ordering::Relaxed) == NO_TIMEOUT
+    }
+
+    pub(super) fn forget_timeout(&self) {
+        self.timeout.store(UNKNOWN_TIMEOUT, Ordering::Relaxed);
+    }
+
+    /// The timeout, for which `ask` asks the kernel, if it is not known: the descriptor may have
+    /// come from elsewhere with one, or others may have set it.
     pub(super) fn timeout(
         &self,
         ask: impl FnOnce() -> io::Result<Option<Duration>>,
     ) -> io::Result<Option<Duration>> {
-        if self.timeout.load(Ordering::Relaxed) == UNKNOWN_TIMEOUT {
-            self.set_timeout(ask()?);
+        let mut nanos = self.timeout.load(Ordering::Relaxed);
+        if nanos == UNKNOWN_TIMEOUT {
+            nanos = in_nanos(ask()?);
+            let order = Ordering::Relaxed;
+            // What was set meanwhile is newer.
+            let _ = self
+                .timeout
+                .compare_exchange(UNKNOWN_TIMEOUT, nanos, order, order);
         }
-        Ok(match self.timeout.load(Ordering::Relaxed) {
-            NO_TIMEOUT => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        })
+        Ok((nanos != NO_TIMEOUT).then(|| Duration::from_nanos(nanos)))
     }
+}
+
+fn in_nanos(timeout: Option<Duration>) -> u64 {
+    timeout.map_or(NO_TIMEOUT, |timeout| {
+        let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        nanos.min(UNKNOWN_TIMEOUT - 1)
+    })
 }

@@ -24,7 +24,7 @@
 //! is undone finds its token gone.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -117,7 +117,7 @@ impl Watch {
 struct Watched {
     reactor: Arc<Handle>,
     watch: Arc<Watch>,
-    registrations: Vec<(RawFd, Token)>,
+    registrations: Vec<Token>,
 }
 
 impl Watched {
@@ -138,7 +138,7 @@ impl Watched {
             // A regular file: its state, which the caller has looked at, never changes.
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
             token => {
-                self.registrations.push((fd.as_raw_fd(), token?));
+                self.registrations.push(token?);
                 Ok(())
             }
         }
@@ -147,8 +147,8 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        for &(fd, token) in &self.registrations {
-            self.reactor.unwatch(fd, token, &self.watch);
+        for &token in &self.registrations {
+            self.reactor.unwatch(token, &self.watch);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::{MaybeUninit, offset_of};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -53,6 +54,11 @@ pub(crate) fn send_vectored(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Res
     let mut no_control = SendAncillaryBuffer::default();
     let bufs = at_most_iov_max(bufs);
     Ok(net::sendmsg(fd, bufs, &mut no_control, SEND_FLAGS)?)
+}
+
+/// How many bytes a vectored attempt with `bufs` asks for: not those beyond the limit.
+pub(crate) fn asked(bufs: &[impl Deref<Target = [u8]>]) -> usize {
+    at_most_iov_max(bufs).iter().map(|buf| buf.len()).sum()
 }
 
 pub(crate) fn recv_from(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {

@@ -41,6 +41,7 @@ fn text_that_is_an_address_becomes_it() {
         let v6 = SocketAddr::from((V6, 53));
         assert_becomes("192.0.2.17:24352", &[v4]);
         assert_becomes("[2001:db8:0:1::9]:53", &[v6]);
+        assert_becomes("2001:db8:0:1::9:53", &[v6]);
         assert_becomes(String::from("192.0.2.17:24352"), &[v4]);
         assert_becomes(&String::from("[2001:db8:0:1::9]:53"), &[v6]);
         assert_becomes(("192.0.2.17", 24_352), &[v4]);

@@ -7,6 +7,7 @@ use ::std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use ::std::sync::Arc;
 use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use ::std::panic::{RefUnwindSafe, UnwindSafe};
+use rustix::net::sockopt::{self, Timeout};
 use std::net::{Incoming, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::thread;
@@ -532,6 +533,24 @@ fn a_clone_of_a_listener_that_is_given_away_does_not_change_how_the_others_wait(
         let (far, _) = acceptor.join().unwrap();
         assert_joined(&near, &TcpStream::from(far));
         accept();
+    });
+}
+
+#[test]
+fn the_last_of_a_listeners_clones_leaves_a_duplicate_in_the_mode_that_was_set() {
+    everywhere(|| {
+        for nonblocking in [false, true] {
+            let (listener, addr) = listen();
+            let clone = listener.try_clone().unwrap();
+            let duplicate = listener.as_fd().try_clone_to_owned().unwrap();
+            pair_from(&listener, addr);
+            listener.set_nonblocking(nonblocking).unwrap();
+            drop(listener);
+            drop(clone);
+            let flags = rustix::fs::fcntl_getfl(&duplicate).unwrap();
+            let is_nonblocking = flags.contains(rustix::fs::OFlags::NONBLOCK);
+            assert_eq!(is_nonblocking, nonblocking);
+        }
     });
 }
 
@@ -1161,6 +1180,49 @@ fn a_vectored_read_waits_for_data() {
     });
 }
 
+/// The kernel takes 1024 at a time.
+#[test]
+fn a_vectored_read_of_more_buffers_than_the_kernel_takes_leaves_the_rest_to_the_next() {
+    everywhere(|| {
+        let (near, far) = pair();
+        let data = noise(3000, 7);
+        // Has waited once, so that what is there is known by events.
+        far.set_read_timeout(Some(ms(1))).unwrap();
+        assert_timed_out((&far).read(&mut [0]));
+        far.set_read_timeout(Some(PATIENCE)).unwrap();
+        (&near).write_all(&data).unwrap();
+        until_readable(&far, data.len());
+
+        let mut got = vec![0; data.len()];
+        let mut bufs: Vec<_> = got[..2000].chunks_mut(1).map(IoSliceMut::new).collect();
+        assert_eq!((&far).read_vectored(&mut bufs).unwrap(), 1024);
+        (&far).read_exact(&mut got[1024..]).unwrap();
+        assert_same_bytes(&got, &data);
+    });
+}
+
+#[test]
+fn a_vectored_write_of_more_buffers_than_the_kernel_takes_leaves_the_rest_to_the_next() {
+    everywhere(|| {
+        let (near, far) = pair();
+        near.set_write_timeout(Some(ms(100))).unwrap();
+        let sent = AtomicUsize::new(0);
+        write_until_error(&near, &sent);
+        near.set_write_timeout(Some(PATIENCE)).unwrap();
+        let mut before = vec![0; sent.into_inner()];
+        (&far).read_exact(&mut before).unwrap();
+
+        let data = noise(2001, 7);
+        let bufs: Vec<_> = data[..2000].chunks(1).map(IoSlice::new).collect();
+        let n = (&near).write_vectored(&bufs).unwrap();
+        assert_eq!(n, 1024);
+        (&near).write_all(&data[n..]).unwrap();
+        let mut got = vec![0; data.len()];
+        (&far).read_exact(&mut got).unwrap();
+        assert_same_bytes(&got, &data);
+    });
+}
+
 #[test]
 fn peek_waits_for_data_and_does_not_consume_it() {
     everywhere(|| {
@@ -1219,6 +1281,20 @@ fn a_zero_length_write_gives_zero_and_sends_nothing() {
         let mut got = Vec::new();
         far.read_to_end(&mut got).unwrap();
         assert_eq!(got, b"!");
+    });
+}
+
+#[test]
+fn a_zero_length_write_does_not_wait_for_room() {
+    everywhere(|| {
+        let (near, _far) = pair();
+        near.set_write_timeout(Some(ms(50))).unwrap();
+        write_until_error(&near, &AtomicUsize::new(0));
+        assert_eq!((&near).write(&[]).unwrap(), 0);
+        assert_eq!((&near).write_vectored(&[IoSlice::new(&[])]).unwrap(), 0);
+        near.shutdown(Shutdown::Write).unwrap();
+        let kind = (&near).write(&[]).unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::BrokenPipe);
     });
 }
 
@@ -1450,6 +1526,67 @@ fn a_timeout_too_long_to_end_is_accepted() {
 }
 
 // -------------------------------------------------------------------- clones
+
+/// As crates do that know no shims.
+fn set_by_descriptor(socket: &impl AsFd, which: Timeout, timeout: Option<Duration>) {
+    sockopt::set_socket_timeout(socket, which, timeout).unwrap();
+}
+
+#[test]
+fn timeouts_set_by_the_descriptor_are_heeded() {
+    everywhere(|| {
+        let (near, far) = pair();
+        // Waits with others before.
+        far.set_read_timeout(Some(ms(1))).unwrap();
+        assert_timed_out((&far).read(&mut [0]));
+        far.set_read_timeout(None).unwrap();
+
+        set_by_descriptor(&far, Timeout::Recv, Some(ms(60)));
+        assert_eq!(far.read_timeout().unwrap(), Some(ms(60)));
+        let start = Instant::now();
+        assert_timed_out((&far).read(&mut [0]));
+        assert!(start.elapsed() >= ms(40));
+        assert_timed_out(far.try_clone().unwrap().read(&mut [0]));
+        set_by_descriptor(&far, Timeout::Recv, None);
+        let reader = thread::spawn(move || {
+            (&far).read_exact(&mut [0]).unwrap();
+            far
+        });
+        thread::sleep(ms(100));
+        assert!(!reader.is_finished());
+        (&near).write_all(b"x").unwrap();
+        let far = reader.join().unwrap();
+
+        set_by_descriptor(&far, Timeout::Send, Some(ms(60)));
+        let kind = write_until_error(&far, &AtomicUsize::new(0));
+        assert!(is_timeout(kind), "{kind:?}");
+    });
+}
+
+#[test]
+fn accepting_heeds_a_timeout_set_by_the_descriptor_and_hands_it_on() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        set_by_descriptor(&listener, Timeout::Recv, Some(ms(60)));
+        let start = Instant::now();
+        assert_timed_out(listener.accept());
+        assert!(start.elapsed() >= ms(40));
+        // Also where it was accepted in a coroutine before.
+        ::std::thread::scope(|s| {
+            s.spawn(|| assert_timed_out(listener.accept()));
+        });
+        let (_near, far) = pair_from(&listener, addr);
+        assert_eq!(far.read_timeout().unwrap(), Some(ms(60)));
+        assert_timed_out((&far).read(&mut [0]));
+
+        set_by_descriptor(&listener, Timeout::Recv, None);
+        let acceptor = thread::spawn(move || listener.accept().unwrap().0);
+        thread::sleep(ms(100));
+        assert!(!acceptor.is_finished());
+        let near = TcpStream::connect(addr).unwrap();
+        assert_joined(&near, &acceptor.join().unwrap());
+    });
+}
 
 #[test]
 fn a_clone_is_the_same_stream() {
@@ -2057,6 +2194,51 @@ fn a_nonblocking_stream_does_not_wait_until_it_is_made_to_again() {
         assert!(!reader.is_finished());
         (&near).write_all(b"more").unwrap();
         reader.join().unwrap();
+    });
+}
+
+/// As crates do that know no shims.
+#[test]
+fn a_mode_set_by_the_descriptor_is_heeded() {
+    everywhere(|| {
+        let (near, far) = pair();
+        far.set_read_timeout(Some(ms(1))).unwrap();
+        assert_timed_out((&far).read(&mut [0]));
+        far.set_read_timeout(None).unwrap();
+
+        rustix::io::ioctl_fionbio(&far, true).unwrap();
+        let clone = far.try_clone().unwrap();
+        for mut far in [&far, &clone] {
+            let kind = far.read(&mut [0]).unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::WouldBlock);
+        }
+        let kind = write_until_error(&far, &AtomicUsize::new(0));
+        assert_eq!(kind, ErrorKind::WouldBlock);
+
+        rustix::io::ioctl_fionbio(&clone, false).unwrap();
+        let reader = thread::spawn(move || (&far).read_exact(&mut [0]).unwrap());
+        thread::sleep(ms(100));
+        assert!(!reader.is_finished());
+        (&near).write_all(b"x").unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_mode_set_by_the_descriptor_of_a_new_listener_is_heeded() {
+    everywhere(|| {
+        let (listener, addr) = listen();
+        rustix::io::ioctl_fionbio(&listener, true).unwrap();
+        for _ in 0..2 {
+            let kind = listener.accept().unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::WouldBlock);
+        }
+        listener.set_nonblocking(false).unwrap();
+        let acceptor = thread::spawn(move || listener.accept().unwrap().0);
+        thread::sleep(ms(100));
+        assert!(!acceptor.is_finished());
+        let near = TcpStream::connect(addr).unwrap();
+        assert_joined(&near, &acceptor.join().unwrap());
     });
 }
 

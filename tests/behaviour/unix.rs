@@ -715,6 +715,20 @@ fn a_write_to_a_peer_that_does_not_read_times_out() {
 }
 
 #[test]
+fn a_write_of_nothing_does_not_wait_for_room() {
+    everywhere(|| {
+        let (a, _b) = UnixStream::pair().unwrap();
+        a.set_write_timeout(Some(ms(50))).unwrap();
+        let chunk = noise(1 << 16, 1);
+        while (&a).write(&chunk).is_ok() {}
+        assert_eq!((&a).write(&[]).unwrap(), 0);
+        assert_eq!((&a).write_vectored(&[IoSlice::new(&[])]).unwrap(), 0);
+        a.shutdown(Shutdown::Write).unwrap();
+        assert_kind((&a).write(&[]), ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
 fn a_nonblocking_stream_does_not_wait_until_it_is_made_to_again() {
     everywhere(|| {
         let (mut a, mut b) = UnixStream::pair().unwrap();

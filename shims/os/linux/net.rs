@@ -1,7 +1,6 @@
 //! [`std::os::linux::net`], for the types of the shims.
 
 use std::io;
-use std::os::fd::AsFd;
 
 use rustix::net::sockopt;
 
@@ -21,11 +20,11 @@ pub trait TcpStreamExt: sealed::Sealed {
 
 impl TcpStreamExt for TcpStream {
     fn set_quickack(&self, quickack: bool) -> io::Result<()> {
-        Ok(sockopt::set_tcp_quickack(self.as_fd(), quickack)?)
+        Ok(sockopt::set_tcp_quickack(self.as_std(), quickack)?)
     }
 
     fn quickack(&self) -> io::Result<bool> {
-        Ok(sockopt::tcp_quickack(self.as_fd())?)
+        Ok(sockopt::tcp_quickack(self.as_std())?)
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::blocking::unblock_waiting;
 use crate::park;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::datagram::receive;
@@ -180,7 +181,7 @@ impl UnixDatagram {
     fn send_to_on_pool(&self, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
         let socket = self.io.get().try_clone()?;
         let (buf, to) = (buf.to_vec(), to.clone());
-        crate::unblock(move || {
+        unblock_waiting(move || {
             loop {
                 match socket.send_to_addr(&buf, &to) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -249,7 +250,7 @@ impl Patience<'_> {
 impl PassDescriptors for UnixDatagram {
     fn send_fds(&self, fds: &[BorrowedFd<'_>], buf: &[u8]) -> io::Result<usize> {
         if !task::on_coroutine() {
-            return socket::send_fds(self.as_fd(), fds, buf, Blocking::Allowed);
+            return socket::send_fds(self.io.get().as_fd(), fds, buf, Blocking::Allowed);
         }
         self.writing()
             .run(|socket| socket::send_fds(socket.as_fd(), fds, buf, Blocking::Never))
@@ -257,7 +258,7 @@ impl PassDescriptors for UnixDatagram {
 
     fn recv_fds(&self, max: usize, buf: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         if !task::on_coroutine() {
-            return socket::recv_fds(self.as_fd(), max, buf, Blocking::Allowed);
+            return socket::recv_fds(self.io.get().as_fd(), max, buf, Blocking::Allowed);
         }
         let received =
             self.receive(|socket| socket::recv_fds(socket, max, buf, Blocking::Never))?;

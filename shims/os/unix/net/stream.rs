@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::turn::Turn;
+use crate::blocking::unblock_waiting;
 use crate::park;
 use crate::reactor::Descriptor;
 use crate::shims::descriptor::{
@@ -21,7 +22,8 @@ use crate::task;
 
 /// Like [`std::os::unix::net::UnixStream`], but waits park the coroutine.
 ///
-/// It is in blocking mode, as std's, also for whoever holds its raw descriptor.
+/// It is in blocking mode, as std's, also for whoever holds its raw descriptor; what is set by that
+/// counts as with a [`TcpStream`](crate::shims::net::TcpStream).
 pub struct UnixStream {
     /// Shared with the files that [`makefile`](UnixStream::makefile) has made.
     io: Arc<Descriptor<net::UnixStream>>,
@@ -108,7 +110,7 @@ fn connect(addr: &SocketAddr) -> io::Result<UnixStream> {
         Ok(connected) => connected,
         Err(refused_for_now) => {
             let _turn = Turn::wait(&name);
-            crate::unblock(move || {
+            unblock_waiting(move || {
                 socket::finish_connecting_unix(&refused_for_now, &name).map(|()| refused_for_now)
             })?
         }
@@ -139,7 +141,8 @@ impl Read for &UnixStream {
 
 impl Write for &UnixStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        // Nothing is written at once, also where there is no room.
+        if !task::on_coroutine() || buf.is_empty() {
             return self.io.get().write(buf);
         }
         self.writing()
@@ -147,7 +150,7 @@ impl Write for &UnixStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        if !task::on_coroutine() || bufs.iter().all(|buf| buf.is_empty()) {
             return self.io.get().write_vectored(bufs);
         }
         self.writing()
@@ -166,7 +169,7 @@ impl PassDescriptors for UnixStream {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         if !task::on_coroutine() {
-            return socket::send_fds(self.as_fd(), fds, buf, Blocking::Allowed);
+            return socket::send_fds(self.io.get().as_fd(), fds, buf, Blocking::Allowed);
         }
         self.writing()
             .run(|stream| socket::send_fds(stream.as_fd(), fds, buf, Blocking::Never))
@@ -174,7 +177,7 @@ impl PassDescriptors for UnixStream {
 
     fn recv_fds(&self, max: usize, buf: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         if !task::on_coroutine() {
-            return socket::recv_fds(self.as_fd(), max, buf, Blocking::Allowed);
+            return socket::recv_fds(self.io.get().as_fd(), max, buf, Blocking::Allowed);
         }
         self.reading()
             .run(|stream| socket::recv_fds(stream.as_fd(), max, buf, Blocking::Never))

@@ -12,7 +12,7 @@ use crate::sys::fork::Process;
 use crate::task::word::Kind;
 
 /// The right to block a thread of the pool in connecting to an address: of one coroutine at a time,
-/// lest those that connect to a listener take all threads, one of which that may need to go on.
+/// lest each of many that connect to a listener has a thread made for it.
 pub(super) struct Turn {
     key: Key,
     line: Arc<Line>,
