@@ -649,6 +649,49 @@ fn the_end_of_a_runtime_unwinds_those_who_wait_for_locks_and_poisons_what_they_h
     }
 }
 
+#[test]
+fn who_unwinds_at_a_barrier_does_not_count_there() {
+    for workers in [1, 4] {
+        util::on_an_os_thread(|| {
+            let barrier = Arc::new(Barrier::new(3));
+            let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
+            let unwound = runtime.run(|| {
+                let came = Arc::new(AtomicUsize::new(0));
+                let unwound = [(); 2].map(|()| {
+                    let (barrier, came) = (Arc::clone(&barrier), Arc::clone(&came));
+                    spawn(move || {
+                        came.fetch_add(1, SeqCst);
+                        barrier.wait();
+                    })
+                });
+                until("both wait", || came.load(SeqCst) == 2);
+                thread::sleep(MILLI);
+                unwound
+            });
+            drop(runtime);
+            for unwound in unwound {
+                assert!(unwound.join().unwrap_err().is::<Cancelled>());
+            }
+            let arrived = Arc::new(AtomicUsize::new(0));
+            let members: Vec<_> = (1..=3)
+                .map(|_| {
+                    let (barrier, arrived) = (Arc::clone(&barrier), Arc::clone(&arrived));
+                    // So that a group of fewer would leave before all are there.
+                    std::thread::sleep(10 * MILLI);
+                    std::thread::spawn(move || {
+                        arrived.fetch_add(1, SeqCst);
+                        let leads = barrier.wait().is_leader();
+                        assert_eq!(arrived.load(SeqCst), 3);
+                        leads
+                    })
+                })
+                .collect();
+            let leaders = members.into_iter().map(|member| member.join().unwrap());
+            assert_eq!(leaders.filter(|&leads| leads).count(), 1);
+        });
+    }
+}
+
 // -------------------------------------------------------------------- and forks
 
 #[test]
