@@ -47,9 +47,6 @@ use lock::{Guard, Lock};
 use state::{Offer, Room, Sending, State, Taken};
 use waiting::{Entry, Queue};
 
-/// The most values that an empty queue keeps room for, if it has no bound.
-const KEPT: usize = 1_024;
-
 /// The most values in a block of the queue.
 const BLOCK: usize = 32;
 
@@ -159,7 +156,7 @@ impl<T> Channel<T> {
         &self,
         deadline: impl FnOnce() -> Option<Deadline>,
     ) -> Result<T, RecvTimeoutError> {
-        let mut back = match self.state.take() {
+        let back = match self.state.take() {
             Taken::Value(value, woken) => {
                 schedule(woken);
                 return Ok(value);
@@ -169,9 +166,6 @@ impl<T> Channel<T> {
         };
         if back.without_senders {
             return Err(RecvTimeoutError::Disconnected);
-        }
-        if back.is_unbounded() {
-            self.state.shrink(&mut back, KEPT);
         }
         let entry = Entry::new(None);
         let end = self.state.back();

@@ -104,13 +104,18 @@ pub(super) enum Room<'a, T, const N: usize> {
 }
 
 impl<T, const N: usize> State<T, N> {
+    /// For so many values room is kept when they have gone, if there is no bound. If there is, for all.
+    const KEPT: usize = 1_024;
+
     pub(super) fn new(capacity: usize) -> State<T, N> {
+        let is_unbounded = capacity == usize::MAX;
+        let kept = if is_unbounded { Self::KEPT } else { usize::MAX };
         State {
             back: Back {
                 pushed: Pushed::new(),
                 lock: Lock::new(Sending {
                     capacity,
-                    queue: chain::Back::new(),
+                    queue: chain::Back::new(kept),
                     receivers: Queue::new(),
                     without_senders: false,
                     without_receivers: false,
@@ -199,6 +204,7 @@ impl<T, const N: usize> State<T, N> {
             return Taken::Lost;
         };
         if back.capacity > 0 && self.len(&mut back) == 0 {
+            back.queue.shrink();
             return Taken::Nothing(back);
         }
         let Some(front) = self.front().lock() else {
@@ -257,21 +263,13 @@ impl<T, const N: usize> State<T, N> {
         }
         mem::forget(rest);
         if let Some(mut back) = self.back().lock() {
-            self.shrink(&mut back, 0);
+            back.queue.shrink_to_nothing(&self.front.popped);
         }
     }
 
     /// Whether values are queued. Asked when nobody sends or receives any more.
     fn has_some(&self) -> bool {
         !self.front.popped.is_all(&self.back.pushed)
-    }
-
-    /// Has a queue that keeps room for more than twice as many values as `kept`, beyond those that
-    /// are there, keep less.
-    #[inline]
-    pub(super) fn shrink(&self, back: &mut Sending<T, N>, kept: usize) {
-        back.queue
-            .shrink(kept, &self.back.pushed, &self.front.popped);
     }
 
     #[inline]
@@ -305,12 +303,6 @@ impl<T, const N: usize> Drop for Rest<'_, T, N> {
         if self.0.has_some() {
             self.0.clear();
         }
-    }
-}
-
-impl<T, const N: usize> Sending<T, N> {
-    pub(super) fn is_unbounded(&self) -> bool {
-        self.capacity == usize::MAX
     }
 }
 
