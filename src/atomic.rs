@@ -14,6 +14,24 @@ pub(crate) use std::thread::yield_now;
 
 pub(crate) use crate::sys::switches::own_lock;
 
+/// Which process this is, as forks are counted from when somebody has asked for that. In the models,
+/// there is one.
+pub(crate) mod process {
+    use crate::sys::fork::{self, Process};
+
+    /// Where there is no memory for it, a fork may be taken for the process it was forked from.
+    #[inline]
+    pub(crate) fn count_forks() {
+        let _ = fork::count_forks();
+    }
+
+    /// Not zero.
+    #[inline]
+    pub(crate) fn number() -> u32 {
+        Process::current().number()
+    }
+}
+
 /// Has the processor pause so many times; in the models, once.
 pub(crate) fn pause(times: u32) {
     for _ in 0..times {

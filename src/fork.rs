@@ -15,7 +15,8 @@
 //!
 //! So a signal handler that forks may deadlock, as it may on the locks of libc. What a runtime of the
 //! parent shares with the child has locks of its own (a socket that coroutines wait on): used in a
-//! new runtime of the child, it is refused, or replaced when it is cloned.
+//! new runtime of the child, it is refused, or replaced when it is cloned. A channel that another
+//! thread was just using is disconnected.
 //!
 //! A coroutine must not return in the child, where the loop it would return to is not to go on: that
 //! aborts the child, see [`Task::end_in_its_process`](crate::task::Task::end_in_its_process). The
@@ -65,6 +66,7 @@ pub(crate) fn set_up_process() -> io::Result<()> {
         overflow::install();
         scheduler::set_up_stealing();
         page_size();
+        fork::count_forks()?;
         // SAFETY: `in_child` touches thread-locals without initialiser or destructor, and memory of
         // which the locks are held; it gives those back, which takes atomics and a futex call.
         unsafe { fork::at_fork(before, in_parent, in_child)? };
@@ -116,7 +118,6 @@ unsafe extern "C" fn in_parent() {
 }
 
 unsafe extern "C" fn in_child() {
-    fork::begin_process();
     local::keep_over_fork();
     task::forget_running();
     coroutine::forget_running();

@@ -1,5 +1,6 @@
 //! The handle by which a coroutine or OS thread is known: what `thread::current()` returns.
 
+use std::ffi::CString;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -90,10 +91,10 @@ pub fn current() -> Thread {
 ///
 /// If it has a NUL in it, as std does, whose names are C strings.
 pub(crate) fn checked_name(name: String) -> Box<str> {
-    assert!(
-        !name.contains('\0'),
-        "thread name may not contain interior null bytes"
-    );
+    if name.contains('\0') {
+        let why = CString::new(name).expect_err("there is one");
+        panic!("thread name may not contain interior null bytes: {why:?}");
+    }
     name.into_boxed_str()
 }
 

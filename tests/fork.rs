@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::sync::mpsc;
 use greenroom::shims::thread;
 use greenroom::{Builder, Cancelled, RuntimeBuilder, park, run, spawn, unblock};
 use serial_test::serial;
@@ -504,6 +505,91 @@ fn a_fork_finds_the_stacks_and_the_pool_in_order() {
         }
         over.store(true, SeqCst);
         busy.join().unwrap();
+    });
+}
+
+/// The child is forked while other threads use a channel, in a process that has no runtime at first.
+#[test]
+#[serial]
+fn a_fork_leaves_nobody_at_a_channel_that_others_were_using() {
+    const NAME: &str = "a_fork_leaves_nobody_at_a_channel_that_others_were_using";
+    if util::role().is_none() {
+        let output = util::again(NAME, "child").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        return;
+    }
+    for runtime in [false, true] {
+        let _runtime = runtime.then(|| RuntimeBuilder::new().workers(1).build().unwrap());
+        let (sender, receiver) = mpsc::channel();
+        let another = sender.clone();
+        let send = move || _ = another.send([1; 4]);
+        let receive = move || _ = receiver.recv_timeout(MILLI);
+        fork_beside([Box::new(send), Box::new(receive)], || {
+            let _ = sender.send([2; 4]);
+            let _ = format!("{sender:?}");
+        });
+
+        let (sender, receiver) = mpsc::sync_channel(50);
+        let another = sender.clone();
+        let send = move || _ = another.try_send([1; 4]);
+        let mut ends = Some((sender, receiver));
+        fork_beside([Box::new(send), Box::new(std::thread::yield_now)], || {
+            let (sender, receiver) = ends.take().unwrap();
+            assert!(receiver.try_iter().all(|value| value == [1; 4]));
+            let _ = sender.try_send([2; 4]);
+            let _ = receiver.recv_timeout(MILLI);
+        });
+    }
+}
+
+#[test]
+#[serial]
+fn who_waits_at_a_channel_in_the_parent_does_not_in_the_child() {
+    util::on_workers(2, || {
+        type Start = fn(mpsc::SyncSender<u32>);
+        let starts: [Start; 2] = [
+            |sender| drop(spawn(move || sender.send(2).unwrap())),
+            |sender| drop(std::thread::spawn(move || sender.send(2).unwrap())),
+        ];
+        for start in starts {
+            let (sender, receiver) = mpsc::sync_channel(1);
+            sender.send(1).unwrap();
+            start(sender.clone());
+            thread::sleep(10 * MILLI);
+            let mut ends = Some((sender, receiver));
+            let child = fork_to(|| {
+                let (sender, receiver) = ends.take().unwrap();
+                assert_eq!(receiver.try_recv(), Ok(1));
+                assert_eq!(receiver.try_recv(), Err(mpsc::TryRecvError::Empty));
+                sender.send(3).unwrap();
+                assert_eq!(receiver.recv(), Ok(3));
+            });
+            child.succeed();
+            let (sender, receiver) = ends.unwrap();
+            drop(sender);
+            assert!(receiver.into_iter().eq([1, 2]));
+        }
+    });
+}
+
+/// Forks to `checks`, many times, while other threads do these things over and over.
+fn fork_beside(things: [Box<dyn FnMut() + Send>; 2], mut checks: impl FnMut()) {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        for mut thing in things {
+            let over = &over;
+            s.spawn(move || {
+                while !over.load(SeqCst) {
+                    (0..64).for_each(|_| thing());
+                    std::thread::yield_now();
+                }
+            });
+        }
+        let mut statuses = (0..100).map(|_| fork_to(&mut checks).wait());
+        let failure = statuses.find(|&status| status != 0);
+        over.store(true, SeqCst);
+        assert_eq!(failure, None);
     });
 }
 

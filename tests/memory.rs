@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use greenroom::shims::io::makefile::SocketFile;
 use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::sync::mpsc;
 use greenroom::shims::thread;
 use greenroom::{Builder, Unparker};
 use serial_test::serial;
@@ -218,6 +219,44 @@ fn coroutines_that_come_and_go_leave_nothing_behind() {
 }
 
 /// A page of stack, and what the task and its handle take.
+/// What is allocated, in bytes.
+#[cfg(target_env = "gnu")]
+fn allocated() -> usize {
+    // SAFETY: it has no preconditions.
+    let info = unsafe { libc::mallinfo2() };
+    info.uordblks + info.hblkhd
+}
+
+#[test]
+#[serial]
+#[cfg(target_env = "gnu")]
+fn a_burst_through_a_channel_leaves_little_behind_though_nobody_waits() {
+    util::on_workers(1, || {
+        let (sender, receiver) = mpsc::channel();
+        let send = || sender.send([0_u64; 8]).unwrap();
+        let before = allocated();
+        for _ in 0..MANY {
+            send();
+        }
+        assert!(allocated() > before + MANY * 64);
+        assert_eq!(receiver.try_iter().count(), MANY);
+        let after = allocated();
+        assert!(after < before + NOISE, "{before} bytes became {after}");
+
+        // Nor does the queue become empty.
+        for _ in 0..MANY {
+            send();
+        }
+        assert_eq!(receiver.try_iter().take(MANY - 1).count(), MANY - 1);
+        for _ in 0..MANY {
+            send();
+            receiver.try_recv().unwrap();
+        }
+        let after = allocated();
+        assert!(after < before + NOISE, "{before} bytes became {after}");
+    });
+}
+
 #[test]
 #[serial]
 #[cfg_attr(debug_assertions, ignore = "frames are only small when optimised")]

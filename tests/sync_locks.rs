@@ -649,6 +649,106 @@ fn the_end_of_a_runtime_unwinds_those_who_wait_for_locks_and_poisons_what_they_h
     }
 }
 
+/// A coroutine waits, and behind it an OS thread. The coroutine is woken, but its runtime is given up
+/// before it runs.
+#[test]
+fn a_wake_up_is_not_lost_with_a_coroutine_that_is_given_up() {
+    static MUTEX: Mutex<()> = Mutex::new(());
+    static RWLOCK: RwLock<()> = RwLock::new(());
+    static WAITING: Mutex<usize> = Mutex::new(0);
+    static SIGNAL: Condvar = Condvar::new();
+    type HoldAndWait = (fn() -> Box<dyn FnOnce()>, fn());
+    fn hold<T: 'static>(guard: T) -> Box<dyn FnOnce()> {
+        Box::new(|| drop(guard))
+    }
+    let waits: [HoldAndWait; 4] = [
+        (|| hold(MUTEX.lock()), || drop(MUTEX.lock())),
+        (|| hold(RWLOCK.read()), || drop(RWLOCK.write())),
+        (|| hold(RWLOCK.write()), || drop(RWLOCK.read())),
+        (
+            || {
+                Box::new(|| {
+                    until("both wait", || *WAITING.lock().unwrap() == 2);
+                    *WAITING.lock().unwrap() = 0;
+                    SIGNAL.notify_one();
+                })
+            },
+            || {
+                let mut waiting = WAITING.lock().unwrap();
+                *waiting += 1;
+                drop(SIGNAL.wait(waiting));
+            },
+        ),
+    ];
+    for workers in [1, 4] {
+        for (hold, wait) in waits {
+            util::on_an_os_thread(|| {
+                let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
+                let let_go = hold();
+                runtime.run(|| {
+                    spawn_local(wait);
+                    yield_now();
+                    yield_now();
+                });
+                let behind = std::thread::spawn(wait);
+                std::thread::sleep(10 * MILLI);
+                // Its worker is not driven between two runs.
+                let_go();
+                let panic = catch_unwind(AssertUnwindSafe(move || {
+                    let _runtime = runtime;
+                    resume_unwind(Box::new(()));
+                }));
+                assert!(panic.is_err());
+                until("the other goes on", || behind.is_finished());
+                behind.join().unwrap();
+            });
+        }
+    }
+}
+
+#[test]
+fn who_unwinds_at_a_barrier_does_not_count_there() {
+    for workers in [1, 4] {
+        util::on_an_os_thread(|| {
+            let barrier = Arc::new(Barrier::new(3));
+            let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
+            let unwound = runtime.run(|| {
+                let came = Arc::new(AtomicUsize::new(0));
+                let unwound = [(); 2].map(|()| {
+                    let (barrier, came) = (Arc::clone(&barrier), Arc::clone(&came));
+                    spawn(move || {
+                        came.fetch_add(1, SeqCst);
+                        barrier.wait();
+                    })
+                });
+                until("both wait", || came.load(SeqCst) == 2);
+                thread::sleep(MILLI);
+                unwound
+            });
+            drop(runtime);
+            for unwound in unwound {
+                assert!(unwound.join().unwrap_err().is::<Cancelled>());
+            }
+            let arrived = Arc::new(AtomicUsize::new(0));
+            let members: Vec<_> = (1..=3)
+                .map(|_| {
+                    let (barrier, arrived) = (Arc::clone(&barrier), Arc::clone(&arrived));
+                    // So that a group of fewer would leave before all are there.
+                    std::thread::sleep(10 * MILLI);
+                    std::thread::spawn(move || {
+                        arrived.fetch_add(1, SeqCst);
+                        let leads = barrier.wait().is_leader();
+                        assert_eq!(arrived.load(SeqCst), 3);
+                        leads
+                    })
+                })
+                .collect();
+            let leaders = members.into_iter().map(|member| member.join().unwrap());
+            assert_eq!(leaders.filter(|&leads| leads).count(), 1);
+        });
+    }
+}
+
 // -------------------------------------------------------------------- and forks
 
 #[test]

@@ -10,8 +10,9 @@ use crate::task::Deadline;
 
 /// Like [`std::sync::Condvar`], but waiting parks the coroutine.
 ///
-/// Waits do not end spuriously, but in a destructor while the runtime shuts down. A wait that unwinds
-/// then locks its mutex first, and so poisons it.
+/// Waits do not end spuriously, but in a destructor while the runtime shuts down, or where a coroutine
+/// that was notified has not run and its runtime is gone. A wait that unwinds then locks its mutex
+/// first, and so poisons it.
 pub struct Condvar {
     condvar: raw::Condvar,
 }
@@ -132,9 +133,18 @@ impl Condvar {
         mut guard: MutexGuard<'a, T>,
         deadline: Option<Deadline>,
     ) -> (MutexGuard<'a, T>, bool) {
-        // SAFETY: the guard shows that the mutex is locked.
-        let notified = guard.with_lock(|mutex| unsafe { self.condvar.wait(mutex, deadline) });
+        let notified = self.wait_with(&mut guard, deadline);
         (guard, notified)
+    }
+
+    /// As `wait_until`. Where it unwinds, the guard is held again.
+    pub(super) fn wait_with<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        deadline: Option<Deadline>,
+    ) -> bool {
+        // SAFETY: the guard shows that the mutex is locked.
+        guard.with_lock(|mutex| unsafe { self.condvar.wait(mutex, deadline) })
     }
 
     /// Like [`std::sync::Condvar::notify_one`].

@@ -7,6 +7,10 @@
 //! end them, they unwind with [`Cancelled`](crate::Cancelled). That poisons what the coroutine has
 //! locked, like a panic.
 //!
+//! An initialiser that unwinds as its runtime shuts down, wherever it waits, poisons its [`LazyLock`]
+//! or [`Once`], like one that panics: a static stays so for the rest of the process, whatever runtimes
+//! come later. A [`OnceLock`] stays empty, for the next to try.
+//!
 //! A coroutine that unwinds from a panic keeps its worker to itself while it waits. If it waits for
 //! a lock (or a [`Once`]) that another coroutine of that worker holds, the process is aborted with
 //! the names of both; who reads a [`RwLock`] is not known.

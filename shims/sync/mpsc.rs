@@ -12,6 +12,11 @@
 //!
 //! Operations that need not wait count as work: a coroutine that does many in a row lets others of
 //! its worker go on now and then, which is an interruption point, too.
+//!
+//! # Forks
+//!
+//! In a forked child, a channel may be disconnected, if another thread was sending or receiving just
+//! when the process forked.
 
 use std::cell::Cell;
 use std::fmt;

@@ -107,7 +107,8 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// If a writer has it locked, or waits for it; if it is poisoned, with the guard.
+    /// If a writer has it locked, or waits for it; if there are as many readers as can be counted; if
+    /// it is poisoned, with the guard.
     #[inline]
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
         if !self.lock.try_read() {

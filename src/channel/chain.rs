@@ -122,6 +122,8 @@ pub(super) struct Popped {
 
 /// Where values are pushed.
 pub(super) struct Back<T, const N: usize> {
+    /// For so many values room is kept when they have gone.
+    kept: usize,
     /// As many are known to have been popped.
     popped: usize,
     /// The oldest block, and the count of values up to its end.
@@ -179,8 +181,9 @@ impl Popped {
 }
 
 impl<T, const N: usize> Back<T, N> {
-    pub(super) fn new() -> Back<T, N> {
+    pub(super) fn new(kept: usize) -> Back<T, N> {
         Back {
+            kept,
             popped: 0,
             first: ptr::null_mut(),
             first_end: Block::<T, N>::SLOTS,
@@ -223,7 +226,7 @@ impl<T, const N: usize> Back<T, N> {
         pushed.count.store(count.wrapping_add(1), Ordering::Release);
     }
 
-    /// Adds a block.
+    /// Adds a block. What is left of a burst goes as it came, block by block.
     #[cold]
     #[inline(never)]
     fn extend(&mut self, pushed: &Pushed<T, N>, popped: &Popped) {
@@ -243,6 +246,10 @@ impl<T, const N: usize> Back<T, N> {
             unsafe { (*self.last).next.with_mut(|next| *next = block) };
         }
         self.last = block;
+        if self.first_is_over() && self.has_far_more() {
+            // SAFETY: the front has left it.
+            unsafe { Block::free(self.take_first()) };
+        }
     }
 
     /// Whether the front has left the first block.
@@ -261,20 +268,23 @@ impl<T, const N: usize> Back<T, N> {
         first
     }
 
-    /// If there is room for more than twice as many values as `kept`, frees what is beyond `kept`
-    /// and holds none.
+    /// Frees what is beyond the room that is kept, if that is much. The queue was just found empty.
     #[inline]
-    pub(super) fn shrink(&mut self, kept: usize, pushed: &Pushed<T, N>, popped: &Popped) {
-        let count = pushed.count.load(Ordering::Relaxed);
-        if self.room(count) > 2 * kept {
-            self.free_beyond(kept, count, popped);
+    pub(super) fn shrink(&mut self) {
+        if self.has_far_more() {
+            self.free_beyond(self.kept);
         }
     }
 
-    #[cold]
-    fn free_beyond(&mut self, kept: usize, pushed: usize, popped: &Popped) {
+    /// Frees all blocks that are over.
+    pub(super) fn shrink_to_nothing(&mut self, popped: &Popped) {
         self.popped = popped.count.load(Ordering::Acquire);
-        while self.room(pushed) > kept && self.first_is_over() {
+        self.free_beyond(0);
+    }
+
+    #[cold]
+    fn free_beyond(&mut self, kept: usize) {
+        while self.first_is_over() && self.room() > kept {
             // SAFETY: the front has left it.
             unsafe { Block::free(self.take_first()) };
         }
@@ -297,9 +307,14 @@ impl<T, const N: usize> Back<T, N> {
         }
     }
 
-    /// The slots from the first to the last value.
-    fn room(&self, pushed: usize) -> usize {
-        pushed
+    /// Whether there is more than twice the room that is kept.
+    fn has_far_more(&self) -> bool {
+        self.room() / 2 > self.kept
+    }
+
+    /// The slots before the next value to be popped.
+    fn room(&self) -> usize {
+        self.popped
             .wrapping_sub(self.first_end)
             .wrapping_add(Block::<T, N>::SLOTS)
     }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
 use super::Channel;
-use crate::atomic::{AtomicUsize, Ordering, fence};
+use crate::atomic::{AtomicUsize, Ordering, fence, process};
 use crate::task::Deadline;
 
 /// A channel of which at most `capacity` values are queued.
 pub(crate) fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    process::count_forks();
     let shared = Arc::new(Shared {
         channel: Channel::new(capacity),
         senders: AtomicUsize::new(1),

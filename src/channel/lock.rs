@@ -6,7 +6,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use super::spin::Spin;
 use crate::atomic::UnsafeCell;
 
-/// A lock for a few instructions. There is no poison: nothing panics under it.
+/// A lock for a few instructions. There is no poison: nothing panics under it. But in a forked child,
+/// where whoever held it over the fork is not there, it is lost, with what it guards.
 pub(super) struct Lock<T> {
     spin: Spin,
     value: UnsafeCell<T>,
@@ -30,15 +31,17 @@ impl<T> Lock<T> {
         }
     }
 
-    pub(super) fn get_mut(&mut self) -> &mut T {
-        // SAFETY: it is borrowed from us, so nobody holds the lock.
-        self.value.with_mut(|value| unsafe { &mut *value })
+    /// What it guards, unless the lock is lost.
+    pub(super) fn get_mut(&mut self) -> Option<&mut T> {
+        // SAFETY: it is borrowed from us, so nobody uses the value.
+        let value = self.value.with_mut(|value| unsafe { &mut *value });
+        self.spin.is_free().then_some(value)
     }
 
+    /// Locks it, unless it is lost.
     #[inline]
-    pub(super) fn lock(&self) -> Guard<'_, T> {
-        self.spin.acquire();
-        Guard(self)
+    pub(super) fn lock(&self) -> Option<Guard<'_, T>> {
+        self.spin.acquire().then(|| Guard(self))
     }
 }
 

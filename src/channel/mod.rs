@@ -23,6 +23,10 @@
 //! value has changed hands, and the waiter stays until it is scheduled: its frame is there
 //! meanwhile. If it was a deadline or an interrupt, the waiter still has what it had; where its node
 //! is found before it has taken that out, it is passed over.
+//!
+//! *In a forked child*, an end whose lock another thread had is lost (see `spin`), and so the channel
+//! is as if those at the other end had gone. What is lost is leaked. Who waits in the parent is
+//! forgotten.
 
 mod chain;
 mod ends;
@@ -42,9 +46,6 @@ pub(crate) use ends::{Receiver, Sender, channel};
 use lock::{Guard, Lock};
 use state::{Offer, Room, Sending, State, Taken};
 use waiting::{Entry, Queue};
-
-/// The most values that an empty queue keeps room for, if it has no bound.
-const KEPT: usize = 1_024;
 
 /// The most values in a block of the queue.
 const BLOCK: usize = 32;
@@ -127,6 +128,7 @@ impl<T> Channel<T> {
             }
             Taken::Nothing(back) if back.without_senders => Err(TryRecvError::Disconnected),
             Taken::Nothing(_) => Err(TryRecvError::Empty),
+            Taken::Lost => Err(TryRecvError::Disconnected),
         }
     }
 
@@ -136,8 +138,10 @@ impl<T> Channel<T> {
         value: T,
         back: Guard<'a, Sending<T, BLOCK>>,
     ) -> Result<(), SendError<T>> {
-        let Room::None(value, front) = self.state.offer_again(value, back) else {
-            return Ok(());
+        let (value, front) = match self.state.offer_again(value, back) {
+            Room::Some => return Ok(()),
+            Room::None(value, front) => (value, front),
+            Room::Lost(value) => return Err(SendError(value)),
         };
         let entry = Entry::new(Some(value));
         entry.wait(self.state.front(), front, |front| &mut front.senders, None);
@@ -152,18 +156,16 @@ impl<T> Channel<T> {
         &self,
         deadline: impl FnOnce() -> Option<Deadline>,
     ) -> Result<T, RecvTimeoutError> {
-        let mut back = match self.state.take() {
+        let back = match self.state.take() {
             Taken::Value(value, woken) => {
                 schedule(woken);
                 return Ok(value);
             }
             Taken::Nothing(back) => back,
+            Taken::Lost => return Err(RecvTimeoutError::Disconnected),
         };
         if back.without_senders {
             return Err(RecvTimeoutError::Disconnected);
-        }
-        if back.is_unbounded() {
-            self.state.shrink(&mut back, KEPT);
         }
         let entry = Entry::new(None);
         let end = self.state.back();
@@ -191,11 +193,13 @@ impl<T> Channel<T> {
 
 /// Wakes all of a queue to which nobody comes any more, with what they have.
 fn release<T, E>(end: &Lock<E>, queue: fn(&mut E) -> &mut Queue<T>) {
-    loop {
-        let Some((_, woken)) = queue(&mut end.lock()).end_first_wait() else {
-            return;
-        };
-        woken.schedule();
+    while let Some(mut held) = end.lock() {
+        let first = queue(&mut held).end_first_wait().map(|(_, woken)| woken);
+        drop(held);
+        match first {
+            Some(woken) => woken.schedule(),
+            None => return,
+        }
     }
 }
 
@@ -208,12 +212,15 @@ fn schedule(woken: Option<Woken>) {
 
 impl<T> fmt::Debug for Channel<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut back = self.state.back().lock();
-        let front = self.state.front().lock();
-        f.debug_struct("Channel")
-            .field("queued", &self.state.len(&mut back))
-            .field("senders_waiting", &front.senders.len())
-            .field("receivers_waiting", &back.receivers.len())
-            .finish_non_exhaustive()
+        let mut channel = f.debug_struct("Channel");
+        if let Some(mut back) = self.state.back().lock()
+            && let Some(front) = self.state.front().lock()
+        {
+            channel
+                .field("queued", &self.state.len(&mut back))
+                .field("senders_waiting", &front.senders.len())
+                .field("receivers_waiting", &back.receivers.len());
+        }
+        channel.finish_non_exhaustive()
     }
 }

@@ -23,7 +23,7 @@
 //! is not queued yet, but holds the front to be, is waited for; and one that comes later finds the
 //! receiver, which keeps the back until it is queued.
 
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::chain::{self, Popped, Pushed};
@@ -90,6 +90,8 @@ pub(super) enum Taken<'a, T, const N: usize> {
     Value(T, Option<Woken>),
     /// Nobody waits to send, nor begins to before the lock is given back.
     Nothing(Guard<'a, Sending<T, N>>),
+    /// Nor will there be any: the queue is lost.
+    Lost,
 }
 
 /// Whether a sender has to wait.
@@ -97,16 +99,23 @@ pub(super) enum Room<'a, T, const N: usize> {
     /// There was some again: the value is queued.
     Some,
     None(T, Guard<'a, Receiving<T, N>>),
+    /// There never will be any: the queue is lost.
+    Lost(T),
 }
 
 impl<T, const N: usize> State<T, N> {
+    /// For so many values room is kept when they have gone, if there is no bound. If there is, for all.
+    const KEPT: usize = 1_024;
+
     pub(super) fn new(capacity: usize) -> State<T, N> {
+        let is_unbounded = capacity == usize::MAX;
+        let kept = if is_unbounded { Self::KEPT } else { usize::MAX };
         State {
             back: Back {
                 pushed: Pushed::new(),
                 lock: Lock::new(Sending {
                     capacity,
-                    queue: chain::Back::new(),
+                    queue: chain::Back::new(kept),
                     receivers: Queue::new(),
                     without_senders: false,
                     without_receivers: false,
@@ -137,11 +146,13 @@ impl<T, const N: usize> State<T, N> {
     /// Takes `value`, if somebody waits for it or there is room.
     #[inline]
     pub(super) fn offer(&self, value: T) -> Offer<'_, T, N> {
-        let mut back = self.back().lock();
+        let Some(mut back) = self.back().lock() else {
+            return Offer::Refused(value);
+        };
         if back.without_receivers {
             return Offer::Refused(value);
         }
-        if !back.receivers.is_empty()
+        if back.receivers.len() > 0
             && let Some((receiver, woken)) = back.receivers.end_first_wait()
         {
             receiver.set(Some(value));
@@ -161,7 +172,9 @@ impl<T, const N: usize> State<T, N> {
         value: T,
         mut back: Guard<'a, Sending<T, N>>,
     ) -> Room<'a, T, N> {
-        let front = self.front().lock();
+        let Some(front) = self.front().lock() else {
+            return Room::Lost(value);
+        };
         match self.has_room(&mut back) {
             true => {
                 self.push(&mut back, value);
@@ -177,28 +190,37 @@ impl<T, const N: usize> State<T, N> {
         if self.front.popped.seems_all(&self.back.pushed) {
             return None;
         }
-        let mut front = self.front().lock();
-        match front.senders.is_empty() {
-            true => self.pop(&mut front),
-            false => None,
+        let mut front = self.front().lock()?;
+        match front.senders.len() {
+            0 => self.pop(&mut front),
+            _ => None,
         }
     }
 
     /// Takes the next value; or makes sure that there is none.
     #[inline]
     pub(super) fn take(&self) -> Taken<'_, T, N> {
-        let mut back = self.back().lock();
+        let Some(mut back) = self.back().lock() else {
+            return Taken::Lost;
+        };
         if back.capacity > 0 && self.len(&mut back) == 0 {
+            back.queue.shrink();
             return Taken::Nothing(back);
         }
-        match self.take_and_refill(&mut back) {
+        let Some(front) = self.front().lock() else {
+            return Taken::Lost;
+        };
+        match self.take_and_refill(&mut back, front) {
             Some((value, woken)) => Taken::Value(value, woken),
             None => Taken::Nothing(back),
         }
     }
 
-    fn take_and_refill(&self, back: &mut Sending<T, N>) -> Option<(T, Option<Woken>)> {
-        let mut front = self.front().lock();
+    fn take_and_refill(
+        &self,
+        back: &mut Sending<T, N>,
+        mut front: Guard<'_, Receiving<T, N>>,
+    ) -> Option<(T, Option<Woken>)> {
         let first = self.pop(&mut front);
         let Some((sender, woken)) = front.senders.end_first_wait() else {
             return first.map(|value| (value, None));
@@ -216,36 +238,38 @@ impl<T, const N: usize> State<T, N> {
 
     /// No more values come. Those who wait to receive are left for the caller.
     pub(super) fn close_sending(&self) {
-        self.back().lock().without_senders = true;
+        if let Some(mut back) = self.back().lock() {
+            back.without_senders = true;
+        }
     }
 
     /// No more values are taken. Those who wait to send are left for the caller.
     pub(super) fn close_receiving(&self) {
-        self.back().lock().without_receivers = true;
+        if let Some(mut back) = self.back().lock() {
+            back.without_receivers = true;
+        }
     }
 
     /// Drops what is queued, when nobody sends or receives any more; not under a lock, since
-    /// destructors may come back to it.
+    /// destructors may come back to it. If the queue is lost, so is what it has.
     pub(super) fn clear(&self) {
-        let _rest = Rest(self);
-        while self.has_some() {
-            let first = self.pop(&mut self.front().lock());
+        let rest = Rest(self);
+        while self.has_some()
+            && let Some(mut front) = self.front().lock()
+        {
+            let first = self.pop(&mut front);
+            drop(front);
             drop(first);
         }
-        self.shrink(&mut self.back().lock(), 0);
+        mem::forget(rest);
+        if let Some(mut back) = self.back().lock() {
+            back.queue.shrink_to_nothing(&self.front.popped);
+        }
     }
 
     /// Whether values are queued. Asked when nobody sends or receives any more.
     fn has_some(&self) -> bool {
         !self.front.popped.is_all(&self.back.pushed)
-    }
-
-    /// Has a queue that keeps room for more than twice as many values as `kept`, beyond those that
-    /// are there, keep less.
-    #[inline]
-    pub(super) fn shrink(&self, back: &mut Sending<T, N>, kept: usize) {
-        back.queue
-            .shrink(kept, &self.back.pushed, &self.front.popped);
     }
 
     #[inline]
@@ -271,7 +295,7 @@ impl<T, const N: usize> State<T, N> {
     }
 }
 
-/// Clears what is left where a destructor has panicked.
+/// Clears what is left where a destructor panics.
 struct Rest<'a, T, const N: usize>(&'a State<T, N>);
 
 impl<T, const N: usize> Drop for Rest<'_, T, N> {
@@ -282,18 +306,17 @@ impl<T, const N: usize> Drop for Rest<'_, T, N> {
     }
 }
 
-impl<T, const N: usize> Sending<T, N> {
-    pub(super) fn is_unbounded(&self) -> bool {
-        self.capacity == usize::MAX
-    }
-}
-
 impl<T, const N: usize> Drop for State<T, N> {
     fn drop(&mut self) {
         if self.has_some() {
             self.clear();
         }
-        // SAFETY: nobody else has the state, and the queue is empty.
-        unsafe { self.back.lock.get_mut().queue.free() };
+        if self.has_some() {
+            return;
+        }
+        if let Some(back) = self.back.lock.get_mut() {
+            // SAFETY: nobody else has the state, and the queue is empty.
+            unsafe { back.queue.free() };
+        }
     }
 }

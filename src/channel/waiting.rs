@@ -3,13 +3,18 @@
 use std::cell::Cell;
 
 use super::lock::{Guard, Lock};
+use crate::atomic::process;
 use crate::park::Wait;
 use crate::park::list::{List, Node};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{Deadline, Waiting, Woken};
 
 /// First come, first served. It lies under the lock of its end, and so does what it points to.
-pub(super) struct Queue<T>(List<Place<T>>);
+pub(super) struct Queue<T> {
+    list: List<Place<T>>,
+    /// Where those in it wait. In a fork of that process they do not, and their stacks may be others'.
+    process: u32,
+}
 
 // SAFETY: the list is used under the lock of its end, wherever that is; of what a place holds,
 // the value crosses threads, and the task may be used from any.
@@ -61,7 +66,7 @@ impl<T> Entry<T> {
         self.0.value.waiter.set(Some(wait.waiting()));
         // SAFETY: the node is new, and stays where it is until it is unlinked, at the latest by the
         // guard below.
-        unsafe { queue(&mut held).0.push_back(&self.0) };
+        unsafe { queue(&mut held).own_list().push_back(&self.0) };
         drop(held);
         let mut unlink = Unlink {
             entry: self,
@@ -86,35 +91,46 @@ struct Unlink<'a, T, E> {
 
 impl<T, E> Drop for Unlink<'_, T, E> {
     fn drop(&mut self) {
-        if self.needed {
-            let mut held = self.end.lock();
-            if self.entry.0.is_linked() {
-                // SAFETY: linked, and only ever into this queue.
-                unsafe { (self.queue)(&mut held).0.remove(&self.entry.0) };
-            }
+        if self.needed
+            && let Some(mut held) = self.end.lock()
+            && self.entry.0.is_linked()
+        {
+            // SAFETY: linked, and only ever into this queue.
+            unsafe { (self.queue)(&mut held).list.remove(&self.entry.0) };
         }
     }
 }
 
 impl<T> Queue<T> {
     pub(super) fn new() -> Queue<T> {
-        Queue(List::new())
+        Queue {
+            list: List::new(),
+            process: process::number(),
+        }
     }
 
+    /// As many are queued, or were in a process that this one was forked from.
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.first().is_none()
+    /// Those who wait in this process.
+    #[inline]
+    fn own_list(&mut self) -> &mut List<Place<T>> {
+        if self.process != process::number() {
+            *self = Queue::new();
+        }
+        &mut self.list
     }
 
     /// Ends the first wait that has not ended otherwise, and takes it and those before it out.
     /// Returns what it waits with, which the caller may use before it schedules the waiter.
     #[inline]
     pub(super) fn end_first_wait(&mut self) -> Option<(&Cell<Option<T>>, Woken)> {
+        let list = self.own_list();
         loop {
-            let first = self.0.pop_front()?;
+            let first = list.pop_front()?;
             // SAFETY: a node that was linked lives, and with it the frame in which its task waits,
             // until the owner has taken the lock, which the caller holds, or is scheduled.
             let place = unsafe { &(*first).value };

@@ -112,26 +112,42 @@ where
     F: FnOnce() -> T,
     G: Guard,
 {
+    /// Ends `task`, and its locals. A result that nobody wants is dropped before these, as in std;
+    /// after them if that turns out too late.
+    ///
     /// # Safety
     ///
     /// The caller is the one that took the closure of `task`'s body, this.
     unsafe fn finish(&self, task: &Task, result: thread::Result<T>) {
         // SAFETY: as the caller says; the guard is its too.
-        let guard = unsafe {
-            self.leave(result);
-            (*self.guard.get()).take()
-        };
-        if publish(task) {
-            // SAFETY: the handle is gone, so nobody else takes the result.
-            if let Some(result) = unsafe { take_result::<T>(self) } {
-                if let (Err(payload), Some(guard)) = (&result, &guard) {
-                    guard.unjoined(Unjoined::of(&**payload));
+        let guard = unsafe { (*self.guard.get()).take() };
+        if task.completion().is_detached() {
+            drop_unjoined(result, guard.as_ref());
+            local::end(task);
+            publish(task);
+        } else {
+            local::end(task);
+            // SAFETY: as the caller says.
+            unsafe { self.leave(result) };
+            if publish(task) {
+                // SAFETY: the handle is gone, so nobody else takes the result.
+                if let Some(result) = unsafe { take_result::<T>(self) } {
+                    drop_unjoined(result, guard.as_ref());
+                    // What that has made.
+                    local::end(task);
                 }
-                drop_unwanted(result);
             }
         }
         drop(guard);
     }
+}
+
+/// Drops a result that nobody will see, and tells the guard how the task ended.
+fn drop_unjoined<T>(result: thread::Result<T>, guard: Option<&impl Guard>) {
+    if let (Err(payload), Some(guard)) = (&result, guard) {
+        guard.unjoined(Unjoined::of(&**payload));
+    }
+    drop_unwanted(result);
 }
 
 /// Shows that the task is done, and wakes the joiner; returns whether nobody wants the result.
@@ -156,18 +172,14 @@ where
             task::note_unwound();
         }
         task.end_in_its_process();
-        local::end(task);
         // SAFETY: the closure was taken here.
         unsafe { self.finish(task, result) };
-        // What was made meanwhile, by a result that nobody has taken.
-        local::end(task);
     }
 
     unsafe fn abandon(&self, task: &Task, why: Box<dyn Any + Send>) {
         // SAFETY: as in `run`, which is not called.
         let f = unsafe { self.take_closure() };
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(f)));
-        local::end(task);
         // SAFETY: the closure was taken here.
         unsafe { self.finish(task, Err(dropped.err().unwrap_or(why))) };
     }
@@ -177,7 +189,8 @@ where
             // Suspended while it dropped its own result, by a destructor that waits.
             return;
         }
-        // SAFETY: `run` has taken the closure, and will not come to its result, so this ends the task.
+        // SAFETY: `run` has taken the closure, and will not come to leave its result, so this ends the
+        // task.
         unsafe { self.leave(Err(why)) };
         if publish(task) {
             // SAFETY: the handle is gone, so nobody else takes the result.

@@ -25,15 +25,16 @@ use std::time::Instant;
 use super::lot::{BUCKET_BITS, Bucket, Key, Locked, Place, Queue, Root, Waiter};
 use crate::park::{self, Wait};
 use crate::sys::fork::{self, Held};
-use crate::task;
 use crate::task::word::{Kind, Outcome};
+use crate::task::{self, Current, Task};
 
 pub(super) use crate::task::{Deadline, Holder, Waiting};
 
 /// How a [`wait`] came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
-    /// A [`wake`] has ended it. In a destructor, while the runtime shuts down, it may be nothing.
+    /// A [`wake`] has ended it. In a destructor, while the runtime shuts down, it may be nothing; and
+    /// anywhere, that another was woken and has not run, whose runtime is gone.
     Woken,
     /// The word did not have the expected value.
     Changed,
@@ -131,7 +132,14 @@ pub(super) fn park(
         return Parked::Changed;
     };
     queued();
+    let task = task::on_coroutine().then(Current::get);
+    if let Some(task) = &task {
+        task.futex.store(key.bucket() as u16 + 1, Ordering::Relaxed);
+    }
     let outcome = wait.suspend_uninterrupted(request.deadline);
+    if let Some(task) = &task {
+        task.futex.store(0, Ordering::Relaxed);
+    }
     if outcome == Outcome::Woken {
         return Parked::Woken(node.value.token());
     }
@@ -149,6 +157,15 @@ pub(super) fn with_waiters<R>(
 ) -> R {
     let key = Key::of(address);
     bucket(key).wake(key, f)
+}
+
+/// Has others go on in the place of `task`, which has been suspended for the last time: if it was woken
+/// here, others may rely on what it would have done. All who wait in its bucket are to look again.
+pub(crate) fn pass_on_wake(task: &Task) {
+    let place = task.futex.load(Ordering::Relaxed);
+    if place != 0 && task.word.outcome() == Outcome::Woken {
+        BUCKETS[usize::from(place) - 1].0.wake_all();
+    }
 }
 
 /// Unwinds the caller, whose wait was interrupted, unless it unwinds already.

@@ -185,6 +185,26 @@ impl<W: Waiter> Bucket<W> {
         woken.schedule();
         result
     }
+
+    /// Wakes all who wait, at whatever address.
+    pub(super) fn wake_all(&self) {
+        let locked = self.lock();
+        let root = &locked.0.0;
+        let mut woken = Woken(List::new());
+        // SAFETY: what is linked lives, and is used under the lock.
+        while let Some(first) = unsafe { root.get().as_ref() } {
+            // SAFETY: it is linked there.
+            unsafe { remove(root, first) };
+            let waiter = first.value.waiter.get();
+            // SAFETY: as in `Queue::wake_first_if`.
+            if waiter.is_some_and(|waiter| unsafe { waiter.end() }) {
+                // SAFETY: as there.
+                unsafe { woken.0.push_back(first) };
+            }
+        }
+        drop(locked);
+        woken.schedule();
+    }
 }
 
 /// Those whose waits were ended, and who do not run before they are scheduled.

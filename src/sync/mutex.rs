@@ -24,7 +24,8 @@
 //! lock of the queue. It goes under the same lock, by whoever then calls the first. That one sets it
 //! again: as holder, if it was told that there are more; or because it has to wait.
 //!
-//! Who was called cannot be kept from trying: its wait is over, and does not unwind.
+//! Who was called cannot be kept from trying: its wait is over, and does not unwind. If its coroutine is
+//! leaked before it runs, all who wait are called.
 
 use crate::atomic::{AtomicU32, Ordering};
 

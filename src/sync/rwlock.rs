@@ -64,14 +64,13 @@ impl RwLock {
         RwLock { word }
     }
 
-    /// # Panics
-    ///
-    /// If there are more readers than can be counted.
+    /// Fails, too, if there are as many readers as can be counted.
     #[inline]
     pub(crate) fn try_read(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
-        while word & (WRITE | WAITERS) == 0 {
-            match self.swap(word, one_more_reader(word)) {
+        // With WRITE, it is more than that.
+        while word & WAITERS == 0 && word < READERS {
+            match self.swap(word, word + READER) {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }
@@ -283,4 +282,24 @@ fn write_by_caller() -> u32 {
 
 fn waiters_if(more: bool) -> u32 {
     if more { WAITERS } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    #[test]
+    fn of_more_readers_than_can_be_counted_one_that_tries_fails_and_one_that_waits_panics() {
+        let lock = RwLock::of(AtomicU32::new(READERS - READER));
+        assert!(lock.try_read());
+        assert!(!lock.try_read());
+        assert!(!lock.try_write());
+        assert!(catch_unwind(|| lock.read()).is_err());
+        // SAFETY: it was read above.
+        unsafe { lock.unlock_read() };
+        lock.read();
+        assert!(!lock.try_read());
+    }
 }

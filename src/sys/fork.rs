@@ -2,7 +2,7 @@
 
 use std::cell::UnsafeCell;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Counts the forks between the process that first asked and this one. Not zero.
 static CURRENT: AtomicU32 = AtomicU32::new(1);
@@ -30,8 +30,32 @@ impl Process {
     }
 }
 
-/// To be called first in the child of a fork.
-pub(crate) fn begin_process() {
+/// Has forks be counted, from now on. What else is done in the child comes after that.
+///
+/// # Errors
+///
+/// Out of memory.
+#[inline]
+pub(crate) fn count_forks() -> io::Result<()> {
+    match COUNTED.load(Ordering::Relaxed) {
+        true => Ok(()),
+        false => begin_to_count(),
+    }
+}
+
+static COUNTED: AtomicBool = AtomicBool::new(false);
+
+/// Called by two threads at once, a fork may count for two, which does no harm. A lock might be held
+/// by another thread when one forks.
+#[cold]
+fn begin_to_count() -> io::Result<()> {
+    // SAFETY: the function is there for as long as the process; it changes an atomic.
+    result_of(unsafe { libc::pthread_atfork(None, None, Some(begin_process)) })?;
+    COUNTED.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+unsafe extern "C" fn begin_process() {
     CURRENT.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -51,7 +75,11 @@ pub(crate) unsafe fn at_fork(
     in_child: unsafe extern "C" fn(),
 ) -> io::Result<()> {
     // SAFETY: the functions are there for as long as the process; see above for what they do.
-    match unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } {
+    result_of(unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) })
+}
+
+fn result_of(error: i32) -> io::Result<()> {
+    match error {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
     }

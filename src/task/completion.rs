@@ -65,6 +65,12 @@ impl<W> Completion<W> {
             && (state & DONE != 0 || self.state.fetch_or(DETACHED, Ordering::AcqRel) & DONE != 0)
     }
 
+    /// Whether nobody will take the result. If not, that may change before `finish`.
+    #[inline]
+    pub(crate) fn is_detached(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & DETACHED != 0
+    }
+
     /// Publishes the result, and calls `end` with the joiner's wait, if there is one; it returns
     /// whether that lasted. Returns whether nobody wants the result, so that it is the caller's to
     /// drop.

@@ -23,7 +23,7 @@ use std::ops::Deref;
 use std::panic::{self, Location, UnwindSafe};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::coroutine::{self, Class, Reservation, Suspend};
 use crate::fatal;
@@ -107,6 +107,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     name: Option<Box<str>>,
     spawned_at: &'static Location<'static>,
     role: Role,
+    /// Where it waits by `sync::futex`, which knows what this means; zero for nowhere.
+    pub(crate) futex: AtomicU16,
     /// The low half of the number of the process: which fits in here, and does for this.
     made_by: u16,
     /// The right to a stack, until it has finished: the class of that, or null.
@@ -148,6 +150,7 @@ impl<B: Body> Task<B> {
             name,
             spawned_at,
             role,
+            futex: AtomicU16::new(0),
             made_by: Process::current().number() as u16,
             stack_class: AtomicPtr::new(reservation.map_or(ptr::null_mut(), Reservation::into_raw)),
             locals: Locals::new(),

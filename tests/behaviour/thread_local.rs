@@ -462,6 +462,45 @@ fn a_result_may_have_been_made_of_values() {
     });
 }
 
+#[test]
+fn a_result_that_nobody_wants_is_dropped_before_the_values() {
+    thread_local!(static VALUE: RefCell<Option<Logs>> = const { RefCell::new(None) });
+    /// Says whether the value is there when it is dropped.
+    struct Unwanted(Log);
+    impl Drop for Unwanted {
+        fn drop(&mut self) {
+            let there = VALUE.try_with(|value| value.borrow().is_some());
+            self.0.add(match there {
+                Ok(true) => "the result",
+                Ok(false) => "the result, which sees another value",
+                Err(_) => "the result, which sees none",
+            });
+        }
+    }
+    everywhere(|| {
+        for panics in [false, true] {
+            let log = Log::default();
+            let detached = Arc::new(AtomicUsize::new(0));
+            let handle = spawn({
+                let (logs, result) = (Logs(log.clone(), "the value"), Unwanted(log.clone()));
+                let detached = Arc::clone(&detached);
+                move || {
+                    VALUE.set(Some(logs));
+                    crate::util::until("it is detached", || detached.load(SeqCst) == 1);
+                    if panics {
+                        ::std::panic::resume_unwind(Box::new(result));
+                    }
+                    result
+                }
+            });
+            drop(handle);
+            detached.store(1, SeqCst);
+            crate::util::until("it has ended", || log.0.lock().unwrap().len() == 2);
+            log.assert_is(&["the result", "the value"]);
+        }
+    });
+}
+
 // ---------------------------------------------------------- form
 
 /// Of all forms.

@@ -19,8 +19,9 @@
 //! last turn. A turn that does not end is for the watchdog, see `grace`.
 //!
 //! *No wake-up goes to a coroutine that is leaked*, instead of to a coroutine of another runtime that
-//! waits for the same thing: the wait is ended, so wakers pass the node over. (One that was woken
-//! before has had its wake-up. What was registered with this worker's reactor is told to look again
+//! waits for the same thing: the wait is ended, so wakers pass the node over. If one that waits for a
+//! lock was woken before, to try for it, others who wait are woken in its place; if it was handed the
+//! lock, it holds that for good. (What was registered with this worker's reactor is told to look again
 //! when that goes; what is shared with another runtime, and registered there, waits for its next
 //! event.)
 //!
@@ -40,6 +41,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::{Live, Worker};
 use crate::park::Cancelled;
+use crate::sync::futex;
 
 /// Whether coroutines that are left are leaked, because they cannot unwind. A profile has one panic
 /// strategy for the whole program, so this crate's is the program's.
@@ -95,6 +97,12 @@ impl Worker {
     /// Leaks what has started on this worker, and tells the joiners; returns whether there was any.
     pub(super) fn leak_started(&self) -> bool {
         let left = mem::take(&mut *self.live.borrow_mut());
+        // All of them, before one passes on a wake-up that it has had.
+        for (_, live) in &left {
+            if live.coroutine.is_in_body() {
+                live.task.word.retire();
+            }
+        }
         let mut any = false;
         for (_, left) in left {
             let Live {
@@ -108,8 +116,8 @@ impl Worker {
                 continue;
             }
             any = true;
+            futex::pass_on_wake(&task);
             // The rest of it has no destructor: the stack is leaked.
-            task.word.retire();
             // SAFETY: it was started here, so it is suspended in `run`, and is not resumed.
             unsafe { task.body().leak(&task, Box::new(Cancelled)) };
             // Pointed to from its stack, and by whom it waits for.

@@ -75,7 +75,7 @@ fn queue<const N: usize>(count: usize, capacity: usize) {
     let queue = Arc::new(Queue::<N> {
         pushed: Pushed::new(),
         popped: Popped::new(),
-        back: UnsafeCell::new(Back::new()),
+        back: UnsafeCell::new(Back::new(0)),
         front: UnsafeCell::new(Front::new()),
     });
     let pushing = thread::spawn({
@@ -89,7 +89,7 @@ fn queue<const N: usize>(count: usize, capacity: usize) {
                         if !back.has_room(capacity, &queue.pushed, &queue.popped) {
                             return false;
                         }
-                        back.shrink(0, &queue.pushed, &queue.popped);
+                        back.shrink_to_nothing(&queue.popped);
                     }
                     back.push(value, &queue.pushed, &queue.popped);
                     true

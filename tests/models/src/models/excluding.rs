@@ -22,7 +22,7 @@ unsafe impl Send for Guarded {}
 
 impl Guarded {
     fn add_one(&self) {
-        self.spin.acquire();
+        assert!(self.spin.acquire(), "there is one process");
         // SAFETY: it is checked that no other access is under way.
         self.count.with_mut(|count| unsafe { *count += 1 });
         self.spin.release();
@@ -47,4 +47,5 @@ fn exclude(threads: usize, times: usize) {
     // SAFETY: as above; the others are gone.
     let count = guarded.count.with(|count| unsafe { *count });
     assert_eq!(count, threads * times);
+    assert!(guarded.spin.is_free());
 }

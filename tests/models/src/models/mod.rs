@@ -18,6 +18,7 @@ mod channel;
 )]
 #[path = "../../../../src/channel/spin.rs"]
 mod channel_spin;
+#[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/task/completion.rs"]
 mod completion;
 #[path = "../../../../src/sync/condvar.rs"]
