@@ -1019,19 +1019,6 @@ fn assert_cancelled<T>(handle: JoinHandle<T>) {
     assert!(payload.is::<Cancelled>());
 }
 
-/// Runs `test` on a thread that does not end, for coroutines which it leaves there never do.
-fn on_a_thread_that_stays(test: impl FnOnce() + Send + 'static) {
-    let (tell, result) = mpsc::channel();
-    std::thread::spawn(move || {
-        tell.send(catch_unwind(AssertUnwindSafe(test))).unwrap();
-        loop {
-            std::thread::park();
-        }
-    });
-    let result = util::on_an_os_thread(|| result.recv().unwrap());
-    result.unwrap_or_else(|payload| resume_unwind(payload));
-}
-
 /// Runs `test`, and waits until nothing is left of runtimes that end by themselves.
 fn until_nothing_is_left<T>(test: impl FnOnce() -> T) -> T {
     let (threads, descriptors) = (greenroom_threads(), util::open_descriptors());
@@ -1126,7 +1113,7 @@ fn a_runtime_dropped_on_a_coroutine_unwinds_what_its_other_workers_have() {
 #[test]
 #[serial]
 fn a_runtime_dropped_amid_a_panic_tells_the_joiners_of_all_it_has() {
-    on_a_thread_that_stays(|| {
+    util::on_a_thread_that_stays(|| {
         for workers in [1, 3] {
             let handles = Mutex::new(Vec::new());
             let threads = greenroom_threads();
@@ -1165,7 +1152,7 @@ fn a_runtime_dropped_amid_a_panic_tells_the_joiners_of_all_it_has() {
 #[test]
 #[serial]
 fn what_never_started_may_join_what_did_when_both_are_given_up() {
-    on_a_thread_that_stays(|| {
+    util::on_a_thread_that_stays(|| {
         let joined = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&joined);
         let inner = runtime(1);

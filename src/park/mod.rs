@@ -76,9 +76,11 @@ pub(crate) fn sleep(duration: Duration) {
 }
 
 /// Unwinds the caller, if it would do so at its next interruption point, because its runtime stops:
-/// not for it to see what the end of others looks like, which unwind for that too.
+/// not for it to see what the end of others looks like, which unwind for that too. (Where nothing can
+/// unwind, nobody sees that: those that are left are leaked.)
 pub(crate) fn unwind_with_runtime() {
-    if Worker::is_stopping_here() && task::on_coroutine() && !task::is_unwinding() {
+    let unwinds = !cfg!(panic = "abort") && Worker::is_stopping_here() && task::on_coroutine();
+    if unwinds && !task::is_unwinding() {
         unwind();
     }
 }

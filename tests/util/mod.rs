@@ -12,8 +12,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use greenroom::RuntimeBuilder;
@@ -38,6 +38,19 @@ pub(crate) fn everywhere(test: impl Fn()) {
 /// Runs `test` on the calling OS thread; a hang ends the process.
 pub(crate) fn on_an_os_thread<T>(test: impl FnOnce() -> T) -> T {
     watched("on an OS thread", test)
+}
+
+/// Runs `test` on a thread that does not end, for coroutines which it leaves there never do.
+pub(crate) fn on_a_thread_that_stays(test: impl FnOnce() + Send + 'static) {
+    let (tell, result) = mpsc::channel();
+    std::thread::spawn(move || {
+        tell.send(catch_unwind(AssertUnwindSafe(test))).unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    let result = on_an_os_thread(|| result.recv().unwrap());
+    result.unwrap_or_else(|payload| resume_unwind(payload));
 }
 
 /// Runs `test` on the calling OS thread, while a runtime runs that has nothing to do with it.
