@@ -564,6 +564,19 @@ fn a_hook_that_was_set_in_a_runtime_does_not_hide_who_unwinds_at_its_end() {
 }
 
 #[test]
+fn a_hook_survives_the_ends_of_runtimes_with_many_workers() {
+    let name = "a_hook_survives_the_ends_of_runtimes_with_many_workers";
+    let stderr = stderr_of(name, || {
+        panic::set_hook(Box::new(|_| eprintln!("the hook")));
+        for _ in 0..300 {
+            util::on_workers(4, || drop(spawn(park)));
+        }
+        let _ = catch_unwind(|| panic!("a test's panic"));
+    });
+    assert_eq!(stderr, "the hook\nend of child\n");
+}
+
+#[test]
 fn a_runtime_may_run_amid_a_panic_of_its_thread() {
     for workers in [1, 2] {
         let ran = catch_unwind(|| {

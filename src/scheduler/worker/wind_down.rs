@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::{Live, Worker};
+use crate::fork;
 use crate::task::word::WaitWord;
 use crate::task::{self, Deadline, Description};
 
@@ -51,7 +52,7 @@ impl Worker {
     /// that could happen by itself. Who waits on all the same, for it is a destructor, is not
     /// interrupted again before some time has passed.
     pub(super) fn wind_down(&self) {
-        crate::panic::look_after_hook();
+        fork::look_after_hook();
         self.interrupt_all(WaitWord::interrupt);
         let last_resort = &self.scheduler.last_resort;
         let index = self.index();
