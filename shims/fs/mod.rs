@@ -5,8 +5,8 @@
 //! that of another. Everything else is a job of the blocking pool (see
 //! [`unblock`](crate::unblock)), during which the caller cannot be interrupted: it is short, and
 //! borrows the caller's buffers. Only where a read may wait for others, of a file that the system or
-//! another process makes up, it has its own, and is interrupted. Pipes, terminals and other devices that are opened by their path
-//! wait as [`shims::io`](crate::shims::io)'s do.
+//! another process makes up, it has its own, and is interrupted. Pipes, terminals and other devices
+//! that are opened by their path wait as [`shims::io`](crate::shims::io)'s do.
 //! What only looks at a [`Metadata`], or moves the cursor of a file, is done in place.
 //!
 //! What stays std's own, and blocks the worker: the methods of [`Path`] that ask the

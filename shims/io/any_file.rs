@@ -63,8 +63,7 @@ impl<T: AsFd + Sync> AnyFile<'_, T> {
         match place.offset() {
             None if self.polls() => Pipe(self.0).read_vectored(bufs),
             offset if self.may_wait() => waiting::read(fd, bufs, offset),
-            Some(offset) => unblock_borrowed(|| Ok(rustix::io::preadv(fd, bufs, offset)?)),
-            None => unblock_borrowed(|| Ok(rustix::io::readv(fd, bufs)?)),
+            offset => unblock_borrowed(|| waiting::read_now(fd, bufs, offset)),
         }
     }
 }

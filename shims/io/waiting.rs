@@ -37,7 +37,8 @@ pub(super) fn read(
     Ok(read)
 }
 
-fn read_now(
+/// Reads there on the calling thread, which may block.
+pub(super) fn read_now(
     fd: BorrowedFd<'_>,
     bufs: &mut [IoSliceMut<'_>],
     offset: Option<u64>,

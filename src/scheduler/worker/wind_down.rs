@@ -38,8 +38,8 @@ fn change(by: i32) {
 /// A timer that is farther away keeps nobody from taking the last resort.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The longest time between two last resorts. They double up to it, from a millisecond.
-const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+/// How often the time between two last resorts is doubled, from a millisecond.
+const DOUBLINGS: usize = 6;
 
 impl Worker {
     /// Ends everything that is left on this worker.
@@ -116,7 +116,7 @@ impl Worker {
         }
         let pause = match taken.checked_sub(1) {
             None => Duration::ZERO,
-            Some(doubled) => LONGEST_PAUSE.min(Duration::from_millis(1 << doubled.min(6))),
+            Some(doublings) => Duration::from_millis(1 << doublings.min(DOUBLINGS)),
         };
         let now = Instant::now();
         let at = *quiet_since.get_or_insert(now) + pause;
