@@ -21,6 +21,8 @@
 //! | `fs` | [`fs`] | what is not in memory is done on the blocking pool; `Read`, `Write` and `Seek` for `Arc<File>` are not there: only std could implement them |
 //! | `io::{pipe, PipeReader, PipeWriter}` | [`io`] | waits park |
 //! | `io::{stdin, Stdin, StdinLock}` | [`io`] | waits park; a buffer of its own |
+//! | `io::{stdout, Stdout, StdoutLock, stderr, Stderr, StderrLock}` | [`io`] | waits park; locks and a buffer of their own |
+//! | `print!`, `println!`, `eprint!`, `eprintln!`, `dbg!` | [`println!`](macro@println) | write to those; to be named by a path: `std::println!`, or `use std::println` |
 //! | `io::IsTerminal` | [`io::IsTerminal`] | a trait of its own, for all that has a descriptor: std's is sealed |
 //! | `os` | [`os`] | std's own, but for what is named here; `os::unix::thread::JoinHandleExt` is not there for coroutines |
 //! | `panic::{catch_unwind, resume_unwind}` | [`panic`](mod@panic) | tell the runtime who unwinds |
@@ -40,8 +42,8 @@
 //!
 //! # What is still std's own, and blocks the worker
 //!
-//! `io::{stdout, stderr}`, the print macros, the methods of `Path` that ask for metadata, and
-//! the `thread_local!` of the prelude (whose values are the OS thread's, shared by its coroutines).
+//! The methods of `Path` that ask for metadata, and the macros of the prelude, without a path: `println!`
+//! and its like, and `thread_local!` (whose values are the OS thread's, shared by its coroutines).
 //! Where one of these must wait, wrap it: [`unblock`](crate::unblock).
 
 pub use ::std::*;
@@ -58,6 +60,11 @@ pub use ::std::*;
 pub use ::std as real;
 
 pub use crate::coroutine_local as thread_local;
+#[doc(inline)]
+pub use crate::{
+    __dbg as dbg, __eprint as eprint, __eprintln as eprintln, __print as print,
+    __println as println,
+};
 
 mod datagram;
 pub mod descriptor;

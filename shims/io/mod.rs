@@ -1,14 +1,22 @@
 //! [`std::io`], and buffered files over sockets.
 
+#[doc(hidden)]
+#[path = "print.rs"]
+pub mod __print;
 pub(crate) mod any_file;
 pub mod makefile;
+mod output;
 pub(crate) mod pipe;
+mod stderr;
 mod stdin;
+mod stdout;
 mod terminal;
 mod waiting;
 
 pub use ::std::io::*;
 
 pub use pipe::{PipeReader, PipeWriter, pipe};
+pub use stderr::{Stderr, StderrLock, stderr};
 pub use stdin::{Stdin, StdinLock, stdin};
+pub use stdout::{Stdout, StdoutLock, stdout};
 pub use terminal::{IsTerminal, RawMode, TerminalExt, WindowSize};

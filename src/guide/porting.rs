@@ -64,15 +64,16 @@
 //!
 //! # What stays std's
 //!
-//! - The prelude, and macros without a path: `println!`, `thread_local!`, `vec!`.
+//! - The prelude, and macros without a path: `println!`, `thread_local!`, `vec!`. What they print goes to
+//!   std's own [`stdout`](std::io::stdout) and [`stderr`](std::io::stderr): where a pipe or a terminal does
+//!   not take more, they block the worker, and std's lock is the worker's, so a `Display` that waits lets
+//!   others of the worker print amid its line. `std::println!` and `use std::println` are the shims'.
 //! - What goes by `core::` or `alloc::`, and what [`shims`] does not mirror: collections, formatting,
 //!   the traits of `io`, `Arc`, atomics. They are the same items as ever, so that other crates take
 //!   and give them.
 //! - Other crates: what they do in their functions, and what their macros reach by `$crate`. A macro
 //!   that writes `std::` or `::std::` into your crate, as many derives do, means what your crate does.
 //! - Build scripts, which have dependencies of their own.
-//! - [`stdout`](std::io::stdout) and [`stderr`](std::io::stderr): where a pipe or a terminal does not
-//!   take more, they wait as std's.
 //! - What is asked of the operating system about the calling thread.
 //!
 //! # When something is wrong
@@ -86,6 +87,9 @@
 //! | mismatched types: `LocalKey`, and a different `LocalKey` | the same | the same |
 //! | mismatched types: `TcpStream`, and a different `TcpStream` | another crate means std's | `.into()`; or port that crate, too |
 //! | another crate misses `ToSocketAddrs` of a type of yours | the shims' trait is one of its own | implement [`real::net::ToSocketAddrs`](std::net::ToSocketAddrs) as well |
+//! | parts of lines of output are out of order | the shims' `stdout` and std's, which the macros without a path print to, each keep the beginning of a line | `std::print!`, or [`flush`](std::io::Write::flush) of the shims' `stdout`, which flushes both |
+//! | a worker stops while nobody reads standard output | a macro without a path | `std::println!`, or `use std::println;` above |
+//! | a test's output is not captured | a harness captures what std's own macros print | `println!` without a path, where `std` is the shims |
 //! | lines of standard input are missing | the shims' `stdin` and std's each read ahead | use one of the two throughout |
 //! | `has overflowed its stack` | 256 KiB, where threads have 2 MiB | [`Builder::stack_size`]; `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` for all |
 //! | no `as_pthread_t`, or a thread that must be the system's (signals, affinity, a GUI) | a coroutine is not one | `std::real::thread::spawn` |

@@ -8,6 +8,7 @@ pub mod futex;
 mod lot;
 pub(crate) mod mutex;
 pub(crate) mod once;
+pub(crate) mod reentrant;
 pub(crate) mod rwlock;
 mod spin;
 

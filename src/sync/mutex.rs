@@ -68,6 +68,12 @@ impl Mutex {
         taken.is_ok()
     }
 
+    /// The holder, at the moment.
+    pub(crate) fn holder(&self) -> Option<Holder> {
+        let word = self.word.load(Ordering::Relaxed);
+        (word != FREE).then(|| Holder::of_number(word >> 1))
+    }
+
     /// # Unwinding
     ///
     /// Where a runtime shuts down and nothing is left that could unlock.

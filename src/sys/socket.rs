@@ -287,7 +287,7 @@ pub(crate) fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
 /// The most buffers one vectored call takes; like std, more than these are left for the next.
 const IOV_MAX: usize = 1024;
 
-pub(super) fn at_most_iov_max<T>(bufs: &[T]) -> &[T] {
+pub(crate) fn at_most_iov_max<T>(bufs: &[T]) -> &[T] {
     &bufs[..bufs.len().min(IOV_MAX)]
 }
 

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -298,6 +298,63 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
         Some(text) => text,
         None => payload.downcast_ref::<&str>().expect("a message"),
     }
+}
+
+/// A descriptor of the process, with another in its place until this is dropped.
+pub(crate) struct Replaced {
+    fd: RawFd,
+    before: RawFd,
+}
+
+impl Replaced {
+    pub(crate) fn new(fd: RawFd, by: RawFd) -> Replaced {
+        let replaced = Replaced::closed(fd);
+        // SAFETY: both are numbers of descriptors, of which the first is owned by nobody.
+        assert_eq!(unsafe { libc::dup2(by, fd) }, fd);
+        replaced
+    }
+
+    /// With none in its place.
+    pub(crate) fn closed(fd: RawFd) -> Replaced {
+        // SAFETY: the descriptor is one of those that belong to the process as a whole.
+        let before = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 10) };
+        assert!(before >= 0);
+        // SAFETY: as above; and nothing is opened that would take its place unknowingly.
+        assert_eq!(unsafe { libc::close(fd) }, 0);
+        Replaced { fd, before }
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        // SAFETY: the duplicate is this one's own.
+        unsafe {
+            assert_eq!(libc::dup2(self.before, self.fd), self.fd);
+            libc::close(self.before);
+        }
+    }
+}
+
+/// Whether a read of `fd` would not wait.
+pub(crate) fn has_something(fd: &impl AsRawFd) -> bool {
+    is_ready(fd, libc::POLLIN)
+}
+
+/// Whether a write to `fd` would not wait.
+pub(crate) fn takes_more(fd: &impl AsRawFd) -> bool {
+    is_ready(fd, libc::POLLOUT)
+}
+
+fn is_ready(fd: &impl AsRawFd, events: i16) -> bool {
+    let mut look = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events,
+        revents: 0,
+    };
+    // SAFETY: there is one entry.
+    let ready = unsafe { libc::poll(&raw mut look, 1, 0) };
+    assert!(ready >= 0, "{}", io::Error::last_os_error());
+    ready > 0
 }
 
 /// What `f` says when it panics.

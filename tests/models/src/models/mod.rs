@@ -29,6 +29,7 @@ pub(crate) mod list;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/sync/lot.rs"]
 mod lot;
+#[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/sync/mutex.rs"]
 mod mutex;
 #[allow(dead_code, reason = "a model uses its part")]

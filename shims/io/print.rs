@@ -1,0 +1,108 @@
+//! The print macros.
+
+use std::fmt::Arguments;
+use std::io::Write;
+
+use super::{stderr, stdout};
+
+/// # Panics
+///
+/// As std's: if writing fails.
+pub fn print(args: Arguments<'_>) {
+    print_to(stdout(), "stdout", args);
+}
+
+/// # Panics
+///
+/// As std's: if writing fails.
+pub fn eprint(args: Arguments<'_>) {
+    print_to(stderr(), "stderr", args);
+}
+
+fn print_to(mut output: impl Write, label: &str, args: Arguments<'_>) {
+    if let Err(error) = output.write_fmt(args) {
+        panic!("failed printing to {label}: {error}");
+    }
+}
+
+/// Like [`std::print!`], but waits park the coroutine. To be named by a path: `std::print!`, or
+/// `use std::print`; see [`io::stdout`](crate::shims::io::stdout()).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __print {
+    ($($arg:tt)*) => {
+        $crate::shims::io::__print::print($crate::shims::real::format_args!($($arg)*))
+    };
+}
+
+/// Like [`std::println!`], but waits park the coroutine. To be named by a path: `std::println!`, or
+/// `use std::println`; see [`io::stdout`](crate::shims::io::stdout()).
+///
+/// ```
+/// use greenroom::shims as std;
+///
+/// std::println!("a line of {}", "text");
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __println {
+    () => { $crate::__print!("\n") };
+    ($($arg:tt)*) => {
+        $crate::__print!("{}\n", $crate::shims::real::format_args!($($arg)*))
+    };
+}
+
+/// Like [`std::eprint!`], but waits park the coroutine. To be named by a path: `std::eprint!`, or
+/// `use std::eprint`; see [`io::stderr`](crate::shims::io::stderr()).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __eprint {
+    ($($arg:tt)*) => {
+        $crate::shims::io::__print::eprint($crate::shims::real::format_args!($($arg)*))
+    };
+}
+
+/// Like [`std::eprintln!`], but waits park the coroutine. To be named by a path: `std::eprintln!`, or
+/// `use std::eprintln`; see [`io::stderr`](crate::shims::io::stderr()).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __eprintln {
+    () => { $crate::__eprint!("\n") };
+    ($($arg:tt)*) => {
+        $crate::__eprint!("{}\n", $crate::shims::real::format_args!($($arg)*))
+    };
+}
+
+/// Like [`std::dbg!`], but waits park the coroutine. To be named by a path: `std::dbg!`, or
+/// `use std::dbg`; see [`io::stderr`](crate::shims::io::stderr()).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __dbg {
+    () => {
+        $crate::__eprintln!(
+            "[{}:{}:{}]",
+            $crate::shims::real::file!(),
+            $crate::shims::real::line!(),
+            $crate::shims::real::column!()
+        )
+    };
+    ($value:expr $(,)?) => {
+        // A match, so that what the value borrows lives as long as the value.
+        match $value {
+            value => {
+                $crate::__eprintln!(
+                    "[{}:{}:{}] {} = {:#?}",
+                    $crate::shims::real::file!(),
+                    $crate::shims::real::line!(),
+                    $crate::shims::real::column!(),
+                    $crate::shims::real::stringify!($value),
+                    &&value as &dyn $crate::shims::real::fmt::Debug
+                );
+                value
+            }
+        }
+    };
+    ($($value:expr),+ $(,)?) => {
+        ($($crate::__dbg!($value)),+,)
+    };
+}
