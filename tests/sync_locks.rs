@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use greenroom::shims::sync::{Arc, Barrier, Condvar, LazyLock, Mutex, Once, OnceLock, RwLock};
@@ -150,6 +151,159 @@ fn writers_do_not_starve_a_reader() {
             writer.join().unwrap();
         }
     });
+}
+
+// ---------------------------------------------------------------------- convoys
+
+/// An OS thread holds the lock; a coroutine waits for it first, whose worker then computes; and
+/// `others` of that worker. Behind them one that another thread runs wants the lock.
+/// It has it while the worker still computes.
+fn goes_on_while_a_worker_computes<G>(
+    lock: fn() -> G,
+    other: fn(),
+    others: usize,
+    behind: fn(fn(), mpsc::Sender<()>),
+) {
+    let computes = Arc::new(AtomicBool::new(true));
+    let runtime = RuntimeBuilder::new().workers(2).build().unwrap();
+    let guard = lock();
+    let queued = Arc::new(AtomicUsize::new(0));
+    let busy = runtime.spawn({
+        let (computes, queued) = (Arc::clone(&computes), Arc::clone(&queued));
+        move || {
+            let first: Vec<_> = (0..=others)
+                .map(|_| {
+                    let queued = Arc::clone(&queued);
+                    spawn_local(move || {
+                        queued.fetch_add(1, SeqCst);
+                        other();
+                    })
+                })
+                .collect();
+            until("they queue", || queued.load(SeqCst) == others + 1);
+            queued.store(usize::MAX, SeqCst);
+            while computes.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            for one in first {
+                one.join().unwrap();
+            }
+        }
+    });
+    until("it computes", || queued.load(SeqCst) == usize::MAX);
+    let (done, is_done) = mpsc::channel();
+    behind(other, done);
+    std::thread::sleep(20 * MILLI);
+    drop(guard);
+    let had_it = is_done.recv_timeout(Duration::from_secs(20));
+    computes.store(false, SeqCst);
+    busy.join().unwrap();
+    had_it.expect("the lock is free, and somebody wants it");
+}
+
+fn on_a_thread(wait: fn(), done: mpsc::Sender<()>) {
+    std::thread::spawn(move || {
+        wait();
+        done.send(()).unwrap();
+    });
+}
+
+fn on_another_runtime(wait: fn(), done: mpsc::Sender<()>) {
+    std::thread::spawn(move || {
+        greenroom::RuntimeBuilder::new()
+            .workers(1)
+            .build()
+            .unwrap()
+            .run(|| {
+                spawn(wait).join().unwrap();
+                done.send(()).unwrap();
+            });
+    });
+}
+
+#[test]
+fn a_free_mutex_is_not_waited_for_because_the_first_in_line_computes() {
+    static LOCK: Mutex<()> = Mutex::new(());
+    for behind in [on_a_thread, on_another_runtime] {
+        for others in [0, 1, 100] {
+            let lock = || LOCK.lock().unwrap();
+            goes_on_while_a_worker_computes(lock, || drop(LOCK.lock().unwrap()), others, behind);
+        }
+    }
+}
+
+#[test]
+fn a_free_rwlock_is_not_waited_for_because_the_first_in_line_computes() {
+    static LOCK: RwLock<()> = RwLock::new(());
+    for others in [0, 1, 100] {
+        let lock = || LOCK.write().unwrap();
+        let read = || drop(LOCK.read().unwrap());
+        let write = || drop(LOCK.write().unwrap());
+        goes_on_while_a_worker_computes(lock, read, others, |_, done| {
+            on_a_thread(|| drop(LOCK.write().unwrap()), done);
+        });
+        goes_on_while_a_worker_computes(lock, write, others, |_, done| {
+            on_a_thread(|| drop(LOCK.read().unwrap()), done);
+        });
+        goes_on_while_a_worker_computes(lock, write, others, on_another_runtime);
+    }
+}
+
+/// A coroutine is called, comes too late and waits again: then the lock is reserved for it. It does not
+/// come then.
+#[test]
+fn a_lock_that_is_reserved_for_one_that_computes_is_taken_by_others() {
+    static LOCK: Mutex<()> = Mutex::new(());
+    static RWLOCK: RwLock<()> = RwLock::new(());
+    type Acts = (fn() -> Box<dyn FnOnce()>, fn(), fn() -> bool);
+    let locks: [Acts; 3] = [
+        (
+            || hold(LOCK.lock()),
+            || drop(LOCK.lock()),
+            || LOCK.try_lock().is_ok(),
+        ),
+        (
+            || hold(RWLOCK.write()),
+            || drop(RWLOCK.write()),
+            || RWLOCK.try_write().is_ok(),
+        ),
+        (
+            || hold(RWLOCK.write()),
+            || drop(RWLOCK.read()),
+            || RWLOCK.try_read().is_ok(),
+        ),
+    ];
+    for (take, want, try_take) in locks {
+        for tries in [false, true] {
+            let (done, is_done) = mpsc::channel();
+            util::on_workers(1, move || {
+                let let_go = take();
+                let late = spawn(want);
+                yield_now();
+                let_go();
+                // It was called, and comes too late.
+                let let_go = take();
+                yield_now();
+                let_go();
+                let other = std::thread::spawn(move || {
+                    match tries {
+                        true => until("it is free", try_take),
+                        false => want(),
+                    }
+                    done.send(()).unwrap();
+                });
+                // This computes.
+                let had_it = is_done.recv_timeout(Duration::from_secs(20));
+                other.join().unwrap();
+                had_it.expect("the lock is free, and somebody wants it");
+                late.join().unwrap();
+            });
+        }
+    }
+}
+
+fn hold<T: 'static>(guard: T) -> Box<dyn FnOnce()> {
+    Box::new(|| drop(guard))
 }
 
 // -------------------------------------------------------------------- all kinds
@@ -532,31 +686,35 @@ fn a_mutex_that_another_one_of_the_worker_holds_aborts_by_names() {
     }));
 }
 
-/// It waits in vain for its turn, behind one that has handed it over.
+/// The one for which it is reserved cannot come meanwhile, and does not have it yet.
 #[test]
-fn a_mutex_that_was_handed_to_another_one_of_the_worker_aborts_by_names() {
+fn a_mutex_that_is_reserved_for_another_one_of_the_worker_is_not_waited_for_amid_a_panic() {
     static LOCK: Mutex<()> = Mutex::new(());
-    let name = "a_mutex_that_was_handed_to_another_one_of_the_worker_aborts_by_names";
-    assert_names_both(&stderr_of_abort(name, || {
-        util::on_workers(1, || {
-            let wants = Builder::new().name("wants".into());
-            let holder = Builder::new().name("holder".into());
-            let first = LOCK.lock().unwrap();
-            let holder = holder.spawn(|| {
-                let _guard = LOCK.lock().unwrap();
-                thread::sleep(LONG);
-            });
-            yield_now();
-            // It is called, comes too late, and is handed it.
-            drop(first);
-            let second = LOCK.lock().unwrap();
-            yield_now();
-            drop(second);
-            let wants = wants.spawn(|| locks_amid_a_panic(|| drop(LOCK.lock())));
-            wants.unwrap().join().unwrap();
-            holder.unwrap().join().unwrap();
+    static HAD_IT: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    let had_it = |who| HAD_IT.lock().unwrap().push(who);
+    util::on_workers(1, move || {
+        let first = LOCK.lock().unwrap();
+        let other = spawn(move || {
+            let _guard = LOCK.lock().unwrap();
+            had_it("other");
         });
-    }));
+        yield_now();
+        // It is called, comes too late, and the next unlock reserves the lock for it.
+        drop(first);
+        let second = LOCK.lock().unwrap();
+        yield_now();
+        drop(second);
+        let unwinds = catch_unwind(AssertUnwindSafe(|| {
+            let _locks = Finally(|| {
+                let _guard = LOCK.lock().unwrap();
+                had_it("amid a panic");
+            });
+            panic!("on purpose");
+        }));
+        unwinds.unwrap_err();
+        other.join().unwrap();
+    });
+    assert_eq!(*HAD_IT.lock().unwrap(), ["amid a panic", "other"]);
 }
 
 #[test]
@@ -658,9 +816,6 @@ fn a_wake_up_is_not_lost_with_a_coroutine_that_is_given_up() {
     static WAITING: Mutex<usize> = Mutex::new(0);
     static SIGNAL: Condvar = Condvar::new();
     type HoldAndWait = (fn() -> Box<dyn FnOnce()>, fn());
-    fn hold<T: 'static>(guard: T) -> Box<dyn FnOnce()> {
-        Box::new(|| drop(guard))
-    }
     let waits: [HoldAndWait; 4] = [
         (|| hold(MUTEX.lock()), || drop(MUTEX.lock())),
         (|| hold(RWLOCK.read()), || drop(RWLOCK.write())),

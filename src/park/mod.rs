@@ -85,6 +85,11 @@ pub(crate) fn unwind_with_runtime() {
     }
 }
 
+/// Whether the runtime of the calling coroutine shuts down.
+pub(crate) fn is_runtime_stopping() -> bool {
+    Worker::is_stopping_here()
+}
+
 /// Lets other coroutines of this worker go first.
 ///
 /// The caller goes to the end of its worker's queue; timers and I/O come in between after some

@@ -174,6 +174,10 @@ impl Owner for Remote {
         self.send(slot);
     }
 
+    fn runs_at_once(&self) -> bool {
+        self.attention.is_asleep()
+    }
+
     fn arm(&self, slot: u32, deadline: Deadline, seq: Seq) {
         with_own_worker(|worker| worker.arm(slot, deadline, seq));
     }

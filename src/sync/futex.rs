@@ -20,7 +20,8 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::lot::{BUCKET_BITS, Bucket, Key, Locked, Place, Queue, Root, Waiter};
 use crate::park::{self, Wait};
@@ -29,6 +30,13 @@ use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Current, Task};
 
 pub(super) use crate::task::{Deadline, Holder, Waiting};
+
+/// How long a lock is waited for that nobody has, because it is reserved for a waiter which was woken
+/// and does not come: its worker computes.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// Between two looks of a caller that cannot be woken.
+const NAP: Duration = Duration::from_micros(50);
 
 /// How a [`wait`] came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,9 +125,16 @@ pub(super) fn park(
 ) -> Parked {
     let key = Key::of(address);
     let bucket = bucket(key);
-    let node = Place::node(key, request.note);
+    let node = Place::node(key, request.note, Holder::current().owner());
     // Those before it may be of this worker, which runs nobody before this wait is over.
     let in_front = request.in_front || waits_alone(request.holder);
+    // Not under the lock of the bucket: of an OS thread that waits for the first time, the task is
+    // allocated.
+    let Some(task) = Current::try_get() else {
+        // The caller is the allocator, called for just that. It looks again in a while.
+        thread::sleep(NAP);
+        return Parked::Changed;
+    };
     let mut begun = None;
     // SAFETY: the node is new, stays where it is, and is out of the queue when this returns: by the
     // waker, or by `leave`. So does the wait, whose task is there as long as this frame.
@@ -132,14 +147,10 @@ pub(super) fn park(
         return Parked::Changed;
     };
     queued();
-    let task = task::on_coroutine().then(Current::get);
-    if let Some(task) = &task {
-        task.futex.store(key.bucket() as u16 + 1, Ordering::Relaxed);
-    }
+    // Of a task that is leaked; see `pass_on_wake`.
+    task.futex.store(key.bucket() as u16 + 1, Ordering::Relaxed);
     let outcome = wait.suspend_uninterrupted(request.deadline);
-    if let Some(task) = &task {
-        task.futex.store(0, Ordering::Relaxed);
-    }
+    task.futex.store(0, Ordering::Relaxed);
     if outcome == Outcome::Woken {
         return Parked::Woken(node.value.token());
     }
@@ -168,6 +179,26 @@ pub(crate) fn pass_on_wake(task: &Task) {
     }
 }
 
+/// When to take a lock that is reserved for `holder`. Never, if that is in the queue of the worker that
+/// runs the caller: then it runs before the caller does.
+pub(super) fn patience(holder: Option<Holder>, called: bool) -> Option<Deadline> {
+    let comes_first = holder.is_some_and(Holder::is_here)
+        // Or it has not come, though the caller has run; or it may never, since it was leaked.
+        && !called
+        && !park::is_runtime_stopping();
+    if comes_first {
+        None
+    } else {
+        Deadline::after(PATIENCE)
+    }
+}
+
+/// Whether `holder` cannot run while the caller waits for it.
+pub(super) fn is_vain(holder: Option<Holder>) -> bool {
+    let is_here = holder.is_some_and(Holder::is_here);
+    is_here && (!task::on_coroutine() || thread::panicking() && Current::get().waits_alone())
+}
+
 /// Unwinds the caller, whose wait was interrupted, unless it unwinds already.
 pub(super) fn unwind_if_possible() {
     if !task::is_unwinding() {
@@ -178,7 +209,7 @@ pub(super) fn unwind_if_possible() {
 /// Whether the caller keeps its worker to itself while it waits, because it unwinds. If so and what
 /// it waits for is held by another coroutine of that worker, this aborts.
 fn waits_alone(holder: Option<Holder>) -> bool {
-    std::thread::panicking() && task::on_coroutine() && {
+    thread::panicking() && task::on_coroutine() && {
         let task = task::Current::get();
         let alone = task.waits_alone();
         if alone && let Some(slot) = holder.and_then(Holder::slot_here) {
@@ -192,6 +223,11 @@ impl Waiter for Waiting {
     unsafe fn end(self) -> bool {
         // SAFETY: the waiter is still in `park`, says the caller.
         unsafe { Waiting::end(self) }.is_some()
+    }
+
+    unsafe fn runs_at_once(self) -> bool {
+        // SAFETY: the caller's promise; what is not scheduled stays.
+        unsafe { Waiting::runs_at_once(self) }
     }
 
     unsafe fn schedule(self) {

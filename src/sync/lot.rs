@@ -1,16 +1,21 @@
 //! One bucket of the parking lot: who waits at which address.
 //!
 //! ```text
-//!   Bucket (a lock)          those who wait at one address, first come first
-//!     root ──▶ a ────────▶ a ──▶ a
-//!             / \
-//!            b   c ──▶ c          the first of each is a node of a tree by address
+//!   Bucket (a lock)          those who wait at one address, by their owners
+//!     root ──▶ a ─────────▶ a     the leaders: the first of each owner
+//!             / \   ╲       ╲
+//!            b   c   a ▶ a   a    those behind it, first come first
 //! ```
 //!
-//! All of it lies on the waiters' stacks. The tree is a digital search tree: the bits of the key, an
-//! address well mixed, say where to turn. So it needs no balancing, is never deeper than a key has
-//! bits, and what is taken out of it is replaced by any leaf below. However many wait at an address,
-//! and at how many others, the first is found in a few steps.
+//! All of it lies on the waiters' stacks. One leader at each address is a node of a tree by address.
+//! The tree is a digital search tree: the bits of the key, an address well mixed, say where to turn.
+//! So it needs no balancing, is never deeper than a key has bits, and what is taken out of it is
+//! replaced by any leaf below.
+//!
+//! The owner of a waiter is the worker that runs it; OS threads count as of one owner. An owner that
+//! computes runs none of its waiters, so a waker must find one of another owner quickly. Waiters are
+//! numbered as they come, and the leader with the lowest number is the first of all. However many
+//! wait at an address, and at how many others, the first is found in as many steps as it has owners.
 //!
 //! # No wake-up is lost
 //!
@@ -32,6 +37,7 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem;
+use std::ops::Range;
 use std::ptr;
 
 use crate::atomic::{Mutex, MutexGuard, own_lock};
@@ -47,6 +53,14 @@ pub(super) trait Waiter: Copy {
     ///
     /// The waiter has not left the place that it queued in.
     unsafe fn end(self) -> bool;
+
+    /// Whether the waiter runs as soon as it is scheduled, as far as can be seen: its owner has
+    /// nothing else to run.
+    ///
+    /// # Safety
+    ///
+    /// The caller has ended its wait, and not scheduled it yet.
+    unsafe fn runs_at_once(self) -> bool;
 
     /// Makes the waiter run again.
     ///
@@ -65,24 +79,79 @@ pub(super) struct Place<W> {
     key: Key,
     /// What the waiter wants its waker to know.
     pub(super) note: u32,
+    /// Who runs the waiter.
+    owner: u32,
+    /// Its number among those at its address.
+    order: Cell<i64>,
     /// What the waker wants the waiter to know.
     token: Cell<u32>,
     waiter: Cell<Option<W>>,
-    /// Of the first at its address: the subtrees below it.
+    /// It is the first of its owner at its address.
+    leads: Cell<bool>,
+    /// Of a leader: the others of its owner.
+    behind: UnsafeCell<List<Place<W>>>,
+    /// Of the one in the tree: the subtrees below it.
     children: [Link<W>; 2],
-    /// Of the first at its address: all of them.
-    queue: UnsafeCell<List<Place<W>>>,
+    /// Of the one in the tree: all at its address.
+    line: UnsafeCell<Line<W>>,
+}
+
+/// Those who wait at one address.
+struct Line<W> {
+    leaders: List<Place<W>>,
+    /// The numbers that were given out.
+    numbers: Range<i64>,
+}
+
+impl<W> Line<W> {
+    const fn new() -> Line<W> {
+        Line {
+            leaders: List::new(),
+            numbers: 0..0,
+        }
+    }
+
+    /// The number of one who comes now.
+    fn number(&mut self, in_front: bool) -> i64 {
+        match in_front {
+            true => {
+                self.numbers.start -= 1;
+                self.numbers.start
+            }
+            false => {
+                self.numbers.end += 1;
+                self.numbers.end - 1
+            }
+        }
+    }
+
+    fn leader_of(&self, owner: u32) -> Option<&Node<W>> {
+        let mut leaders = self.leaders.iter();
+        leaders.find(|leader| leader.value.owner == owner)
+    }
+
+    /// The first of those whose owner is `wanted`.
+    fn first_of(&self, wanted: impl Fn(u32) -> bool) -> Option<&Node<W>> {
+        let leaders = self.leaders.iter();
+        leaders
+            .filter(|leader| wanted(leader.value.owner))
+            .min_by_key(|leader| leader.value.order.get())
+    }
 }
 
 impl<W> Place<W> {
-    pub(super) fn node(key: Key, note: u32) -> Node<W> {
+    pub(super) fn node(key: Key, note: u32, owner: u32) -> Node<W> {
         list::Node::new(Place {
             key,
             note,
+            owner,
+            order: Cell::new(0),
             token: Cell::new(0),
             waiter: Cell::new(None),
+            leads: Cell::new(false),
+            behind: UnsafeCell::new(List::new()),
             children: [const { Cell::new(ptr::null()) }; 2],
-            queue: UnsafeCell::new(List::new()),
+            line: UnsafeCell::new(Line::new()),
         })
     }
 
@@ -245,10 +314,39 @@ impl<W: Waiter> Queue<'_, '_, W> {
     /// Wakes the first one that can still be woken, if those before it and it have notes of which
     /// `wanted` is true; returns its note.
     pub(super) fn wake_first_if(&mut self, wanted: impl Fn(u32) -> bool) -> Option<u32> {
+        self.wake_first_of(|_| true, wanted).map(|place| place.note)
+    }
+
+    /// Wakes the first of each owner that was not woken from, until one is woken that runs at once.
+    /// An owner that has other things to do may let what was woken wait for its turn, and so must
+    /// not let others wait with it.
+    pub(super) fn wake_of_other_owners(&mut self) {
+        let mut owners = Owners::default();
+        for node in self.woken.0.iter() {
+            if !owners.add(&node.value) {
+                return;
+            }
+        }
+        while let Some(place) = self.wake_first_of(|owner| !owners.have(owner), |_| true)
+            && owners.add(place)
+        {}
+    }
+
+    /// Wakes the first one of an owner that is `of` which can still be woken, if it, and those before
+    /// it, have notes that are `wanted`.
+    fn wake_first_of(
+        &mut self,
+        of: impl Fn(u32) -> bool,
+        wanted: impl Fn(u32) -> bool,
+    ) -> Option<&Place<W>> {
         loop {
             let link = self.locked.find(self.key);
-            // SAFETY: what is linked lives, and is used under the lock; also below.
-            let node = unsafe { link.get().as_ref() }?;
+            // SAFETY: what is linked lives, and is used under the lock; also below. The line is
+            // borrowed until it is changed by `remove`.
+            let node = unsafe {
+                let line = &*link.get().as_ref()?.value.line.get();
+                &*ptr::from_ref(line.first_of(&of)?)
+            };
             if !wanted(node.value.note) {
                 return None;
             }
@@ -258,16 +356,48 @@ impl<W: Waiter> Queue<'_, '_, W> {
             if unsafe { node.value.waiter.get()?.end() } {
                 // SAFETY: it is in no list now, and lives until it is scheduled from this one.
                 unsafe { self.woken.0.push_back(node) };
-                return Some(node.value.note);
+                return Some(&node.value);
             }
         }
     }
 
-    /// Tells those who have been woken.
+    /// Tells those who have been woken, besides what they were told before.
     pub(super) fn tell(&mut self, token: u32) {
         for node in self.woken.0.iter() {
-            node.value.token.set(token);
+            node.value.token.set(node.value.token.get() | token);
         }
+    }
+}
+
+/// A few owners from whom somebody was woken, none of whom runs at once.
+#[derive(Default)]
+struct Owners {
+    /// The first `len` of these.
+    owners: [u32; Owners::MOST],
+    len: usize,
+}
+
+impl Owners {
+    /// From so many, one is enough.
+    const MOST: usize = 8;
+
+    fn have(&self, owner: u32) -> bool {
+        self.owners[..self.len].contains(&owner)
+    }
+
+    /// Adds the owner of one that was woken, and is not scheduled yet; returns whether others should
+    /// be woken, too.
+    fn add<W: Waiter>(&mut self, woken: &Place<W>) -> bool {
+        // SAFETY: the caller has ended its wait.
+        let runs_at_once = |waiter: W| unsafe { waiter.runs_at_once() };
+        if woken.waiter.get().is_some_and(runs_at_once) {
+            return false;
+        }
+        if !self.have(woken.owner) {
+            self.owners[self.len] = woken.owner;
+            self.len += 1;
+        }
+        self.len < Owners::MOST
     }
 }
 
@@ -300,62 +430,107 @@ impl<W> Locked<'_, W> {
     /// `node` is in no list, and lives until it is taken out of this.
     unsafe fn push(&mut self, node: &Node<W>, in_front: bool) {
         let link = self.find(node.value.key);
-        // SAFETY: as in `find`. Of the queues that nodes hold the one in use is borrowed here and in
-        // `remove`, each time briefly. The node is in no list, says the caller.
+        // SAFETY: as in `find`. Of the lines and lists that nodes hold each is borrowed here and in
+        // `remove`, briefly. The node is in no list, says the caller.
         unsafe {
-            match link.get().as_ref() {
-                Some(first) if in_front => {
-                    node.value.take_place_of(&first.value);
-                    (*node.value.queue.get()).push_front(node);
-                    link.set(node);
-                }
-                Some(first) => (*first.value.queue.get()).push_back(node),
-                None => {
-                    *node.value.queue.get() = List::new();
-                    (*node.value.queue.get()).push_back(node);
-                    link.set(node);
-                }
+            if link.get().is_null() {
+                *node.value.line.get() = Line::new();
+                link.set(node);
+            }
+            let root = &*link.get();
+            let line = &mut *root.value.line.get();
+            node.value.order.set(line.number(in_front));
+            let leader = line.leader_of(node.value.owner).map(ptr::from_ref);
+            let Some(leader) = leader.map(|leader| &*leader) else {
+                line.lead(node);
+                return;
+            };
+            if !in_front {
+                (*leader.value.behind.get()).push_back(node);
+                return;
+            }
+            line.leaders.remove(leader);
+            leader.value.leads.set(false);
+            node.value.take_those_behind(&leader.value);
+            (*node.value.behind.get()).push_front(leader);
+            line.lead(node);
+            if ptr::eq(root, leader) {
+                node.value.take_place_of(&leader.value);
+                link.set(node);
             }
         }
     }
 }
 
-/// Takes `node` out of the queue that `link` leads to the first of.
+/// Takes `node` out of the line that `link` leads to.
 ///
 /// # Safety
 ///
 /// It is linked there, and the caller has the lock.
 unsafe fn remove<W>(link: &Link<W>, node: &Node<W>) {
-    // SAFETY: as in `Locked::push`; and since `node` is linked, somebody is first.
+    // SAFETY: as in `Locked::push`; and since `node` is linked, its owner has a leader.
     unsafe {
-        let first = &(*link.get()).value;
-        let queue = &mut *first.queue.get();
-        queue.remove(node);
-        if !ptr::eq(first, &node.value) {
+        let root = &*link.get();
+        let line = &mut *root.value.line.get();
+        if !node.value.leads.get() {
+            let leader = line.leader_of(node.value.owner);
+            let leader = leader.expect("somebody is before it");
+            (*leader.value.behind.get()).remove(node);
             return;
         }
-        match queue.first().map(ptr::from_ref) {
+        line.leaders.remove(node);
+        node.value.leads.set(false);
+        let next = (*node.value.behind.get()).pop_front();
+        if let Some(next) = next.map(|next| &*next) {
+            next.value.take_those_behind(&node.value);
+            line.lead(next);
+        }
+        if !ptr::eq(root, node) {
+            return;
+        }
+        match line.leaders.first().map(ptr::from_ref) {
             Some(next) => {
-                (*next).value.take_place_of(first);
+                (*next).value.take_place_of(&root.value);
                 link.set(next);
             }
-            None => first.take_out(link),
+            None => root.value.take_out(link),
         }
     }
 }
 
-impl<W> Place<W> {
-    /// Becomes the first at its address, instead of `first`.
+impl<W> Line<W> {
+    /// Has `node` be the leader of its owner, which has none.
     ///
     /// # Safety
     ///
-    /// The caller has the lock, and borrows neither queue.
-    unsafe fn take_place_of(&self, first: &Place<W>) {
-        for (own, others) in self.children.iter().zip(&first.children) {
+    /// As [`List::push_back`].
+    unsafe fn lead(&mut self, node: &Node<W>) {
+        node.value.leads.set(true);
+        // SAFETY: the caller's promise.
+        unsafe { self.leaders.push_back(node) };
+    }
+}
+
+impl<W> Place<W> {
+    /// # Safety
+    ///
+    /// The caller has the lock, and borrows neither list.
+    unsafe fn take_those_behind(&self, other: &Place<W>) {
+        // SAFETY: nobody else uses them, says the caller.
+        unsafe { *self.behind.get() = mem::take(&mut *other.behind.get()) };
+    }
+
+    /// Becomes the one in the tree at its address, instead of `root`.
+    ///
+    /// # Safety
+    ///
+    /// The caller has the lock, and borrows neither line.
+    unsafe fn take_place_of(&self, root: &Place<W>) {
+        for (own, others) in self.children.iter().zip(&root.children) {
             own.set(others.replace(ptr::null()));
         }
         // SAFETY: nobody else uses them, says the caller.
-        unsafe { *self.queue.get() = mem::take(&mut *first.queue.get()) };
+        unsafe { *self.line.get() = mem::replace(&mut *root.line.get(), Line::new()) };
     }
 
     /// Goes out of the tree, where `link` leads here, and has a leaf from below take its place: that

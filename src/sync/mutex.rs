@@ -8,14 +8,29 @@
 //!     │                                                   │       │
 //!     ├──────── is called: it tries again ────────────────┼───────┤
 //!     │                                                   │       │
-//!     └─ (| WAITERS, if it is told of others)             └───────┘ has been called once: it has the lock
+//!     └─ (| WAITERS, if it is told of others)             │       │ has been called before
+//!                                                         │       ▼
+//!                      it claims the lock, or another ────┴── RESERVED for it
+//!                      takes it when it does not come
 //! ```
 //!
-//! Who unlocks calls the first that waits, and the lock is free until that one runs: whoever comes
-//! meanwhile, most often the one that has just unlocked, takes it without a switch. Who was called
-//! and comes too late waits again, before all others, and is then handed the lock. So nobody waits
-//! for more than two turns of each before it, and a lock that is taken and given back in a loop costs
-//! a switch now and then and not each time.
+//! The unlocker calls the first that waits, and the lock is free until that one runs: a lock by
+//! another one meanwhile, most often the unlocker itself, takes it without a switch. A waiter that
+//! was called and comes too late waits again, before all others, and the next unlock reserves the
+//! lock for it. So nobody waits for more than two turns of each before it, and a lock that is taken
+//! and given back in a loop costs a switch now and then and not each time.
+//!
+//! # A free lock is not waited for long
+//!
+//! A coroutine that was called runs when its worker comes to it, and that may compute for seconds. So
+//! the unlocker also calls the first waiter of each other owner (an owner is a worker, or all OS
+//! threads), until it has called one that runs at once; see `lot.rs`. Whichever comes first has the
+//! lock.
+//!
+//! A reservation is waited for like a holder, but only for `PATIENCE`: then it is void, and the lock
+//! is taken. The worker of the one with the reservation needs no such deadline for the others that it
+//! runs, since the former is in its queue already; and where it could not run at all meanwhile (the
+//! caller unwinds, or is the worker itself), there is nothing to wait for.
 //!
 //! # Nobody is forgotten
 //!
@@ -24,8 +39,8 @@
 //! lock of the queue. It goes under the same lock, by whoever then calls the first. That one sets it
 //! again: as holder, if it was told that there are more; or because it has to wait.
 //!
-//! Who was called cannot be kept from trying: its wait is over, and does not unwind. If its coroutine is
-//! leaked before it runs, all who wait are called.
+//! A waiter that was called cannot be kept from trying: its wait is over, and does not unwind. If its
+//! coroutine is leaked before it runs, all who wait are called.
 
 use crate::atomic::{AtomicU32, Ordering};
 
@@ -35,17 +50,18 @@ use super::spin;
 const FREE: u32 = 0;
 /// Somebody waits. The number of the holder is above it.
 const WAITERS: u32 = 1;
+/// Nobody has it, but the number is that of a waiter which is to have it next.
+const RESERVED: u32 = 1 << 30;
+const _: () = assert!(Holder::BITS < RESERVED.trailing_zeros());
 
 /// In the note of a waiter: it was called before. Its number as a holder is above it.
 const CALLED: u32 = 1;
 
-// What one that is called is told.
-/// It may try again.
-const TRY: u32 = 0;
-/// As `TRY`; and others wait behind it.
-const TRY_FOR_MORE: u32 = 1;
-/// It has the lock.
-const HANDED_OVER: u32 = 2;
+// What one that is called is told: it may try again, and ...
+/// ... others wait behind it.
+const MORE: u32 = 1;
+/// ... the lock is reserved for it.
+const CLAIM: u32 = 2;
 
 /// A lock. Its size is that of its word.
 #[derive(Debug)]
@@ -65,7 +81,21 @@ impl Mutex {
         let taken = self
             .word
             .compare_exchange(FREE, held, Ordering::Acquire, Ordering::Relaxed);
-        taken.is_ok()
+        taken.is_ok() || taken.is_err_and(|word| word & RESERVED != 0) && self.try_reserved(held)
+    }
+
+    /// Takes the lock though it is reserved, unless that is for another coroutine of this worker.
+    #[cold]
+    fn try_reserved(&self, held: u32) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        let reserved = word & RESERVED != 0;
+        let may = || !holder_of(word).is_here() || futex::is_vain(Some(holder_of(word)));
+        reserved && may() && self.swap(word, held | word & WAITERS)
+    }
+
+    #[inline]
+    fn try_free(&self) -> bool {
+        self.swap(FREE, Holder::current().number() << 1)
     }
 
     /// The holder, at the moment.
@@ -79,7 +109,7 @@ impl Mutex {
     /// Where a runtime shuts down and nothing is left that could unlock.
     #[inline]
     pub(crate) fn lock(&self) {
-        if !self.try_lock() && self.lock_contended() == Err(Interrupted) {
+        if !self.try_free() && self.lock_contended() == Err(Interrupted) {
             futex::unwind_if_possible();
             // A destructor: it can only go on waiting.
             self.lock_whatever_happens();
@@ -89,7 +119,7 @@ impl Mutex {
     /// As `lock`, but does not unwind; returns whether it would have.
     pub(crate) fn lock_whatever_happens(&self) -> bool {
         let mut interrupted = false;
-        while !self.try_lock() && self.lock_contended() == Err(Interrupted) {
+        while !self.try_free() && self.lock_contended() == Err(Interrupted) {
             interrupted = true;
         }
         interrupted
@@ -114,41 +144,53 @@ impl Mutex {
     fn lock_contended(&self) -> Result<(), Interrupted> {
         let own = Holder::current().number() << 1;
         let mut called = false;
-        let mut others = 0;
+        // What this one was told when it was called.
+        let mut told = 0;
+        let mut patient = true;
         let mut looks = 0;
         loop {
             let word = self.word.load(Ordering::Relaxed);
-            if word == FREE {
-                if self.swap(word, own | others) {
+            let holder = (word != FREE).then(|| holder_of(word));
+            let reserved = word & RESERVED != 0;
+            let is_mine = told & CLAIM != 0 || !patient || futex::is_vain(holder);
+            if word == FREE || reserved && is_mine {
+                let others = if told & MORE != 0 { WAITERS } else { 0 };
+                if self.swap(word, own | word & WAITERS | others) {
                     return Ok(());
                 }
                 continue;
             }
-            let holder = Holder::of_number(word >> 1);
             if word & WAITERS == 0 {
-                if !called && spin::once(&mut looks, Some(holder)) {
+                if !called && !reserved && spin::once(&mut looks, holder) {
                     continue;
                 }
                 if !self.swap(word, word | WAITERS) {
                     continue;
                 }
             }
+            patient = true;
             let request = Request {
                 note: own | if called { CALLED } else { 0 },
                 in_front: called,
-                holder: Some(holder),
-                ..Request::default()
+                holder,
+                deadline: if reserved {
+                    futex::patience(holder, called)
+                } else {
+                    None
+                },
             };
-            // It is held then, or WAITERS would have gone.
-            let still = || self.word.load(Ordering::Relaxed) & WAITERS != 0;
+            // It is held then, or reserved as it was, or WAITERS would have gone.
+            let still = || {
+                let now = self.word.load(Ordering::Relaxed);
+                now & WAITERS != 0 && now & RESERVED == word & RESERVED
+            };
             match futex::park(&self.word, request, still, || {}) {
-                Parked::Woken(HANDED_OVER) => return Ok(()),
                 Parked::Woken(token) => {
                     called = true;
-                    others = if token == TRY_FOR_MORE { WAITERS } else { 0 };
+                    told = token;
                 }
                 Parked::Changed => {}
-                Parked::TimedOut => unreachable!("there is no deadline"),
+                Parked::TimedOut => patient = false,
                 // It was not called, and leaves nobody behind that it would have to call.
                 Parked::Interrupted => return Err(Interrupted),
             }
@@ -162,14 +204,19 @@ impl Mutex {
                 self.word.store(FREE, Ordering::Release);
                 return;
             };
+            let is_reserved = first & CALLED != 0;
+            if is_reserved {
+                queue.tell(CLAIM);
+            }
+            queue.wake_of_other_owners();
             let more = !queue.is_empty();
-            if first & CALLED != 0 {
+            if is_reserved {
                 let others = if more { WAITERS } else { 0 };
-                self.word.store(first & !CALLED | others, Ordering::Release);
-                queue.tell(HANDED_OVER);
+                let reserved = RESERVED | first & !CALLED | others;
+                self.word.store(reserved, Ordering::Release);
             } else {
                 self.word.store(FREE, Ordering::Release);
-                queue.tell(if more { TRY_FOR_MORE } else { TRY });
+                queue.tell(if more { MORE } else { 0 });
             }
         });
     }
@@ -179,4 +226,9 @@ impl Mutex {
             .compare_exchange(word, new, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
     }
+}
+
+/// Of a lock that is not free: who has it, or is to have it next.
+fn holder_of(word: u32) -> Holder {
+    Holder::of_number((word & !RESERVED) >> 1)
 }

@@ -5,18 +5,21 @@
 //!
 //! All wait in one queue. While WAITERS is set nobody joins the readers, so that a writer's turn
 //! comes; and since a writer calls all readers that stand first, so does theirs. The rest is as in
-//! `mutex.rs`: those who are called try again, and if they come too late they wait before all others
-//! and are handed the lock.
+//! `mutex.rs`: those who are called try again, with one of each other owner; a lock that is free is
+//! reserved for one that was called and came too late (and the readers behind it), for a moment.
 //!
 //! ```text
 //!   n readers | WAITERS ──the last unlocks──▶ WAITERS ──under the lock of the queue──▶ WRITE | WAITERS
 //!                                                │                                         │ calls
 //!                                     a reader that was called joins                       ▼
-//!                                                └──────▶ 1 reader | WAITERS         FREE, or handed over
+//!                                                └──────▶ 1 reader | WAITERS         FREE, or RESERVED
 //! ```
 //!
 //! The last reader that finds WAITERS becomes a writer for as long as it takes to call the next. If
 //! a reader that was called before has joined meanwhile, that one has become the last.
+//!
+//! Nobody is given the lock before it runs. So of several readers that are called the first may have
+//! come and gone, and a writer taken the lock, before another one comes.
 
 use crate::atomic::{AtomicU32, Ordering};
 
@@ -31,19 +34,21 @@ const WAITERS: u32 = 1;
 const READER: u32 = 1 << 1;
 const READERS: u32 = WRITE - READER;
 const WRITE: u32 = 1 << 31;
+/// Nobody has it, but the number is that of a waiter which is to have it next; it has WRITE in it, to
+/// keep all others out.
+const RESERVED: u32 = WRITE | 1 << 30;
+const _: () = assert!(Holder::BITS < 30);
 
-// In the note of a waiter; for a writer, its number is between them.
+// In the note of a waiter; its number is between them.
 /// It was called before.
 const CALLED: u32 = 1;
 const WRITER: u32 = 1 << 31;
 
-// What those who are called are told.
-/// They may try again.
-const TRY: u32 = 0;
-/// As `TRY`; and others wait behind them.
-const TRY_FOR_MORE: u32 = 1;
-/// They have the lock.
-const HANDED_OVER: u32 = 2;
+// What those who are called are told: they may try again, and ...
+/// ... others wait behind them.
+const MORE: u32 = 1;
+/// ... the lock is reserved for them.
+const CLAIM: u32 = 2;
 
 /// A lock. Its size is that of its word.
 #[derive(Debug)]
@@ -67,6 +72,11 @@ impl RwLock {
     /// Fails, too, if there are as many readers as can be counted.
     #[inline]
     pub(crate) fn try_read(&self) -> bool {
+        self.try_join() || self.is_reserved() && self.try_reserved(Want::Read)
+    }
+
+    #[inline]
+    fn try_join(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         // With WRITE, it is more than that.
         while word & WAITERS == 0 && word < READERS {
@@ -78,9 +88,27 @@ impl RwLock {
         false
     }
 
+    fn is_reserved(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & RESERVED == RESERVED
+    }
+
     #[inline]
     pub(crate) fn try_write(&self) -> bool {
+        self.try_free() || self.is_reserved() && self.try_reserved(Want::Write)
+    }
+
+    #[inline]
+    fn try_free(&self) -> bool {
         self.swap(FREE, write_by_caller()).is_ok()
+    }
+
+    /// Takes the lock though it is reserved, unless that is for another coroutine of this worker.
+    #[cold]
+    fn try_reserved(&self, want: Want) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        let reserved = word & RESERVED == RESERVED;
+        let may = || !holder_of(word).is_here() || futex::is_vain(Some(holder_of(word)));
+        reserved && may() && self.swap(word, want.taken(word)).is_ok()
     }
 
     /// # Panics
@@ -92,7 +120,7 @@ impl RwLock {
     /// Where a runtime shuts down and nothing is left that could unlock.
     #[inline]
     pub(crate) fn read(&self) {
-        while !self.try_read() && self.lock_contended(Want::Read) == Err(Interrupted) {
+        while !self.try_join() && self.lock_contended(Want::Read) == Err(Interrupted) {
             // A destructor can only go on waiting.
             futex::unwind_if_possible();
         }
@@ -103,7 +131,7 @@ impl RwLock {
     /// As `read`.
     #[inline]
     pub(crate) fn write(&self) {
-        while !self.try_write() && self.lock_contended(Want::Write) == Err(Interrupted) {
+        while !self.try_free() && self.lock_contended(Want::Write) == Err(Interrupted) {
             futex::unwind_if_possible();
         }
     }
@@ -139,11 +167,9 @@ impl RwLock {
             return;
         }
         futex::with_waiters(&self.word, |queue| {
-            let more_readers = wake_readers(queue);
-            let readers = (1 + more_readers) * READER;
+            while wake_reader(queue) {}
             self.word
-                .store(readers | waiters_if(!queue.is_empty()), Ordering::Release);
-            queue.tell(HANDED_OVER);
+                .store(READER | waiters_if(!queue.is_empty()), Ordering::Release);
         });
     }
 
@@ -161,42 +187,53 @@ impl RwLock {
     #[cold]
     fn lock_contended(&self, want: Want) -> Result<(), Interrupted> {
         let mut called = false;
-        let mut others = 0;
+        // What this one was told when it was called.
+        let mut told = 0;
+        let mut patient = true;
         let mut looks = 0;
         loop {
             let word = self.word.load(Ordering::Relaxed);
-            if want.is_possible(word, called) {
-                if self.swap(word, want.taken(word) | others).is_ok() {
+            let holder = (word & WRITE != 0).then(|| holder_of(word));
+            let reserved = word & RESERVED == RESERVED;
+            let is_mine = told & CLAIM != 0 || !patient || futex::is_vain(holder);
+            if want.is_possible(word, called) || reserved && is_mine {
+                let taken = want.taken(word) | waiters_if(told & MORE != 0);
+                if self.swap(word, taken).is_ok() {
                     return Ok(());
                 }
                 continue;
             }
-            let holder = (word & WRITE != 0).then(|| Holder::of_number((word & !WRITE) / READER));
             if word & WAITERS == 0
-                && (!called && spin::once(&mut looks, holder)
+                && (!called && !reserved && spin::once(&mut looks, holder)
                     || self.swap(word, word | WAITERS).is_err())
             {
                 continue;
             }
+            patient = true;
             let request = Request {
                 note: want.note() | if called { CALLED } else { 0 },
                 in_front: called,
                 holder,
-                ..Request::default()
+                deadline: if reserved {
+                    futex::patience(holder, called)
+                } else {
+                    None
+                },
             };
-            // Somebody is to call then: a holder, or a reader that is leaving.
+            // Somebody is to call then: a holder, or a reader that is leaving; or it is reserved as it
+            // was.
             let still = || {
-                let word = self.word.load(Ordering::Relaxed);
-                word & WAITERS != 0 && !want.is_possible(word, called)
+                let now = self.word.load(Ordering::Relaxed);
+                let still_reserved = now & RESERVED == RESERVED;
+                now & WAITERS != 0 && !want.is_possible(now, called) && still_reserved == reserved
             };
             match futex::park(&self.word, request, still, || {}) {
-                Parked::Woken(HANDED_OVER) => return Ok(()),
                 Parked::Woken(token) => {
                     called = true;
-                    others = waiters_if(token == TRY_FOR_MORE);
+                    told = token;
                 }
                 Parked::Changed => {}
-                Parked::TimedOut => unreachable!("there is no deadline"),
+                Parked::TimedOut => patient = false,
                 // It was not called, and leaves nobody behind that it would have to call.
                 Parked::Interrupted => return Err(Interrupted),
             }
@@ -218,17 +255,22 @@ impl RwLock {
             self.word.store(FREE, Ordering::Release);
             return;
         };
-        let taken = match first & WRITER {
-            0 => (1 + wake_readers(queue)) * READER,
-            _ => first & !CALLED,
-        };
+        if first & WRITER == 0 {
+            while wake_reader(queue) {}
+        }
+        let is_reserved = first & CALLED != 0;
+        if is_reserved {
+            queue.tell(CLAIM);
+        }
+        queue.wake_of_other_owners();
         let more = !queue.is_empty();
-        if first & CALLED != 0 {
-            self.word.store(taken | waiters_if(more), Ordering::Release);
-            queue.tell(HANDED_OVER);
+        if is_reserved {
+            let number = first & !(WRITER | CALLED);
+            self.word
+                .store(RESERVED | number | waiters_if(more), Ordering::Release);
         } else {
             self.word.store(FREE, Ordering::Release);
-            queue.tell(if more { TRY_FOR_MORE } else { TRY });
+            queue.tell(if more { MORE } else { 0 });
         }
     }
 
@@ -247,27 +289,31 @@ impl Want {
         }
     }
 
-    /// What `word`, with which this is possible, becomes.
+    /// What `word`, with which this is possible or which is reserved, becomes.
     fn taken(self, word: u32) -> u32 {
         match self {
-            Want::Read => one_more_reader(word),
-            Want::Write => write_by_caller(),
+            Want::Read if word & WRITE == 0 => one_more_reader(word),
+            Want::Read => READER | word & WAITERS,
+            Want::Write => write_by_caller() | word & WAITERS,
         }
     }
 
     fn note(self) -> u32 {
         match self {
-            Want::Read => 0,
-            Want::Write => write_by_caller(),
+            Want::Read => Holder::current().number() * READER,
+            Want::Write => WRITER | (Holder::current().number() * READER),
         }
     }
 }
 
-/// Wakes the readers that wait first; returns how many.
-fn wake_readers(queue: &mut Queue<'_, '_, Waiting>) -> u32 {
-    std::iter::from_fn(|| queue.wake_first_if(|note| note & WRITER == 0))
-        .map(|_| 1)
-        .sum()
+/// Of a lock that has WRITE: who has it, or is to have it next.
+fn holder_of(word: u32) -> Holder {
+    Holder::of_number((word & !RESERVED) / READER)
+}
+
+/// Wakes the one that waits first, if that is a reader; returns whether it is.
+fn wake_reader(queue: &mut Queue<'_, '_, Waiting>) -> bool {
+    queue.wake_first_if(|note| note & WRITER == 0).is_some()
 }
 
 fn one_more_reader(word: u32) -> u32 {

@@ -49,6 +49,18 @@ impl Holder {
         Holder(number)
     }
 
+    /// The number of the worker that runs it; zero, if that is not known, or it is an OS thread.
+    #[inline]
+    pub(crate) fn owner(self) -> u32 {
+        self.0 >> SLOT_BITS
+    }
+
+    /// Whether it is a coroutine of the calling thread.
+    #[inline]
+    pub(crate) fn is_here(self) -> bool {
+        self.slot_here().is_some()
+    }
+
     /// If it is a coroutine of the calling thread: its slot.
     pub(crate) fn slot_here(self) -> Option<u32> {
         let worker = WORKER.get();

@@ -73,6 +73,9 @@ pub(crate) trait Owner: Send + Sync {
     /// Makes the waiting task in `slot` run again. From any thread.
     fn schedule(&self, slot: u32);
 
+    /// Whether what is scheduled runs at once, because there is nothing else to run.
+    fn runs_at_once(&self) -> bool;
+
     /// Has wait `seq` of the calling task, in `slot`, end as timed out at `deadline`.
     fn arm(&self, slot: u32, deadline: Deadline, seq: Seq);
 
@@ -329,6 +332,12 @@ impl Task {
         owner.schedule(slot);
     }
 
+    /// Whether the task, whose wait the caller has ended, runs as soon as it is scheduled.
+    #[inline]
+    pub(crate) fn runs_at_once(&self) -> bool {
+        self.owner().runs_at_once()
+    }
+
     /// Whether the calling task, which is this one, keeps its owner to itself while it waits.
     pub(crate) fn waits_alone(&self) -> bool {
         self.owner().waits_alone()
@@ -418,6 +427,13 @@ impl Current {
             },
             None => Current::of_thread(os_thread::current()),
         }
+    }
+
+    /// As `get`. None on an OS thread that is in the middle of making its task: then the caller is the
+    /// allocator, which was called for that.
+    #[inline]
+    pub(crate) fn try_get() -> Option<Current> {
+        (RUNNING.get().is_some() || !os_thread::is_being_made()).then(Current::get)
     }
 
     fn of_thread(task: TaskRef) -> Current {

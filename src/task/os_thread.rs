@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::word::{Outcome, Seq};
 use super::{Body, Deadline, Owner, Role, Task, TaskRef};
+use crate::fatal;
 use crate::sys::switches::own_lock;
 use crate::sys::thread_end::AtEnd;
 
@@ -19,6 +20,14 @@ thread_local! {
     /// forgotten. Without a destructor: those of others' thread-locals may wait, too, and are found
     /// by who knows the thread from before.
     static THREAD: Cell<Option<NonNull<Task>>> = const { Cell::new(None) };
+
+    /// The task is being made, which allocates: and the allocator may want to wait.
+    static BEING_MADE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is about to have a task, and has none yet.
+pub(super) fn is_being_made() -> bool {
+    BEING_MADE.get()
 }
 
 /// The calling OS thread's task.
@@ -33,8 +42,14 @@ pub(super) fn current() -> TaskRef {
 #[cold]
 #[track_caller]
 fn first() -> TaskRef {
+    if BEING_MADE.replace(true) {
+        fatal::abort(format_args!(
+            "the global allocator waits, and not for a lock, when a thread waits for the first time"
+        ));
+    }
     let (task, kept) = new();
     THREAD.set(Some(ManuallyDrop::new(kept).as_ptr()));
+    BEING_MADE.set(false);
     // Anything but null. Where that fails the task is leaked.
     let _ = AT_END.keep((&raw const AT_END).cast_mut().cast());
     task
@@ -78,6 +93,11 @@ impl Owner for OsThread {
     fn schedule(&self, _slot: u32) {
         *own_lock(&self.scheduled) = true;
         self.changed.notify_one();
+    }
+
+    fn runs_at_once(&self) -> bool {
+        // Sooner or later the system sees to that.
+        true
     }
 
     fn arm(&self, _: u32, _: Deadline, _: Seq) {

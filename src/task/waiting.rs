@@ -38,6 +38,17 @@ impl Waiting {
         ended.then_some(Woken(self.task))
     }
 
+    /// Whether the task runs as soon as it is scheduled, as far as can be seen.
+    ///
+    /// # Safety
+    ///
+    /// The caller has ended the wait, and the task is not scheduled yet.
+    #[inline]
+    pub(crate) unsafe fn runs_at_once(self) -> bool {
+        // SAFETY: the caller's promise; so the task is there.
+        unsafe { self.task.as_ref() }.runs_at_once()
+    }
+
     /// The task, to be scheduled.
     ///
     /// # Safety

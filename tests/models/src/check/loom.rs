@@ -7,6 +7,7 @@ use loom::sync::Notify;
 pub(crate) use loom::cell::UnsafeCell;
 pub(crate) use loom::sync::{Arc, Mutex};
 pub(crate) use loom::thread;
+pub(crate) use loom::thread_local as thread_of_model;
 
 use crate::models;
 use atomic::{AtomicUsize, Ordering};

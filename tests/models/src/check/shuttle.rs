@@ -9,6 +9,7 @@ use shuttle::{Config, MaxSteps, Runner};
 
 pub(crate) use shuttle::sync::{Arc, Mutex};
 pub(crate) use shuttle::thread;
+pub(crate) use shuttle::thread_local as thread_of_model;
 
 use crate::models::{self, Model};
 use atomic::{AtomicUsize, Ordering};

@@ -182,7 +182,7 @@ fn receive(receiver: &Receiver<Value>) -> Vec<(usize, usize)> {
 fn deadline(capacity: usize) {
     let (sender, receiver) = channel(capacity);
     let sending = thread::spawn(move || sender.send(1).unwrap());
-    let value = receiver.recv(|| Some(Deadline)).or_else(|error| {
+    let value = receiver.recv(|| Some(Deadline::Later)).or_else(|error| {
         assert_eq!(error, RecvTimeoutError::Timeout);
         receiver.recv(|| None)
     });

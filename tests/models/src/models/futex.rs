@@ -1,7 +1,8 @@
 //! Waiting at an address: `sync/lot.rs`, as `sync/futex.rs` uses it. The locks find here what that
 //! file has for them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use super::lot::{Bucket, Key, Place, Queue, Root, Waiter};
@@ -9,7 +10,7 @@ use super::parking::Task;
 use super::word::{Kind, Outcome, Seq};
 use super::{Model, large, small};
 use crate::check::atomic::{AtomicU32, AtomicUsize, Mutex, Ordering};
-use crate::check::{Arc, thread};
+use crate::check::{Arc, Signal, thread, thread_of_model};
 
 pub(super) const MODELS: &[Model] = &[
     small("futex: a wake against a wait", 3, wake_against_wait),
@@ -22,6 +23,64 @@ pub(super) const MODELS: &[Model] = &[
     small("futex: two addresses in one bucket", 2, two_addresses),
     large("futex: many waiters at a few addresses", many_waiters),
 ];
+
+thread_of_model! {
+    /// Who the calling thread is: an OS thread, unless it says something else.
+    static WHO: Cell<u32> = Cell::new(ANYBODY);
+
+    /// Its next wait may be interrupted.
+    static INTERRUPTED: Cell<bool> = Cell::new(false);
+
+    /// After how many wake-ups more it goes on only when that is raised.
+    static LATE: RefCell<Option<(usize, Arc<Signal>)>> = RefCell::new(None);
+}
+
+const ANYBODY: u32 = 1;
+const SLOTS: u32 = 16;
+
+/// Has the calling thread be coroutine `slot` of `worker`, from 1 on.
+pub(super) fn be_coroutine(worker: u32, slot: u32) {
+    WHO.with(|who| who.set(worker * SLOTS + slot));
+}
+
+/// Calls `f`, in which the calling thread, when it was woken for the `nth` time, does not go on before
+/// `until` is raised.
+pub(super) fn late(nth: usize, until: Arc<Signal>, f: impl FnOnce()) {
+    LATE.with(|late| late.replace(Some((nth, until))));
+    f();
+    // Not to be dropped with the thread.
+    LATE.with(RefCell::take);
+}
+
+fn come_late() {
+    let until = LATE.with(|late| {
+        let (left, until) = late.take()?;
+        if left == 1 {
+            return Some(until);
+        }
+        late.replace(Some((left - 1, until)));
+        None
+    });
+    if let Some(until) = until {
+        until.wait();
+    }
+}
+
+/// Calls `f`, the first wait of which may be interrupted: then it unwinds; returns whether it did not.
+pub(super) fn until_interrupted(f: impl FnOnce()) -> bool {
+    INTERRUPTED.with(|interrupted| interrupted.set(true));
+    let done = catch_unwind(AssertUnwindSafe(f));
+    INTERRUPTED.with(|interrupted| interrupted.set(false));
+    match done {
+        Ok(()) => true,
+        Err(payload) if payload.is::<Interrupted>() => false,
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
+fn is_interrupted() -> bool {
+    INTERRUPTED.with(Cell::take)
+}
 
 thread_local! {
     /// The only bucket of the model that runs; all its threads share one of the system's.
@@ -49,23 +108,26 @@ pub(super) struct Request {
     pub(super) deadline: Option<Deadline>,
 }
 
-/// Sooner or later.
 #[derive(Clone, Copy)]
-pub(crate) struct Deadline;
+pub(crate) enum Deadline {
+    /// Sooner or later.
+    Later,
+    /// As soon as it is waited for: which may be too late all the same.
+    AtOnce,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parked {
     Woken(u32),
     Changed,
     TimedOut,
-    #[allow(dead_code, reason = "no model is interrupted")]
     Interrupted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Interrupted;
 
-/// Everybody is the same one.
+/// A coroutine, by the number of its worker and its slot there; or an OS thread, worker 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Holder(u32);
 
@@ -73,7 +135,7 @@ impl Holder {
     pub(super) const BITS: u32 = 29;
 
     pub(super) fn current() -> Holder {
-        Holder(1)
+        Holder(WHO.with(Cell::get))
     }
 
     pub(super) fn number(self) -> u32 {
@@ -81,19 +143,37 @@ impl Holder {
     }
 
     pub(super) fn of_number(number: u32) -> Holder {
-        assert_eq!(number, 1, "somebody holds it");
+        assert_ne!(number, 0, "somebody holds it");
         Holder(number)
+    }
+
+    fn owner(self) -> u32 {
+        self.0 / SLOTS
+    }
+
+    pub(super) fn is_here(self) -> bool {
+        self.owner() != 0 && self.owner() == Holder::current().owner()
     }
 }
 
 pub(super) fn unwind_if_possible() {
-    unreachable!("no model is interrupted");
+    resume_unwind(Box::new(Interrupted));
+}
+
+pub(super) fn patience(holder: Option<Holder>, called: bool) -> Option<Deadline> {
+    let comes_first = holder.is_some_and(Holder::is_here) && !called;
+    (!comes_first).then_some(Deadline::AtOnce)
+}
+
+pub(super) fn is_vain(_: Option<Holder>) -> bool {
+    false
 }
 
 #[derive(Clone, Copy)]
 pub(super) struct Waiting {
     task: *const Task,
     seq: Seq,
+    owner: u32,
 }
 
 // SAFETY: a task may be used by any thread, and is while it is alive: see `Waiter`.
@@ -103,6 +183,10 @@ impl Waiter for Waiting {
     unsafe fn end(self) -> bool {
         // SAFETY: the waiter is still in `park`, says the caller, and with it is its task.
         unsafe { (*self.task).word.wake(self.seq, Outcome::Woken) }
+    }
+
+    unsafe fn runs_at_once(self) -> bool {
+        self.owner == 0
     }
 
     unsafe fn schedule(self) {
@@ -117,21 +201,20 @@ pub(super) fn park(
     still: impl FnOnce() -> bool,
     queued: impl FnOnce(),
 ) -> Parked {
-    assert!(
-        request
-            .holder
-            .is_none_or(|holder| holder == Holder::current())
-    );
+    // Whoever that is.
+    let _ = request.holder.map(Holder::number);
+    let owner = Holder::current().owner();
     let bucket = bucket();
     let task = Task::new();
-    let node = Place::node(Key::of(address), request.note);
+    let node = Place::node(Key::of(address), request.note, owner);
     let mut begun = None;
     // SAFETY: as in `sync/futex.rs`; the task outlives the wait.
     unsafe {
         bucket.enter(&node, request.in_front, || {
             still().then(|| {
                 let seq = *begun.insert(task.word.begin(Kind::Plain).unwrap());
-                Waiting { task: &*task, seq }
+                let task = &*task;
+                Waiting { task, seq, owner }
             })
         })
     };
@@ -139,9 +222,20 @@ pub(super) fn park(
         return Parked::Changed;
     };
     queued();
-    let timer = request.deadline.map(|Deadline| {
+    let timer = match request.deadline {
+        None => None,
+        Some(Deadline::AtOnce) => {
+            task.wake(seq, Outcome::TimedOut);
+            None
+        }
+        Some(Deadline::Later) => {
+            let task = task.clone();
+            Some(thread::spawn(move || task.wake(seq, Outcome::TimedOut)))
+        }
+    };
+    let interrupter = is_interrupted().then(|| {
         let task = task.clone();
-        thread::spawn(move || task.wake(seq, Outcome::TimedOut))
+        thread::spawn(move || task.follow_up(task.word.interrupt_plain()))
     });
     let outcome = task.suspend();
     if outcome != Outcome::Woken {
@@ -150,10 +244,15 @@ pub(super) fn park(
     if let Some(timer) = timer {
         assert_eq!(timer.join().unwrap(), outcome == Outcome::TimedOut);
     }
+    if let Some(interrupter) = interrupter {
+        let interrupts = interrupter.join().unwrap();
+        assert_eq!(interrupts, outcome == Outcome::Interrupted);
+    }
+    come_late();
     match outcome {
         Outcome::Woken => Parked::Woken(node.value.token()),
         Outcome::TimedOut => Parked::TimedOut,
-        Outcome::Interrupted => unreachable!("no model is interrupted"),
+        Outcome::Interrupted => Parked::Interrupted,
     }
 }
 
@@ -233,7 +332,7 @@ fn deadline_against_wake() {
             let words = words.clone();
             move || wait(&words[0], 0, None)
         });
-        let impatient = wait(&words[0], 0, Some(Deadline));
+        let impatient = wait(&words[0], 0, Some(Deadline::Later));
         words[0].store(1, Ordering::SeqCst);
         let woken = wake(&words[0], 1);
         match (impatient, patient.join().unwrap()) {
@@ -272,7 +371,7 @@ fn many_waiters() {
                 let (words, woken) = (words.clone(), woken.clone());
                 thread::spawn(move || {
                     for round in 0..3 {
-                        let deadline = ((me + round) % 2 == 0).then_some(Deadline);
+                        let deadline = ((me + round) % 2 == 0).then_some(Deadline::Later);
                         let parked = wait(&words[(me + round) % 3], 0, deadline);
                         if let Parked::Woken(_) = parked {
                             woken.fetch_add(1, Ordering::SeqCst);

@@ -1,18 +1,47 @@
 //! The locks: `sync/{mutex,rwlock,condvar,once}.rs`.
 
 use super::condvar::Condvar;
-use super::futex::{Deadline, with_lot};
+use super::futex::{self, Deadline, be_coroutine, until_interrupted, with_lot};
 use super::mutex::Mutex;
 use super::once::Once;
 use super::rwlock::RwLock;
 use super::{Model, large, small};
 use crate::check::atomic::AtomicU32;
-use crate::check::{Arc, UnsafeCell, thread};
+use crate::check::{Arc, Signal, UnsafeCell, thread};
 
 pub(super) const MODELS: &[Model] = &[
-    small("locks: a mutex of two", 3, || mutex(2, 2)),
-    small("locks: a mutex of three", 2, || mutex(3, 1)),
-    large("locks: a mutex of many", || mutex(5, 4)),
+    small("locks: a mutex of two", 3, || mutex(2, 2, 0)),
+    small("locks: a mutex of two of one worker", 3, || mutex(2, 2, 1)),
+    small("locks: a mutex of two of two workers", 3, || mutex(2, 2, 2)),
+    small("locks: a mutex of three", 2, || mutex(3, 1, 0)),
+    small("locks: a mutex of three of two workers", 2, || {
+        mutex(3, 1, 2)
+    }),
+    large("locks: a mutex of many", || mutex(5, 4, 0)),
+    large("locks: a mutex of many of three workers", || mutex(6, 4, 3)),
+    small(
+        "locks: a mutex that one waits for who is interrupted",
+        2,
+        || interrupted_mutex(2, 1),
+    ),
+    large(
+        "locks: a mutex that many wait for, some of whom are interrupted",
+        || interrupted_mutex(5, 3),
+    ),
+    small("locks: a mutex whose first waiter is late", 2, || {
+        late(1, Guarded::lock_and_add)
+    }),
+    large("locks: a mutex whose first waiter is late again", || {
+        late(2, Guarded::lock_and_add);
+    }),
+    large("locks: a writer that is late", || {
+        late(1, |guarded| Write.on(&guarded.data));
+        late(2, |guarded| Write.on(&guarded.data));
+    }),
+    large("locks: a reader that is late", || {
+        late(1, |guarded| Read.on(&guarded.data));
+        late(2, |guarded| Read.on(&guarded.data));
+    }),
     small("locks: a reader and a writer", 3, || {
         rwlock(&[Read], &[Write])
     }),
@@ -31,6 +60,11 @@ pub(super) const MODELS: &[Model] = &[
     small("locks: a notification against a wait", 3, notification),
     small("locks: a notification against a deadline", 2, deadline),
     large("locks: many that are notified", many_notifications),
+    small(
+        "locks: a wait for a notification that is interrupted",
+        2,
+        interrupted_wait,
+    ),
     small("locks: two that complete a once", 3, || once(2, false)),
     small("locks: a once that is poisoned", 2, || once(2, true)),
     large("locks: many that complete a once", || once(5, true)),
@@ -55,6 +89,15 @@ struct Data {
 unsafe impl Sync for Data {}
 // SAFETY: as above.
 unsafe impl Send for Data {}
+
+impl Data {
+    fn new() -> Data {
+        Data {
+            lock: RwLock::of(AtomicU32::new(0)),
+            value: UnsafeCell::new(0),
+        }
+    }
+}
 
 impl Act {
     fn on(self, data: &Data) {
@@ -99,15 +142,16 @@ fn add(data: &Data) -> usize {
 /// One thread does the acts of `here`, and one for each of `there` that act.
 fn rwlock(here: &[Act], there: &[Act]) {
     with_lot(|| {
-        let data = Arc::new(Data {
-            lock: RwLock::of(AtomicU32::new(0)),
-            value: UnsafeCell::new(0),
-        });
+        let data = Arc::new(Data::new());
         let threads: Vec<_> = there
             .iter()
-            .map(|&act| {
+            .zip(0..)
+            .map(|(&act, n)| {
                 let data = data.clone();
-                thread::spawn(move || act.on(&data))
+                thread::spawn(move || {
+                    be_coroutine(1 + n % 2, n);
+                    act.on(&data);
+                })
             })
             .collect();
         for act in here {
@@ -129,6 +173,7 @@ struct Guarded {
     mutex: Mutex,
     condvar: Condvar,
     value: UnsafeCell<usize>,
+    data: Data,
 }
 
 // SAFETY: the value is used under the mutex, which is what is checked.
@@ -142,6 +187,7 @@ impl Guarded {
             mutex: Mutex::of(AtomicU32::new(0)),
             condvar: Condvar::of(AtomicU32::new(0)),
             value: UnsafeCell::new(0),
+            data: Data::new(),
         })
     }
 
@@ -172,24 +218,106 @@ impl Guarded {
     }
 }
 
-fn mutex(threads: usize, rounds: usize) {
+impl Guarded {
+    fn lock_and_add(&self) {
+        self.locked(|| self.add());
+    }
+
+    fn are_free(&self) -> bool {
+        self.mutex.try_lock() && self.data.lock.try_write()
+    }
+}
+
+/// `threads` that are coroutines of so many workers, or OS threads.
+fn mutex(threads: usize, rounds: usize, workers: u32) {
     with_lot(|| {
         let guarded = Guarded::new();
         let work = {
             let guarded = guarded.clone();
-            move || {
+            move |n: usize| {
+                if workers > 0 {
+                    be_coroutine(1 + n as u32 % workers, n as u32);
+                }
                 for _ in 0..rounds {
-                    guarded.locked(|| guarded.add());
+                    guarded.lock_and_add();
                 }
             }
         };
-        let others: Vec<_> = (1..threads).map(|_| thread::spawn(work.clone())).collect();
-        work();
+        let others: Vec<_> = (1..threads)
+            .map(|n| {
+                let work = work.clone();
+                thread::spawn(move || work(n))
+            })
+            .collect();
+        work(0);
         for other in others {
             other.join().unwrap();
         }
         assert_eq!(guarded.locked(|| guarded.value()), threads * rounds);
-        assert!(guarded.mutex.try_lock(), "nobody has left it locked");
+        assert!(guarded.are_free(), "nobody has left it locked");
+    });
+}
+
+/// One thread, and others, the first of which may be interrupted: then it does not have the lock, and
+/// nobody waits for it to give that back.
+fn interrupted_mutex(threads: usize, rounds: usize) {
+    with_lot(|| {
+        let guarded = Guarded::new();
+        let others: Vec<_> = (1..threads)
+            .map(|n| {
+                let guarded = guarded.clone();
+                thread::spawn(move || {
+                    be_coroutine(1 + n as u32 % 2, n as u32);
+                    let lock = || guarded.lock_and_add();
+                    let count = |_: &usize| match n % 2 {
+                        1 => until_interrupted(lock),
+                        _ => {
+                            lock();
+                            true
+                        }
+                    };
+                    (0..rounds).filter(count).count()
+                })
+            })
+            .collect();
+        for _ in 0..rounds {
+            guarded.lock_and_add();
+        }
+        let locked: usize = others.into_iter().map(|other| other.join().unwrap()).sum();
+        assert_eq!(guarded.locked(|| guarded.value()), rounds + locked);
+        assert!(guarded.are_free(), "nobody has left it locked");
+    });
+}
+
+/// A coroutine that is called for the `nth` time runs no more before another one, of another worker,
+/// has had the lock; which no holder keeps from that.
+fn late(nth: usize, act: fn(&Guarded)) {
+    with_lot(|| {
+        let guarded = Guarded::new();
+        let over = Arc::new(Signal::new());
+        let late = thread::spawn({
+            let (guarded, over) = (guarded.clone(), over.clone());
+            move || {
+                be_coroutine(1, 1);
+                futex::late(nth, over, || act(&guarded));
+            }
+        });
+        let other = thread::spawn({
+            let guarded = guarded.clone();
+            move || {
+                be_coroutine(2, 1);
+                Write.on(&guarded.data);
+                guarded.lock_and_add();
+                over.raise();
+            }
+        });
+        for _ in 0..nth {
+            guarded.lock_and_add();
+            Write.on(&guarded.data);
+        }
+        late.join().unwrap();
+        other.join().unwrap();
+        assert!(guarded.are_free(), "nobody has left it locked");
     });
 }
 
@@ -212,6 +340,30 @@ fn notification() {
     });
 }
 
+/// A wait that is interrupted ends with the mutex locked.
+fn interrupted_wait() {
+    with_lot(|| {
+        let guarded = Guarded::new();
+        let waiter = thread::spawn({
+            let guarded = guarded.clone();
+            move || {
+                guarded.locked(|| {
+                    let mut goes_on = true;
+                    while goes_on && guarded.value() == 0 {
+                        goes_on = until_interrupted(|| assert!(guarded.wait(None)));
+                    }
+                    guarded.add();
+                });
+            }
+        });
+        guarded.lock_and_add();
+        guarded.condvar.notify_one();
+        waiter.join().unwrap();
+        assert_eq!(guarded.locked(|| guarded.value()), 2);
+        assert!(guarded.are_free(), "nobody has left it locked");
+    });
+}
+
 /// A notification ends one wait, and a deadline that one alone which it is for.
 fn deadline() {
     with_lot(|| {
@@ -226,7 +378,7 @@ fn deadline() {
             }
         });
         guarded.locked(|| {
-            if guarded.value() == 0 && !guarded.wait(Some(Deadline)) {
+            if guarded.value() == 0 && !guarded.wait(Some(Deadline::Later)) {
                 while guarded.value() == 0 {
                     assert!(guarded.wait(None));
                 }
@@ -248,7 +400,7 @@ fn many_notifications() {
                 thread::spawn(move || {
                     guarded.locked(|| {
                         while guarded.value() <= me {
-                            guarded.wait((me % 2 == 0).then_some(Deadline));
+                            guarded.wait((me % 2 == 0).then_some(Deadline::Later));
                         }
                     });
                 })

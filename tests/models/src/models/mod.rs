@@ -42,6 +42,7 @@ mod ready_word;
 mod refs;
 #[path = "../../../../src/scheduler/last_resort.rs"]
 mod resort;
+#[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/sync/rwlock.rs"]
 mod rwlock;
 #[allow(dead_code, reason = "a model uses its part")]

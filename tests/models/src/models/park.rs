@@ -27,7 +27,7 @@ impl Wait {
     }
 
     pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
-        let timer = deadline.map(|Deadline| {
+        let timer = deadline.map(|_: Deadline| {
             let (task, seq) = (self.task.clone(), self.seq);
             thread::spawn(move || task.wake(seq, Outcome::TimedOut))
         });

@@ -62,6 +62,10 @@ impl Task {
         ended
     }
 
+    pub(crate) fn runs_at_once(&self) -> bool {
+        true
+    }
+
     pub(crate) fn schedule(&self) {
         let queue = std::sync::Arc::clone(&self.queue);
         queue.raise();
