@@ -169,10 +169,12 @@
 //!    few large mappings; the guards below them are made by `MADV_GUARD_INSTALL`, which splits no
 //!    mapping (on kernels before 6.13 by `mprotect`, of which a process has room for about 32,000).
 //!    Tops are staggered, lest all hot frames compete for the same cache sets.
-//! 3. *An operation* that need not wait is one system call with `MSG_DONTWAIT`. One that would have
-//!    to is preceded by a park, if it is known to be futile: readiness is remembered from the edges
-//!    that the poll reports, and cleared when an operation finds it gone or takes less than it
-//!    could. The protocol is drawn in `reactor/ready_word.rs`.
+//! 3. *An operation* that need not wait is one system call with `MSG_DONTWAIT`. A read that would
+//!    have to is preceded by a park, if it is known to be futile: readiness is remembered from the
+//!    edges that the poll reports, and cleared when an operation finds it gone or takes less than it
+//!    could. A write is tried first, because the kernel tells of room only when there is much of it.
+//!    When a timeout has passed, the operation is tried once more, and the kernel decides. The
+//!    protocol is drawn in `reactor/ready_word.rs`.
 //! 4. *Park.* A wait begins with a new sequence number in the task's word; whoever is to end it
 //!    holds that number. One compare-and-swap on the word decides between event, deadline and
 //!    interrupt; the loser has no effect (`task/word.rs`). A wait that has begun is suspended in any
@@ -186,10 +188,10 @@
 //! 5. *Wake.* The winner puts the slot into the owner's queue; from another thread, into its inbox,
 //!    and kicks the owner's eventfd if that sleeps. Since a coroutine only runs on its owner, no
 //!    waker has to wait for it to be switched out.
-//! 6. *A worker's turn*: timers that are due; then a bounded batch, alternately from started and
-//!    fresh coroutines; then a poll without waiting. With nothing to run it looks for fresh
-//!    coroutines elsewhere, and then blocks in its poll until an event, a kick or the next
-//!    deadline (`scheduler/sleep.rs` has the protocol). One that has many more coroutines than
+//! 6. *A worker's turn*: a bounded batch, alternately from started and fresh coroutines; then a poll
+//!    without waiting; then the timers that are due. With nothing to run it looks for fresh
+//!    coroutines elsewhere, and where there are none blocks in its poll until an event, a kick or the
+//!    next deadline (`scheduler/sleep.rs` has the protocol). One that has many more coroutines than
 //!    another leaves fresh ones to that (`scheduler/placement.rs`). A coroutine whose operations
 //!    never wait is made to yield after 32 of them.
 //! 7. *The end.* The result is published and the joiner woken (`task/completion.rs`) on the

@@ -182,9 +182,9 @@ impl Read for &TcpStream {
     }
 }
 
-/// Whether an operation moved something, but less than it could have.
-fn is_short(moved: usize, asked: usize) -> bool {
-    0 < moved && moved < asked
+/// Whether a read took something, but less than it could have.
+fn is_short(received: usize, asked: usize) -> bool {
+    0 < received && received < asked
 }
 
 impl Write for &TcpStream {
@@ -193,21 +193,16 @@ impl Write for &TcpStream {
         if !task::on_coroutine() || buf.is_empty() {
             return self.io.get().write(buf);
         }
-        self.writing().run_stream(
-            |stream| socket::send(stream.as_fd(), buf),
-            |&sent| is_short(sent, buf.len()),
-        )
+        self.writing()
+            .run(|stream| socket::send(stream.as_fd(), buf))
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         if !task::on_coroutine() || bufs.iter().all(|buf| buf.is_empty()) {
             return self.io.get().write_vectored(bufs);
         }
-        let len = socket::asked(bufs);
-        self.writing().run_stream(
-            |stream| socket::send_vectored(stream.as_fd(), bufs),
-            |&sent| is_short(sent, len),
-        )
+        self.writing()
+            .run(|stream| socket::send_vectored(stream.as_fd(), bufs))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -208,7 +208,9 @@ impl<T: AsFd> Operation<'_, T> {
         self
     }
 
-    /// Tries `op` until it does anything but block, and parks in between.
+    /// Tries `op` until it does anything but block, and parks in between; once more when the
+    /// timeout has passed. So the kernel decides whether it has timed out, not what the poll has
+    /// told so far.
     ///
     /// # Errors
     ///
@@ -219,8 +221,11 @@ impl<T: AsFd> Operation<'_, T> {
     }
 
     /// As [`run`](Operation::run), on a byte stream of which `drained` can tell, by what `op`
-    /// returned, that it has no more to take or no more room: the next operation then parks
-    /// without a wasted system call.
+    /// returned, that it has no more to take: the next operation then parks without a wasted
+    /// system call.
+    ///
+    /// A write is tried in any case. The kernel tells of room only when there is much of it, but
+    /// takes what fits into less.
     pub(crate) fn run_stream<R>(
         self,
         mut op: impl FnMut(&T) -> io::Result<R>,
@@ -229,10 +234,12 @@ impl<T: AsFd> Operation<'_, T> {
         let descriptor = self.descriptor;
         let readiness = descriptor.readiness(self.direction);
         let mut deadline = None;
+        let mut is_too_late = false;
+        let mut try_anyway = self.direction == Direction::Write;
         park::spend_operation();
         loop {
             let seen = readiness.word().observe();
-            if seen.is_ready() || descriptor.is_nonblocking() {
+            if seen.is_ready() || try_anyway || descriptor.is_nonblocking() {
                 let result = op(&descriptor.inner);
                 if !result.as_ref().is_err_and(would_block) {
                     if result.as_ref().is_ok_and(&drained) {
@@ -242,9 +249,10 @@ impl<T: AsFd> Operation<'_, T> {
                     return result;
                 }
                 readiness.word().clear(seen);
-                if descriptor.is_nonblocking() {
+                if is_too_late || descriptor.is_nonblocking() {
                     return result;
                 }
+                try_anyway = false;
                 if readiness.word().observe().is_ready() {
                     continue;
                 }
@@ -263,7 +271,7 @@ impl<T: AsFd> Operation<'_, T> {
                 }),
             };
             if !readiness.wait(deadline) {
-                return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+                (is_too_late, try_anyway) = (true, true);
             }
         }
     }

@@ -7,9 +7,11 @@
 //! events.
 //!
 //! ```text
-//! operation: s = word; try; would block -> clear READY if the tick is still s's, else try again
+//! operation: s = word; READY (or a write, which is tried once in any case):
+//!            try; would block -> clear READY if the tick is still s's, else try again
 //! waiter:    lock queue; if READY: go; set WAITERS (one swap with the look at READY); queue; unlock
 //! event:     set READY, tick += 1 (one swap); if WAITERS was set: lock queue, wake the first
+//! deadline:  unqueue; try once more, whatever the word says: would block -> timed out
 //! leaver:    after an operation: if READY and WAITERS: lock queue, wake the first
 //! ```
 //!
@@ -82,7 +84,7 @@ impl ReadyWord {
         self.clear_unless(seen, 0);
     }
 
-    /// An operation took less than it could have: there is no more, unless an event came since
+    /// A read took less than it could have: there is no more, unless an event came since
     /// `seen`; or the stream has ended, which no further event would tell; or urgent data splits
     /// it, behind which there may be more.
     pub(super) fn clear_drained(&self, seen: Seen) {

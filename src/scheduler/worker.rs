@@ -268,20 +268,21 @@ impl Worker {
         false
     }
 
-    /// Timers, then a batch of coroutines, then I/O; waits if there is nothing to run.
+    /// A batch of coroutines, then I/O, then timers; waits if there is nothing to run.
+    ///
+    /// Each turn looks at I/O once, whatever it finds to run. That comes before the timers: an
+    /// event that came before a deadline is seen before the deadline is.
     fn turn(&self) {
-        self.expire_timers();
         self.take_share();
         let full = self.run_batch(self.batch.get());
         if self.leave.get() {
             return;
         }
         self.adapt_batch(full);
-        if self.has_work() {
+        if self.has_work() || self.finds_work_instead_of_sleep() {
             self.poll(|reactor| reactor.turn());
-        } else {
-            self.find_work_or_sleep();
         }
+        self.expire_timers();
     }
 
     /// Has the next batch take about as long as it should, if batches end by their size.
@@ -538,14 +539,15 @@ impl Worker {
         }
     }
 
-    /// Steals a fresh coroutine, or blocks until something happens. See `sleep`.
-    fn find_work_or_sleep(&self) {
+    /// Steals a fresh coroutine, or blocks in the poll until something happens; returns whether
+    /// there was something to run, so that it has not polled. See `sleep`.
+    fn finds_work_instead_of_sleep(&self) -> bool {
         let scheduler = &*self.scheduler;
         let alone = scheduler.workers.len() == 1;
         if !alone {
             scheduler.sleep.start_searching();
             if self.search() {
-                return;
+                return true;
             }
         }
         self.remote.attention().fall_asleep();
@@ -559,7 +561,8 @@ impl Worker {
             scheduler.offer_to_least_loaded(&self.remote);
             fresh = false;
         }
-        if !self.remote.has_mail() && !fresh && !scheduler.is_stopping() {
+        let found = self.remote.has_mail() || fresh || scheduler.is_stopping();
+        if !found {
             let timer = self.timers.borrow_mut().alarm();
             let others = [self.trim_if_cold(), self.placement.until()];
             let others = others.into_iter().flatten().map(Deadline::at);
@@ -570,6 +573,7 @@ impl Worker {
         if self.remote.attention().wake_up() && !self.search() {
             scheduler.sleep.stop_searching();
         }
+        found
     }
 
     /// Trims the stacks of coroutines that have ended a while ago; returns when to look again. So

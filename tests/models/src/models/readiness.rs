@@ -119,21 +119,23 @@ impl Source {
     /// The I/O loop, as in `Operation::run_stream`, with a deadline for each wait; returns whether
     /// there was a message.
     fn read_until(&self, deadline: impl Fn(&Arc<Waiter>)) -> bool {
+        let mut is_too_late = false;
         loop {
             let seen = self.word.observe();
-            if seen.is_ready() {
+            if seen.is_ready() || is_too_late {
                 if self.try_read() {
                     self.pass_on();
                     return true;
                 }
                 self.word.clear(seen);
+                if is_too_late {
+                    return false;
+                }
                 if self.word.observe().is_ready() {
                     continue;
                 }
             }
-            if !self.wait(&deadline) {
-                return false;
-            }
+            is_too_late = !self.wait(&deadline);
         }
     }
 

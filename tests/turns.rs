@@ -1,0 +1,104 @@
+//! A worker looks at I/O at every turn, wherever it has found what it runs.
+
+mod util;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use greenroom::shims::net::TcpListener;
+use greenroom::shims::thread;
+use serial_test::serial;
+
+fn compute_for(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// One worker spawns without end, and runs none of it; what it spawns is all stolen. The others'
+/// coroutines wait for sockets.
+#[test]
+#[serial]
+fn workers_that_find_work_to_steal_without_end_look_at_io_all_the_same() {
+    const MESSAGES: usize = 20;
+    /// After which nothing more is spawned.
+    const SILENCE: Duration = Duration::from_secs(1);
+    for workers in [2, 4] {
+        util::on_workers(workers, || {
+            let started = Arc::new(AtomicU64::new(0));
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let addr = listener.local_addr().unwrap();
+            let waits = Arc::new(AtomicBool::new(false));
+            // Tells of each message how many were started since it was sent.
+            let receiver = thread::spawn({
+                let (started, waits) = (Arc::clone(&started), Arc::clone(&waits));
+                move || {
+                    waits.store(true, SeqCst);
+                    let (mut stream, _) = listener.accept().unwrap();
+                    let (mut counts, mut sent_at) = (Vec::new(), [0; 8]);
+                    while stream.read_exact(&mut sent_at).is_ok() {
+                        counts.push(started.load(SeqCst) - u64::from_ne_bytes(sent_at));
+                        stream.write_all(b"x").unwrap();
+                    }
+                    counts
+                }
+            });
+            // This worker is kept, so another one steals it.
+            while !waits.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            let (tell, told) = mpsc::channel();
+            let over = Arc::new(AtomicBool::new(false));
+            let sender = std::thread::spawn({
+                let (started, over) = (Arc::clone(&started), Arc::clone(&over));
+                move || {
+                    let mut stream = std::net::TcpStream::connect(addr).unwrap();
+                    stream.write_all(&0_u64.to_ne_bytes()).unwrap();
+                    stream.read_exact(&mut [0]).unwrap();
+                    tell.send(()).unwrap();
+                    let mut sent = 0;
+                    while sent < MESSAGES && !over.load(SeqCst) {
+                        // Amid the others.
+                        let (before, start) = (started.load(SeqCst), Instant::now());
+                        while started.load(SeqCst) < before + 10 && start.elapsed() < SILENCE {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                        let sent_at = started.load(SeqCst).to_ne_bytes();
+                        stream.write_all(&sent_at).unwrap();
+                        stream.read_exact(&mut [0]).unwrap();
+                        sent += 1;
+                    }
+                    over.store(true, SeqCst);
+                }
+            });
+            while told.try_recv().is_err() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let start = Instant::now();
+            let mut spawned = 0;
+            while !over.load(SeqCst) && start.elapsed() < util::PATIENCE {
+                if spawned < started.load(SeqCst) + 8 * (workers as u64 - 1) {
+                    let started = Arc::clone(&started);
+                    thread::spawn(move || {
+                        started.fetch_add(1, SeqCst);
+                        compute_for(Duration::from_millis(1));
+                    });
+                    spawned += 1;
+                }
+            }
+            over.store(true, SeqCst);
+            let mut counts = receiver.join().unwrap();
+            sender.join().unwrap();
+            counts.remove(0);
+            counts.sort();
+            eprintln!("on {workers}: {spawned} spawned; in between {counts:?}");
+            assert_eq!(counts.len(), MESSAGES, "the rest came when all was over");
+            let median = counts[MESSAGES / 2];
+            assert!(median <= 128, "{counts:?}");
+        });
+    }
+}
