@@ -16,6 +16,9 @@ use crate::task::{self, Deadline};
 /// The most threads of the pool.
 const THREADS: usize = 256;
 
+/// How many of its threads wait for others at once before [`many_wait`].
+const MANY: usize = 64;
+
 /// How long a thread of the pool waits for a job before it ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -59,6 +62,12 @@ where
 {
     // SAFETY: nothing is borrowed.
     unsafe { on_pool(Kind::Interruptible, Purpose::Waiting, f) }
+}
+
+/// Whether so many threads of the pool wait for others that a caller with another way to wait takes
+/// that one.
+pub(crate) fn many_wait() -> bool {
+    POOL.lock().waiting >= MANY
 }
 
 /// As [`unblock`], for a call that borrows, and is over soon: the caller is not interrupted while it

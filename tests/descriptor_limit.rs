@@ -83,6 +83,9 @@ fn run_out_and_recover() {
     let mut pty = util::Pty::new();
     let mut terminal = File::from(pty.open());
     let mut status = File::open("/proc/self/status").unwrap();
+    let executable = std::env::current_exe().unwrap();
+    let [held, wanted] = [(); 2].map(|()| File::open(&executable).unwrap());
+    held.lock().unwrap();
 
     let mut hogs = Hogs::new();
     for _ in 0..3 {
@@ -106,6 +109,14 @@ fn run_out_and_recover() {
     assert_eq!(terminal.read(&mut typed).unwrap(), 6);
     assert_eq!(status.read(&mut typed).unwrap(), 10);
     assert!(status.read_to_string(&mut String::new()).unwrap() > 0);
+
+    // Nor does it take another descriptor to wait for a lock.
+    hogs.0.extend(Hogs::new().0);
+    let locking = thread::spawn(move || wanted.lock_shared());
+    thread::sleep(Duration::from_millis(20));
+    assert!(!locking.is_finished());
+    held.unlock().unwrap();
+    locking.join().unwrap().unwrap();
 
     // Who had queued has not been lost.
     hogs.free_one();

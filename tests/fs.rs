@@ -201,6 +201,53 @@ fn more_may_wait_for_a_lock_or_a_peer_than_the_pool_has_threads() {
 }
 
 #[test]
+fn however_many_wait_for_a_lock_few_threads_do() {
+    const NAME: &str = "however_many_wait_for_a_lock_few_threads_do";
+    // More than the descriptors of most shells.
+    const WAITERS: usize = 700;
+    if util::role().is_none() {
+        // Alone, because the threads of others would be counted.
+        let output = util::again(NAME, "child").output().unwrap();
+        let output = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(output.contains("end of child"), "{output}");
+        return;
+    }
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let dir = Scratch::new();
+    let path = dir.join("locked");
+    let held = std::fs::File::create(&path).unwrap();
+    for workers in [1, 4] {
+        held.lock().unwrap();
+        util::on_workers(workers, || {
+            let (waiting, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            greenroom::scope(|s| {
+                for number in 0..WAITERS {
+                    let (waiting, inside, path) = (&waiting, &inside, &path);
+                    s.spawn(move || {
+                        let file = shims::fs::File::open(path).unwrap();
+                        waiting.fetch_add(1, Ordering::Relaxed);
+                        if number % 7 == 0 {
+                            file.lock_shared().unwrap();
+                        } else {
+                            file.lock().unwrap();
+                            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                            greenroom::yield_now();
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                        }
+                    });
+                }
+                util::until("all wait", || waiting.load(Ordering::Relaxed) == WAITERS);
+                util::settle();
+                let most = 64 + 2 * workers + 256 + 10;
+                assert!(threads() < most, "{} threads", threads());
+                held.unlock().unwrap();
+            });
+        });
+    }
+    eprintln!("end of child");
+}
+
+#[test]
 fn a_lock_that_comes_when_nobody_waits_for_it_any_more_is_given_back() {
     let dir = Scratch::new();
     let path = dir.join("file");

@@ -4,15 +4,21 @@ use std::fs::{self, FileTimes, Metadata, Permissions, TryLockError};
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::OpenOptions;
-use crate::blocking::{unblock_borrowed, unblock_waiting};
+use crate::blocking::{many_wait, unblock_borrowed, unblock_waiting};
+use crate::park;
 use crate::reactor::Descriptor;
 use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
 use crate::shims::io::any_file::{AnyFile, Place};
 use crate::shims::io::pipe::Pipe;
 use crate::task;
+
+/// The pauses between attempts of a coroutine that waits for the lock of a file without a thread.
+/// Each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
 /// Like [`std::fs::File`], but waits park the coroutine.
 ///
@@ -83,6 +89,10 @@ impl File {
 
     /// Like [`std::fs::File::lock`].
     ///
+    /// A coroutine that waits has a thread of the [pool](crate::unblock) do so. Where no descriptor
+    /// can be had for that, or 64 threads of the pool wait already, the coroutine tries again after
+    /// pauses that grow to a quarter of a second.
+    ///
     /// # Errors
     ///
     /// As std.
@@ -94,7 +104,7 @@ impl File {
         self.wait_for_lock(fs::File::try_lock, fs::File::lock)
     }
 
-    /// Like [`std::fs::File::lock_shared`].
+    /// Like [`std::fs::File::lock_shared`]; waits as [`lock`](File::lock) does.
     ///
     /// # Errors
     ///
@@ -115,16 +125,24 @@ impl File {
         if !task::on_coroutine() {
             return lock(self.io.get());
         }
-        match try_lock(self.io.get()) {
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(error),
-            Ok(()) => return Ok(()),
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match try_lock(self.io.get()) {
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error),
+                Ok(()) => return Ok(()),
+            }
+            // The lock belongs to all descriptors of the open file.
+            if !many_wait()
+                && let Ok(duplicate) = self.io.get().try_clone()
+            {
+                let waiting = move || lock(&duplicate).map(|()| Locked(Some(duplicate)));
+                unblock_waiting(waiting)?.keep();
+                return Ok(());
+            }
+            park::sleep(pause);
+            pause = (2 * pause).min(LONGEST_PAUSE);
         }
-        // The lock belongs to all descriptors of the open file.
-        let duplicate = self.io.get().try_clone()?;
-        let locked = unblock_waiting(move || lock(&duplicate).map(|()| Locked(Some(duplicate))))?;
-        locked.keep();
-        Ok(())
     }
 
     /// Like [`std::fs::File::try_lock`].
