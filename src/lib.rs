@@ -49,7 +49,8 @@
 //! - **Timers**: [`after`] runs a closure later in a coroutine of its own, and can be cancelled or
 //!   put off; [`interval`] ticks without drift.
 //! - **What can only block** goes to a pool of threads: [`unblock`]. Name resolution does by
-//!   itself, and so do regular files ([`shims::fs`]).
+//!   itself, and so do regular files, unless the system has what is asked for in memory
+//!   ([`shims::fs`]).
 //! - **Locks and channels** of [`shims::sync`] serve coroutines and OS threads in any mix; beneath
 //!   them is a futex that waits for both: [`sync::futex`].
 //! - **Coroutine locals** are what thread-locals are to threads: [`coroutine_local!`], which is

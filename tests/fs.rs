@@ -201,6 +201,105 @@ fn more_may_wait_for_a_lock_or_a_peer_than_the_pool_has_threads() {
 }
 
 #[test]
+fn what_is_in_memory_is_used_without_a_wait() {
+    let Some(dir) = local_scratch() else {
+        return eprintln!("not tested: no file system is known to be local");
+    };
+    let path = dir.join("file");
+    std::fs::write(&path, "small").unwrap();
+    let link = dir.join("link");
+    std::os::unix::fs::symlink("file", &link).unwrap();
+    let use_it = || {
+        let mut buf = [0; 16];
+        assert!(shims::fs::exists(&path).unwrap());
+        assert!(!shims::fs::exists(dir.join("absent")).unwrap());
+        assert_eq!(shims::fs::metadata(&link).unwrap().len(), 5);
+        assert!(shims::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(shims::fs::read(&path).unwrap(), b"small");
+        assert_eq!(shims::fs::read_to_string(&link).unwrap(), "small");
+        let mut options = shims::fs::File::options();
+        let mut file = options
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .unwrap();
+        assert_eq!(file.read(&mut buf).unwrap(), 5);
+        assert_eq!((&file).read(&mut buf).unwrap(), 0);
+        assert_eq!(file.read_at(&mut buf, 2).unwrap(), 3);
+        file.write_at(b"", 0).unwrap();
+        file.write_all(b"").unwrap();
+        file.rewind().unwrap();
+        assert_eq!((&file).read(&mut buf).unwrap(), 5);
+        assert_eq!(file.metadata().unwrap().len(), 5);
+        let mut options = shims::fs::File::options();
+        let mut file = options.write(true).open(&path).unwrap();
+        assert_eq!(file.write(b"small").unwrap(), 5);
+        assert_eq!(
+            file.write_vectored(&[std::io::IoSlice::new(b"")]).unwrap(),
+            0
+        );
+        drop(file);
+        shims::fs::File::open(&path).unwrap();
+    };
+    util::on_workers(1, || {
+        use_it(); // which gets to know the file system
+        // Where others keep the processor, the file system may seem slow for a while.
+        util::until("no coroutine has run meanwhile", || {
+            // With a full budget.
+            greenroom::yield_now();
+            let other = greenroom::spawn(|| ());
+            use_it();
+            let alone = !other.is_finished();
+            other.join().unwrap();
+            alone
+        });
+    });
+}
+
+/// A directory on a file system that is on a disk of this machine, or in its memory, and that the
+/// kernel gives a number of its own (since Linux 6.8).
+fn local_scratch() -> Option<Scratch> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statfs, statx};
+
+    let dir = Scratch::new();
+    let unique = StatxFlags::from_bits_retain(0x4000);
+    let told = statx(CWD, &*dir, AtFlags::empty(), unique).unwrap();
+    let local = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630];
+    let is_local = local.contains(&statfs(&*dir).unwrap().f_type);
+    (told.stx_mask & 0x4000 != 0 && is_local).then_some(dir)
+}
+
+#[test]
+fn others_go_on_while_a_coroutine_uses_what_is_in_memory() {
+    let dir = Scratch::new();
+    let path = dir.join("file");
+    std::fs::write(&path, "small").unwrap();
+    let deeds: [fn(&std::path::Path); 3] = [
+        |path| assert!(shims::fs::metadata(path).unwrap().is_file()),
+        |path| assert!(shims::fs::exists(path).unwrap()),
+        |path| drop(shims::fs::File::open(path).unwrap()),
+    ];
+    for deed in deeds {
+        util::on_workers(1, || {
+            let over = AtomicBool::new(false);
+            greenroom::scope(|s| {
+                let busy = s.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        deed(&path);
+                    }
+                });
+                for _ in 0..5 {
+                    greenroom::yield_now();
+                }
+                over.store(true, Ordering::Relaxed);
+                busy.join().unwrap();
+            });
+        });
+    }
+}
+
+#[test]
 fn however_many_wait_for_a_lock_few_threads_do() {
     const NAME: &str = "however_many_wait_for_a_lock_few_threads_do";
     // More than the descriptors of most shells.

@@ -2,16 +2,18 @@
 
 use std::fs::{self, FileTimes, Metadata, Permissions, TryLockError};
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::OpenOptions;
+use super::file_system::{AT_ONCE, Nature};
+use super::open_file::OpenFile;
 use crate::blocking::{many_wait, unblock_borrowed, unblock_waiting};
 use crate::park;
-use crate::reactor::Descriptor;
-use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
-use crate::shims::io::any_file::{AnyFile, Place};
+use crate::shims::descriptor::{descriptor_conversions, from_raw_descriptor, into_stdio};
+use crate::shims::io::any_file::{AnyFile, may_wait};
 use crate::shims::io::pipe::Pipe;
 use crate::task;
 
@@ -24,10 +26,16 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 ///
 /// Made of an unnamed pipe, it writes in a coroutine what there is room for, be that a part.
 pub struct File {
-    io: Descriptor<fs::File>,
+    io: OpenFile,
 }
 
 impl File {
+    pub(super) fn new(file: fs::File, nature: Nature) -> File {
+        File {
+            io: OpenFile::new(file, nature),
+        }
+    }
+
     /// Like [`std::fs::File::open`].
     ///
     /// # Errors
@@ -127,7 +135,7 @@ impl File {
         }
         let mut pause = FIRST_PAUSE;
         loop {
-            match try_lock(self.io.get()) {
+            match self.at_once(try_lock) {
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error),
                 Ok(()) => return Ok(()),
@@ -151,7 +159,7 @@ impl File {
     ///
     /// As std.
     pub fn try_lock(&self) -> Result<(), TryLockError> {
-        self.io.get().try_lock()
+        self.at_once(fs::File::try_lock)
     }
 
     /// Like [`std::fs::File::try_lock_shared`].
@@ -160,7 +168,7 @@ impl File {
     ///
     /// As std.
     pub fn try_lock_shared(&self) -> Result<(), TryLockError> {
-        self.io.get().try_lock_shared()
+        self.at_once(fs::File::try_lock_shared)
     }
 
     /// Like [`std::fs::File::unlock`].
@@ -169,7 +177,7 @@ impl File {
     ///
     /// As std.
     pub fn unlock(&self) -> io::Result<()> {
-        self.io.get().unlock()
+        self.at_once(fs::File::unlock)
     }
 
     /// Like [`std::fs::File::set_len`].
@@ -187,6 +195,10 @@ impl File {
     ///
     /// As std.
     pub fn metadata(&self) -> io::Result<Metadata> {
+        if self.is_local() {
+            park::spend_operation();
+            return self.io.get().metadata();
+        }
         self.unblock(fs::File::metadata)
     }
 
@@ -229,28 +241,71 @@ impl File {
         self.set_times(FileTimes::new().set_modified(time))
     }
 
-    fn read_at_cursor(&self, bufs: &mut [IoSliceMut<'_>], shared: bool) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().read_vectored(bufs);
-        }
-        let place = match shared {
-            true => Place::SharedCursor,
-            false => Place::Cursor,
-        };
-        AnyFile(&self.io).read_at(place, bufs)
+    /// Whether it is a file of a local file system, of which the kernel has in memory what is asked
+    /// about it.
+    fn is_local(&self) -> bool {
+        task::on_coroutine() && matches!(self.io.nature(), Nature::Local(_))
     }
 
-    /// How to read all of it.
-    fn kind(&self) -> Kind {
-        let file = AnyFile(&self.io);
+    /// For a coroutine.
+    fn any(&self, shared: bool) -> AnyFile<'_, fs::File> {
+        AnyFile::new(self.io.descriptor(), self.io.nature(), shared)
+    }
+
+    fn read_at_cursor(&self, bufs: &mut [IoSliceMut<'_>], shared: bool) -> io::Result<usize> {
+        match task::on_coroutine() {
+            true => self.any(shared).read_at(None, bufs),
+            false => self.io.get().read_vectored(bufs),
+        }
+    }
+
+    /// Reads to the end.
+    fn read_all<B: Grow>(&self, buf: &mut B, shared: bool) -> io::Result<usize> {
         if !task::on_coroutine() {
-            return Kind::Regular;
+            return B::read_all(&mut self.io.get(), buf);
         }
-        if file.polls() {
-            return Kind::Pipe;
+        match self.io.nature() {
+            Nature::Pipe => B::read_all(&mut Pipe(self.io.descriptor()), buf),
+            Nature::Local(_) => {
+                let length = self.io.get().metadata()?.len();
+                let rest = length.saturating_sub(rustix::fs::tell(self.io.get())?);
+                match usize::try_from(rest) {
+                    Ok(rest @ 0..=AT_ONCE) => {
+                        buf.try_reserve(rest)?;
+                        B::read_all(&mut self.any(shared), buf)
+                    }
+                    _ => self.unblock(|mut file| B::read_all(&mut file, buf)),
+                }
+            }
+            Nature::Elsewhere => {
+                let read = self.unblock(|mut file| match may_wait(file.as_fd()) {
+                    true => Err(file.try_clone()),
+                    false => Ok(B::read_all(&mut file, buf)),
+                });
+                match read {
+                    Ok(read) => read,
+                    // A read may wait for others: that of a duplicate, so that the caller can be
+                    // interrupted.
+                    Err(Ok(mut duplicate)) => {
+                        let (read, new) = unblock_waiting(move || {
+                            let mut new = B::default();
+                            (B::read_all(&mut duplicate, &mut new), new)
+                        });
+                        buf.append(new);
+                        read
+                    }
+                    Err(Err(_)) => self.unblock(|mut file| B::read_all(&mut file, buf)),
+                }
+            }
         }
-        let duplicate = file.may_wait().then(|| self.io.get().try_clone().ok());
-        duplicate.flatten().map_or(Kind::Regular, Kind::Waiting)
+    }
+
+    /// Does what waits for nothing but the file system, if for anything.
+    fn at_once<T: Send>(&self, f: impl FnOnce(&fs::File) -> T + Send) -> T {
+        match task::on_coroutine() && matches!(self.io.nature(), Nature::Elsewhere) {
+            true => self.unblock(f),
+            false => f(self.io.get()),
+        }
     }
 
     fn unblock<T: Send>(&self, f: impl FnOnce(&fs::File) -> T + Send) -> T {
@@ -258,15 +313,39 @@ impl File {
     }
 }
 
-/// How to read all of a file.
-enum Kind {
-    /// A poll can wait for it.
-    Pipe,
-    /// A read may wait for others, without a poll: that of this duplicate, so that who waits for it can
-    /// be interrupted.
-    Waiting(fs::File),
-    /// In one job, or on the OS thread.
-    Regular,
+/// What takes all of a file.
+trait Grow: Default + Send + 'static {
+    fn read_all(from: &mut impl Read, to: &mut Self) -> io::Result<usize>;
+    fn try_reserve(&mut self, bytes: usize) -> io::Result<()>;
+    fn append(&mut self, new: Self);
+}
+
+impl Grow for Vec<u8> {
+    fn read_all(from: &mut impl Read, to: &mut Vec<u8>) -> io::Result<usize> {
+        from.read_to_end(to)
+    }
+
+    fn try_reserve(&mut self, bytes: usize) -> io::Result<()> {
+        Ok(Vec::try_reserve(self, bytes)?)
+    }
+
+    fn append(&mut self, new: Vec<u8>) {
+        self.extend_from_slice(&new);
+    }
+}
+
+impl Grow for String {
+    fn read_all(from: &mut impl Read, to: &mut String) -> io::Result<usize> {
+        from.read_to_string(to)
+    }
+
+    fn try_reserve(&mut self, bytes: usize) -> io::Result<()> {
+        Ok(String::try_reserve(self, bytes)?)
+    }
+
+    fn append(&mut self, new: String) {
+        self.push_str(&new);
+    }
 }
 
 /// A lock that has been waited for. Unlocks the file when it is dropped: because who waited has
@@ -298,11 +377,11 @@ impl Read for File {
     }
 
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        (&*self).read_to_end(buf)
+        self.read_all(buf, self.io.is_shared())
     }
 
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-        (&*self).read_to_string(buf)
+        self.read_all(buf, self.io.is_shared())
     }
 }
 
@@ -317,33 +396,11 @@ impl Read for &File {
     }
 
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        match self.kind() {
-            Kind::Pipe => Pipe(&self.io).read_to_end(buf),
-            Kind::Waiting(mut file) => {
-                let (read, bytes) = unblock_waiting(move || {
-                    let mut bytes = Vec::new();
-                    (file.read_to_end(&mut bytes), bytes)
-                });
-                buf.extend_from_slice(&bytes);
-                read
-            }
-            Kind::Regular => self.unblock(|mut file| file.read_to_end(buf)),
-        }
+        self.read_all(buf, true)
     }
 
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-        match self.kind() {
-            Kind::Pipe => Pipe(&self.io).read_to_string(buf),
-            Kind::Waiting(mut file) => {
-                let (read, text) = unblock_waiting(move || {
-                    let mut text = String::new();
-                    (file.read_to_string(&mut text), text)
-                });
-                buf.push_str(&text);
-                read
-            }
-            Kind::Regular => self.unblock(|mut file| file.read_to_string(buf)),
-        }
+        self.read_all(buf, true)
     }
 }
 
@@ -363,14 +420,17 @@ impl Write for File {
 
 impl Write for &File {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(buf)])
+        match task::on_coroutine() {
+            true => self.any(true).write(buf),
+            false => self.io.get().write(buf),
+        }
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().write_vectored(bufs);
+        match task::on_coroutine() {
+            true => self.any(true).write_vectored(bufs),
+            false => self.io.get().write_vectored(bufs),
         }
-        AnyFile(&self.io).write_vectored(bufs)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -380,24 +440,31 @@ impl Write for &File {
 
 impl Seek for &File {
     fn seek(&mut self, pos: SeekFrom) -> io::Result<u64> {
-        self.io.get().seek(pos)
+        // The end is the file system's to tell; and a read at the cursor keeps others from it.
+        self.at_once(|mut file| file.seek(pos))
     }
 
     fn stream_position(&mut self) -> io::Result<u64> {
-        self.io.get().stream_position()
+        self.at_once(|mut file| file.stream_position())
     }
 }
 
 impl FileExt for File {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().read_at(buf, offset);
+        match task::on_coroutine() {
+            true => {
+                let bufs = &mut [IoSliceMut::new(buf)];
+                self.any(false).read_at(Some(offset), bufs)
+            }
+            false => self.io.get().read_at(buf, offset),
         }
-        AnyFile(&self.io).read_at(Place::Offset(offset), &mut [IoSliceMut::new(buf)])
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.unblock(|file| file.write_at(buf, offset))
+        match task::on_coroutine() {
+            true => self.any(false).write_at(buf, offset),
+            false => self.io.get().write_at(buf, offset),
+        }
     }
 }
 
@@ -411,6 +478,12 @@ impl Seek for File {
     }
 }
 
-plain_descriptor_conversions!(File: fs::File);
+descriptor_conversions! {
+    File, fs::File,
+    adopt: |file| File {
+        io: OpenFile::foreign(file),
+    },
+    release: |file| file.io.into_inner(),
+}
 from_raw_descriptor!(File: fs::File);
 into_stdio!(File: fs::File);

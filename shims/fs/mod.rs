@@ -1,13 +1,38 @@
 //! [`std::fs`], where what may wait for a disk, or for a peer, parks the coroutine.
 //!
-//! Regular files cannot be polled. What the system has in memory is read where the caller is, unless
-//! others may read at the same cursor, through a `&File` or a clone: nobody's read is to come amid
-//! that of another. Everything else is a job of the blocking pool (see
+//! Regular files cannot be polled, so what waits for one is a job of the blocking pool (see
 //! [`unblock`](crate::unblock)), during which the caller cannot be interrupted: it is short, and
 //! borrows the caller's buffers. Only where a read may wait for others, of a file that the system or
-//! another process makes up, it has its own, and is interrupted. Pipes, terminals and other devices
-//! that are opened by their path wait as [`shims::io`](crate::shims::io)'s do.
-//! What only looks at a [`Metadata`], or moves the cursor of a file, is done in place.
+//! another process makes up, it has a duplicate of the file and buffers of its own, and the caller is
+//! interrupted. Pipes, terminals and other devices that are opened by their path wait as
+//! [`shims::io`](crate::shims::io)'s do.
+//!
+//! # What is done without the pool, and how long that can take
+//!
+//! A coroutine does these where it is, and its worker does nothing else meanwhile:
+//!
+//! - it looks at, and opens to read or write what is there, a path of which the system has every step
+//!   in memory (`RESOLVE_CACHED`), if it leads to a local file system;
+//! - it reads at most 128 KiB of a file of one, if the system has them in memory (`RWF_NOWAIT`);
+//! - it writes at most 128 KiB to a file of one; and reads as much where the file system knows no
+//!   `RWF_NOWAIT`, as tmpfs and overlays. Of these, no system call tells beforehand whether they wait.
+//!   If one takes more than a millisecond, the next that does, and has waited, leaves the file system to
+//!   the pool for twenty times as long as that took.
+//!
+//! The first two wait for nothing. Of the third, a disk that cannot keep up stops a worker twice before
+//! the pool takes over, and then again for at most a twentieth of the time; each time for one operation,
+//! which is what the kernel makes a write wait: up to 0.2 s to slow down who writes too much, and for as
+//! long as it lasts if the disk hangs or the file system is frozen.
+//!
+//! Local are bcachefs, Btrfs, ext2 to ext4, F2FS, XFS, ZFS, ramfs, tmpfs, and overlays, whose layers are
+//! taken for local. All others, as FUSE, network file systems, `/proc` and `/sys`, stop no worker at
+//! all: whatever asks them is a job of the pool, also to close one of their files. So it is with every
+//! file system before Linux 6.8, which does not tell what a file is on without asking that.
+//!
+//! What changes more than the content of a file (to create, remove, rename, truncate or sync it, or to
+//! change its permissions) goes to the pool, and so do the entries of directories.
+//!
+//! # What is not there
 //!
 //! What stays std's own, and blocks the worker: the methods of [`Path`] that ask the
 //! file system. What cannot be had: `Read`, `Write` and `Seek` of an `Arc<File>`, which are std's to
@@ -15,6 +40,9 @@
 
 mod dir_builder;
 mod file;
+pub(crate) mod file_system;
+mod lookup;
+mod open_file;
 mod open_options;
 mod read_dir;
 
@@ -29,6 +57,8 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::blocking::{unblock_borrowed, unblock_waiting};
 use crate::task;
@@ -114,13 +144,27 @@ on_a_path! {
     canonicalize -> PathBuf,
     create_dir -> (),
     create_dir_all -> (),
-    exists -> bool,
-    metadata -> Metadata,
     read_link -> PathBuf,
     remove_dir -> (),
     remove_dir_all -> (),
     remove_file -> (),
-    symlink_metadata -> Metadata,
+}
+
+/// Functions of one path, of which `$lookup` may know the result.
+macro_rules! on_a_path_in_memory {
+    ($($name:ident -> $result:ty: |$path:ident| $lookup:expr;)*) => {$(
+        #[doc = concat!("Like [`std::fs::", stringify!($name), "`].")]
+        pub fn $name<P: AsRef<Path>>(path: P) -> io::Result<$result> {
+            let $path = path.as_ref();
+            $lookup.unwrap_or_else(|| unblock_borrowed(|| fs::$name($path)))
+        }
+    )*};
+}
+
+on_a_path_in_memory! {
+    exists -> bool: |path| lookup::exists(path);
+    metadata -> Metadata: |path| lookup::metadata(path, OFlags::empty());
+    symlink_metadata -> Metadata: |path| lookup::metadata(path, OFlags::NOFOLLOW);
 }
 
 on_two_paths! {

@@ -5,10 +5,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, FileType, Metadata};
 use std::io;
-use std::os::unix::fs::DirEntryExt;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::PathBuf;
 
+use rustix::fs::OFlags;
+
+use super::lookup;
 use crate::blocking::unblock_borrowed;
 use crate::task;
 
@@ -92,7 +95,11 @@ impl DirEntry {
     ///
     /// As std.
     pub fn metadata(&self) -> io::Result<Metadata> {
-        unblock_borrowed(|| self.entry.metadata())
+        match lookup::metadata(&self.entry.path(), OFlags::NOFOLLOW) {
+            // Else the path leads elsewhere by now.
+            Some(Ok(metadata)) if metadata.ino() == self.entry.ino() => Ok(metadata),
+            _ => unblock_borrowed(|| self.entry.metadata()),
+        }
     }
 
     /// Like [`std::fs::DirEntry::file_type`].

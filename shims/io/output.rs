@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::any_file::AnyFile;
 use crate::reactor::Descriptor;
+use crate::shims::fs::file_system::Nature;
 use crate::sync::reentrant::{Entry, ReentrantLock};
 use crate::sys::socket::at_most_iov_max;
 use crate::task;
@@ -51,7 +52,10 @@ impl Write for Output {
         let bufs = at_most_iov_max(bufs);
         let parks = task::on_coroutine() && !task::is_unwinding() && !is_exiting();
         let written = match parks {
-            true => AnyFile(&Descriptor::foreign(self.as_fd())).write_vectored(bufs),
+            true => {
+                let (io, nature) = (Descriptor::foreign(self.as_fd()), Nature::of(self.as_fd()));
+                AnyFile::new(&io, nature, true).write_vectored(bufs)
+            }
             false => rustix::io::writev(self.as_fd(), bufs).map_err(io::Error::from),
         };
         match written {

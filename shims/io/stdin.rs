@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use super::any_file::AnyFile;
 use crate::reactor::Descriptor;
+use crate::shims::fs::file_system::Nature;
 use crate::shims::sync::{Mutex, MutexGuard, PoisonError};
 use crate::task;
 
@@ -71,7 +72,10 @@ impl Read for Input {
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let read = match task::on_coroutine() {
-            true => AnyFile(&Descriptor::foreign(descriptor())).read_vectored(bufs),
+            true => {
+                let (io, nature) = (Descriptor::foreign(descriptor()), Nature::of(descriptor()));
+                AnyFile::new(&io, nature, false).read_vectored(bufs)
+            }
             false => rustix::io::readv(descriptor(), bufs).map_err(io::Error::from),
         };
         match read {

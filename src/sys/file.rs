@@ -1,15 +1,17 @@
-//! One attempt at an operation on a file or pipe, that does not block.
+//! One attempt at an operation on a file or pipe, that does not block; and what can be told of files
+//! from memory alone.
 //!
-//! They know no `MSG_DONTWAIT`, but many know `RWF_NOWAIT`: regular files, for what the system has in
+//! Files and pipes know no `MSG_DONTWAIT`, but many know `RWF_NOWAIT`: regular files, for what the system has in
 //! memory; pipes without a name, since Linux 6.4. Pipes that do not are read by a `vmsplice`, which
 //! knows `SPLICE_F_NONBLOCK`.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
+use rustix::path::Arg;
 use rustix::pipe::{IoSliceRaw, SpliceFlags};
 use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 
@@ -45,25 +47,67 @@ pub(crate) fn would_block(error: &io::Error) -> bool {
     socket::would_block(error) || is_unsupported(error)
 }
 
+/// Whether an attempt has failed because what it wanted is not in memory.
+pub(crate) fn is_not_cached(error: &io::Error) -> bool {
+    socket::would_block(error)
+}
+
 /// Whether an attempt has failed because the kernel knows none on this descriptor.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
-/// Whether `fd` is something that a poll can wait for, as a pipe: no file of a file system.
-pub(crate) fn polls(fd: BorrowedFd<'_>) -> bool {
-    // A descriptor that is not open fails in whatever is tried. What is of no type (an eventfd, an
-    // inotify) polls.
-    kind(fd).is_ok_and(|kind| {
-        !matches!(
-            kind,
-            FileType::RegularFile | FileType::Directory | FileType::BlockDevice | FileType::Symlink
-        )
-    })
+/// What the kernel tells of an open file without asking its file system.
+pub(crate) struct Identity {
+    pub(crate) kind: FileType,
+    /// The mount that it was opened through: a number that no other mount has, before or after. Linux
+    /// tells it since 6.8.
+    pub(crate) mount: Option<u64>,
 }
 
-fn kind(fd: BorrowedFd<'_>) -> io::Result<FileType> {
-    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
+impl Identity {
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> io::Result<Identity> {
+        // STATX_MNT_ID_UNIQUE
+        let unique = StatxFlags::from_bits_retain(0x4000);
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let Ok(told) = rustix::fs::statx(fd, c"", flags, unique) else {
+            // It is not open, or the call is forbidden.
+            let kind = FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode);
+            return Ok(Identity { kind, mount: None });
+        };
+        let is_told = StatxFlags::from_bits_retain(told.stx_mask).contains(unique);
+        Ok(Identity {
+            kind: FileType::from_raw_mode(told.stx_mode.into()),
+            mount: is_told.then_some(told.stx_mnt_id),
+        })
+    }
+
+    /// Whether a poll can wait for it.
+    pub(crate) fn polls(&self) -> bool {
+        // What is of no type (an eventfd, an inotify) polls.
+        !matches!(
+            self.kind,
+            FileType::RegularFile | FileType::Directory | FileType::BlockDevice | FileType::Symlink
+        )
+    }
+}
+
+/// Opens what `path` leads to, if the kernel has all on the way in memory; through no mount but that
+/// of `dir`, if it is to `stay` there.
+///
+/// # Errors
+///
+/// `WouldBlock`, if something is not in memory. And any other, if the kernel has no such call.
+pub(crate) fn open_cached(
+    dir: impl AsFd,
+    path: impl Arg,
+    flags: OFlags,
+    stay: bool,
+) -> rustix::io::Result<OwnedFd> {
+    let mut resolve = ResolveFlags::CACHED;
+    resolve.set(ResolveFlags::NO_XDEV, stay);
+    let flags = flags | OFlags::CLOEXEC;
+    rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve)
 }
 
 /// Reads from a pipe, a terminal or the like, where there is a way that never blocks.
@@ -152,7 +196,7 @@ pub(crate) fn check_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn is_device(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(kind(fd)? == FileType::CharacterDevice)
+    Ok(Identity::of(fd)?.kind == FileType::CharacterDevice)
 }
 
 fn check_ready(fd: BorrowedFd<'_>, interest: PollFlags) -> io::Result<()> {

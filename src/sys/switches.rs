@@ -1,5 +1,6 @@
 //! How often a thread has given up its processor to wait, and who is to blame for that.
 
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Locks what this runtime guards, and holds for a moment: to wait for that is not the fault of the
@@ -23,22 +24,33 @@ pub(crate) fn excused<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// The voluntary context switches of the calling thread so far: one for each time it has blocked, and
+/// none for being preempted.
+pub(crate) fn voluntary() -> i64 {
+    // SAFETY: all-zero is a valid `rusage`.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    // SAFETY: the pointer is to a `rusage`, which is written.
+    let done = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+    debug_assert_eq!(done, 0, "there is no other error than a bad argument");
+    usage.ru_nvcsw as i64
+}
+
 #[cfg(debug_assertions)]
 pub(crate) use blame::blamed;
 
 #[cfg(debug_assertions)]
 mod blame {
     use std::cell::Cell;
-    use std::mem;
     use std::sync::{LockResult, Mutex, MutexGuard, TryLockError};
+
+    use super::voluntary;
 
     thread_local! {
         /// The switches of this thread that are the runtime's own.
         static EXCUSED: Cell<i64> = const { Cell::new(0) };
     }
 
-    /// The voluntary context switches of the calling thread so far, one for each time it has
-    /// blocked, but for those that are excused.
+    /// The voluntary context switches of the calling thread so far, but for those that are excused.
     ///
     /// Fewer in the child of a fork than before it.
     pub(crate) fn blamed() -> i64 {
@@ -59,15 +71,6 @@ mod blame {
         let result = f();
         EXCUSED.set(voluntary() - before);
         result
-    }
-
-    fn voluntary() -> i64 {
-        // SAFETY: all-zero is a valid `rusage`.
-        let mut usage: libc::rusage = unsafe { mem::zeroed() };
-        // SAFETY: the pointer is to a `rusage`, which is written.
-        let done = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
-        debug_assert_eq!(done, 0, "there is no other error than a bad argument");
-        usage.ru_nvcsw as i64
     }
 }
 

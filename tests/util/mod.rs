@@ -398,6 +398,61 @@ pub(crate) fn make_named_pipe(path: &Path) {
     assert_eq!(made, 0, "{}", io::Error::last_os_error());
 }
 
+/// Gives the calling thread, and those that it makes, mounts of their own.
+pub(crate) fn own_mounts() -> io::Result<()> {
+    // SAFETY: no preconditions.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    mount_with(
+        "none",
+        Path::new("/"),
+        "none",
+        libc::MS_REC | libc::MS_PRIVATE,
+        "",
+    )
+}
+
+/// Mounts a file system at `at`, for threads that see the same mounts as the caller.
+pub(crate) fn mount(source: &str, at: &Path, kind: &str, options: &str) -> io::Result<()> {
+    mount_with(source, at, kind, 0, options)
+}
+
+fn mount_with(
+    source: &str,
+    at: &Path,
+    kind: &str,
+    flags: libc::c_ulong,
+    options: &str,
+) -> io::Result<()> {
+    let at = CString::new(at.as_os_str().as_encoded_bytes())?;
+    let [source, kind, options] = [source, kind, options].map(|text| CString::new(text).unwrap());
+    // SAFETY: the strings end with a null byte.
+    let done = unsafe {
+        libc::mount(
+            source.as_ptr(),
+            at.as_ptr(),
+            kind.as_ptr(),
+            flags,
+            options.as_ptr().cast(),
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Unmounts what is mounted at `at`, as soon as nobody uses it any more.
+pub(crate) fn unmount(at: &Path) -> io::Result<()> {
+    let at = CString::new(at.as_os_str().as_encoded_bytes())?;
+    // SAFETY: the string ends with a null byte.
+    match unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A terminal whose user is the test.
 pub(crate) struct Pty {
     pub(crate) user: std::fs::File,

@@ -6,6 +6,7 @@
 //! settings behind.
 
 mod channels;
+mod files;
 mod idle;
 mod load;
 mod locks;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::load::Load;
 use crate::peers::Peer;
-use crate::{channels, idle, locks, ping_pong, sleeps, spawns, yields};
+use crate::{channels, files, idle, locks, ping_pong, sleeps, spawns, yields};
 
 pub(crate) struct Work {
     pub(crate) name: &'static str,
@@ -243,6 +243,19 @@ pub(crate) const WORKS: &[Work] = &[
             "100,000 parked tasks",
             &["bytes of RSS per task"],
             |peer| idle::run(peer, 100_000),
+        )
+    },
+    Work {
+        peers: &[Peer::Greenroom, Peer::Tokio, Peer::TokioMt, Peer::Threads],
+        ..alone(
+            "files",
+            "a small file that is in memory, 1 worker",
+            &[
+                "ns per write of 32 bytes",
+                "ns per stat",
+                "ns per open, read of 1 KiB and close",
+            ],
+            files::run,
         )
     },
     echo("echo-1-64", "TCP echo, 1 connection, 64 B", 1, 64, 20_000),

@@ -1,0 +1,258 @@
+//! What is known of file systems: which of them a worker may use itself.
+//!
+//! Of a file system that is served by others, by a process or over a network, nothing tells how long
+//! it takes. A local one has what was used a moment ago in memory. Reading that never waits, where the
+//! file system can be told to read nothing else; writing waits only if the disk cannot keep up, and
+//! there is no way to ask before. So a worker does small writes itself, until some take long.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::fs::FileType;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::blocking::unblock_borrowed;
+use crate::sys::file::Identity;
+use crate::sys::switches::voluntary;
+
+/// The most bytes that a worker copies at once: what takes about as long as to have the pool do it.
+pub(crate) const AT_ONCE: usize = 128 << 10;
+
+/// An operation on as much that takes longer has waited, for the file system or for a processor.
+const QUICK: Duration = Duration::from_millis(1);
+
+/// For how many times as long as a slow operation took the pool does what workers would.
+const SPARED: u64 = 20;
+
+/// What a descriptor leads to, as far as waiting for it goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Nature {
+    /// Something that a poll can wait for.
+    Pipe,
+    /// A file or directory of a local file system.
+    Local(&'static FileSystem),
+    /// Any other file.
+    Elsewhere,
+}
+
+impl Nature {
+    /// The nature of `fd`, from memory alone; `None` if its file system must be asked.
+    pub(crate) fn known(fd: BorrowedFd<'_>) -> Option<Nature> {
+        let Ok(identity) = Identity::of(fd) else {
+            // It is not open. The pool says so.
+            return Some(Nature::Elsewhere);
+        };
+        match identity.kind {
+            _ if identity.polls() => Some(Nature::Pipe),
+            FileType::RegularFile | FileType::Directory => {
+                let local = FileSystem::known(&identity)?;
+                Some(local.map_or(Nature::Elsewhere, Nature::Local))
+            }
+            _ => Some(Nature::Elsewhere),
+        }
+    }
+
+    /// The nature of `fd`. May wait for its file system.
+    pub(crate) fn ask(fd: BorrowedFd<'_>) -> Nature {
+        Nature::known(fd).unwrap_or_else(|| {
+            FileSystem::get_to_know(fd);
+            // Unless another file system has taken its place meanwhile.
+            Nature::known(fd).unwrap_or(Nature::Elsewhere)
+        })
+    }
+
+    /// The nature of `fd`, which the pool asks for if need be.
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Nature {
+        Nature::known(fd).unwrap_or_else(|| unblock_borrowed(|| Nature::ask(fd)))
+    }
+
+    /// As a number that is not 0.
+    pub(crate) fn to_number(self) -> u8 {
+        match self {
+            Nature::Pipe => PIPE,
+            Nature::Elsewhere => ELSEWHERE,
+            Nature::Local(file_system) => {
+                let place = KNOWN
+                    .iter()
+                    .position(|known| std::ptr::eq(known, file_system));
+                FIRST_LOCAL + place.expect("there are no others") as u8
+            }
+        }
+    }
+
+    /// What has this number, if anything.
+    pub(crate) fn from_number(number: u8) -> Option<Nature> {
+        match number {
+            PIPE => Some(Nature::Pipe),
+            ELSEWHERE => Some(Nature::Elsewhere),
+            _ => Some(Nature::Local(
+                KNOWN.get(number.checked_sub(FIRST_LOCAL)? as usize)?,
+            )),
+        }
+    }
+}
+
+const PIPE: u8 = 1;
+const ELSEWHERE: u8 = 2;
+const FIRST_LOCAL: u8 = 3;
+
+/// A mounted file system. Another may take its place, and what files of both then share is a guess at
+/// how quick they are.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct FileSystem {
+    /// The number of the mount, and in the lowest bit, whether it is local.
+    mount: AtomicU64,
+    /// Until when, in nanoseconds, an operation that takes long is asked whether it has waited.
+    suspect_until: AtomicU64,
+    /// Until when workers leave it to the pool.
+    slow_until: AtomicU64,
+}
+
+/// By the numbers of their mounts, of which neighbours come after each other.
+static KNOWN: [FileSystem; 64] = [FileSystem::UNKNOWN; 64];
+
+impl FileSystem {
+    #[allow(
+        clippy::declare_interior_mutable_const,
+        reason = "each use is a new one"
+    )]
+    const UNKNOWN: FileSystem = FileSystem {
+        mount: AtomicU64::new(0),
+        suspect_until: AtomicU64::new(0),
+        slow_until: AtomicU64::new(0),
+    };
+
+    /// The file system that this is of, if it is local; `None` if that must be asked for.
+    pub(crate) fn known(identity: &Identity) -> Option<Option<&'static FileSystem>> {
+        let Some(mount) = identity.mount else {
+            return Some(None);
+        };
+        let known = FileSystem::at(mount);
+        let noted = known.mount.load(Ordering::Relaxed);
+        (noted >> 1 == mount).then_some((noted & 1 == 1).then_some(known))
+    }
+
+    /// Asks the file system of `fd` what it is. May wait for it.
+    pub(crate) fn get_to_know(fd: BorrowedFd<'_>) {
+        let Ok(Identity {
+            mount: Some(mount), ..
+        }) = Identity::of(fd)
+        else {
+            return;
+        };
+        let local = rustix::fs::fstatfs(fd).is_ok_and(|told| is_local(told.f_type as u64));
+        let noted = mount << 1 | u64::from(local);
+        FileSystem::at(mount).mount.store(noted, Ordering::Relaxed);
+    }
+
+    fn at(mount: u64) -> &'static FileSystem {
+        &KNOWN[(mount % KNOWN.len() as u64) as usize]
+    }
+
+    /// Does what may wait for this file system: at once if it is about few bytes and the file system
+    /// has been quick, else on the pool.
+    pub(crate) fn use_it<T: Send>(&self, bytes: usize, operation: impl FnOnce() -> T + Send) -> T {
+        if bytes > AT_ONCE {
+            return unblock_borrowed(operation);
+        }
+        let now = now();
+        if now < self.slow_until.load(Ordering::Relaxed) {
+            return unblock_borrowed(|| self.watch(self::now(), operation));
+        }
+        self.watch(now, operation)
+    }
+
+    /// Does it on the calling thread, and takes note if it waits.
+    fn watch<T>(&self, start: u64, operation: impl FnOnce() -> T) -> T {
+        // A thread that is preempted takes long, too. To tell that from a wait costs a system call
+        // beforehand, so it is done only where one has taken long shortly before.
+        let suspect = start < self.suspect_until.load(Ordering::Relaxed);
+        let switches = suspect.then(voluntary);
+        let result = operation();
+        let end = now();
+        let took = end.saturating_sub(start);
+        if took > QUICK.as_nanos() as u64 {
+            let until = end.saturating_add(took.saturating_mul(SPARED));
+            self.suspect_until.fetch_max(until, Ordering::Relaxed);
+            if switches.is_some_and(|before| voluntary() > before) {
+                self.slow_until.fetch_max(until, Ordering::Relaxed);
+            }
+        }
+        result
+    }
+}
+
+/// In nanoseconds.
+fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Whether file systems of the kind that statfs(2) gives this number are on disks of this machine, or
+/// in its memory. Of an overlay one may guess so.
+fn is_local(kind: u64) -> bool {
+    const BCACHEFS: u64 = 0xca45_1a4e;
+    const BTRFS: u64 = 0x9123_683e;
+    const EXT: u64 = 0xef53;
+    const F2FS: u64 = 0xf2f5_2010;
+    const OVERLAY: u64 = 0x794c_7630;
+    const RAMFS: u64 = 0x8584_58f6;
+    const TMPFS: u64 = 0x0102_1994;
+    const XFS: u64 = 0x5846_5342;
+    const ZFS: u64 = 0x2fc1_2fc1;
+    matches!(
+        kind & 0xffff_ffff,
+        BCACHEFS | BTRFS | EXT | F2FS | OVERLAY | RAMFS | TMPFS | XFS | ZFS
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::{self, sleep};
+
+    use super::*;
+    use crate::RuntimeBuilder;
+
+    #[test]
+    fn a_file_system_on_which_operations_wait_is_the_pools_for_a_while() {
+        let file_system = FileSystem::UNKNOWN;
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        runtime.run(|| {
+            let worker = thread::current().id();
+            let is_done_here = |bytes, takes| {
+                let done = file_system.use_it(bytes, || {
+                    sleep(takes);
+                    thread::current().id()
+                });
+                done == worker
+            };
+            let (nothing, long) = (Duration::ZERO, Duration::from_millis(50));
+            assert!(is_done_here(AT_ONCE, nothing));
+            assert!(!is_done_here(AT_ONCE + 1, long), "a long one says nothing");
+            assert!(is_done_here(1, long), "this may have been preempted");
+            assert!(is_done_here(1, long));
+            assert!(!is_done_here(1, long));
+            while !is_done_here(1, nothing) {
+                sleep(Duration::from_millis(10));
+            }
+        });
+    }
+
+    #[test]
+    fn each_nature_has_a_number() {
+        assert!(Nature::from_number(0).is_none());
+        for file_system in &KNOWN {
+            let number = Nature::Local(file_system).to_number();
+            let Some(Nature::Local(same)) = Nature::from_number(number) else {
+                panic!("{number}");
+            };
+            assert!(std::ptr::eq(same, file_system));
+        }
+        for nature in [Nature::Pipe, Nature::Elsewhere] {
+            let number = nature.to_number();
+            assert_eq!(Nature::from_number(number).unwrap().to_number(), number);
+        }
+    }
+}
