@@ -25,7 +25,6 @@
 //! | `print!`, `println!`, `eprint!`, `eprintln!`, `dbg!` | [`println!`](macro@println) | write to those; to be named by a path: `std::println!`, or `use std::println` |
 //! | `io::IsTerminal` | [`io::IsTerminal`] | a trait of its own, for all that has a descriptor: std's is sealed |
 //! | `os` | [`os`] | std's own, but for what is named here; `os::unix::thread::JoinHandleExt` is not there for coroutines |
-//! | `panic::{catch_unwind, resume_unwind}` | [`panic`](mod@panic) | tell the runtime who unwinds |
 //! | `process::{Command, Child, ChildStdin, ChildStdout, ChildStderr}` | [`process`] | waits park |
 //! | `os::unix::process::CommandExt` | [`process::CommandExt`] | a trait of its own: std's is sealed |
 //! | `sync::{Mutex, RwLock, Condvar, Once, OnceLock, LazyLock, Barrier}` and their guards | [`sync`] | waits park |
@@ -73,7 +72,6 @@ pub mod io;
 mod listener;
 pub mod net;
 pub mod os;
-pub mod panic;
 pub mod process;
 pub mod select;
 mod socket;

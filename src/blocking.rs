@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::park::Waiters;
-use crate::scheduler::Expecting;
 use crate::sys::switches::{excused, own_lock};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Deadline};
@@ -50,7 +49,7 @@ where
     T: Send + 'static,
 {
     // SAFETY: nothing is borrowed.
-    unsafe { on_pool(Kind::Interruptible, Purpose::Limited, f) }
+    unsafe { on_pool(Kind::Event, Purpose::Limited, f) }
 }
 
 /// As [`unblock`], for a call that waits for others, who may need the pool themselves: its thread is
@@ -61,7 +60,7 @@ where
     T: Send + 'static,
 {
     // SAFETY: nothing is borrowed.
-    unsafe { on_pool(Kind::Interruptible, Purpose::Waiting, f) }
+    unsafe { on_pool(Kind::Event, Purpose::Waiting, f) }
 }
 
 /// Whether so many threads of the pool wait for others that a caller with another way to wait takes
@@ -77,9 +76,9 @@ where
     F: FnOnce() -> T + Send + 'a,
     T: Send + 'a,
 {
-    // SAFETY: a committed wait ends when `f` has, and not before; a caller that is given up
+    // SAFETY: a wait of this kind ends when `f` has, and not before; a caller that is given up
     // amid it stays with its stack.
-    unsafe { on_pool(Kind::Committed, Purpose::Limited, f) }
+    unsafe { on_pool(Kind::Borrowed, Purpose::Limited, f) }
 }
 
 /// # Safety
@@ -144,11 +143,10 @@ impl<T> Pending<T> {
     /// With the panic that is the result.
     pub(crate) fn wait(&self, kind: Kind, deadline: Option<Deadline>) -> Option<T> {
         let mut outcome = Outcome::Woken;
-        let _expecting = Expecting::begin();
         loop {
             let result = self.result().take();
             if let Some(result) = result {
-                return Some(result.unwrap_or_else(|payload| task::resume_unwind(payload)));
+                return Some(result.unwrap_or_else(|payload| resume_unwind(payload)));
             }
             if let Outcome::TimedOut = outcome {
                 return None;

@@ -81,13 +81,6 @@ pub(crate) fn set_up_late() {
     lock_set_up().hook();
 }
 
-/// See [`panic::look_after_hook`]; one thread at a time, lest one takes what stands in for the hook that
-/// another has taken.
-pub(crate) fn look_after_hook() {
-    let _set_up = lock_set_up();
-    panic::look_after_hook();
-}
-
 fn lock_set_up() -> MutexGuard<'static, SetUp> {
     SET_UP.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,25 +3,15 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
 use std::panic::{PanicHookInfo, set_hook, take_hook};
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::task;
+use crate::task::{self, InHook};
 
-type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
-
-/// Where the hook lies that was set here last. It is only compared.
-static OURS: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
-
-fn address(hook: &Hook) -> *mut () {
-    ptr::from_ref(&**hook).cast_mut().cast()
-}
-
-/// Makes the default panic hook name coroutines, and returns whether that is done: a thread that
-/// panics cannot do it. To be done once.
+/// Wraps the panic hook, for good, and returns whether that is done: a thread that panics cannot do it. To
+/// be done once.
 ///
-/// A hook that the user has set is called as before, and may ask [`current`](crate::current) for
-/// the name.
+/// A worker waits with a coroutine that waits in the hook, and the default hook names coroutines. A hook
+/// that the user has set is called as before, and may ask [`current`](crate::current) for the name. One
+/// that the user sets later takes the place of this one, as hooks do, or calls it.
 #[must_use]
 pub(crate) fn install_hook() -> bool {
     if std::thread::panicking() {
@@ -32,42 +22,17 @@ pub(crate) fn install_hook() -> bool {
     let default = take_hook();
     // The default hook is a function, of which all boxes are alike.
     let is_default = std::ptr::eq(&*hook, &*default);
-    if is_default {
-        set(Box::new(move |info| report(info, &*default)));
-    } else {
-        wrap(hook);
-    }
+    set_hook(Box::new(move |info| {
+        let _in_hook = InHook::enter();
+        match is_default {
+            true => report(info, &*default),
+            false => hook(info),
+        }
+    }));
     true
 }
 
-/// Sees to it that panics are taken note of from now on, even if the user has set a hook since: where
-/// a runtime stops, coroutines of one thread unwind at the same time, and std does not tell them apart.
-pub(crate) fn look_after_hook() {
-    if std::thread::panicking() {
-        return;
-    }
-    let hook = take_hook();
-    if address(&hook) == OURS.load(Ordering::SeqCst) {
-        set_hook(hook);
-    } else {
-        wrap(hook);
-    }
-}
-
-fn wrap(hook: Hook) {
-    set(Box::new(move |info| {
-        task::note_unwinding();
-        hook(info);
-    }));
-}
-
-fn set(hook: Hook) {
-    OURS.store(address(&hook), Ordering::SeqCst);
-    set_hook(hook);
-}
-
 fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send + Sync)) {
-    task::note_unwinding();
     let Some(task) = task::running() else {
         return default(info);
     };

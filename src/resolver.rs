@@ -111,7 +111,7 @@ pub(crate) fn resolve(
             lookup.fill(answer);
         }
     }));
-    let answer = lookup.wait(Kind::Interruptible, deadline.map(Deadline::at));
+    let answer = lookup.wait(Kind::Event, deadline.map(Deadline::at));
     answer.unwrap_or_else(|| Err(timed_out()))
 }
 

@@ -1,7 +1,5 @@
 //! Runtimes: all wiring.
 
-mod left;
-
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -14,13 +12,14 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::coroutine::Class;
+use crate::fatal;
 use crate::fork;
 use crate::join::{JoinHandle, LocalJoinHandle, Packet};
 use crate::local;
-use crate::scheduler::{Scheduler, Watchdog, Worker};
+use crate::scheduler::{PAUSE, Scheduler, Worker};
 use crate::spawn::Builder;
 use crate::sys::switches::excused;
 use crate::task::{Role, Task, TaskRef};
@@ -131,8 +130,8 @@ impl RuntimeBuilder {
             match start_worker(index, &scheduler, parts) {
                 Ok(worker) => started.push(worker),
                 Err(error) => {
-                    scheduler.stop();
-                    started.into_iter().for_each(OtherThread::wait);
+                    scheduler.stop(GRACE);
+                    started.into_iter().for_each(|other| other.wait(None));
                     return Err(error);
                 }
             }
@@ -198,14 +197,32 @@ impl OtherThread {
         let _ = excused(|| self.begins.recv());
     }
 
-    /// Waits until the worker has gone.
-    fn wait(self) {
-        if self.stays.recv().is_ok() {
-            return;
-        }
-        if let Err(payload) = self.thread.join() {
-            // A worker's panic is a bug of this crate, which its hook has reported.
-            std::mem::forget(payload);
+    /// Waits until the worker has gone, and has left its thread or stays there; until `until` at most.
+    /// A coroutine may hold it for longer: then the thread goes on alone.
+    fn wait(self, until: Option<Instant>) {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let has_gone = match left {
+            Some(left) => self.stays.recv_timeout(left),
+            None => self
+                .stays
+                .recv()
+                .map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+        };
+        match has_gone {
+            // It stays, for what it has left behind.
+            Ok(()) => {}
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let thread = self.thread.thread().name().unwrap_or_default();
+                fatal::report(format_args!(
+                    "{thread} is held by a coroutine, and goes on alone"
+                ));
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                if let Err(payload) = self.thread.join() {
+                    // A worker's panic is a bug of this crate, which its hook has reported.
+                    std::mem::forget(payload);
+                }
+            }
         }
     }
 }
@@ -309,7 +326,14 @@ impl Runtime {
             f()
         };
         let body = Packet::new(main, ());
-        let task = Task::new(name, site, Role::Main, reservation, body);
+        let task = Task::new(
+            name,
+            site,
+            Role::Main,
+            self.scheduler.number(),
+            reservation,
+            body,
+        );
         // SAFETY: what the closure and the result borrow is used in `drive_main`, which returns when
         // the task has finished, and in `join`; both end before this call does. What others may keep
         // of the task holds neither (see `Packet`).
@@ -319,10 +343,7 @@ impl Runtime {
         self.worker.spawn_local(task);
         local::keep_over_run(|| self.worker.drive_main());
         match main.join() {
-            Ok(value) => {
-                left::note(&self.worker);
-                value
-            }
+            Ok(value) => value,
             Err(payload) => {
                 // Now: if this thread unwound, std would take that for a panic of the coroutines, too.
                 self.shut_down();
@@ -357,48 +378,33 @@ impl Runtime {
             std::mem::forget(self.others.take());
             self.stopped.set(true);
         } else if !self.stopped.replace(true) {
-            self.scheduler.stop();
-            let _watchdog = Watchdog::new(&self.scheduler, self.grace);
-            if cfg!(panic = "abort") {
-                self.worker.leave_behind();
-            } else {
-                self.worker.drive_until_stopped();
+            self.scheduler.stop(self.grace);
+            if Worker::is_driven_here() {
+                // On a coroutine of another runtime nothing of this one can run.
+                self.worker.give_up();
+                return;
             }
+            self.worker.drive_until_stopped();
+            let until = self.scheduler.grace_ends().map(|ends| ends + 2 * PAUSE);
             for other in self.others.take() {
-                other.wait();
+                other.wait(until);
             }
             self.scheduler.abandon_injected();
-            left::note(&self.worker);
         }
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        if self.scheduler.is_left_in_parent() {
-            // All of it is leaked.
-            self.shut_down();
+        if self.worker.is_driven() {
+            // A coroutine of it ends the process, and with that the thread-local that this lies in.
             return;
         }
-        if self.worker.is_driven() || left::are_locals_going() && self.worker.has_started() {
-            // The process ends, and all of it where it is.
-            return;
+        self.shut_down();
+        if !self.scheduler.is_left_in_parent() {
+            // SAFETY: dropped here and nowhere else; it has nothing left to run.
+            unsafe { ManuallyDrop::drop(&mut self.worker) };
         }
-        let must_run = !self.stopped.get() && !cfg!(panic = "abort");
-        if must_run && Worker::is_driven_here() {
-            self.scheduler.stop();
-            let started = self.worker.describe_started();
-            if self.worker.give_up() {
-                left::note_given_up(&self.worker, started);
-                // Frames of what was leaked refer to it.
-                return;
-            }
-            left::note(&self.worker);
-        } else {
-            self.shut_down();
-        }
-        // SAFETY: dropped here and nowhere else; it has nothing left to run.
-        unsafe { ManuallyDrop::drop(&mut self.worker) };
     }
 }
 

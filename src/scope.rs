@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, Location};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -53,21 +53,23 @@ where
         env: PhantomData,
     };
     // Caught first, so that the wait is not part of an unwind.
-    let result = task::catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
     let idle = || scope.data.running.load(Ordering::SeqCst) == 0;
-    let _alone = (!idle()).then(|| Worker::about_to_wait_for("the end of a scope's coroutines"));
+    if !idle() {
+        Worker::refuse_to_wait_alone_for("the end of a scope's coroutines");
+    }
     // In a fork of the process the children are not there, and nobody uses what they borrow.
     while !idle() && scope.data.made_by.is_current() {
-        // Committed: the children borrow from this stack.
-        scope.data.ended.wait(Kind::Committed, None, idle);
+        // Not interruptible: the children borrow from this stack.
+        scope.data.ended.wait(Kind::Plain, None, idle);
     }
     match result {
-        Err(payload) => task::resume_unwind(payload),
+        Err(payload) => resume_unwind(payload),
         Ok(_) if scope.data.unjoined_panic.load(Ordering::Relaxed) => {
             panic!("a scoped thread panicked")
         }
         // The runtime shuts down, and this coroutine with it.
-        Ok(_) if scope.data.unjoined_cancel.load(Ordering::Relaxed) && !task::is_unwinding() => {
+        Ok(_) if scope.data.unjoined_cancel.load(Ordering::Relaxed) && task::may_unwind() => {
             park::unwind()
         }
         Ok(value) => value,

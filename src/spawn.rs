@@ -205,7 +205,7 @@ impl Builder {
         let name = self.name.map(thread::checked_name);
         let reservation = Some(scheduler.reserve_stack(self.stack_size)?);
         let body = Packet::new(f, guard);
-        let task = Task::new(name, site, role, reservation, body);
+        let task = Task::new(name, site, role, scheduler.number(), reservation, body);
         // SAFETY: the closure, guard and result are used by the run or the abandonment of the task,
         // which drops the guard last, and by the handle.
         Ok(unsafe { TaskRef::pair(task) })

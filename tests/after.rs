@@ -507,7 +507,7 @@ fn destructors_at_the_end_of_a_runtime_may_use_timers_and_wait() {
             let late = fate.clone();
             spawn(move || {
                 let _sets = Finally(move || drop(after(Duration::ZERO, late.closure())));
-                park();
+                thread::sleep(LONG);
             });
             thread::sleep(2 * MILLI);
         });

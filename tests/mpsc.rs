@@ -359,7 +359,7 @@ fn an_endless_exchange_ends_with_its_runtime() {
 }
 
 #[test]
-fn in_a_destructor_of_the_shutdown_waiting_in_vain_fails() {
+fn in_a_destructor_of_the_shutdown_waiting_in_vain_neither_fails_nor_holds_it_up() {
     struct Waits<F: FnMut() -> bool>(F, Arc<AtomicUsize>);
     impl<F: FnMut() -> bool> Drop for Waits<F> {
         fn drop(&mut self) {
@@ -384,7 +384,7 @@ fn in_a_destructor_of_the_shutdown_waiting_in_vain_fails() {
             });
             greenroom::park_timeout(ms(5));
         });
-        assert_eq!(failed.load(SeqCst), 2);
+        assert_eq!(failed.load(SeqCst), 0);
         drop((quiet, keeps_full));
     });
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::sync::{self, mpsc};
 use greenroom::shims::thread;
-use greenroom::{Builder, RuntimeBuilder, Unparker, park, spawn, yield_now};
+use greenroom::{Builder, JoinHandle, RuntimeBuilder, Unparker, park, spawn, yield_now};
 use util::Finally;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -483,33 +483,78 @@ fn those_that_unwind_at_the_end_of_a_runtime_do_not_take_each_others_unwinding_f
 }
 
 #[test]
-fn scopes_that_keep_all_workers_to_themselves_are_refused() {
-    let name = "scopes_that_keep_all_workers_to_themselves_are_refused";
-    for _ in 0..2 {
+fn a_scope_in_a_destructor_of_a_panic_is_refused_on_any_number_of_workers() {
+    let name = "a_scope_in_a_destructor_of_a_panic_is_refused_on_any_number_of_workers";
+    for workers in [1, 4] {
         let stderr = stderr_of_abort(name, || {
-            util::on_workers(2, || {
-                let unwinding = Arc::new(AtomicUsize::new(0));
-                let unwind = |unwinding: Arc<AtomicUsize>| {
-                    let _scopes = Finally(move || {
-                        unwinding.fetch_add(1, SeqCst);
-                        while unwinding.load(SeqCst) < 2 {
-                            std::hint::spin_loop();
-                        }
-                        greenroom::scope(|s| drop(s.spawn(|| ())));
+            util::on_workers(workers, || {
+                let scopes = Builder::new().name("scopes".into());
+                let scopes = scopes.spawn(|| {
+                    let _scopes = Finally(|| {
+                        greenroom::scope(|s| drop(s.spawn(|| thread::sleep(50 * MILLI))));
                     });
                     resume_unwind(Box::new(()));
-                };
-                let theirs = Arc::clone(&unwinding);
-                spawn(move || unwind(theirs));
-                while unwinding.load(SeqCst) == 0 {
-                    std::thread::sleep(MILLI); // the other worker runs it
-                }
-                unwind(unwinding);
+                });
+                scopes.unwrap().join().map(|(): ()| ()).unwrap_err();
             });
         });
-        assert_eq!(occurrences(&stderr, "a scope's coroutines"), 1, "{stderr}");
-        assert_eq!(occurrences(&stderr, "same worker"), 1, "{stderr}");
+        for part in ["'scopes'", "a scope's coroutines", "same worker"] {
+            assert_eq!(occurrences(&stderr, part), 1, "{stderr}");
+        }
     }
+}
+
+#[test]
+fn a_join_in_a_destructor_of_a_panic_is_refused_on_any_worker() {
+    let name = "a_join_in_a_destructor_of_a_panic_is_refused_on_any_worker";
+    let stderr = stderr_of_abort(name, || {
+        util::on_workers(2, || {
+            static STARTED: AtomicBool = AtomicBool::new(false);
+            let elsewhere = Builder::new().name("elsewhere".into());
+            let elsewhere = elsewhere.spawn(|| {
+                STARTED.store(true, SeqCst);
+                thread::sleep(50 * MILLI);
+            });
+            while !STARTED.load(SeqCst) {
+                std::thread::sleep(MILLI); // the other worker runs it
+            }
+            let mut elsewhere = Some(elsewhere.unwrap());
+            let _joins = Finally(move || elsewhere.take().unwrap().join().unwrap());
+            resume_unwind(Box::new(()));
+        });
+    });
+    for part in ["coroutine 'main'", "coroutine 'elsewhere'", "same worker"] {
+        assert_eq!(occurrences(&stderr, part), 1, "{stderr}");
+    }
+}
+
+#[test]
+fn a_coroutine_of_another_runtime_is_joined_in_a_destructor_of_a_panic() {
+    let (sender, handle) = mpsc::channel();
+    let (end, ends) = mpsc::channel::<()>();
+    let other = std::thread::spawn(move || {
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        // It does not start before its runtime runs.
+        sender.send(runtime.spawn(|| 7)).unwrap();
+        std::thread::sleep(50 * MILLI);
+        runtime.run(move || ends.recv().unwrap_err());
+    });
+    let mut handle = Some(handle.recv().unwrap());
+    let joined = Arc::new(AtomicUsize::new(0));
+    util::on_workers(1, || {
+        let joined = Arc::clone(&joined);
+        let panics = spawn(move || {
+            let _joins = Finally(move || {
+                let handle: JoinHandle<usize> = handle.take().unwrap();
+                joined.store(handle.join().unwrap(), SeqCst);
+            });
+            resume_unwind(Box::new(()));
+        });
+        panics.join().map(|(): ()| ()).unwrap_err();
+    });
+    assert_eq!(joined.load(SeqCst), 7);
+    drop(end);
+    other.join().unwrap();
 }
 
 #[test]
@@ -564,14 +609,157 @@ fn a_hook_that_was_set_in_a_runtime_does_not_hide_who_unwinds_at_its_end() {
 }
 
 #[test]
-fn a_hook_survives_the_ends_of_runtimes_with_many_workers() {
-    let name = "a_hook_survives_the_ends_of_runtimes_with_many_workers";
+fn a_hook_that_the_user_sets_stays_as_it_is_whatever_runtimes_do() {
+    let name = "a_hook_that_the_user_sets_stays_as_it_is_whatever_runtimes_do";
     let stderr = stderr_of(name, || {
-        panic::set_hook(Box::new(|_| eprintln!("the hook")));
+        util::on_workers(1, || ());
+        let token = Arc::new(());
+        let kept = Arc::clone(&token);
+        panic::set_hook(Box::new(move |_| {
+            let _ = &kept;
+            eprintln!("the hook");
+        }));
         for _ in 0..300 {
-            util::on_workers(4, || drop(spawn(park)));
+            util::on_workers(4, || {
+                drop(spawn(|| thread::sleep(Duration::from_secs(1_000))))
+            });
         }
         let _ = catch_unwind(|| panic!("a test's panic"));
+        // Nothing is wrapped around it, which would be left of it.
+        drop(panic::take_hook());
+        assert_eq!(Arc::strong_count(&token), 1);
+    });
+    assert_eq!(stderr, "the hook\nend of child\n");
+}
+
+#[test]
+fn no_hook_is_lost_that_is_set_while_runtimes_end() {
+    let name = "no_hook_is_lost_that_is_set_while_runtimes_end";
+    let stderr = stderr_of(name, || {
+        util::on_workers(1, || ());
+        let done = Arc::new(AtomicBool::new(false));
+        let is_done = Arc::clone(&done);
+        let other = std::thread::spawn(move || {
+            while !is_done.load(SeqCst) {
+                util::on_workers(1, || drop(spawn(park)));
+            }
+        });
+        let called = Arc::new(AtomicUsize::new(0));
+        for n in 1..20_000 {
+            let called_here = Arc::clone(&called);
+            panic::set_hook(Box::new(move |_| called_here.store(n, SeqCst)));
+            let _ = catch_unwind(|| panic!("a test's panic"));
+            assert_eq!(called.load(SeqCst), n);
+        }
+        done.store(true, SeqCst);
+        other.join().unwrap();
+        drop(panic::take_hook());
+    });
+    assert_eq!(stderr, "end of child\n");
+}
+
+#[test]
+fn a_hook_may_wait_while_its_runtime_stops_and_nobody_panics_meanwhile() {
+    let name = "a_hook_may_wait_while_its_runtime_stops_and_nobody_panics_meanwhile";
+    let stderr = stderr_of(name, || {
+        static IN_HOOK: AtomicUsize = AtomicUsize::new(0);
+        panic::set_hook(Box::new(|_| {
+            assert_eq!(IN_HOOK.fetch_add(1, SeqCst), 0);
+            thread::sleep(5 * MILLI);
+            assert_eq!(IN_HOOK.fetch_sub(1, SeqCst), 1);
+            eprintln!("the hook");
+        }));
+        util::on_workers(1, || {
+            // The oldest, which is still to unwind while the others are in the hook.
+            spawn(|| thread::sleep(Duration::from_secs(1_000)));
+            let locks = [(); 2].map(|()| Arc::new(sync::Mutex::new(0)));
+            for lock in locks.clone() {
+                spawn(move || {
+                    thread::sleep(5 * MILLI);
+                    *lock.lock().unwrap() += 1; // poisoned by then
+                });
+            }
+            spawn(move || {
+                let _guards = locks.each_ref().map(|lock| lock.lock().unwrap());
+                thread::sleep(Duration::from_secs(1_000));
+            });
+            thread::sleep(20 * MILLI);
+        });
+        assert!(!std::thread::panicking(), "std's count is what it was");
+        let lock = std::sync::Mutex::new(());
+        let _ = catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _guard = lock.lock();
+            resume_unwind(Box::new(()))
+        }));
+        assert!(lock.is_poisoned(), "std counts a panic as one");
+    });
+    assert_eq!(stderr, "the hook\nthe hook\nend of child\n");
+}
+
+#[test]
+fn a_hook_may_wait_for_what_a_coroutine_of_another_worker_holds_until_it_unwinds() {
+    let name = "a_hook_may_wait_for_what_a_coroutine_of_another_worker_holds_until_it_unwinds";
+    let stderr = stderr_of(name, || {
+        let log = Arc::new(sync::Mutex::new(()));
+        let locked = Arc::clone(&log);
+        panic::set_hook(Box::new(move |_| drop(locked.lock())));
+        util::on_workers(2, || {
+            let holder = greenroom::spawn_local(move || {
+                let _log = log.lock();
+                thread::sleep(Duration::from_secs(1_000));
+            });
+            thread::sleep(5 * MILLI);
+            let (here, there) = std::sync::mpsc::channel();
+            spawn(move || {
+                here.send(()).unwrap();
+                panic!("a test's panic");
+            });
+            there.recv().unwrap(); // keeps this worker, so that the other one takes it
+            std::thread::sleep(20 * MILLI);
+            drop(holder);
+        });
+    });
+    assert_eq!(stderr, "end of child\n");
+}
+
+/// A hook that the user sets after the first runtime takes the place of the library's: then it is not
+/// known of a coroutine that it panics while others of its thread are suspended amid their unwinds.
+#[test]
+fn nothing_unwinds_a_coroutine_that_may_be_unwinding() {
+    let name = "nothing_unwinds_a_coroutine_that_may_be_unwinding";
+    let stderr = stderr_of(name, || {
+        let waits = |time: u32| Finally(move || thread::sleep(time * MILLI));
+        util::on_workers(1, || {
+            panic::set_hook(Box::new(|_| eprintln!("the hook")));
+            let lock = Arc::new(sync::Mutex::new(0));
+            spawn({
+                let lock = Arc::clone(&lock);
+                move || {
+                    let _waits = waits(10);
+                    thread::sleep(MILLI);
+                    *lock.lock().unwrap() += 1; // poisoned by then
+                }
+            });
+            spawn(move || {
+                let _waits = waits(50);
+                let _guard = lock.lock().unwrap();
+                thread::sleep(Duration::from_secs(1_000));
+            });
+            thread::sleep(10 * MILLI);
+        });
+        util::on_workers(1, || {
+            spawn(move || {
+                let _waits = waits(10);
+                let slept = catch_unwind(|| thread::sleep(Duration::from_secs(1_000)));
+                resume_unwind(slept.unwrap_err());
+            });
+            spawn(move || {
+                let _waits = waits(50);
+                thread::sleep(Duration::from_secs(1_000));
+            });
+            thread::sleep(10 * MILLI);
+        });
+        drop(panic::take_hook());
     });
     assert_eq!(stderr, "the hook\nend of child\n");
 }
@@ -626,49 +814,5 @@ fn a_deadline_and_a_waker_may_come_at_once_to_one_that_waits_in_a_panic() {
             resume_unwind(Box::new(()));
         });
         assert!(waits.join().map(|(): ()| ()).is_err());
-    });
-}
-
-#[test]
-fn a_scope_that_follows_the_end_of_another_ones_is_not_refused() {
-    util::on_workers(2, || {
-        let (started, go) = (&AtomicBool::new(false), &AtomicBool::new(false));
-        let done = AtomicUsize::new(0);
-        greenroom::scope(|s| {
-            let first = s.spawn(|| {
-                let _scopes = Finally(|| {
-                    greenroom::scope(|s| {
-                        s.spawn(|| {
-                            started.store(true, SeqCst);
-                            // On this worker, as soon as it is free: which ends the first's wait.
-                            let second = greenroom::spawn_local(|| {
-                                let _scopes = Finally(|| {
-                                    greenroom::scope(|s| drop(s.spawn(|| ())));
-                                });
-                                resume_unwind(Box::new(()));
-                            });
-                            while !go.load(SeqCst) {
-                                std::thread::sleep(MILLI);
-                            }
-                            drop(second);
-                        });
-                    });
-                    done.fetch_add(1, SeqCst);
-                });
-                resume_unwind(Box::new(()));
-            });
-            std::thread::scope(|s| {
-                s.spawn(|| {
-                    while !started.load(SeqCst) {
-                        std::thread::sleep(MILLI);
-                    }
-                    std::thread::sleep(20 * MILLI);
-                    go.store(true, SeqCst);
-                });
-                assert!(first.join().map(|(): ()| ()).is_err());
-            });
-        });
-        greenroom::wait_idle();
-        assert_eq!(done.load(SeqCst), 1);
     });
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use greenroom::shims::net::UdpSocket;
 use greenroom::shims::sync::{self, mpsc};
-use greenroom::shims::{panic, thread};
+use greenroom::shims::thread;
 use greenroom::{
     Cancelled, JoinHandle, Runtime, RuntimeBuilder, Unparker, park, park_timeout, spawn,
     spawn_local, yield_now,
@@ -141,29 +141,6 @@ fn destructors_that_wait_with_a_deadline_may_be_ended_by_others() {
 }
 
 #[test]
-fn a_destructor_that_parks_in_a_panic_goes_on_when_its_runtime_ends() {
-    let went_on = Arc::new(AtomicBool::new(false));
-    util::on_workers(2, || {
-        let parks = Arc::new(AtomicBool::new(false));
-        spawn({
-            let (parks, went_on) = (Arc::clone(&parks), Arc::clone(&went_on));
-            move || {
-                let _parks = Finally(|| {
-                    parks.store(true, SeqCst);
-                    park();
-                    went_on.store(true, SeqCst);
-                });
-                panic!("a test's panic");
-            }
-        });
-        while !parks.load(SeqCst) {
-            std::thread::sleep(MILLI); // the other worker runs it, this one must not
-        }
-    });
-    assert!(went_on.load(SeqCst));
-}
-
-#[test]
 fn those_that_spin_on_a_yield_let_others_unwind() {
     let flag = Arc::new(AtomicBool::new(false));
     util::on_workers(1, || {
@@ -234,27 +211,6 @@ fn those_that_never_ran_are_cancelled_and_dropped() {
     assert_eq!(dropped.load(SeqCst), 1_000);
     for handle in handles {
         assert!(handle.join().unwrap_err().is::<Cancelled>());
-    }
-}
-
-#[test]
-fn a_destructor_that_parks_again_and_again_does_not_keep_the_shutdown() {
-    struct Parks;
-    impl Drop for Parks {
-        fn drop(&mut self) {
-            for _ in 0..3 {
-                greenroom::park();
-            }
-        }
-    }
-    for workers in [1, 4] {
-        util::on_workers(workers, || {
-            greenroom::spawn(|| {
-                let _parks = Parks;
-                greenroom::park();
-            });
-            greenroom::park_timeout(Duration::from_millis(5));
-        });
     }
 }
 
@@ -367,30 +323,6 @@ fn a_destructor_that_waits_for_a_thread_does_not_keep_the_processor_busy() {
 }
 
 #[test]
-fn one_that_has_caught_an_unwind_amid_that_of_another_is_interrupted_as_ever() {
-    let caught = Arc::new(AtomicUsize::new(0));
-    util::on_workers(1, || {
-        let catches = Arc::clone(&caught);
-        let helper = spawn(move || {
-            loop {
-                let slept = panic::catch_unwind(|| thread::sleep(LONG));
-                assert!(slept.is_err());
-                assert!(!thread::panicking());
-                catches.fetch_add(1, SeqCst);
-                thread::sleep(LONG);
-            }
-        });
-        // The younger one, which unwinds first.
-        spawn(move || {
-            let _joins = joins(helper);
-            thread::sleep(LONG);
-        });
-        thread::sleep(5 * MILLI);
-    });
-    assert_eq!(caught.load(SeqCst), 1);
-}
-
-#[test]
 fn one_that_goes_on_unwinding_out_of_a_scope_amid_others_may_wait_in_destructors() {
     let ended = Arc::new(AtomicUsize::new(0));
     util::on_workers(1, || {
@@ -428,4 +360,260 @@ fn one_that_goes_on_unwinding_out_of_a_scope_amid_others_may_wait_in_destructors
         thread::sleep(5 * MILLI);
     });
     assert_eq!(ended.load(SeqCst), 2);
+}
+
+/// Waits that std never unwinds, of which none ends.
+fn waits_for_ever() -> [(&'static str, Box<dyn FnOnce() + Send>); 6] {
+    let locked = Arc::new(sync::Mutex::new(()));
+    std::mem::forget(locked.lock());
+    let notified = Arc::new((sync::Mutex::new(()), sync::Condvar::new()));
+    [
+        ("a park", Box::new(park)),
+        ("a lock", Box::new(move || drop(locked.lock()))),
+        (
+            "a condition variable",
+            Box::new(move || drop(notified.1.wait(notified.0.lock().unwrap()))),
+        ),
+        ("a barrier", Box::new(|| drop(sync::Barrier::new(2).wait()))),
+        (
+            "the end of a scope",
+            Box::new(|| {
+                greenroom::scope(|s| {
+                    s.spawn(park);
+                });
+            }),
+        ),
+        (
+            "a park in a destructor",
+            Box::new(|| {
+                let _parks = Finally(park);
+                thread::sleep(LONG);
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn a_wait_that_std_never_unwinds_neither_unwinds_nor_returns() {
+    for workers in [1, 4] {
+        for (name, waits) in waits_for_ever() {
+            let ended = Arc::new(AtomicBool::new(false));
+            let ends = Arc::clone(&ended);
+            let (waiting, is_waiting) = mpsc::channel();
+            let handle = util::on_workers(workers, || {
+                let handle = spawn(move || {
+                    let _ends = Finally(|| ends.store(true, SeqCst));
+                    waiting.send(()).unwrap();
+                    waits();
+                });
+                is_waiting.recv().unwrap();
+                thread::sleep(5 * MILLI);
+                handle
+            });
+            assert!(!ended.load(SeqCst), "{name}");
+            assert!(!handle.is_finished(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn those_that_are_left_behind_hold_up_nobody_else() {
+    for workers in [1, 4] {
+        let unwound = Arc::new(AtomicUsize::new(0));
+        util::on_workers(workers, || {
+            for (_, waits) in waits_for_ever() {
+                spawn(waits);
+                let unwound = Arc::clone(&unwound);
+                spawn(move || {
+                    let _unwinds = Finally(|| {
+                        thread::sleep(200 * MILLI);
+                        unwound.fetch_add(1, SeqCst);
+                    });
+                    thread::sleep(LONG);
+                });
+            }
+            thread::sleep(20 * MILLI);
+        });
+        assert_eq!(unwound.load(SeqCst), 6);
+    }
+}
+
+/// std's panic count of the thread stays raised. Nothing that comes later is unwound there, for it may be
+/// unwinding.
+#[test]
+fn a_thread_on_which_one_was_left_behind_amid_its_unwind_can_be_used_again() {
+    util::on_an_os_thread(|| {
+        for _ in 0..3 {
+            runtime(1).run(|| {
+                spawn(|| {
+                    let _parks = Finally(park);
+                    thread::sleep(LONG);
+                });
+                assert_eq!(spawn(|| 7).join().unwrap(), 7);
+                let (sender, receiver) = mpsc::channel();
+                spawn(move || {
+                    thread::sleep(MILLI);
+                    sender.send(8).unwrap();
+                });
+                assert_eq!(receiver.recv(), Ok(8));
+                assert!(!thread::panicking());
+            });
+        }
+    });
+}
+
+#[test]
+fn one_that_is_left_behind_is_passed_over_by_wakers() {
+    for workers in [1, 4] {
+        let lock = Arc::new(sync::Mutex::new(0));
+        let guard = lock.lock().unwrap();
+        util::on_workers(workers, || {
+            let lock = Arc::clone(&lock);
+            spawn(move || *lock.lock().unwrap() += 100);
+            thread::sleep(20 * MILLI);
+        });
+        let second = std::thread::spawn({
+            let lock = Arc::clone(&lock);
+            move || *lock.lock().unwrap() += 1
+        });
+        std::thread::sleep(20 * MILLI);
+        drop(guard);
+        second.join().unwrap();
+        assert_eq!(*lock.lock().unwrap(), 1);
+    }
+}
+
+/// As other crates build scopes: the lifetime is transmuted away, and the wait is for a lock and a
+/// condition variable.
+#[test]
+fn what_is_lent_until_a_condition_variable_says_so_outlives_the_borrower() {
+    struct Member(Arc<(sync::Mutex<usize>, sync::Condvar)>);
+    impl Drop for Member {
+        fn drop(&mut self) {
+            let mut running = self
+                .0
+                .0
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            *running -= 1;
+            self.0.1.notify_all();
+        }
+    }
+    fn scope_of_one<'env>(f: impl FnOnce() + Send + 'env) {
+        let running = Arc::new((sync::Mutex::new(1), sync::Condvar::new()));
+        let member = Member(Arc::clone(&running));
+        let f: Box<dyn FnOnce() + Send + 'env> = Box::new(move || {
+            let _member = member;
+            f();
+        });
+        // SAFETY: the closure and all that it borrows stay until it has ended, which is waited for.
+        let f: Box<dyn FnOnce() + Send> = unsafe { std::mem::transmute(f) };
+        thread::spawn(f);
+        let mut left = running.0.lock().unwrap();
+        while *left > 0 {
+            left = running.1.wait(left).unwrap();
+        }
+    }
+    /// What is lent says when it goes.
+    struct Lent(Arc<AtomicBool>);
+    impl Drop for Lent {
+        fn drop(&mut self) {
+            self.0.store(true, SeqCst);
+        }
+    }
+    for wait in [park as fn(), || thread::sleep(LONG)] {
+        for workers in [1, 4] {
+            let (gone, too_late) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+            util::on_workers(workers, || {
+                let (lent, too_late) = (Lent(Arc::clone(&gone)), Arc::clone(&too_late));
+                thread::spawn(move || {
+                    scope_of_one(|| {
+                        let _uses = Finally(|| {
+                            thread::sleep(50 * MILLI);
+                            too_late.store(lent.0.load(SeqCst), SeqCst);
+                        });
+                        wait();
+                    });
+                });
+                thread::sleep(20 * MILLI);
+            });
+            assert!(!too_late.load(SeqCst));
+        }
+    }
+}
+
+#[test]
+fn a_join_of_an_unchecked_coroutine_does_not_end_before_that_has() {
+    util::on_an_os_thread(|| {
+        let (one, other) = (runtime(1), runtime(1));
+        let stop = Arc::new(AtomicBool::new(false));
+        let looks = Arc::clone(&stop);
+        let body = move || {
+            std::thread::scope(|s| {
+                s.spawn(move || {
+                    while !looks.load(SeqCst) {
+                        std::thread::sleep(MILLI);
+                    }
+                });
+                park();
+            });
+        };
+        let handle = one.run(|| {
+            // SAFETY: nothing is borrowed.
+            let handle = unsafe { greenroom::Builder::new().spawn_unchecked(body) };
+            yield_now();
+            handle.unwrap()
+        });
+        // Nothing of it can run there, so it is left behind.
+        other.run(move || drop(one));
+        let joined = Arc::new(AtomicBool::new(false));
+        let joins = Arc::clone(&joined);
+        std::thread::spawn(move || {
+            let _ = handle.join();
+            joins.store(true, SeqCst);
+        });
+        std::thread::sleep(50 * MILLI);
+        assert!(!joined.load(SeqCst));
+        stop.store(true, SeqCst);
+    });
+}
+
+#[test]
+fn one_that_yields_until_others_have_unwound_has_few_turns() {
+    const OTHERS: usize = 2_000;
+    struct Stops(Arc<AtomicBool>);
+    impl Drop for Stops {
+        fn drop(&mut self) {
+            self.0.store(true, SeqCst);
+        }
+    }
+    let (stop, turns) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let runtime = runtime(1);
+    runtime.run(|| {
+        // The oldest: it unwinds last.
+        let stops = Stops(Arc::clone(&stop));
+        spawn(move || {
+            let _stops = stops;
+            thread::sleep(LONG);
+        });
+        let turns = Arc::clone(&turns);
+        spawn(move || {
+            while !stop.load(SeqCst) {
+                turns.fetch_add(1, SeqCst);
+                yield_now();
+            }
+        });
+        for _ in 0..OTHERS {
+            spawn(|| thread::sleep(LONG));
+        }
+        for _ in 0..10 {
+            yield_now();
+        }
+    });
+    turns.store(0, SeqCst);
+    drop(runtime);
+    assert!(turns.load(SeqCst) <= OTHERS, "{turns:?}");
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use greenroom::shims::sync::{Arc, Barrier, Condvar, LazyLock, Mutex, Once, OnceLock, RwLock};
 use greenroom::shims::thread;
-use greenroom::{Builder, Cancelled, RuntimeBuilder, park, spawn, spawn_local, unblock, yield_now};
+use greenroom::{Builder, RuntimeBuilder, park, spawn, spawn_local, unblock, yield_now};
 use serial_test::serial;
 use util::{Finally, until};
 
@@ -747,63 +747,70 @@ fn a_value_that_another_one_of_the_worker_makes_aborts_by_names() {
 // ---------------------------------------------------------- the end of a runtime
 
 #[test]
-fn the_end_of_a_runtime_unwinds_those_who_wait_for_locks_and_poisons_what_they_hold() {
+fn the_end_of_a_runtime_does_not_unwind_those_that_wait_for_locks() {
     for workers in [1, 4] {
         let held = Arc::new(Mutex::new(()));
         let wanted = Arc::new(Mutex::new(()));
         let condvar = Arc::new((Mutex::new(()), Condvar::new()));
-        let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
-        let unwound = Arc::new(AtomicUsize::new(0));
-        let handles = util::on_an_os_thread(|| {
-            let handles = runtime.run(|| {
-                let holder = spawn({
-                    let wanted = Arc::clone(&wanted);
-                    move || {
-                        let _guard = wanted.lock().unwrap();
-                        park();
-                    }
-                });
-                until("it is locked", || wanted.try_lock().is_err());
-                let waiter = spawn({
-                    let (held, wanted) = (Arc::clone(&held), Arc::clone(&wanted));
-                    let unwound = Arc::clone(&unwound);
-                    move || {
-                        let _guard = held.lock().unwrap();
-                        let waits = catch_unwind(AssertUnwindSafe(|| drop(wanted.lock())));
-                        if let Err(payload) = waits {
-                            unwound.fetch_add(1, SeqCst);
-                            resume_unwind(payload);
-                        }
-                    }
-                });
-                until("it is locked", || held.try_lock().is_err());
-                let notified = spawn({
-                    let condvar = Arc::clone(&condvar);
-                    move || {
-                        let guard = condvar.0.lock().unwrap();
-                        drop(condvar.1.wait(guard));
-                        unreachable!("nobody notifies it");
-                    }
-                });
-                thread::sleep(10 * MILLI);
-                [holder, waiter, notified]
+        let handles = util::on_workers(workers, || {
+            let holder = spawn({
+                let wanted = Arc::clone(&wanted);
+                move || {
+                    let _guard = wanted.lock().unwrap();
+                    park();
+                }
             });
-            drop(runtime);
-            handles
+            until("it is locked", || wanted.try_lock().is_err());
+            let waiter = spawn({
+                let (held, wanted) = (Arc::clone(&held), Arc::clone(&wanted));
+                move || {
+                    let _guard = held.lock().unwrap();
+                    drop(wanted.lock());
+                }
+            });
+            until("it is locked", || held.try_lock().is_err());
+            let notified = spawn({
+                let condvar = Arc::clone(&condvar);
+                move || {
+                    let guard = condvar.0.lock().unwrap();
+                    drop(condvar.1.wait(guard));
+                }
+            });
+            thread::sleep(10 * MILLI);
+            [holder, waiter, notified]
         });
-        let [holder, waiter, notified] = handles;
-        for unwinds in [holder, notified] {
-            let payload = unwinds.join().map(|(): ()| ()).unwrap_err();
-            assert!(payload.is::<Cancelled>());
+        assert!(handles.iter().all(|handle| !handle.is_finished()));
+        // They are as those that waited have left them.
+        for locked in [&held, &wanted] {
+            assert!(!locked.is_poisoned() && locked.try_lock().is_err());
         }
-        // Of these two, the one that is unwound first may let the other go on.
-        assert_eq!(waiter.join().is_err(), unwound.load(SeqCst) == 1);
-        assert_eq!(held.is_poisoned(), unwound.load(SeqCst) == 1);
-        assert!(wanted.is_poisoned());
-        // It was locked again before it unwound, and is not locked now.
-        assert!(condvar.0.is_poisoned());
-        drop(condvar.0.try_lock().unwrap_err());
-        assert!(condvar.0.lock().is_err());
+        assert!(!condvar.0.is_poisoned() && condvar.0.try_lock().is_ok());
+        condvar.1.notify_all();
+    }
+}
+
+/// What its holder did not unwind from is not poisoned, and what it did is.
+#[test]
+fn the_end_of_a_runtime_poisons_what_is_held_over_a_wait_that_unwinds() {
+    for workers in [1, 4] {
+        let held = Arc::new(Mutex::new(()));
+        let seen = Arc::new(AtomicUsize::new(0));
+        util::on_workers(workers, || {
+            let holder = Arc::clone(&held);
+            spawn(move || {
+                let _guard = holder.lock().unwrap();
+                thread::sleep(Duration::from_secs(1_000));
+            });
+            until("it is locked", || held.try_lock().is_err());
+            let (held, seen) = (Arc::clone(&held), Arc::clone(&seen));
+            spawn(move || {
+                let locked = held.lock();
+                seen.fetch_add(1 + usize::from(locked.is_err()), SeqCst);
+            });
+            thread::sleep(10 * MILLI);
+        });
+        assert_eq!(seen.load(SeqCst), 2, "the waiter had its turn");
+        assert!(held.is_poisoned());
     }
 }
 
@@ -855,49 +862,6 @@ fn a_wake_up_is_not_lost_with_a_coroutine_that_is_given_up() {
                 behind.join().unwrap();
             });
         }
-    }
-}
-
-#[test]
-fn who_unwinds_at_a_barrier_does_not_count_there() {
-    for workers in [1, 4] {
-        util::on_an_os_thread(|| {
-            let barrier = Arc::new(Barrier::new(3));
-            let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
-            let unwound = runtime.run(|| {
-                let came = Arc::new(AtomicUsize::new(0));
-                let unwound = [(); 2].map(|()| {
-                    let (barrier, came) = (Arc::clone(&barrier), Arc::clone(&came));
-                    spawn(move || {
-                        came.fetch_add(1, SeqCst);
-                        barrier.wait();
-                    })
-                });
-                until("both wait", || came.load(SeqCst) == 2);
-                thread::sleep(MILLI);
-                unwound
-            });
-            drop(runtime);
-            for unwound in unwound {
-                assert!(unwound.join().unwrap_err().is::<Cancelled>());
-            }
-            let arrived = Arc::new(AtomicUsize::new(0));
-            let members: Vec<_> = (1..=3)
-                .map(|_| {
-                    let (barrier, arrived) = (Arc::clone(&barrier), Arc::clone(&arrived));
-                    // So that a group of fewer would leave before all are there.
-                    std::thread::sleep(10 * MILLI);
-                    std::thread::spawn(move || {
-                        arrived.fetch_add(1, SeqCst);
-                        let leads = barrier.wait().is_leader();
-                        assert_eq!(arrived.load(SeqCst), 3);
-                        leads
-                    })
-                })
-                .collect();
-            let leaders = members.into_iter().map(|member| member.join().unwrap());
-            assert_eq!(leaders.filter(|&leads| leads).count(), 1);
-        });
     }
 }
 

@@ -1,12 +1,9 @@
-//! OS threads that end: what destructors of their thread-locals may still do, and before what a
-//! thread must not end.
+//! OS threads that end: what destructors of their thread-locals may still do.
 
 mod util;
 
 use std::cell::{OnceCell, RefCell};
 use std::mem;
-use std::os::unix::process::ExitStatusExt;
-use std::panic::resume_unwind;
 use std::process::{Output, exit};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -170,77 +167,6 @@ fn leave(runtime: &Runtime, name: &str, lent: &'static std::thread::LocalKey<Len
 /// Runs the test `name` in a process of its own, as `role`.
 fn in_a_child(name: &str, role: &str) -> Output {
     util::again(name, role).output().unwrap()
-}
-
-#[test]
-fn a_thread_does_not_end_before_coroutines_that_may_have_lent_its_thread_locals() {
-    const NAME: &str =
-        "a_thread_does_not_end_before_coroutines_that_may_have_lent_its_thread_locals";
-    if let Some(role) = util::role() {
-        let thread = std::thread::spawn(move || {
-            let runtime = runtime();
-            leave(&runtime, "first", &FIRST);
-            leave(&runtime, "second", &SECOND);
-            match &*role {
-                "forget" => mem::forget(runtime),
-                "keep" => KEPT.set(Some(runtime)),
-                "drop on a coroutine" => greenroom::run(move || drop(runtime)),
-                "drop amid a panic" => {
-                    let _runtime = runtime;
-                    resume_unwind(Box::new(()))
-                }
-                _ => unreachable!(),
-            }
-        });
-        let _ = thread.join();
-        eprintln!("the thread has ended");
-        return;
-    }
-    for how in ["forget", "drop on a coroutine"] {
-        let output = in_a_child(NAME, how);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let signal = output.status.signal();
-        assert_eq!(signal, Some(libc::SIGABRT), "{how}: {stderr}");
-        assert!(stderr.contains("a thread ends whose"), "{how}: {stderr}");
-        for name in ["first", "second"] {
-            let named = format!("'{name}' (spawned at tests/thread_end.rs:");
-            assert!(stderr.contains(&named), "{how}: {stderr}");
-        }
-        assert!(!stderr.contains("is dropped"), "{how}: {stderr}");
-        assert!(!stderr.contains("has ended"), "{how}: {stderr}");
-    }
-    // Here they unwind in time: the runtime goes before what they use.
-    for how in ["keep", "drop amid a panic"] {
-        let output = in_a_child(NAME, how);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{how}: {stderr}");
-        assert!(stderr.contains("the thread has ended"), "{stderr}");
-    }
-}
-
-#[test]
-fn a_runtime_among_thread_locals_that_go_after_those_of_its_coroutines_ends_the_process() {
-    const NAME: &str =
-        "a_runtime_among_thread_locals_that_go_after_those_of_its_coroutines_ends_the_process";
-    if util::role().is_some() {
-        let thread = std::thread::spawn(|| {
-            KEPT.set(Some(runtime()));
-            KEPT.with_borrow(|kept| leave(kept.as_ref().unwrap(), "left", &FIRST));
-        });
-        let _ = thread.join();
-        eprintln!("the thread has ended");
-        return;
-    }
-    let output = in_a_child(NAME, "child");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
-    assert!(stderr.contains("a thread ends whose"), "{stderr}");
-    assert!(
-        stderr.contains("'left' (spawned at tests/thread_end.rs:"),
-        "{stderr}"
-    );
-    assert!(!stderr.contains("is dropped"), "{stderr}");
-    assert!(!stderr.contains("has ended"), "{stderr}");
 }
 
 #[test]

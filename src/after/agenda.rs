@@ -164,7 +164,7 @@ impl Agenda {
     /// If its runtime shuts down.
     pub(super) fn sleep(&self, deadline: Option<Deadline>) {
         let woken = || self.lock().keeper == Keeper::Awake;
-        self.bed.wait(Kind::Interruptible, deadline, woken);
+        self.bed.wait(Kind::Event, deadline, woken);
         self.lock().keeper = Keeper::Awake;
     }
 

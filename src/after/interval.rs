@@ -55,7 +55,7 @@ impl Interval {
         if !task::on_coroutine() && self.next.is_some_and(|next| next <= Instant::now()) {
             std::thread::yield_now();
         }
-        Wait::begin(Kind::Interruptible).suspend(self.next.map(Deadline::at));
+        Wait::begin(Kind::Event).suspend(self.next.map(Deadline::at));
         let now = Instant::now();
         // In a destructor, the end of a runtime may have ended the wait before its time.
         let next = self.next.unwrap_or(now);

@@ -56,7 +56,7 @@ impl<T> Entry<T> {
         queue: fn(&mut E) -> &mut Queue<T>,
         deadline: Option<Deadline>,
     ) -> Outcome {
-        let wait = match Wait::try_begin(Kind::Interruptible) {
+        let wait = match Wait::try_begin(Kind::Peer) {
             Ok(wait) => wait,
             Err(pending) => {
                 drop(held);

@@ -11,7 +11,7 @@ use std::io;
 use std::mem;
 use std::ptr;
 use std::sync::Once;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::stack;
 use crate::sys::memory;
@@ -172,39 +172,6 @@ unsafe fn pass_on(
             unsafe { mem::transmute::<libc::sighandler_t, extern "C" fn(libc::c_int)>(handler) };
         handler(signal);
     }
-}
-
-static ANSWERS: AtomicUsize = AtomicUsize::new(0);
-
-/// Has `thread` write to stderr who runs on it; returns whether it was asked. The process is about
-/// to be aborted: the signal of that serves for the question.
-pub(crate) fn ask_who_runs(thread: libc::pthread_t) -> bool {
-    // SAFETY: all-zero is a valid `sigaction`, of which the fields are then set.
-    let mut action: libc::sigaction = unsafe { mem::zeroed() };
-    action.sa_sigaction = answer as *const () as usize;
-    action.sa_flags = libc::SA_ONSTACK;
-    // SAFETY: the structure is valid, and the handler does what a handler may; the thread does not
-    // end meanwhile, the caller sees to that.
-    unsafe {
-        libc::sigaction(libc::SIGABRT, &raw const action, ptr::null_mut()) == 0
-            && libc::pthread_kill(thread, libc::SIGABRT) == 0
-    }
-}
-
-/// How many threads have written who runs on them.
-pub(crate) fn answers() -> usize {
-    ANSWERS.load(Ordering::SeqCst)
-}
-
-extern "C" fn answer(_: libc::c_int) {
-    let mut stderr = Stderr;
-    if let Some(describe) = DESCRIBE.get() {
-        // Nothing is left to do where stderr is gone.
-        let _ = write!(stderr, "  ")
-            .and_then(|()| describe(&mut stderr))
-            .and_then(|()| writeln!(stderr, ", which holds its worker"));
-    }
-    ANSWERS.fetch_add(1, Ordering::SeqCst);
 }
 
 /// Standard error, without a lock or a buffer.

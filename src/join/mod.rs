@@ -37,7 +37,7 @@ impl<T> Join<T> {
     pub(crate) unsafe fn new(task: TaskRef) -> Join<T> {
         Join {
             thread: Thread::of(task),
-            kind: Kind::Interruptible,
+            kind: Kind::Peer,
             result: PhantomData,
         }
     }
@@ -59,7 +59,7 @@ impl<T> Join<T> {
         let result = result.expect("the result of a finished task is there until it is joined");
         if let Err(payload) = &result
             && payload.is::<Cancelled>()
-            && self.kind == Kind::Interruptible
+            && self.kind == Kind::Peer
         {
             park::unwind_with_runtime();
         }
@@ -101,8 +101,8 @@ fn wait_for(task: &Task, kind: Kind) -> bool {
         !is_running(task),
         "failed to join thread: a coroutine that joins itself waits for ever"
     );
-    if task::is_unwinding() {
-        refuse_deadlock(task);
+    if std::thread::panicking() {
+        refuse_to_wait_alone(task);
     }
     while !task.completion().is_done() {
         let wait = Wait::begin(kind);
@@ -134,12 +134,11 @@ fn is_running(task: &Task) -> bool {
     task::with_running(|running| running.is_some_and(|running| ptr::addr_eq(running, task)))
 }
 
-/// A coroutine that unwinds keeps its worker to itself: it cannot wait for the end of a coroutine
-/// that needs the same worker.
+/// Aborts if the caller keeps its worker to itself and `joined` may need the same one.
 #[cold]
-fn refuse_deadlock(joined: &Task) {
+fn refuse_to_wait_alone(joined: &Task) {
     if let Some(joiner) = task::running()
-        && joiner.would_block(joined)
+        && joiner.waits_alone_for(joined)
     {
         fatal::abort(format_args!(
             "{}, unwinding from a panic, joins {}, which may need the same worker to finish",
@@ -208,7 +207,7 @@ impl<T> JoinHandle<T> {
     /// The same handle, the join of which does not unwind before the coroutine has ended: others
     /// rely on it.
     pub(crate) fn committed(mut self) -> JoinHandle<T> {
-        self.0.kind = Kind::Committed;
+        self.0.kind = Kind::Plain;
         self
     }
 

@@ -183,21 +183,6 @@ where
         // SAFETY: the closure was taken here.
         unsafe { self.finish(task, Err(dropped.err().unwrap_or(why))) };
     }
-
-    unsafe fn leak(&self, task: &Task, why: Box<dyn Any + Send>) {
-        if task.completion().is_done() {
-            // Suspended while it dropped its own result, by a destructor that waits.
-            return;
-        }
-        // SAFETY: `run` has taken the closure, and will not come to leave its result, so this ends the
-        // task.
-        unsafe { self.leave(Err(why)) };
-        if publish(task) {
-            // SAFETY: the handle is gone, so nobody else takes the result.
-            drop_unwanted(unsafe { take_result::<T>(self) });
-        }
-        // The guard stays: what the closure borrows, its stack still does.
-    }
 }
 
 /// Drops a result that nobody will see. A panic in its destructor has nowhere to go but to the

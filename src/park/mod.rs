@@ -24,14 +24,11 @@ pub(crate) use waiters::Waiters;
 ///
 /// Like [`std::thread::park`]: if [`Unparker::unpark`] (or [`Thread::unpark`](crate::Thread)) was
 /// called before, this returns at once; any number of such calls leaves one token. Reads, sleeps
-/// and joins in between do not consume it. Unlike std's, this does not return spuriously, but in a
-/// destructor while the runtime shuts down: see below.
+/// and joins in between do not consume it. Unlike std's, this does not return spuriously.
 ///
 /// # Unwinding
 ///
-/// Not an interruption point; but where a runtime shuts down and nothing is left that could
-/// unpark the caller, this unwinds with [`Cancelled`]. If the caller unwinds already, it returns
-/// without a token.
+/// Not an interruption point.
 #[inline]
 pub fn park() {
     park_for_token(None);
@@ -59,20 +56,13 @@ fn park_for_token(deadline: Option<Deadline>) -> bool {
     match task.word.outcome() {
         Outcome::Woken => true,
         Outcome::TimedOut => false,
-        // A destructor that parks: there is no unwinding out of it, so it goes on without a token.
-        Outcome::Interrupted if task::is_unwinding() => false,
-        Outcome::Interrupted => unwind(),
+        Outcome::Interrupted => unreachable!("nothing interrupts a wait for the token"),
     }
 }
 
 /// Parks the calling coroutine for `duration`.
 pub(crate) fn sleep(duration: Duration) {
-    let deadline = Deadline::after(duration);
-    let mut outcome = Wait::begin(Kind::Interruptible).suspend(deadline);
-    while outcome != Outcome::TimedOut {
-        // A destructor: there is no unwinding out of it, and it has not slept for long enough.
-        outcome = Wait::begin(Kind::Committed).suspend(deadline);
-    }
+    Wait::begin(Kind::Event).suspend(Deadline::after(duration));
 }
 
 /// Unwinds the caller, if it would do so at its next interruption point, because its runtime stops:
@@ -80,7 +70,7 @@ pub(crate) fn sleep(duration: Duration) {
 /// unwind, nobody sees that: those that are left are leaked.)
 pub(crate) fn unwind_with_runtime() {
     let unwinds = !cfg!(panic = "abort") && Worker::is_stopping_here() && task::on_coroutine();
-    if unwinds && !task::is_unwinding() {
+    if unwinds && task::may_unwind() {
         unwind();
     }
 }
@@ -107,10 +97,8 @@ pub fn yield_now() {
 
 #[cold]
 fn yield_amid_panics() {
-    if !task::is_unwinding() {
-        coroutine::suspend(Suspend::Yielded);
-    } else if !Current::get().waits_alone() {
-        let _suspended = task::SuspendedUnwind::begin();
+    if !Current::get().waits_alone() {
+        let _suspended = task::Suspended::begin();
         coroutine::suspend(Suspend::Yielded);
     }
 }
@@ -139,7 +127,7 @@ pub(crate) fn let_others_go_on() {
         return budget::refill();
     }
     yield_now();
-    if Current::get().word.is_interrupted() && !task::is_unwinding() {
+    if Current::get().word.is_interrupted() && task::may_unwind() {
         unwind();
     }
 }
@@ -203,7 +191,7 @@ pub(crate) fn unwind() -> ! {
             "what the caller waits for was cancelled, and under panic = \"abort\" nothing can unwind"
         ));
     }
-    task::resume_unwind(Box::new(Cancelled))
+    task::cancel(Box::new(Cancelled))
 }
 
 /// One wait of the calling task, begun: it is to be suspended, once.
@@ -228,10 +216,12 @@ impl Wait {
     #[inline]
     pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Pending> {
         let task = Current::get();
-        let seq = match task.word.begin(kind) {
-            // A destructor that waits: there is no unwinding out of it.
-            Err(Pending) if task::is_unwinding() => task.word.begin(Kind::Plain)?,
-            begun => begun?,
+        let seq = match task::may_unwind() {
+            true => task.word.begin(kind)?,
+            // It may be a destructor that waits: there is no unwinding out of it.
+            false => task
+                .word
+                .begin_amid_unwind(kind, task::is_unwinding_for_certain()),
         };
         Ok(Wait { task, seq })
     }
@@ -257,7 +247,8 @@ impl Wait {
     #[inline(always)]
     pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
         match self.suspend_uninterrupted(deadline) {
-            Outcome::Interrupted if !task::is_unwinding() => unwind(),
+            // It does not unwind, or the wait could not have been interrupted.
+            Outcome::Interrupted => unwind(),
             outcome => outcome,
         }
     }

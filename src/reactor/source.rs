@@ -261,7 +261,7 @@ impl Readiness {
     #[inline(always)]
     pub(super) fn wait(&self, deadline: Option<Deadline>) -> bool {
         let ready = || self.word.is_ready_or_awaited();
-        self.waiters.wait(Kind::Interruptible, deadline, ready) != Outcome::TimedOut
+        self.waiters.wait(Kind::Event, deadline, ready) != Outcome::TimedOut
     }
 
     pub(super) fn set_timeout(&self, timeout: Option<Duration>) {

@@ -107,7 +107,7 @@ impl Watch {
 
     fn wait(&self, deadline: Option<Deadline>) -> Outcome {
         let fired = || self.fired.load(Ordering::Acquire);
-        let outcome = self.waiter.wait(Kind::Interruptible, deadline, fired);
+        let outcome = self.waiter.wait(Kind::Event, deadline, fired);
         self.fired.swap(false, Ordering::AcqRel);
         outcome
     }

@@ -5,16 +5,16 @@
 //! coroutine's stack stays on one thread.
 
 mod attention;
-mod grace;
-mod last_resort;
 mod placement;
 mod remote;
+mod shutdown;
 mod sleep;
 mod worker;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Steal};
 
@@ -24,13 +24,12 @@ use crate::park::{Cancelled, Waiters};
 use crate::sys::fork::Process;
 use crate::task::word::Kind;
 use crate::task::{self, Role, TaskRef};
-use last_resort::LastResort;
 use remote::Remote;
+use shutdown::Shutdown;
 use sleep::{Sleep, Sleepers};
 
-pub(crate) use grace::Watchdog;
-use worker::LastTurns;
-pub(crate) use worker::{Expecting, Parts, Worker};
+pub(crate) use shutdown::PAUSE;
+pub(crate) use worker::{Parts, Worker};
 
 /// Makes what all deques of the process share, and which else the first thread to steal would make:
 /// in a process that is forked meanwhile, it would never be.
@@ -41,6 +40,8 @@ pub(crate) fn set_up_stealing() {
 /// What the workers of one runtime share.
 pub(crate) struct Scheduler {
     made_by: Process,
+    /// By which the tasks of this runtime are told from those of others. Not zero.
+    number: u32,
     workers: Box<[Arc<Remote>]>,
     /// Fresh coroutines that were spawned by threads which are no worker of this runtime.
     injector: Injector<TaskRef>,
@@ -50,15 +51,7 @@ pub(crate) struct Scheduler {
     agenda: Arc<Agenda>,
     /// The stacks of coroutines that do not ask for others.
     stack_class: &'static Class,
-    /// The runtime is shutting down.
-    stopping: AtomicBool,
-    last_resort: LastResort,
-    /// Where workers wait for each other's last turn, if nothing can unwind.
-    last_turns: LastTurns,
-    /// Workers that cannot run anything before another worker has: see `Worker::about_to_wait_for`.
-    alone_for_others: AtomicUsize,
-    /// The grace is over: workers are to name what they have left.
-    report: AtomicBool,
+    shutdown: Shutdown,
 }
 
 impl Scheduler {
@@ -74,8 +67,10 @@ impl Scheduler {
         let parts: Vec<_> = (0..workers)
             .map(|_| Parts::new())
             .collect::<io::Result<_>>()?;
+        static NUMBERS: AtomicU32 = AtomicU32::new(1);
         let scheduler = Scheduler {
             made_by: Process::current(),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             workers: parts
                 .iter()
                 .map(|parts| Arc::clone(&parts.remote))
@@ -85,11 +80,7 @@ impl Scheduler {
             census: Census::new(),
             agenda: Arc::new(Agenda::new()),
             stack_class,
-            stopping: AtomicBool::new(false),
-            last_resort: LastResort::new(workers),
-            last_turns: LastTurns::new(workers),
-            alone_for_others: AtomicUsize::new(0),
-            report: AtomicBool::new(false),
+            shutdown: Shutdown::new(workers),
         };
         Ok((Arc::new(scheduler), parts))
     }
@@ -102,6 +93,11 @@ impl Scheduler {
     /// Whether it was made before a fork, and its workers are not there in this process.
     pub(crate) fn is_left_in_parent(&self) -> bool {
         !self.made_by.is_current()
+    }
+
+    /// By which its tasks are known: see [`Task::waits_alone_for`](crate::task::Task::waits_alone_for).
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     /// The number of workers.
@@ -267,17 +263,24 @@ impl Scheduler {
     /// Waits until no coroutine is left but those that wait here, and main.
     pub(crate) fn wait_idle(&self) {
         let counted = task::running().is_some_and(|task| Tally::counts(&task));
-        let _alone = Worker::about_to_wait_for("all other coroutines");
         let _awaiting = Awaiting::new(&self.census, counted);
         self.look();
         let idle = || self.is_idle();
-        self.census.waiters.wait(Kind::Interruptible, None, idle);
+        if !idle() {
+            Worker::refuse_to_wait_alone_for("all other coroutines");
+        }
+        self.census.waiters.wait(Kind::Peer, None, idle);
     }
 
-    /// Tells all workers to unwind what they have, and to leave.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
+    /// Tells all workers to end what they have, within `grace`, and to leave.
+    pub(crate) fn stop(&self, grace: Duration) {
+        self.shutdown.begin(grace);
         self.kick_all();
+    }
+
+    /// When what is left is left behind, if the runtime stops.
+    pub(crate) fn grace_ends(&self) -> Option<Instant> {
+        self.shutdown.grace_ends()
     }
 
     /// Has all workers that sleep look at what was just changed.
@@ -287,29 +290,8 @@ impl Scheduler {
         }
     }
 
-    /// Nothing is left on `worker`, nor will be.
-    fn leave(&self, worker: &Worker) {
-        self.last_resort.leave(worker.index());
-        self.kick_all();
-    }
-
-    /// Whether no coroutine is left, besides main.
-    fn is_empty(&self) -> bool {
-        self.live() == 0
-    }
-
-    /// Has all workers name the coroutines they have left.
-    fn ask_for_report(&self) {
-        self.report.store(true, Ordering::SeqCst);
-        self.kick_all();
-    }
-
-    fn wants_report(&self) -> bool {
-        self.report.load(Ordering::SeqCst)
-    }
-
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
+        self.shutdown.is_stopping()
     }
 }
 

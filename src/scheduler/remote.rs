@@ -1,7 +1,7 @@
 //! A worker as other threads see it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crossbeam_deque::Stealer;
 
@@ -26,10 +26,6 @@ pub(super) struct Remote {
     /// Others hold back, for this worker to take what they have.
     offered: AtomicBool,
     reactor: Arc<reactor::Handle>,
-    /// The thread that drives the worker. Locked while that must not end.
-    thread: Mutex<Option<libc::pthread_t>>,
-    /// The worker has named what it has left.
-    reported: AtomicBool,
 }
 
 impl Remote {
@@ -43,8 +39,6 @@ impl Remote {
             tally: Tally::default(),
             offered: AtomicBool::new(false),
             reactor,
-            thread: Mutex::new(None),
-            reported: AtomicBool::new(false),
         }
     }
 
@@ -74,33 +68,9 @@ impl Remote {
         woken
     }
 
-    /// The calling thread drives this worker from now on, or nobody does.
+    /// A thread drives this worker from now on, or none does.
     pub(super) fn set_driven(&self, driven: bool) {
-        // SAFETY: it has no preconditions.
-        let thread = driven.then(|| unsafe { libc::pthread_self() });
-        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = thread;
         self.attention.set_driven(driven);
-    }
-
-    /// Calls `f` with the thread that drives this worker, if one does, and which does not end
-    /// meanwhile.
-    pub(super) fn with_thread(&self, f: impl FnOnce(libc::pthread_t) -> bool) -> bool {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        thread.is_some_and(f)
-    }
-
-    /// Whether the worker is driven, and has not named what it has left.
-    pub(super) fn is_silent(&self) -> bool {
-        !self.has_reported() && self.with_thread(|_| true)
-    }
-
-    pub(super) fn has_reported(&self) -> bool {
-        self.reported.load(Ordering::SeqCst)
-    }
-
-    /// The worker has named what it has left.
-    pub(super) fn set_reported(&self) {
-        self.reported.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn attention(&self) -> &Attention {
@@ -113,7 +83,6 @@ impl Remote {
 
     pub(super) fn take_mail(&self) -> Vec<u32> {
         let mut inbox = own_lock(&self.inbox);
-        // Who sees that it was taken sees that this worker is at work: see `last_resort`.
         self.mail.store(false, Ordering::Release);
         std::mem::take(&mut *inbox)
     }

@@ -1,9 +1,7 @@
 //! The worker loop.
 
 mod alone;
-mod give_up;
-mod leak;
-mod wind_down;
+mod ending;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -29,12 +27,9 @@ use crate::reactor::{self, Reactor};
 use crate::sys::memory;
 use crate::task::word::{Outcome, Seq};
 use crate::task::{
-    self, Deadline, Description, Owner, Role, SuspendedUnwind, Task, TaskRef, WorkerNumber, budget,
+    self, Deadline, Description, Owner, Role, Suspended, Task, TaskRef, WorkerNumber, budget,
 };
 use crate::timer::Timers;
-
-pub(super) use leak::LastTurns;
-pub(crate) use wind_down::Expecting;
 
 /// The most that a worker runs between two looks at timers and I/O, in turns and operations.
 const LARGEST_BATCH: u32 = 256;
@@ -107,8 +102,6 @@ pub(crate) struct Worker {
     trim_at: Cell<Option<Instant>>,
     /// The main coroutine has finished, and the driver wants its thread back.
     leave: Cell<bool>,
-    /// Coroutines that wait for what comes by itself.
-    expecting: Cell<i32>,
 }
 
 struct Live {
@@ -154,7 +147,6 @@ impl Worker {
             batch_ended: Cell::new(None),
             trim_at: Cell::new(None),
             leave: Cell::new(false),
-            expecting: Cell::new(0),
         }
     }
 
@@ -198,13 +190,6 @@ impl Worker {
 
     pub(super) fn is(&self, remote: &Remote) -> bool {
         ptr::eq(&*self.remote, remote)
-    }
-
-    /// The position among the workers of the runtime.
-    pub(super) fn index(&self) -> usize {
-        let mut workers = self.scheduler.workers.iter();
-        let index = workers.position(|worker| self.is(worker));
-        index.expect("it is one of them")
     }
 
     pub(super) fn push_ready(&self, slot: u32) {
@@ -253,19 +238,15 @@ impl Worker {
         }
     }
 
-    /// Runs coroutines on the calling thread until the runtime stops; then unwinds what is left.
-    /// Returns whether coroutines that have started are left behind: see `leak`.
+    /// Runs coroutines on the calling thread until the runtime stops; then ends what is left. Returns
+    /// whether coroutines that have started are left behind: see `ending`.
     pub(crate) fn drive_until_stopped(&self) -> bool {
         let _driving = Driving::new(self);
         self.leave.set(false);
         while !self.scheduler.is_stopping() {
             self.turn();
         }
-        if leak::INSTEAD_OF_UNWINDING {
-            return self.leave_behind();
-        }
-        self.wind_down();
-        false
+        self.end()
     }
 
     /// A batch of coroutines, then I/O, then timers; waits if there is nothing to run.
@@ -321,7 +302,7 @@ impl Worker {
         let mut fresh_first = false;
         let mut any_finished = false;
         while left > 0 && !self.leave.get() {
-            if leak::INSTEAD_OF_UNWINDING && self.scheduler.is_stopping() {
+            if ending::NOTHING_UNWINDS && self.scheduler.is_stopping() {
                 break;
             }
             let fresh = || self.sees_fresh().then(|| self.start_fresh()).flatten();
@@ -596,13 +577,6 @@ impl Worker {
         self.trim_at.get()
     }
 
-    /// Ends what has not started here, and what has not started anywhere.
-    fn abandon_fresh(&self) {
-        while let Some(fresh) = self.next_local().or_else(|| self.next_fresh()) {
-            self.scheduler.abandon(&fresh, Box::new(Cancelled));
-        }
-    }
-
     /// Steals a fresh coroutine and starts it. The worker counts as a searcher, and if it finds
     /// something no longer does.
     fn search(&self) -> bool {
@@ -674,7 +648,7 @@ impl Worker {
         if let Some(deadline) = deadline {
             self.arm(task.slot(), deadline, seq);
         }
-        let _suspended = task::is_unwinding().then(SuspendedUnwind::begin);
+        let _suspended = Suspended::begin();
         coroutine::suspend(Suspend::Parked);
         if deadline.is_some() {
             self.disarm(task.slot());
@@ -725,7 +699,7 @@ fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
 fn run_task() {
     task::with_running(|task| {
         let task = task.expect("a coroutine is running");
-        if task.role() != Role::Main && !leak::INSTEAD_OF_UNWINDING && Worker::is_stopping_here() {
+        if task.role() != Role::Main && !ending::NOTHING_UNWINDS && Worker::is_stopping_here() {
             let waited = task.word.interrupt();
             debug_assert!(!waited, "a fresh coroutine does not wait");
             // SAFETY: this is the first turn of the task, on the worker that it was pinned to.
@@ -740,7 +714,7 @@ fn run_task() {
 struct Driving<'a> {
     worker: &'a Worker,
     /// Where the thread panics, no coroutine does for that.
-    _unwind: Option<SuspendedUnwind>,
+    _unwind: Option<Suspended>,
 }
 
 impl<'a> Driving<'a> {
@@ -763,7 +737,7 @@ impl<'a> Driving<'a> {
         worker.remote.set_driven(true);
         Driving {
             worker,
-            _unwind: std::thread::panicking().then(SuspendedUnwind::begin),
+            _unwind: std::thread::panicking().then(Suspended::begin),
         }
     }
 }

@@ -12,18 +12,19 @@ pub(crate) mod locals;
 mod os_thread;
 mod refs;
 mod task_ref;
+mod unwind;
 mod waiting;
 pub(crate) mod word;
 
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU64;
 use std::ops::Deref;
-use std::panic::{self, Location, UnwindSafe};
+use std::panic::{Location, resume_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::coroutine::{self, Class, Reservation, Suspend};
 use crate::fatal;
@@ -36,6 +37,9 @@ pub(crate) use holder::{Holder, WorkerNumber};
 use locals::Locals;
 use refs::Refs;
 pub(crate) use task_ref::TaskRef;
+pub(crate) use unwind::{
+    InHook, Suspended, is_unwinding, is_unwinding_for_certain, keeps_thread, may_unwind,
+};
 pub(crate) use waiting::{Waiting, Woken};
 use word::{Outcome, Seq, WaitWord};
 
@@ -54,15 +58,6 @@ pub(crate) trait Body: Send + Sync {
     ///
     /// Called at most once, instead of `run`, by whoever took the task from its queue.
     unsafe fn abandon(&self, task: &Task, why: Box<dyn Any + Send>);
-
-    /// Gives `task` up in the middle of its run, which will never go on: tells the joiner `why`,
-    /// unless the result is there.
-    ///
-    /// # Safety
-    ///
-    /// Called at most once, by the owner of the task, which suspended it in `run` and does not
-    /// resume it.
-    unsafe fn leak(&self, task: &Task, why: Box<dyn Any + Send>);
 }
 
 /// What schedules and suspends a task: the worker it is pinned to, or its own OS thread.
@@ -87,7 +82,7 @@ pub(crate) trait Owner: Send + Sync {
     /// be switched away from: an OS thread, or a coroutine amid panics.
     fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>);
 
-    /// Whether the calling task keeps this owner to itself while it waits, because it unwinds.
+    /// Whether the calling task keeps this owner to itself while it waits: see `keeps_thread`.
     fn waits_alone(&self) -> bool;
 
     /// Aborts, because the calling task waits like that for one of the same owner, in `slot`.
@@ -103,8 +98,10 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     owner: AtomicPtr<Arc<dyn Owner>>,
     /// The name the owner knows it by.
     slot: AtomicU32,
-    /// That it has begun to unwind, and in which era: see `note_unwinding`.
-    unwinding: AtomicU32,
+    /// The number of its runtime.
+    runtime: u32,
+    /// Its runtime has unwound it.
+    cancelled: Flag,
     /// Zero until somebody asks.
     id: AtomicU64,
     name: Option<Box<str>>,
@@ -141,6 +138,7 @@ impl<B: Body> Task<B> {
         name: Option<Box<str>>,
         spawned_at: &'static Location<'static>,
         role: Role,
+        runtime: u32,
         reservation: Option<Reservation>,
         body: B,
     ) -> Task<B> {
@@ -148,7 +146,8 @@ impl<B: Body> Task<B> {
             word: WaitWord::new(),
             owner: AtomicPtr::new(ptr::null_mut()),
             slot: AtomicU32::new(0),
-            unwinding: AtomicU32::new(0),
+            runtime,
+            cancelled: Flag::new(),
             id: AtomicU64::new(0),
             name,
             spawned_at,
@@ -229,13 +228,10 @@ impl Task {
         ));
     }
 
-    /// Whether the calling task, which is this one, would keep `other` from running by waiting.
-    pub(crate) fn would_block(&self, other: &Task) -> bool {
-        if !self.owner().waits_alone() {
-            return false;
-        }
-        let others = other.owner.load(Ordering::Acquire);
-        others.is_null() || others == self.owner.load(Ordering::Acquire)
+    /// Whether the calling task, which is this one, would wait for another one of its runtime though it
+    /// keeps its worker to itself.
+    pub(crate) fn waits_alone_for(&self, other: &Task) -> bool {
+        self.runtime == other.runtime && self.waits_alone()
     }
 
     /// The number of this task, unique in the process.
@@ -369,6 +365,23 @@ impl Task {
     }
 }
 
+/// A flag that its own coroutine alone sets and reads.
+struct Flag(AtomicBool);
+
+impl Flag {
+    fn new() -> Flag {
+        Flag(AtomicBool::new(false))
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, value: bool) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
 /// A coroutine's name and origin. Written async-signal-safely.
 pub(crate) struct Description<'a>(pub(crate) &'a Task);
 
@@ -463,94 +476,16 @@ pub(crate) fn running() -> Option<TaskRef> {
     RUNNING.get().map(|task| unsafe { TaskRef::another(task) })
 }
 
-thread_local! {
-    /// Unwinds that are suspended on this thread: of its coroutines, and its own, amid which it drives
-    /// a worker. std's panic count includes them.
-    static SUSPENDED_UNWINDS: Cell<u32> = const { Cell::new(0) };
-
-    /// How often there was the first of these. But for that one nobody was unwinding then: so what was
-    /// noted of others before is over. Never 0.
-    static ERA: Cell<NonZeroU32> = const { Cell::new(NonZeroU32::MIN) };
+/// Unwinds the calling coroutine with `payload`, because its runtime ends it.
+pub(crate) fn cancel(payload: Box<dyn Any + Send>) -> ! {
+    unwind::note_cancelled(true);
+    resume_unwind(payload)
 }
 
-/// Takes note that the running coroutine begins to unwind.
-pub(crate) fn note_unwinding() {
-    note(true);
-}
-
-/// Takes note that the running coroutine has come to the end of its unwind.
+/// Notes that the running coroutine has come to the end of its unwind.
 #[cold]
 pub(crate) fn note_unwound() {
-    note(false);
-}
-
-fn note(unwinding: bool) {
-    with_running(|task| {
-        if let Some(task) = task {
-            let era = if unwinding { ERA.get().get() } else { 0 };
-            task.unwinding.store(era, Ordering::Relaxed);
-        }
-    });
-}
-
-/// Whether it was noted of the running coroutine that it unwinds. Notes may be of an unwind that is
-/// over, which somebody else than [`catch_unwind`] has caught.
-fn is_noted() -> bool {
-    with_running(|task| {
-        task.is_some_and(|task| task.unwinding.load(Ordering::Relaxed) == ERA.get().get())
-    })
-}
-
-/// As std's, and takes note that the caller does not unwind any more, unless it did before.
-pub(crate) fn catch_unwind<R>(f: impl FnOnce() -> R + UnwindSafe) -> std::thread::Result<R> {
-    let before = is_noted();
-    let result = panic::catch_unwind(f);
-    if result.is_err() {
-        note(before);
-    }
-    result
-}
-
-/// As std's, and takes note that the caller unwinds.
-pub(crate) fn resume_unwind(payload: Box<dyn Any + Send>) -> ! {
-    note_unwinding();
-    panic::resume_unwind(payload)
-}
-
-/// Whether the caller unwinds.
-///
-/// Like [`std::thread::panicking`]; but while others of the thread are suspended in an unwind,
-/// what that says of the caller is not known, and only what was noted of itself counts, since they
-/// are: of a panic that it has caught since, too.
-#[inline]
-pub(crate) fn is_unwinding() -> bool {
-    std::thread::panicking() && is_own_unwind()
-}
-
-#[cold]
-fn is_own_unwind() -> bool {
-    SUSPENDED_UNWINDS.get() == 0 || is_noted()
-}
-
-/// An unwind that is not the one of who runs on this thread, as long as this is there.
-pub(crate) struct SuspendedUnwind(());
-
-impl SuspendedUnwind {
-    /// Of the caller, who is about to let others run.
-    pub(crate) fn begin() -> SuspendedUnwind {
-        if SUSPENDED_UNWINDS.get() == 0 {
-            ERA.set(ERA.get().checked_add(1).unwrap_or(NonZeroU32::MIN));
-            note_unwinding();
-        }
-        SUSPENDED_UNWINDS.set(SUSPENDED_UNWINDS.get() + 1);
-        SuspendedUnwind(())
-    }
-}
-
-impl Drop for SuspendedUnwind {
-    fn drop(&mut self) {
-        SUSPENDED_UNWINDS.set(SUSPENDED_UNWINDS.get() - 1);
-    }
+    unwind::note_cancelled(false);
 }
 
 /// Looks at the running coroutine's task, if the caller is one.

@@ -71,7 +71,7 @@ fn new() -> (TaskRef, TaskRef) {
     let name = std::thread::current().name().map(Box::from);
     let owner: Box<Arc<dyn Owner>> = Box::new(Arc::new(OsThread::default()));
     let body = NoBody { owner };
-    let task = Task::new(name, Location::caller(), Role::OsThread, None, body);
+    let task = Task::new(name, Location::caller(), Role::OsThread, 0, None, body);
     // SAFETY: it is new; and the owner stays in its place as long as the task is there.
     unsafe { Task::pin(&task, &task.body.owner, 0) };
     // SAFETY: it borrows nothing.
@@ -154,10 +154,6 @@ impl Body for NoBody {
 
     unsafe fn abandon(&self, _: &Task, _: Box<dyn Any + Send>) {
         unreachable!("an OS thread is never queued");
-    }
-
-    unsafe fn leak(&self, _: &Task, _: Box<dyn Any + Send>) {
-        unreachable!("an OS thread has no owner to give it up");
     }
 }
 

@@ -41,10 +41,12 @@ const INTERRUPT: u64 = 1 << 4;
 const INTERRUPTIBLE: u64 = 1 << 5;
 /// The current wait is `thread::park`'s.
 const PUBLIC: u64 = 1 << 6;
-/// The current wait ends by its own event alone.
-const COMMITTED: u64 = 1 << 7;
+/// The current wait is for an event that comes by itself.
+const EVENT: u64 = 1 << 7;
+/// The current wait may be interrupted once it is known that the task does not unwind.
+const LATER: u64 = 1 << 8;
 
-const SEQ: u64 = 1 << 8;
+const SEQ: u64 = 1 << 9;
 /// What belongs to the task, not to its current wait.
 const LASTING: u64 = TOKEN | INTERRUPT;
 
@@ -60,15 +62,30 @@ pub(crate) enum Outcome {
     Interrupted,
 }
 
-/// Who may end a wait besides its event and its deadline.
+/// What a wait is for, and whether an interrupt ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Cancellation and shutdown: the wait unwinds.
-    Interruptible,
-    /// Nobody, except that a shutdown unwinds it as a last resort, when nothing else runs.
+    /// For an event that comes by itself: I/O, a deadline, the end of a pool job. Interruptible.
+    Event,
+    /// For such an event, which uses memory of the waiter's stack. Not interruptible.
+    Borrowed,
+    /// For another task: a join, a channel. Interruptible.
+    Peer,
+    /// For another task, by a wait that std never unwinds: a lock, `park`, a scope. Not interruptible.
     Plain,
-    /// Nobody at all: others rely on memory of this stack until the event comes.
-    Committed,
+}
+
+impl Kind {
+    fn is_interruptible(self) -> bool {
+        matches!(self, Kind::Event | Kind::Peer)
+    }
+
+    fn event_bit(self) -> u64 {
+        match self {
+            Kind::Event | Kind::Borrowed => EVENT,
+            Kind::Peer | Kind::Plain => 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -81,14 +98,27 @@ impl WaitWord {
 
     /// Begins a wait, or says that an interrupt is pending for waits of this kind.
     pub(crate) fn begin(&self, kind: Kind) -> Result<Seq, Pending> {
-        let kind_bit = match kind {
-            Kind::Interruptible => INTERRUPTIBLE,
-            Kind::Plain => 0,
-            Kind::Committed => COMMITTED,
+        let interruptible = kind.is_interruptible();
+        let bits = if interruptible { INTERRUPTIBLE } else { 0 } | kind.event_bit();
+        self.begin_unless(if interruptible { INTERRUPT } else { 0 }, bits)
+    }
+
+    /// Begins a wait of a task that unwinds, or may, if that is not `certain`. No pending interrupt keeps it
+    /// from waiting.
+    pub(crate) fn begin_amid_unwind(&self, kind: Kind, certain: bool) -> Seq {
+        let later = match kind.is_interruptible() && !certain {
+            true => LATER,
+            false => 0,
         };
+        let begun = self.begin_unless(0, later | kind.event_bit());
+        begun.unwrap_or_else(|Pending| unreachable!("nothing keeps it from beginning"))
+    }
+
+    #[inline(always)]
+    fn begin_unless(&self, pending: u64, bits: u64) -> Result<Seq, Pending> {
         let next = |word: u64| {
-            let pending = word & INTERRUPT != 0 && kind == Kind::Interruptible;
-            (!pending).then(|| (seq(word) + SEQ) | (word & LASTING) | kind_bit | WAITING)
+            let begun = (seq(word) + SEQ) | (word & LASTING) | bits | WAITING;
+            (word & pending == 0).then_some(begun)
         };
         match self
             .0
@@ -129,6 +159,12 @@ impl WaitWord {
         self.0.load(Ordering::Relaxed) & INTERRUPT != 0
     }
 
+    /// Whether the task waits for an event that comes by itself; and if so, whether it might unwind instead.
+    pub(crate) fn awaits_event(&self) -> Option<bool> {
+        let word = self.0.load(Ordering::Relaxed);
+        (word & STATE == WAITING && word & EVENT != 0).then_some(word & LATER != 0)
+    }
+
     // Each of these returns whether it has ended a wait, so that the caller must schedule the task.
 
     /// Ends the wait numbered `of`, if it has not ended.
@@ -160,10 +196,10 @@ impl WaitWord {
         self.end(Outcome::Interrupted, |word| word & INTERRUPTIBLE != 0)
     }
 
-    /// Interrupts the current wait unless others rely on it.
+    /// Interrupts the current wait if it began amid an unwind that turns out to be another task's.
     #[must_use]
-    pub(crate) fn interrupt_plain(&self) -> bool {
-        self.end(Outcome::Interrupted, |word| word & COMMITTED == 0)
+    pub(crate) fn interrupt_later(&self) -> bool {
+        self.end(Outcome::Interrupted, |word| word & LATER != 0)
     }
 
     /// Ends the current wait, whatever its kind, of a task that will never run again: nobody is to
@@ -222,7 +258,7 @@ mod tests {
     fn the_public_token_survives_internal_waits() {
         let word = WaitWord::new();
         assert!(!word.unpark());
-        let seq = word.begin(Kind::Interruptible).unwrap();
+        let seq = word.begin(Kind::Peer).unwrap();
         assert!(!word.unpark(), "an internal wait is not ended by unpark");
         assert!(word.wake(seq, Outcome::Woken));
         assert_eq!(word.begin_for_token(), None, "two unparks are one token");
@@ -236,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_retired_task_cannot_be_woken_from_any_wait() {
-        for kind in [Kind::Interruptible, Kind::Plain, Kind::Committed] {
+        for kind in [Kind::Event, Kind::Borrowed, Kind::Peer, Kind::Plain] {
             let word = WaitWord::new();
             let seq = word.begin(kind).unwrap();
             word.retire();
@@ -251,12 +287,37 @@ mod tests {
 
     #[test]
     fn an_interrupt_ends_interruptible_waits_now_and_later() {
-        let word = WaitWord::new();
-        word.begin(Kind::Plain).unwrap();
-        assert!(!word.interrupt());
-        assert!(word.interrupt_plain());
-        assert_eq!(word.begin(Kind::Interruptible), Err(Pending));
-        word.begin(Kind::Committed).unwrap();
-        assert!(!word.interrupt_plain());
+        for kind in [Kind::Event, Kind::Peer] {
+            let word = WaitWord::new();
+            word.begin(kind).unwrap();
+            assert!(word.interrupt());
+            assert_eq!(word.begin(kind), Err(Pending));
+            word.begin_amid_unwind(kind, false);
+            assert!(!word.interrupt());
+            assert!(word.interrupt_later());
+            word.begin_amid_unwind(kind, true);
+            assert!(!word.interrupt() && !word.interrupt_later());
+        }
+        for kind in [Kind::Borrowed, Kind::Plain] {
+            let word = WaitWord::new();
+            word.begin(kind).unwrap();
+            assert!(!word.interrupt());
+            let second = word
+                .wake(Seq(SEQ), Outcome::Woken)
+                .then(|| word.begin(kind));
+            assert_eq!(second, Some(Ok(Seq(2 * SEQ))), "and so are those after it");
+        }
+    }
+
+    #[test]
+    fn waits_for_events_that_come_by_themselves_are_told_from_others() {
+        let awaits = |kind| {
+            let word = WaitWord::new();
+            word.begin(kind).unwrap();
+            word.awaits_event().is_some()
+        };
+        assert!(awaits(Kind::Event) && awaits(Kind::Borrowed));
+        assert!(!awaits(Kind::Peer) && !awaits(Kind::Plain));
+        assert_eq!(WaitWord::new().awaits_event(), None);
     }
 }

@@ -1,53 +1,46 @@
-//! Waits of a coroutine that unwinds, amid which no other may run on its worker.
+//! Waits of a coroutine that keeps its worker to itself: it unwinds, or runs the panic hook.
+//!
+//! std counts panics by thread. Another coroutine that ran on the thread meanwhile would take that count
+//! for its own: it would poison what it unlocks, and a panic of it in the middle of the hook would abort
+//! the process. So its worker waits with it: for time, for threads, and for locks that are held
+//! elsewhere. It cannot wait for another coroutine of its runtime, which may need the same worker: that
+//! aborts the process, whichever worker it is, so that nothing depends on chance.
+//!
+//! While a runtime stops, a coroutine that unwinds lets others run, for they have to end, too. The hook
+//! does not.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Live, Worker};
 use crate::fatal;
-use crate::scheduler::Scheduler;
 use crate::task::word::{Outcome, Seq};
 use crate::task::{self, Deadline, Description, Task};
 
-/// How long all workers must have been kept by coroutines that wait for others before that is taken
-/// for a deadlock.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 impl Worker {
-    /// Whether the running coroutine unwinds, so that no other must run before it has come to the
-    /// end of that. When the runtime stops, and so all unwind, they may have to wait for each
-    /// other, and do; but see a panic count that includes those which are suspended.
+    /// Whether the running coroutine keeps this worker to itself while it waits.
     pub(in crate::scheduler) fn waits_alone(&self) -> bool {
-        task::is_unwinding() && !self.scheduler.is_stopping()
+        task::keeps_thread(|| self.scheduler.is_stopping())
     }
 
-    /// The calling coroutine is about to wait for others of its runtime. Where it unwinds, none of
-    /// them can run on its worker meanwhile; and if all workers are kept like this, the process is
-    /// aborted, for they would be for ever.
-    pub(crate) fn about_to_wait_for(others: &str) -> Option<AloneForOthers> {
-        Worker::with_current(|worker| {
-            let worker = worker.filter(|worker| task::on_coroutine() && worker.waits_alone())?;
-            let alone = AloneForOthers::new(&worker.scheduler);
-            if alone.are_all_for_good() {
-                task::with_running(|task| {
-                    let who = task.map(Description);
-                    fatal::abort(format_args!(
-                        "{}, unwinding from a panic, waits for {others}, which need the same \
-                         worker to finish",
-                        who.expect("a coroutine is running"),
-                    ))
-                });
+    /// Aborts, if the calling coroutine, which has to wait for `others` of its runtime, keeps its worker
+    /// to itself.
+    pub(crate) fn refuse_to_wait_alone_for(others: &str) {
+        let alone = Worker::with_current(|worker| worker.is_some_and(Worker::waits_alone));
+        task::with_running(|task| {
+            if let Some(task) = task.filter(|_| alone) {
+                fatal::abort(format_args!(
+                    "{}, unwinding from a panic, waits for {others}, which may need the same worker to \
+                     finish",
+                    Description(task),
+                ));
             }
-            Some(alone)
-        })
+        });
     }
 
-    /// Waits on the stack of a coroutine that unwinds: another coroutine on this thread would
-    /// take std's panic count for its own. I/O goes on, other coroutines and their timers do not.
+    /// Waits on the stack of a coroutine that keeps this worker to itself. I/O goes on, other coroutines
+    /// and their timers do not.
     ///
-    /// Returns false if the runtime stops first: from then on others may run.
+    /// Returns false if that is over first: the runtime stops, and others may run.
     #[cold]
     pub(super) fn wait_with(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) -> bool {
         loop {
@@ -56,7 +49,7 @@ impl Worker {
             if self.take_ready(task.slot()) {
                 return true;
             }
-            if self.scheduler.is_stopping() {
+            if !self.waits_alone() {
                 return false;
             }
             let too_late = deadline.is_some_and(|deadline| deadline.at <= Instant::now());
@@ -66,14 +59,14 @@ impl Worker {
             // Woken, if it is too late: the waker is about to say so.
             let deadline = deadline.filter(|_| !too_late);
             self.remote.attention().fall_asleep_alone();
-            if !self.remote.has_mail() && !self.scheduler.is_stopping() {
+            if !self.remote.has_mail() && self.waits_alone() {
                 self.poll(|reactor| reactor.wait(deadline));
             }
             self.remote.attention().wake_up();
         }
     }
 
-    /// Aborts, because `task`, which unwinds, waits for what the one in `slot` holds.
+    /// Aborts, because `task`, which keeps this worker to itself, waits for what the one in `slot` holds.
     #[cold]
     pub(in crate::scheduler) fn refuse_deadlock(&self, task: &Task, slot: u32) -> ! {
         // SAFETY: the loop has this mutably borrowed, and has lent the entry of the running
@@ -96,32 +89,5 @@ impl Worker {
         let mut ready = self.ready.borrow_mut();
         let position = ready.iter().position(|&other| other == slot);
         position.is_some_and(|position| ready.remove(position).is_some())
-    }
-}
-
-/// A coroutine that keeps its worker to itself, because it unwinds, and waits for others.
-pub(crate) struct AloneForOthers(Arc<Scheduler>);
-
-impl AloneForOthers {
-    fn new(scheduler: &Arc<Scheduler>) -> AloneForOthers {
-        scheduler.alone_for_others.fetch_add(1, Ordering::SeqCst);
-        AloneForOthers(Arc::clone(scheduler))
-    }
-
-    /// Whether all workers are kept. One whose wait has just ended may not have come round to saying
-    /// so, for as long as it is not given a processor: this takes a while to be sure.
-    fn are_all_for_good(&self) -> bool {
-        let are_all = || self.0.alone_for_others.load(Ordering::SeqCst) == self.0.workers.len();
-        let enough = Instant::now() + PATIENCE;
-        while are_all() && self.0.workers.len() > 1 && Instant::now() < enough {
-            thread::sleep(Duration::from_millis(1));
-        }
-        are_all()
-    }
-}
-
-impl Drop for AloneForOthers {
-    fn drop(&mut self) {
-        self.0.alone_for_others.fetch_sub(1, Ordering::SeqCst);
     }
 }

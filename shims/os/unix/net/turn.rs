@@ -47,7 +47,7 @@ impl Turn {
         let line = &*turn.line;
         while line.taken.swap(true, Ordering::SeqCst) {
             let is_free = || !line.taken.load(Ordering::SeqCst);
-            line.waiters.wait(Kind::Interruptible, None, is_free);
+            line.waiters.wait(Kind::Peer, None, is_free);
         }
         turn.has_it = true;
         Some(turn)

@@ -40,8 +40,6 @@ mod once;
 mod ready_word;
 #[path = "../../../../src/task/refs.rs"]
 mod refs;
-#[path = "../../../../src/scheduler/last_resort.rs"]
-mod resort;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/sync/rwlock.rs"]
 mod rwlock;
@@ -57,7 +55,6 @@ mod counting;
 mod excluding;
 mod futex;
 mod joining;
-mod last_resort;
 mod locks;
 mod mail;
 pub(crate) mod park;
@@ -100,7 +97,6 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
         futex::MODELS,
         excluding::MODELS,
         joining::MODELS,
-        last_resort::MODELS,
         locks::MODELS,
         mail::MODELS,
         parking::MODELS,

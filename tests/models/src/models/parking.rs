@@ -128,7 +128,7 @@ fn event_against_deadline() {
 
 fn event_against_interrupt() {
     let task = Task::new();
-    let seq = task.word.begin(Kind::Interruptible).unwrap();
+    let seq = task.word.begin(Kind::Peer).unwrap();
     let event = thread::spawn({
         let task = task.clone();
         move || task.wake(seq, Outcome::Woken)
@@ -142,10 +142,7 @@ fn event_against_interrupt() {
     let by_interrupt = interrupt.join().unwrap();
     assert_eq!(by_event, outcome == Outcome::Woken);
     assert_eq!(by_interrupt, outcome == Outcome::Interrupted);
-    assert!(
-        task.word.begin(Kind::Interruptible).is_err(),
-        "an interrupt lasts"
-    );
+    assert!(task.word.begin(Kind::Peer).is_err(), "an interrupt lasts");
 }
 
 fn late_waker_against_next_wait() {
@@ -220,12 +217,12 @@ fn wakers_of_many_waits() {
     let mut interrupted = false;
     for round in 0..5 {
         let kind = match round % 3 {
-            0 if !interrupted => Kind::Interruptible,
-            1 => Kind::Committed,
+            0 if !interrupted => Kind::Peer,
+            1 => Kind::Borrowed,
             _ => Kind::Plain,
         };
         let Ok(seq) = task.word.begin(kind) else {
-            assert_eq!(kind, Kind::Interruptible, "the others are not interrupted");
+            assert_eq!(kind, Kind::Peer, "the others are not interrupted");
             interrupted = true;
             continue;
         };
@@ -241,7 +238,7 @@ fn wakers_of_many_waits() {
         let ended: Vec<_> = ended.into_iter().flatten().collect();
         if outcome == Outcome::Interrupted {
             assert_eq!(ended, [], "the interrupt has ended it");
-            assert_eq!(kind, Kind::Interruptible);
+            assert_eq!(kind, Kind::Peer);
             interrupts += 1;
         } else {
             assert_eq!(ended, [outcome], "the one that counted knows it did");

@@ -1,0 +1,131 @@
+//! The end of a runtime, as its workers share it. Each worker's part is in `worker/ending.rs`.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long nothing must have happened in a runtime that stops, for coroutines that wait for each other
+/// to be left behind.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+
+/// How the end of a runtime stands.
+pub(super) struct Shutdown {
+    stopping: AtomicBool,
+    /// When the grace is over, and how long it was; never, if that is beyond the clock. Set before
+    /// `stopping`.
+    grace: OnceLock<(Option<Instant>, Duration)>,
+    /// Turns of coroutines since the runtime stops.
+    turns: AtomicUsize,
+    /// Workers that expect nothing to happen by itself, or that have nothing left.
+    quiet: AtomicUsize,
+    workers: usize,
+}
+
+impl Shutdown {
+    pub(super) fn new(workers: usize) -> Shutdown {
+        Shutdown {
+            stopping: AtomicBool::new(false),
+            grace: OnceLock::new(),
+            turns: AtomicUsize::new(0),
+            quiet: AtomicUsize::new(0),
+            workers,
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// The runtime stops. What has not ended after `grace` is left behind.
+    pub(super) fn begin(&self, grace: Duration) {
+        self.grace
+            .get_or_init(|| (Instant::now().checked_add(grace), grace));
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// When the grace is over.
+    pub(super) fn grace_ends(&self) -> Option<Instant> {
+        self.grace.get().and_then(|(ends, _)| *ends)
+    }
+
+    /// The grace, if it is over.
+    pub(super) fn grace_over(&self) -> Option<Duration> {
+        let (ends, grace) = *self.grace.get()?;
+        ends.is_some_and(|ends| ends <= Instant::now())
+            .then_some(grace)
+    }
+
+    /// Coroutines have run.
+    fn count_turn(&self) {
+        self.turns.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The number of turns so far, if no worker expects anything.
+    fn quiet_since_turn(&self) -> Option<usize> {
+        let quiet = self.quiet.load(Ordering::SeqCst) == self.workers;
+        quiet.then(|| self.turns.load(Ordering::SeqCst))
+    }
+}
+
+/// One worker's look at whether anything happens.
+///
+/// *By time, not by proof.* A thread outside of the runtime may be about to wake a coroutine, and nobody
+/// can know. It has [`PAUSE`] to do so, each time that anything else has happened in the runtime.
+pub(super) struct Lookout<'a> {
+    shutdown: &'a Shutdown,
+    /// This worker counts as quiet.
+    is_quiet: bool,
+    /// Since when all have been quiet, and after how many turns.
+    all_quiet: Option<(Instant, usize)>,
+}
+
+impl<'a> Lookout<'a> {
+    pub(super) fn new(shutdown: &'a Shutdown) -> Lookout<'a> {
+        Lookout {
+            shutdown,
+            is_quiet: false,
+            all_quiet: None,
+        }
+    }
+
+    /// Coroutines of this worker have run.
+    pub(super) fn note_turn(&mut self) {
+        self.set_quiet(false);
+        self.shutdown.count_turn();
+    }
+
+    /// Looks around for a worker that has nothing to run. Returns when to look again, or `None` if
+    /// nothing has happened anywhere for long enough.
+    pub(super) fn look(&mut self, expects_something: bool) -> Option<Instant> {
+        self.set_quiet(!expects_something);
+        let now = Instant::now();
+        let turn = self.shutdown.quiet_since_turn();
+        let (since, _) = match (turn, self.all_quiet) {
+            (Some(turn), Some(known)) if known.1 == turn => known,
+            (turn, _) => {
+                self.all_quiet = turn.map(|turn| (now, turn));
+                (now, 0)
+            }
+        };
+        let enough = since + PAUSE;
+        (enough > now).then_some(enough)
+    }
+
+    fn set_quiet(&mut self, quiet: bool) {
+        if quiet != self.is_quiet {
+            self.is_quiet = quiet;
+            match quiet {
+                true => self.shutdown.quiet.fetch_add(1, Ordering::SeqCst),
+                false => self.shutdown.quiet.fetch_sub(1, Ordering::SeqCst),
+            };
+        }
+    }
+}
+
+impl Drop for Lookout<'_> {
+    /// Nothing will happen on this worker any more.
+    fn drop(&mut self) {
+        self.set_quiet(true);
+    }
+}
