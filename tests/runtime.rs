@@ -18,7 +18,7 @@ use greenroom::{
     yield_now,
 };
 use serial_test::serial;
-use util::{Counted, Finally, message};
+use util::{Counted, message};
 
 const MILLI: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(10_000);
@@ -176,24 +176,10 @@ fn all_ways_to_wait() -> Vec<(&'static str, Waits)> {
         (
             "join",
             Box::new(move |ready| {
-                let other = spawn(park);
+                let other = spawn(|| thread::sleep(LONG));
                 sign(ready);
                 other.join().unwrap();
                 unreachable!("the other never ends by itself");
-            }),
-        ),
-        (
-            "park",
-            Box::new(move |ready| {
-                sign(ready);
-                park();
-            }),
-        ),
-        (
-            "park with a timeout",
-            Box::new(move |ready| {
-                sign(ready);
-                greenroom::park_timeout(LONG);
             }),
         ),
         (
@@ -202,7 +188,6 @@ fn all_ways_to_wait() -> Vec<(&'static str, Waits)> {
                 sign(ready);
                 thread::scope(|s| {
                     s.spawn(|| thread::sleep(LONG));
-                    s.spawn(park);
                 });
             }),
         ),
@@ -370,8 +355,7 @@ fn scoped_children_are_unwound_before_what_they_borrow_from_their_parent() {
                             s.spawn(move || {
                                 let borrower = Borrower(parents);
                                 match n % 3 {
-                                    0 => thread::sleep(LONG),
-                                    1 => park(),
+                                    0 | 1 => thread::sleep(LONG),
                                     // Holds its unwinding up for a while.
                                     _ => {
                                         let _ = catch_unwind(|| thread::sleep(LONG));
@@ -1097,7 +1081,7 @@ fn a_runtime_dropped_on_a_coroutine_unwinds_what_its_other_workers_have() {
                     let started = Arc::clone(&started);
                     inner.spawn(move || {
                         started.fetch_add(1, SeqCst);
-                        park();
+                        thread::sleep(LONG);
                     })
                 })
                 .collect();
@@ -1126,7 +1110,7 @@ fn a_runtime_dropped_amid_a_panic_tells_the_joiners_of_all_it_has() {
                         let (begun, begins) = mpsc::channel();
                         handles.lock().unwrap().push(spawn(move || {
                             begun.send(()).unwrap();
-                            park();
+                            thread::sleep(LONG);
                         }));
                         while begins.try_recv().is_err() {
                             yield_now();
@@ -1146,32 +1130,6 @@ fn a_runtime_dropped_amid_a_panic_tells_the_joiners_of_all_it_has() {
             let handles = handles.into_inner().unwrap();
             handles.into_iter().for_each(assert_cancelled);
         }
-    });
-}
-
-#[test]
-#[serial]
-fn what_never_started_may_join_what_did_when_both_are_given_up() {
-    util::on_a_thread_that_stays(|| {
-        let joined = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&joined);
-        let inner = runtime(1);
-        let parked = inner.run(|| {
-            let parked = spawn(park);
-            yield_now();
-            parked
-        });
-        let mut parked = Some(parked);
-        let joins = Finally(move || {
-            assert_cancelled(parked.take().unwrap());
-            count.fetch_add(1, SeqCst);
-        });
-        drop(inner.spawn(move || drop(joins)));
-        runtime(1).run(|| {
-            let drops = spawn_local(move || drop(inner));
-            drops.join().unwrap();
-        });
-        assert_eq!(joined.load(SeqCst), 1);
     });
 }
 
