@@ -4,7 +4,7 @@ use ::std::fmt;
 use ::std::sync::PoisonError;
 
 use super::condvar::Condvar;
-use super::mutex::{Mutex, MutexGuard};
+use super::mutex::Mutex;
 
 /// Like [`std::sync::Barrier`], but waiting parks the coroutine.
 pub struct Barrier {
@@ -18,20 +18,6 @@ struct Group {
     arrived: usize,
     /// Of the group.
     number: usize,
-}
-
-/// One of the group, while it waits for the others. If it unwinds, it has not been there.
-struct Member<'a> {
-    group: MutexGuard<'a, Group>,
-    number: usize,
-}
-
-impl Drop for Member<'_> {
-    fn drop(&mut self) {
-        if self.group.number == self.number {
-            self.group.arrived -= 1;
-        }
-    }
 }
 
 /// Like [`std::sync::BarrierWaitResult`], of which only std can make values.
@@ -53,10 +39,7 @@ impl Barrier {
     }
 
     /// Like [`std::sync::Barrier::wait`], but parks the coroutine.
-    ///
-    /// Who unwinds here, as its runtime shuts down, no longer counts.
     pub fn wait(&self) -> BarrierWaitResult {
-        // Whatever unwinds while it waits here leaves the group as if it had not come.
         let mut group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
         group.arrived += 1;
         if group.arrived >= self.size {
@@ -66,9 +49,9 @@ impl Barrier {
             return BarrierWaitResult(true);
         }
         let number = group.number;
-        let mut member = Member { group, number };
-        while member.group.number == number {
-            self.left.wait_with(&mut member.group, None);
+        while group.number == number {
+            let woken = self.left.wait(group);
+            group = woken.unwrap_or_else(PoisonError::into_inner);
         }
         BarrierWaitResult(false)
     }

@@ -133,18 +133,9 @@ impl Condvar {
         mut guard: MutexGuard<'a, T>,
         deadline: Option<Deadline>,
     ) -> (MutexGuard<'a, T>, bool) {
-        let notified = self.wait_with(&mut guard, deadline);
-        (guard, notified)
-    }
-
-    /// As `wait_until`. Where it unwinds, the guard is held again.
-    pub(super) fn wait_with<T>(
-        &self,
-        guard: &mut MutexGuard<'_, T>,
-        deadline: Option<Deadline>,
-    ) -> bool {
         // SAFETY: the guard shows that the mutex is locked.
-        guard.with_lock(|mutex| unsafe { self.condvar.wait(mutex, deadline) })
+        let notified = guard.with_lock(|mutex| unsafe { self.condvar.wait(mutex, deadline) });
+        (guard, notified)
     }
 
     /// Like [`std::sync::Condvar::notify_one`].

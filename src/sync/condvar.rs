@@ -29,10 +29,6 @@ impl Condvar {
     /// # Safety
     ///
     /// The caller has locked `mutex`.
-    ///
-    /// # Unwinding
-    ///
-    /// Where a runtime shuts down and nothing is left that could notify; with the mutex locked.
     #[inline]
     pub(crate) unsafe fn wait(&self, mutex: &Mutex, deadline: Option<Deadline>) -> bool {
         let request = Request {
@@ -45,10 +41,7 @@ impl Condvar {
         };
         // SAFETY: the caller has locked it.
         let parked = futex::park(&self.word, request, set, || unsafe { mutex.unlock() });
-        let interrupted = mutex.lock_whatever_happens() || parked == Parked::Interrupted;
-        if interrupted {
-            futex::unwind_if_possible();
-        }
+        mutex.lock();
         parked != Parked::TimedOut
     }
 

@@ -41,8 +41,8 @@ const NAP: Duration = Duration::from_micros(50);
 /// How a [`wait`] came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
-    /// A [`wake`] has ended it. In a destructor, while the runtime shuts down, it may be nothing; and
-    /// anywhere, that another was woken and has not run, whose runtime is gone.
+    /// A [`wake`] has ended it; or a coroutine was woken that will not run any more, because its runtime has
+    /// ended, and others look in its place.
     Woken,
     /// The word did not have the expected value.
     Changed,
@@ -58,8 +58,7 @@ pub enum Waited {
 ///
 /// # Unwinding
 ///
-/// Not an interruption point; but where a runtime shuts down and nothing is left that could wake the
-/// caller, this unwinds with [`Cancelled`](crate::Cancelled).
+/// Not an interruption point.
 pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Waited {
     let request = Request {
         deadline: deadline.map(Deadline::at),
@@ -70,10 +69,6 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Waite
         Parked::Woken(_) => Waited::Woken,
         Parked::Changed => Waited::Changed,
         Parked::TimedOut => Waited::TimedOut,
-        Parked::Interrupted => {
-            unwind_if_possible();
-            Waited::Woken
-        }
     }
 }
 
@@ -104,16 +99,10 @@ pub(super) enum Parked {
     /// There was nothing to wait for.
     Changed,
     TimedOut,
-    /// The runtime shuts down, and the caller is to unwind, if it can.
-    Interrupted,
 }
 
-/// A wait was interrupted: the caller is to unwind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Interrupted;
-
 /// Waits at `address`, unless `still`, called under the lock of its queue, says that there is nothing
-/// to wait for. Calls `queued` when the caller can be woken, before it is suspended. Neither unwinds.
+/// to wait for. Calls `queued` when the caller can be woken, before it is suspended. It does not unwind.
 ///
 /// Inlined, as what suspends is: see [`Task::suspend`].
 #[inline(always)]
@@ -154,11 +143,9 @@ pub(super) fn park(
     if outcome == Outcome::Woken {
         return Parked::Woken(node.value.token());
     }
+    debug_assert_eq!(outcome, Outcome::TimedOut, "nothing interrupts such a wait");
     bucket.leave(&node);
-    match outcome {
-        Outcome::TimedOut => Parked::TimedOut,
-        _ => Parked::Interrupted,
-    }
+    Parked::TimedOut
 }
 
 /// Calls `f` with those who wait at `address`, under the lock of their queue.
@@ -197,13 +184,6 @@ pub(super) fn patience(holder: Option<Holder>, called: bool) -> Option<Deadline>
 pub(super) fn is_vain(holder: Option<Holder>) -> bool {
     let is_here = holder.is_some_and(Holder::is_here);
     is_here && (!task::on_coroutine() || thread::panicking() && Current::get().waits_alone())
-}
-
-/// Unwinds the caller, whose wait was interrupted, unless it unwinds already.
-pub(super) fn unwind_if_possible() {
-    if !task::is_unwinding() {
-        park::unwind();
-    }
 }
 
 /// Whether the caller keeps its worker to itself while it waits, because it unwinds. If so and what

@@ -44,7 +44,7 @@
 
 use crate::atomic::{AtomicU32, Ordering};
 
-use super::futex::{self, Holder, Interrupted, Parked, Request};
+use super::futex::{self, Holder, Parked, Request};
 use super::spin;
 
 const FREE: u32 = 0;
@@ -104,25 +104,11 @@ impl Mutex {
         (word != FREE).then(|| Holder::of_number(word >> 1))
     }
 
-    /// # Unwinding
-    ///
-    /// Where a runtime shuts down and nothing is left that could unlock.
     #[inline]
     pub(crate) fn lock(&self) {
-        if !self.try_free() && self.lock_contended() == Err(Interrupted) {
-            futex::unwind_if_possible();
-            // A destructor: it can only go on waiting.
-            self.lock_whatever_happens();
+        if !self.try_free() {
+            self.lock_contended();
         }
-    }
-
-    /// As `lock`, but does not unwind; returns whether it would have.
-    pub(crate) fn lock_whatever_happens(&self) -> bool {
-        let mut interrupted = false;
-        while !self.try_free() && self.lock_contended() == Err(Interrupted) {
-            interrupted = true;
-        }
-        interrupted
     }
 
     /// # Safety
@@ -141,7 +127,7 @@ impl Mutex {
     }
 
     #[cold]
-    fn lock_contended(&self) -> Result<(), Interrupted> {
+    fn lock_contended(&self) {
         let own = Holder::current().number() << 1;
         let mut called = false;
         // What this one was told when it was called.
@@ -156,7 +142,7 @@ impl Mutex {
             if word == FREE || reserved && is_mine {
                 let others = if told & MORE != 0 { WAITERS } else { 0 };
                 if self.swap(word, own | word & WAITERS | others) {
-                    return Ok(());
+                    return;
                 }
                 continue;
             }
@@ -191,8 +177,6 @@ impl Mutex {
                 }
                 Parked::Changed => {}
                 Parked::TimedOut => patient = false,
-                // It was not called, and leaves nobody behind that it would have to call.
-                Parked::Interrupted => return Err(Interrupted),
             }
         }
     }

@@ -10,7 +10,7 @@
 
 use crate::atomic::{AtomicU32, Ordering};
 
-use super::futex::{self, Holder, Parked, Request};
+use super::futex::{self, Holder, Request};
 
 const STATE: u32 = 0b11;
 // Zero is INCOMPLETE.
@@ -116,9 +116,7 @@ impl Once {
                 ..Request::default()
             };
             let still = || self.word.load(Ordering::Relaxed) == waited_for;
-            if futex::park(&self.word, request, still, || {}) == Parked::Interrupted {
-                futex::unwind_if_possible();
-            }
+            futex::park(&self.word, request, still, || {});
         }
         self.word.load(Ordering::Acquire)
     }

@@ -23,7 +23,7 @@
 
 use crate::atomic::{AtomicU32, Ordering};
 
-use super::futex::{self, Holder, Interrupted, Parked, Request, Waiting};
+use super::futex::{self, Holder, Parked, Request, Waiting};
 use super::lot::Queue;
 use super::spin;
 
@@ -114,25 +114,17 @@ impl RwLock {
     /// # Panics
     ///
     /// If there are more readers than can be counted.
-    ///
-    /// # Unwinding
-    ///
-    /// Where a runtime shuts down and nothing is left that could unlock.
     #[inline]
     pub(crate) fn read(&self) {
-        while !self.try_join() && self.lock_contended(Want::Read) == Err(Interrupted) {
-            // A destructor can only go on waiting.
-            futex::unwind_if_possible();
+        if !self.try_join() {
+            self.lock_contended(Want::Read);
         }
     }
 
-    /// # Unwinding
-    ///
-    /// As `read`.
     #[inline]
     pub(crate) fn write(&self) {
-        while !self.try_free() && self.lock_contended(Want::Write) == Err(Interrupted) {
-            futex::unwind_if_possible();
+        if !self.try_free() {
+            self.lock_contended(Want::Write);
         }
     }
 
@@ -185,7 +177,7 @@ impl RwLock {
     }
 
     #[cold]
-    fn lock_contended(&self, want: Want) -> Result<(), Interrupted> {
+    fn lock_contended(&self, want: Want) {
         let mut called = false;
         // What this one was told when it was called.
         let mut told = 0;
@@ -199,7 +191,7 @@ impl RwLock {
             if want.is_possible(word, called) || reserved && is_mine {
                 let taken = want.taken(word) | waiters_if(told & MORE != 0);
                 if self.swap(word, taken).is_ok() {
-                    return Ok(());
+                    return;
                 }
                 continue;
             }
@@ -234,8 +226,6 @@ impl RwLock {
                 }
                 Parked::Changed => {}
                 Parked::TimedOut => patient = false,
-                // It was not called, and leaves nobody behind that it would have to call.
-                Parked::Interrupted => return Err(Interrupted),
             }
         }
     }

@@ -28,9 +28,6 @@ thread_of_model! {
     /// Who the calling thread is: an OS thread, unless it says something else.
     static WHO: Cell<u32> = Cell::new(ANYBODY);
 
-    /// Its next wait may be interrupted.
-    static INTERRUPTED: Cell<bool> = Cell::new(false);
-
     /// After how many wake-ups more it goes on only when that is raised.
     static LATE: RefCell<Option<(usize, Arc<Signal>)>> = RefCell::new(None);
 }
@@ -64,22 +61,6 @@ fn come_late() {
     if let Some(until) = until {
         until.wait();
     }
-}
-
-/// Calls `f`, the first wait of which may be interrupted: then it unwinds; returns whether it did not.
-pub(super) fn until_interrupted(f: impl FnOnce()) -> bool {
-    INTERRUPTED.with(|interrupted| interrupted.set(true));
-    let done = catch_unwind(AssertUnwindSafe(f));
-    INTERRUPTED.with(|interrupted| interrupted.set(false));
-    match done {
-        Ok(()) => true,
-        Err(payload) if payload.is::<Interrupted>() => false,
-        Err(payload) => resume_unwind(payload),
-    }
-}
-
-fn is_interrupted() -> bool {
-    INTERRUPTED.with(Cell::take)
 }
 
 thread_local! {
@@ -121,11 +102,7 @@ pub(super) enum Parked {
     Woken(u32),
     Changed,
     TimedOut,
-    Interrupted,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Interrupted;
 
 /// A coroutine, by the number of its worker and its slot there; or an OS thread, worker 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,10 +131,6 @@ impl Holder {
     pub(super) fn is_here(self) -> bool {
         self.owner() != 0 && self.owner() == Holder::current().owner()
     }
-}
-
-pub(super) fn unwind_if_possible() {
-    resume_unwind(Box::new(Interrupted));
 }
 
 pub(super) fn patience(holder: Option<Holder>, called: bool) -> Option<Deadline> {
@@ -233,10 +206,6 @@ pub(super) fn park(
             Some(thread::spawn(move || task.wake(seq, Outcome::TimedOut)))
         }
     };
-    let interrupter = is_interrupted().then(|| {
-        let task = task.clone();
-        thread::spawn(move || task.follow_up(task.word.interrupt_plain()))
-    });
     let outcome = task.suspend();
     if outcome != Outcome::Woken {
         bucket.leave(&node);
@@ -244,15 +213,11 @@ pub(super) fn park(
     if let Some(timer) = timer {
         assert_eq!(timer.join().unwrap(), outcome == Outcome::TimedOut);
     }
-    if let Some(interrupter) = interrupter {
-        let interrupts = interrupter.join().unwrap();
-        assert_eq!(interrupts, outcome == Outcome::Interrupted);
-    }
     come_late();
     match outcome {
         Outcome::Woken => Parked::Woken(node.value.token()),
         Outcome::TimedOut => Parked::TimedOut,
-        Outcome::Interrupted => Parked::Interrupted,
+        Outcome::Interrupted => unreachable!("nothing interrupts such a wait"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The locks: `sync/{mutex,rwlock,condvar,once}.rs`.
 
 use super::condvar::Condvar;
-use super::futex::{self, Deadline, be_coroutine, until_interrupted, with_lot};
+use super::futex::{self, Deadline, be_coroutine, with_lot};
 use super::mutex::Mutex;
 use super::once::Once;
 use super::rwlock::RwLock;
@@ -19,15 +19,6 @@ pub(super) const MODELS: &[Model] = &[
     }),
     large("locks: a mutex of many", || mutex(5, 4, 0)),
     large("locks: a mutex of many of three workers", || mutex(6, 4, 3)),
-    small(
-        "locks: a mutex that one waits for who is interrupted",
-        2,
-        || interrupted_mutex(2, 1),
-    ),
-    large(
-        "locks: a mutex that many wait for, some of whom are interrupted",
-        || interrupted_mutex(5, 3),
-    ),
     small("locks: a mutex whose first waiter is late", 2, || {
         late(1, Guarded::lock_and_add)
     }),
@@ -60,11 +51,6 @@ pub(super) const MODELS: &[Model] = &[
     small("locks: a notification against a wait", 3, notification),
     small("locks: a notification against a deadline", 2, deadline),
     large("locks: many that are notified", many_notifications),
-    small(
-        "locks: a wait for a notification that is interrupted",
-        2,
-        interrupted_wait,
-    ),
     small("locks: two that complete a once", 3, || once(2, false)),
     small("locks: a once that is poisoned", 2, || once(2, true)),
     large("locks: many that complete a once", || once(5, true)),
@@ -258,37 +244,6 @@ fn mutex(threads: usize, rounds: usize, workers: u32) {
     });
 }
 
-/// One thread, and others, the first of which may be interrupted: then it does not have the lock, and
-/// nobody waits for it to give that back.
-fn interrupted_mutex(threads: usize, rounds: usize) {
-    with_lot(|| {
-        let guarded = Guarded::new();
-        let others: Vec<_> = (1..threads)
-            .map(|n| {
-                let guarded = guarded.clone();
-                thread::spawn(move || {
-                    be_coroutine(1 + n as u32 % 2, n as u32);
-                    let lock = || guarded.lock_and_add();
-                    let count = |_: &usize| match n % 2 {
-                        1 => until_interrupted(lock),
-                        _ => {
-                            lock();
-                            true
-                        }
-                    };
-                    (0..rounds).filter(count).count()
-                })
-            })
-            .collect();
-        for _ in 0..rounds {
-            guarded.lock_and_add();
-        }
-        let locked: usize = others.into_iter().map(|other| other.join().unwrap()).sum();
-        assert_eq!(guarded.locked(|| guarded.value()), rounds + locked);
-        assert!(guarded.are_free(), "nobody has left it locked");
-    });
-}
-
 /// A coroutine that is called for the `nth` time runs no more before another one, of another worker,
 /// has had the lock; which no holder keeps from that.
 fn late(nth: usize, act: fn(&Guarded)) {
@@ -337,30 +292,6 @@ fn notification() {
             }
         });
         notifier.join().unwrap();
-    });
-}
-
-/// A wait that is interrupted ends with the mutex locked.
-fn interrupted_wait() {
-    with_lot(|| {
-        let guarded = Guarded::new();
-        let waiter = thread::spawn({
-            let guarded = guarded.clone();
-            move || {
-                guarded.locked(|| {
-                    let mut goes_on = true;
-                    while goes_on && guarded.value() == 0 {
-                        goes_on = until_interrupted(|| assert!(guarded.wait(None)));
-                    }
-                    guarded.add();
-                });
-            }
-        });
-        guarded.lock_and_add();
-        guarded.condvar.notify_one();
-        waiter.join().unwrap();
-        assert_eq!(guarded.locked(|| guarded.value()), 2);
-        assert!(guarded.are_free(), "nobody has left it locked");
     });
 }
 
