@@ -2,7 +2,6 @@
 //! file has for them.
 
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use super::lot::{Bucket, Key, Place, Queue, Root, Waiter};
