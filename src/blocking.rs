@@ -196,25 +196,6 @@ struct State {
     waiting: usize,
 }
 
-/// The lock of the pool: over a fork, lest a thread hold it that is not there in the child.
-pub(crate) struct PoolLock(MutexGuard<'static, State>);
-
-impl PoolLock {
-    pub(crate) fn new() -> PoolLock {
-        PoolLock(POOL.lock())
-    }
-
-    /// In the child: the threads are not there, and the jobs are the parent's. Allocates and frees
-    /// nothing.
-    pub(crate) fn forget_threads(&mut self) {
-        let state = &mut *self.0;
-        mem::forget(mem::take(&mut state.jobs));
-        state.threads = 0;
-        state.idle = 0;
-        state.waiting = 0;
-    }
-}
-
 impl Pool {
     /// Queues the job.
     ///

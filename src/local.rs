@@ -143,23 +143,12 @@ pub(crate) fn keep_over_fork() {
     });
 }
 
-/// Calls `f`, in which main coroutines may fork and, in the child, end: then the values of the thread
-/// are those again that they were.
-pub(crate) fn keep_over_run(f: impl FnOnce()) {
-    let kept = FORKED.get();
-    f();
-    FORKED.set(kept);
-}
-
 /// Drops the values of `task`, which is the calling one and has ended, or never began.
 #[inline]
 pub(crate) fn end(task: &Task) {
     // SAFETY: its closure has returned, or unwound, or was dropped before it began, and with it all
     // that used its values.
     unsafe { task.locals().end(|payload| survive(task, &*payload)) };
-    if ptr::eq(FORKED.get(), task.locals()) {
-        FORKED.set(ptr::null());
-    }
 }
 
 #[cold]
@@ -259,8 +248,7 @@ impl<T: 'static> LocalKey<T> {
         of_thread: impl FnOnce() -> Result<NonNull<T>, std::thread::AccessError>,
     ) -> Result<NonNull<T>, AccessError> {
         task::with_running(|task| {
-            // SAFETY: a coroutine that was forked stays where it is, and clears this when it ends. So
-            // does one whose values are kept over a run, because it has called that.
+            // SAFETY: in the child the coroutine that has forked stays where it is: it does not return.
             let forked = || unsafe { FORKED.get().as_ref() };
             match task.map(Task::locals).or_else(forked) {
                 Some(locals) => {

@@ -167,19 +167,3 @@ struct State {
 fn lock() -> MutexGuard<'static, State> {
     own_lock(&STATE)
 }
-
-/// The lock of this module: over a fork, lest a thread hold it that is not there in the child.
-pub(crate) struct ResolverLock(MutexGuard<'static, State>);
-
-impl ResolverLock {
-    pub(crate) fn new() -> ResolverLock {
-        ResolverLock(lock())
-    }
-
-    /// In the child: the threads are not there, and the lookups are the parent's. Allocates and
-    /// frees nothing.
-    pub(crate) fn forget_lookups(&mut self) {
-        mem::forget(mem::take(&mut self.0.queued));
-        self.0.running = 0;
-    }
-}

@@ -10,7 +10,7 @@ use std::panic::{Location, resume_unwind};
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,6 @@ use crate::coroutine::Class;
 use crate::fatal;
 use crate::fork;
 use crate::join::{JoinHandle, LocalJoinHandle, Packet};
-use crate::local;
 use crate::scheduler::{PAUSE, Scheduler, Worker};
 use crate::spawn::Builder;
 use crate::sys::switches::excused;
@@ -311,7 +310,11 @@ impl Runtime {
     {
         assert!(!Worker::is_driven_here(), "{NESTED}");
         assert!(!self.stopped.get(), "the runtime has shut down");
-        assert!(!self.scheduler.is_left_in_parent(), "{LEFT_IN_PARENT}");
+        assert!(
+            !self.scheduler.is_left_in_parent(),
+            "{}",
+            fork::LEFT_IN_PARENT
+        );
         fork::set_up_late();
         let class = Class::for_size(MAIN_STACK_SIZE).expect("a size in range");
         let reservation = match class.reserve() {
@@ -341,7 +344,7 @@ impl Runtime {
         // SAFETY: the body was made for `T`, here; and runs on this thread.
         let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(joined) };
         self.worker.spawn_local(task);
-        local::keep_over_run(|| self.worker.drive_main());
+        self.worker.drive_main();
         match main.join() {
             Ok(value) => value,
             Err(payload) => {
@@ -464,32 +467,16 @@ where
 /// ```
 pub fn wait_idle() {
     let current = Scheduler::current();
-    if let Some(scheduler) = current.as_deref().or_else(|| started_default()) {
+    // In a forked child nobody is there to be waited for.
+    if fork::refuse_in_child().is_ok()
+        && let Some(scheduler) = current.as_deref().or_else(|| started_default())
+    {
         scheduler.wait_idle();
     }
 }
 
-/// Why nothing runs on a runtime of the process that this one is a fork of.
-const LEFT_IN_PARENT: &str = "the runtime is left in the parent of this forked process";
-
-pub(crate) fn left_in_parent() -> io::Error {
-    io::Error::other(LEFT_IN_PARENT)
-}
-
 /// The runtime of threads that belong to none, from `Arc::into_raw`; null before it is started.
 static DEFAULT: AtomicPtr<Scheduler> = AtomicPtr::new(ptr::null_mut());
-
-/// Locked while the default runtime starts, and over a fork.
-static STARTING: Mutex<()> = Mutex::new(());
-
-pub(crate) fn lock_default() -> MutexGuard<'static, ()> {
-    STARTING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// In the child of a fork: the default runtime is not started.
-pub(crate) fn forget_default() {
-    DEFAULT.store(ptr::null_mut(), Ordering::Relaxed);
-}
 
 fn started_default() -> Option<&'static Scheduler> {
     // SAFETY: what is not null came from `into_raw`, and is never dropped.
@@ -503,17 +490,18 @@ pub(crate) fn with_current_or_default<R>(
 ) -> io::Result<R> {
     Worker::with_current(|worker| match worker {
         Some(worker) => f(worker.scheduler()),
-        // Other threads of a forked child spawn on its own default runtime; but this was a coroutine.
-        None if Worker::is_left_in_parent() => Err(left_in_parent()),
         None => f(default()?),
     })
 }
 
 fn default() -> io::Result<&'static Scheduler> {
+    /// Locked while the default runtime starts.
+    static STARTING: Mutex<()> = Mutex::new(());
+    fork::refuse_in_child()?;
     if let Some(default) = started_default() {
         return Ok(default);
     }
-    let _starting = lock_default();
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     if started_default().is_none() {
         let started = RuntimeBuilder::new().build_detached()?;
         DEFAULT.store(Arc::into_raw(started).cast_mut(), Ordering::Release);

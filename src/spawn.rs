@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::panic::Location;
 
+use crate::fork;
 use crate::join::{Guard, JoinHandle, LocalJoinHandle, Packet};
 use crate::runtime;
 use crate::scheduler::{Scheduler, Worker};
@@ -106,8 +107,8 @@ impl Builder {
     /// # Errors
     ///
     /// The operating system's, when no stack can be had or the default runtime not be started;
-    /// `InvalidInput` for a stack of more than 1 GiB; `Other` in a process that was forked from a
-    /// coroutine, and outside of a new [`run`](crate::run).
+    /// `InvalidInput` for a stack of more than 1 GiB; `Unsupported` in a fork of a process that has had a
+    /// runtime.
     #[track_caller]
     pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where
@@ -128,7 +129,7 @@ impl Builder {
         T: Send + 'static,
     {
         if scheduler.is_left_in_parent() {
-            return Err(runtime::left_in_parent());
+            return Err(fork::left_in_parent());
         }
         // SAFETY: nothing is borrowed.
         unsafe { self.spawn_with_guard(scheduler, Location::caller(), f, ()) }

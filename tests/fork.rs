@@ -18,7 +18,6 @@ use greenroom::{Builder, Cancelled, RuntimeBuilder, park, run, spawn, unblock};
 use serial_test::serial;
 
 const MILLI: Duration = Duration::from_millis(1);
-const LONG: Duration = Duration::from_secs(1_000);
 
 /// How long a child may take before it counts as hung.
 const PATIENCE: u32 = 50;
@@ -162,9 +161,12 @@ fn what_a_child_does_with_its_copies_does_not_disturb_the_parent() {
                     greenroom::yield_now();
                     assert!(!greenroom::park_timeout(MILLI));
                     let error = Builder::new().spawn(|| ()).unwrap_err();
-                    assert!(error.to_string().contains("forked"), "{error}");
+                    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+                    assert!(error.to_string().contains("fork"), "{error}");
                     let panic = catch_unwind(|| spawn(|| ())).unwrap_err();
-                    assert!(message(&*panic).contains("forked"));
+                    assert!(message(&*panic).contains("fork"));
+                    let error = RuntimeBuilder::new().build().unwrap_err();
+                    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
                     assert_eq!(unblock(|| 3), 3);
                     greenroom::wait_idle();
                     parked.thread().unpark();
@@ -294,103 +296,61 @@ fn pipe() -> (OwnedFd, OwnedFd) {
 
 #[test]
 #[serial]
-fn main_may_return_in_the_child_and_leaves_its_runtime_behind() {
-    for workers in [1, 4] {
-        util::on_an_os_thread(|| {
-            let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
-            let ended = Arc::new(AtomicUsize::new(0));
-            let child = runtime.run(|| {
-                let (mut stream, theirs) = connection();
-                spawn(|| echo_slowly(theirs));
-                for _ in 0..5 {
-                    let ended = Arc::clone(&ended);
-                    spawn(move || {
-                        thread::sleep(10 * MILLI);
-                        ended.fetch_add(1, SeqCst);
-                    });
-                }
-                spawn(|| thread::sleep(LONG));
+fn a_main_coroutine_that_returns_in_the_child_ends_it_too() {
+    for panics in [false, true] {
+        util::on_an_os_thread(move || {
+            let child = run(|| {
+                spawn(park);
                 let child = fork();
-                if child.is_some() {
-                    ask(&mut stream, b"the parent goes on");
+                if child.is_none() && panics {
+                    std::panic::resume_unwind(Box::new(5));
                 }
                 child
             });
-            let Some(child) = child else {
-                let checks = catch_unwind(AssertUnwindSafe(|| {
-                    thread::sleep(20 * MILLI);
-                    assert_eq!(ended.load(SeqCst), 0, "nobody runs here");
-                    let panic = catch_unwind(AssertUnwindSafe(|| runtime.run(|| ())));
-                    assert!(message(&*panic.unwrap_err()).contains("forked"));
-                    let panic = catch_unwind(AssertUnwindSafe(|| runtime.spawn(|| ())));
-                    assert!(message(&*panic.unwrap_err()).contains("forked"));
-                    drop(runtime);
-                    assert_eq!(run(|| spawn(|| 6 * 7).join().unwrap()), 42);
-                }));
-                exit(i32::from(checks.is_err()));
-            };
-            child.succeed();
-            runtime.run(greenroom::yield_now);
-            drop(runtime);
+            let status = child.expect("the child does not come here").wait();
+            assert!(libc::WIFSIGNALED(status));
+            assert_eq!(libc::WTERMSIG(status), libc::SIGABRT);
         });
     }
 }
 
-/// The child is forked while another worker is at the lock of those who wait for idleness.
 #[test]
 #[serial]
-fn main_may_return_in_the_child_though_others_wait_for_the_end_of_all() {
+fn a_thread_that_forks_between_two_runs_has_no_runtime_in_the_child() {
     util::on_an_os_thread(|| {
         let runtime = RuntimeBuilder::new().workers(2).build().unwrap();
-        let (begun, over) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
-        let others = [Arc::clone(&begun), Arc::clone(&over)];
-        let waits = runtime.spawn(move || {
-            let [begun, over] = others;
-            begun.store(true, SeqCst);
-            while !over.load(SeqCst) {
-                greenroom::wait_idle();
-                greenroom::yield_now();
-            }
+        let ended = Arc::new(AtomicUsize::new(0));
+        let ends = Arc::clone(&ended);
+        let (sleeper, parked) = runtime.run(|| {
+            let sleeper = spawn(move || {
+                thread::sleep(10 * MILLI);
+                ends.fetch_add(1, SeqCst);
+            });
+            (sleeper, spawn(park))
         });
-        // So it runs on the other worker.
-        while !begun.load(SeqCst) {
-            std::thread::sleep(MILLI);
-        }
-        for _ in 0..100 {
-            match runtime.run(fork) {
-                Some(child) => child.succeed(),
-                None => exit(0),
+        let mut handed = Some((runtime, sleeper, parked));
+        let child = fork_to(|| {
+            let (runtime, sleeper, parked) = handed.take().unwrap();
+            thread::sleep(20 * MILLI);
+            assert_eq!(ended.load(SeqCst), 0, "nobody runs here");
+            for refused in [
+                catch_unwind(AssertUnwindSafe(|| runtime.run(|| ()))),
+                catch_unwind(AssertUnwindSafe(|| drop(runtime.spawn(|| ())))),
+                catch_unwind(|| run(|| ())),
+                catch_unwind(|| drop(spawn(|| ()))),
+            ] {
+                assert!(message(&*refused.unwrap_err()).contains("fork"));
             }
-        }
-        over.store(true, SeqCst);
-        waits.join().unwrap();
-    });
-}
-
-#[test]
-#[serial]
-fn a_panic_of_main_in_the_child_leaves_run() {
-    util::on_an_os_thread(|| {
-        let (main, caught) = (
-            std::process::id(),
-            AssertUnwindSafe(|| {
-                run(|| {
-                    spawn(park);
-                    let child = fork();
-                    if child.is_none() {
-                        std::panic::resume_unwind(Box::new(5));
-                    }
-                    child
-                })
-            }),
-        );
-        match catch_unwind(caught) {
-            Ok(child) => child.expect("the child has panicked").succeed(),
-            Err(payload) => {
-                assert_ne!(std::process::id(), main);
-                exit(i32::from(payload.downcast_ref() != Some(&5)));
-            }
-        }
+            assert!(sleeper.join().unwrap_err().is::<Cancelled>());
+            assert!(parked.join().unwrap_err().is::<Cancelled>());
+            greenroom::wait_idle();
+            drop(runtime);
+        });
+        child.succeed();
+        let (runtime, sleeper, parked) = handed.unwrap();
+        runtime.run(|| sleeper.join().unwrap());
+        parked.thread().unpark();
+        runtime.run(|| parked.join().unwrap());
     });
 }
 
@@ -415,96 +375,62 @@ fn exercise() {
     assert_eq!(unblock(|| 3), 3);
 }
 
+/// Calls `checks` in a process that has had no runtime yet: this one, started again.
+fn in_a_fresh_process(name: &str, checks: impl FnOnce()) {
+    if util::role().is_some() {
+        return checks();
+    }
+    let output = util::again(name, "child").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
 #[test]
 #[serial]
-fn a_plain_threads_child_has_runtimes_of_its_own() {
-    util::on_an_os_thread(|| {
-        // The default runtime and the pool have threads, and the child has none of them.
-        let parked = spawn(park);
-        let (let_go, job) = std::sync::mpsc::channel::<()>();
-        let mut left = Some(spawn(|| unblock(move || job.recv().is_err())));
-        spawn(exercise).join().unwrap();
-        fork_to(|| {
-            let joined = left.take().unwrap().join().unwrap_err();
-            assert!(joined.is::<Cancelled>());
-            greenroom::wait_idle();
-            spawn(exercise).join().unwrap();
+fn processes_that_fork_before_their_first_runtime_have_all_of_them() {
+    let name = "processes_that_fork_before_their_first_runtime_have_all_of_them";
+    in_a_fresh_process(name, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let serve = || {
             for workers in [1, 4] {
                 let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
                 runtime.run(exercise);
-                runtime.run(|| spawn(park));
             }
-            run(exercise);
-            fork_to(|| {
-                run(exercise);
-                spawn(exercise).join().unwrap();
-            })
-            .succeed();
-            greenroom::wait_idle();
-        })
-        .succeed();
-        spawn(exercise).join().unwrap();
-        drop(let_go);
-        left.unwrap().join().unwrap();
-        parked.thread().unpark();
-        parked.join().unwrap();
+            spawn(exercise).join().unwrap();
+            run(|| {
+                let mut stream = listener.accept().unwrap().0;
+                stream.write_all(b"served").unwrap();
+            });
+        };
+        let children = [fork_to(serve), fork_to(serve)];
+        for _ in 0..2 {
+            let mut answer = [0; 6];
+            let mut stream = TcpStream::connect(addr).unwrap();
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"served");
+        }
+        children.into_iter().for_each(Child::succeed);
+        util::on_workers(2, exercise);
     });
 }
 
+/// The child is forked while other threads are in the panic hook.
 #[test]
 #[serial]
-fn a_coroutines_child_can_run_a_new_runtime() {
-    for workers in [1, 4] {
-        util::on_workers(workers, || {
-            let forker = spawn(|| {
-                let child = fork_to(|| {
-                    run(exercise);
-                    // From a coroutine of the child's own.
-                    run(|| fork_to(|| run(exercise)).succeed());
-                    assert!(Builder::new().spawn(|| ()).is_err());
-                });
-                child.succeed();
-            });
-            exercise();
-            forker.join().unwrap();
+fn a_child_that_is_forked_while_a_hook_runs_is_told_that_it_has_no_runtime() {
+    let name = "a_child_that_is_forked_while_a_hook_runs_is_told_that_it_has_no_runtime";
+    in_a_fresh_process(name, || {
+        std::panic::set_hook(Box::new(|_| std::thread::sleep(200 * MILLI)));
+        util::on_workers(1, || ());
+        let panics = std::thread::spawn(|| panic!("a test's panic"));
+        std::thread::sleep(50 * MILLI);
+        let child = fork_to(|| {
+            let error = RuntimeBuilder::new().build().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
         });
-    }
-}
-
-/// The child is forked while other threads take stacks, make some, and give them back.
-#[test]
-#[serial]
-fn a_fork_finds_the_stacks_and_the_pool_in_order() {
-    util::on_an_os_thread(|| {
-        let over = Arc::new(AtomicBool::new(false));
-        let busy = {
-            let over = Arc::clone(&over);
-            std::thread::spawn(move || {
-                let runtime = RuntimeBuilder::new().workers(4).build().unwrap();
-                runtime.run(|| {
-                    while !over.load(SeqCst) {
-                        let jobs = [(); 300].map(|()| spawn(|| thread::sleep(MILLI / 10)));
-                        let blocking = [(); 5].map(|()| spawn(|| unblock(|| ())));
-                        jobs.into_iter().for_each(|job| job.join().unwrap());
-                        blocking.into_iter().for_each(|job| job.join().unwrap());
-                    }
-                });
-            })
-        };
-        for _ in 0..30 {
-            std::thread::sleep(MILLI);
-            fork_to(|| {
-                let runtime = RuntimeBuilder::new().workers(2).build().unwrap();
-                runtime.run(|| {
-                    let jobs = [(); 200].map(|()| spawn(|| thread::sleep(MILLI / 10)));
-                    jobs.into_iter().for_each(|job| job.join().unwrap());
-                    unblock(|| ());
-                });
-            })
-            .succeed();
-        }
-        over.store(true, SeqCst);
-        busy.join().unwrap();
+        child.succeed();
+        panics.join().unwrap_err();
     });
 }
 
@@ -512,13 +438,11 @@ fn a_fork_finds_the_stacks_and_the_pool_in_order() {
 #[test]
 #[serial]
 fn a_fork_leaves_nobody_at_a_channel_that_others_were_using() {
-    const NAME: &str = "a_fork_leaves_nobody_at_a_channel_that_others_were_using";
-    if util::role().is_none() {
-        let output = util::again(NAME, "child").output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
-        return;
-    }
+    let name = "a_fork_leaves_nobody_at_a_channel_that_others_were_using";
+    in_a_fresh_process(name, channels_over_forks);
+}
+
+fn channels_over_forks() {
     for runtime in [false, true] {
         let _runtime = runtime.then(|| RuntimeBuilder::new().workers(1).build().unwrap());
         let (sender, receiver) = mpsc::channel();
@@ -590,88 +514,6 @@ fn fork_beside(things: [Box<dyn FnMut() + Send>; 2], mut checks: impl FnMut()) {
         let failure = statuses.find(|&status| status != 0);
         over.store(true, SeqCst);
         assert_eq!(failure, None);
-    });
-}
-
-#[test]
-#[serial]
-fn a_listener_of_before_the_fork_serves_in_each_child() {
-    util::on_an_os_thread(|| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        let serve = || {
-            run(|| {
-                let mut stream = listener.accept().unwrap().0;
-                stream.write_all(b"served").unwrap();
-            });
-        };
-        let children = [fork_to(serve), fork_to(serve)];
-        for _ in 0..2 {
-            let mut answer = [0; 6];
-            let mut stream = TcpStream::connect(addr).unwrap();
-            stream.read_exact(&mut answer).unwrap();
-            assert_eq!(&answer, b"served");
-        }
-        children.into_iter().for_each(Child::succeed);
-    });
-}
-
-/// By which the parent, who accepted from it, resets the mode that it shares with the child.
-#[test]
-#[serial]
-fn a_listener_that_the_parent_drops_waits_in_the_child_while_others_go_on() {
-    util::on_workers(1, || {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        drop(TcpStream::connect(addr).unwrap());
-        listener.accept().unwrap();
-        let (mut near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
-        let child = fork_to(|| {
-            far.read_exact(&mut [0]).unwrap();
-            let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
-            runtime.run(|| {
-                let listener = listener.try_clone().unwrap();
-                let acceptor = spawn(move || listener.accept().unwrap().0);
-                thread::sleep(20 * MILLI);
-                // Nobody connects before this.
-                far.write_all(b"x").unwrap();
-                acceptor.join().unwrap().write_all(b"served").unwrap();
-            });
-        });
-        drop(listener);
-        near.write_all(b"x").unwrap();
-        near.set_read_timeout(Some(util::PATIENCE)).unwrap();
-        near.read_exact(&mut [0]).unwrap();
-        let mut answer = [0; 6];
-        let mut stream = TcpStream::connect(addr).unwrap();
-        stream.read_exact(&mut answer).unwrap();
-        assert_eq!(&answer, b"served");
-        child.succeed();
-    });
-}
-
-#[test]
-#[serial]
-fn a_socket_that_the_parent_waited_on_is_waited_on_by_a_clone() {
-    util::on_workers(1, || {
-        let (stream, mut theirs) = connection();
-        let child = fork_to(|| {
-            run(|| {
-                let error = (&stream).read(&mut [0]).unwrap_err();
-                assert!(error.to_string().contains("clone"), "{error}");
-                let mut byte = [0];
-                let mut clone = stream.try_clone().unwrap();
-                // The clone's clone is one with it.
-                clone.try_clone().unwrap().write_all(b"?").unwrap();
-                clone.read_exact(&mut byte).unwrap();
-                assert_eq!(&byte, b"!");
-            });
-        });
-        let mut byte = [0];
-        theirs.read_exact(&mut byte).unwrap();
-        assert_eq!(&byte, b"?");
-        theirs.write_all(b"!").unwrap();
-        child.succeed();
     });
 }
 

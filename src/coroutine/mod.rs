@@ -17,7 +17,7 @@ use crate::sys::memory;
 
 pub(crate) use pool::Pool;
 use stack::Stack;
-pub(crate) use stack::{Class, Reservation, StacksLock, usage};
+pub(crate) use stack::{Class, Reservation, usage};
 
 /// Why a running coroutine gave up its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

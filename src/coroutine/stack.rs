@@ -17,8 +17,8 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::ptr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::pool;
 use crate::sys::memory::{self, GuardKind};
@@ -73,20 +73,6 @@ pub(crate) struct Class {
     /// The most bytes in use that were seen on a stack whose memory was then given back.
     deepest: AtomicUsize,
     slots: Mutex<Slots>,
-}
-
-/// The locks of all classes, in their order: over a fork, lest a thread hold one that is not there
-/// in the child.
-#[expect(dead_code, reason = "held, not used")]
-pub(crate) struct StacksLock([MutexGuard<'static, Slots>; TABLE.len()]);
-
-impl StacksLock {
-    pub(crate) fn new() -> StacksLock {
-        let lock = |class: &'static Class| class.slots.lock();
-        StacksLock(std::array::from_fn(|index| {
-            lock(&TABLE[index]).unwrap_or_else(PoisonError::into_inner)
-        }))
-    }
 }
 
 /// The slots of a class that no coroutine and no pool holds.

@@ -121,9 +121,6 @@ impl Live {
 thread_local! {
     /// The worker that this thread drives.
     static CURRENT: Cell<*const Worker> = const { Cell::new(ptr::null()) };
-
-    /// It drove one before the process was forked.
-    static LEFT_IN_PARENT: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Worker {
@@ -665,14 +662,7 @@ impl Worker {
 
     /// In the child of a fork: the calling thread drives no worker, even if it did.
     pub(crate) fn forget_current() {
-        if !CURRENT.replace(ptr::null()).is_null() {
-            LEFT_IN_PARENT.set(true);
-        }
-    }
-
-    /// Whether the calling thread drove a worker when this process was forked from another.
-    pub(crate) fn is_left_in_parent() -> bool {
-        LEFT_IN_PARENT.get()
+        CURRENT.set(ptr::null());
     }
 }
 
@@ -747,9 +737,6 @@ impl Drop for Driving<'_> {
         reactor::set_local(None);
         WorkerNumber::leave();
         CURRENT.set(ptr::null());
-        if self.worker.scheduler.is_left_in_parent() {
-            return;
-        }
         // Nobody will poll here, until it is driven again.
         self.worker.reactor.borrow().handle().release();
         self.worker.remote.set_driven(false);

@@ -59,6 +59,20 @@ unsafe extern "C" fn begin_process() {
     CURRENT.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Has `in_child` called in each forked child, by the thread that has forked.
+///
+/// # Errors
+///
+/// Out of memory.
+///
+/// # Safety
+///
+/// `in_child` may be called: it is async-signal-safe.
+pub(crate) unsafe fn in_children(in_child: unsafe extern "C" fn()) -> io::Result<()> {
+    // SAFETY: the function is there for as long as the process; see above for what it does.
+    result_of(unsafe { libc::pthread_atfork(None, None, Some(in_child)) })
+}
+
 /// Has `before` called before each fork, on the thread that forks, and after it one of the other
 /// two. A child made by `vfork`, `posix_spawn` or a bare `clone` calls none of them.
 ///

@@ -214,7 +214,7 @@ impl Task {
     /// in a process that was forked from the coroutine, if it would go on with others' work there.
     #[inline]
     pub(crate) fn end_in_its_process(&self) {
-        if !on_coroutine() && self.role != Role::Main {
+        if !on_coroutine() {
             self.refuse_return();
         }
     }
