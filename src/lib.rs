@@ -80,11 +80,12 @@
 //!   what is still std's own.
 //! - Descriptors stay in blocking mode, as whoever shares them expects (but for listeners, see
 //!   [`shims::net::TcpListener`]).
-//! - A panic ends its coroutine alone, and goes to whoever joins it. The default panic hook names
-//!   the coroutine; a hook of yours is left alone.
-//! - When the main function of [`run`] returns, coroutines that are left are unwound: their
-//!   destructors run, and joining one gives an error with [`Cancelled`]. So are those of a
-//!   [`Runtime`] that is dropped. The default runtime ends with the process, as std's threads do.
+//! - A panic ends its coroutine alone, and goes to whoever joins it. The panic hook is wrapped once, when
+//!   the first runtime starts: the default hook then names the coroutine, and a hook of yours is called as
+//!   ever.
+//! - When the main function of [`run`] returns, or a [`Runtime`] is dropped, the coroutines that are left
+//!   unwind where they wait for I/O, time, a join or a channel: their destructors run, and joining one gives
+//!   an error with [`Cancelled`]. The default runtime ends with the process, as std's threads do.
 //! - Where nothing happens, nothing runs: an idle program makes no wake-ups.
 //! - Running out of stack faults on a guard below it, and ends the process with a message that
 //!   names the coroutine, its stack size and the place that spawned it.
@@ -110,10 +111,9 @@
 //! # });
 //! ```
 //!
-//! **Coroutines of one worker interleave on one OS thread.** Code that relies on the calls of a
-//! thread being *nested* can be broken by that: a `thread_local!` whose initialiser parks, guards
-//! that restore a previous value of a thread-local when dropped. Where the thread-local is one's own,
-//! [`coroutine_local!`] is the cure.
+//! **Coroutines of one worker share the thread-locals of its thread.** Code that relies on the calls of a
+//! thread being *nested* can be broken by that: guards, for instance, that restore a previous value of a
+//! thread-local when dropped.
 //!
 //! ```no_run
 //! # use std::cell::Cell;
@@ -126,35 +126,44 @@
 //! }
 //! ```
 //!
-//! **Waiting while a panic unwinds.** std counts panics per OS thread, so no other coroutine of the
-//! worker can run while one unwinds. A destructor that waits during an unwind therefore keeps the
-//! worker waiting with it, for a deadline or for somebody elsewhere; a socket operation that would
-//! have to wait fails instead; a lock that is held elsewhere is waited for; and joining a coroutine that
-//! may need the same worker, or waiting for a lock that one of the same worker holds, aborts the process
-//! with the names of both.
+//! In two cases it is *undefined behaviour*, in code without `unsafe`:
 //!
-//! When a runtime shuts down, coroutines that unwind do wait for each other, and others run amid their
-//! unwinding. A *std* mutex guard that such another one has held over a wait may then be poisoned
-//! without a panic of its own; and one that catches its unwind by std's `catch_unwind`, not by
-//! [`shims::panic`](mod@shims::panic)'s, passes for unwinding until no other does: it is not interrupted, and what it
-//! locks is not poisoned.
+//! - An initialiser of std's `thread_local!` parks. Another coroutine of the thread may initialise the value
+//!   meanwhile and hold a reference to it, which the first initialiser's value then replaces. In debug
+//!   builds, [`deny_blocking`] names such a wait.
+//! - A coroutine lends a thread-local's value to an OS thread ([`std::thread::scope`] within
+//!   [`LocalKey::with`](std::thread::LocalKey::with)), its runtime leaves it behind (see below), and the
+//!   thread that called [`run`] ends before that OS thread.
 //!
-//! **Shutting down unwinds.** I/O, sleeps, joins and channels are interruption points: where a runtime
-//! shuts down they unwind with [`Cancelled`]; and so does a coroutine that would see from a join or a
-//! channel that another one has. [`park()`] and locks are not interruption points, until nothing is left
-//! in the runtime that could happen by itself (threads of others may have been about to end the wait).
-//! What a coroutine has locked that unwinds so is poisoned.
-//! A coroutine that does not end (it catches the unwind and goes on, or sits in a call into C) is
-//! waited for; after [`RuntimeBuilder::grace`] the process is aborted with a message that names it.
-//! Under `panic = "abort"` nothing can unwind: what is left is leaked, and with it the threads of
-//! its workers. The thread that called [`run`] must then not end before others that a coroutine
-//! left there has lent the thread's own `thread_local!` values to.
+//! The cure for both is [`coroutine_local!`], where the thread-local is one's own: its values belong to their
+//! coroutines.
 //!
-//! **A forked child has no workers.** There the thread that forked goes on as a plain one, even from
-//! within a coroutine: calls block, spawning on a runtime of before the fork (from a forked
-//! coroutine: spawning at all) fails, joining its coroutines gives [`Cancelled`], sockets close
-//! without a trace in the parent, new runtimes can be made; and a coroutine, other than the main one
-//! of [`run`], that returns there aborts the child, which is to end by `_exit` or `exec`.
+//! **Waiting while a panic unwinds.** std counts panics per OS thread, so no other coroutine of the worker
+//! can run while one unwinds, or runs the panic hook. A destructor that waits during an unwind keeps the
+//! worker waiting with it: for time, for a thread, for a lock that is held elsewhere. A socket operation
+//! that would have to wait fails instead. It never waits for another coroutine of its runtime: a join, the
+//! end of a scope, [`wait_idle`], or a lock that one of the same worker holds, abort the process, with the
+//! names of both.
+//!
+//! **Shutting down unwinds, or leaves behind.** I/O, sleeps, joins and channels are interruption points:
+//! where a runtime shuts down they unwind with [`Cancelled`], and what the coroutine has locked is poisoned.
+//! Waits that std never unwinds are not: locks, condition variables, [`park()`], barriers, the end of a
+//! scope, and whatever a destructor waits for. They end by their event, or not at all. When nothing has
+//! happened in the runtime for a tenth of a second, and no I/O, sleep or job of the pool is under way, the
+//! coroutines that are left are *left behind*: they never run again, and, as std's detached threads at the
+//! end of their process, run no destructors and keep what they have. The same happens after
+//! [`RuntimeBuilder::grace`] to all others, and they are named on standard error. Joining one that was left
+//! behind waits for ever. Under `panic = "abort"` nothing can unwind, and all are left behind at once.
+//!
+//! Coroutines that unwind while their runtime shuts down do wait for each other, and others run amid their
+//! unwinding. For all of them [`std::thread::panicking`] is then true, and a *std* mutex guard of another
+//! one may poison its mutex. One that is left behind amid its unwind leaves that so for its thread, where
+//! later runtimes unwind nothing.
+//!
+//! **A forked child has no runtime.** A child that is forked from a process which has had a runtime is to
+//! call `exec` or `_exit`. Until then its calls block as std's do, sockets close without a trace in the
+//! parent, and spawning, joining and running fail with an error. A coroutine that returns there aborts the
+//! child. Processes that fork before their first runtime have all of this crate.
 //!
 //! # Implementation
 //!

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::num::NonZeroUsize;
 use std::panic::{Location, resume_unwind};
 use std::ptr;
@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::coroutine::Class;
+use crate::coroutine::overflow::Stderr;
 use crate::fatal;
 use crate::fork;
 use crate::join::{JoinHandle, LocalJoinHandle, Packet};
@@ -82,10 +83,13 @@ impl RuntimeBuilder {
     }
 
     /// How long the end of the runtime waits for coroutines that do not end: because they catch the
-    /// unwind and go on, or sit in a call that does not return. After that the process is aborted,
-    /// with a message that names them. Default: 30 seconds.
+    /// unwind and go on, or because their destructors wait. After that they are left behind, and named on
+    /// standard error. Default: 30 seconds.
     ///
-    /// Destructors that wait count, too. [`Duration::MAX`] waits for ever.
+    /// A coroutine that keeps its worker is left on the worker's thread, which goes on alone. On the
+    /// thread that ends the runtime it is waited for: that thread is in its call.
+    ///
+    /// [`Duration::MAX`] waits for ever.
     pub fn grace(mut self, grace: Duration) -> RuntimeBuilder {
         self.grace = Some(grace);
         self
@@ -212,14 +216,15 @@ impl OtherThread {
             Ok(()) => {}
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let thread = self.thread.thread().name().unwrap_or_default();
-                fatal::report(format_args!(
-                    "{thread} is held by a coroutine, and goes on alone"
-                ));
+                let report =
+                    format!("greenroom: {thread} is held by a coroutine, and goes on alone\n");
+                // Where stderr is gone there is nothing to do.
+                let _ = fmt::Write::write_str(&mut Stderr, &report);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 if let Err(payload) = self.thread.join() {
                     // A worker's panic is a bug of this crate, which its hook has reported.
-                    std::mem::forget(payload);
+                    mem::forget(payload);
                 }
             }
         }
@@ -262,21 +267,11 @@ fn start_worker(
 /// The thread that makes a runtime is its worker 0, during [`run`](Runtime::run): so a runtime
 /// does not leave its thread.
 ///
-/// Dropped, it unwinds the coroutines that are left, waits for them, and ends its threads; see
-/// [`RuntimeBuilder::grace`] for those that do not end. Under `panic = "abort"` it leaks them.
+/// Dropped, it unwinds the coroutines that are left, waits for them, and ends its threads. It leaves those
+/// behind that cannot unwind; see the [hazards](crate#hazards) and [`RuntimeBuilder::grace`].
 ///
-/// Nothing can run where it is dropped on a coroutine. There the coroutines that are left on its
-/// worker 0 are leaked, joining them gives [`Cancelled`], and nobody waits for the other workers to
-/// unwind theirs.
-///
-/// A thread, other than the main one, must not end before coroutines that have started on it as on
-/// worker 0: leaked as above, or of a runtime that was forgotten, or is kept in a `thread_local!`. They
-/// may have lent what is in thread-locals of the thread, so this aborts the process, with a message
-/// that names them. (Under `panic = "abort"` it does not, see the [hazards](crate#hazards).) The main
-/// thread takes the process with it, and them; so does a coroutine that calls
-/// [`exit`](std::process::exit), but where another thread does between two runs, it counts as its end.
-///
-/// [`Cancelled`]: crate::Cancelled
+/// Nothing of it can run where it is dropped on a coroutine. There it leaves behind what has started on its
+/// worker 0, and its other workers end what they have on their own.
 ///
 /// ```compile_fail
 /// fn send<T: Send>() {}
@@ -344,7 +339,9 @@ impl Runtime {
         // SAFETY: the body was made for `T`, here; and runs on this thread.
         let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(joined) };
         self.worker.spawn_local(task);
+        let abort = AbortOnUnwind;
         self.worker.drive_main();
+        mem::forget(abort);
         match main.join() {
             Ok(value) => value,
             Err(payload) => {
@@ -378,7 +375,7 @@ impl Runtime {
     fn shut_down(&self) {
         if self.scheduler.is_left_in_parent() {
             // The threads are not there to be joined.
-            std::mem::forget(self.others.take());
+            mem::forget(self.others.take());
             self.stopped.set(true);
         } else if !self.stopped.replace(true) {
             self.scheduler.stop(self.grace);
@@ -394,6 +391,15 @@ impl Runtime {
             }
             self.scheduler.abandon_injected();
         }
+    }
+}
+
+/// Aborts where the loop of a worker unwinds: then the main coroutine may still be using what it borrows.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        fatal::abort(format_args!("a worker's loop unwinds"));
     }
 }
 
@@ -430,8 +436,8 @@ const NESTED: &str = "a runtime cannot be run inside a coroutine";
 
 /// Runs `f` as the main coroutine of a runtime with default settings, on the calling thread.
 ///
-/// Returns `f`'s value, after unwinding the coroutines that are left (under `panic = "abort"`:
-/// leaking them).
+/// Returns `f`'s value, after unwinding the coroutines that are left, or leaving them behind: see the
+/// [hazards](crate#hazards).
 ///
 /// ```
 /// let answer = greenroom::run(|| greenroom::spawn(|| 6 * 7).join().unwrap());
