@@ -613,7 +613,7 @@ fn destructors_use_files_amid_a_panic_and_a_shutdown() {
                 greenroom::spawn(move || {
                     let _note = note;
                     started.fetch_add(1, Ordering::Relaxed);
-                    greenroom::park();
+                    greenroom::shims::thread::sleep(std::time::Duration::from_secs(1_000));
                 });
             }
             while started.load(Ordering::Relaxed) < 3 {

@@ -424,13 +424,16 @@ fn those_that_are_left_behind_hold_up_nobody_else() {
             for (_, waits) in waits_for_ever() {
                 spawn(waits);
                 let unwound = Arc::clone(&unwound);
+                let (begun, begins) = mpsc::channel();
                 spawn(move || {
                     let _unwinds = Finally(|| {
                         thread::sleep(200 * MILLI);
                         unwound.fetch_add(1, SeqCst);
                     });
+                    begun.send(()).unwrap();
                     thread::sleep(LONG);
                 });
+                begins.recv().unwrap();
             }
             thread::sleep(20 * MILLI);
         });
