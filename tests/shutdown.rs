@@ -420,7 +420,7 @@ fn a_wait_that_std_never_unwinds_neither_unwinds_nor_returns() {
 fn those_that_are_left_behind_hold_up_nobody_else() {
     for workers in [1, 4] {
         let unwound = Arc::new(AtomicUsize::new(0));
-        util::on_workers(workers, || {
+        let test = || {
             for (_, waits) in waits_for_ever() {
                 spawn(waits);
                 let unwound = Arc::clone(&unwound);
@@ -436,7 +436,9 @@ fn those_that_are_left_behind_hold_up_nobody_else() {
                 begins.recv().unwrap();
             }
             thread::sleep(20 * MILLI);
-        });
+        };
+        // Each on a thread on which none was left behind before.
+        std::thread::scope(|s| s.spawn(|| util::on_workers(workers, test)).join().unwrap());
         assert_eq!(unwound.load(SeqCst), 6);
     }
 }
