@@ -362,8 +362,10 @@ fn one_that_goes_on_unwinding_out_of_a_scope_amid_others_may_wait_in_destructors
     assert_eq!(ended.load(SeqCst), 2);
 }
 
+type Waits = Box<dyn FnOnce() + Send>;
+
 /// Waits that std never unwinds, of which none ends.
-fn waits_for_ever() -> [(&'static str, Box<dyn FnOnce() + Send>); 6] {
+fn waits_for_ever() -> [(&'static str, Waits); 6] {
     let locked = Arc::new(sync::Mutex::new(()));
     std::mem::forget(locked.lock());
     let notified = Arc::new((sync::Mutex::new(()), sync::Condvar::new()));
@@ -374,7 +376,7 @@ fn waits_for_ever() -> [(&'static str, Box<dyn FnOnce() + Send>); 6] {
             "a condition variable",
             Box::new(move || drop(notified.1.wait(notified.0.lock().unwrap()))),
         ),
-        ("a barrier", Box::new(|| drop(sync::Barrier::new(2).wait()))),
+        ("a barrier", Box::new(|| _ = sync::Barrier::new(2).wait())),
         (
             "the end of a scope",
             Box::new(|| {
