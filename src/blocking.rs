@@ -1,6 +1,7 @@
 //! The pool for what can only block: name resolution, regular files, calls into C.
 
-use std::collections::VecDeque;
+mod crew;
+
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use crate::park::Waiters;
 use crate::sys::switches::{excused, own_lock};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Deadline};
+use crew::{Crew, Needs, Purpose};
 
 /// The most threads of the pool.
 const THREADS: usize = 256;
@@ -66,7 +68,7 @@ where
 /// Whether so many threads of the pool wait for others that a caller with another way to wait takes
 /// that one.
 pub(crate) fn many_wait() -> bool {
-    POOL.lock().waiting >= MANY
+    POOL.lock().waiting() >= MANY
 }
 
 /// As [`unblock`], for a call that borrows, and is over soon: the caller is not interrupted while it
@@ -112,6 +114,14 @@ where
 /// Has the pool do `job`, for which nobody waits here.
 pub(crate) fn submit(job: Job) {
     if let Err(job) = POOL.run(job, Purpose::Limited) {
+        // As above.
+        job();
+    }
+}
+
+/// As `submit`, of a job that waits for others.
+pub(crate) fn submit_waiting(job: Job) {
+    if let Err(job) = POOL.run(job, Purpose::Waiting) {
         // As above.
         job();
     }
@@ -163,37 +173,14 @@ impl<T> Pending<T> {
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// What a job does with its thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    /// It is one of [`THREADS`].
-    Limited,
-    /// It waits there, and adds one to them meanwhile.
-    Waiting,
-}
-
 static POOL: Pool = Pool {
-    state: Mutex::new(State {
-        jobs: VecDeque::new(),
-        threads: 0,
-        idle: 0,
-        waiting: 0,
-    }),
+    crew: Mutex::new(Crew::new()),
     job_added: Condvar::new(),
 };
 
 struct Pool {
-    state: Mutex<State>,
+    crew: Mutex<Crew<Job>>,
     job_added: Condvar,
-}
-
-struct State {
-    jobs: VecDeque<(Job, Purpose)>,
-    threads: usize,
-    /// Threads that wait for a job.
-    idle: usize,
-    /// Jobs, queued or under way, that wait for others.
-    waiting: usize,
 }
 
 impl Pool {
@@ -203,55 +190,50 @@ impl Pool {
     ///
     /// With the job, if the pool has no thread and gets none.
     fn run(&'static self, job: Job, purpose: Purpose) -> Result<(), Job> {
-        let mut state = self.lock();
-        let waiting = state.waiting + usize::from(purpose == Purpose::Waiting);
-        if state.idle > state.jobs.len() {
-            self.job_added.notify_one();
-        } else if state.threads < THREADS + waiting {
-            let thread = thread::Builder::new().name("greenroom-pool".into());
-            match excused(|| thread.spawn(|| self.work())) {
-                Ok(_) => state.threads += 1,
-                Err(_) if state.threads == 0 => return Err(job),
-                // Those there are will come to it.
-                Err(_) => {}
+        let mut crew = task::lock_aside(&self.crew);
+        match crew.needs(purpose, THREADS) {
+            Needs::Wake => self.job_added.notify_one(),
+            Needs::Thread => {
+                let thread = thread::Builder::new().name("greenroom-pool".into());
+                match excused(|| thread.spawn(|| self.work())) {
+                    Ok(_) => crew.count_in(),
+                    Err(_) if !crew.has_threads() => return Err(job),
+                    // Those there are will come to it.
+                    Err(_) => {}
+                }
             }
+            Needs::Nothing => {}
         }
-        state.waiting = waiting;
-        state.jobs.push_back((job, purpose));
+        crew.add(job, purpose);
         Ok(())
     }
 
     fn work(&self) {
-        let mut state = self.lock();
+        let mut crew = self.lock();
         loop {
-            while let Some((job, purpose)) = state.jobs.pop_front() {
-                drop(state);
+            while let Some((job, purpose)) = crew.next() {
+                drop(crew);
                 // Where nobody waits any more, a job ends by dropping its value, which may panic;
                 // the hook has reported that.
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
                     mem::forget(payload);
                 }
-                state = self.lock();
-                // In a process that was forked from a job, neither that nor this thread is counted.
-                if purpose == Purpose::Waiting {
-                    state.waiting = state.waiting.saturating_sub(1);
-                }
+                crew = self.lock();
+                crew.done(purpose);
             }
-            state.idle += 1;
+            crew.begin_idle(THREADS);
             let (woken, wait) = self
                 .job_added
-                .wait_timeout_while(state, PATIENCE, |state| state.jobs.is_empty())
+                .wait_timeout_while(crew, PATIENCE, |crew| !crew.has_jobs())
                 .unwrap_or_else(PoisonError::into_inner);
-            state = woken;
-            state.idle -= 1;
-            if wait.timed_out() && state.jobs.is_empty() {
-                state.threads = state.threads.saturating_sub(1);
+            crew = woken;
+            if crew.end_idle(wait.timed_out()) {
                 return;
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        own_lock(&self.state)
+    fn lock(&self) -> MutexGuard<'_, Crew<Job>> {
+        own_lock(&self.crew)
     }
 }

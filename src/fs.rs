@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 
+use crate::blocking::unblock_borrowed;
 use crate::{Interest, wait_fd};
 
 /// Watches a file, or the entries of a directory.
@@ -104,7 +105,8 @@ impl Watch {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVED_FROM
             | WatchFlags::MOVE_SELF;
-        let number = inotify::add_watch(&self.inotify, path, events)?;
+        // The way there may lead over a file system that stalls.
+        let number = unblock_borrowed(|| inotify::add_watch(&self.inotify, path, events))?;
         self.paths.insert(number, path.to_owned());
         Ok(())
     }

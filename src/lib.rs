@@ -209,7 +209,7 @@
 //!    later takes note of how deep such stacks were used, and returns the memory of their deep parts
 //!    to the system.
 //!
-//! The protocols of 3, 4, 6 and 7, those of the futex and the locks over it (`sync/`), and the
+//! The protocols of 3, 4, 6 and 7, the pool's, those of the futex and the locks over it (`sync/`), and the
 //! channels (`channel/`) are model-checked: the package in `tests/models` of the repository compiles
 //! their files over loom and shuttle.
 //!

@@ -122,7 +122,7 @@ fn timed_out() -> io::Error {
 
 /// Has the pool do `job`, as soon as fewer than the most are under way.
 fn begin(job: Job) {
-    let mut state = lock();
+    let mut state = task::lock_aside(&STATE);
     if state.running == LOOKUPS {
         state.queued.push_back(job);
         return;
@@ -145,6 +145,8 @@ fn work(job: Job) {
         if next.is_none() {
             // In a process that was forked from a lookup, this one is not counted.
             state.running = state.running.saturating_sub(1);
+            // After a burst.
+            state.queued.shrink_to(LOOKUPS);
         }
     }
 }

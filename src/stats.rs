@@ -1,6 +1,7 @@
 //! What can be told about the coroutines of this process.
 
 use crate::coroutine;
+use crate::task;
 
 /// Looks at all stacks of this process, for how deep they were used.
 ///
@@ -17,14 +18,17 @@ use crate::coroutine;
 /// ```
 #[must_use]
 pub fn stats() -> Stats {
-    let stacks: Vec<_> = coroutine::usage()
-        .map(|usage| StackStats {
+    // The slots are listed under the locks of their classes.
+    let stacks: Vec<_> = task::aside(|| {
+        let usage = coroutine::usage();
+        let stats = usage.map(|usage| StackStats {
             size: usage.size,
             count: usage.stacks,
             resident: usage.resident,
             hwm: usage.deepest,
-        })
-        .collect();
+        });
+        stats.collect()
+    });
     Stats {
         stack_hwm: stacks.iter().map(|of| of.hwm).max().unwrap_or(0),
         stacks,

@@ -125,14 +125,18 @@ impl Timers {
         }
     }
 
-    /// Gives memory back that a burst has left, if no deadline is in force.
+    /// Gives memory back that a burst has left.
     pub(crate) fn shrink(&mut self) {
-        if self.is_empty() {
-            self.queue = Queue::new();
-            self.slots = Vec::new();
-            self.neighbours = Vec::new();
-            self.expired = Vec::new();
-        }
+        let slots = &self.slots;
+        self.queue
+            .retain(|&entry| slots[entry.slot as usize].queued == Some(entry));
+        self.queue.shrink();
+        // Where nothing is queued, nothing is armed.
+        let last = self.slots.iter().rposition(|slot| slot.queued.is_some());
+        self.slots.truncate(last.map_or(0, |last| last + 1));
+        self.slots.shrink_to_fit();
+        self.neighbours = Vec::new();
+        self.expired = Vec::new();
     }
 
     /// Whether no deadline is in force.

@@ -57,6 +57,7 @@ const DEEDS: &[(&str, Deed)] = &[
         shims::fs::rename(path, path.with_file_name("renamed"))
     }),
     ("remove_file", |path| shims::fs::remove_file(path)),
+    ("watch", |path| greenroom::fs::watch(path).map(drop)),
     ("set_permissions", |path| {
         let permissions = shims::fs::metadata(path)?.permissions();
         shims::fs::set_permissions(path, permissions)

@@ -4,6 +4,7 @@ mod util;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use greenroom::shims as green;
 
@@ -368,6 +369,43 @@ fn more_connects_than_a_queue_takes_all_get_through_while_others_run() {
             std::fs::remove_file(path).unwrap();
         });
     }
+}
+
+/// It connects, and its worker computes when that has been done: others do not wait for it to run.
+#[test]
+fn a_connect_has_its_turn_though_the_one_before_does_not_go_on() {
+    let listener = UnixListener::bind_addr(&any_name()).unwrap();
+    // SAFETY: the descriptor is open.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+    let addr = listener.local_addr().unwrap();
+    let _fills = std::os::unix::net::UnixStream::connect_addr(&addr).unwrap();
+    let computes = AtomicBool::new(false);
+    let connected = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            on_workers(1, || {
+                let addr = addr.clone();
+                let first = greenroom::spawn(move || UnixStream::connect_addr(&addr).map(drop));
+                thread::sleep(Duration::from_millis(50));
+                computes.store(true, SeqCst);
+                while !connected.load(SeqCst) {
+                    std::thread::yield_now();
+                }
+                first.join().unwrap().unwrap();
+            });
+        });
+        util::until("it computes", || computes.load(SeqCst));
+        on_workers(1, || {
+            let addr = addr.clone();
+            let second = greenroom::spawn(move || UnixStream::connect_addr(&addr).map(drop));
+            thread::sleep(Duration::from_millis(50));
+            for _ in 0..3 {
+                listener.accept().unwrap();
+            }
+            second.join().unwrap().unwrap();
+            connected.store(true, SeqCst);
+        });
+    });
 }
 
 /// More than there are threads of the pool for what does not wait for others.

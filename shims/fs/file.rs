@@ -260,7 +260,7 @@ impl File {
     }
 
     /// Reads to the end.
-    fn read_all<B: Grow>(&self, buf: &mut B, shared: bool) -> io::Result<usize> {
+    pub(super) fn read_all<B: Grow>(&self, buf: &mut B, shared: bool) -> io::Result<usize> {
         if !task::on_coroutine() {
             return B::read_all(&mut self.io.get(), buf);
         }
@@ -314,7 +314,7 @@ impl File {
 }
 
 /// What takes all of a file.
-trait Grow: Default + Send + 'static {
+pub(super) trait Grow: Default + Send + 'static {
     fn read_all(from: &mut impl Read, to: &mut Self) -> io::Result<usize>;
     fn try_reserve(&mut self, bytes: usize) -> io::Result<()>;
     fn append(&mut self, new: Self);

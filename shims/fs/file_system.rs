@@ -6,7 +6,7 @@
 //! there is no way to ask before. So a worker does small writes itself, until some take long.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::fs::FileType;
@@ -17,7 +17,7 @@ use crate::sys::file::Identity;
 use crate::sys::switches::voluntary;
 
 /// The most bytes that a worker copies at once: what takes about as long as to have the pool do it.
-pub(crate) const AT_ONCE: usize = 128 << 10;
+pub(crate) const AT_ONCE: usize = 512 << 10;
 
 /// An operation on as much that takes longer has waited, for the file system or for a processor.
 const QUICK: Duration = Duration::from_millis(1);
@@ -104,6 +104,8 @@ const FIRST_LOCAL: u8 = 3;
 pub(crate) struct FileSystem {
     /// The number of the mount, and in the lowest bit, whether it is local.
     mount: AtomicU64,
+    /// Paths lead there over other mounts.
+    beyond_mounts: AtomicBool,
     /// Until when, in nanoseconds, an operation that takes long is asked whether it has waited.
     suspect_until: AtomicU64,
     /// Until when workers leave it to the pool.
@@ -120,6 +122,7 @@ impl FileSystem {
     )]
     const UNKNOWN: FileSystem = FileSystem {
         mount: AtomicU64::new(0),
+        beyond_mounts: AtomicBool::new(false),
         suspect_until: AtomicU64::new(0),
         slow_until: AtomicU64::new(0),
     };
@@ -145,6 +148,15 @@ impl FileSystem {
         let local = rustix::fs::fstatfs(fd).is_ok_and(|told| is_local(told.f_type as u64));
         let noted = mount << 1 | u64::from(local);
         FileSystem::at(mount).mount.store(noted, Ordering::Relaxed);
+    }
+
+    /// Whether paths have led there over other mounts.
+    pub(crate) fn is_beyond_mounts(&self) -> bool {
+        self.beyond_mounts.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_beyond_mounts(&self) {
+        self.beyond_mounts.store(true, Ordering::Relaxed);
     }
 
     fn at(mount: u64) -> &'static FileSystem {

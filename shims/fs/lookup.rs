@@ -6,11 +6,10 @@
 
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::file_system::{FileSystem, Nature};
@@ -21,8 +20,7 @@ use crate::task;
 
 /// Like [`std::fs::exists`].
 pub(super) fn exists(path: &Path) -> Option<io::Result<bool>> {
-    park::spend_operation();
-    match look(CWD, path.as_os_str().as_bytes(), OFlags::empty(), false)? {
+    match look(path, OFlags::empty())? {
         Ok(_) => Some(Ok(true)),
         Err(Errno::NOENT) => Some(Ok(false)),
         Err(_) => None,
@@ -31,8 +29,7 @@ pub(super) fn exists(path: &Path) -> Option<io::Result<bool>> {
 
 /// Like [`std::fs::metadata`], or with `NOFOLLOW`, [`std::fs::symlink_metadata`].
 pub(super) fn metadata(path: &Path, flags: OFlags) -> Option<io::Result<Metadata>> {
-    park::spend_operation();
-    let found = match look(CWD, path.as_os_str().as_bytes(), flags, false)? {
+    let found = match look(path, flags)? {
         Ok(found) => found,
         Err(error) => return absent(error),
     };
@@ -42,21 +39,8 @@ pub(super) fn metadata(path: &Path, flags: OFlags) -> Option<io::Result<Metadata
 
 /// Opens a regular file that is there; `flags` are of those that change nothing by that.
 pub(super) fn open(path: &Path, flags: OFlags) -> Option<io::Result<(fs::File, Nature)>> {
-    park::spend_operation();
-    let (dir, name) = split(path)?;
-    let parent;
-    let dir = match dir {
-        None => CWD,
-        Some(dir) => match look(CWD, dir, OFlags::DIRECTORY, false)? {
-            Ok(found) => {
-                parent = found;
-                parent.as_fd()
-            }
-            Err(error) => return absent(error),
-        },
-    };
     // Opening anything but a regular file may have effects.
-    let found = match look(dir, name, OFlags::empty(), true)? {
+    let found = match look(path, OFlags::empty())? {
         Ok(found) => found,
         Err(error) => return absent(error),
     };
@@ -65,22 +49,39 @@ pub(super) fn open(path: &Path, flags: OFlags) -> Option<io::Result<(fs::File, N
     if identity.kind != FileType::RegularFile {
         return None;
     }
-    // The name may lead to something else by now: not to another mount, but to a pipe, which must not
-    // be waited for, and has no position. Nor is a lease that somebody has to give back.
-    let file = open_cached(dir, name, flags | OFlags::NONBLOCK, true).ok()?;
+    // It may have a lease that somebody must first give back: that is not waited for here.
+    let attempt = flags | OFlags::NONBLOCK;
+    let file = match file_system.is_beyond_mounts() {
+        true => reopen(&found, attempt)?,
+        // Where no other mount can come in between, to go by the path again is half the price. The
+        // path may lead to something else by now: to a pipe, say, which has no position.
+        false => match open_cached(path, attempt, true) {
+            // The kernel says the latter where it would have to wait to find out the former.
+            Err(Errno::XDEV | Errno::AGAIN) => {
+                file_system.note_beyond_mounts();
+                reopen(&found, attempt)?
+            }
+            opened => opened.ok()?,
+        },
+    };
     rustix::fs::tell(&file).ok()?;
     rustix::fs::fcntl_setfl(&file, flags & OFlags::APPEND).ok()?;
     Some(Ok((file.into(), Nature::Local(file_system))))
 }
 
 /// Opens what is at `path` without access to it.
-fn look(
-    dir: impl AsFd,
-    path: &[u8],
-    flags: OFlags,
-    stay: bool,
-) -> Option<rustix::io::Result<OwnedFd>> {
-    task::on_coroutine().then(|| open_cached(dir, path, flags | OFlags::PATH, stay))
+fn look(path: &Path, flags: OFlags) -> Option<rustix::io::Result<OwnedFd>> {
+    if !task::on_coroutine() {
+        return None;
+    }
+    park::spend_operation();
+    Some(open_cached(path, flags | OFlags::PATH, false))
+}
+
+/// Opens the very file that was found.
+fn reopen(found: &OwnedFd, flags: OFlags) -> Option<OwnedFd> {
+    let path = format!("/proc/thread-self/fd/{}", found.as_raw_fd());
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
 /// The result of what needs something there, when a look has failed.
@@ -95,14 +96,4 @@ fn local(found: &OwnedFd, identity: &Identity) -> Option<&'static FileSystem> {
         FileSystem::known(identity)
     });
     known?
-}
-
-/// Where to look for the last name of a path, and that.
-fn split(path: &Path) -> Option<(Option<&[u8]>, &[u8])> {
-    let path = path.as_os_str().as_bytes();
-    let (dir, name) = match path.iter().rposition(|&byte| byte == b'/') {
-        Some(slash) => (Some(&path[..=slash]), &path[slash + 1..]),
-        None => (None, path),
-    };
-    (!matches!(name, b"" | b"." | b"..")).then_some((dir, name))
 }

@@ -13,8 +13,8 @@
 //!
 //! - it looks at, and opens to read or write what is there, a path of which the system has every step
 //!   in memory (`RESOLVE_CACHED`), if it leads to a local file system;
-//! - it reads at most 128 KiB of a file of one, if the system has them in memory (`RWF_NOWAIT`);
-//! - it writes at most 128 KiB to a file of one; and reads as much where the file system knows no
+//! - it reads at most 512 KiB of a file of one, if the system has them in memory (`RWF_NOWAIT`);
+//! - it writes at most 512 KiB to a file of one; and reads as much where the file system knows no
 //!   `RWF_NOWAIT`, as tmpfs and overlays. Of these, no system call tells beforehand whether they wait.
 //!   If one takes more than a millisecond, the next that does, and has waited, leaves the file system to
 //!   the pool for twenty times as long as that took.
@@ -22,7 +22,9 @@
 //! The first two wait for nothing. Of the third, a disk that cannot keep up stops a worker twice before
 //! the pool takes over, and then again for at most a twentieth of the time; each time for one operation,
 //! which is what the kernel makes a write wait: up to 0.2 s to slow down who writes too much, and for as
-//! long as it lasts if the disk hangs or the file system is frozen.
+//! long as it lasts if the disk hangs or the file system is frozen. And an operation at the cursor of a
+//! local file waits in place for one at the same cursor that the pool is at: the kernel lets one at a
+//! time do that.
 //!
 //! Local are bcachefs, Btrfs, ext2 to ext4, F2FS, XFS, ZFS, ramfs, tmpfs, and overlays, whose layers are
 //! taken for local. All others, as FUSE, network file systems, `/proc` and `/sys`, stop no worker at
@@ -54,27 +56,55 @@ pub use open_options::OpenOptions;
 pub use read_dir::{DirEntry, ReadDir};
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use self::file::Grow;
+use self::file_system::Nature;
 use crate::blocking::{unblock_borrowed, unblock_waiting};
+use crate::shims::io::any_file;
 use crate::task;
 
 /// Like [`std::fs::read`].
 pub fn read<P: AsRef<Path>>(path: P) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
+    read_all(path.as_ref())
 }
 
 /// Like [`std::fs::read_to_string`].
 pub fn read_to_string<P: AsRef<Path>>(path: P) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.read_to_string(&mut text)?;
-    Ok(text)
+    read_all(path.as_ref())
+}
+
+fn read_all<B: Grow>(path: &Path) -> io::Result<B> {
+    let mut all = B::default();
+    let file = if !task::on_coroutine() {
+        File::open(path)?
+    } else if let Some(opened) = lookup::open(path, OFlags::RDONLY) {
+        let (file, nature) = opened?;
+        File::new(file, nature)
+    } else {
+        // In one job, but for what must be waited for in another way.
+        let read = unblock_on([path.to_owned()], |[path]| {
+            let mut file = fs::File::open(path)?;
+            let nature = Nature::ask(file.as_fd());
+            if matches!(nature, Nature::Pipe) || any_file::may_wait(file.as_fd()) {
+                return io::Result::Ok(Err((file, nature)));
+            }
+            let mut all = B::default();
+            B::read_all(&mut file, &mut all)?;
+            Ok(Ok(all))
+        })?;
+        match read {
+            Ok(all) => return Ok(all),
+            Err((file, nature)) => File::new(file, nature),
+        }
+    };
+    file.read_all(&mut all, false)?;
+    Ok(all)
 }
 
 /// Like [`std::fs::write`].

@@ -14,6 +14,9 @@
 //! A coroutine that unwinds from a panic keeps its worker to itself while it waits. If it waits for
 //! a lock (or a [`Once`]) that another coroutine of that worker holds, the process is aborted with
 //! the names of both; who reads a [`RwLock`] is not known.
+//!
+//! A global allocator may use these locks, one at a time: where the runtime itself allocates, the
+//! allocator's wait blocks the thread.
 
 mod barrier;
 mod condvar;

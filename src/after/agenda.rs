@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::park::Waiters;
 use crate::sys::fork::Process;
 use crate::sys::switches::own_lock;
-use crate::task::Deadline;
 use crate::task::word::Kind;
+use crate::task::{self, AsideGuard, Deadline};
 
 /// How many timers the keeper looks ahead for those that may share a wake-up.
 const LOOK_AHEAD: usize = 64;
@@ -93,12 +93,12 @@ impl Agenda {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        own_lock(&self.state)
+    fn lock(&self) -> AsideGuard<'_, State> {
+        task::lock_aside(&self.state)
     }
 
     /// Wakes the keeper, if the change that was made under `state` concerns it.
-    fn unlock_and_wake(&self, mut state: MutexGuard<'_, State>, latest: When) {
+    fn unlock_and_wake(&self, mut state: AsideGuard<'_, State>, latest: When) {
         let wakes = match state.keeper {
             Keeper::Asleep(until) => latest < until || state.queue.is_empty(),
             Keeper::Absent | Keeper::Awake => false,

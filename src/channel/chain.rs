@@ -25,7 +25,7 @@
 //! to and fro but those of the values.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::mem::{MaybeUninit, offset_of};
+use std::mem::{self, MaybeUninit, offset_of};
 use std::ptr;
 
 use crate::atomic::{AtomicUsize, Ordering, UnsafeCell};
@@ -106,6 +106,81 @@ impl<T, const N: usize> Block<T, N> {
     }
 }
 
+/// Blocks outside of any queue: what one needs is allocated before its lock is taken, and what it
+/// does not need is freed after that was given back, for the allocator may be the user's. Made before
+/// the lock is taken, it is dropped after that.
+pub(super) struct Stock<T, const N: usize> {
+    /// One to push to, or null.
+    fresh: *mut Block<T, N>,
+    /// Those to free, linked.
+    old: *mut Block<T, N>,
+}
+
+impl<T, const N: usize> Stock<T, N> {
+    #[inline]
+    pub(super) fn new() -> Stock<T, N> {
+        Stock {
+            fresh: ptr::null_mut(),
+            old: ptr::null_mut(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.fresh.is_null() && self.old.is_null()
+    }
+
+    /// Makes sure that there is a block. Called under no lock.
+    #[cold]
+    pub(super) fn fill(&mut self) {
+        if self.fresh.is_null() {
+            self.fresh = Block::new();
+        }
+    }
+
+    fn take(&mut self) -> Option<*mut Block<T, N>> {
+        let fresh = mem::replace(&mut self.fresh, ptr::null_mut());
+        (!fresh.is_null()).then_some(fresh)
+    }
+
+    /// # Safety
+    ///
+    /// `block` came from `Block::new`, and is used no more.
+    unsafe fn put(&mut self, block: *mut Block<T, N>) {
+        // SAFETY: it is ours.
+        unsafe { (*block).next.with_mut(|next| *next = self.old) };
+        self.old = block;
+    }
+
+    /// Frees what there is. Called under no lock.
+    #[cold]
+    pub(super) fn free(&mut self) {
+        if let Some(fresh) = self.take() {
+            // SAFETY: nobody else has it.
+            unsafe { Block::free(fresh) };
+        }
+        while !self.old.is_null() {
+            // SAFETY: as above; it was linked by `put`.
+            unsafe {
+                let block = self.old;
+                self.old = (*block).next.with(|next| *next);
+                Block::free(block);
+            }
+        }
+    }
+}
+
+impl<T, const N: usize> Drop for Stock<T, N> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.is_empty() {
+            self.free();
+        }
+    }
+}
+
+/// A block is needed, which is not in the stock.
+pub(super) struct OutOfStock;
+
 /// What the back says to the front.
 pub(super) struct Pushed<T, const N: usize> {
     count: AtomicUsize,
@@ -131,6 +206,8 @@ pub(super) struct Back<T, const N: usize> {
     first_end: usize,
     /// The block of the last value. There is none, and no first, before the first value.
     last: *mut Block<T, N>,
+    /// There is a block for the value after so many.
+    extended_at: Option<usize>,
 }
 
 /// Where values are popped.
@@ -188,6 +265,7 @@ impl<T, const N: usize> Back<T, N> {
             first: ptr::null_mut(),
             first_end: Block::<T, N>::SLOTS,
             last: ptr::null_mut(),
+            extended_at: None,
         }
     }
 
@@ -212,12 +290,25 @@ impl<T, const N: usize> Back<T, N> {
         count.wrapping_sub(self.popped) < capacity || self.len(pushed, popped) < capacity
     }
 
+    /// Makes sure that a value can be pushed.
     #[inline]
-    pub(super) fn push(&mut self, value: T, pushed: &Pushed<T, N>, popped: &Popped) {
+    pub(super) fn prepare(
+        &mut self,
+        pushed: &Pushed<T, N>,
+        popped: &Popped,
+        stock: &mut Stock<T, N>,
+    ) -> Result<(), OutOfStock> {
         let count = pushed.count.load(Ordering::Relaxed);
-        if count.is_multiple_of(Block::<T, N>::SLOTS) {
-            self.extend(pushed, popped);
+        match count.is_multiple_of(Block::<T, N>::SLOTS) {
+            true => self.extend(count, pushed, popped, stock),
+            false => Ok(()),
         }
+    }
+
+    /// Pushes a value, for which `prepare` was called since the one before.
+    #[inline]
+    pub(super) fn push(&mut self, value: T, pushed: &Pushed<T, N>) {
+        let count = pushed.count.load(Ordering::Relaxed);
         // SAFETY: the last block has this slot, which the front does not look at yet.
         unsafe {
             let slot = Block::slot(self.last, count % Block::<T, N>::SLOTS);
@@ -229,14 +320,24 @@ impl<T, const N: usize> Back<T, N> {
     /// Adds a block. What is left of a burst goes as it came, block by block.
     #[cold]
     #[inline(never)]
-    fn extend(&mut self, pushed: &Pushed<T, N>, popped: &Popped) {
+    fn extend(
+        &mut self,
+        count: usize,
+        pushed: &Pushed<T, N>,
+        popped: &Popped,
+        stock: &mut Stock<T, N>,
+    ) -> Result<(), OutOfStock> {
+        if self.extended_at == Some(count) {
+            return Ok(());
+        }
         if !self.first_is_over() {
             self.popped = popped.count.load(Ordering::Acquire);
         }
         let block = match self.first_is_over() {
             true => self.take_first(),
-            false => Block::new(),
+            false => stock.take().ok_or(OutOfStock)?,
         };
+        self.extended_at = Some(count);
         if self.last.is_null() {
             self.first = block;
             // SAFETY: the front reads this once there is a value.
@@ -248,8 +349,9 @@ impl<T, const N: usize> Back<T, N> {
         self.last = block;
         if self.first_is_over() && self.has_far_more() {
             // SAFETY: the front has left it.
-            unsafe { Block::free(self.take_first()) };
+            unsafe { stock.put(self.take_first()) };
         }
+        Ok(())
     }
 
     /// Whether the front has left the first block.
@@ -270,23 +372,23 @@ impl<T, const N: usize> Back<T, N> {
 
     /// Frees what is beyond the room that is kept, if that is much. The queue was just found empty.
     #[inline]
-    pub(super) fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self, stock: &mut Stock<T, N>) {
         if self.has_far_more() {
-            self.free_beyond(self.kept);
+            self.free_beyond(self.kept, stock);
         }
     }
 
     /// Frees all blocks that are over.
-    pub(super) fn shrink_to_nothing(&mut self, popped: &Popped) {
+    pub(super) fn shrink_to_nothing(&mut self, popped: &Popped, stock: &mut Stock<T, N>) {
         self.popped = popped.count.load(Ordering::Acquire);
-        self.free_beyond(0);
+        self.free_beyond(0, stock);
     }
 
     #[cold]
-    fn free_beyond(&mut self, kept: usize) {
+    fn free_beyond(&mut self, kept: usize, stock: &mut Stock<T, N>) {
         while self.first_is_over() && self.room() > kept {
             // SAFETY: the front has left it.
-            unsafe { Block::free(self.take_first()) };
+            unsafe { stock.put(self.take_first()) };
         }
     }
 

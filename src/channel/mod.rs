@@ -6,8 +6,8 @@
 //!   wait while it is full       wait while it is empty
 //! ```
 //!
-//! There is a lock for each end, which is held for a few instructions, never while user code runs,
-//! and never while somebody is scheduled. Senders hold that of the back, receivers that of the front:
+//! There is a lock for each end, which is held for a few instructions, never while user code runs (be
+//! it the allocator: see `chain::Stock`), and never while somebody is scheduled. Senders hold that of the back, receivers that of the front:
 //! they meet only to wait, or where somebody waits. See `state`, and `chain` for the queue.
 //!
 //! *Under the locks*, receivers wait only where the queue is empty and no sender waits; and senders
@@ -42,6 +42,7 @@ use crate::park;
 use crate::task::word::Outcome;
 use crate::task::{Deadline, Woken};
 
+use chain::Stock;
 pub(crate) use ends::{Receiver, Sender, channel};
 use lock::{Guard, Lock};
 use state::{Offer, Room, Sending, State, Taken};
@@ -70,13 +71,24 @@ impl<T> Channel<T> {
     /// value is given back as well.
     fn send(&self, value: T) -> Result<(), SendError<T>> {
         park::spend_operation();
-        match self.state.offer(value) {
-            Offer::Taken(woken) => {
-                schedule(woken);
-                Ok(())
+        park::prepare_to_wait();
+        let mut stock = Stock::new();
+        let mut value = value;
+        loop {
+            let offered = match self.state.offer(value, &mut stock) {
+                Offer::Taken(woken) => {
+                    schedule(woken);
+                    return Ok(());
+                }
+                Offer::Full(value, back) => self.wait_for_room(value, back, &mut stock),
+                Offer::OutOfStock(value) => Sent::OutOfStock(value),
+                Offer::Refused(value) => return Err(SendError(value)),
+            };
+            match offered {
+                Sent::Over(result) => return result,
+                Sent::OutOfStock(back) => value = back,
             }
-            Offer::Full(value, back) => self.wait_for_room(value, back),
-            Offer::Refused(value) => Err(SendError(value)),
+            stock.fill();
         }
     }
 
@@ -87,13 +99,19 @@ impl<T> Channel<T> {
     /// See [`park::spend_operation`].
     fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         park::spend_operation();
-        match self.state.offer(value) {
-            Offer::Taken(woken) => {
-                schedule(woken);
-                Ok(())
+        let mut stock = Stock::new();
+        let mut value = value;
+        loop {
+            match self.state.offer(value, &mut stock) {
+                Offer::Taken(woken) => {
+                    schedule(woken);
+                    return Ok(());
+                }
+                Offer::Full(value, _) => return Err(TrySendError::Full(value)),
+                Offer::OutOfStock(back) => value = back,
+                Offer::Refused(value) => return Err(TrySendError::Disconnected(value)),
             }
-            Offer::Full(value, _) => Err(TrySendError::Full(value)),
-            Offer::Refused(value) => Err(TrySendError::Disconnected(value)),
+            stock.fill();
         }
     }
 
@@ -121,14 +139,21 @@ impl<T> Channel<T> {
         if let Some(value) = self.state.take_queued() {
             return Ok(value);
         }
-        match self.state.take() {
-            Taken::Value(value, woken) => {
-                schedule(woken);
-                Ok(value)
+        let mut stock = Stock::new();
+        loop {
+            match self.state.take(&mut stock) {
+                Taken::Value(value, woken) => {
+                    schedule(woken);
+                    return Ok(value);
+                }
+                Taken::Nothing(back) if back.without_senders => {
+                    return Err(TryRecvError::Disconnected);
+                }
+                Taken::Nothing(_) => return Err(TryRecvError::Empty),
+                Taken::OutOfStock => {}
+                Taken::Lost => return Err(TryRecvError::Disconnected),
             }
-            Taken::Nothing(back) if back.without_senders => Err(TryRecvError::Disconnected),
-            Taken::Nothing(_) => Err(TryRecvError::Empty),
-            Taken::Lost => Err(TryRecvError::Disconnected),
+            stock.fill();
         }
     }
 
@@ -137,18 +162,20 @@ impl<T> Channel<T> {
         &'a self,
         value: T,
         back: Guard<'a, Sending<T, BLOCK>>,
-    ) -> Result<(), SendError<T>> {
-        let (value, front) = match self.state.offer_again(value, back) {
-            Room::Some => return Ok(()),
+        stock: &mut Stock<T, BLOCK>,
+    ) -> Sent<T> {
+        let (value, front) = match self.state.offer_again(value, back, stock) {
+            Room::Some => return Sent::Over(Ok(())),
             Room::None(value, front) => (value, front),
-            Room::Lost(value) => return Err(SendError(value)),
+            Room::OutOfStock(value) => return Sent::OutOfStock(value),
+            Room::Lost(value) => return Sent::Over(Err(SendError(value))),
         };
         let entry = Entry::new(Some(value));
         entry.wait(self.state.front(), front, |front| &mut front.senders, None);
-        match entry.into_value() {
+        Sent::Over(match entry.into_value() {
             None => Ok(()),
             Some(value) => Err(SendError(value)),
-        }
+        })
     }
 
     #[inline(never)]
@@ -156,13 +183,24 @@ impl<T> Channel<T> {
         &self,
         deadline: impl FnOnce() -> Option<Deadline>,
     ) -> Result<T, RecvTimeoutError> {
-        let back = match self.state.take() {
-            Taken::Value(value, woken) => {
-                schedule(woken);
-                return Ok(value);
+        park::prepare_to_wait();
+        let mut stock = Stock::new();
+        let back = loop {
+            match self.state.take(&mut stock) {
+                Taken::Value(value, woken) => {
+                    schedule(woken);
+                    return Ok(value);
+                }
+                Taken::Nothing(back) if stock.is_empty() => break back,
+                // To free it before the wait.
+                Taken::Nothing(_) => {}
+                Taken::OutOfStock => {
+                    stock.fill();
+                    continue;
+                }
+                Taken::Lost => return Err(RecvTimeoutError::Disconnected),
             }
-            Taken::Nothing(back) => back,
-            Taken::Lost => return Err(RecvTimeoutError::Disconnected),
+            stock.free();
         };
         if back.without_senders {
             return Err(RecvTimeoutError::Disconnected);
@@ -191,6 +229,13 @@ impl<T> Channel<T> {
     }
 }
 
+/// What came of a value for which there was no room at first.
+enum Sent<T> {
+    Over(Result<(), SendError<T>>),
+    /// As of an offer.
+    OutOfStock(T),
+}
+
 /// Wakes all of a queue to which nobody comes any more, with what they have.
 fn release<T, E>(end: &Lock<E>, queue: fn(&mut E) -> &mut Queue<T>) {
     while let Some(mut held) = end.lock() {
@@ -213,14 +258,23 @@ fn schedule(woken: Option<Woken>) {
 impl<T> fmt::Debug for Channel<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut channel = f.debug_struct("Channel");
-        if let Some(mut back) = self.state.back().lock()
-            && let Some(front) = self.state.front().lock()
-        {
+        // What is written to may be the user's.
+        if let Some((queued, senders, receivers)) = self.counts() {
             channel
-                .field("queued", &self.state.len(&mut back))
-                .field("senders_waiting", &front.senders.len())
-                .field("receivers_waiting", &back.receivers.len());
+                .field("queued", &queued)
+                .field("senders_waiting", &senders)
+                .field("receivers_waiting", &receivers);
         }
         channel.finish_non_exhaustive()
+    }
+}
+
+impl<T> Channel<T> {
+    /// The values queued, and those who wait to send and to receive; unless the queue is lost.
+    fn counts(&self) -> Option<(usize, usize, usize)> {
+        let mut back = self.state.back().lock()?;
+        let front = self.state.front().lock()?;
+        let queued = self.state.len(&mut back);
+        Some((queued, front.senders.len(), back.receivers.len()))
     }
 }

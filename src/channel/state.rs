@@ -26,7 +26,7 @@
 use std::mem::{self, MaybeUninit};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use super::chain::{self, Popped, Pushed};
+use super::chain::{self, OutOfStock, Popped, Pushed, Stock};
 use super::lock::{Guard, Lock};
 use super::waiting::Queue;
 use crate::task::Woken;
@@ -81,6 +81,8 @@ pub(super) enum Offer<'a, T, const N: usize> {
     Taken(Option<Woken>),
     /// Nobody waits to receive, nor begins to before the lock is given back.
     Full(T, Guard<'a, Sending<T, N>>),
+    /// It takes a block to queue it, which the stock does not have: the caller is to try again with one.
+    OutOfStock(T),
     Refused(T),
 }
 
@@ -90,6 +92,8 @@ pub(super) enum Taken<'a, T, const N: usize> {
     Value(T, Option<Woken>),
     /// Nobody waits to send, nor begins to before the lock is given back.
     Nothing(Guard<'a, Sending<T, N>>),
+    /// As of an offer.
+    OutOfStock,
     /// Nor will there be any: the queue is lost.
     Lost,
 }
@@ -99,6 +103,8 @@ pub(super) enum Room<'a, T, const N: usize> {
     /// There was some again: the value is queued.
     Some,
     None(T, Guard<'a, Receiving<T, N>>),
+    /// As of an offer.
+    OutOfStock(T),
     /// There never will be any: the queue is lost.
     Lost(T),
 }
@@ -145,7 +151,7 @@ impl<T, const N: usize> State<T, N> {
 
     /// Takes `value`, if somebody waits for it or there is room.
     #[inline]
-    pub(super) fn offer(&self, value: T) -> Offer<'_, T, N> {
+    pub(super) fn offer(&self, value: T, stock: &mut Stock<T, N>) -> Offer<'_, T, N> {
         let Some(mut back) = self.back().lock() else {
             return Offer::Refused(value);
         };
@@ -161,6 +167,9 @@ impl<T, const N: usize> State<T, N> {
         if !self.has_room(&mut back) {
             return Offer::Full(value, back);
         }
+        if let Err(OutOfStock) = self.prepare(&mut back, stock) {
+            return Offer::OutOfStock(value);
+        }
         self.push(&mut back, value);
         Offer::Taken(None)
     }
@@ -171,17 +180,19 @@ impl<T, const N: usize> State<T, N> {
         &'a self,
         value: T,
         mut back: Guard<'a, Sending<T, N>>,
+        stock: &mut Stock<T, N>,
     ) -> Room<'a, T, N> {
         let Some(front) = self.front().lock() else {
             return Room::Lost(value);
         };
-        match self.has_room(&mut back) {
-            true => {
-                self.push(&mut back, value);
-                Room::Some
-            }
-            false => Room::None(value, front),
+        if !self.has_room(&mut back) {
+            return Room::None(value, front);
         }
+        if let Err(OutOfStock) = self.prepare(&mut back, stock) {
+            return Room::OutOfStock(value);
+        }
+        self.push(&mut back, value);
+        Room::Some
     }
 
     /// Takes the next value, if it seems that there is one, and nobody has to be relieved.
@@ -199,17 +210,24 @@ impl<T, const N: usize> State<T, N> {
 
     /// Takes the next value; or makes sure that there is none.
     #[inline]
-    pub(super) fn take(&self) -> Taken<'_, T, N> {
+    pub(super) fn take(&self, stock: &mut Stock<T, N>) -> Taken<'_, T, N> {
         let Some(mut back) = self.back().lock() else {
             return Taken::Lost;
         };
         if back.capacity > 0 && self.len(&mut back) == 0 {
-            back.queue.shrink();
+            back.queue.shrink(stock);
             return Taken::Nothing(back);
         }
         let Some(front) = self.front().lock() else {
             return Taken::Lost;
         };
+        // Then one of them may be relieved, whose value is queued.
+        if back.capacity > 0
+            && front.senders.len() > 0
+            && let Err(OutOfStock) = self.prepare(&mut back, stock)
+        {
+            return Taken::OutOfStock;
+        }
         match self.take_and_refill(&mut back, front) {
             Some((value, woken)) => Taken::Value(value, woken),
             None => Taken::Nothing(back),
@@ -262,8 +280,9 @@ impl<T, const N: usize> State<T, N> {
             drop(first);
         }
         mem::forget(rest);
+        let mut stock = Stock::new();
         if let Some(mut back) = self.back().lock() {
-            back.queue.shrink_to_nothing(&self.front.popped);
+            back.queue.shrink_to_nothing(&self.front.popped, &mut stock);
         }
     }
 
@@ -272,10 +291,16 @@ impl<T, const N: usize> State<T, N> {
         !self.front.popped.is_all(&self.back.pushed)
     }
 
+    /// To be called before `push`.
+    #[inline]
+    fn prepare(&self, back: &mut Sending<T, N>, stock: &mut Stock<T, N>) -> Result<(), OutOfStock> {
+        back.queue
+            .prepare(&self.back.pushed, &self.front.popped, stock)
+    }
+
     #[inline]
     fn push(&self, back: &mut Sending<T, N>, value: T) {
-        back.queue
-            .push(value, &self.back.pushed, &self.front.popped);
+        back.queue.push(value, &self.back.pushed);
     }
 
     #[inline]

@@ -10,6 +10,7 @@ mod waiters;
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::coroutine::{self, Suspend};
@@ -18,7 +19,14 @@ use crate::scheduler::Worker;
 use crate::task::word::{Kind, Outcome, Pending, Seq};
 use crate::task::{self, Current, Deadline, TaskRef, Waiting, budget};
 
+pub(crate) use crate::task::prepare_to_wait;
 pub(crate) use waiters::Waiters;
+
+impl Waiters {
+    pub(crate) const fn new() -> Waiters {
+        Waiters::of(Mutex::new(waiters::List::new()))
+    }
+}
 
 /// Parks the caller until its token is made available, and consumes it.
 ///
@@ -83,7 +91,9 @@ pub(crate) fn is_runtime_stopping() -> bool {
 /// Lets other coroutines of this worker go first.
 ///
 /// The caller goes to the end of its worker's queue; timers and I/O come in between after some
-/// turns, or after about half a millisecond. Off-coroutine, this is [`std::thread::yield_now`].
+/// turns, or after about half a millisecond. Where nothing else of the worker is ready than coroutines
+/// that yield, the worker gives up its processor, too: after a few yields of one that is alone, and now
+/// and then for several. Off-coroutine, this is [`std::thread::yield_now`].
 #[inline]
 pub fn yield_now() {
     if !task::on_coroutine() {

@@ -1,11 +1,19 @@
 //! A queue of waiting tasks.
 
+//!
+//! *No wake-up is lost.* A waiter asks under the lock whether there is something to wait for, and
+//! queues; a waker changes that first, and then takes the lock. A wait that ends otherwise has the waiter
+//! take itself out; a waker that finds its node before that passes it over. So what `wake_one` says of
+//! whether it has woken somebody is true, and a wake-up is spent on one that it wakes.
+//!
+//! Nothing is allocated under the lock: the woken are listed by their nodes, which stay until they are
+//! scheduled.
+
 use std::cell::Cell;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard};
 
-use super::{Wait, list};
-use crate::sys::switches::own_lock;
+use crate::atomic::{Mutex, MutexGuard, own_lock};
+use crate::park::{self, Wait, list};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{Deadline, Waiting, Woken};
 
@@ -20,16 +28,15 @@ pub(crate) struct Waiters {
 /// A waiter's place in the queue: whom to wake, and from which wait. Belongs to the lock of the list.
 type Node = list::Node<Cell<Option<Waiting>>>;
 
-struct List(list::List<Cell<Option<Waiting>>>);
+pub(crate) struct List(list::List<Cell<Option<Waiting>>>);
 
 // SAFETY: the nodes are used under the lock of the list, wherever that is.
 unsafe impl Send for List {}
 
 impl Waiters {
-    pub(crate) const fn new() -> Waiters {
-        Waiters {
-            list: Mutex::new(List(list::List::new())),
-        }
+    /// With no waiters. (Of which the models can make none in a constant.)
+    pub(crate) const fn of(list: Mutex<List>) -> Waiters {
+        Waiters { list }
     }
 
     /// Queues the caller and suspends it until it is woken from here, or `deadline` has passed;
@@ -46,6 +53,7 @@ impl Waiters {
         ready: impl FnOnce() -> bool,
     ) -> Outcome {
         let node = Node::new(Cell::new(None));
+        park::prepare_to_wait();
         let begun = {
             let mut list = self.lock();
             if ready() {
@@ -96,13 +104,19 @@ impl Waiters {
         if !condition() {
             return;
         }
-        let first = list.end_first_wait();
-        // Most often there is one, and nothing to allocate for.
-        let rest: Vec<Woken> = std::iter::from_fn(|| list.end_first_wait()).collect();
+        let mut woken = list::List::new();
+        while let Some(node) = list.take_first_whose_wait_ends() {
+            // SAFETY: it is in no list, and lives until its task is scheduled.
+            unsafe { woken.push_back(&*node) };
+        }
         drop(list);
         // Not under the lock: a woken task may come straight back to it.
-        for woken in first.into_iter().chain(rest) {
-            woken.schedule();
+        while let Some(node) = woken.pop_front() {
+            // SAFETY: as above; its wait was ended here, and it is scheduled once.
+            if let Some(waiting) = unsafe { (*node).value.get() } {
+                // SAFETY: as above.
+                unsafe { waiting.ended() }.schedule();
+            }
         }
     }
 
@@ -118,8 +132,9 @@ impl Waiters {
 
 impl fmt::Debug for Waiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.lock().0.len();
         f.debug_struct("Waiters")
-            .field("waiting", &self.lock().0.len())
+            .field("waiting", &waiting)
             .finish()
     }
 }
@@ -144,15 +159,24 @@ impl Drop for Unlink<'_> {
 }
 
 impl List {
+    pub(crate) const fn new() -> List {
+        List(list::List::new())
+    }
+
     /// Ends the first wait that has not ended otherwise, and takes it and those before it out.
     fn end_first_wait(&mut self) -> Option<Woken> {
+        let node = self.take_first_whose_wait_ends()?;
+        // SAFETY: the wait was ended, and the task is not scheduled yet.
+        unsafe { Some((*node).value.get()?.ended()) }
+    }
+
+    fn take_first_whose_wait_ends(&mut self) -> Option<*const Node> {
         loop {
             let first = self.0.pop_front()?;
             // SAFETY: the node lives, and with it the frame in which its task waits: until the owner
             // has taken this lock, or been woken from here.
-            let woken = unsafe { (*first).value.get()?.end() };
-            if woken.is_some() {
-                return woken;
+            if unsafe { (*first).value.get()?.end() }.is_some() {
+                return Some(first);
             }
         }
     }

@@ -28,7 +28,7 @@ use slab::Slab;
 use crate::sys::fork::Process;
 use crate::sys::switches::own_lock;
 use crate::sys::timerfd::TimerFd;
-use crate::task::Deadline;
+use crate::task::{self, AsideGuard, Deadline};
 
 pub(crate) use descriptor::{Descriptor, Direction, Operation};
 pub use interest::{Interest, Readiness};
@@ -43,6 +43,9 @@ const ALARM: Token = Token(usize::MAX - 1);
 /// is by more than a thousandth.
 const LATE: Duration = Duration::from_micros(100);
 const NEAR: Duration = Duration::from_millis(100);
+
+/// The room that the tables keep.
+const KEPT: usize = 64;
 
 /// The most events taken from the kernel in one call.
 const EVENTS: usize = 1024;
@@ -80,6 +83,8 @@ struct Sources {
     /// Distinguishes the successive users of a key: an event that was under way when its source
     /// went must not reach the next one.
     generation: u32,
+    /// How many were removed since the tables were last looked at for what they keep.
+    removed: usize,
     /// None when the worker has gone, and nobody polls any more.
     registry: Option<Registry>,
 }
@@ -153,6 +158,7 @@ impl Reactor {
                 table: Slab::new(),
                 keys: HashMap::new(),
                 generation: 0,
+                removed: 0,
                 registry: Some(poll.registry().try_clone()?),
             }),
         });
@@ -312,8 +318,8 @@ impl Handle {
         !self.made_by.is_current()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sources> {
-        own_lock(&self.sources)
+    fn lock(&self) -> AsideGuard<'_, Sources> {
+        task::lock_aside(&self.sources)
     }
 
     /// Starts to deliver the events of `fd` to `source`, beginning with its present state. Of other
@@ -445,7 +451,20 @@ impl Sources {
             let removed = self.table.remove(token.0 & 0xffff_ffff);
             self.keys.remove(&removed.fd);
             removed.fire_watchers();
+            self.removed += 1;
+            let room = self.table.capacity();
+            if self.removed > room / 2 && room > 4 * self.table.len() + KEPT {
+                self.shrink();
+            }
         }
+    }
+
+    /// Gives the memory of a burst back: when so much was removed that each removal has cost little.
+    #[cold]
+    fn shrink(&mut self) {
+        self.removed = 0;
+        self.table.shrink_to_fit();
+        self.keys.shrink_to(2 * self.table.len());
     }
 
     /// Undoes a registration that is for nobody any more.

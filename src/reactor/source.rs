@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mio::Token;
@@ -14,9 +14,8 @@ use super::Handle;
 use super::ready_word::{CLOSED, ReadyWord, URGENT};
 use crate::park::Waiters;
 use crate::sys::fork::Process;
-use crate::sys::switches::own_lock;
-use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
+use crate::task::{self, AsideGuard, Deadline};
 
 /// Shared by all descriptors of one open file description.
 #[derive(Debug)]
@@ -153,8 +152,8 @@ impl Source {
         self.write.waiters.wake_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Registration>> {
-        own_lock(&self.registration)
+    fn lock(&self) -> AsideGuard<'_, Option<Registration>> {
+        task::lock_aside(&self.registration)
     }
 
     /// Takes note of what the kernel tells.

@@ -120,9 +120,11 @@ impl Scheduler {
             Some(size) => Class::for_size(size)?,
             None => self.stack_class,
         };
-        Worker::with_current(|worker| match worker {
-            Some(worker) => worker.reserve_stack(class),
-            None => class.reserve(),
+        task::aside(|| {
+            Worker::with_current(|worker| match worker {
+                Some(worker) => worker.reserve_stack(class),
+                None => class.reserve(),
+            })
         })
     }
 
@@ -145,7 +147,7 @@ impl Scheduler {
                 .entered
                 .fetch_add(1, Ordering::Release);
         }
-        self.injector.push(task);
+        task::aside(|| self.injector.push(task));
         self.notify();
         // Workers that are leaving may not look here again; whoever pushes after they began to
         // leave sees so.

@@ -1,24 +1,21 @@
 //! A worker as other threads see it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use crossbeam_deque::Stealer;
 
 use super::attention::Attention;
 use super::{Tally, Worker};
 use crate::reactor;
-use crate::sys::switches::own_lock;
 use crate::task::word::Seq;
-use crate::task::{Deadline, Owner, Task, TaskRef};
+use crate::task::{Deadline, Inbox, Link, Mail, Owner, Task, TaskRef};
 
 /// The face of a worker.
 pub(super) struct Remote {
     attention: Attention,
-    /// Whether the inbox has anything.
-    mail: AtomicBool,
-    /// Slots of started coroutines that have been woken by other threads.
-    inbox: Mutex<Vec<u32>>,
+    /// Started coroutines that have been woken by other threads.
+    inbox: Inbox,
     fresh: Stealer<TaskRef>,
     /// How many coroutines the worker had started and not finished, a short while ago.
     load: AtomicUsize,
@@ -32,24 +29,13 @@ impl Remote {
     pub(super) fn new(fresh: Stealer<TaskRef>, reactor: Arc<reactor::Handle>) -> Remote {
         Remote {
             attention: Attention::new(),
-            mail: AtomicBool::new(false),
-            inbox: Mutex::new(Vec::new()),
+            inbox: Inbox::new(),
             fresh,
             load: AtomicUsize::new(0),
             tally: Tally::default(),
             offered: AtomicBool::new(false),
             reactor,
         }
-    }
-
-    /// Puts the slot of a woken coroutine into the inbox, and wakes the worker if it sleeps.
-    pub(super) fn send(&self, mail: u32) {
-        {
-            let mut inbox = own_lock(&self.inbox);
-            inbox.push(mail);
-            self.mail.store(true, Ordering::Release);
-        }
-        self.kick();
     }
 
     /// Wakes the worker if it sleeps, to look at what was just changed.
@@ -78,13 +64,12 @@ impl Remote {
     }
 
     pub(super) fn has_mail(&self) -> bool {
-        self.mail.load(Ordering::Acquire)
+        self.inbox.has_mail()
     }
 
-    pub(super) fn take_mail(&self) -> Vec<u32> {
-        let mut inbox = own_lock(&self.inbox);
-        self.mail.store(false, Ordering::Release);
-        std::mem::take(&mut *inbox)
+    /// Called by the worker.
+    pub(super) fn take_mail(&self) -> Mail {
+        self.inbox.take()
     }
 
     pub(super) fn has_fresh(&self) -> bool {
@@ -135,12 +120,14 @@ impl Owner for Remote {
         })
     }
 
-    fn schedule(&self, slot: u32) {
+    unsafe fn schedule(&self, link: &Link) {
         if self.reactor.is_left_in_parent() {
-            // Nobody runs it here, and who had the lock of the inbox may be missing.
+            // Nobody runs it here.
             return;
         }
-        self.send(slot);
+        // SAFETY: the task was woken, says the caller, and runs when the worker has taken it out.
+        unsafe { self.inbox.put(link) };
+        self.kick();
     }
 
     fn runs_at_once(&self) -> bool {

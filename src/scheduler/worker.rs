@@ -7,10 +7,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_deque::Steal;
@@ -39,6 +40,16 @@ const FIRST_BATCH: u32 = 16;
 
 /// How long a batch should take at most.
 const BATCH_TIME: Duration = Duration::from_micros(500);
+
+/// The room that the queue of local fresh coroutines keeps when it is empty.
+const KEPT_LOCAL: usize = 1_024;
+
+/// From so many yields in a row on of a coroutine that is alone, each gives up the processor. (One or
+/// two are those of a coroutine for which the others wait.)
+const LONE_YIELDS: u32 = 3;
+
+/// After so many batches in a row in which all have only yielded, the processor is given up once.
+const IDLE_BATCHES: u32 = 16;
 
 /// How long after coroutines have ended an idle worker trims their stacks.
 const COLD: Duration = Duration::from_secs(1);
@@ -83,7 +94,8 @@ pub(crate) struct Worker {
     /// Fresh coroutines that must run here.
     local: RefCell<VecDeque<TaskRef>>,
     placement: Placement,
-    /// Started coroutines that are ready, by slot; each at most once.
+    /// Started coroutines that are ready, by slot; each at most once. There is room for all that have
+    /// started: whoever wakes them may be the allocator.
     ready: RefCell<VecDeque<u32>>,
     /// Started coroutines. Borrowed while one of them runs, so nothing that a coroutine can call
     /// touches it.
@@ -98,6 +110,10 @@ pub(crate) struct Worker {
     batch: Cell<u32>,
     /// When the batch before ended, if that was full.
     batch_ended: Cell<Option<Instant>>,
+    /// The last yields in a row of one while no other was ready.
+    lone_yields: Cell<u32>,
+    /// The last batches in a row in which all have only yielded.
+    idle_batches: Cell<u32>,
     /// When to trim the stacks: once, some time after coroutines have ended.
     trim_at: Cell<Option<Instant>>,
     /// The main coroutine has finished, and the driver wants its thread back.
@@ -142,6 +158,8 @@ impl Worker {
             idle: RefCell::new(Pool::new(run_task)),
             batch: Cell::new(FIRST_BATCH),
             batch_ended: Cell::new(None),
+            lone_yields: Cell::new(0),
+            idle_batches: Cell::new(0),
             trim_at: Cell::new(None),
             leave: Cell::new(false),
         }
@@ -190,7 +208,21 @@ impl Worker {
     }
 
     pub(super) fn push_ready(&self, slot: u32) {
-        self.ready.borrow_mut().push_back(slot);
+        let mut ready = self.ready.borrow_mut();
+        debug_assert!(ready.len() < ready.capacity(), "there is room for all");
+        ready.push_back(slot);
+    }
+
+    /// Has the queue of the ready have room for `count`, and not for far more. Allocates and frees
+    /// while it is not borrowed.
+    #[cold]
+    fn set_room(&self, count: usize) {
+        let mut queue = VecDeque::with_capacity(count.max(LARGEST_BATCH as usize));
+        let mut ready = self.ready.borrow_mut();
+        queue.extend(ready.drain(..));
+        let before = mem::replace(&mut *ready, queue);
+        drop(ready);
+        drop(before);
     }
 
     /// A coroutine was made here, and is in no queue yet.
@@ -213,9 +245,9 @@ impl Worker {
     pub(super) fn push_fresh(&self, task: TaskRef) {
         if self.scheduler.workers.len() == 1 {
             // Nobody could steal it.
-            self.local.borrow_mut().push_back(task);
+            self.push_local(task);
         } else {
-            self.fresh.push(task);
+            task::aside(|| self.fresh.push(task));
             self.scheduler.notify();
         }
     }
@@ -223,7 +255,12 @@ impl Worker {
     /// Queues a fresh coroutine that must run on this thread.
     pub(crate) fn spawn_local(&self, task: TaskRef) {
         self.count_in(&task);
-        self.local.borrow_mut().push_back(task);
+        self.push_local(task);
+    }
+
+    #[inline]
+    fn push_local(&self, task: TaskRef) {
+        task::aside(|| self.local.borrow_mut().push_back(task));
     }
 
     /// Runs coroutines on the calling thread until a main coroutine has finished.
@@ -298,6 +335,8 @@ impl Worker {
         }
         let mut fresh_first = false;
         let mut any_finished = false;
+        let mut only_yields = true;
+        let mut lone_yields = self.lone_yields.get();
         while left > 0 && !self.leave.get() {
             if ending::NOTHING_UNWINDS && self.scheduler.is_stopping() {
                 break;
@@ -316,9 +355,23 @@ impl Worker {
             budget::refill();
             let turn = || task::enter(&running.task, || running.coroutine.resume());
             match deny_blocking::watched(&running.task, turn) {
-                Suspend::Parked => {}
-                Suspend::Yielded => self.push_ready(slot),
+                Suspend::Parked => {
+                    only_yields = false;
+                    lone_yields = 0;
+                }
+                Suspend::Yielded => {
+                    let idles = budget::spent() == 0;
+                    only_yields &= idles;
+                    let is_alone = idles && self.ready.borrow().is_empty();
+                    lone_yields = if is_alone { lone_yields + 1 } else { 0 };
+                    self.push_ready(slot);
+                    if lone_yields >= LONE_YIELDS && !self.sees_fresh() {
+                        break;
+                    }
+                }
                 Suspend::Finished => {
+                    only_yields = false;
+                    lone_yields = 0;
                     let finished = live.remove(slot as usize);
                     drop(live);
                     self.finish(finished);
@@ -331,7 +384,29 @@ impl Worker {
         if any_finished {
             self.scheduler.look();
         }
+        self.give_way(lone_yields, only_yields && left == 0);
         left == 0
+    }
+
+    /// Gives up the processor, where nothing else of this worker is ready than what has yielded: what
+    /// that waits for may need the processor. After a few yields of one that is alone, and after some
+    /// batches if several have yielded to each other.
+    #[inline]
+    fn give_way(&self, lone_yields: u32, only_yields: bool) {
+        let idle_batches = if only_yields {
+            self.idle_batches.get() + 1
+        } else {
+            0
+        };
+        self.idle_batches.set(idle_batches);
+        let alone = lone_yields >= LONE_YIELDS;
+        // The next one gives way again.
+        self.lone_yields
+            .set(if alone { LONE_YIELDS - 1 } else { lone_yields });
+        if (alone || idle_batches == IDLE_BATCHES) && !self.remote.has_mail() {
+            self.idle_batches.set(0);
+            thread::yield_now();
+        }
     }
 
     fn next_ready(&self) -> Option<u32> {
@@ -363,7 +438,14 @@ impl Worker {
     }
 
     fn next_local(&self) -> Option<TaskRef> {
-        self.local.borrow_mut().pop_front()
+        let mut local = self.local.borrow_mut();
+        let next = local.pop_front();
+        if local.is_empty() && local.capacity() > KEPT_LOCAL {
+            let burst = mem::take(&mut *local);
+            drop(local);
+            drop(burst);
+        }
+        next
     }
 
     fn next_fresh(&self) -> Option<TaskRef> {
@@ -467,6 +549,9 @@ impl Worker {
             coroutine,
             age,
         });
+        if live.len() > self.ready.borrow().capacity() {
+            self.set_room(2 * live.len());
+        }
         Some(slot)
     }
 
@@ -566,7 +651,8 @@ impl Worker {
         let at = self.trim_at.get().unwrap_or(now + COLD);
         if at <= now {
             idle.trim();
-            self.ready.borrow_mut().shrink_to(LARGEST_BATCH as usize);
+            let live = self.live.borrow().len();
+            self.set_room(live);
             self.live.borrow_mut().shrink_to_fit();
             self.timers.borrow_mut().shrink();
         }
@@ -653,7 +739,7 @@ impl Worker {
     }
 
     pub(super) fn arm(&self, slot: u32, deadline: Deadline, seq: Seq) {
-        self.timers.borrow_mut().arm(slot, deadline, seq);
+        task::aside(|| self.timers.borrow_mut().arm(slot, deadline, seq));
     }
 
     pub(super) fn disarm(&self, slot: u32) {

@@ -114,7 +114,7 @@ pub(super) fn park(
 ) -> Parked {
     let key = Key::of(address);
     let bucket = bucket(key);
-    let node = Place::node(key, request.note, Holder::current().owner());
+    let node = Place::node(key, request.note, Holder::owner_of_caller());
     // Those before it may be of this worker, which runs nobody before this wait is over.
     let in_front = request.in_front || waits_alone(request.holder);
     // Not under the lock of the bucket: of an OS thread that waits for the first time, the task is

@@ -6,12 +6,12 @@
 //! knows `SPLICE_F_NONBLOCK`.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
-use rustix::path::Arg;
 use rustix::pipe::{IoSliceRaw, SpliceFlags};
 use rustix::termios::{self, LocalModes, SpecialCodeIndex};
 
@@ -92,22 +92,16 @@ impl Identity {
     }
 }
 
-/// Opens what `path` leads to, if the kernel has all on the way in memory; through no mount but that
-/// of `dir`, if it is to `stay` there.
+/// Opens what `path` leads to, if the kernel has all on the way in memory; through no mount but the
+/// one that the path begins at, if it is to `stay` there.
 ///
 /// # Errors
 ///
 /// `WouldBlock`, if something is not in memory. And any other, if the kernel has no such call.
-pub(crate) fn open_cached(
-    dir: impl AsFd,
-    path: impl Arg,
-    flags: OFlags,
-    stay: bool,
-) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open_cached(path: &Path, flags: OFlags, stay: bool) -> rustix::io::Result<OwnedFd> {
     let mut resolve = ResolveFlags::CACHED;
     resolve.set(ResolveFlags::NO_XDEV, stay);
-    let flags = flags | OFlags::CLOEXEC;
-    rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve)
+    rustix::fs::openat2(CWD, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 /// Reads from a pipe, a terminal or the like, where there is a way that never blocks.

@@ -49,10 +49,15 @@ impl Holder {
         Holder(number)
     }
 
-    /// The number of the worker that runs it; zero, if that is not known, or it is an OS thread.
+    /// What tells the worker of the calling coroutine from others; zero, if that is not known, or the
+    /// caller is no coroutine.
     #[inline]
-    pub(crate) fn owner(self) -> u32 {
-        self.0 >> SLOT_BITS
+    pub(crate) fn owner_of_caller() -> u32 {
+        if super::on_coroutine() {
+            WORKER.get()
+        } else {
+            0
+        }
     }
 
     /// Whether it is a coroutine of the calling thread.

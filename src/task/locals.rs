@@ -13,6 +13,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::aside::Aside;
+
 /// What identifies a value, and its type: the address of a static of this type.
 #[derive(Debug)]
 #[repr(align(16))]
@@ -121,6 +123,8 @@ impl Locals {
             drop(unsafe { made_meanwhile.replace(value) });
             return Ok(made_meanwhile);
         }
+        // An allocator that uses coroutine locals finds the thread's meanwhile.
+        let _aside = Aside::begin();
         if self.0.load(Ordering::Relaxed).is_null() {
             self.0
                 .store(Box::into_raw(Box::new(Table::new())), Ordering::Relaxed);

@@ -4,10 +4,12 @@
 //! the small shared part that outlives its stack: handles, wakers and queues refer to it. It knows
 //! how to be scheduled by its [`Owner`] and nothing of schedulers.
 
+mod aside;
 pub(crate) mod budget;
 mod completion;
 mod deadline;
 mod holder;
+mod inbox;
 pub(crate) mod locals;
 mod os_thread;
 mod refs;
@@ -24,16 +26,18 @@ use std::ops::Deref;
 use std::panic::{Location, resume_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, Ordering};
 
 use crate::coroutine::{self, Class, Reservation, Suspend};
 use crate::fatal;
 use crate::sys::fork::Process;
 use crate::sys::memory;
 
+pub(crate) use aside::{AsideGuard, aside, lock_aside};
 use completion::Completion;
 pub(crate) use deadline::Deadline;
 pub(crate) use holder::{Holder, WorkerNumber};
+pub(crate) use inbox::{Inbox, Link, Mail};
 use locals::Locals;
 use refs::Refs;
 pub(crate) use task_ref::TaskRef;
@@ -65,8 +69,12 @@ pub(crate) trait Owner: Send + Sync {
     /// Makes the waiting task in `slot` run again, if this is the thread it runs on.
     fn schedule_here(&self, slot: u32) -> bool;
 
-    /// Makes the waiting task in `slot` run again. From any thread.
-    fn schedule(&self, slot: u32);
+    /// Makes the waiting task of that link run again. From any thread.
+    ///
+    /// # Safety
+    ///
+    /// The caller has ended the wait of the task, and schedules it once.
+    unsafe fn schedule(&self, link: &Link);
 
     /// Whether what is scheduled runs at once, because there is nothing else to run.
     fn runs_at_once(&self) -> bool;
@@ -96,8 +104,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     /// Set when a coroutine is pinned to the worker that first runs it.
     /// Null before. See `pin` for how long what it points to is there.
     owner: AtomicPtr<Arc<dyn Owner>>,
-    /// The name the owner knows it by.
-    slot: AtomicU32,
+    /// The name the owner knows it by, and its place in what that has been sent.
+    link: Link,
     /// The number of its runtime.
     runtime: u32,
     /// Its runtime has unwound it.
@@ -145,7 +153,7 @@ impl<B: Body> Task<B> {
         Task {
             word: WaitWord::new(),
             owner: AtomicPtr::new(ptr::null_mut()),
-            slot: AtomicU32::new(0),
+            link: Link::new(),
             runtime,
             cancelled: Flag::new(),
             id: AtomicU64::new(0),
@@ -171,7 +179,7 @@ impl Task {
     /// Called once, before the task runs. `owner` stays where it is until the task has run for the
     /// last time and has no wait that could be ended.
     pub(crate) unsafe fn pin(&self, owner: &Arc<dyn Owner>, slot: u32) {
-        self.slot.store(slot, Ordering::Relaxed);
+        self.link.set_slot(slot);
         debug_assert!(self.owner.load(Ordering::Relaxed).is_null());
         let owner = ptr::from_ref(owner).cast_mut();
         self.owner.store(owner, Ordering::Release);
@@ -187,7 +195,7 @@ impl Task {
 
     #[inline]
     pub(crate) fn slot(&self) -> u32 {
-        self.slot.load(Ordering::Relaxed)
+        self.link.slot()
     }
 
     pub(crate) fn name(&self) -> Option<&str> {
@@ -317,15 +325,16 @@ impl Task {
     pub(crate) fn schedule(&self) {
         let slot = self.slot();
         if !self.owner().schedule_here(slot) {
-            self.schedule_elsewhere(slot);
+            self.schedule_elsewhere();
         }
     }
 
     #[cold]
-    fn schedule_elsewhere(&self, slot: u32) {
+    fn schedule_elsewhere(&self) {
         // Another thread may run the task to its end, and drop it, before this one is through.
         let owner = Arc::clone(self.owner());
-        owner.schedule(slot);
+        // SAFETY: the caller has ended the wait, and does this once.
+        unsafe { owner.schedule(&self.link) };
     }
 
     /// Whether the task, whose wait the caller has ended, runs as soon as it is scheduled.
@@ -421,6 +430,15 @@ pub(crate) fn on_coroutine() -> bool {
 /// The calling task, the running coroutine or the OS thread, for a handle to keep.
 pub(crate) fn current() -> TaskRef {
     running().unwrap_or_else(os_thread::current)
+}
+
+/// Makes sure that the calling thread has a task to wait with, or is a coroutine: so that the next wait
+/// allocates nothing.
+#[inline]
+pub(crate) fn prepare_to_wait() {
+    if !on_coroutine() {
+        os_thread::prepare();
+    }
 }
 
 /// The calling task, for as long as the caller's frame lives. It does not leave that.

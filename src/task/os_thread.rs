@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::word::{Outcome, Seq};
-use super::{Body, Deadline, Owner, Role, Task, TaskRef};
+use super::{Body, Deadline, Link, Owner, Role, Task, TaskRef};
 use crate::fatal;
 use crate::sys::switches::own_lock;
 use crate::sys::thread_end::AtEnd;
@@ -37,6 +37,13 @@ pub(super) fn current() -> TaskRef {
     };
     // SAFETY: `THREAD` stands for one reference until `forget` takes that out, on this thread.
     unsafe { TaskRef::another(task) }
+}
+
+/// Has the calling thread have its task.
+pub(super) fn prepare() {
+    if THREAD.get().is_none() {
+        drop(first());
+    }
 }
 
 #[cold]
@@ -90,7 +97,7 @@ impl Owner for OsThread {
         false
     }
 
-    fn schedule(&self, _slot: u32) {
+    unsafe fn schedule(&self, _: &Link) {
         *own_lock(&self.scheduled) = true;
         self.changed.notify_one();
     }

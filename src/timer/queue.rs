@@ -76,6 +76,14 @@ impl<T: Timed> Queue<T> {
             .map(|Reverse(first)| first)
     }
 
+    /// Gives memory back that a burst has left.
+    pub(super) fn shrink(&mut self) {
+        self.near.shrink_to_fit();
+        for items in self.far.values_mut() {
+            items.shrink_to_fit();
+        }
+    }
+
     /// Keeps those only of which `keep` says so.
     pub(super) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         let keep = |item: &Reverse<T>| keep(&item.0);

@@ -7,8 +7,7 @@ use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::turn::Turn;
-use crate::blocking::unblock_waiting;
+use super::turn::connect_in_turn;
 use crate::park;
 use crate::reactor::Descriptor;
 use crate::shims::descriptor::{
@@ -39,7 +38,7 @@ impl UnixStream {
 
     /// Like [`std::os::unix::net::UnixStream::connect`].
     ///
-    /// While the listener's queue is full, one coroutine at a time waits for it on the
+    /// While the listener's queue is full, one thread at a time waits for it on the
     /// [pool](crate::unblock), for the kernel tells of room there only who blocks; if its runtime
     /// shuts down meanwhile, the listener may yet see a connection, which is closed at once.
     pub fn connect<P: AsRef<Path>>(path: P) -> io::Result<UnixStream> {
@@ -109,9 +108,9 @@ fn connect(addr: &SocketAddr) -> io::Result<UnixStream> {
     let stream = match socket::connect_unix(&name)? {
         Ok(connected) => connected,
         Err(refused_for_now) => {
-            let _turn = Turn::wait(&name);
-            unblock_waiting(move || {
-                socket::finish_connecting_unix(&refused_for_now, &name).map(|()| refused_for_now)
+            let addr = name.clone();
+            connect_in_turn(&name, move || {
+                socket::finish_connecting_unix(&refused_for_now, &addr).map(|()| refused_for_now)
             })?
         }
     };

@@ -1,80 +1,91 @@
 //! Taking turns at what blocks a thread of the pool.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread;
 
 use rustix::net::SocketAddrUnix;
 
-use crate::park::Waiters;
+use crate::blocking::{Job, Pending, submit_waiting};
 use crate::sys::fork::Process;
+use crate::sys::switches::own_lock;
+use crate::task;
 use crate::task::word::Kind;
 
-/// The right to block a thread of the pool in connecting to an address: of one coroutine at a time,
-/// lest each of many that connect to a listener has a thread made for it.
-pub(super) struct Turn {
-    key: Key,
-    line: Arc<Line>,
-    /// Whether it is this one's turn.
-    has_it: bool,
-}
-
-/// In a fork of the process nobody is there who would end a turn.
+/// In a fork of the process nobody is there who would do what is queued.
 type Key = (u32, SocketAddrUnix);
 
-/// Those who connect to one address.
-struct Line {
-    taken: AtomicBool,
-    waiters: Waiters,
+/// Those who connect to an address, by that: one of them does on a thread of the pool, for which
+/// the others queue.
+type Lines = BTreeMap<Key, VecDeque<Job>>;
+
+/// Calls `connect`, which blocks, on a thread of the pool, after those who connect to `name` already:
+/// lest each of many that connect to a listener has a thread made for it. The thread does one after the
+/// other, so nobody has to run for the next one to have its turn.
+///
+/// # Unwinding
+///
+/// An interruption point. What has not begun then is left out.
+pub(super) fn connect_in_turn<T: Send + 'static>(
+    name: &SocketAddrUnix,
+    connect: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let connected = Arc::new(Pending::new());
+    let asked = Arc::downgrade(&connected);
+    let job = Box::new(move || {
+        if asked.strong_count() == 0 {
+            return;
+        }
+        let result = catch_unwind(AssertUnwindSafe(connect));
+        if let Some(connected) = asked.upgrade() {
+            connected.fill(result);
+        }
+    });
+    begin((Process::current().number(), name.clone()), job);
+    let result = connected.wait(Kind::Event, None);
+    result.expect("there is no deadline")
 }
 
-impl Turn {
-    /// Waits for the turn at `name`. None if that is not known, in a forked child.
-    pub(super) fn wait(name: &SocketAddrUnix) -> Option<Turn> {
-        let key = (Process::current().number(), name.clone());
-        let line = Arc::clone(lock()?.entry(key.clone()).or_insert_with(|| {
-            Arc::new(Line {
-                taken: AtomicBool::new(false),
-                waiters: Waiters::new(),
-            })
-        }));
-        let mut turn = Turn {
-            key,
-            line,
-            has_it: false,
+static LINES: Mutex<Lines> = Mutex::new(BTreeMap::new());
+
+fn begin(key: Key, job: Job) {
+    let first: Option<Job> = task::aside(|| {
+        let Some(mut lines) = lock_unless_lost() else {
+            return Some(job);
         };
-        let line = &*turn.line;
-        while line.taken.swap(true, Ordering::SeqCst) {
-            let is_free = || !line.taken.load(Ordering::SeqCst);
-            line.waiters.wait(Kind::Peer, None, is_free);
+        if let Some(line) = lines.get_mut(&key) {
+            line.push_back(job);
+            return None;
         }
-        turn.has_it = true;
-        Some(turn)
+        lines.insert(key.clone(), VecDeque::new());
+        Some(Box::new(move || work(&key, job)))
+    });
+    if let Some(first) = first {
+        submit_waiting(first);
     }
 }
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if self.has_it {
-            self.line.taken.store(false, Ordering::SeqCst);
+/// Does `job`, and then those that queue for the same address.
+fn work(key: &Key, job: Job) {
+    let mut next = Some(job);
+    while let Some(job) = next {
+        // It fails where a connection that nobody wants is dropped; the hook has reported that.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
+            mem::forget(payload);
         }
-        // Also what one was woken for that does not take its turn any more.
-        if !self.line.taken.load(Ordering::SeqCst) {
-            self.line.waiters.wake_one(|| {});
-        }
-        if let Some(mut lines) = lock() {
-            // The table's, and this one's: who wants another takes it under the lock.
-            if Arc::strong_count(&self.line) == 2 {
-                lines.remove(&self.key);
-            }
+        let mut lines = own_lock(&LINES);
+        next = lines.get_mut(key).and_then(VecDeque::pop_front);
+        if next.is_none() {
+            lines.remove(key);
         }
     }
 }
 
-/// The lines by address. None in a forked child, where the lock may have been taken for ever.
-fn lock() -> Option<MutexGuard<'static, BTreeMap<Key, Arc<Line>>>> {
-    static LINES: Mutex<BTreeMap<Key, Arc<Line>>> = Mutex::new(BTreeMap::new());
+/// None in a forked child, where the lock may have been taken for ever: then nobody queues.
+fn lock_unless_lost() -> Option<MutexGuard<'static, Lines>> {
     for _ in 0..1000 {
         match LINES.try_lock() {
             Ok(lines) => return Some(lines),

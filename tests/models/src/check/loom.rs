@@ -5,7 +5,7 @@ use std::time::Instant;
 use loom::sync::Notify;
 
 pub(crate) use loom::cell::UnsafeCell;
-pub(crate) use loom::sync::{Arc, Mutex};
+pub(crate) use loom::sync::{Arc, Condvar, Mutex};
 pub(crate) use loom::thread;
 pub(crate) use loom::thread_local as thread_of_model;
 

@@ -4,10 +4,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
-use shuttle::sync::Condvar;
 use shuttle::{Config, MaxSteps, Runner};
 
-pub(crate) use shuttle::sync::{Arc, Mutex};
+pub(crate) use shuttle::sync::{Arc, Condvar, Mutex};
 pub(crate) use shuttle::thread;
 pub(crate) use shuttle::thread_local as thread_of_model;
 

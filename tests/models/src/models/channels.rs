@@ -3,7 +3,7 @@
 use std::sync::Arc as Live;
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError, TrySendError};
 
-use super::chain::{Back, Front, Popped, Pushed};
+use super::chain::{Back, Front, Popped, Pushed, Stock};
 use super::channel::{Receiver, Sender, channel};
 use super::task::Deadline;
 use super::{Model, large, small};
@@ -81,20 +81,28 @@ fn queue<const N: usize>(count: usize, capacity: usize) {
     let pushing = thread::spawn({
         let queue = queue.clone();
         move || {
+            let mut stock = Stock::new();
             for value in 0..count {
-                let push = |back: *mut Back<usize, N>| {
+                let mut push = |back: *mut Back<usize, N>| {
                     // SAFETY: it is checked that no other access is under way.
                     let back = unsafe { &mut *back };
                     if capacity > 0 {
                         if !back.has_room(capacity, &queue.pushed, &queue.popped) {
                             return false;
                         }
-                        back.shrink_to_nothing(&queue.popped);
+                        back.shrink_to_nothing(&queue.popped, &mut stock);
                     }
-                    back.push(value, &queue.pushed, &queue.popped);
+                    if back
+                        .prepare(&queue.pushed, &queue.popped, &mut stock)
+                        .is_err()
+                    {
+                        stock.fill();
+                        return false;
+                    }
+                    back.push(value, &queue.pushed);
                     true
                 };
-                while !queue.back.with_mut(push) {
+                while !queue.back.with_mut(&mut push) {
                     thread::yield_now();
                 }
             }

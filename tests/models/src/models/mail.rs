@@ -1,9 +1,10 @@
-//! Mail and whoever waits for it: `scheduler/attention.rs`, as `scheduler/remote.rs` uses it.
+//! Mail and whoever waits for it: `scheduler/attention.rs` and `task/inbox.rs`, as
+//! `scheduler/remote.rs` uses them.
 
 use super::attention::Attention;
+use super::inbox::{Inbox, Link};
 use super::{Model, large, small};
-use crate::check::atomic::{AtomicBool, Ordering};
-use crate::check::{Arc, Mutex, Signal, thread};
+use crate::check::{Arc, Signal, thread};
 
 pub(super) const MODELS: &[Model] = &[
     small(
@@ -33,8 +34,7 @@ pub(super) struct Face {
     pub(super) attention: Attention,
     /// The eventfd.
     pub(super) kicked: Signal,
-    mail: AtomicBool,
-    inbox: Mutex<Vec<usize>>,
+    inbox: Inbox,
 }
 
 impl Face {
@@ -43,17 +43,16 @@ impl Face {
         Face {
             attention: Attention::new(),
             kicked: Signal::new(),
-            mail: AtomicBool::new(false),
-            inbox: Mutex::new(Vec::new()),
+            inbox: Inbox::new(),
         }
     }
 
     pub(super) fn send(&self, mail: usize) {
-        {
-            let mut inbox = self.inbox.lock().unwrap();
-            inbox.push(mail);
-            self.mail.store(true, Ordering::Release);
-        }
+        // A task that is there for nothing else.
+        let link = Box::leak(Box::new(Link::new()));
+        link.set_slot(u32::try_from(mail).unwrap());
+        // SAFETY: it is new, and stays for ever.
+        unsafe { self.inbox.put(link) };
         self.kick();
     }
 
@@ -64,16 +63,14 @@ impl Face {
     }
 
     pub(super) fn has_mail(&self) -> bool {
-        self.mail.load(Ordering::Acquire)
+        self.inbox.has_mail()
     }
 
     pub(super) fn take_mail(&self) -> Vec<usize> {
         if !self.has_mail() {
             return Vec::new();
         }
-        let mut inbox = self.inbox.lock().unwrap();
-        self.mail.store(false, Ordering::Release);
-        std::mem::take(&mut *inbox)
+        self.inbox.take().map(|mail| mail as usize).collect()
     }
 
     /// Waits until there is mail, or there may be: one turn of `Worker::wait_with` if it waits

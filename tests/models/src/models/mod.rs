@@ -24,6 +24,11 @@ mod completion;
 #[path = "../../../../src/sync/condvar.rs"]
 mod condvar;
 #[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../../src/blocking/crew.rs"]
+mod crew;
+#[path = "../../../../src/task/inbox.rs"]
+mod inbox;
+#[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/park/list.rs"]
 pub(crate) mod list;
 #[allow(dead_code, reason = "a model uses its part")]
@@ -46,6 +51,8 @@ mod rwlock;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/scheduler/sleep.rs"]
 mod sleep;
+#[path = "../../../../src/park/waiters.rs"]
+mod waiters;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/task/word.rs"]
 pub(crate) mod word;
@@ -59,10 +66,12 @@ mod locks;
 mod mail;
 pub(crate) mod park;
 mod parking;
+mod pool;
 mod readiness;
 mod sleeping;
 mod spin;
 pub(crate) mod task;
+mod waiting;
 
 pub(crate) struct Model {
     pub(crate) name: &'static str,
@@ -100,8 +109,10 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
         locks::MODELS,
         mail::MODELS,
         parking::MODELS,
+        pool::MODELS,
         readiness::MODELS,
         sleeping::MODELS,
+        waiting::MODELS,
     ]
     .into_iter()
     .flatten()

@@ -6,6 +6,9 @@ use super::task::{Deadline, Task, Waiting};
 use super::word::{Kind, Outcome, Pending, Seq};
 use crate::check::{Arc, thread};
 
+/// A wait allocates its task where it begins.
+pub(crate) fn prepare_to_wait() {}
+
 /// Nobody runs out of it.
 pub(crate) fn spend_operation() {}
 
@@ -27,10 +30,17 @@ impl Wait {
     }
 
     pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
-        let timer = deadline.map(|_: Deadline| {
-            let (task, seq) = (self.task.clone(), self.seq);
-            thread::spawn(move || task.wake(seq, Outcome::TimedOut))
-        });
+        let timer = match deadline {
+            None => None,
+            Some(Deadline::AtOnce) => {
+                self.task.wake(self.seq, Outcome::TimedOut);
+                None
+            }
+            Some(Deadline::Later) => {
+                let (task, seq) = (self.task.clone(), self.seq);
+                Some(thread::spawn(move || task.wake(seq, Outcome::TimedOut)))
+            }
+        };
         let outcome = self.task.suspend();
         if let Some(timer) = timer {
             assert_eq!(timer.join().unwrap(), outcome == Outcome::TimedOut);

@@ -1,0 +1,277 @@
+//! A global allocator that uses a lock of the shims, as one does that is ported by the rename.
+
+mod util;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
+use greenroom::shims::thread;
+use greenroom::{RuntimeBuilder, after, spawn, spawn_local, unblock, yield_now};
+
+/// Counts under the lock, which is contended: others allocate all the time.
+struct Counting {
+    allocated: Mutex<u64>,
+    freed: RwLock<u64>,
+}
+
+// SAFETY: the system's, after a count.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        {
+            let mut allocated = self
+                .allocated
+                .lock()
+                .unwrap_or_else(|error| error.into_inner());
+            *allocated += 1;
+            for _ in 0..300 {
+                std::hint::spin_loop();
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        *self
+            .freed
+            .write()
+            .unwrap_or_else(|error| error.into_inner()) += 1;
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting {
+    allocated: Mutex::new(0),
+    freed: RwLock::new(0),
+};
+
+/// Runs `main` on one worker and on two, while OS threads allocate: some for long, and many that wait
+/// for the first time.
+fn amid_allocations(main: fn()) {
+    for workers in [1, 2] {
+        util::on_an_os_thread(|| run_amid_allocations(workers, main));
+    }
+}
+
+fn run_amid_allocations(workers: usize, main: fn()) {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Relaxed) {
+                    drop(std::hint::black_box(Box::new(1)));
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                let short = std::thread::spawn(|| drop(std::hint::black_box(vec![0; 100])));
+                short.join().unwrap();
+            }
+        });
+        let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
+        runtime.run(main);
+        drop(runtime);
+        over.store(true, Relaxed);
+    });
+}
+
+fn allocate() {
+    drop(std::hint::black_box(vec![0_u8; 100]));
+}
+
+#[test]
+fn coroutines_are_spawned_sleep_and_are_joined() {
+    amid_allocations(|| {
+        let sleepers: Vec<_> = (0..500)
+            .map(|n| {
+                let sleeper = move || {
+                    for round in 0..5 {
+                        thread::sleep(Duration::from_micros(n * 7 % 3_000 + round));
+                        allocate();
+                    }
+                };
+                match n % 5 {
+                    0 => {
+                        spawn_local(sleeper);
+                        None
+                    }
+                    _ => Some(spawn(sleeper)),
+                }
+            })
+            .collect();
+        for sleeper in sleepers.into_iter().flatten() {
+            sleeper.join().unwrap();
+        }
+        greenroom::wait_idle();
+    });
+}
+
+#[test]
+fn channels_grow_and_shrink() {
+    amid_allocations(|| {
+        for bound in [None, Some(0), Some(1), Some(100)] {
+            let (sums, sum) = mpsc::channel();
+            let receive = |values: mpsc::Receiver<u64>| {
+                let sums = sums.clone();
+                spawn(move || sums.send(values.iter().sum::<u64>()).unwrap());
+            };
+            const EACH: u64 = 300;
+            let values = 0..EACH;
+            match bound {
+                None => {
+                    let (sender, receiver) = mpsc::channel();
+                    receive(receiver);
+                    for _ in 0..4 {
+                        let (sender, values) = (sender.clone(), values.clone());
+                        spawn(move || values.for_each(|value| sender.send(value).unwrap()));
+                    }
+                    let sender_of_thread = sender.clone();
+                    std::thread::spawn(move || {
+                        values.for_each(|v| sender_of_thread.send(v).unwrap())
+                    });
+                }
+                Some(bound) => {
+                    let (sender, receiver) = mpsc::sync_channel(bound);
+                    receive(receiver);
+                    for _ in 0..4 {
+                        let (sender, values) = (sender.clone(), values.clone());
+                        spawn(move || values.for_each(|value| sender.send(value).unwrap()));
+                    }
+                    let sender_of_thread = sender.clone();
+                    std::thread::spawn(move || {
+                        values.for_each(|v| sender_of_thread.send(v).unwrap())
+                    });
+                }
+            }
+            assert_eq!(sum.recv().unwrap(), 5 * EACH * (EACH - 1) / 2);
+        }
+    });
+}
+
+#[test]
+fn locks_are_waited_for_by_coroutines_and_threads() {
+    amid_allocations(|| {
+        let shared = Arc::new((
+            Mutex::new(Vec::new()),
+            Condvar::new(),
+            RwLock::new(Vec::new()),
+        ));
+        let work = {
+            let shared = Arc::clone(&shared);
+            move || {
+                for round in 0..50 {
+                    shared.0.lock().unwrap().push(round);
+                    shared.1.notify_all();
+                    shared.2.write().unwrap().push(Box::new(round));
+                    assert!(!shared.2.read().unwrap().clone().is_empty());
+                }
+            }
+        };
+        let threads: Vec<_> = (0..2).map(|_| std::thread::spawn(work.clone())).collect();
+        let coroutines: Vec<_> = (0..4).map(|_| spawn(work.clone())).collect();
+        let mut all = shared.0.lock().unwrap();
+        while all.len() < 300 {
+            all = shared.1.wait(all).unwrap();
+        }
+        drop(all);
+        for coroutine in coroutines {
+            coroutine.join().unwrap();
+        }
+        unblock(|| {
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap())
+        });
+        assert_eq!(shared.2.read().unwrap().len(), 300);
+    });
+}
+
+#[test]
+fn timers_fire_and_are_cancelled() {
+    amid_allocations(|| {
+        static FIRED: AtomicUsize = AtomicUsize::new(0);
+        FIRED.store(0, Relaxed);
+        let timers: Vec<_> = (0..300)
+            .map(|n| {
+                let fire = || {
+                    allocate();
+                    FIRED.fetch_add(1, Relaxed);
+                };
+                after(Duration::from_micros(n * 31 % 2_000), fire)
+            })
+            .collect();
+        let far = after(Duration::from_secs(1_000), || {
+            unreachable!("it is cancelled")
+        });
+        yield_now();
+        util::until("they fire", || FIRED.load(Relaxed) == timers.len());
+        assert!(far.cancel());
+    });
+}
+
+#[test]
+fn sockets_are_accepted_read_written_and_closed() {
+    amid_allocations(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        const CLIENTS: usize = 60;
+        let server = spawn(move || {
+            let servers: Vec<_> = (0..CLIENTS)
+                .map(|_| {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    spawn(move || {
+                        let mut text = String::new();
+                        stream.read_to_string(&mut text).unwrap();
+                        stream.write_all(text.to_uppercase().as_bytes()).unwrap();
+                    })
+                })
+                .collect();
+            servers
+                .into_iter()
+                .for_each(|server| server.join().unwrap());
+        });
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|n| {
+                spawn(move || {
+                    let mut stream = TcpStream::connect(addr).unwrap();
+                    thread::sleep(Duration::from_micros(n as u64));
+                    write!(stream, "client {n}").unwrap();
+                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                    let mut text = String::new();
+                    stream.read_to_string(&mut text).unwrap();
+                    assert_eq!(text, format!("CLIENT {n}"));
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .for_each(|client| client.join().unwrap());
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn scopes_lend_and_the_pool_works() {
+    amid_allocations(|| {
+        let mut numbers = vec![0_usize; 100];
+        greenroom::scope(|scope| {
+            for (n, number) in numbers.iter_mut().enumerate() {
+                scope.spawn(move || {
+                    yield_now();
+                    *number = unblock(move || {
+                        allocate();
+                        n
+                    });
+                });
+            }
+        });
+        assert!(numbers.into_iter().eq(0..100));
+    });
+}

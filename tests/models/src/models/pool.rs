@@ -1,0 +1,172 @@
+//! The threads of the pool: `blocking/crew.rs`, as `blocking.rs` uses it.
+
+use super::crew::{Crew, Needs, Purpose};
+use super::{Model, large, small};
+use crate::check::atomic::{AtomicUsize, Mutex, Ordering};
+use crate::check::{Arc, Condvar, thread};
+
+pub(super) const MODELS: &[Model] = &[
+    small("pool: two jobs, two threads", 2, || jobs(2, &[2])),
+    small("pool: two jobs, one thread", 2, || jobs(1, &[2])),
+    small(
+        "pool: a job against a thread that leaves",
+        3,
+        against_leaving,
+    ),
+    small("pool: a job that waits for another, one thread", 2, waiting),
+    large("pool: many jobs of many, two threads", || {
+        jobs(2, &[4, 3, 3])
+    }),
+];
+
+/// A pool whose jobs are numbers.
+struct Pool {
+    most: usize,
+    crew: Mutex<Crew<usize>>,
+    job_added: Condvar,
+    job_done: Condvar,
+    /// The time of threads that are idle is over.
+    over: AtomicUsize,
+    done: AtomicUsize,
+    working: AtomicUsize,
+}
+
+/// The job that waits for job 2 to be done.
+const WAITS: usize = 1;
+
+impl Pool {
+    fn new(most: usize) -> Arc<Pool> {
+        Arc::new(Pool {
+            most,
+            crew: Mutex::new(Crew::new()),
+            job_added: Condvar::new(),
+            job_done: Condvar::new(),
+            over: AtomicUsize::new(0),
+            done: AtomicUsize::new(0),
+            working: AtomicUsize::new(0),
+        })
+    }
+
+    fn submit(pool: &Arc<Pool>, job: usize, purpose: Purpose) -> Option<thread::JoinHandle<()>> {
+        let mut crew = pool.crew.lock().unwrap();
+        let mut made = None;
+        match crew.needs(purpose, pool.most) {
+            Needs::Wake => pool.job_added.notify_one(),
+            Needs::Thread => {
+                let pool = pool.clone();
+                made = Some(thread::spawn(move || pool.work()));
+                crew.count_in();
+            }
+            Needs::Nothing => assert!(crew.has_threads()),
+        }
+        crew.add(job, purpose);
+        made
+    }
+
+    fn work(&self) {
+        let mut crew = self.crew.lock().unwrap();
+        loop {
+            while let Some((job, purpose)) = crew.next() {
+                drop(crew);
+                self.run(job, purpose);
+                crew = self.crew.lock().unwrap();
+                crew.done(purpose);
+            }
+            crew.begin_idle(0);
+            // Woken or not, it may be late.
+            let mut is_over = false;
+            while !crew.has_jobs() && !is_over {
+                is_over = self.over.load(Ordering::SeqCst) > 0;
+                if !is_over {
+                    crew = self.job_added.wait(crew).unwrap();
+                }
+            }
+            if crew.end_idle(is_over) {
+                return;
+            }
+        }
+    }
+
+    fn run(&self, job: usize, purpose: Purpose) {
+        if purpose == Purpose::Limited {
+            let others = self.working.fetch_add(1, Ordering::SeqCst);
+            assert!(others < self.most, "more threads than there may be");
+        }
+        if purpose == Purpose::Waiting {
+            let mut crew = self.crew.lock().unwrap();
+            while self.done.load(Ordering::SeqCst) & 2 == 0 {
+                crew = self.job_done.wait(crew).unwrap();
+            }
+        }
+        self.done.fetch_add(job, Ordering::SeqCst);
+        if purpose == Purpose::Limited {
+            self.working.fetch_sub(1, Ordering::SeqCst);
+        }
+        // For the one that waits.
+        let _crew = self.crew.lock().unwrap();
+        self.job_done.notify_all();
+    }
+
+    /// Ends the time of those who are idle, or will be.
+    fn end_time(&self) {
+        let _crew = self.crew.lock().unwrap();
+        self.over.store(1, Ordering::SeqCst);
+        self.job_added.notify_all();
+    }
+}
+
+/// Of each of several who submit so many: all jobs are done by the time the threads have left.
+fn jobs(most: usize, each: &'static [usize]) {
+    let pool = Pool::new(most);
+    let submit = |pool: Arc<Pool>, count: usize| {
+        let submitted = (0..count).map(move |_| Pool::submit(&pool, 1, Purpose::Limited));
+        submitted.flatten().collect::<Vec<_>>()
+    };
+    let others: Vec<_> = each[1..]
+        .iter()
+        .map(|&count| {
+            let pool = pool.clone();
+            thread::spawn(move || submit(pool, count))
+        })
+        .collect();
+    let mut threads = submit(pool.clone(), each[0]);
+    for other in others {
+        threads.extend(other.join().unwrap());
+    }
+    pool.end_time();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!(pool.done.load(Ordering::SeqCst), each.iter().sum());
+}
+
+/// A thread that has done its job leaves as another job comes: it does that one, or a new thread does.
+fn against_leaving() {
+    let pool = Pool::new(1);
+    let first = Pool::submit(&pool, 1, Purpose::Limited).expect("the first thread");
+    let ends = thread::spawn({
+        let pool = pool.clone();
+        move || pool.end_time()
+    });
+    let second = Pool::submit(&pool, 1, Purpose::Limited);
+    ends.join().unwrap();
+    first.join().unwrap();
+    if let Some(second) = second {
+        second.join().unwrap();
+    }
+    assert_eq!(pool.done.load(Ordering::SeqCst), 2);
+}
+
+/// The other has a thread, though there may be only one: the first does not count.
+fn waiting() {
+    let pool = Pool::new(1);
+    let threads = [
+        Pool::submit(&pool, WAITS, Purpose::Waiting),
+        Pool::submit(&pool, 2, Purpose::Limited),
+    ];
+    pool.end_time();
+    for thread in threads.into_iter().flatten() {
+        thread.join().unwrap();
+    }
+    assert_eq!(pool.done.load(Ordering::SeqCst), 3);
+}
