@@ -248,9 +248,10 @@ fn a_terminal_and_a_file_take_what_is_printed() {
     let pty = util::Pty::new();
     let status = util::again(test, "child").stdout(pty.open()).status();
     assert!(status.unwrap().success());
-    let (mut said, mut user) = (Vec::new(), pty.user);
-    // Reading fails when the other side is closed and all is read.
-    user.read_to_end(&mut said).unwrap_err();
+    let mut said = Vec::new();
+    let mut user = pty.user;
+    // A terminal that nobody has open any more has no end, but an error.
+    assert!(user.read_to_end(&mut said).is_err());
     let said = String::from_utf8_lossy(&said);
     assert!(said.contains("printer 0\r\nprinter 1\r\n"), "{said}");
     assert!(said.contains("is a terminal: true"), "{said}");
@@ -375,6 +376,45 @@ fn a_panic_prints_when_it_has_the_locks_itself_and_when_another_worker_has_them(
             ["before", "with the locks", "afterwards"],
             "{said}"
         );
+    }
+}
+
+#[test]
+fn panics_print_amid_others_that_take_turns_with_the_lock() {
+    const ROUNDS: usize = 200;
+    let print = || {
+        std_::println!();
+        let printers = [(); 4].map(|()| {
+            thread::spawn(|| {
+                for _ in 0..ROUNDS {
+                    let mut out = io::stdout().lock();
+                    write!(out, "[a ").unwrap();
+                    thread::yield_now();
+                    writeln!(out, "line]").unwrap();
+                }
+            })
+        });
+        let panickers = [(); 4].map(|()| {
+            thread::spawn(|| {
+                for _ in 0..ROUNDS {
+                    let prints = || {
+                        let _prints = util::Finally(|| std_::println!("[dropped]"));
+                        std::panic::resume_unwind(Box::new("quietly"));
+                    };
+                    assert!(std::panic::catch_unwind(prints).is_err());
+                    thread::yield_now();
+                }
+            })
+        });
+        for coroutine in printers.into_iter().chain(panickers) {
+            coroutine.join().unwrap();
+        }
+    };
+    let test = "panics_print_amid_others_that_take_turns_with_the_lock";
+    for said in on_one_and_on_four(test, print).into_iter().flatten() {
+        // A line is kept until it is whole: so nothing comes in the middle.
+        assert_eq!(said.matches("[a line]\n").count(), 4 * ROUNDS);
+        assert_eq!(said.matches("[dropped]\n").count(), 4 * ROUNDS);
     }
 }
 

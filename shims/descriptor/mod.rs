@@ -3,6 +3,8 @@
 //! These are extension traits, lest std adds the names.
 
 mod passing;
+#[cfg(feature = "socket2")]
+mod socket2;
 
 use std::io;
 use std::os::fd::AsFd;

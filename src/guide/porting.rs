@@ -27,7 +27,8 @@
 //! such as `TcpStream`, those are the shims' to its users.
 //!
 //! Someone else's crate is ported like that, too, in a copy (`cargo vendor` makes one) whose
-//! `Cargo.toml` gets this line; `[patch.crates-io]` puts it in place of the published one.
+//! `Cargo.toml` gets this line; `[patch.crates-io]` puts it in place of the published one. See
+//! [below](#crates-that-were-tried) for some that were.
 //!
 //! **A process**, with the C libraries in it, by interposing the functions of libc: *not there yet*.
 //! Until it is, what neither line reaches blocks its worker, unless it is wrapped in [`unblock`].
@@ -75,6 +76,41 @@
 //!   that writes `std::` or `::std::` into your crate, as many derives do, means what your crate does.
 //! - Build scripts, which have dependencies of their own.
 //! - What is asked of the operating system about the calling thread.
+//!
+//! # Crates that were tried
+//!
+//! Blocking crates, in copies that have the line in their `Cargo.toml`, with no change to any source. All
+//! of them build; the last column says what else there is to know.
+//!
+//! | crate | what it is | what it needs |
+//! |---|---|---|
+//! | ureq 2.12 | an HTTP client | nothing |
+//! | attohttpc 0.31 | an HTTP client | nothing |
+//! | minreq 2.14 | an HTTP client | nothing |
+//! | tungstenite 0.30 | websockets | nothing |
+//! | tiny_http 0.12 | an HTTP server | nothing |
+//! | rouille 3.6 | an HTTP server | tiny_http, of which it takes types, ported as well |
+//! | suppaftp 12.2 | an FTP client | nothing |
+//! | imap 2.4 | an IMAP client | nothing |
+//! | memcache 0.21 | a memcached client | nothing |
+//! | beanstalkc 1.0 | a beanstalkd client | nothing |
+//! | threadpool 1.8 | a pool of threads | nothing |
+//! | crossbeam-channel 0.5.17 | channels | nothing |
+//! | redis 1.8 | a redis client | the feature `socket2` |
+//! | mysql 28.0 | a MySQL client | the feature `socket2`; it connects by socket2, which blocks the worker until the server has answered |
+//! | lettre 0.11 | an SMTP client | as mysql |
+//! | r2d2 0.8 | a pool of connections | to be left as it is published: it waits by the locks of parking_lot, which block the worker. With as many connections as there are threads at once, none waits; else [`unblock`] around `get` |
+//! | scheduled-thread-pool 0.2 | a pool of threads | the same: ported, its idle threads keep their workers |
+//!
+//! They were tried with the features that need no C library. Tests of the repository run redis, mysql,
+//! lettre, ureq, tungstenite, minreq and tiny_http, with many threads on one worker. The feature `socket2` of `greenroom-std` (and
+//! of `greenroom`) makes sockets of [socket2](https://docs.rs/socket2/0.6) 0.6 and the shims' convert into
+//! each other, as std's do:
+//!
+//! ```toml
+//! [dependencies]
+//! std = { package = "greenroom-std", version = "0.1", features = ["socket2"] }
+//! ```
 //!
 //! # When something is wrong
 //!

@@ -98,10 +98,10 @@ impl Mutex {
         self.swap(FREE, Holder::current().number() << 1)
     }
 
-    /// The holder, at the moment.
+    /// The holder, at the moment. None if it is only reserved.
     pub(crate) fn holder(&self) -> Option<Holder> {
         let word = self.word.load(Ordering::Relaxed);
-        (word != FREE).then(|| Holder::of_number(word >> 1))
+        (word != FREE && word & RESERVED == 0).then(|| holder_of(word))
     }
 
     #[inline]

@@ -307,21 +307,20 @@ pub(crate) struct Replaced {
 }
 
 impl Replaced {
+    /// The number is taken at all times: nothing that is opened meanwhile gets it.
     pub(crate) fn new(fd: RawFd, by: RawFd) -> Replaced {
-        let replaced = Replaced::closed(fd);
-        // SAFETY: both are numbers of descriptors, of which the first is owned by nobody.
-        assert_eq!(unsafe { libc::dup2(by, fd) }, fd);
-        replaced
-    }
-
-    /// With none in its place.
-    pub(crate) fn closed(fd: RawFd) -> Replaced {
         // SAFETY: the descriptor is one of those that belong to the process as a whole.
         let before = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 10) };
         assert!(before >= 0);
-        // SAFETY: as above; and nothing is opened that would take its place unknowingly.
-        assert_eq!(unsafe { libc::close(fd) }, 0);
+        // SAFETY: both are numbers of descriptors, of which the second is owned by nobody.
+        assert_eq!(unsafe { libc::dup2(by, fd) }, fd);
         Replaced { fd, before }
+    }
+
+    /// With one in its place that, as one that is closed, cannot be written to.
+    pub(crate) fn closed(fd: RawFd) -> Replaced {
+        let unwritable = std::fs::File::open("/dev/null").unwrap();
+        Replaced::new(fd, unwritable.as_raw_fd())
     }
 }
 
