@@ -28,6 +28,11 @@ use crate::task::{Description, Task};
 /// That is written to standard error, for the first offence of each place that spawns; for more, see
 /// [`deny_blocking_with`].
 ///
+/// It also names a coroutine that waits, by whatever parks, in the initialiser of std's `thread_local!`.
+/// Another coroutine of the thread may use the value meanwhile, which the initialiser then replaces: see
+/// the crate's [hazards](crate#hazards). Each way to a wait is looked at once, which takes some
+/// milliseconds.
+///
 /// # What it sees
 ///
 /// It counts the voluntary context switches of the worker's thread in each turn of a coroutine, from
@@ -107,7 +112,8 @@ where
     cfg!(debug_assertions)
 }
 
-/// A turn of a coroutine in which it has blocked its worker. See [`deny_blocking_with`].
+/// A turn of a coroutine in which it has blocked its worker, or waits where it must not. See
+/// [`deny_blocking_with`].
 ///
 /// Displays as a sentence without an end: who it was, how often, in how long a turn.
 pub struct BlockingReport<'a> {
@@ -115,6 +121,7 @@ pub struct BlockingReport<'a> {
     times: u64,
     turns: u64,
     took: Duration,
+    in_initialiser: bool,
 }
 
 impl BlockingReport<'_> {
@@ -128,6 +135,12 @@ impl BlockingReport<'_> {
     #[must_use]
     pub fn spawned_at(&self) -> &'static Location<'static> {
         self.task.spawned_at()
+    }
+
+    /// Whether it has begun a wait in the initialiser of a `thread_local!`. Then it may not have blocked.
+    #[must_use]
+    pub fn waits_in_initialiser(&self) -> bool {
+        self.in_initialiser
     }
 
     /// How often it has blocked in this turn.
@@ -152,7 +165,11 @@ impl BlockingReport<'_> {
 
 impl fmt::Display for BlockingReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} has blocked its worker: ", Description(self.task))?;
+        write!(f, "{} ", Description(self.task))?;
+        if self.in_initialiser {
+            return f.write_str("waits in the initialiser of a `thread_local!`");
+        }
+        f.write_str("has blocked its worker: ")?;
         match self.times {
             1 => f.write_str("once")?,
             times => write!(f, "{times} times")?,
@@ -169,6 +186,7 @@ impl fmt::Debug for BlockingReport<'_> {
             .field("times", &self.times)
             .field("turns", &self.turns)
             .field("took", &self.took)
+            .field("in_initialiser", &self.in_initialiser)
             .finish()
     }
 }
@@ -185,7 +203,7 @@ pub(crate) fn watched<R>(task: &Task, turn: impl FnOnce() -> R) -> R {
 }
 
 #[cfg(debug_assertions)]
-pub(crate) mod watch {
+mod watch {
     use std::collections::BTreeMap;
     use std::mem;
     use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -194,7 +212,7 @@ pub(crate) mod watch {
     use std::time::Instant;
 
     use super::BlockingReport;
-    use crate::sys::switches;
+    use crate::sys::{initialisers, switches};
     use crate::task::Task;
 
     /// Whether there is a hook.
@@ -207,20 +225,21 @@ pub(crate) mod watch {
 
     type Hook = Arc<dyn Fn(&BlockingReport<'_>) + Send + Sync>;
 
-    pub(crate) struct Findings {
+    struct Findings {
         hook: Option<Hook>,
         /// The turns that have blocked, by the place that spawned their coroutines.
         turns: BTreeMap<&'static Location<'static>, u64>,
     }
 
-    /// Held for a moment, and over a fork.
-    pub(crate) fn lock() -> MutexGuard<'static, Findings> {
+    /// Held for a moment.
+    fn lock() -> MutexGuard<'static, Findings> {
         FINDINGS.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn arm(hook: Hook) {
         let before = lock().hook.replace(hook);
         drop(before);
+        initialisers::watch();
         ARMED.store(true, Ordering::Relaxed);
     }
 
@@ -235,14 +254,20 @@ pub(crate) mod watch {
         let before = switches::blamed();
         let result = turn();
         let times = switches::blamed() - before;
-        if times > 0 {
-            report(task, times.unsigned_abs(), start);
+        let in_initialiser = initialisers::take_found();
+        if times > 0 || in_initialiser {
+            report(
+                task,
+                u64::try_from(times).unwrap_or(0),
+                start,
+                in_initialiser,
+            );
         }
         result
     }
 
     #[cold]
-    fn report(task: &Task, times: u64, start: Instant) {
+    fn report(task: &Task, times: u64, start: Instant, in_initialiser: bool) {
         let took = start.elapsed();
         let (hook, turns) = {
             let mut findings = lock();
@@ -256,6 +281,7 @@ pub(crate) mod watch {
             times,
             turns,
             took,
+            in_initialiser,
         };
         let tell = AssertUnwindSafe(|| hook.inspect(|hook| hook(&report)));
         if let Err(payload) = catch_unwind(tell) {

@@ -30,7 +30,7 @@ mod watched {
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
     use std::time::{Duration, Instant};
 
-    use greenroom::{BlockingReport, Builder, JoinHandle, RuntimeBuilder, shims, spawn};
+    use greenroom::{BlockingReport, Builder, JoinHandle, shims, spawn};
     use serial_test::serial;
 
     use crate::util;
@@ -61,7 +61,7 @@ mod watched {
         }
 
         fn note(&self, report: &BlockingReport<'_>) {
-            assert!(report.times() > 0);
+            assert!(report.times() > 0 || report.waits_in_initialiser());
             self.lock().push(Finding {
                 name: report.name().unwrap_or("").to_owned(),
                 spawned_at: report.spawned_at(),
@@ -471,33 +471,40 @@ mod watched {
 
     #[test]
     #[serial]
-    fn a_forked_child_is_watched_by_a_count_of_its_own() {
-        let findings = Findings::new();
-        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
-        let pid = runtime.run(|| {
-            // The parent's count is ahead of the child's.
-            (0..5).for_each(|_| shims::thread::sleep(MOMENT));
-            // SAFETY: the locks that the child needs are those of the allocator, which libc sees to,
-            // and of the crate.
-            unsafe { libc::fork() }
-        });
-        assert!(pid >= 0);
-        if pid == 0 {
-            // SAFETY: it has no preconditions, and ends the process if that hangs.
-            unsafe { libc::alarm(60) };
-            let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
-            runtime.run(|| named("sleeper", sleep_in_c).join().unwrap());
-            let found = findings.take_of("sleeper");
-            if found.len() != 1 {
-                eprintln!("{found:?}");
-            }
-            // SAFETY: it has no preconditions.
-            unsafe { libc::_exit(i32::from(found.len() != 1)) };
+    fn a_wait_in_the_initialiser_of_a_thread_local_is_named() {
+        thread_local! {
+            static PARKS: u8 = {
+                shims::thread::sleep(MOMENT);
+                1
+            };
+            static PARKS_LATER: u8 = const { 2 };
         }
-        let mut status = 0;
-        // SAFETY: the pointer is valid.
-        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-        assert_eq!(status, 0);
+        let findings = Findings::new();
+        util::on_workers(1, || {
+            // Spawned here, for turns are counted by that place.
+            let named = |name: &str, body: fn()| {
+                let builder = Builder::new().name(name.to_owned());
+                builder.spawn(body).unwrap()
+            };
+            let parks = || {
+                let parks = named("parks", || PARKS.with(|value| assert_eq!(*value, 1)));
+                parks.join().unwrap();
+            };
+            // The second one finds the value.
+            parks();
+            parks();
+            let later = named("parks later", || {
+                PARKS_LATER.with(|value| {
+                    shims::thread::sleep(MOMENT);
+                    assert_eq!(*value, 2);
+                });
+            });
+            later.join().unwrap();
+        });
+        let mut found = findings.take();
+        found.retain(|finding| finding.text.contains("initialiser"));
+        let names: Vec<_> = found.iter().map(|finding| &*finding.name).collect();
+        assert_eq!(names, ["parks"]);
     }
 
     #[test]

@@ -10,9 +10,11 @@
 //!   descriptor.
 //! - `file`: the same for files and pipes.
 //! - `child`: to learn of the end of a child process.
+//! - `initialisers`: to tell, in debug builds, that a wait begins in the initialiser of a
+//!   `thread_local!`.
 //! - `switches`: to count how often a thread has waited in the kernel.
 //! - `timerfd`: a one-shot alarm, exact to the nanosecond, that a poll can wait for.
-//! - `thread_end`: to be told that a thread ends, before it drops its thread-locals and after.
+//! - `thread_end`: to be told that a thread has ended, and has dropped its thread-locals.
 //!
 //! Linux is the platform there is; another one is a sibling of these files.
 
@@ -22,6 +24,8 @@ compile_error!("greenroom runs on Linux");
 pub(crate) mod child;
 pub(crate) mod file;
 pub(crate) mod fork;
+#[cfg(debug_assertions)]
+pub(crate) mod initialisers;
 pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod socket;

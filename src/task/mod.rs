@@ -361,6 +361,8 @@ impl Task {
     /// by its call, and mispredicts each that has called before a switch and returns after it.
     #[inline(always)]
     pub(crate) fn suspend(&self, seq: Seq, deadline: Option<Deadline>) {
+        #[cfg(debug_assertions)]
+        crate::sys::initialisers::look();
         if !on_coroutine() || std::thread::panicking() {
             return self.owner().suspend(self, seq, deadline);
         }
