@@ -10,9 +10,8 @@ use crate::task::Deadline;
 
 /// Like [`std::sync::Condvar`], but waiting parks the coroutine.
 ///
-/// Waits do not end spuriously, but in a destructor while the runtime shuts down, or where a coroutine
-/// that was notified has not run and its runtime is gone. A wait that unwinds then locks its mutex
-/// first, and so poisons it.
+/// Waits do not end spuriously, but where a coroutine that was notified has not run before its runtime
+/// left it behind.
 pub struct Condvar {
     condvar: raw::Condvar,
 }

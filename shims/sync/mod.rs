@@ -3,13 +3,12 @@
 //! Everything here works between coroutines, OS threads and both, before a runtime starts and
 //! without one. A guard may be held while its coroutine waits for something else.
 //!
-//! Waits are no interruption points; but where a runtime shuts down and nothing is left that could
-//! end them, they unwind with [`Cancelled`](crate::Cancelled). That poisons what the coroutine has
-//! locked, like a panic.
+//! Waits are no interruption points: they end by their event, or not at all. Where a runtime shuts down, a
+//! coroutine that still waits here is left behind, with what it has locked.
 //!
-//! An initialiser that unwinds as its runtime shuts down, wherever it waits, poisons its [`LazyLock`]
-//! or [`Once`], like one that panics: a static stays so for the rest of the process, whatever runtimes
-//! come later. A [`OnceLock`] stays empty, for the next to try.
+//! A coroutine that unwinds elsewhere as its runtime shuts down poisons what it has locked, like a panic. An
+//! initialiser that does poisons its [`LazyLock`] or [`Once`]: a static stays so for the rest of the
+//! process, whatever runtimes come later. A [`OnceLock`] stays empty, for the next to try.
 //!
 //! A coroutine that unwinds from a panic keeps its worker to itself while it waits. If it waits for
 //! a lock (or a [`Once`]) that another coroutine of that worker holds, the process is aborted with

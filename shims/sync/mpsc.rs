@@ -7,8 +7,8 @@
 //!
 //! [`Receiver::recv`], [`Receiver::recv_timeout`], [`SyncSender::send`] and the iterators that wait
 //! are interruption points. A receiver that unwinds has taken nothing; what a sender waits with goes
-//! with its frame. In a destructor that runs while the runtime shuts down, waiting for others fails
-//! when they are not left any more, as if they had hung up.
+//! with its frame. A destructor that waits here while its runtime shuts down waits for as long as others
+//! may come, and is left behind when nothing happens any more.
 //!
 //! Operations that need not wait count as work: a coroutine that does many in a row lets others of
 //! its worker go on now and then, which is an interruption point, too.

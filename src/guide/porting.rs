@@ -120,7 +120,8 @@
 //! | ..., while one thread computes | nothing waits | [`yield_now`] now and then, or [`unblock`] around it |
 //! | ..., while one is in a C library, or in a crate that is not ported | it blocks the OS thread | [`unblock`] around the call; [`wait_fd`] before it, if the library tells its descriptor |
 //! | a `thread_local!` has what another request left there | without a path it is std's, and coroutines of a worker share its values | `std::thread_local! { … }`, or `use std::thread_local;` above; [`coroutine_local!`] |
-//! | mismatched types: `LocalKey`, and a different `LocalKey` | the same | the same |
+//! | the value of a `thread_local!` changes or goes while it is in use: undefined behaviour | its initialiser waits, and another coroutine of the worker has initialised it meanwhile | the same; [`deny_blocking`](crate::deny_blocking()) names the wait |
+//! | mismatched types: `LocalKey`, and a different `LocalKey` | without a path it is std's | the same |
 //! | mismatched types: `TcpStream`, and a different `TcpStream` | another crate means std's | `.into()`; or port that crate, too |
 //! | another crate misses `ToSocketAddrs` of a type of yours | the shims' trait is one of its own | implement [`real::net::ToSocketAddrs`](std::net::ToSocketAddrs) as well |
 //! | parts of lines of output are out of order | the shims' `stdout` and std's, which the macros without a path print to, each keep the beginning of a line | `std::print!`, or [`flush`](std::io::Write::flush) of the shims' `stdout`, which flushes both |
@@ -131,6 +132,8 @@
 //! | no `as_pthread_t`, or a thread that must be the system's (signals, affinity, a GUI) | a coroutine is not one | `std::real::thread::spawn` |
 //! | the program ends too early | `main` returns, as with std's threads | join them; [`wait_idle`] |
 //! | threads that are left end with [`Cancelled`] | [`run`](crate::run) unwinds what is left | join them before it ends |
+//! | a thread's destructors do not run at the end of [`run`](crate::run) | it waited for a lock, a condition variable or an `unpark`, and was left behind | have it end before, by a flag or a channel |
+//! | a forked child cannot start threads | the process had a runtime | fork before the first one, or call `exec` |
 //!
 //! The ones that need more than another name:
 //!

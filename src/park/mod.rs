@@ -75,7 +75,7 @@ pub(crate) fn sleep(duration: Duration) {
 
 /// Unwinds the caller, if it would do so at its next interruption point, because its runtime stops:
 /// not for it to see what the end of others looks like, which unwind for that too. (Where nothing can
-/// unwind, nobody sees that: those that are left are leaked.)
+/// unwind, nobody sees that.)
 pub(crate) fn unwind_with_runtime() {
     let unwinds = !cfg!(panic = "abort") && Worker::is_stopping_here() && task::on_coroutine();
     if unwinds && task::may_unwind() {
@@ -195,7 +195,7 @@ impl std::error::Error for Cancelled {}
 #[cold]
 pub(crate) fn unwind() -> ! {
     if cfg!(panic = "abort") {
-        // Coroutines of a runtime that ends are leaked before they come here; this one, or this
+        // Coroutines of a runtime that ends are left behind before they come here; this one, or this
         // thread, has to do with another runtime's.
         fatal::abort(format_args!(
             "what the caller waits for was cancelled, and under panic = \"abort\" nothing can unwind"
