@@ -144,6 +144,12 @@ impl Timers {
         self.first().is_none()
     }
 
+    /// Whether a deadline has passed at `now`.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        let now = self.moment(now);
+        self.first().is_some_and(|first| first.deadline <= now)
+    }
+
     /// When to wake up, if nothing else happens: at the first deadline, or as much later as its
     /// slack allows where more are due by then, whose slack allows it too.
     pub(crate) fn alarm(&mut self) -> Option<Deadline> {

@@ -3,12 +3,12 @@
 mod util;
 
 use std::io::{Read, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use greenroom::shims::net::TcpListener;
+use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::thread;
 use serial_test::serial;
 
@@ -101,4 +101,54 @@ fn workers_that_find_work_to_steal_without_end_look_at_io_all_the_same() {
             assert!(median <= 128, "{counts:?}");
         });
     }
+}
+
+/// As they would if each had a thread of its own: those that got something first go on first.
+#[test]
+#[serial]
+fn any_number_of_events_that_came_before_a_deadline_are_seen_before_it_is() {
+    const STREAMS: usize = 300;
+    const DEADLINE: Duration = Duration::from_secs(1);
+    util::on_workers(1, || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut senders = Vec::new();
+        let gone_on = Arc::new(Mutex::new(Vec::new()));
+        let begun = Arc::new(AtomicU64::new(0));
+        let read = |index| {
+            senders.push(std::net::TcpStream::connect(addr).unwrap());
+            let mut stream = TcpStream::from(listener.accept().unwrap().0);
+            let (gone_on, begun) = (Arc::clone(&gone_on), Arc::clone(&begun));
+            thread::spawn(move || {
+                begun.fetch_add(1, SeqCst);
+                stream.read_exact(&mut [0]).unwrap();
+                gone_on.lock().unwrap().push(index);
+            })
+        };
+        let mut others: Vec<_> = (0..STREAMS).map(read).collect();
+        others.push(thread::spawn({
+            let (gone_on, begun) = (Arc::clone(&gone_on), Arc::clone(&begun));
+            move || {
+                begun.fetch_add(1, SeqCst);
+                thread::sleep(DEADLINE);
+                gone_on.lock().unwrap().push(STREAMS);
+            }
+        }));
+        while begun.load(SeqCst) < others.len() as u64 {
+            thread::yield_now();
+        }
+        // All are sent to, and the deadline passes, while the worker does not look.
+        let start = Instant::now();
+        for sender in &mut senders {
+            sender.write_all(b"x").unwrap();
+        }
+        assert!(start.elapsed() < DEADLINE / 2, "the machine is too slow");
+        compute_for(DEADLINE);
+        for other in others {
+            other.join().unwrap();
+        }
+        let gone_on = gone_on.lock().unwrap();
+        assert_eq!(gone_on.len(), STREAMS + 1);
+        assert_eq!(gone_on.last(), Some(&STREAMS), "{gone_on:?}");
+    });
 }

@@ -223,7 +223,7 @@ impl Wait {
     }
 
     /// As `begin`, but leaves the unwinding to the caller.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Pending> {
         let task = Current::get();
         let seq = match task::may_unwind() {

@@ -147,13 +147,21 @@ struct Unlink<'a> {
 }
 
 impl Drop for Unlink<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.needed {
-            let mut list = self.waiters.lock();
-            if self.node.is_linked() {
-                // SAFETY: linked, and only ever into this list.
-                unsafe { list.0.remove(self.node) };
-            }
+            self.unlink();
+        }
+    }
+}
+
+impl Unlink<'_> {
+    #[cold]
+    fn unlink(&self) {
+        let mut list = self.waiters.lock();
+        if self.node.is_linked() {
+            // SAFETY: linked, and only ever into this list.
+            unsafe { list.0.remove(self.node) };
         }
     }
 }

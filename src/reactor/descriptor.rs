@@ -226,6 +226,11 @@ impl<T: AsFd> Operation<'_, T> {
     ///
     /// A write is tried in any case. The kernel tells of room only when there is much of it, but
     /// takes what fits into less.
+    ///
+    /// Inlined into the call that a program makes: there is one such function for each kind of
+    /// operation in any case, and each frame less on a stack that waits is a cache line or two less
+    /// to fetch when it goes on.
+    #[inline(always)]
     pub(crate) fn run_stream<R>(
         self,
         mut op: impl FnMut(&T) -> io::Result<R>,

@@ -18,14 +18,17 @@ use crate::task::word::{Kind, Outcome};
 use crate::task::{self, AsideGuard, Deadline};
 
 /// Shared by all descriptors of one open file description.
+///
+/// What a read, its wait and its event use lies in two cache lines.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Source {
     pub(super) read: Readiness,
-    pub(super) write: Readiness,
-    pub(super) mode: KnownMode,
     /// The number of the process that registered it, or zero. In a fork of that, the registration
     /// is the parent's, and who waits is not there: neither is touched.
     registered: AtomicU32,
+    pub(super) mode: KnownMode,
+    pub(super) write: Readiness,
     registration: Mutex<Option<Registration>>,
 }
 
@@ -57,10 +60,16 @@ impl Source {
     }
 
     /// Makes sure that events of this source arrive somewhere.
+    #[inline]
     pub(super) fn ensure_registered(self: &Arc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
-        if self.is_registered() {
-            return Ok(());
+        match self.is_registered() {
+            true => Ok(()),
+            false => self.register(fd),
         }
+    }
+
+    #[cold]
+    fn register(self: &Arc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
         if self.is_left_in_parent() {
             return Err(io::Error::other(
                 "coroutines waited on this socket before the process was forked: wait on a clone",
@@ -215,6 +224,7 @@ impl KnownMode {
 
 /// One direction of a source. See `ready_word` for the protocol.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Readiness {
     word: ReadyWord,
     waiters: Waiters,

@@ -578,7 +578,13 @@ impl Worker {
         if timers.is_empty() {
             return;
         }
-        let (now, live) = (Instant::now(), self.live.borrow());
+        let now = Instant::now();
+        if !timers.is_due(now) {
+            return;
+        }
+        // What came before the deadline is seen before it is.
+        self.poll(Reactor::take_rest);
+        let live = self.live.borrow();
         while let expired @ [_, ..] = timers.expire(now) {
             // They have slept for long: little of them is in the processor's caches.
             let each = || {

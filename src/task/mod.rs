@@ -21,6 +21,7 @@ pub(crate) mod word;
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::panic::{Location, resume_unwind};
@@ -446,18 +447,30 @@ pub(crate) fn prepare_to_wait() {
 /// The calling task, for as long as the caller's frame lives. It does not leave that.
 pub(crate) struct Current {
     task: NonNull<Task>,
-    /// What keeps an OS thread's task alive.
-    _thread: Option<TaskRef>,
+    /// What keeps an OS thread's task alive, until `let_go`.
+    thread: Option<ManuallyDrop<TaskRef>>,
+}
+
+impl Drop for Current {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let_go(thread);
+        }
+    }
+}
+
+/// Apart from the rest, so that a coroutine's wait need not have a call for it.
+#[cold]
+fn let_go(thread: ManuallyDrop<TaskRef>) {
+    drop(ManuallyDrop::into_inner(thread));
 }
 
 impl Current {
     #[inline]
     pub(crate) fn get() -> Current {
         match RUNNING.get() {
-            Some(task) => Current {
-                task,
-                _thread: None,
-            },
+            Some(task) => Current { task, thread: None },
             None => Current::of_thread(os_thread::current()),
         }
     }
@@ -469,10 +482,11 @@ impl Current {
         (RUNNING.get().is_some() || !os_thread::is_being_made()).then(Current::get)
     }
 
+    #[cold]
     fn of_thread(task: TaskRef) -> Current {
         Current {
             task: task.as_ptr(),
-            _thread: Some(task),
+            thread: Some(ManuallyDrop::new(task)),
         }
     }
 }
