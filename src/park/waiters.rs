@@ -1,5 +1,4 @@
 //! A queue of waiting tasks.
-
 //!
 //! *No wake-up is lost.* A waiter asks under the lock whether there is something to wait for, and
 //! queues; a waker changes that first, and then takes the lock. A wait that ends otherwise has the waiter
@@ -11,6 +10,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::mem;
 
 use crate::atomic::{Mutex, MutexGuard, own_lock};
 use crate::park::{self, Wait, list};
@@ -66,14 +66,15 @@ impl Waiters {
             })
         };
         let wait = begun.unwrap_or_else(|pending| pending.unwind());
-        let mut unlink = Unlink {
+        let unlink = Unlink {
             waiters: self,
             node: &node,
-            needed: true,
         };
         let outcome = wait.suspend(deadline);
-        // Who woke us from here took the node out of the list first.
-        unlink.needed = outcome != Outcome::Woken;
+        if outcome == Outcome::Woken {
+            // Who woke us from here took the node out of the list first.
+            mem::forget(unlink);
+        }
         outcome
     }
 
@@ -139,25 +140,16 @@ impl fmt::Debug for Waiters {
     }
 }
 
-/// Takes a node out of its list when its wait ends, in whatever way.
+/// Takes a node out of its list, if it is still there, when its wait ends otherwise than by a waker
+/// from the list.
 struct Unlink<'a> {
     waiters: &'a Waiters,
     node: &'a Node,
-    needed: bool,
 }
 
 impl Drop for Unlink<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.needed {
-            self.unlink();
-        }
-    }
-}
-
-impl Unlink<'_> {
     #[cold]
-    fn unlink(&self) {
+    fn drop(&mut self) {
         let mut list = self.waiters.lock();
         if self.node.is_linked() {
             // SAFETY: linked, and only ever into this list.

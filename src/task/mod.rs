@@ -99,6 +99,9 @@ pub(crate) trait Owner: Send + Sync {
 }
 
 /// A coroutine or OS thread, as others see it.
+///
+/// What each wait and each wake uses comes first, and together.
+#[repr(C)]
 pub(crate) struct Task<B: ?Sized = dyn Body> {
     /// How the task's current wait stands.
     pub(crate) word: WaitWord,
