@@ -18,7 +18,6 @@
 //! A process that forks before it has a runtime has two that know nothing of each other.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::coroutine::{self, overflow};
@@ -46,16 +45,13 @@ impl SetUp {
     }
 }
 
-/// This process is a fork of one that has had a runtime.
-static LEFT_RUNTIMES: AtomicBool = AtomicBool::new(false);
-
 /// Fails in a fork of a process that has had a runtime.
 ///
 /// # Errors
 ///
 /// `Unsupported`.
 pub(crate) fn refuse_in_child() -> io::Result<()> {
-    match LEFT_RUNTIMES.load(Ordering::Relaxed) {
+    match fork::has_left_runtimes() {
         true => Err(left_in_parent()),
         false => Ok(()),
     }
@@ -102,7 +98,7 @@ fn lock_set_up() -> MutexGuard<'static, SetUp> {
 }
 
 unsafe extern "C" fn in_child() {
-    LEFT_RUNTIMES.store(true, Ordering::Relaxed);
+    fork::leave_runtimes();
     local::keep_over_fork();
     task::forget_running();
     coroutine::forget_running();

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::blocking::{self, Job, Pending};
+use crate::sys::fork;
 use crate::sys::switches::own_lock;
 use crate::task::word::Kind;
 use crate::task::{self, Deadline};
@@ -95,7 +96,8 @@ pub(crate) fn resolve(
 ) -> io::Result<Vec<SocketAddr>> {
     let resolver = lock().resolver.clone();
     let resolver = resolver.unwrap_or_else(|| Arc::new(SystemResolver));
-    if deadline.is_none() && !task::on_coroutine() {
+    let blocks = deadline.is_none() && !task::on_coroutine();
+    if blocks || fork::has_left_runtimes() {
         return resolver.resolve(host, port);
     }
     let lookup = Arc::new(Pending::new());

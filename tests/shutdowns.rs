@@ -69,7 +69,7 @@ fn do_something(shared: &Arc<Shared>, random: &mut Random, depth: u32) {
         5 => {
             let receiver = shared.receiver.lock();
             let receiver = receiver.unwrap_or_else(PoisonError::into_inner);
-            drop(receiver.recv());
+            _ = receiver.recv();
         }
         6 => {
             let guard = shared.lock.lock().unwrap_or_else(PoisonError::into_inner);

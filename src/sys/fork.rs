@@ -55,6 +55,20 @@ fn begin_to_count() -> io::Result<()> {
     Ok(())
 }
 
+/// This process is a fork of one that has had a runtime.
+static LEFT_RUNTIMES: AtomicBool = AtomicBool::new(false);
+
+/// In the child of a fork: the runtimes, and all threads of this crate, are left in the parent.
+pub(crate) fn leave_runtimes() {
+    LEFT_RUNTIMES.store(true, Ordering::Relaxed);
+}
+
+/// Whether this process is a fork of one that has had a runtime: then it has no thread of this crate, and
+/// gets none.
+pub(crate) fn has_left_runtimes() -> bool {
+    LEFT_RUNTIMES.load(Ordering::Relaxed)
+}
+
 unsafe extern "C" fn begin_process() {
     CURRENT.fetch_add(1, Ordering::Relaxed);
 }
