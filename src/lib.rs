@@ -138,32 +138,25 @@
 //! The cure for both is [`coroutine_local!`], where the thread-local is one's own: its values belong to their
 //! coroutines.
 //!
-//! **Waiting while a panic unwinds.** std counts panics per OS thread, so no other coroutine of the worker
-//! can run while one unwinds, or runs the panic hook. A destructor that waits during an unwind keeps the
-//! worker waiting with it: for time, for a thread, for a lock that is held elsewhere. A socket operation
-//! that would have to wait fails instead. It never waits for another coroutine of its runtime: a join, the
-//! end of a scope, [`wait_idle`], or a lock that one of the same worker holds, abort the process, with the
-//! names of both.
+//! **Waiting while a panic unwinds.** std counts panics per OS thread, so while a coroutine unwinds, or runs
+//! the panic hook, no other of its worker runs. A destructor that waits keeps the worker waiting with it: for
+//! time, for a thread, for a lock that is held elsewhere. A socket operation that would have to wait fails.
+//! A join, the end of a scope, [`wait_idle`], or a lock that a coroutine of the same worker holds, abort the
+//! process with the names of both.
 //!
-//! **Shutting down unwinds, or leaves behind.** I/O, sleeps, joins and channels are interruption points:
-//! where a runtime shuts down they unwind with [`Cancelled`], and what the coroutine has locked is poisoned.
-//! Waits that std never unwinds are not: locks, condition variables, [`park()`], barriers, the end of a
-//! scope, and whatever a destructor waits for. They end by their event, or not at all. When nothing has
-//! happened in the runtime for a tenth of a second, and no I/O, sleep or job of the pool is under way, the
-//! coroutines that are left are *left behind*: they never run again, and, as std's detached threads at the
-//! end of their process, run no destructors and keep what they have. The same happens after
-//! [`RuntimeBuilder::grace`] to all others, and they are named on standard error. Joining one that was left
-//! behind waits for ever. Under `panic = "abort"` nothing can unwind, and all are left behind at once.
+//! **Shutting down unwinds, or leaves behind.** Where a runtime shuts down, waits for I/O, time, a join or a
+//! channel unwind with [`Cancelled`], and what the coroutine has locked is poisoned. Waits that std never
+//! unwinds do not: locks, condition variables, [`park()`], barriers, the end of a scope, and whatever a
+//! destructor waits for. Coroutines that are still in one when nothing has happened for a tenth of a second,
+//! and all that are left after [`RuntimeBuilder::grace`], are *left behind*, as std's detached threads are
+//! when their process ends: they never run again, drop nothing, and joining one waits for ever. Under
+//! `panic = "abort"` this happens to all at once. [`std::thread::panicking`] speaks of all coroutines of a
+//! thread while they unwind together, and stays true if one was left behind amid its unwind.
 //!
-//! Coroutines that unwind while their runtime shuts down do wait for each other, and others run amid their
-//! unwinding. For all of them [`std::thread::panicking`] is then true, and a *std* mutex guard of another
-//! one may poison its mutex. One that is left behind amid its unwind leaves that so for its thread, where
-//! later runtimes unwind nothing.
-//!
-//! **A forked child has no runtime.** A child that is forked from a process which has had a runtime is to
-//! call `exec` or `_exit`. Until then its calls block as std's do, sockets close without a trace in the
-//! parent, and spawning, joining and running fail with an error. A coroutine that returns there aborts the
-//! child. Processes that fork before their first runtime have all of this crate.
+//! **A forked child has no runtime.** A child of a process that has had a runtime is to call `exec` or
+//! `_exit`. Until then its calls block as std's do, its sockets close without a trace in the parent, and to
+//! spawn, join or run fails with an error. Processes that fork before their first runtime have all of this
+//! crate.
 //!
 //! # Implementation
 //!
