@@ -96,8 +96,24 @@ impl TcpStream {
         if !task::on_coroutine() {
             return self.io.get().peek(buf);
         }
-        self.reading()
-            .run(|stream| socket::peek(stream.as_fd(), buf))
+        let asked = buf.len();
+        let peeked = self
+            .reading()
+            .run(|stream| socket::peek(stream.as_fd(), buf));
+        self.or_nothing(asked, peeked)
+    }
+
+    /// The end of a read of `asked` bytes. To read nothing waits as well; but having waited in vain,
+    /// it has what it asked for.
+    fn or_nothing(&self, asked: usize, read: io::Result<usize>) -> io::Result<usize> {
+        match read {
+            Err(error)
+                if asked == 0 && socket::would_block(&error) && !self.io.is_nonblocking() =>
+            {
+                Ok(0)
+            }
+            read => read,
+        }
     }
 
     /// Like [`std::net::TcpStream::set_nodelay`].
@@ -164,17 +180,19 @@ impl Read for &TcpStream {
             return self.io.get().read(buf);
         }
         let len = buf.len();
-        self.reading().run_stream(
+        let read = self.reading().run_stream(
             |stream| socket::recv(stream.as_fd(), buf),
             |&received| is_short(received, len),
-        )
+        );
+        self.or_nothing(len, read)
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        let len = socket::asked(bufs);
+        // Unlike a plain read of nothing, this one does not wait.
+        if !task::on_coroutine() || len == 0 {
             return self.io.get().read_vectored(bufs);
         }
-        let len = socket::asked(bufs);
         self.reading().run_stream(
             |stream| socket::recv_vectored(stream.as_fd(), bufs),
             |&received| is_short(received, len),
@@ -198,7 +216,7 @@ impl Write for &TcpStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() || bufs.iter().all(|buf| buf.is_empty()) {
+        if !task::on_coroutine() || socket::asked(bufs) == 0 {
             return self.io.get().write_vectored(bufs);
         }
         self.writing()
