@@ -78,8 +78,8 @@
 //!   ```
 //! - Names, signatures and errors are std's; [`shims`] lists what is mirrored, what differs and
 //!   what is still std's own.
-//! - Descriptors stay in blocking mode, as whoever shares them expects (but for listeners, see
-//!   [`shims::net::TcpListener`]).
+//! - Descriptors stay in blocking mode, as whoever shares them expects (but for listeners, while a
+//!   connection is accepted: see [`shims::net::TcpListener`]).
 //! - A panic ends its coroutine alone, and goes to whoever joins it. The panic hook is wrapped once, when
 //!   the first runtime starts: the default hook then names the coroutine, and a hook of yours is called as
 //!   ever.

@@ -279,6 +279,23 @@ pub(crate) fn recv_fds(
     Ok((received.bytes, fds))
 }
 
+/// Whether `fd` is a socket that listens.
+pub(crate) fn is_listening(fd: BorrowedFd<'_>) -> bool {
+    net::sockopt::socket_acceptconn(fd).unwrap_or(false)
+}
+
+/// Whether a call that accepts from the listener `fd` may find something to return.
+///
+/// # Errors
+///
+/// `WouldBlock`, if not.
+pub(crate) fn check_acceptable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    match poll_now(fd, PollFlags::IN).is_empty() {
+        true => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        false => Ok(()),
+    }
+}
+
 /// Whether the open file description of `fd` is in non-blocking mode.
 pub(crate) fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
     Ok(rustix::fs::fcntl_getfl(fd)?.contains(rustix::fs::OFlags::NONBLOCK))
