@@ -138,6 +138,12 @@
 //! The cure for both is [`coroutine_local!`], where the thread-local is one's own: its values belong to their
 //! coroutines.
 //!
+//! **The modes of the floating-point units are the thread's.** A switch saves and restores neither
+//! the control bits of MXCSR nor the x87 control word: to look at them alone takes as long as the rest
+//! of a switch (about 7 ns). Code in C that changes the rounding, say, or has denormals flushed to
+//! zero, and waits before it has changed that back, has changed it for the other coroutines of its
+//! worker. In Rust to change them is undefined behaviour in any case.
+//!
 //! **Waiting while a panic unwinds.** std counts panics per OS thread, so no other coroutine of the worker
 //! can run while one unwinds, or runs the panic hook. A destructor that waits during an unwind keeps the
 //! worker waiting with it: for time, for a thread, for a lock that is held elsewhere. A socket operation

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ToSocketAddrs, each_addr, timed_out};
+use crate::blocking::unblock_in_drop;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::descriptor::{
     descriptor_conversions, from_raw_descriptor, reads_and_writes_by_reference, release_shared,
@@ -21,6 +22,9 @@ use crate::task;
 /// It is in blocking mode, as std's, also for whoever holds its raw descriptor. What is set by that,
 /// a mode or a timeout, counts from the next wait on, if the descriptor was asked for (`as_fd`,
 /// `as_raw_fd`) since the last one.
+///
+/// To drop one with `SO_LINGER` set parks the coroutine as long as the close takes, on the
+/// [pool](crate::unblock); amid a panic the close is left to the pool.
 pub struct TcpStream {
     /// Shared with the files that [`makefile`](TcpStream::makefile) has made.
     io: Arc<Descriptor<net::TcpStream>>,
@@ -28,7 +32,9 @@ pub struct TcpStream {
 
 impl TcpStream {
     pub(super) fn new(io: Descriptor<net::TcpStream>) -> TcpStream {
-        TcpStream { io: Arc::new(io) }
+        TcpStream {
+            io: Arc::new(io.closed_by(close)),
+        }
     }
 
     /// Wraps a connection that was just made, in blocking mode and without timeouts.
@@ -143,6 +149,14 @@ impl TcpStream {
 }
 
 makes_files!(TcpStream);
+
+/// Closes a connection, which with `SO_LINGER` may take as long as that says.
+fn close(stream: net::TcpStream) {
+    match socket::lingers(stream.as_fd()) {
+        true => unblock_in_drop(move || drop(stream)),
+        false => drop(stream),
+    }
+}
 
 /// Connects to `addr`; within `timeout`, if there is one.
 fn connect(addr: SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream> {

@@ -28,6 +28,8 @@ pub(crate) enum Direction {
 pub(crate) struct Descriptor<T: AsFd> {
     inner: ManuallyDrop<T>,
     source: Arc<Source>,
+    /// Closes it, if not as any other.
+    close: Option<fn(T)>,
 }
 
 impl<T: AsFd> Descriptor<T> {
@@ -69,7 +71,14 @@ impl<T: AsFd> Descriptor<T> {
         Descriptor {
             inner: ManuallyDrop::new(inner),
             source,
+            close: None,
         }
+    }
+
+    /// Has `close` close the descriptor if the user may have set options of it.
+    pub(crate) fn closed_by(mut self, close: fn(T)) -> Descriptor<T> {
+        self.close = Some(close);
+        self
     }
 
     /// Wraps a duplicate of this descriptor, which shares all state with it; unless that is of
@@ -82,6 +91,7 @@ impl<T: AsFd> Descriptor<T> {
         Descriptor {
             inner: ManuallyDrop::new(duplicate),
             source,
+            close: None,
         }
     }
 
@@ -205,8 +215,12 @@ fn mode_of(fd: impl AsFd) -> bool {
 impl<T: AsFd> Drop for Descriptor<T> {
     fn drop(&mut self) {
         self.source.deregister(self.inner.as_fd());
-        // SAFETY: dropped here and nowhere else.
-        unsafe { ManuallyDrop::drop(&mut self.inner) };
+        // SAFETY: taken out here and nowhere else.
+        let inner = unsafe { ManuallyDrop::take(&mut self.inner) };
+        match self.close {
+            Some(close) if self.is_shown() => close(inner),
+            _ => drop(inner),
+        }
     }
 }
 

@@ -279,6 +279,12 @@ pub(crate) fn recv_fds(
     Ok((received.bytes, fds))
 }
 
+/// Whether the close of `fd` waits until what was written has arrived (`SO_LINGER`).
+pub(crate) fn lingers(fd: BorrowedFd<'_>) -> bool {
+    let linger = net::sockopt::socket_linger(fd);
+    linger.is_ok_and(|time| time.is_some_and(|time| !time.is_zero()))
+}
+
 /// Whether `fd` is a socket that listens.
 pub(crate) fn is_listening(fd: BorrowedFd<'_>) -> bool {
     net::sockopt::socket_acceptconn(fd).unwrap_or(false)
