@@ -65,6 +65,7 @@ pub use crate::{
     __println as println,
 };
 
+mod back_off;
 mod datagram;
 pub mod descriptor;
 pub mod fs;

@@ -83,6 +83,20 @@ where
     unsafe { on_pool(Kind::Borrowed, Purpose::Limited, f) }
 }
 
+/// As [`unblock_waiting`], for a destructor: the caller is not interrupted while it waits. One that
+/// unwinds leaves `f` to the pool.
+pub(crate) fn unblock_in_drop(f: impl FnOnce() + Send + 'static) {
+    if task::on_coroutine() && task::is_unwinding() {
+        if let Err(job) = POOL.run(Box::new(f), Purpose::Waiting) {
+            // As below.
+            job();
+        }
+        return;
+    }
+    // SAFETY: nothing is borrowed.
+    unsafe { on_pool(Kind::Borrowed, Purpose::Waiting, f) }
+}
+
 /// # Safety
 ///
 /// What `f` and `T` borrow stays until this returns; if waits of this kind can be interrupted, for

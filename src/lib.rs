@@ -78,8 +78,8 @@
 //!   ```
 //! - Names, signatures and errors are std's; [`shims`] lists what is mirrored, what differs and
 //!   what is still std's own.
-//! - Descriptors stay in blocking mode, as whoever shares them expects (but for listeners, see
-//!   [`shims::net::TcpListener`]).
+//! - Descriptors stay in blocking mode, as whoever shares them expects (but for listeners, while a
+//!   connection is accepted: see [`shims::net::TcpListener`]).
 //! - A panic ends its coroutine alone, and goes to whoever joins it. The panic hook is wrapped once, when
 //!   the first runtime starts: the default hook then names the coroutine, and a hook of yours is called as
 //!   ever.
@@ -137,6 +137,12 @@
 //!
 //! The cure for both is [`coroutine_local!`], where the thread-local is one's own: its values belong to their
 //! coroutines.
+//!
+//! **The modes of the floating-point units are the thread's.** A switch saves and restores neither
+//! the control bits of MXCSR nor the x87 control word: to look at them alone takes as long as the rest
+//! of a switch (about 7 ns). Code in C that changes the rounding, say, or has denormals flushed to
+//! zero, and waits before it has changed that back, has changed it for the other coroutines of its
+//! worker. In Rust to change them is undefined behaviour in any case.
 //!
 //! **Waiting while a panic unwinds.** std counts panics per OS thread, so while a coroutine unwinds, or runs
 //! the panic hook, no other of its worker runs. A destructor that waits keeps the worker waiting with it: for

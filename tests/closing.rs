@@ -116,3 +116,42 @@ fn a_runtime_that_ends_closes_what_its_coroutines_were_waiting_on() {
         thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// `SO_LINGER`: the close waits until what was written has arrived, or for a time.
+#[test]
+#[serial]
+fn a_stream_that_lingers_when_it_is_dropped_keeps_no_other_coroutine_waiting() {
+    const LINGER: Duration = Duration::from_secs(1);
+    let full_stream = || {
+        let listener = std::real::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        near.set_nonblocking(true).unwrap();
+        while (&near).write(&[7; 65_536]).is_ok() {}
+        near.set_nonblocking(false).unwrap();
+        rustix::net::sockopt::set_socket_linger(&near, Some(LINGER)).unwrap();
+        (near, far)
+    };
+    util::on_workers(1, || {
+        let (near, _far) = full_stream();
+        let start = Instant::now();
+        let dropping = thread::spawn(move || drop(near));
+        let mut ticks = 0;
+        while !dropping.is_finished() {
+            thread::sleep(Duration::from_millis(1));
+            ticks += 1;
+        }
+        assert!(start.elapsed() >= LINGER, "{:?}", start.elapsed());
+        assert!(ticks >= 10, "{ticks} while it lingered");
+
+        // Amid a panic others run only when that is over, which is soon.
+        let (near, _far) = full_stream();
+        let panicking = thread::spawn(move || {
+            let _near = near;
+            panic!("this is the panic that was asked for");
+        });
+        let start = Instant::now();
+        assert!(panicking.join().is_err());
+        eprintln!("dropped amid a panic after {:?}", start.elapsed());
+    });
+}

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use greenroom::shims::fs::File;
 use greenroom::shims::net::{TcpListener, TcpStream, UdpSocket};
+use greenroom::shims::os::unix::net::UnixDatagram;
+use greenroom::shims::process::{ChildExt, Command, Stdio};
 use greenroom::shims::thread;
-use greenroom::{ConnectWithin, ListenOptions};
+use greenroom::{ConnectWithin, Interest, ListenOptions, wait_fd};
 
 /// As many descriptors as the process can have.
 struct Hogs(Vec<OwnedFd>);
@@ -73,6 +75,56 @@ fn assert_joined(mut near: &TcpStream, far: TcpStream) {
     echo.join().unwrap();
 }
 
+/// A socket that is connected to one that has no room, as long as nobody receives.
+struct FullDatagrams {
+    sender: UnixDatagram,
+    receiver: Arc<std::os::unix::net::UnixDatagram>,
+    size: usize,
+    sent: usize,
+}
+
+impl FullDatagrams {
+    /// Of small datagrams there are as many as the receiver takes; of large ones, as many as the
+    /// sender may have under way.
+    fn new(size: usize) -> FullDatagrams {
+        let any = std::os::unix::net::SocketAddr::from_pathname("").unwrap();
+        let receiver = std::os::unix::net::UnixDatagram::bind_addr(&any).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        sender
+            .connect_addr(&receiver.local_addr().unwrap())
+            .unwrap();
+        sender.set_nonblocking(true).unwrap();
+        let sent = std::iter::from_fn(|| sender.send(&vec![7; size]).ok()).count();
+        sender.set_nonblocking(false).unwrap();
+        FullDatagrams {
+            sender,
+            receiver: Arc::new(receiver),
+            size,
+            sent,
+        }
+    }
+
+    fn assert_waits(&self) {
+        let (buf, to) = (vec![7; self.size], self.receiver.local_addr().unwrap());
+        self.sender
+            .set_write_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
+        util::assert_timed_out(self.sender.send_to_addr(&buf, &to));
+        self.sender.set_write_timeout(None).unwrap();
+        let receiving = thread::spawn({
+            let (receiver, size, sent) = (Arc::clone(&self.receiver), self.size, self.sent);
+            move || {
+                thread::sleep(Duration::from_millis(20));
+                for _ in 0..sent {
+                    assert_eq!(receiver.recv(&mut vec![0; size]).unwrap(), size);
+                }
+            }
+        });
+        assert_eq!(self.sender.send_to_addr(&buf, &to).unwrap(), self.size);
+        receiving.join().unwrap();
+    }
+}
+
 fn run_out_and_recover() {
     let listener = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     let addr = listener.local_addr().unwrap();
@@ -86,6 +138,12 @@ fn run_out_and_recover() {
     let executable = std::env::current_exe().unwrap();
     let [held, wanted] = [(); 2].map(|()| File::open(&executable).unwrap());
     held.lock().unwrap();
+    let full = [1, 60_000].map(FullDatagrams::new);
+    let mut children = [(); 2].map(|()| {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("60").stdout(Stdio::null()).stderr(Stdio::null());
+        sleep.spawn().unwrap()
+    });
 
     let mut hogs = Hogs::new();
     for _ in 0..3 {
@@ -109,6 +167,21 @@ fn run_out_and_recover() {
     assert_eq!(terminal.read(&mut typed).unwrap(), 6);
     assert_eq!(status.read(&mut typed).unwrap(), 10);
     assert!(status.read_to_string(&mut String::new()).unwrap() > 0);
+
+    // What the library would like another descriptor for goes on without.
+    hogs.0.extend(Hogs::new().0);
+    full.iter().for_each(FullDatagrams::assert_waits);
+    wait_fd(&status, Interest::READABLE, None).unwrap();
+    let [one, other] = &mut children;
+    assert!(
+        one.wait_timeout(Duration::from_millis(20))
+            .unwrap()
+            .is_none()
+    );
+    one.kill().unwrap();
+    assert!(one.wait_timeout(util::PATIENCE).unwrap().is_some());
+    other.kill().unwrap();
+    assert!(!other.wait().unwrap().success());
 
     // Nor does it take another descriptor to wait for a lock.
     hogs.0.extend(Hogs::new().0);

@@ -11,15 +11,13 @@ use crate::shims::listener::{Accept, Listener};
 
 /// Like [`std::net::TcpListener`], but waits park the coroutine.
 ///
-/// The kernel knows no way to try to accept but on a descriptor in non-blocking mode, so the
-/// first coroutine that accepts puts the descriptor into it. This shows only to who holds the
-/// raw descriptor, until it is given away, or dropped with all its clones; who changes the mode by it
-/// may make `accept` block the coroutine's thread. A timeout that is set by it counts as with a
-/// [`TcpStream`].
+/// The kernel knows no way to try to accept but on a descriptor in non-blocking mode. So where a
+/// connection has come, a coroutine that accepts puts the descriptor into it for the one call, about a
+/// microsecond. Others that share the listener (by its raw descriptor, or in another process) and
+/// accept at that moment may see `WouldBlock`; and a process that is killed then leaves the mode.
+/// Processes of this library take turns.
 ///
-/// Clones share the mode, also with one that was given away (converted to std's type, or to a
-/// descriptor). That one is in the mode that the user has set, but while a coroutine accepts from
-/// another clone there are moments when it is not: then, to accept from it may be `WouldBlock`.
+/// A timeout that is set by the raw descriptor counts as with a [`TcpStream`].
 pub struct TcpListener {
     io: Listener<net::TcpListener>,
 }

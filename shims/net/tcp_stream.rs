@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ToSocketAddrs, each_addr, timed_out};
+use crate::blocking::unblock_in_drop;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::descriptor::{
     descriptor_conversions, from_raw_descriptor, reads_and_writes_by_reference, release_shared,
@@ -21,6 +22,9 @@ use crate::task;
 /// It is in blocking mode, as std's, also for whoever holds its raw descriptor. What is set by that,
 /// a mode or a timeout, counts from the next wait on, if the descriptor was asked for (`as_fd`,
 /// `as_raw_fd`) since the last one.
+///
+/// To drop one with `SO_LINGER` set parks the coroutine as long as the close takes, on the
+/// [pool](crate::unblock); amid a panic the close is left to the pool.
 pub struct TcpStream {
     /// Shared with the files that [`makefile`](TcpStream::makefile) has made.
     io: Arc<Descriptor<net::TcpStream>>,
@@ -28,7 +32,9 @@ pub struct TcpStream {
 
 impl TcpStream {
     pub(super) fn new(io: Descriptor<net::TcpStream>) -> TcpStream {
-        TcpStream { io: Arc::new(io) }
+        TcpStream {
+            io: Arc::new(io.closed_by(close)),
+        }
     }
 
     /// Wraps a connection that was just made, in blocking mode and without timeouts.
@@ -96,8 +102,24 @@ impl TcpStream {
         if !task::on_coroutine() {
             return self.io.get().peek(buf);
         }
-        self.reading()
-            .run(|stream| socket::peek(stream.as_fd(), buf))
+        let asked = buf.len();
+        let peeked = self
+            .reading()
+            .run(|stream| socket::peek(stream.as_fd(), buf));
+        self.or_nothing(asked, peeked)
+    }
+
+    /// The end of a read of `asked` bytes. To read nothing waits as well; but having waited in vain,
+    /// it has what it asked for.
+    fn or_nothing(&self, asked: usize, read: io::Result<usize>) -> io::Result<usize> {
+        match read {
+            Err(error)
+                if asked == 0 && socket::would_block(&error) && !self.io.is_nonblocking() =>
+            {
+                Ok(0)
+            }
+            read => read,
+        }
     }
 
     /// Like [`std::net::TcpStream::set_nodelay`].
@@ -127,6 +149,14 @@ impl TcpStream {
 }
 
 makes_files!(TcpStream);
+
+/// Closes a connection, which with `SO_LINGER` may take as long as that says.
+fn close(stream: net::TcpStream) {
+    match socket::lingers(stream.as_fd()) {
+        true => unblock_in_drop(move || drop(stream)),
+        false => drop(stream),
+    }
+}
 
 /// Connects to `addr`; within `timeout`, if there is one.
 fn connect(addr: SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream> {
@@ -164,17 +194,19 @@ impl Read for &TcpStream {
             return self.io.get().read(buf);
         }
         let len = buf.len();
-        self.reading().run_stream(
+        let read = self.reading().run_stream(
             |stream| socket::recv(stream.as_fd(), buf),
             |&received| is_short(received, len),
-        )
+        );
+        self.or_nothing(len, read)
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        let len = socket::asked(bufs);
+        // Unlike a plain read of nothing, this one does not wait.
+        if !task::on_coroutine() || len == 0 {
             return self.io.get().read_vectored(bufs);
         }
-        let len = socket::asked(bufs);
         self.reading().run_stream(
             |stream| socket::recv_vectored(stream.as_fd(), bufs),
             |&received| is_short(received, len),
@@ -198,7 +230,7 @@ impl Write for &TcpStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() || bufs.iter().all(|buf| buf.is_empty()) {
+        if !task::on_coroutine() || socket::asked(bufs) == 0 {
             return self.io.get().write_vectored(bufs);
         }
         self.writing()

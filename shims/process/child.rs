@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{ChildStderr, ChildStdin, ChildStdout};
 use crate::blocking::unblock_waiting;
+use crate::shims::back_off::BackOff;
 use crate::shims::select::select;
 use crate::sys::child;
 use crate::task;
@@ -106,12 +107,19 @@ impl Child {
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> io::Result<Option<ExitStatus>> {
+        let mut back_off = BackOff::new();
         loop {
             let status = self.try_wait()?;
-            if status.is_some() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if status.is_some() || left.is_some_and(|left| left.is_zero()) {
                 return Ok(status);
             }
-            match wait_fd(self.end()?, Interest::READABLE, deadline) {
+            let Ok(end) = self.end() else {
+                // No descriptor can be had, which the user did not ask for either.
+                back_off.pause(left);
+                continue;
+            };
+            match wait_fd(end, Interest::READABLE, deadline) {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     return self.try_wait();
                 }

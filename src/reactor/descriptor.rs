@@ -4,10 +4,12 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::source::{Readiness, Source};
 use crate::park;
+use crate::sys::mode_turn::ModeTurn;
 use crate::sys::socket::{self, would_block};
 use crate::task::{self, Deadline};
 
@@ -26,6 +28,8 @@ pub(crate) enum Direction {
 pub(crate) struct Descriptor<T: AsFd> {
     inner: ManuallyDrop<T>,
     source: Arc<Source>,
+    /// Closes it, if not as any other.
+    close: Option<fn(T)>,
 }
 
 impl<T: AsFd> Descriptor<T> {
@@ -38,19 +42,28 @@ impl<T: AsFd> Descriptor<T> {
     }
 
     /// Wraps a connection that was just accepted from `listener`, in blocking mode, with the timeouts
-    /// that TCP has handed on.
+    /// and options that TCP has handed on.
     pub(crate) fn accepted<L: AsFd>(inner: T, listener: &Descriptor<L>) -> Descriptor<T> {
         let Source { read, write, .. } = &*listener.source;
-        match read.has_no_timeout() && write.has_no_timeout() {
+        let accepted = match read.has_no_timeout() && write.has_no_timeout() {
             true => Descriptor::fresh(inner),
             false => Descriptor::with_mode(inner, false),
+        };
+        match listener.is_shown() {
+            true => accepted.shown(),
+            false => accepted,
         }
     }
 
     /// Wraps a descriptor that came from elsewhere, with the mode and timeouts that it has.
     pub(crate) fn foreign(inner: T) -> Descriptor<T> {
         let nonblocking = mode_of(&inner);
-        Descriptor::with_mode(inner, nonblocking)
+        Descriptor::with_mode(inner, nonblocking).shown()
+    }
+
+    fn shown(self) -> Descriptor<T> {
+        self.source.shown.store(true, Ordering::Relaxed);
+        self
     }
 
     fn with_mode(inner: T, nonblocking: bool) -> Descriptor<T> {
@@ -58,20 +71,33 @@ impl<T: AsFd> Descriptor<T> {
         Descriptor {
             inner: ManuallyDrop::new(inner),
             source,
+            close: None,
         }
+    }
+
+    /// Has `close` close the descriptor if the user may have set options of it.
+    pub(crate) fn closed_by(mut self, close: fn(T)) -> Descriptor<T> {
+        self.close = Some(close);
+        self
     }
 
     /// Wraps a duplicate of this descriptor, which shares all state with it; unless that is of
     /// before a fork.
     pub(crate) fn share(&self, duplicate: T) -> Descriptor<T> {
         if self.source.is_left_in_parent() {
-            return Descriptor::with_mode(duplicate, self.is_nonblocking());
+            return Descriptor::with_mode(duplicate, self.is_nonblocking()).shown();
         }
         let source = Arc::clone(&self.source);
         Descriptor {
             inner: ManuallyDrop::new(duplicate),
             source,
+            close: None,
         }
+    }
+
+    /// Whether the user has, or has had, the descriptor itself.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.source.shown.load(Ordering::Relaxed)
     }
 
     /// Whether a duplicate of it may be there.
@@ -99,6 +125,11 @@ impl<T: AsFd> Descriptor<T> {
         self.source.mode.is_nonblocking(|| mode_of(&*self.inner))
     }
 
+    /// As `is_nonblocking`, as far as that is known without asking.
+    pub(crate) fn is_known_to_be_nonblocking(&self) -> bool {
+        self.source.mode.is_known_to_be_nonblocking()
+    }
+
     /// Takes note of the mode that the user has set on the descriptor.
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
         self.source.mode.set(nonblocking);
@@ -113,6 +144,7 @@ impl<T: AsFd> Descriptor<T> {
     /// mode and its timeouts.
     pub(crate) fn expose(&self) -> &T {
         self.source.read.word().expect_urgent();
+        self.source.shown.store(true, Ordering::Relaxed);
         self.forget_mode();
         self.forget_timeouts();
         &self.inner
@@ -167,17 +199,28 @@ impl<T: AsFd> Descriptor<T> {
     }
 }
 
-/// Whether `fd` is in non-blocking mode.
+/// Whether the user has set `fd` to non-blocking mode. Of a listener, that may be the mode of an
+/// accept that is under way: so it is asked again between those.
 fn mode_of(fd: impl AsFd) -> bool {
+    let fd = fd.as_fd();
     // Fails on a descriptor that is not open, and so will every other call.
-    socket::is_nonblocking(fd).unwrap_or(false)
+    let ask = || socket::is_nonblocking(fd).unwrap_or(false);
+    if !ask() {
+        return false;
+    }
+    let _turn = socket::is_listening(fd).then(|| ModeTurn::take_among_processes(fd));
+    ask()
 }
 
 impl<T: AsFd> Drop for Descriptor<T> {
     fn drop(&mut self) {
         self.source.deregister(self.inner.as_fd());
-        // SAFETY: dropped here and nowhere else.
-        unsafe { ManuallyDrop::drop(&mut self.inner) };
+        // SAFETY: taken out here and nowhere else.
+        let inner = unsafe { ManuallyDrop::take(&mut self.inner) };
+        match self.close {
+            Some(close) if self.is_shown() => close(inner),
+            _ => drop(inner),
+        }
     }
 }
 

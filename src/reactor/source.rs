@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ pub(super) struct Source {
     /// is the parent's, and who waits is not there: neither is touched.
     registered: AtomicU32,
     pub(super) mode: KnownMode,
+    /// The user has, or has had, the descriptor itself: others may have a duplicate, and options may
+    /// be set of which nothing is known here.
+    pub(super) shown: AtomicBool,
     pub(super) write: Readiness,
     registration: Mutex<Option<Registration>>,
 }
@@ -54,6 +57,7 @@ impl Source {
             read: Readiness::new(),
             write: Readiness::new(),
             mode: KnownMode::new(nonblocking),
+            shown: AtomicBool::new(false),
             registered: AtomicU32::new(0),
             registration: Mutex::new(None),
         }
@@ -200,6 +204,11 @@ impl KnownMode {
 
     pub(super) fn forget(&self) {
         self.0.store(UNKNOWN_MODE, Ordering::Relaxed);
+    }
+
+    /// Whether it is known that nothing waits.
+    pub(super) fn is_known_to_be_nonblocking(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == NONBLOCKING
     }
 
     /// For which `ask` asks the kernel, if it is not known.

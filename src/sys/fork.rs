@@ -45,12 +45,19 @@ pub(crate) fn count_forks() -> io::Result<()> {
 
 static COUNTED: AtomicBool = AtomicBool::new(false);
 
+/// Whether this process has forked, or is a fork, since [`count_forks`].
+pub(crate) fn has_forked() -> bool {
+    HAS_FORKED.load(Ordering::Relaxed)
+}
+
+static HAS_FORKED: AtomicBool = AtomicBool::new(false);
+
 /// Called by two threads at once, a fork may count for two, which does no harm. A lock might be held
 /// by another thread when one forks.
 #[cold]
 fn begin_to_count() -> io::Result<()> {
-    // SAFETY: the function is there for as long as the process; it changes an atomic.
-    result_of(unsafe { libc::pthread_atfork(None, None, Some(begin_process)) })?;
+    // SAFETY: the functions are there for as long as the process; they change atomics.
+    result_of(unsafe { libc::pthread_atfork(None, Some(note_fork), Some(begin_process)) })?;
     COUNTED.store(true, Ordering::Relaxed);
     Ok(())
 }
@@ -69,7 +76,12 @@ pub(crate) fn has_left_runtimes() -> bool {
     LEFT_RUNTIMES.load(Ordering::Relaxed)
 }
 
+unsafe extern "C" fn note_fork() {
+    HAS_FORKED.store(true, Ordering::Relaxed);
+}
+
 unsafe extern "C" fn begin_process() {
+    HAS_FORKED.store(true, Ordering::Relaxed);
     CURRENT.fetch_add(1, Ordering::Relaxed);
 }
 

@@ -9,6 +9,7 @@
 //! - `socket`: one attempt at a socket operation that never blocks, whatever the mode of the
 //!   descriptor.
 //! - `file`: the same for files and pipes.
+//! - `mode_turn`: to be the only one that changes the mode of a listener.
 //! - `child`: to learn of the end of a child process.
 //! - `initialisers`: to tell, in debug builds, that a wait begins in the initialiser of a
 //!   `thread_local!`.
@@ -27,6 +28,7 @@ pub(crate) mod fork;
 #[cfg(debug_assertions)]
 pub(crate) mod initialisers;
 pub(crate) mod memory;
+pub(crate) mod mode_turn;
 pub(crate) mod poll;
 pub(crate) mod socket;
 pub(crate) mod switches;

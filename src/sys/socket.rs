@@ -279,6 +279,29 @@ pub(crate) fn recv_fds(
     Ok((received.bytes, fds))
 }
 
+/// Whether the close of `fd` waits until what was written has arrived (`SO_LINGER`).
+pub(crate) fn lingers(fd: BorrowedFd<'_>) -> bool {
+    let linger = net::sockopt::socket_linger(fd);
+    linger.is_ok_and(|time| time.is_some_and(|time| !time.is_zero()))
+}
+
+/// Whether `fd` is a socket that listens.
+pub(crate) fn is_listening(fd: BorrowedFd<'_>) -> bool {
+    net::sockopt::socket_acceptconn(fd).unwrap_or(false)
+}
+
+/// Whether a call that accepts from the listener `fd` may find something to return.
+///
+/// # Errors
+///
+/// `WouldBlock`, if not.
+pub(crate) fn check_acceptable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    match poll_now(fd, PollFlags::IN).is_empty() {
+        true => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        false => Ok(()),
+    }
+}
+
 /// Whether the open file description of `fd` is in non-blocking mode.
 pub(crate) fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
     Ok(rustix::fs::fcntl_getfl(fd)?.contains(rustix::fs::OFlags::NONBLOCK))

@@ -1250,8 +1250,7 @@ fn peek_waits_for_data_and_does_not_consume_it() {
     });
 }
 
-// (A zero-length read on a socket with nothing to read is left out on
-// purpose: what Linux does there is a curiosity, not a promise.)
+// (With nothing to read: see `edges.rs`.)
 #[test]
 fn a_zero_length_read_gives_zero_and_consumes_nothing() {
     everywhere(|| {

@@ -486,3 +486,8 @@ impl Pty {
         options.open(&self.path).unwrap()
     }
 }
+
+/// The kind of the error with such a code, for which there may be no name.
+pub(crate) fn kind_of_code(code: i32) -> io::ErrorKind {
+    io::Error::from_raw_os_error(code).kind()
+}

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::blocking::unblock_waiting;
 use crate::park;
 use crate::reactor::{Descriptor, Direction};
+use crate::shims::back_off::BackOff;
 use crate::shims::datagram::receive;
 use crate::shims::descriptor::{
     PassDescriptors, from_raw_descriptor, plain_descriptor_conversions,
@@ -107,7 +108,8 @@ impl UnixDatagram {
     ///
     /// Waiting for room at a receiver takes another descriptor meanwhile. And from a socket that is
     /// connected, and has as much under way as it may, this waits on the [pool](crate::unblock): if
-    /// its runtime shuts down then, the datagram may yet be sent.
+    /// its runtime shuts down then, the datagram may yet be sent. Where no descriptor can be had, it
+    /// is tried again from time to time.
     pub fn send_to<P: AsRef<Path>>(&self, buf: &[u8], path: P) -> io::Result<usize> {
         if !task::on_coroutine() {
             return self.io.get().send_to(buf, path);
@@ -127,7 +129,7 @@ impl UnixDatagram {
     /// Sends from a coroutine.
     fn send_to_and_wait(&self, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
         let name = socket::unix_name(to)?;
-        let mut wait = Patience::new(self);
+        let (mut wait, mut back_off) = (Patience::new(self), BackOff::new());
         loop {
             park::spend_operation();
             // Whether the socket is ready does not matter here: it is not, while its peer is full.
@@ -136,59 +138,57 @@ impl UnixDatagram {
                 Err(error) if would_block(&error) && !self.io.is_nonblocking() => error,
                 done => return done,
             };
-            if !socket::is_send_buffer_full(socket.as_fd())? {
-                if !self.wait_for_room_at(to, wait.left(error)?)? {
-                    return self.send_to_on_pool(buf, to);
-                }
+            let left = wait.left(error)?;
+            let has_waited = if !socket::is_send_buffer_full(socket.as_fd())? {
+                self.wait_for_room_at(to, left)?
             } else if socket.peer_addr().is_err() {
-                self.wait_for_own_room(wait.left(error)?)?;
+                self.wait_for_own_room(left)?;
+                true
             } else {
                 // A poll tells of room only while the peer has some, too.
-                return self.send_to_on_pool(buf, to);
+                false
+            };
+            if !has_waited {
+                match socket.try_clone() {
+                    Ok(own) => return send_to_on_pool(own, buf, to),
+                    // No descriptor can be had, nor is one that a send needs.
+                    Err(_) => back_off.pause(left),
+                }
             }
         }
     }
 
-    /// Waits until less is under way from this socket, which has no peer, than may be.
+    /// Waits until less is under way from this socket, which has no peer, than may be; or until
+    /// `timeout` has passed.
     fn wait_for_own_room(&self, timeout: Option<Duration>) -> io::Result<()> {
         let sending = self.io.operation(Direction::Write).timeout(timeout);
-        sending.run(
+        let room = sending.run(
             |socket| match socket::is_send_buffer_full(socket.as_fd())? {
                 true => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
                 false => Ok(()),
             },
-        )
+        );
+        unless_timed_out(room)
     }
 
-    /// Waits until the receiver at `to` has room for a datagram. Of that a socket tells only about
-    /// its peer; so this makes another one, for which the receiver is that. False if it refuses.
+    /// Waits until the receiver at `to` has room for a datagram, or until `timeout` has passed. Of
+    /// that a socket tells only about its peer; so this makes another one, for which the receiver is
+    /// that. False if the receiver refuses, or no other socket can be had.
     #[cold]
     fn wait_for_room_at(&self, to: &SocketAddr, timeout: Option<Duration>) -> io::Result<bool> {
-        let probe = net::UnixDatagram::unbound()?;
+        let Ok(probe) = net::UnixDatagram::unbound() else {
+            return Ok(false);
+        };
         if probe.connect_addr(to).is_err() {
             return Ok(false);
         }
         let probe = Descriptor::fresh(probe);
         let sending = probe.operation(Direction::Write).timeout(timeout);
-        sending.run(|probe| match socket::is_writable(probe.as_fd()) {
-            true => Ok(true),
+        let room = sending.run(|probe| match socket::is_writable(probe.as_fd()) {
+            true => Ok(()),
             false => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
-        })
-    }
-
-    /// Sends on the pool, blocking a thread there.
-    #[cold]
-    fn send_to_on_pool(&self, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
-        let socket = self.io.get().try_clone()?;
-        let (buf, to) = (buf.to_vec(), to.clone());
-        unblock_waiting(move || {
-            loop {
-                match socket.send_to_addr(&buf, &to) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    done => return done,
-                }
-            }
-        })
+        });
+        unless_timed_out(room).map(|()| true)
     }
 
     /// Like [`std::os::unix::net::UnixDatagram::send`].
@@ -215,6 +215,28 @@ impl UnixDatagram {
         self.io.retry();
         Ok(())
     }
+}
+
+/// The end of a wait, where the next attempt to send shows whether it was in vain.
+fn unless_timed_out(waited: io::Result<()>) -> io::Result<()> {
+    match waited {
+        Err(error) if would_block(&error) => Ok(()),
+        done => done,
+    }
+}
+
+/// Sends on the pool, blocking a thread there.
+#[cold]
+fn send_to_on_pool(socket: net::UnixDatagram, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
+    let (buf, to) = (buf.to_vec(), to.clone());
+    unblock_waiting(move || {
+        loop {
+            match socket.send_to_addr(&buf, &to) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    })
 }
 
 /// How long an operation of several waits may still wait.

@@ -13,8 +13,8 @@ use crate::sys::socket;
 
 /// Like [`std::os::unix::net::UnixListener`], but waits park the coroutine.
 ///
-/// The first coroutine that accepts puts the descriptor into non-blocking mode; what this means is
-/// told at [`TcpListener`](crate::shims::net::TcpListener).
+/// A coroutine that accepts puts the descriptor into non-blocking mode for the one call; what this
+/// means is told at [`TcpListener`](crate::shims::net::TcpListener).
 pub struct UnixListener {
     io: Listener<net::UnixListener>,
 }

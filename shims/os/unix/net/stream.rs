@@ -130,7 +130,8 @@ impl Read for &UnixStream {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() {
+        // Unlike a plain read of nothing, one of a list does not wait.
+        if !task::on_coroutine() || socket::asked(bufs) == 0 {
             return self.io.get().read_vectored(bufs);
         }
         self.reading()
@@ -149,7 +150,7 @@ impl Write for &UnixStream {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() || bufs.iter().all(|buf| buf.is_empty()) {
+        if !task::on_coroutine() || socket::asked(bufs) == 0 {
             return self.io.get().write_vectored(bufs);
         }
         self.writing()
