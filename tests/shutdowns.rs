@@ -76,7 +76,7 @@ fn do_something(shared: &Arc<Shared>, random: &mut Random, depth: u32) {
             drop(shared.changed.wait(guard));
         }
         7 => park(),
-        8 => drop(unblock(|| std::thread::sleep(Duration::from_micros(50)))),
+        8 => unblock(|| std::thread::sleep(Duration::from_micros(50))),
         9 if depth > 0 => {
             let child = start(shared, random.another(), depth - 1);
             drop(child.join());
