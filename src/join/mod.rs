@@ -178,9 +178,12 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// The payload of its panic; [`Cancelled`], if its runtime shut down first, or in a
-    /// forked child, where the runtime is gone; an [`io::Error`](std::io::Error), if the operating
-    /// system had no memory for its stack when it was to start, so that it never did.
+    /// The payload of its panic; [`Cancelled`], if its runtime has unwound it, or was gone before it
+    /// started, or in a forked child; an [`io::Error`](std::io::Error), if the operating system had no
+    /// memory for its stack when it was to start, so that it never did.
+    ///
+    /// A coroutine that its runtime has left behind does not end, and is waited for for ever: see the
+    /// [hazards](crate#hazards).
     ///
     /// # Panics
     ///
@@ -248,9 +251,12 @@ impl<T> LocalJoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// The payload of its panic; [`Cancelled`], if its runtime shut down first, or in a
-    /// forked child, where the runtime is gone; an [`io::Error`](std::io::Error), if the operating
-    /// system had no memory for its stack when it was to start, so that it never did.
+    /// The payload of its panic; [`Cancelled`], if its runtime has unwound it, or was gone before it
+    /// started, or in a forked child; an [`io::Error`](std::io::Error), if the operating system had no
+    /// memory for its stack when it was to start, so that it never did.
+    ///
+    /// A coroutine that its runtime has left behind does not end, and is waited for for ever: see the
+    /// [hazards](crate#hazards).
     ///
     /// # Panics
     ///

@@ -136,7 +136,7 @@ pub(super) fn park(
         return Parked::Changed;
     };
     queued();
-    // Of a task that is leaked; see `pass_on_wake`.
+    // Of a task that is left behind; see `pass_on_wake`.
     task.futex.store(key.bucket() as u16 + 1, Ordering::Relaxed);
     let outcome = wait.suspend_uninterrupted(request.deadline);
     task.futex.store(0, Ordering::Relaxed);
@@ -170,7 +170,7 @@ pub(crate) fn pass_on_wake(task: &Task) {
 /// runs the caller: then it runs before the caller does.
 pub(super) fn patience(holder: Option<Holder>, called: bool) -> Option<Deadline> {
     let comes_first = holder.is_some_and(Holder::is_here)
-        // Or it has not come, though the caller has run; or it may never, since it was leaked.
+        // Or it has not come, though the caller has run; or it may never, since it was left behind.
         && !called
         && !park::is_runtime_stopping();
     if comes_first {

@@ -40,7 +40,7 @@
 //! again: as holder, if it was told that there are more; or because it has to wait.
 //!
 //! A waiter that was called cannot be kept from trying: its wait is over, and does not unwind. If its
-//! coroutine is leaked before it runs, all who wait are called.
+//! coroutine is left behind before it runs, all that wait are called.
 
 use crate::atomic::{AtomicU32, Ordering};
 
