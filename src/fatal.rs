@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::coroutine::overflow::Stderr;
+use crate::sys::stderr::Stderr;
 
 /// Writes `why`, and aborts.
 pub(crate) fn abort(why: fmt::Arguments<'_>) -> ! {

@@ -217,53 +217,43 @@
 //! `reactor`, `timer`, `resolver`, `blocking`,
 //! `sync`, `channel`, `join`, `local`; `park`, `task`; `coroutine`, `sys`.
 
-mod after;
 mod atomic;
-mod blocking;
 mod channel;
 mod coroutine;
-mod deny_blocking;
+mod diagnose;
 mod fatal;
-mod fork;
 pub mod fs;
-mod join;
 mod local;
-mod panic;
 mod park;
+mod pool;
 mod reactor;
-mod resolver;
 mod runtime;
-mod scheduler;
-mod scope;
-mod spawn;
-mod stats;
 pub mod sync;
 mod sys;
 mod task;
-mod thread;
-mod timer;
-mod wait_fd;
+mod time;
+mod worker;
 
 pub mod guide;
 
 #[path = "../shims/mod.rs"]
 pub mod shims;
 
-pub use after::{Interval, TimerHandle, after, interval};
-pub use blocking::unblock;
-pub use deny_blocking::{BlockingReport, deny_blocking, deny_blocking_with};
-pub use join::{JoinHandle, LocalJoinHandle};
+pub use diagnose::deny_blocking::{BlockingReport, deny_blocking, deny_blocking_with};
+pub use diagnose::stats::{StackStats, Stats, stats};
 #[doc(hidden)]
 pub use local::parts as __local;
 pub use local::{AccessError, LocalKey};
 pub use park::{Cancelled, Unparker, park, park_timeout, park_until, yield_now};
-pub use reactor::{Interest, Readiness};
-pub use resolver::{Resolve, SystemResolver, set_resolver};
+pub use pool::resolver::{Resolve, SystemResolver, set_resolver};
+pub use pool::unblock;
+pub use reactor::{Interest, Readiness, wait_fd};
+pub use runtime::after::{TimerHandle, after};
+pub use runtime::join::{JoinHandle, LocalJoinHandle};
+pub use runtime::scope::{Scope, ScopedJoinHandle, scope};
+pub use runtime::spawn::{Builder, spawn, spawn_local};
+pub use runtime::thread::{Thread, ThreadId, current};
 pub use runtime::{Runtime, RuntimeBuilder, run, wait_idle};
-pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use shims::net::connect_within::ConnectWithin;
 pub use shims::net::listen_options::ListenOptions;
-pub use spawn::{Builder, spawn, spawn_local};
-pub use stats::{StackStats, Stats, stats};
-pub use thread::{Thread, ThreadId, current};
-pub use wait_fd::wait_fd;
+pub use time::{Interval, interval};

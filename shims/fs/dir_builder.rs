@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use crate::blocking::unblock_borrowed;
+use crate::pool::unblock_borrowed;
 
 /// Like [`std::fs::DirBuilder`], but making a directory parks the coroutine.
 pub struct DirBuilder(fs::DirBuilder);

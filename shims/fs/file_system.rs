@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::FileType;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::blocking::unblock_borrowed;
+use crate::pool::unblock_borrowed;
 use crate::sys::file::Identity;
 use crate::sys::switches::voluntary;
 

@@ -13,8 +13,8 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::file_system::{FileSystem, Nature};
-use crate::blocking::unblock_borrowed;
 use crate::park;
+use crate::pool::unblock_borrowed;
 use crate::sys::file::{Identity, open_cached};
 use crate::task;
 

@@ -65,7 +65,7 @@ use rustix::fs::OFlags;
 
 use self::file::Grow;
 use self::file_system::Nature;
-use crate::blocking::{unblock_borrowed, unblock_waiting};
+use crate::pool::{unblock_borrowed, unblock_waiting};
 use crate::shims::io::any_file;
 use crate::task;
 

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::file_system::Nature;
-use crate::blocking::unblock_borrowed;
+use crate::pool::unblock_borrowed;
 use crate::reactor::Descriptor;
 use crate::task;
 

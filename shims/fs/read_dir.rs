@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use rustix::fs::OFlags;
 
 use super::lookup;
-use crate::blocking::unblock_borrowed;
+use crate::pool::unblock_borrowed;
 use crate::task;
 
 /// How many entries are fetched at a time: about as many as the system gives in one call.

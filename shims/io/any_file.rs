@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::pipe::Pipe;
 use super::waiting;
-use crate::blocking::unblock_borrowed;
 use crate::park;
+use crate::pool::unblock_borrowed;
 use crate::reactor::Descriptor;
 use crate::shims::fs::file_system::{AT_ONCE, FileSystem, Nature};
 use crate::sys::{file, poll};

@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::blocking::{unblock_borrowed, unblock_waiting};
+use crate::pool::{unblock_borrowed, unblock_waiting};
 
 /// Reads at `offset`, or where the descriptor stands.
 ///

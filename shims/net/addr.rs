@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::time::Instant;
 use std::{iter, option, slice, vec};
 
-use crate::resolver;
+use crate::pool::resolver;
 
 /// Like [`std::net::ToSocketAddrs`], for the same types.
 ///

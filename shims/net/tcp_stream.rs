@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ToSocketAddrs, each_addr, timed_out};
-use crate::blocking::unblock_in_drop;
+use crate::pool::unblock_in_drop;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::descriptor::{
     descriptor_conversions, from_raw_descriptor, reads_and_writes_by_reference, release_shared,

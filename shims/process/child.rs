@@ -7,7 +7,7 @@ use std::process::{self, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 use super::{ChildStderr, ChildStdin, ChildStdout};
-use crate::blocking::unblock_waiting;
+use crate::pool::unblock_waiting;
 use crate::shims::back_off::BackOff;
 use crate::shims::select::select;
 use crate::sys::child;

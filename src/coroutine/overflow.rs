@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::stack;
 use crate::sys::memory;
+use crate::sys::stderr::Stderr;
 use crate::sys::thread_end::AtEnd;
 
 /// The faults that a guard can cause, and what handled them before.
@@ -171,16 +172,5 @@ unsafe fn pass_on(
         let handler =
             unsafe { mem::transmute::<libc::sighandler_t, extern "C" fn(libc::c_int)>(handler) };
         handler(signal);
-    }
-}
-
-/// Standard error, without a lock or a buffer.
-pub(crate) struct Stderr;
-
-impl Write for Stderr {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        // SAFETY: the range is the string's.
-        let written = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
-        if written < 0 { Err(fmt::Error) } else { Ok(()) }
     }
 }

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use crate::coroutine::{self, Suspend};
 use crate::fatal;
-use crate::scheduler::Worker;
 use crate::task::word::{Kind, Outcome, Pending, Seq};
 use crate::task::{self, Current, Deadline, TaskRef, Waiting, budget};
 
@@ -77,15 +76,9 @@ pub(crate) fn sleep(duration: Duration) {
 /// not for it to see what the end of others looks like, which unwind for that too. (Where nothing can
 /// unwind, nobody sees that.)
 pub(crate) fn unwind_with_runtime() {
-    let unwinds = !cfg!(panic = "abort") && Worker::is_stopping_here() && task::on_coroutine();
-    if unwinds && task::may_unwind() {
+    if !cfg!(panic = "abort") && task::is_runtime_stopping() && task::may_unwind() {
         unwind();
     }
-}
-
-/// Whether the runtime of the calling coroutine shuts down.
-pub(crate) fn is_runtime_stopping() -> bool {
-    Worker::is_stopping_here()
 }
 
 /// Lets other coroutines of this worker go first.

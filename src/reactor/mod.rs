@@ -8,6 +8,7 @@ mod descriptor;
 mod interest;
 mod ready_word;
 mod source;
+mod wait_fd;
 mod watch;
 
 use std::cell::Cell;
@@ -33,6 +34,7 @@ use crate::task::{self, AsideGuard, Deadline};
 pub(crate) use descriptor::{Descriptor, Direction, Operation};
 pub use interest::{Interest, Readiness};
 use source::Source;
+pub use wait_fd::wait_fd;
 use watch::Watch;
 pub(crate) use watch::wait_for;
 

@@ -24,7 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::lot::{BUCKET_BITS, Bucket, Key, Locked, Place, Queue, Root, Waiter};
-use crate::park::{self, Wait};
+use crate::park::Wait;
 use crate::sys::fork::{self, Held};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Current, Task};
@@ -172,7 +172,7 @@ pub(super) fn patience(holder: Option<Holder>, called: bool) -> Option<Deadline>
     let comes_first = holder.is_some_and(Holder::is_here)
         // Or it has not come, though the caller has run; or it may never, since it was left behind.
         && !called
-        && !park::is_runtime_stopping();
+        && !task::is_runtime_stopping();
     if comes_first {
         None
     } else {

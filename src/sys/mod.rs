@@ -13,6 +13,7 @@
 //! - `child`: to learn of the end of a child process.
 //! - `initialisers`: to tell, in debug builds, that a wait begins in the initialiser of a
 //!   `thread_local!`.
+//! - `stderr`: standard error without a lock, a buffer or an allocation.
 //! - `switches`: to count how often a thread has waited in the kernel.
 //! - `timerfd`: a one-shot alarm, exact to the nanosecond, that a poll can wait for.
 //! - `thread_end`: to be told that a thread has ended, and has dropped its thread-locals.
@@ -31,6 +32,7 @@ pub(crate) mod memory;
 pub(crate) mod mode_turn;
 pub(crate) mod poll;
 pub(crate) mod socket;
+pub(crate) mod stderr;
 pub(crate) mod switches;
 pub(crate) mod thread_end;
 pub(crate) mod timerfd;

@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_forked_child_does_not_wait_for_a_turn_of_its_parent() {
-        crate::fork::set_up_process().unwrap();
+        crate::sys::fork::count_forks().unwrap();
         let turn = ModeTurn::take();
         // SAFETY: the child uses an atomic and ends.
         let child = unsafe { libc::fork() };

@@ -94,6 +94,9 @@ pub(crate) trait Owner: Send + Sync {
     /// Whether the calling task keeps this owner to itself while it waits: see `keeps_thread`.
     fn waits_alone(&self) -> bool;
 
+    /// Whether the runtime of the owner's tasks shuts down.
+    fn is_stopping(&self) -> bool;
+
     /// Aborts, because the calling task waits like that for one of the same owner, in `slot`.
     fn refuse_deadlock(&self, task: &Task, slot: u32) -> !;
 }
@@ -530,6 +533,11 @@ pub(crate) fn note_unwound() {
 pub(crate) fn with_running<R>(look: impl FnOnce(Option<&Task>) -> R) -> R {
     // SAFETY: as in `running`: the task lives while its coroutine runs.
     look(RUNNING.get().map(|task| unsafe { &*task.as_ptr() }))
+}
+
+/// Whether the caller is a coroutine whose runtime shuts down.
+pub(crate) fn is_runtime_stopping() -> bool {
+    with_running(|task| task.is_some_and(|task| task.owner().is_stopping()))
 }
 
 /// Runs `turn` as a turn of the coroutine `task`.

@@ -140,6 +140,10 @@ impl Owner for OsThread {
         *scheduled = false;
     }
 
+    fn is_stopping(&self) -> bool {
+        false
+    }
+
     fn waits_alone(&self) -> bool {
         false
     }

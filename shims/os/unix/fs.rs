@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs;
 use std::path::Path;
 
-use crate::blocking::unblock_borrowed;
+use crate::pool::unblock_borrowed;
 
 /// Like [`std::os::unix::fs::symlink`].
 pub fn symlink<P: AsRef<Path>, Q: AsRef<Path>>(original: P, link: Q) -> io::Result<()> {

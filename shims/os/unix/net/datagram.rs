@@ -7,8 +7,8 @@ use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::blocking::unblock_waiting;
 use crate::park;
+use crate::pool::unblock_waiting;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::back_off::BackOff;
 use crate::shims::datagram::receive;

@@ -9,7 +9,7 @@ use std::thread;
 
 use rustix::net::SocketAddrUnix;
 
-use crate::blocking::{Job, Pending, submit_waiting};
+use crate::pool::{Job, Pending, submit_waiting};
 use crate::sys::fork::Process;
 use crate::sys::switches::own_lock;
 use crate::task;

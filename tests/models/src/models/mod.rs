@@ -1,7 +1,7 @@
 //! The models, over whatever `check` is.
 
 #[allow(dead_code, reason = "a model uses its part")]
-#[path = "../../../../src/scheduler/attention.rs"]
+#[path = "../../../../src/worker/attention.rs"]
 mod attention;
 #[allow(dead_code, reason = "a model uses its part")]
 #[allow(
@@ -24,7 +24,7 @@ mod completion;
 #[path = "../../../../src/sync/condvar.rs"]
 mod condvar;
 #[allow(dead_code, reason = "a model uses its part")]
-#[path = "../../../../src/blocking/crew.rs"]
+#[path = "../../../../src/pool/crew.rs"]
 mod crew;
 #[path = "../../../../src/task/inbox.rs"]
 mod inbox;
@@ -49,7 +49,7 @@ mod refs;
 #[path = "../../../../src/sync/rwlock.rs"]
 mod rwlock;
 #[allow(dead_code, reason = "a model uses its part")]
-#[path = "../../../../src/scheduler/sleep.rs"]
+#[path = "../../../../src/worker/sleep.rs"]
 mod sleep;
 #[path = "../../../../src/park/waiters.rs"]
 mod waiters;

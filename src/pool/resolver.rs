@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use crate::blocking::{self, Job, Pending};
+use super::{Job, Pending};
 use crate::sys::fork;
 use crate::sys::switches::own_lock;
 use crate::task::word::Kind;
@@ -131,7 +131,7 @@ fn begin(job: Job) {
     }
     state.running += 1;
     drop(state);
-    blocking::submit(Box::new(|| work(job)));
+    super::submit(Box::new(|| work(job)));
 }
 
 /// Does `job`, and then those that queue.

@@ -7,15 +7,15 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::join::{Guard, Join, JoinHandle, Unjoined};
+use super::default_runtime::with_current_or_default;
+use super::join::{Guard, Join, JoinHandle, Unjoined};
+use super::spawn::Builder;
+use super::thread::{self, Thread};
 use crate::park::{self, Waiters};
-use crate::runtime;
-use crate::scheduler::Worker;
-use crate::spawn::Builder;
 use crate::sys::fork::Process;
 use crate::task;
 use crate::task::word::Kind;
-use crate::thread::{self, Thread};
+use crate::worker::Worker;
 
 /// Runs `f`, which can spawn coroutines that borrow from the caller, and waits for all of them.
 ///
@@ -165,7 +165,7 @@ impl Builder {
         T: Send + 'scope,
     {
         let site = Location::caller();
-        let handle = runtime::with_current_or_default(|scheduler| {
+        let handle = with_current_or_default(|scheduler| {
             // SAFETY: the guard is a member of the scope, which does not end before that is
             // dropped; and the handle does not leave `'scope`.
             unsafe { self.spawn_with_guard(scheduler, site, f, Member::of(&scope.data)) }
@@ -206,7 +206,7 @@ impl Builder {
         T: Send,
     {
         let site = Location::caller();
-        let handle = runtime::with_current_or_default(|scheduler| {
+        let handle = with_current_or_default(|scheduler| {
             // SAFETY: what is borrowed outlives the coroutine and its result, says the caller.
             unsafe { self.spawn_with_guard(scheduler, site, f, ()) }
         })?;

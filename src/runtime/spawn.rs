@@ -4,12 +4,11 @@ use std::fmt;
 use std::io;
 use std::panic::Location;
 
-use crate::fork;
-use crate::join::{Guard, JoinHandle, LocalJoinHandle, Packet};
-use crate::runtime;
-use crate::scheduler::{Scheduler, Worker};
+use super::default_runtime::with_current_or_default;
+use super::join::{Guard, JoinHandle, LocalJoinHandle, Packet};
+use super::{fork, thread};
 use crate::task::{Role, Task, TaskRef};
-use crate::thread;
+use crate::worker::{Scheduler, Worker};
 
 /// Spawns a coroutine, and returns the handle to join it.
 ///
@@ -117,7 +116,7 @@ impl Builder {
     {
         let site = Location::caller();
         // SAFETY: nothing is borrowed.
-        runtime::with_current_or_default(|scheduler| unsafe {
+        with_current_or_default(|scheduler| unsafe {
             self.spawn_with_guard(scheduler, site, f, ())
         })
     }

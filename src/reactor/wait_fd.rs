@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::reactor::{self, Interest, Readiness};
+use super::{Interest, Readiness};
 use crate::sys;
 use crate::task::Deadline;
 
@@ -66,7 +66,7 @@ pub fn wait_fd(
     deadline: Option<Instant>,
 ) -> io::Result<Readiness> {
     let fd = fd.as_fd();
-    let ready = reactor::wait_for(
+    let ready = super::wait_for(
         [(fd, interest)],
         deadline.map(Deadline::at),
         || look(fd, interest),

@@ -1,8 +1,12 @@
-//! The end of a runtime, as its workers share it. Each worker's part is in `worker/ending.rs`.
+//! The end of a runtime, as its workers share it. Each worker's part is in `ending`.
+
+mod ending;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+pub(super) use ending::NOTHING_UNWINDS;
 
 /// How long nothing must have happened in a runtime that stops, for coroutines that wait for each other
 /// to be left behind.

@@ -18,7 +18,7 @@ use crate::task::{self, Deadline, Description, Task};
 
 impl Worker {
     /// Whether the running coroutine keeps this worker to itself while it waits.
-    pub(in crate::scheduler) fn waits_alone(&self) -> bool {
+    pub(super) fn waits_alone(&self) -> bool {
         task::keeps_thread(|| self.scheduler.is_stopping())
     }
 
@@ -68,7 +68,7 @@ impl Worker {
 
     /// Aborts, because `task`, which keeps this worker to itself, waits for what the one in `slot` holds.
     #[cold]
-    pub(in crate::scheduler) fn refuse_deadlock(&self, task: &Task, slot: u32) -> ! {
+    pub(super) fn refuse_deadlock(&self, task: &Task, slot: u32) -> ! {
         // SAFETY: the loop has this mutably borrowed, and has lent the entry of the running
         // coroutine, which is another one. It does not go on, for this does not return.
         let holder = unsafe { (*self.live.as_ptr()).get(slot as usize) };

@@ -71,7 +71,7 @@ use crate::task::{Description, Task};
 /// <details><summary>The list</summary>
 ///
 /// ```toml
-#[doc = include_str!("../shims/lints/clippy.toml")]
+#[doc = include_str!("../../shims/lints/clippy.toml")]
 /// ```
 ///
 /// </details>
@@ -80,7 +80,7 @@ pub fn deny_blocking() -> bool {
         if report.turns() == 1 {
             // In one piece, past std's lock. Where stderr is gone there is nothing to do.
             let line = format!("greenroom: {report}\n");
-            let _ = fmt::Write::write_str(&mut crate::coroutine::overflow::Stderr, &line);
+            let _ = fmt::Write::write_str(&mut crate::sys::stderr::Stderr, &line);
         }
     })
 }

@@ -9,11 +9,11 @@ use std::mem;
 use std::ptr;
 use std::sync::Arc;
 
+use super::thread::Thread;
 use crate::fatal;
 use crate::park::{self, Cancelled, Wait};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Description, Task, TaskRef};
-use crate::thread::Thread;
 
 pub(crate) use packet::{Guard, Packet, Unjoined};
 use packet::{drop_unwanted, take_result};

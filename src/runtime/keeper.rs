@@ -5,11 +5,11 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::agenda::{Agenda, Next, Timer};
+use super::spawn::Builder;
 use crate::park;
-use crate::scheduler::{Scheduler, Worker};
-use crate::spawn::Builder;
 use crate::task::Deadline;
+use crate::time::{Agenda, Next, Timer};
+use crate::worker::{Scheduler, Worker};
 
 /// How many closures the keeper spawns before it lets others of its worker run.
 const BATCH: usize = 64;

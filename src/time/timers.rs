@@ -1,14 +1,12 @@
 //! The deadlines of one worker's coroutines.
 
-mod queue;
-
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
+use super::queue::{Moment, Queue, Timed};
 use crate::sys::memory;
 use crate::task::Deadline;
 use crate::task::word::Seq;
-use queue::{Moment, Queue, Timed};
 
 /// Deadlines by coroutine slot; a coroutine has at most one.
 ///

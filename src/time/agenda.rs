@@ -53,20 +53,20 @@ enum Keeper {
 
 /// Ordered by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum When {
+pub(crate) enum When {
     At(Instant),
     Never,
 }
 
 /// The place of a timer in the queue: by deadline, then by insertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(crate) struct Place {
     due: When,
     order: u64,
 }
 
 impl Place {
-    pub(super) fn instant(self) -> Option<Instant> {
+    pub(crate) fn instant(self) -> Option<Instant> {
         match self.due {
             When::At(instant) => Some(instant),
             When::Never => None,
@@ -75,7 +75,7 @@ impl Place {
 }
 
 /// What the keeper is to do next.
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Spawn this timer's closure, which was taken from the queue.
     Fire(Arc<Timer>),
     /// Sleep until then, unless woken.
@@ -113,7 +113,7 @@ impl Agenda {
     }
 
     /// Adds a timer; returns whether there is a keeper to serve it.
-    pub(super) fn add(&self, timer: &Arc<Timer>, deadline: Option<Deadline>) -> bool {
+    pub(crate) fn add(&self, timer: &Arc<Timer>, deadline: Option<Deadline>) -> bool {
         let mut state = self.lock();
         let latest = state.insert(timer, deadline);
         let kept = state.keepers > 0;
@@ -122,12 +122,12 @@ impl Agenda {
     }
 
     /// A keeper was appointed; or was not, and has retired from that.
-    pub(super) fn count_in(&self) {
+    pub(crate) fn count_in(&self) {
         self.lock().keepers += 1;
     }
 
     /// Whether the calling keeper is the one that keeps, from now on; otherwise it has retired.
-    pub(super) fn take_up(&self) -> bool {
+    pub(crate) fn take_up(&self) -> bool {
         let mut state = self.lock();
         let vacant = state.keeper == Keeper::Absent;
         if vacant {
@@ -139,7 +139,7 @@ impl Agenda {
     }
 
     /// For the one that keeps, which is awake: what comes next at `now`.
-    pub(super) fn next(&self, now: Instant) -> Next {
+    pub(crate) fn next(&self, now: Instant) -> Next {
         let mut state = self.lock();
         let Some(first) = state.queue.first_entry() else {
             state.keeper = Keeper::Absent;
@@ -162,7 +162,7 @@ impl Agenda {
     /// # Unwinding
     ///
     /// If its runtime shuts down.
-    pub(super) fn sleep(&self, deadline: Option<Deadline>) {
+    pub(crate) fn sleep(&self, deadline: Option<Deadline>) {
         let woken = || self.lock().keeper == Keeper::Awake;
         self.bed.wait(Kind::Event, deadline, woken);
         self.lock().keeper = Keeper::Awake;
@@ -170,7 +170,7 @@ impl Agenda {
 
     /// A keeper ends before its time: `kept`, if it was the one that kept. Drops what is pending,
     /// if nobody else is to come for it.
-    pub(super) fn retire(&self, kept: bool, for_good: bool) {
+    pub(crate) fn retire(&self, kept: bool, for_good: bool) {
         let mut state = self.lock();
         state.keepers -= 1;
         if kept {
@@ -236,7 +236,7 @@ impl When {
 }
 
 /// A closure, and when it is to run.
-pub(super) struct Timer<J: ?Sized = dyn Job> {
+pub(crate) struct Timer<J: ?Sized = dyn Job> {
     agenda: Arc<Agenda>,
     site: &'static Location<'static>,
     /// Its place in the queue, while it is pending. Changed under the lock of the agenda, together
@@ -246,7 +246,7 @@ pub(super) struct Timer<J: ?Sized = dyn Job> {
 }
 
 /// What a timer runs.
-pub(super) trait Job: Send + Sync {
+pub(crate) trait Job: Send + Sync {
     /// Runs the closure, for the one that fires the timer.
     fn run(&self);
 
@@ -277,7 +277,7 @@ impl<F: FnOnce() + Send> Job for Closure<F> {
 
 impl Timer {
     /// A timer that is not pending yet.
-    pub(super) fn new<F>(agenda: Arc<Agenda>, site: &'static Location<'static>, f: F) -> Arc<Timer>
+    pub(crate) fn new<F>(agenda: Arc<Agenda>, site: &'static Location<'static>, f: F) -> Arc<Timer>
     where
         F: FnOnce() + Send + 'static,
     {
@@ -290,7 +290,7 @@ impl Timer {
     }
 
     /// The call that set it.
-    pub(super) fn site(&self) -> &'static Location<'static> {
+    pub(crate) fn site(&self) -> &'static Location<'static> {
         self.site
     }
 
@@ -309,7 +309,7 @@ impl Timer {
     }
 
     /// Its place in the queue, if it is pending.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(crate) fn place(&self) -> Option<Place> {
         if self.is_left_in_parent() {
             return None;
         }
@@ -332,7 +332,7 @@ impl Timer {
         true
     }
 
-    pub(super) fn cancel(&self) -> bool {
+    pub(crate) fn cancel(&self) -> bool {
         let cancelled = self.withdraw();
         if cancelled {
             self.job.discard();
@@ -340,7 +340,7 @@ impl Timer {
         cancelled
     }
 
-    pub(super) fn reset(self: &Arc<Timer>, deadline: Option<Deadline>) -> bool {
+    pub(crate) fn reset(self: &Arc<Timer>, deadline: Option<Deadline>) -> bool {
         if self.is_left_in_parent() {
             return false;
         }
@@ -354,12 +354,12 @@ impl Timer {
         true
     }
 
-    pub(super) fn run(&self) {
+    pub(crate) fn run(&self) {
         self.job.run();
     }
 
     /// Drops the closure, whose destructor has nobody to panic to: the hook has reported it.
-    pub(super) fn discard_quietly(&self) {
+    pub(crate) fn discard_quietly(&self) {
         let discard = std::panic::AssertUnwindSafe(|| self.job.discard());
         if let Err(payload) = std::panic::catch_unwind(discard) {
             std::mem::forget(payload);

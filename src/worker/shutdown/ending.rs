@@ -6,7 +6,7 @@
 //! 2. A wait that std never unwinds does not: a lock, a condition variable, `park`, a barrier, the end of
 //!    a scope, and whatever a destructor waits for amid its unwind. Foreign `unsafe` relies on that. It
 //!    goes on as ever, and its coroutine unwinds at its next wait of the first kind. When nothing has
-//!    happened in the runtime for [`PAUSE`](super::super::shutdown::PAUSE), and nothing is expected (I/O,
+//!    happened in the runtime for [`PAUSE`](super::PAUSE), and nothing is expected (I/O,
 //!    a sleep, a job of the pool), the coroutines that are left are *left behind*.
 //! 3. When the grace is over, whatever is left is left behind.
 //!
@@ -34,24 +34,24 @@
 use std::mem;
 use std::ptr;
 
-use super::{Live, Worker};
-use crate::coroutine::overflow::Stderr;
+use super::super::{LARGEST_BATCH, Live, Worker};
+use super::Lookout;
 use crate::park::Cancelled;
-use crate::scheduler::shutdown::Lookout;
 use crate::sync::futex;
+use crate::sys::stderr::Stderr;
 use crate::task::word::WaitWord;
 use crate::task::{Deadline, Description};
 
 /// Whether coroutines cannot unwind, so that all are left behind. A profile has one panic strategy for
 /// the whole program, so this crate's is the program's.
-pub(super) const NOTHING_UNWINDS: bool = cfg!(panic = "abort");
+pub(in crate::worker) const NOTHING_UNWINDS: bool = cfg!(panic = "abort");
 
 /// How many coroutines a report names.
 const NAMED: usize = 32;
 
 impl Worker {
     /// Ends what is left on this worker, or leaves it behind; returns whether it has left any.
-    pub(super) fn end(&self) -> bool {
+    pub(in crate::worker) fn end(&self) -> bool {
         if !NOTHING_UNWINDS {
             self.unwind_what_is_left();
         }
@@ -109,7 +109,7 @@ impl Worker {
     /// Returns whether any has run.
     fn run_some(&self) -> bool {
         let any = self.has_work();
-        self.run_batch(super::LARGEST_BATCH);
+        self.run_batch(LARGEST_BATCH);
         self.poll(|reactor| reactor.turn());
         self.expire_timers();
         any

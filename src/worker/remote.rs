@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_deque::Stealer;
 
+use super::Worker;
 use super::attention::Attention;
-use super::{Tally, Worker};
+use super::census::Tally;
+use super::shutdown::Shutdown;
 use crate::reactor;
 use crate::task::word::Seq;
 use crate::task::{Deadline, Inbox, Link, Mail, Owner, Task, TaskRef};
@@ -23,10 +25,15 @@ pub(super) struct Remote {
     /// Others hold back, for this worker to take what they have.
     offered: AtomicBool,
     reactor: Arc<reactor::Handle>,
+    shutdown: Arc<Shutdown>,
 }
 
 impl Remote {
-    pub(super) fn new(fresh: Stealer<TaskRef>, reactor: Arc<reactor::Handle>) -> Remote {
+    pub(super) fn new(
+        fresh: Stealer<TaskRef>,
+        reactor: Arc<reactor::Handle>,
+        shutdown: Arc<Shutdown>,
+    ) -> Remote {
         Remote {
             attention: Attention::new(),
             inbox: Inbox::new(),
@@ -35,6 +42,7 @@ impl Remote {
             tally: Tally::default(),
             offered: AtomicBool::new(false),
             reactor,
+            shutdown,
         }
     }
 
@@ -148,6 +156,10 @@ impl Owner for Remote {
 
     fn waits_alone(&self) -> bool {
         Worker::with_current(|worker| worker.is_some_and(Worker::waits_alone))
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.shutdown.is_stopping()
     }
 
     fn refuse_deadlock(&self, task: &Task, slot: u32) -> ! {

@@ -1,7 +1,18 @@
-//! The worker loop.
+//! Workers, and what they share.
+//!
+//! A worker is an OS thread that runs coroutines. It owns the coroutines that it has started, for
+//! good: only coroutines that have never run are stolen. So whatever lives on a started coroutine's
+//! stack stays on one thread.
 
 mod alone;
-mod ending;
+mod attention;
+mod census;
+mod fresh;
+mod placement;
+mod remote;
+mod scheduler;
+mod shutdown;
+mod sleep;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,14 +25,10 @@ use std::sync::atomic::{Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_deque::Steal;
 use slab::Slab;
 
-use super::placement::Placement;
-use super::remote::Remote;
-use super::{Scheduler, Tally};
 use crate::coroutine::{self, Class, Coroutine, Pool, Reservation, Suspend, overflow};
-use crate::deny_blocking;
+use crate::diagnose::deny_blocking;
 use crate::fatal;
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
@@ -30,7 +37,14 @@ use crate::task::word::{Outcome, Seq};
 use crate::task::{
     self, Deadline, Description, Owner, Role, Suspended, Task, TaskRef, WorkerNumber, budget,
 };
-use crate::timer::Timers;
+use crate::time::Timers;
+use census::Tally;
+use placement::Placement;
+use remote::Remote;
+use shutdown::{NOTHING_UNWINDS, Shutdown};
+
+pub(crate) use scheduler::{Scheduler, set_up_stealing};
+pub(crate) use shutdown::PAUSE;
 
 /// The most that a worker runs between two looks at timers and I/O, in turns and operations.
 const LARGEST_BATCH: u32 = 256;
@@ -40,9 +54,6 @@ const FIRST_BATCH: u32 = 16;
 
 /// How long a batch should take at most.
 const BATCH_TIME: Duration = Duration::from_micros(500);
-
-/// The room that the queue of local fresh coroutines keeps when it is empty.
-const KEPT_LOCAL: usize = 1_024;
 
 /// From so many yields in a row on of a coroutine that is alone, each gives up the processor. (One or
 /// two are those of a coroutine for which the others wait.)
@@ -56,16 +67,18 @@ const COLD: Duration = Duration::from_secs(1);
 
 /// A worker before a thread drives it.
 pub(crate) struct Parts {
-    pub(super) remote: Arc<Remote>,
+    remote: Arc<Remote>,
     fresh: crossbeam_deque::Worker<TaskRef>,
     reactor: Reactor,
 }
 
 impl Parts {
-    pub(super) fn new() -> io::Result<Parts> {
+    fn new(shutdown: &Arc<Shutdown>) -> io::Result<Parts> {
         let fresh = crossbeam_deque::Worker::new_fifo();
         let reactor = Reactor::new()?;
-        let remote = Arc::new(Remote::new(fresh.stealer(), Arc::clone(reactor.handle())));
+        let handle = Arc::clone(reactor.handle());
+        let remote = Remote::new(fresh.stealer(), handle, Arc::clone(shutdown));
+        let remote = Arc::new(remote);
         Ok(Parts {
             remote,
             fresh,
@@ -181,7 +194,7 @@ impl Worker {
     ///
     /// See [`Class::reserve`].
     #[inline]
-    pub(super) fn reserve_stack(&self, class: &'static Class) -> io::Result<Reservation> {
+    fn reserve_stack(&self, class: &'static Class) -> io::Result<Reservation> {
         self.idle.borrow_mut().reserve(class)
     }
 
@@ -194,20 +207,15 @@ impl Worker {
         &self.scheduler
     }
 
-    /// Whether the runtime of the calling thread's worker stops.
-    pub(crate) fn is_stopping_here() -> bool {
-        Worker::with_current(|worker| worker.is_some_and(|worker| worker.scheduler.is_stopping()))
-    }
-
-    pub(super) fn tally(&self) -> &Tally {
+    fn tally(&self) -> &Tally {
         self.remote.tally()
     }
 
-    pub(super) fn is(&self, remote: &Remote) -> bool {
+    fn is(&self, remote: &Remote) -> bool {
         ptr::eq(&*self.remote, remote)
     }
 
-    pub(super) fn push_ready(&self, slot: u32) {
+    fn push_ready(&self, slot: u32) {
         let mut ready = self.ready.borrow_mut();
         debug_assert!(ready.len() < ready.capacity(), "there is room for all");
         ready.push_back(slot);
@@ -227,40 +235,18 @@ impl Worker {
 
     /// A coroutine was made here, and is in no queue yet.
     #[inline]
-    pub(super) fn count_in(&self, task: &TaskRef) {
+    fn count_in(&self, task: &TaskRef) {
         if Tally::counts(task) {
-            Tally::count_one(&self.tally().entered);
+            self.tally().count_in();
         }
     }
 
     /// A coroutine has ended here: [`look`](Scheduler::look) is to be called.
     #[inline]
-    pub(super) fn count_out(&self, task: &TaskRef) {
+    fn count_out(&self, task: &TaskRef) {
         if Tally::counts(task) {
-            Tally::count_one(&self.tally().left);
+            self.tally().count_out();
         }
-    }
-
-    #[inline]
-    pub(super) fn push_fresh(&self, task: TaskRef) {
-        if self.scheduler.workers.len() == 1 {
-            // Nobody could steal it.
-            self.push_local(task);
-        } else {
-            task::aside(|| self.fresh.push(task));
-            self.scheduler.notify();
-        }
-    }
-
-    /// Queues a fresh coroutine that must run on this thread.
-    pub(crate) fn spawn_local(&self, task: TaskRef) {
-        self.count_in(&task);
-        self.push_local(task);
-    }
-
-    #[inline]
-    fn push_local(&self, task: TaskRef) {
-        task::aside(|| self.local.borrow_mut().push_back(task));
     }
 
     /// Runs coroutines on the calling thread until a main coroutine has finished.
@@ -338,7 +324,7 @@ impl Worker {
         let mut only_yields = true;
         let mut lone_yields = self.lone_yields.get();
         while left > 0 && !self.leave.get() {
-            if ending::NOTHING_UNWINDS && self.scheduler.is_stopping() {
+            if NOTHING_UNWINDS && self.scheduler.is_stopping() {
                 break;
             }
             let fresh = || self.sees_fresh().then(|| self.start_fresh()).flatten();
@@ -434,78 +420,6 @@ impl Worker {
         }
         if let Some(live) = at(AHEAD) {
             live.coroutine.prefetch();
-        }
-    }
-
-    fn next_local(&self) -> Option<TaskRef> {
-        let mut local = self.local.borrow_mut();
-        let next = local.pop_front();
-        if local.is_empty() && local.capacity() > KEPT_LOCAL {
-            let burst = mem::take(&mut *local);
-            drop(local);
-            drop(burst);
-        }
-        next
-    }
-
-    fn next_fresh(&self) -> Option<TaskRef> {
-        if self.holds_back() {
-            return None;
-        }
-        let own = || self.fresh.pop();
-        // Those of other threads' must start even while coroutines here spawn without end.
-        match self.started.get() % 64 < 2 {
-            true => self.scheduler.take_injected().or_else(own),
-            false => own().or_else(|| self.scheduler.take_injected()),
-        }
-    }
-
-    /// Whether to leave fresh coroutines to workers that have fewer; see `placement`.
-    #[inline]
-    fn holds_back(&self) -> bool {
-        let live = self.live.borrow().len();
-        self.placement.must_look(live) && (self.placement.is_holding() || self.hold_back(live))
-    }
-
-    #[cold]
-    fn hold_back(&self, live: usize) -> bool {
-        if self.scheduler.is_stopping() {
-            return false;
-        }
-        if !self.scheduler.has_fresh() {
-            self.placement.found_none();
-            return false;
-        }
-        let Some(least) = self.scheduler.least_loaded(&self.remote) else {
-            return false;
-        };
-        let least_has = (least.load(), least.attention().is_idle());
-        let hold = self.placement.hold_back(live, least_has, Instant::now);
-        if hold {
-            least.offer();
-        }
-        hold
-    }
-
-    /// Whether there is a fresh coroutine that this worker need not steal.
-    #[inline]
-    fn sees_fresh(&self) -> bool {
-        !self.local.borrow().is_empty()
-            || !self.fresh.is_empty()
-            || !self.scheduler.injector.is_empty()
-    }
-
-    /// Starts a fresh coroutine, of this worker and of any by turns; returns its slot.
-    fn start_fresh(&self) -> Option<u32> {
-        loop {
-            let local_first = self.started.get().is_multiple_of(2);
-            let task = match local_first {
-                true => self.next_local().or_else(|| self.next_fresh()),
-                false => self.next_fresh().or_else(|| self.next_local()),
-            };
-            if let Some(slot) = self.start(task?) {
-                return Some(slot);
-            }
         }
     }
 
@@ -666,71 +580,9 @@ impl Worker {
         self.trim_at.get()
     }
 
-    /// Steals a fresh coroutine and starts it. The worker counts as a searcher, and if it finds
-    /// something no longer does.
-    fn search(&self) -> bool {
-        if self.holds_back() {
-            return false;
-        }
-        let Some(task) = self.steal() else {
-            return false;
-        };
-        if self.scheduler.sleep.stop_searching() && self.scheduler.has_fresh() {
-            self.scheduler.notify();
-        }
-        self.start_stolen(task);
-        true
-    }
-
-    /// Steals a fresh coroutine and starts it, though there is other work, if others hold back.
-    fn take_share(&self) {
-        if !self.remote.is_offered() || !self.fresh.is_empty() {
-            return;
-        }
-        let task = (!self.holds_back()).then(|| self.steal()).flatten();
-        match task {
-            Some(task) => self.start_stolen(task),
-            None => self.remote.decline(),
-        }
-    }
-
-    fn start_stolen(&self, task: TaskRef) {
-        if let Some(slot) = self.start(task) {
-            self.push_ready(slot);
-        }
-    }
-
-    fn steal(&self) -> Option<TaskRef> {
-        loop {
-            let mut contended = false;
-            let mut take = |steal: Steal<TaskRef>| match steal {
-                Steal::Success(task) => Some(task),
-                Steal::Empty => None,
-                Steal::Retry => {
-                    contended = true;
-                    None
-                }
-            };
-            if let Some(task) = take(self.scheduler.injector.steal_batch_and_pop(&self.fresh)) {
-                return Some(task);
-            }
-            for other in &self.scheduler.workers {
-                if self.is(other) {
-                    continue;
-                }
-                if let Some(task) = take(other.stealer().steal_batch_and_pop(&self.fresh)) {
-                    return Some(task);
-                }
-            }
-            if !contended {
-                return None;
-            }
-        }
-    }
-
     /// Suspends the running coroutine, which is `task`, until wait `seq` is over, amid panics.
     #[cold]
-    pub(super) fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
+    fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
         if self.waits_alone() && self.wait_with(task, seq, deadline) {
             return;
         }
@@ -744,11 +596,11 @@ impl Worker {
         }
     }
 
-    pub(super) fn arm(&self, slot: u32, deadline: Deadline, seq: Seq) {
+    fn arm(&self, slot: u32, deadline: Deadline, seq: Seq) {
         task::aside(|| self.timers.borrow_mut().arm(slot, deadline, seq));
     }
 
-    pub(super) fn disarm(&self, slot: u32) {
+    fn disarm(&self, slot: u32) {
         self.timers.borrow_mut().disarm(slot);
     }
 
@@ -781,7 +633,7 @@ fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
 fn run_task() {
     task::with_running(|task| {
         let task = task.expect("a coroutine is running");
-        if task.role() != Role::Main && !ending::NOTHING_UNWINDS && Worker::is_stopping_here() {
+        if task.role() != Role::Main && !NOTHING_UNWINDS && task::is_runtime_stopping() {
             let waited = task.word.interrupt();
             debug_assert!(!waited, "a fresh coroutine does not wait");
             // SAFETY: this is the first turn of the task, on the worker that it was pinned to.

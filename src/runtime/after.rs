@@ -1,4 +1,4 @@
-//! Timers that run a closure, and tickers.
+//! Timers that run a closure.
 //!
 //! A timer that is pending is an entry in the *agenda* of its runtime, and no coroutine. One
 //! coroutine for all of them, the *keeper*, sleeps until the first deadline, spawns what is due,
@@ -51,22 +51,15 @@
 //! finds the keeper in the queue, or the keeper finds it erased. Who erases it wakes, nobody else
 //! does: that so many timers are set and cancelled, while the keeper has no turn, costs it one.
 
-mod agenda;
-mod interval;
-mod keeper;
-
 use std::fmt;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::runtime;
+use super::default_runtime::with_current_or_default;
+use super::keeper;
 use crate::task::Deadline;
-
-pub(crate) use agenda::Agenda;
-pub use interval::{Interval, interval};
-
-use agenda::Timer;
+use crate::time::Timer;
 
 /// Runs `f` in a coroutine of its own when `delay` has passed.
 ///
@@ -110,7 +103,7 @@ where
 {
     let deadline = Deadline::after(delay);
     let site = Location::caller();
-    runtime::with_current_or_default(|scheduler| {
+    with_current_or_default(|scheduler| {
         let timer = Timer::new(Arc::clone(scheduler.agenda()), site, f);
         keeper::add(scheduler, &timer, deadline)?;
         Ok(TimerHandle(timer))

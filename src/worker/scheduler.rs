@@ -1,35 +1,22 @@
-//! Workers, and what they share.
-//!
-//! A worker is an OS thread that runs coroutines. It owns those that it has started, for good:
-//! only coroutines that have never run are stolen. So whatever lives on a started
-//! coroutine's stack stays on one thread.
-
-mod attention;
-mod placement;
-mod remote;
-mod shutdown;
-mod sleep;
-mod worker;
+//! What the workers of a runtime share.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Steal};
 
-use crate::after::Agenda;
+use super::census::{Census, Tally};
+use super::remote::Remote;
+use super::shutdown::Shutdown;
+use super::sleep::{Sleep, Sleepers};
+use super::{Parts, Worker};
 use crate::coroutine::{Class, Reservation};
-use crate::park::{Cancelled, Waiters};
+use crate::park::Cancelled;
 use crate::sys::fork::Process;
-use crate::task::word::Kind;
-use crate::task::{self, Role, TaskRef};
-use remote::Remote;
-use shutdown::Shutdown;
-use sleep::{Sleep, Sleepers};
-
-pub(crate) use shutdown::PAUSE;
-pub(crate) use worker::{Parts, Worker};
+use crate::task::{self, TaskRef};
+use crate::time::Agenda;
 
 /// Makes what all deques of the process share, and which else the first thread to steal would make:
 /// in a process that is forked meanwhile, it would never be.
@@ -42,16 +29,16 @@ pub(crate) struct Scheduler {
     made_by: Process,
     /// By which the tasks of this runtime are told from those of others. Not zero.
     number: u32,
-    workers: Box<[Arc<Remote>]>,
+    pub(super) workers: Box<[Arc<Remote>]>,
     /// Fresh coroutines that were spawned by threads which are no worker of this runtime.
-    injector: Injector<TaskRef>,
-    sleep: Sleep,
+    pub(super) injector: Injector<TaskRef>,
+    pub(super) sleep: Sleep,
     census: Census,
     /// The timers of `after`.
     agenda: Arc<Agenda>,
     /// The stacks of coroutines that do not ask for others.
     stack_class: &'static Class,
-    shutdown: Shutdown,
+    pub(super) shutdown: Arc<Shutdown>,
 }
 
 impl Scheduler {
@@ -64,8 +51,9 @@ impl Scheduler {
         workers: usize,
         stack_class: &'static Class,
     ) -> io::Result<(Arc<Scheduler>, Vec<Parts>)> {
+        let shutdown = Arc::new(Shutdown::new(workers));
         let parts: Vec<_> = (0..workers)
-            .map(|_| Parts::new())
+            .map(|_| Parts::new(&shutdown))
             .collect::<io::Result<_>>()?;
         static NUMBERS: AtomicU32 = AtomicU32::new(1);
         let scheduler = Scheduler {
@@ -80,7 +68,7 @@ impl Scheduler {
             census: Census::new(),
             agenda: Arc::new(Agenda::new()),
             stack_class,
-            shutdown: Shutdown::new(workers),
+            shutdown,
         };
         Ok((Arc::new(scheduler), parts))
     }
@@ -142,10 +130,7 @@ impl Scheduler {
     /// Queues one that was spawned by a thread which is no worker of this runtime.
     fn inject(&self, task: TaskRef) {
         if Tally::counts(&task) {
-            self.census
-                .elsewhere
-                .entered
-                .fetch_add(1, Ordering::Release);
+            self.census.elsewhere.count_in_shared();
         }
         task::aside(|| self.injector.push(task));
         self.notify();
@@ -158,12 +143,12 @@ impl Scheduler {
     }
 
     /// Makes sure that somebody looks for the fresh coroutine that was just made visible.
-    fn notify(&self) {
+    pub(super) fn notify(&self) {
         self.sleep.notify(self);
     }
 
     /// The worker with the fewest coroutines, among those at work, but for `me`.
-    fn least_loaded(&self, me: &Remote) -> Option<&Remote> {
+    pub(super) fn least_loaded(&self, me: &Remote) -> Option<&Remote> {
         self.workers
             .iter()
             .map(|worker| &**worker)
@@ -172,18 +157,18 @@ impl Scheduler {
     }
 
     /// Has the one with the fewest coroutines take what `me` leaves.
-    fn offer_to_least_loaded(&self, me: &Remote) {
+    pub(super) fn offer_to_least_loaded(&self, me: &Remote) {
         if let Some(least) = self.least_loaded(me) {
             least.offer();
         }
     }
 
     /// Whether a fresh coroutine is in sight of any worker.
-    fn has_fresh(&self) -> bool {
+    pub(super) fn has_fresh(&self) -> bool {
         !self.injector.is_empty() || self.workers.iter().any(|worker| worker.has_fresh())
     }
 
-    fn take_injected(&self) -> Option<TaskRef> {
+    pub(super) fn take_injected(&self) -> Option<TaskRef> {
         if self.injector.is_empty() {
             return None;
         }
@@ -204,7 +189,7 @@ impl Scheduler {
     }
 
     /// Ends a coroutine that has never run: its closure is dropped, and its joiner told `why`.
-    fn abandon(&self, task: &TaskRef, why: Box<dyn std::any::Any + Send>) {
+    pub(super) fn abandon(&self, task: &TaskRef, why: Box<dyn std::any::Any + Send>) {
         drop(task.take_reservation());
         // SAFETY: the caller took the task from a queue of fresh ones, where it stood once.
         unsafe { task.body().abandon(task, why) };
@@ -216,9 +201,7 @@ impl Scheduler {
     fn count_out(&self, task: &TaskRef) {
         self.with_worker(|worker| match worker {
             Some(worker) => worker.count_out(task),
-            None if Tally::counts(task) => {
-                self.census.elsewhere.left.fetch_add(1, Ordering::Release);
-            }
+            None if Tally::counts(task) => self.census.elsewhere.count_out_shared(),
             None => {}
         });
     }
@@ -231,47 +214,25 @@ impl Scheduler {
         })
     }
 
-    /// How many coroutines there are, without main; some that have just ended may count.
-    fn live(&self) -> usize {
-        let sum = |count: fn(&Tally) -> &AtomicUsize| {
-            let workers = self.workers.iter().map(|worker| worker.tally());
-            workers
-                .chain([&self.census.elsewhere])
-                .fold(0_usize, |sum, tally| {
-                    sum.wrapping_add(count(tally).load(Ordering::Acquire))
-                })
-        };
-        // In this order: whose end was counted has been counted in, and is seen to have been. So
-        // the difference is never too small; and it is exact, if it is what it was in between.
-        let left = sum(|tally| &tally.left);
-        sum(|tally| &tally.entered).wrapping_sub(left)
-    }
-
     fn is_idle(&self) -> bool {
-        self.live() <= self.census.idling.load(Ordering::SeqCst)
+        self.census
+            .is_idle(self.workers.iter().map(|worker| worker.tally()))
     }
 
-    /// Wakes those who wait for idleness, if it has come. Called after coroutines have ended.
-    fn look(&self) {
-        // Either this sees who waits, or that one, which looks after it has said so, what ended.
-        fence(Ordering::SeqCst);
-        let awaited = self.census.awaited.load(Ordering::SeqCst) > 0;
-        // In a forked child, who had the lock of the waiters may be missing, as they are.
-        if awaited && !self.is_left_in_parent() {
-            self.census.waiters.wake_all_if(|| self.is_idle());
-        }
+    /// Wakes the callers of `wait_idle`, if no coroutine is left. Called after coroutines have ended.
+    pub(super) fn look(&self) {
+        self.census.look(|| self.is_idle());
     }
 
-    /// Waits until no coroutine is left but those that wait here, and main.
+    /// Parks the caller until no coroutine is left, other than main and those that wait here too.
     pub(crate) fn wait_idle(&self) {
-        let counted = task::running().is_some_and(|task| Tally::counts(&task));
-        let _awaiting = Awaiting::new(&self.census, counted);
+        let is_counted = task::running().is_some_and(|task| Tally::counts(&task));
+        let _wait = self.census.begin_wait(is_counted);
         self.look();
-        let idle = || self.is_idle();
-        if !idle() {
+        if !self.is_idle() {
             Worker::refuse_to_wait_alone_for("all other coroutines");
         }
-        self.census.waiters.wait(Kind::Peer, None, idle);
+        self.census.wait(|| self.is_idle());
     }
 
     /// Tells all workers to end what they have, within `grace`, and to leave.
@@ -319,69 +280,5 @@ impl Sleepers for Scheduler {
 
     fn any_fresh(&self) -> bool {
         self.has_fresh()
-    }
-}
-
-/// How many coroutines were made and have finished, without main; counted apart by each worker,
-/// which so needs no atomic operation, and by all others together. Counts only grow.
-#[derive(Default)]
-struct Tally {
-    entered: AtomicUsize,
-    left: AtomicUsize,
-}
-
-impl Tally {
-    fn counts(task: &TaskRef) -> bool {
-        matches!(task.role(), Role::Spawned | Role::Local)
-    }
-
-    /// For the one thread that may change this tally at present.
-    fn count_one(count: &AtomicUsize) {
-        let before = count.load(Ordering::Relaxed);
-        count.store(before.wrapping_add(1), Ordering::Release);
-    }
-}
-
-/// Who waits for all coroutines to end.
-struct Census {
-    /// Coroutines that were made or ended by threads which are no worker.
-    elsewhere: Tally,
-    /// Coroutines that wait for the others to end.
-    idling: AtomicUsize,
-    /// Calls of `wait_idle` under way, from coroutines and threads.
-    awaited: AtomicUsize,
-    waiters: Waiters,
-}
-
-impl Census {
-    fn new() -> Census {
-        Census {
-            elsewhere: Tally::default(),
-            idling: AtomicUsize::new(0),
-            awaited: AtomicUsize::new(0),
-            waiters: Waiters::new(),
-        }
-    }
-}
-
-/// A call of `wait_idle`.
-struct Awaiting<'a> {
-    census: &'a Census,
-    counted: usize,
-}
-
-impl<'a> Awaiting<'a> {
-    fn new(census: &'a Census, counted: bool) -> Awaiting<'a> {
-        let counted = usize::from(counted);
-        census.idling.fetch_add(counted, Ordering::SeqCst);
-        census.awaited.fetch_add(1, Ordering::SeqCst);
-        Awaiting { census, counted }
-    }
-}
-
-impl Drop for Awaiting<'_> {
-    fn drop(&mut self) {
-        self.census.awaited.fetch_sub(1, Ordering::SeqCst);
-        self.census.idling.fetch_sub(self.counted, Ordering::SeqCst);
     }
 }

@@ -1,6 +1,7 @@
 //! The pool for what can only block: name resolution, regular files, calls into C.
 
 mod crew;
+pub(crate) mod resolver;
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -21,10 +21,11 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::coroutine::{self, overflow};
-use crate::scheduler::{self, Worker};
+use crate::diagnose::panic_hook;
 use crate::sys::fork;
 use crate::sys::memory::page_size;
-use crate::{local, panic, task};
+use crate::worker::{self, Worker};
+use crate::{local, task};
 
 /// What is set up. Locked meanwhile.
 static SET_UP: Mutex<SetUp> = Mutex::new(SetUp {
@@ -41,7 +42,7 @@ struct SetUp {
 
 impl SetUp {
     fn hook(&mut self) {
-        self.hook = self.hook || panic::install_hook();
+        self.hook = self.hook || panic_hook::install_hook();
     }
 }
 
@@ -77,7 +78,7 @@ pub(crate) fn set_up_process() -> io::Result<()> {
     set_up.hook();
     if !set_up.handlers {
         overflow::install();
-        scheduler::set_up_stealing();
+        worker::set_up_stealing();
         page_size();
         fork::count_forks()?;
         // SAFETY: it stores to atomics, and to thread-locals without initialiser or destructor.

@@ -1,0 +1,138 @@
+//! The settings of a runtime.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fork;
+use super::worker_thread::WorkerThread;
+use crate::coroutine::Class;
+use crate::worker::{Parts, Scheduler};
+
+/// The usable stack of a coroutine: address space, of which it occupies what it touches.
+const STACK_SIZE: usize = 256 << 10;
+
+/// How long the end of a runtime waits for coroutines that do not end.
+pub(super) const GRACE: Duration = Duration::from_secs(30);
+
+/// The settings of a runtime.
+///
+/// What is not set here comes from the environment, and otherwise from the defaults below.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let runtime = greenroom::RuntimeBuilder::new().workers(1).build()?;
+/// let sum = runtime.run(|| {
+///     let halves = [greenroom::spawn(|| 20), greenroom::spawn(|| 22)];
+///     halves.map(|half| half.join().unwrap()).iter().sum::<i32>()
+/// });
+/// assert_eq!(sum, 42);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct RuntimeBuilder {
+    workers: Option<NonZeroUsize>,
+    stack_size: Option<usize>,
+    pub(super) grace: Option<Duration>,
+}
+
+impl RuntimeBuilder {
+    /// Starts with the defaults.
+    pub fn new() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// The number of OS threads that run coroutines, the calling one included. Default:
+    /// `GREENROOM_WORKERS`, or else [`std::std::thread::available_parallelism`].
+    ///
+    /// # Panics
+    ///
+    /// If `workers` is zero.
+    pub fn workers(mut self, workers: usize) -> RuntimeBuilder {
+        self.workers = Some(NonZeroUsize::new(workers).expect("a runtime has at least one worker"));
+        self
+    }
+
+    /// The usable stack size, in bytes, of coroutines whose [`Builder`] asks for no other.
+    /// Default: `GREENROOM_STACK_SIZE`, or else `RUST_MIN_STACK`, or else 256 KiB.
+    ///
+    /// It is address space: of memory, a coroutine takes what it touches.
+    pub fn stack_size(mut self, bytes: usize) -> RuntimeBuilder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// How long the end of the runtime waits for coroutines that do not end: because they catch the
+    /// unwind and go on, or because their destructors wait. After that they are left behind, and named on
+    /// standard error. Default: 30 seconds.
+    ///
+    /// A coroutine that keeps its worker is left on the worker's thread, which goes on alone. On the
+    /// thread that ends the runtime it is waited for: that thread is in its call.
+    ///
+    /// [`Duration::MAX`] waits for ever.
+    pub fn grace(mut self, grace: Duration) -> RuntimeBuilder {
+        self.grace = Some(grace);
+        self
+    }
+
+    /// Starts a runtime with a thread for each worker, which end with the process.
+    pub(super) fn build_detached(self) -> io::Result<Arc<Scheduler>> {
+        let (scheduler, parts) = self.scheduler()?;
+        let mut started = Vec::new();
+        for (index, parts) in parts.into_iter().enumerate() {
+            match WorkerThread::start(index, &scheduler, parts) {
+                Ok(worker) => started.push(worker),
+                Err(error) => {
+                    scheduler.stop(GRACE);
+                    started.into_iter().for_each(|worker| worker.wait(None));
+                    return Err(error);
+                }
+            }
+        }
+        started.iter().for_each(WorkerThread::wait_for_beginning);
+        Ok(scheduler)
+    }
+
+    pub(super) fn scheduler(&self) -> io::Result<(Arc<Scheduler>, Vec<Parts>)> {
+        let workers = match self.workers {
+            Some(workers) => workers,
+            None => match setting("GREENROOM_WORKERS")? {
+                Some(0) => return Err(invalid("GREENROOM_WORKERS is 0".into())),
+                Some(workers) => NonZeroUsize::new(workers).expect("not zero"),
+                None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            },
+        };
+        let stack_size = match self.stack_size {
+            Some(bytes) => bytes,
+            None => match setting("GREENROOM_STACK_SIZE")? {
+                Some(bytes) => bytes,
+                // As std: a value that is no number counts for nothing.
+                None => setting("RUST_MIN_STACK")
+                    .unwrap_or(None)
+                    .unwrap_or(STACK_SIZE),
+            },
+        };
+        let stack_class = Class::for_size(stack_size)?;
+        fork::set_up_process()?;
+        Scheduler::new(workers.get(), stack_class)
+    }
+}
+
+/// A number from the environment.
+fn setting(name: &str) -> io::Result<Option<usize>> {
+    match std::env::var(name) {
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Ok(value) => match value.trim().parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(invalid(format!("{name} is {value:?}, not a number"))),
+        },
+        Err(error) => Err(invalid(format!("{name}: {error}"))),
+    }
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
