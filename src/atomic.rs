@@ -3,8 +3,8 @@
 //! Those protocols stand in files that use nothing but this module, and `park` and `task`, of which
 //! there are models, so that the package in `tests/models` can compile the same files over loom's
 //! atomics: `task/{word,completion,refs,inbox}.rs`, `park/{list,waiters}.rs`, all of `channel`,
-//! `blocking/crew.rs` (which leaves the lock to its users),
-//! `scheduler/{attention,sleep}.rs`, `reactor/ready_word.rs`, `sync/lot.rs` and the
+//! `pool/crew.rs` (which leaves the lock to its users),
+//! `worker/{attention,sleep}.rs`, `reactor/ready_word.rs`, `sync/lot.rs` and the
 //! locks beside it.
 
 pub(crate) use std::sync::atomic::{

@@ -200,8 +200,8 @@
 //! 6. *A worker's turn*: a bounded batch, alternately from started and fresh coroutines; then a poll
 //!    without waiting; then the timers that are due. With nothing to run it looks for fresh
 //!    coroutines elsewhere, and where there are none blocks in its poll until an event, a kick or the
-//!    next deadline (`scheduler/sleep.rs` has the protocol). One that has many more coroutines than
-//!    another leaves fresh ones to that (`scheduler/placement.rs`). A coroutine whose operations
+//!    next deadline (`worker/sleep.rs` has the protocol). One that has many more coroutines than
+//!    another leaves fresh ones to that (`worker/placement.rs`). A coroutine whose operations
 //!    never wait is made to yield after 32 of them.
 //! 7. *The end.* The result is published and the joiner woken (`task/completion.rs`) on the
 //!    coroutine's own stack, which then goes back to the worker. A worker that is idle a second

@@ -1,5 +1,5 @@
-//! Mail and whoever waits for it: `scheduler/attention.rs` and `task/inbox.rs`, as
-//! `scheduler/remote.rs` uses them.
+//! Mail and whoever waits for it: `worker/attention.rs` and `task/inbox.rs`, as
+//! `worker/remote.rs` uses them.
 
 use super::attention::Attention;
 use super::inbox::{Inbox, Link};

@@ -1,4 +1,4 @@
-//! The threads of the pool: `blocking/crew.rs`, as `blocking.rs` uses it.
+//! The threads of the pool: `pool/crew.rs`, as `pool/mod.rs` uses it.
 
 use super::crew::{Crew, Needs, Purpose};
 use super::{Model, large, small};

@@ -1,5 +1,5 @@
-//! Fresh coroutines, those who sleep and those who search: `scheduler/sleep.rs`, as
-//! `scheduler/worker.rs` uses it.
+//! Fresh coroutines, those who sleep and those who search: `worker/sleep.rs`, as
+//! `worker/mod.rs` uses it.
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicUsize as Count;
