@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 
 use crate::pool::unblock_borrowed;
-use crate::{Interest, wait_fd};
+use crate::reactor::{Interest, wait_fd};
 
 /// Watches a file, or the entries of a directory.
 ///

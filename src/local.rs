@@ -97,7 +97,7 @@ macro_rules! coroutine_local {
 pub mod parts {
     pub use std::thread_local;
 
-    pub use super::{Key, first};
+    pub use crate::local::{Key, first};
 }
 
 /// Which value: its address counts.
