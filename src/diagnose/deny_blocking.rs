@@ -30,7 +30,7 @@ use crate::task::{Description, Task};
 ///
 /// It also names a coroutine that waits, by whatever parks, in the initialiser of std's `thread_local!`.
 /// Another coroutine of the thread may use the value meanwhile, which the initialiser then replaces: see
-/// the crate's [hazards](crate#hazards). Each way to a wait is looked at once, which takes some
+/// the crate's [hazards](crate::guide::hazards). Each way to a wait is looked at once, which takes some
 /// milliseconds.
 ///
 /// # What it sees

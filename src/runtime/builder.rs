@@ -46,7 +46,7 @@ impl RuntimeBuilder {
     }
 
     /// The number of OS threads that run coroutines, the calling one included. Default:
-    /// `GREENROOM_WORKERS`, or else [`std::std::thread::available_parallelism`].
+    /// `GREENROOM_WORKERS`, or else [`std::thread::available_parallelism`].
     ///
     /// # Panics
     ///
@@ -56,7 +56,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The usable stack size, in bytes, of coroutines whose [`Builder`] asks for no other.
+    /// The usable stack size, in bytes, of coroutines whose [`Builder`](crate::Builder) asks for no other.
     /// Default: `GREENROOM_STACK_SIZE`, or else `RUST_MIN_STACK`, or else 256 KiB.
     ///
     /// It is address space: of memory, a coroutine takes what it touches.

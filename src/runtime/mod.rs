@@ -42,7 +42,7 @@ const MAIN_STACK_SIZE: usize = 8 << 20;
 /// does not leave its thread.
 ///
 /// Dropped, it unwinds the coroutines that are left, waits for them, and ends its threads. It leaves those
-/// behind that cannot unwind; see the [hazards](crate#hazards) and [`RuntimeBuilder::grace`].
+/// behind that cannot unwind; see the [hazards](crate::guide::hazards) and [`RuntimeBuilder::grace`].
 ///
 /// Nothing of it can run where it is dropped on a coroutine. There it leaves behind what has started on its
 /// worker 0, and its other workers end what they have on their own.
@@ -243,7 +243,7 @@ const NESTED: &str = "a runtime cannot be run inside a coroutine";
 /// Runs `f` as the main coroutine of a runtime with default settings, on the calling thread.
 ///
 /// Returns `f`'s value, after unwinding the coroutines that are left, or leaving them behind: see the
-/// [hazards](crate#hazards).
+/// [hazards](crate::guide::hazards).
 ///
 /// ```
 /// let answer = greenroom::run(|| greenroom::spawn(|| 6 * 7).join().unwrap());

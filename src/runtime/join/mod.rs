@@ -183,7 +183,7 @@ impl<T> JoinHandle<T> {
     /// memory for its stack when it was to start, so that it never did.
     ///
     /// A coroutine that its runtime has left behind does not end, and is waited for for ever: see the
-    /// [hazards](crate#hazards).
+    /// [hazards](crate::guide::hazards).
     ///
     /// # Panics
     ///
@@ -256,7 +256,7 @@ impl<T> LocalJoinHandle<T> {
     /// memory for its stack when it was to start, so that it never did.
     ///
     /// A coroutine that its runtime has left behind does not end, and is waited for for ever: see the
-    /// [hazards](crate#hazards).
+    /// [hazards](crate::guide::hazards).
     ///
     /// # Panics
     ///

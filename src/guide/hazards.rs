@@ -1,0 +1,106 @@
+//! What coroutines do differently from threads, and what can go wrong.
+//!
+//! # A blocked worker
+//!
+//! A worker runs one coroutine at a time. While a coroutine computes for long, waits for a contended
+//! std mutex, or is inside a C library that blocks, the other coroutines of its worker wait. So do
+//! coroutines elsewhere whose sockets that worker was the first to wait for.
+//!
+//! Slice computations with [`yield_now`]. Wrap blocking calls in [`unblock`]. [`deny_blocking`] names
+//! the coroutines that block.
+//!
+//! A *std* lock that is held across a wait can stop its worker for good. The locks of
+//! [`shims::sync`] cannot:
+//!
+//! ```no_run
+//! use std::sync::Mutex;
+//! static LOCK: Mutex<()> = Mutex::new(());
+//!
+//! # greenroom::run(|| {
+//! let guard = LOCK.lock().unwrap();
+//! greenroom::spawn(|| drop(LOCK.lock().unwrap())); // may block the worker ...
+//! greenroom::yield_now(); // ... that this coroutine needs to release the lock
+//! # drop(guard);
+//! # });
+//! ```
+//!
+//! # Shared thread-locals
+//!
+//! The coroutines of a worker share the thread-locals of its OS thread. This breaks code that relies
+//! on calls of one thread being *nested*, such as a guard that restores the previous value of a
+//! thread-local when it is dropped:
+//!
+//! ```no_run
+//! # use std::cell::Cell;
+//! thread_local! { static DEPTH: Cell<u32> = const { Cell::new(0) } }
+//!
+//! fn nested(f: impl FnOnce()) {
+//!     let before = DEPTH.replace(DEPTH.get() + 1);
+//!     f(); // if this parks, another coroutine may enter `nested` ...
+//!     DEPTH.set(before); // ... and see its own value overwritten here
+//! }
+//! ```
+//!
+//! In two cases it is *undefined behaviour*, in code without `unsafe`:
+//!
+//! - The initialiser of a std `thread_local!` parks. Meanwhile another coroutine of the thread can
+//!   initialise the value and hold a reference to it. The first initialiser then replaces the value
+//!   under that reference. In debug builds, [`deny_blocking`] names such a wait.
+//! - A coroutine lends the value of a thread-local to an OS thread, by [`std::thread::scope`] inside
+//!   [`LocalKey::with`](std::thread::LocalKey::with). Its runtime leaves the coroutine behind (see
+//!   [Shutdown](#shutdown)), and the thread that called [`run`] ends before the borrowing OS thread
+//!   does.
+//!
+//! [`coroutine_local!`] is the cure for both, if the thread-local is yours: its values belong to the
+//! coroutines.
+//!
+//! # Floating-point modes
+//!
+//! A switch saves neither the control bits of MXCSR nor the x87 control word, because reading both
+//! takes as long as the rest of the switch (about 7 ns). So the modes belong to the OS thread. If C
+//! code changes, for example, the rounding mode and waits before it restores the mode, it has changed
+//! the mode for the other coroutines of its worker. In Rust, changing these modes is undefined
+//! behaviour in any case.
+//!
+//! # Waiting during an unwind
+//!
+//! std counts panics per OS thread. So while a coroutine unwinds, or runs the panic hook, no other
+//! coroutine of its worker runs. A destructor that waits keeps its worker waiting: for time, for an OS
+//! thread, for a lock that is held on another worker. A socket operation that would have to wait fails.
+//! A join, the end of a scope, [`wait_idle`], and a lock held by a coroutine of the same worker could
+//! never be waited for; they abort the process with the names of both coroutines.
+//!
+//! # Shutdown
+//!
+//! When a runtime shuts down, each remaining coroutine unwinds with [`Cancelled`] at its next wait
+//! for I/O, for time, for a join or for a channel. The locks that it holds are poisoned.
+//!
+//! Waits that std never unwinds are not unwound here either, because `unsafe` code relies on that:
+//! locks, condition variables, [`park()`], barriers, the end of a scope, and all waits inside a
+//! destructor. A coroutine is *left behind* in such a wait once nothing has happened in the runtime for
+//! 100 ms. After [`RuntimeBuilder::grace`], all remaining coroutines are left behind.
+//!
+//! A coroutine that is left behind never runs again and drops nothing, as a detached std thread when
+//! its process ends. Joining it waits for ever. Under `panic = "abort"`, where nothing can unwind, all
+//! remaining coroutines are left behind at once.
+//!
+//! While coroutines of a thread unwind together, [`std::thread::panicking`] is true for all of them.
+//! It stays true for that thread if one of them is left behind during its unwind.
+//!
+//! # Fork
+//!
+//! A forked child has no runtime. After a process has had a runtime, its forked children should call
+//! `exec` or `_exit`. Until they do, their calls block as std's do, closing a socket leaves no trace in
+//! the parent, and spawning, joining and running fail with an error. A process that forks before its
+//! first runtime can use all of greenroom in both processes.
+//!
+//! [`Cancelled`]: crate::Cancelled
+//! [`RuntimeBuilder::grace`]: crate::RuntimeBuilder::grace
+//! [`coroutine_local!`]: crate::coroutine_local
+//! [`deny_blocking`]: crate::deny_blocking()
+//! [`park()`]: crate::park()
+//! [`run`]: crate::run
+//! [`shims::sync`]: crate::shims::sync
+//! [`unblock`]: crate::unblock()
+//! [`wait_idle`]: crate::wait_idle
+//! [`yield_now`]: crate::yield_now
