@@ -10,15 +10,15 @@ use super::worker_thread::WorkerThread;
 use crate::coroutine::Class;
 use crate::worker::{Parts, Scheduler};
 
-/// The usable stack of a coroutine: address space, of which it occupies what it touches.
+/// The default usable stack size of a coroutine, in bytes of address space.
 const STACK_SIZE: usize = 256 << 10;
 
-/// How long the end of a runtime waits for coroutines that do not end.
+/// How long the end of a runtime waits, by default, for coroutines that do not end.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// The settings of a runtime.
 ///
-/// What is not set here comes from the environment, and otherwise from the defaults below.
+/// A setting that is not made here comes from the environment, or else is the default given below.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -45,7 +45,7 @@ impl RuntimeBuilder {
         RuntimeBuilder::default()
     }
 
-    /// The number of OS threads that run coroutines, the calling one included. Default:
+    /// The number of OS threads that run coroutines, including the calling thread. Default:
     /// `GREENROOM_WORKERS`, or else [`std::thread::available_parallelism`].
     ///
     /// # Panics
@@ -59,26 +59,25 @@ impl RuntimeBuilder {
     /// The usable stack size, in bytes, of coroutines whose [`Builder`](crate::Builder) asks for no other.
     /// Default: `GREENROOM_STACK_SIZE`, or else `RUST_MIN_STACK`, or else 256 KiB.
     ///
-    /// It is address space: of memory, a coroutine takes what it touches.
+    /// This is address space. A coroutine occupies only the memory that it has touched.
     pub fn stack_size(mut self, bytes: usize) -> RuntimeBuilder {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// How long the end of the runtime waits for coroutines that do not end: because they catch the
-    /// unwind and go on, or because their destructors wait. After that they are left behind, and named on
-    /// standard error. Default: 30 seconds.
+    /// How long the end of the runtime waits for coroutines that do not end, because they catch the
+    /// unwind and go on, or because their destructors wait. After that time they are left behind and
+    /// named on standard error. Default: 30 seconds. [`Duration::MAX`] waits for ever.
     ///
-    /// A coroutine that keeps its worker is left on the worker's thread, which goes on alone. On the
-    /// thread that ends the runtime it is waited for: that thread is in its call.
-    ///
-    /// [`Duration::MAX`] waits for ever.
+    /// A coroutine may also never return to its worker. Its worker thread then goes on alone. If the
+    /// worker is that of the thread which ends the runtime, that thread cannot go on before the
+    /// coroutine does.
     pub fn grace(mut self, grace: Duration) -> RuntimeBuilder {
         self.grace = Some(grace);
         self
     }
 
-    /// Starts a runtime with a thread for each worker, which end with the process.
+    /// Starts a runtime that has a thread for each worker. The threads end with the process.
     pub(super) fn build_detached(self) -> io::Result<Arc<Scheduler>> {
         let (scheduler, parts) = self.scheduler()?;
         let mut started = Vec::new();
@@ -109,7 +108,7 @@ impl RuntimeBuilder {
             Some(bytes) => bytes,
             None => match setting("GREENROOM_STACK_SIZE")? {
                 Some(bytes) => bytes,
-                // As std: a value that is no number counts for nothing.
+                // std, too, ignores a value that is not a number.
                 None => setting("RUST_MIN_STACK")
                     .unwrap_or(None)
                     .unwrap_or(STACK_SIZE),
@@ -121,7 +120,11 @@ impl RuntimeBuilder {
     }
 }
 
-/// A number from the environment.
+/// A number from the environment variable `name`.
+///
+/// # Errors
+///
+/// `InvalidInput`, if the value is not a number.
 fn setting(name: &str) -> io::Result<Option<usize>> {
     match std::env::var(name) {
         Err(std::env::VarError::NotPresent) => Ok(None),

@@ -1,21 +1,21 @@
-//! What becomes of this crate when the process forks.
+//! What happens to this crate when the process forks.
 //!
-//! A forked child has one thread, the one that forked; but all memory, and all descriptors, which it
-//! shares with the parent. A child of a process that has had a runtime is to call `exec` or `_exit`.
-//! Until then
+//! A forked child has one thread, the one that forked, but all of the parent's memory and
+//! descriptors. After a process has had a runtime, its forked children should call `exec` or
+//! `_exit`. Until they do:
 //!
-//! - the forking thread is a plain one, even in the middle of a coroutine, on whose stack it goes
-//!   on: the thread-locals that say otherwise are cleared, and its calls go to the kernel and block, as
-//!   std's do;
-//! - runtimes cannot be had. Those of before are not touched: their polls and timers are the parent's. To
-//!   spawn, to run and to join fails with an error; what belongs to a runtime is leaked; sockets close
-//!   without a trace in the parent;
-//! - a lock that another thread held stays locked, as with std's.
+//! - The forking thread is an ordinary thread, even if it forked in the middle of a coroutine, on
+//!   whose stack it then goes on. The thread-locals that say otherwise are cleared. Calls go to the
+//!   kernel and block, as std's do.
+//! - There are no runtimes. The parent's are left alone, since their polls and timers are shared with
+//!   the parent. Spawning, running and joining fail with an error. What belongs to a runtime is
+//!   leaked. Closing a socket leaves no trace in the parent.
+//! - A lock that another thread held at the fork stays locked, as a std lock does.
 //!
-//! A coroutine must not return in the child, where the loop that it would return to is not to go on: that
-//! aborts the child, see [`Task::end_in_its_process`](crate::task::Task::end_in_its_process).
+//! A coroutine must not return in the child, because its worker's loop must not go on there. The child
+//! aborts if one does; see [`Task::end_in_its_process`](crate::task::Task::end_in_its_process).
 //!
-//! A process that forks before it has a runtime has two that know nothing of each other.
+//! A process that forks before its first runtime has none of these limits, and neither has the child.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,16 +27,16 @@ use crate::sys::memory::page_size;
 use crate::worker::{self, Worker};
 use crate::{local, task};
 
-/// What is set up. Locked meanwhile.
+/// What has been set up so far. Locked while something is being set up.
 static SET_UP: Mutex<SetUp> = Mutex::new(SetUp {
     hook: false,
     handlers: false,
 });
 
 struct SetUp {
-    /// The panic hook is wrapped.
+    /// Whether the panic hook is wrapped.
     hook: bool,
-    /// Overflows and forks are handled.
+    /// Whether the handlers of stack overflows and of forks are installed.
     handlers: bool,
 }
 
@@ -46,7 +46,7 @@ impl SetUp {
     }
 }
 
-/// Fails in a fork of a process that has had a runtime.
+/// Fails in a forked child of a process that has had a runtime.
 ///
 /// # Errors
 ///
@@ -58,21 +58,23 @@ pub(crate) fn refuse_in_child() -> io::Result<()> {
     }
 }
 
-/// Why nothing runs on a runtime of the process that this one is a fork of.
+/// The message of [`left_in_parent`].
 pub(crate) const LEFT_IN_PARENT: &str =
     "this process is a fork of one with a runtime, which is left in the parent";
 
+/// The error for using a runtime that was left in the parent of this process.
 pub(crate) fn left_in_parent() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, LEFT_IN_PARENT)
 }
 
-/// Sets up, once, what a process needs before it has its first runtime.
+/// Sets up, once, what a process needs before its first runtime.
 ///
 /// # Errors
 ///
-/// Out of memory; `Unsupported` in a fork of a process that has had a runtime.
+/// The operating system's, if it is out of memory. `Unsupported` in a forked child of a process that has
+/// had a runtime.
 pub(crate) fn set_up_process() -> io::Result<()> {
-    // Before the lock, which a thread of the parent may have held.
+    // Checked before the lock is taken: a thread of the parent may have held the lock at the fork.
     refuse_in_child()?;
     let mut set_up = lock_set_up();
     set_up.hook();
@@ -81,15 +83,16 @@ pub(crate) fn set_up_process() -> io::Result<()> {
         worker::set_up_stealing();
         page_size();
         fork::count_forks()?;
-        // SAFETY: it stores to atomics, and to thread-locals without initialiser or destructor.
+        // SAFETY: `in_child` only stores to atomics and to thread-locals that have neither an
+        // initialiser nor a destructor, so it is async-signal-safe.
         unsafe { fork::in_children(in_child)? };
         set_up.handlers = true;
     }
     Ok(())
 }
 
-/// Sets up, on a thread that is about to drive a worker, what a thread could not that has made its
-/// runtime amid a panic.
+/// Wraps the panic hook, if `set_up_process` could not: a panicking thread may not change the hook.
+/// Called by each thread that is about to drive a worker.
 pub(crate) fn set_up_late() {
     lock_set_up().hook();
 }
@@ -98,6 +101,7 @@ fn lock_set_up() -> MutexGuard<'static, SetUp> {
     SET_UP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Runs in each forked child, on the thread that forked.
 unsafe extern "C" fn in_child() {
     fork::leave_runtimes();
     local::keep_over_fork();

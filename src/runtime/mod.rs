@@ -1,4 +1,6 @@
-//! Runtimes: all wiring.
+//! Runtimes: settings, the calling thread as worker 0, the other workers' threads, and the end.
+//!
+//! This module wires the layers below together, and has little logic of its own.
 
 pub(crate) mod after;
 mod builder;
@@ -33,19 +35,20 @@ use worker_thread::WorkerThread;
 
 pub use builder::RuntimeBuilder;
 
-/// The usable stack of the main coroutine of [`Runtime::run`]: that of a main thread.
+/// The usable stack size of the main coroutine of [`Runtime::run`], in bytes: that of a main thread.
 const MAIN_STACK_SIZE: usize = 8 << 20;
 
 /// Workers, and the coroutines that run on them.
 ///
-/// The thread that makes a runtime is its worker 0, during [`run`](Runtime::run): so a runtime
-/// does not leave its thread.
+/// The thread that makes a runtime is its worker 0 while it is in [`run`](Runtime::run). So a
+/// `Runtime` is not [`Send`].
 ///
-/// Dropped, it unwinds the coroutines that are left, waits for them, and ends its threads. It leaves those
-/// behind that cannot unwind; see the [hazards](crate::guide::hazards) and [`RuntimeBuilder::grace`].
+/// Dropping a runtime unwinds the remaining coroutines, waits for them, and ends its threads.
+/// Coroutines that cannot unwind are left behind; see the
+/// [hazards](crate::guide::hazards#shutdown) and [`RuntimeBuilder::grace`].
 ///
-/// Nothing of it can run where it is dropped on a coroutine. There it leaves behind what has started on its
-/// worker 0, and its other workers end what they have on their own.
+/// If a coroutine of another runtime drops this one, its worker 0 cannot run any more, and leaves behind
+/// all coroutines that it has started. The other workers end theirs as usual.
 ///
 /// ```compile_fail
 /// fn send<T: Send>() {}
@@ -53,7 +56,7 @@ const MAIN_STACK_SIZE: usize = 8 << 20;
 /// ```
 pub struct Runtime {
     scheduler: Arc<Scheduler>,
-    /// In a place of its own, which waiting coroutines point to.
+    /// At a fixed address, because waiting coroutines point to their worker.
     worker: ManuallyDrop<Rc<Worker>>,
     others: RefCell<Vec<WorkerThread>>,
     stopped: Cell<bool>,
@@ -62,13 +65,14 @@ pub struct Runtime {
 }
 
 impl RuntimeBuilder {
-    /// Makes a runtime whose worker 0 is the calling thread, whenever that is in
-    /// [`run`](Runtime::run), and starts the other workers.
+    /// Makes a runtime and starts its workers, except for worker 0: that is the calling thread
+    /// whenever it is in [`run`](Runtime::run).
     ///
     /// # Errors
     ///
-    /// The operating system's, when it gives no poll or no thread; `InvalidInput`, if a setting is
-    /// out of range or not a number.
+    /// The operating system's, if there is no poll or no thread to be had. `InvalidInput`, if a setting
+    /// is out of range or not a number. `Unsupported` in a forked child of a process that has had a
+    /// runtime.
     pub fn build(self) -> io::Result<Runtime> {
         let (scheduler, mut parts) = self.scheduler()?;
         let own = parts.remove(0);
@@ -82,7 +86,7 @@ impl RuntimeBuilder {
             thread: PhantomData,
         };
         for (index, parts) in parts.into_iter().enumerate() {
-            // Should one fail, dropping the runtime ends those before it.
+            // On an error, dropping `runtime` ends the threads that have been started.
             let other = WorkerThread::start(index + 1, &scheduler, parts)?;
             runtime.others.borrow_mut().push(other);
         }
@@ -94,16 +98,15 @@ impl RuntimeBuilder {
 }
 
 impl Runtime {
-    /// Runs `f` as the main coroutine on the calling thread, which meanwhile is worker 0, and
-    /// returns its value.
+    /// Runs `f` as the main coroutine and returns its value. Meanwhile the calling thread is worker 0.
     ///
-    /// Other coroutines that are then unfinished stay as they are: those of worker 0 until the
-    /// next `run` or the drop, those of other workers go on.
+    /// Coroutines that have not finished by then are kept. Those of worker 0 go on at the next `run`,
+    /// or unwind when the runtime is dropped; those of other workers go on at once.
     ///
     /// # Panics
     ///
-    /// With `f`'s panic, after it has unwound what was left. If called inside a coroutine, or
-    /// after such a panic. If no stack can be had for `f`.
+    /// With `f`'s panic, after the remaining coroutines have unwound. If called inside a coroutine, or
+    /// after such a panic. If there is no stack to be had for `f`.
     #[track_caller]
     pub fn run<F, T>(&self, f: F) -> T
     where
@@ -138,11 +141,12 @@ impl Runtime {
             reservation,
             body,
         );
-        // SAFETY: what the closure and the result borrow is used in `drive_main`, which returns when
-        // the task has finished, and in `join`; both end before this call does. What others may keep
-        // of the task holds neither (see `Packet`).
+        // SAFETY: the borrows of the closure and of the result are used in `drive_main`, which returns
+        // when the task has finished, and in `join`. Both end before this function does. Handles and
+        // wakers may keep the task for longer, but the task then holds neither closure nor result
+        // (see `Packet`).
         let (task, joined) = unsafe { TaskRef::pair(task) };
-        // SAFETY: the body was made for `T`, here; and runs on this thread.
+        // SAFETY: the body was made for results of type `T` above, and runs on this thread.
         let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(joined) };
         self.worker.spawn_local(task);
         let abort = AbortOnUnwind;
@@ -151,7 +155,8 @@ impl Runtime {
         match main.join() {
             Ok(value) => value,
             Err(payload) => {
-                // Now: if this thread unwound, std would take that for a panic of the coroutines, too.
+                // Before `resume_unwind`: std counts panics per thread, so during an unwind of this thread
+                // the coroutines would seem to panic, too.
                 self.shut_down();
                 match payload.downcast_ref() {
                     Some(error) if !begun.get() => refuse_without_stack(error),
@@ -161,12 +166,13 @@ impl Runtime {
         }
     }
 
-    /// Spawns a coroutine on this runtime, from outside; see [`spawn`](crate::spawn()). It may
-    /// wait for [`run`](Runtime::run) if there is one worker.
+    /// Spawns a coroutine on this runtime, from any thread that can reach it; see
+    /// [`spawn`](crate::spawn()). If there is only one worker, the coroutine runs during
+    /// [`run`](Runtime::run).
     ///
     /// # Panics
     ///
-    /// If no stack can be had.
+    /// If there is no stack to be had.
     #[track_caller]
     pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
     where
@@ -180,13 +186,13 @@ impl Runtime {
 
     fn shut_down(&self) {
         if self.scheduler.is_left_in_parent() {
-            // The threads are not there to be joined.
+            // This process does not have the threads, so they cannot be joined.
             mem::forget(self.others.take());
             self.stopped.set(true);
         } else if !self.stopped.replace(true) {
             self.scheduler.stop(self.grace);
             if Worker::is_driven_here() {
-                // On a coroutine of another runtime nothing of this one can run.
+                // The caller is a coroutine of another runtime, on whose thread worker 0 cannot run.
                 self.worker.give_up();
                 return;
             }
@@ -200,7 +206,7 @@ impl Runtime {
     }
 }
 
-/// Aborts where the loop of a worker unwinds: then the main coroutine may still be using what it borrows.
+/// Aborts if a worker's loop unwinds, because the main coroutine may then still use what it borrows.
 struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
@@ -212,12 +218,13 @@ impl Drop for AbortOnUnwind {
 impl Drop for Runtime {
     fn drop(&mut self) {
         if self.worker.is_driven() {
-            // A coroutine of it ends the process, and with that the thread-local that this lies in.
+            // One of its own coroutines ends the process. That drops the thread-locals of this thread,
+            // and this runtime with them.
             return;
         }
         self.shut_down();
         if !self.scheduler.is_left_in_parent() {
-            // SAFETY: dropped here and nowhere else; it has nothing left to run.
+            // SAFETY: the worker is dropped here and nowhere else. It has no coroutine left to run.
             unsafe { ManuallyDrop::drop(&mut self.worker) };
         }
     }
@@ -231,19 +238,20 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// There is none for the main coroutine of `run`; or there was room for one, but no guard.
+/// Panics because the main coroutine of `run` has no stack: the capacity is used up, or the guard below
+/// the stack could not be made.
 #[track_caller]
 fn refuse_without_stack(error: &io::Error) -> ! {
     panic!("no stack for the main coroutine: {error}");
 }
 
-/// What `run` says to a coroutine, or to a destructor that a worker runs.
+/// The panic message of `run` on a thread that drives a worker already.
 const NESTED: &str = "a runtime cannot be run inside a coroutine";
 
 /// Runs `f` as the main coroutine of a runtime with default settings, on the calling thread.
 ///
-/// Returns `f`'s value, after unwinding the coroutines that are left, or leaving them behind: see the
-/// [hazards](crate::guide::hazards).
+/// Returns `f`'s value, after the remaining coroutines have unwound or were left behind; see the
+/// [hazards](crate::guide::hazards#shutdown).
 ///
 /// ```
 /// let answer = greenroom::run(|| greenroom::spawn(|| 6 * 7).join().unwrap());
@@ -252,8 +260,8 @@ const NESTED: &str = "a runtime cannot be run inside a coroutine";
 ///
 /// # Panics
 ///
-/// With `f`'s panic; if called inside a coroutine; if the runtime cannot be built (see
-/// [`RuntimeBuilder::build`], which says so by an error).
+/// With `f`'s panic. If called inside a coroutine. If the runtime cannot be built, for which
+/// [`RuntimeBuilder::build`] returns an error.
 #[track_caller]
 pub fn run<F, T>(f: F) -> T
 where
@@ -266,10 +274,11 @@ where
     runtime.run(f)
 }
 
-/// Waits until all coroutines of the runtime have finished, except those that wait here too and
-/// the main coroutine of [`run`]; and until no timer of [`after`](crate::after()) is pending.
+/// Waits until all coroutines of the runtime have finished, and no timer of
+/// [`after`](crate::after()) is pending. The main coroutine of [`run`] does not count, and neither do
+/// coroutines that are in `wait_idle` themselves.
 ///
-/// On an OS thread that is no worker, the runtime is the default one.
+/// The runtime is the caller's, or the default one if the caller is an OS thread that is no worker.
 ///
 /// ```
 /// for n in 0..10 {
@@ -279,7 +288,7 @@ where
 /// ```
 pub fn wait_idle() {
     let current = Scheduler::current();
-    // In a forked child nobody is there to be waited for.
+    // A forked child has no coroutines.
     if fork::refuse_in_child().is_ok()
         && let Some(scheduler) = current.as_deref().or_else(|| started_default())
     {
