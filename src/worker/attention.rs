@@ -1,4 +1,4 @@
-//! Whether a worker must be kicked to take notice of something.
+//! Whether a worker must be kicked to notice what others have put where it looks.
 //!
 //! ```text
 //!              about to block            kicked
@@ -7,27 +7,30 @@
 //!     └──────────────────────────┴──────────────────────┘  back from the poll
 //! ```
 //!
-//! ALONE is ASLEEP for mail only: the worker waits with a coroutine that unwinds, and cannot run
-//! anything else. AWAY: no thread drives the worker at present.
+//! ALONE is ASLEEP for mail only: the worker waits on the stack of a coroutine that unwinds, and
+//! cannot run any other. AWAY means that no thread drives the worker.
+//!
+//! # No mail is slept through
 //!
 //! ```text
-//! sender: put the mail; FENCE; if ASLEEP (swap to KICKED): kick the eventfd
-//! worker: state = ASLEEP; FENCE; look for mail; if there is none, block
+//! sender: put the mail ; FENCE ; if ASLEEP, swap to KICKED and kick the eventfd
+//! worker: state = ASLEEP ; FENCE ; look for mail ; if there is none, block
 //! ```
 //!
-//! Either the fence of the sender or that of the worker is first: if the sender's, the worker sees
-//! the mail and does not block; if the worker's, the sender sees it asleep and kicks. The kick is
-//! an eventfd's, which is remembered if the worker has not blocked yet.
+//! Of the two fences one comes first. If it is the sender's, the worker finds the mail and does not
+//! block. If it is the worker's, the sender sees ASLEEP and kicks. A kick before the worker blocks is
+//! not lost, because the eventfd stays readable.
 
 use crate::atomic::{AtomicU8, Ordering, fence};
 
-const AWAKE: u8 = 0;
-const ASLEEP: u8 = 1;
-const ALONE: u8 = 2;
-const KICKED: u8 = 3;
-const KICKED_TO_SEARCH: u8 = 4;
-const AWAY: u8 = 5;
+const AWAKE: u8 = 0; // driven, and looks for work by itself
+const ASLEEP: u8 = 1; // blocks in the poll, or is about to
+const ALONE: u8 = 2; // as ASLEEP, and can only take mail
+const KICKED: u8 = 3; // was asleep, and is about to come back from the poll
+const KICKED_TO_SEARCH: u8 = 4; // as KICKED, and counts as a searcher
+const AWAY: u8 = 5; // no thread drives the worker
 
+/// One of the states above.
 pub(super) struct Attention(AtomicU8);
 
 impl Attention {
@@ -35,15 +38,16 @@ impl Attention {
         Attention(AtomicU8::new(AWAY))
     }
 
-    /// Asks for attention to what was just put where the worker looks; returns whether it must be
-    /// kicked.
+    /// Asks the worker to look at what the caller has just put there; returns whether the caller must
+    /// kick it.
     #[must_use]
     pub(super) fn demand(&self) -> bool {
         fence(Ordering::SeqCst);
         self.change(ASLEEP, KICKED) || self.change(ALONE, KICKED)
     }
 
-    /// Asks a sleeping worker to search; returns whether it sleeps, and so must be kicked.
+    /// Asks the worker to search, if it is asleep; returns whether it was, so that the caller must kick
+    /// it.
     #[must_use]
     pub(super) fn demand_search(&self) -> bool {
         self.change(ASLEEP, KICKED_TO_SEARCH)
@@ -57,17 +61,17 @@ impl Attention {
                 .is_ok()
     }
 
-    /// Whether the worker may be woken to search.
+    /// Whether the worker is asleep and can be woken to search.
     pub(super) fn is_asleep(&self) -> bool {
         self.0.load(Ordering::Relaxed) == ASLEEP
     }
 
-    /// Whether the worker runs coroutines, or would if there were any.
+    /// Whether the worker runs coroutines, or would run them if it had any.
     pub(super) fn is_at_work(&self) -> bool {
         !matches!(self.0.load(Ordering::Relaxed), ALONE | AWAY)
     }
 
-    /// Whether the worker sleeps, or was woken and has not come yet.
+    /// Whether the worker is asleep, or was kicked and has not come back yet.
     pub(super) fn is_idle(&self) -> bool {
         matches!(
             self.0.load(Ordering::Relaxed),
@@ -75,32 +79,32 @@ impl Attention {
         )
     }
 
-    /// The worker will be driven soon, and look for everything then.
+    /// A thread will drive the worker soon, and the worker will look at everything then.
     pub(super) fn announce(&self) {
         self.0.store(KICKED, Ordering::SeqCst);
     }
 
-    // What follows is for the worker itself.
+    // The methods below are for the worker itself.
 
+    /// A thread begins to drive the worker, or has stopped.
     pub(super) fn set_driven(&self, driven: bool) {
         let state = if driven { AWAKE } else { AWAY };
         self.0.store(state, Ordering::SeqCst);
     }
 
-    /// From now on, whoever wants attention kicks. What was put before is to be looked for after
-    /// this.
+    /// From now on `demand` tells senders to kick. The worker must look for earlier mail after this.
     pub(super) fn fall_asleep(&self) {
         self.0.store(ASLEEP, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// As `fall_asleep`, for mail only.
+    /// As `fall_asleep`, but the worker can only take mail, and is not woken to search.
     pub(super) fn fall_asleep_alone(&self) {
         self.0.store(ALONE, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// Back from the poll; returns whether the worker was woken to search.
+    /// The worker is back from the poll; returns whether it was kicked to search.
     pub(super) fn wake_up(&self) -> bool {
         self.0.swap(AWAKE, Ordering::SeqCst) == KICKED_TO_SEARCH
     }

@@ -316,7 +316,7 @@ impl Worker {
     fn run_batch(&self, mut left: u32) -> bool {
         self.take_mail();
         self.placement.look_again();
-        if self.placement.is_patient() && !self.scheduler.has_fresh() {
+        if self.placement.has_held() && !self.scheduler.has_fresh() {
             self.placement.found_none();
         }
         let mut fresh_first = false;

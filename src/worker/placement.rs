@@ -1,50 +1,55 @@
-//! Who starts a fresh coroutine: where it starts is where it stays.
+//! Which worker starts a fresh coroutine. A coroutine stays on the worker that starts it.
 //!
-//! Whoever spawns many would start most of them, and had them for good. So a worker that has
-//! started many more than the one with the fewest *holds back*: it leaves fresh coroutines in its
-//! deque, where others steal them, offers them to the one with the fewest (which then steals before
-//! it is out of work), and, if there is nothing else to do, blocks for a while. Nothing is sent, so
-//! nothing can get stuck with a worker that is busy: what is not taken in time is started after all.
+//! A worker that spawns many coroutines would also start most of them, and keep them for good. So a
+//! worker that has many more coroutines than the worker with the fewest *holds back*. It leaves
+//! fresh coroutines in its deque, from which others steal. It offers them to the worker with the
+//! fewest, which then steals even while it has other work. If it has nothing else to do, it blocks
+//! for a while. Coroutines are never sent, so none gets stuck with a worker that is busy: after the
+//! hold, the worker starts the rest itself.
 //!
 //! ```text
 //!           ahead of the fewest by a margin
 //! STARTING ──────────────────────────────────▶ HOLDING BACK, until ...
-//!   ▲  ▲          no longer ahead                  │  │
+//!   ▲  ▲          ... no longer ahead              │  │
 //!   │  └───────────────────────────────────────────┘  │
 //!   └─────────────────────────────────────────────────┘
-//!       the time is over: some more, twice as many as the last time
+//!       ... the hold is over: starts some more, twice as many as after the last hold
 //! ```
 //!
-//! The doubling has a worker that is busy for long, and has the fewest, delay others only a few
-//! times.
+//! Because of the doubling, a worker that has the fewest coroutines but stays busy delays the others
+//! only a few times.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How long fresh coroutines are left to a worker that is busy and takes none.
-const PATIENCE: Duration = Duration::from_millis(2);
+/// How long fresh coroutines are left to a worker that is busy, if it takes none.
+const HOLD_FOR_BUSY: Duration = Duration::from_millis(2);
 
-/// How long they are left to one that was idle, and will take some once it has a processor.
-const LONG_PATIENCE: Duration = Duration::from_millis(20);
+/// How long fresh coroutines are left to a worker that was idle. It takes some as soon as the system
+/// gives it a processor.
+const HOLD_FOR_IDLE: Duration = Duration::from_millis(20);
 
-/// How many a worker starts before it looks at the others again, if it is not ahead; and if it is,
-/// when its patience has ended for the first time.
+/// How many coroutines a worker starts before it looks at the other workers again, if it is not ahead
+/// or has just ended its first hold.
 const CREDIT: usize = 32;
 
-/// With how many coroutines a worker is not ahead of one that has `fewest`.
+/// The most coroutines that a worker can have without being ahead of one that has `fewest`.
 fn fair(fewest: usize) -> usize {
     fewest + fewest / 8 + 64
 }
 
-/// Whether one worker holds back.
+/// Whether a worker holds back.
 pub(super) struct Placement {
+    /// The runtime has no other worker.
     alone: bool,
-    /// How many may be started without a look at the others.
+    /// How many coroutines may start before the next look at the other workers.
     credit: Cell<usize>,
-    /// The credit at the end of patience.
-    after_patience: Cell<usize>,
+    /// The credit to give after the next hold.
+    after_hold: Cell<usize>,
+    /// The worker holds back at present.
     holding: Cell<bool>,
-    /// Till when to hold back, unless all others have more than so many by then.
+    /// When the hold ends, and the fewest coroutines that any worker had when it began. The hold begins
+    /// anew if all workers have more by then, because they do take coroutines.
     until: Cell<Option<(Instant, usize)>>,
 }
 
@@ -53,26 +58,27 @@ impl Placement {
         Placement {
             alone: workers == 1,
             credit: Cell::new(0),
-            after_patience: Cell::new(CREDIT),
+            after_hold: Cell::new(CREDIT),
             holding: Cell::new(false),
             until: Cell::new(None),
         }
     }
 
-    /// Whether a worker with `live` coroutines must see how many others have before it starts one.
+    /// Whether the worker, which has `live` coroutines, must compare itself with the others before it
+    /// starts another one.
     #[inline]
     pub(super) fn must_look(&self, live: usize) -> bool {
         live >= fair(0) && !self.alone && self.credit.get() == 0
     }
 
-    /// The worker starts one.
+    /// The worker starts a coroutine.
     #[inline]
     pub(super) fn start(&self) {
         self.credit.set(self.credit.get().saturating_sub(1));
     }
 
-    /// There is a fresh coroutine: whether the worker, which has `live`, leaves it to others, of
-    /// which one has `fewest`, and is idle or not.
+    /// Whether the worker leaves a fresh coroutine to others. It has `live` coroutines, and the worker
+    /// with the fewest has `fewest` and may be `idle`.
     pub(super) fn hold_back(
         &self,
         live: usize,
@@ -80,7 +86,7 @@ impl Placement {
         now: impl Fn() -> Instant,
     ) -> bool {
         if live < fair(fewest) {
-            self.after_patience.set(CREDIT);
+            self.after_hold.set(CREDIT);
             self.start_more(CREDIT);
             return false;
         }
@@ -88,14 +94,14 @@ impl Placement {
         match self.until.get() {
             Some((until, had)) if now < until && fewest <= had => {}
             Some((_, had)) if fewest <= had => {
-                let more = self.after_patience.get();
-                self.after_patience.set(more.saturating_mul(2));
+                let more = self.after_hold.get();
+                self.after_hold.set(more.saturating_mul(2));
                 self.start_more(more);
                 return false;
             }
             _ => {
-                let patience = if idle { LONG_PATIENCE } else { PATIENCE };
-                self.until.set(Some((now + patience, fewest)));
+                let hold = if idle { HOLD_FOR_IDLE } else { HOLD_FOR_BUSY };
+                self.until.set(Some((now + hold, fewest)));
             }
         }
         self.holding.set(true);
@@ -107,18 +113,18 @@ impl Placement {
         self.until.set(None);
     }
 
-    /// The others are to be looked at again.
+    /// The worker will compare itself with the others again.
     pub(super) fn look_again(&self) {
         self.holding.set(false);
     }
 
-    /// Whether fresh coroutines were left to others, for a time that may be over.
+    /// Whether a hold has begun, which may be over by now.
     #[inline]
-    pub(super) fn is_patient(&self) -> bool {
+    pub(super) fn has_held(&self) -> bool {
         self.until.get().is_some()
     }
 
-    /// There is no fresh coroutine.
+    /// There is no fresh coroutine, so the hold ends.
     pub(super) fn found_none(&self) {
         self.until.set(None);
     }
@@ -129,7 +135,7 @@ impl Placement {
         self.holding.get()
     }
 
-    /// Till when the worker holds back.
+    /// When the hold ends, if the worker holds back at present.
     pub(super) fn until(&self) -> Option<Instant> {
         let until = self.until.get().filter(|_| self.is_holding());
         until.map(|(until, _)| until)
@@ -149,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_not_ahead_starts_what_there_is() {
+    fn a_worker_that_is_not_ahead_starts_all_fresh_coroutines() {
         let (placement, now) = (Placement::new(2), Instant::now());
         let live = start(&placement, 0, 64);
         assert!(placement.must_look(live));
@@ -161,10 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_ahead_holds_back_until_others_have_caught_up() {
+    fn a_worker_that_is_ahead_holds_back_until_others_have_caught_up() {
         let (placement, now) = (Placement::new(2), Instant::now());
         assert!(placement.hold_back(64, (0, false), || now));
-        assert_eq!(placement.until(), Some(now + PATIENCE));
+        assert_eq!(placement.until(), Some(now + HOLD_FOR_BUSY));
         placement.look_again();
         assert_eq!(placement.until(), None);
         assert!(!placement.hold_back(64, (32, false), || now));
@@ -172,12 +178,12 @@ mod tests {
     }
 
     #[test]
-    fn patience_ends_and_each_time_for_longer() {
+    fn after_each_hold_a_worker_starts_twice_as_many() {
         let (placement, mut now) = (Placement::new(2), Instant::now());
         let mut live = 64;
         for more in [32, 64, 128] {
             assert!(placement.hold_back(live, (0, false), || now));
-            now += PATIENCE;
+            now += HOLD_FOR_BUSY;
             assert!(!placement.hold_back(live, (0, false), || now));
             live = start(&placement, live, more);
             assert!(placement.must_look(live));
@@ -185,35 +191,35 @@ mod tests {
         assert!(!placement.hold_back(live, (live, false), || now));
         let live = start(&placement, live, CREDIT);
         assert!(placement.hold_back(live, (0, false), || now));
-        now += PATIENCE;
+        now += HOLD_FOR_BUSY;
         assert!(!placement.hold_back(live, (0, false), || now));
         assert!(placement.must_look(start(&placement, live, 32)));
     }
 
     #[test]
-    fn patience_with_one_that_was_idle_is_longer() {
+    fn a_hold_for_an_idle_worker_is_longer() {
         let (placement, now) = (Placement::new(2), Instant::now());
         assert!(placement.hold_back(64, (0, true), || now));
-        assert!(placement.hold_back(64, (0, false), || now + PATIENCE));
-        assert!(!placement.hold_back(64, (0, true), || now + LONG_PATIENCE));
+        assert!(placement.hold_back(64, (0, false), || now + HOLD_FOR_BUSY));
+        assert!(!placement.hold_back(64, (0, true), || now + HOLD_FOR_IDLE));
     }
 
     #[test]
-    fn patience_lasts_while_others_take_some() {
+    fn a_hold_lasts_while_others_take_coroutines() {
         let (placement, mut now) = (Placement::new(2), Instant::now());
         for fewest in 0..10 {
             assert!(placement.hold_back(1_000, (fewest, false), || now));
-            now += PATIENCE;
+            now += HOLD_FOR_BUSY;
         }
         assert!(!placement.hold_back(1_000, (9, false), || now));
     }
 
     #[test]
-    fn patience_begins_anew_for_what_comes_after_all_was_taken() {
+    fn a_hold_begins_anew_after_all_fresh_coroutines_were_taken() {
         let (placement, mut now) = (Placement::new(2), Instant::now());
         assert!(placement.hold_back(64, (0, false), || now));
         placement.found_none();
-        now += PATIENCE * 2;
+        now += HOLD_FOR_BUSY * 2;
         assert!(placement.hold_back(64, (0, false), || now));
     }
 }

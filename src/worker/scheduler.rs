@@ -18,8 +18,8 @@ use crate::sys::fork::Process;
 use crate::task::{self, TaskRef};
 use crate::time::Agenda;
 
-/// Makes what all deques of the process share, and which else the first thread to steal would make:
-/// in a process that is forked meanwhile, it would never be.
+/// Initialises crossbeam's global epoch, which the first steal would do otherwise. A fork at that
+/// moment would leave it half-built in the child.
 pub(crate) fn set_up_stealing() {
     let _ = crossbeam_deque::Worker::<()>::new_fifo().stealer().steal();
 }
@@ -27,26 +27,28 @@ pub(crate) fn set_up_stealing() {
 /// What the workers of one runtime share.
 pub(crate) struct Scheduler {
     made_by: Process,
-    /// By which the tasks of this runtime are told from those of others. Not zero.
+    /// The number of this runtime, unique in the process. Not zero. Its tasks carry it.
     number: u32,
+    /// The shared part of each worker.
     pub(super) workers: Box<[Arc<Remote>]>,
-    /// Fresh coroutines that were spawned by threads which are no worker of this runtime.
+    /// The fresh coroutines that threads have spawned which are no worker of this runtime.
     pub(super) injector: Injector<TaskRef>,
     pub(super) sleep: Sleep,
     census: Census,
-    /// The timers of `after`.
+    /// The pending timers of `after`.
     agenda: Arc<Agenda>,
-    /// The stacks of coroutines that do not ask for others.
+    /// The default class of stacks.
     stack_class: &'static Class,
     pub(super) shutdown: Arc<Shutdown>,
 }
 
 impl Scheduler {
-    /// A scheduler of `workers` workers, each to be driven by a thread of its own.
+    /// A scheduler of `workers` workers, and the parts to make these workers from, each on the thread
+    /// that will drive it.
     ///
     /// # Errors
     ///
-    /// The operating system's, when it gives no poll.
+    /// The operating system's, if there is no poll to be had.
     pub(crate) fn new(
         workers: usize,
         stack_class: &'static Class,
@@ -73,17 +75,18 @@ impl Scheduler {
         Ok((Arc::new(scheduler), parts))
     }
 
-    /// The scheduler of the calling worker.
+    /// The scheduler of the worker that the calling thread drives.
     pub(crate) fn current() -> Option<Arc<Scheduler>> {
         Worker::with_current(|worker| worker.map(|worker| Arc::clone(worker.scheduler())))
     }
 
-    /// Whether it was made before a fork, and its workers are not there in this process.
+    /// Whether this process is a forked child of the one that made this scheduler, and so does not have
+    /// its workers.
     pub(crate) fn is_left_in_parent(&self) -> bool {
         !self.made_by.is_current()
     }
 
-    /// By which its tasks are known: see [`Task::waits_alone_for`](crate::task::Task::waits_alone_for).
+    /// The number of this runtime; see [`Task::waits_alone_for`](crate::task::Task::waits_alone_for).
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
@@ -97,8 +100,8 @@ impl Scheduler {
         &self.agenda
     }
 
-    /// Makes sure that one more coroutine will find a stack, of at least `size` bytes if it asks for
-    /// that.
+    /// Reserves a stack for one more coroutine, of at least `size` usable bytes, or else of the
+    /// default size.
     ///
     /// # Errors
     ///
@@ -116,7 +119,7 @@ impl Scheduler {
         })
     }
 
-    /// Queues a coroutine that has not started, to be started by any worker.
+    /// Queues a fresh coroutine, which any worker may start.
     pub(crate) fn spawn(&self, task: TaskRef) {
         self.with_worker(|worker| match worker {
             Some(worker) => {
@@ -127,27 +130,27 @@ impl Scheduler {
         });
     }
 
-    /// Queues one that was spawned by a thread which is no worker of this runtime.
+    /// Queues a fresh coroutine from a thread that is no worker of this runtime.
     fn inject(&self, task: TaskRef) {
         if Tally::counts(&task) {
             self.census.elsewhere.count_in_shared();
         }
         task::aside(|| self.injector.push(task));
         self.notify();
-        // Workers that are leaving may not look here again; whoever pushes after they began to
-        // leave sees so.
+        // A worker that has begun to leave may not look at the injector again. Pairs with the store of
+        // `stopping`: either the leaving workers see this push, or this sees that they leave.
         fence(Ordering::SeqCst);
         if self.is_stopping() {
             self.abandon_injected();
         }
     }
 
-    /// Makes sure that somebody looks for the fresh coroutine that was just made visible.
+    /// Makes sure that a worker looks for the fresh coroutine that was just queued.
     pub(super) fn notify(&self) {
         self.sleep.notify(self);
     }
 
-    /// The worker with the fewest coroutines, among those at work, but for `me`.
+    /// The worker with the fewest coroutines, among those at work and other than `me`.
     pub(super) fn least_loaded(&self, me: &Remote) -> Option<&Remote> {
         self.workers
             .iter()
@@ -156,14 +159,14 @@ impl Scheduler {
             .min_by_key(|worker| worker.load())
     }
 
-    /// Has the one with the fewest coroutines take what `me` leaves.
+    /// Asks the worker with the fewest coroutines to steal what `me` leaves.
     pub(super) fn offer_to_least_loaded(&self, me: &Remote) {
         if let Some(least) = self.least_loaded(me) {
             least.offer();
         }
     }
 
-    /// Whether a fresh coroutine is in sight of any worker.
+    /// Whether there is a fresh coroutine that any worker could take.
     pub(super) fn has_fresh(&self) -> bool {
         !self.injector.is_empty() || self.workers.iter().any(|worker| worker.has_fresh())
     }
@@ -181,23 +184,25 @@ impl Scheduler {
         }
     }
 
-    /// Ends fresh coroutines that come too late.
+    /// Ends the fresh coroutines in the injector, which no worker will take any more.
     pub(crate) fn abandon_injected(&self) {
         while let Some(task) = self.take_injected() {
             self.abandon(&task, Box::new(Cancelled));
         }
     }
 
-    /// Ends a coroutine that has never run: its closure is dropped, and its joiner told `why`.
+    /// Ends a coroutine that has never run: drops its closure, and gives `why` to its joiner.
     pub(super) fn abandon(&self, task: &TaskRef, why: Box<dyn std::any::Any + Send>) {
         drop(task.take_reservation());
-        // SAFETY: the caller took the task from a queue of fresh ones, where it stood once.
+        // SAFETY: the caller took the task from a queue of fresh coroutines, which holds each task once.
+        // So the body is neither run nor abandoned by anyone else.
         unsafe { task.body().abandon(task, why) };
         self.count_out(task);
         self.look();
     }
 
-    /// A coroutine has ended that never ran, on any thread, which will [`look`](Scheduler::look).
+    /// Counts a coroutine that has ended without having run. From any thread, which must then call
+    /// [`look`](Scheduler::look).
     fn count_out(&self, task: &TaskRef) {
         self.with_worker(|worker| match worker {
             Some(worker) => worker.count_out(task),
@@ -206,7 +211,7 @@ impl Scheduler {
         });
     }
 
-    /// Calls `f` with the worker that the calling thread drives, if that is one of these.
+    /// Calls `f` with the worker that the calling thread drives, if it is a worker of this runtime.
     #[inline]
     fn with_worker<R>(&self, f: impl FnOnce(Option<&Worker>) -> R) -> R {
         Worker::with_current(|worker| {
@@ -235,18 +240,18 @@ impl Scheduler {
         self.census.wait(|| self.is_idle());
     }
 
-    /// Tells all workers to end what they have, within `grace`, and to leave.
+    /// Tells all workers to end their coroutines within `grace`, and then to leave.
     pub(crate) fn stop(&self, grace: Duration) {
         self.shutdown.begin(grace);
         self.kick_all();
     }
 
-    /// When what is left is left behind, if the runtime stops.
+    /// When the grace ends, if the runtime stops and the moment is within the clock's range.
     pub(crate) fn grace_ends(&self) -> Option<Instant> {
         self.shutdown.grace_ends()
     }
 
-    /// Has all workers that sleep look at what was just changed.
+    /// Wakes all workers that sleep, to look at what has just changed.
     fn kick_all(&self) {
         for worker in &self.workers {
             worker.kick();

@@ -1,49 +1,58 @@
-//! Who is woken when fresh coroutines appear, and who may sleep.
+//! When to wake a worker for a fresh coroutine, and when a worker may sleep.
 //!
-//! Waking a worker costs tens of microseconds of its time, so a push of a fresh coroutine wakes
-//! one only if nobody is searching, and at most one such wake is in flight until the woken worker
-//! has found work or slept again. Coroutines that have started need none of this: they go to the
-//! inbox of their owner (see `remote`).
+//! Waking a worker costs tens of microseconds of processor time. So pushing a fresh coroutine wakes
+//! a worker only if none is searching, and at most one such wake is in flight until the woken worker
+//! has found work or sleeps again. Coroutines that have started need none of this, since they go to
+//! their owner's inbox (see `remote`).
 //!
 //! ```text
 //! pusher:   push; FENCE
-//!           if searchers == 0, and somebody is asleep: searchers = 1 (swap); kick a sleeper, which
-//!             inherits the count; if by now there is none: searchers -= 1; is there still
-//!             something to find? then again from FENCE
+//!           if searchers == 0 and a worker is asleep: searchers = 1 (swap); kick a sleeper, which
+//!             inherits the count; if there is none any more: searchers -= 1; if a fresh
+//!             coroutine can still be found: again from FENCE
 //! searcher: searchers += 1; steal from all
-//!             found:   searchers -= 1; was it the last, and is there more? as a pusher
+//!             found:   searchers -= 1; if it was the last, and there is more: as a pusher
 //!             nothing: state = ASLEEP; searchers -= 1; FENCE; look once more at everything
 //!                        something: awake, search again
 //!                        nothing:   block
 //! ```
 //!
-//! *No fresh coroutine is left while all sleep.* Take the last push P, and a worker W that blocks.
-//! If P's fence comes before the one at which W fell asleep, W's last look sees the push. If every
-//! worker's fence comes first, P sees all asleep, and the searchers that were counted off before
-//! those fences gone: so it kicks one, unless some count is left. That is either a searcher's, whose
-//! fence is yet to come, and whose last look (or steal) sees the push; or a pusher's that has found
-//! no sleeper to kick. The latter looks again after it has given the count back and passed a fence,
-//! and so sees the push. A kicked worker counts as a searcher from the moment of the kick, and holds
-//! to the same rules.
+//! # No fresh coroutine is left while all workers sleep
 //!
-//! A searcher that holds back (see `placement`) leaves what it sees: it kicks the worker that is to
+//! Take the last push P, and a worker W that blocks. If P's fence comes before the fence at which W
+//! fell asleep, W's last look finds the coroutine.
+//!
+//! Otherwise every worker's fence comes before P's. Then P sees all workers asleep, and does not see
+//! the searchers that were counted off before their fences. It kicks a worker, unless the count is
+//! not zero. The count then belongs to one of two:
+//!
+//! - a searcher, whose fence is still to come, and whose last look or steal finds the coroutine;
+//! - another pusher, which has found no sleeper to kick. That pusher looks again after it has given
+//!   the count back and passed a fence, and so finds the coroutine.
+//!
+//! A kicked worker counts as a searcher from the kick on, and the same rules hold for it.
+//!
+//! A searcher that holds back (see `placement`) leaves what it finds. It kicks the worker that should
 //! take it, and blocks for a bounded time only.
 
 use crate::atomic::{AtomicUsize, Ordering, fence};
 
-/// The workers, as a pusher sees them.
+/// What a pusher needs to know of the workers.
 pub(super) trait Sleepers {
+    /// Whether a worker is asleep.
     fn any_asleep(&self) -> bool;
 
-    /// Wakes one that sleeps; returns whether there was one.
+    /// Wakes a worker that is asleep, to search; returns whether there was one.
     fn kick_one_to_search(&self) -> bool;
 
-    /// Whether there is a fresh coroutine to be found.
+    /// Whether a searcher would find a fresh coroutine.
     fn any_fresh(&self) -> bool;
 }
 
+/// The search protocol's shared state.
 #[derive(Debug)]
 pub(super) struct Sleep {
+    /// Workers that search, wakes to search that are in flight, and pushers that are about to wake.
     searchers: AtomicUsize,
 }
 
@@ -54,7 +63,7 @@ impl Sleep {
         }
     }
 
-    /// A fresh coroutine was made visible: wakes a sleeper, unless somebody searches already.
+    /// Wakes a worker to search, unless one searches already. Called after a push.
     pub(super) fn notify(&self, workers: &impl Sleepers) {
         loop {
             fence(Ordering::SeqCst);
@@ -75,11 +84,12 @@ impl Sleep {
         }
     }
 
+    /// The caller, a worker, begins to search.
     pub(super) fn start_searching(&self) {
         self.searchers.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Ends a search; returns whether it was the only one.
+    /// The caller has stopped to search; returns whether no other worker searches.
     pub(super) fn stop_searching(&self) -> bool {
         self.searchers.fetch_sub(1, Ordering::SeqCst) == 1
     }
