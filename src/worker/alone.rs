@@ -1,13 +1,16 @@
-//! Waits of a coroutine that keeps its worker to itself: it unwinds, or runs the panic hook.
+//! Waits of a coroutine that keeps its worker to itself, because it unwinds or runs the panic hook.
 //!
-//! std counts panics by thread. Another coroutine that ran on the thread meanwhile would take that count
-//! for its own: it would poison what it unlocks, and a panic of it in the middle of the hook would abort
-//! the process. So its worker waits with it: for time, for threads, and for locks that are held
-//! elsewhere. It cannot wait for another coroutine of its runtime, which may need the same worker: that
-//! aborts the process, whichever worker it is, so that nothing depends on chance.
+//! std counts panics per OS thread. If another coroutine ran on the thread meanwhile, it would take that
+//! count for its own. It would poison the locks that it releases, and if it panicked during the hook, the
+//! process would abort. So the worker waits together with the coroutine: for time, for threads, and for
+//! locks that are held elsewhere.
 //!
-//! While a runtime stops, a coroutine that unwinds lets others run, for they have to end, too. The hook
-//! does not.
+//! Such a coroutine cannot wait for another coroutine of its runtime, which may need the same worker. That
+//! aborts the process, whichever worker the other coroutine is on, so that the outcome does not depend on
+//! chance.
+//!
+//! While its runtime stops, a coroutine that unwinds does let others run, because they have to end, too. A
+//! coroutine in the panic hook does not.
 
 use std::time::Instant;
 
@@ -22,8 +25,8 @@ impl Worker {
         task::keeps_thread(|| self.scheduler.is_stopping())
     }
 
-    /// Aborts, if the calling coroutine, which has to wait for `others` of its runtime, keeps its worker
-    /// to itself.
+    /// Aborts if the calling coroutine keeps its worker to itself. To be called before it waits for
+    /// `others`, which belong to its runtime.
     pub(crate) fn refuse_to_wait_alone_for(others: &str) {
         let alone = Worker::with_current(|worker| worker.is_some_and(Worker::waits_alone));
         task::with_running(|task| {
@@ -37,14 +40,14 @@ impl Worker {
         });
     }
 
-    /// Waits on the stack of a coroutine that keeps this worker to itself. I/O goes on, other coroutines
-    /// and their timers do not.
+    /// Waits on the stack of a coroutine that keeps this worker to itself. I/O goes on meanwhile. Other
+    /// coroutines and their timers do not.
     ///
-    /// Returns false if that is over first: the runtime stops, and others may run.
+    /// Returns false, before the wait is over, if the runtime stops and other coroutines may run.
     #[cold]
     pub(super) fn wait_with(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) -> bool {
         loop {
-            // The waker puts the slot into the queue, or into the inbox, after it has ended the wait.
+            // After a waker has ended the wait, it puts the slot into the ready queue or into the inbox.
             self.take_mail();
             if self.take_ready(task.slot()) {
                 return true;
@@ -56,7 +59,8 @@ impl Worker {
             if too_late && task.wake(seq, Outcome::TimedOut) {
                 continue;
             }
-            // Woken, if it is too late: the waker is about to say so.
+            // Past its deadline, the wait can only have been ended by a waker, which is about to put
+            // the slot into a queue. So this waits for that without a deadline.
             let deadline = deadline.filter(|_| !too_late);
             self.remote.attention().fall_asleep_alone();
             if !self.remote.has_mail() && self.waits_alone() {
@@ -66,11 +70,12 @@ impl Worker {
         }
     }
 
-    /// Aborts, because `task`, which keeps this worker to itself, waits for what the one in `slot` holds.
+    /// Aborts, because `task` keeps this worker to itself and waits for what the coroutine in `slot` holds.
     #[cold]
     pub(super) fn refuse_deadlock(&self, task: &Task, slot: u32) -> ! {
-        // SAFETY: the loop has this mutably borrowed, and has lent the entry of the running
-        // coroutine, which is another one. It does not go on, for this does not return.
+        // SAFETY: the worker's loop has `live` mutably borrowed, but uses only the entry of the running
+        // coroutine, which is not the one in `slot`. The loop does not go on, because this function does
+        // not return.
         let holder = unsafe { (*self.live.as_ptr()).get(slot as usize) };
         let waits = format_args!("{}, unwinding from a panic, waits", Description(task));
         match holder {
@@ -84,7 +89,7 @@ impl Worker {
         }
     }
 
-    /// Takes `slot` out of the queue; returns whether it was there.
+    /// Takes `slot` out of the ready queue; returns whether it was there.
     fn take_ready(&self, slot: u32) -> bool {
         let mut ready = self.ready.borrow_mut();
         let position = ready.iter().position(|&other| other == slot);

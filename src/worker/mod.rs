@@ -1,8 +1,14 @@
-//! Workers, and what they share.
+//! Workers: the loop that runs coroutines, and what the workers of a runtime share.
 //!
-//! A worker is an OS thread that runs coroutines. It owns the coroutines that it has started, for
-//! good: only coroutines that have never run are stolen. So whatever lives on a started coroutine's
-//! stack stays on one thread.
+//! A worker is an OS thread that runs coroutines. It owns the coroutines that it has started for good:
+//! only coroutines that have never run are stolen. So all that lives on a started coroutine's stack
+//! stays on one thread.
+//!
+//! - `mod` (this file): the loop, a worker's turn, and the switch into a coroutine;
+//! - `fresh`: queues of fresh coroutines, and stealing; `placement`: which worker starts them;
+//! - `remote`: what other threads use of a worker; `attention` and `sleep`: when to wake it;
+//! - `scheduler`: what the workers share; `census`: how many coroutines there are;
+//! - `alone`: waits of a coroutine that unwinds; `shutdown`: the end of a runtime.
 
 mod alone;
 mod attention;
@@ -46,26 +52,28 @@ use shutdown::{NOTHING_UNWINDS, Shutdown};
 pub(crate) use scheduler::{Scheduler, set_up_stealing};
 pub(crate) use shutdown::PAUSE;
 
-/// The most that a worker runs between two looks at timers and I/O, in turns and operations.
+/// The most that a worker runs between two looks at I/O and timers: turns of coroutines, plus their
+/// operations.
 const LARGEST_BATCH: u32 = 256;
 
-/// What a worker runs at first, when it does not know yet how long its coroutines' turns are.
+/// The size of a worker's first batches, while it does not know how long its coroutines' turns are.
 const FIRST_BATCH: u32 = 16;
 
-/// How long a batch should take at most.
+/// How long a batch should take at most. Bounds how late I/O and timers are looked at.
 const BATCH_TIME: Duration = Duration::from_micros(500);
 
-/// From so many yields in a row on of a coroutine that is alone, each gives up the processor. (One or
-/// two are those of a coroutine for which the others wait.)
+/// A coroutine that yields while no other is ready gives up the processor from its third yield in a row
+/// on. (After one or two yields it may be about to do what the others wait for.)
 const LONE_YIELDS: u32 = 3;
 
-/// After so many batches in a row in which all have only yielded, the processor is given up once.
+/// If coroutines do nothing but yield to each other, the processor is given up once in this many
+/// batches.
 const IDLE_BATCHES: u32 = 16;
 
-/// How long after coroutines have ended an idle worker trims their stacks.
+/// How long an idle worker waits, after coroutines have ended, before it trims their stacks.
 const COLD: Duration = Duration::from_secs(1);
 
-/// A worker before a thread drives it.
+/// What a worker is made from, on the thread that will drive it.
 pub(crate) struct Parts {
     remote: Arc<Remote>,
     fresh: crossbeam_deque::Worker<TaskRef>,
@@ -86,50 +94,52 @@ impl Parts {
         })
     }
 
-    /// A thread is about to drive this worker: others count on it already.
+    /// Says that a thread is about to drive this worker, so that others count on it already.
     pub(crate) fn announce(&self) {
         self.remote.attention().announce();
     }
 }
 
-/// One OS thread's part of a scheduler. It never leaves the thread that made it.
+/// One OS thread's part of a runtime. It never leaves the thread that made it.
 pub(crate) struct Worker {
     scheduler: Arc<Scheduler>,
     remote: Arc<Remote>,
-    /// The same, in a place that coroutines point to. Dropped if none is left that does.
+    /// `remote` once more, at a fixed address for coroutines to point to. Leaked if a coroutine is left
+    /// behind that points to it.
     owner: ManuallyDrop<Box<Arc<dyn Owner>>>,
-    /// By which its coroutines are known to locks.
+    /// The number by which locks know the holders among this worker's coroutines.
     number: WorkerNumber,
-    /// Started coroutines are left behind for good.
+    /// Whether started coroutines were left behind.
     leaves_some: Cell<bool>,
-    /// Fresh coroutines, which others may steal.
+    /// Fresh coroutines that other workers may steal.
     fresh: crossbeam_deque::Worker<TaskRef>,
     /// Fresh coroutines that must run here.
     local: RefCell<VecDeque<TaskRef>>,
     placement: Placement,
-    /// Started coroutines that are ready, by slot; each at most once. There is room for all that have
-    /// started: whoever wakes them may be the allocator.
+    /// The slots of the started coroutines that are ready. Each is in the queue at most once. The queue
+    /// has room for all started coroutines, so that a wake never allocates: the waker may be the
+    /// allocator itself.
     ready: RefCell<VecDeque<u32>>,
-    /// Started coroutines. Borrowed while one of them runs, so nothing that a coroutine can call
-    /// touches it.
+    /// The started coroutines, by slot. Mutably borrowed while one of them runs, so nothing that a
+    /// coroutine can call may touch it.
     live: RefCell<Slab<Live>>,
-    /// Counts starts: the age of coroutines.
+    /// How many coroutines have started here. Gives each its age.
     started: Cell<u64>,
     timers: RefCell<Timers>,
     reactor: RefCell<Reactor>,
-    /// Coroutines on their stacks, for the tasks to come.
+    /// Coroutines without a task, on their stacks, for the next tasks.
     idle: RefCell<Pool>,
-    /// What to run between two looks at timers and I/O.
+    /// The size of the next batch; see `LARGEST_BATCH`.
     batch: Cell<u32>,
-    /// When the batch before ended, if that was full.
+    /// When the last batch ended, if it was full.
     batch_ended: Cell<Option<Instant>>,
-    /// The last yields in a row of one while no other was ready.
+    /// How often in a row one coroutine has just yielded while no other was ready.
     lone_yields: Cell<u32>,
-    /// The last batches in a row in which all have only yielded.
+    /// In how many batches in a row all coroutines have done nothing but yield.
     idle_batches: Cell<u32>,
-    /// When to trim the stacks: once, some time after coroutines have ended.
+    /// When to trim the stacks of ended coroutines.
     trim_at: Cell<Option<Instant>>,
-    /// The main coroutine has finished, and the driver wants its thread back.
+    /// The main coroutine has finished, so the loop must return.
     leave: Cell<bool>,
 }
 
@@ -140,7 +150,7 @@ struct Live {
 }
 
 impl Live {
-    /// Has the processor fetch what wakes it and what it goes on with.
+    /// Prefetches what a wake of the coroutine writes, and the frames that it goes on with.
     fn prefetch(&self) {
         self.task.prefetch();
         self.coroutine.prefetch_frames();
@@ -181,14 +191,14 @@ impl Worker {
     /// Calls `f` with the worker that the calling thread drives.
     #[inline]
     pub(crate) fn with_current<R>(f: impl FnOnce(Option<&Worker>) -> R) -> R {
-        // SAFETY: `Driving` has set the pointer to a worker that it borrows until it clears it, on
-        // this thread. A call that suspends may outlast that; it is a coroutine's which this worker
-        // has started, and before that has ended (or will never go on) the worker neither moves nor
-        // goes: `Runtime` keeps it in a place of its own, and drops it last.
+        // SAFETY: `Driving` has set the pointer, on this thread, to a worker that it borrows, and clears
+        // it before the borrow ends. `f` may suspend and outlast that borrow only on a coroutine that
+        // this worker has started. The worker neither moves nor is dropped before that coroutine has
+        // ended or can never go on: `Runtime` keeps it in an allocation of its own and drops it last.
         f(unsafe { CURRENT.get().as_ref() })
     }
 
-    /// Makes sure that one more coroutine will find a stack of `class`.
+    /// Reserves a stack of `class` for one more coroutine.
     ///
     /// # Errors
     ///
@@ -198,7 +208,7 @@ impl Worker {
         self.idle.borrow_mut().reserve(class)
     }
 
-    /// Whether the calling thread drives a worker, on a coroutine's stack or its own.
+    /// Whether the calling thread drives a worker. The caller may be a coroutine or the worker's loop.
     pub(crate) fn is_driven_here() -> bool {
         !CURRENT.get().is_null()
     }
@@ -221,8 +231,8 @@ impl Worker {
         ready.push_back(slot);
     }
 
-    /// Has the queue of the ready have room for `count`, and not for far more. Allocates and frees
-    /// while it is not borrowed.
+    /// Gives the ready queue room for `count` slots, and not for many more. Allocates and frees while the
+    /// queue is not borrowed, because the allocator may wake coroutines of this worker.
     #[cold]
     fn set_room(&self, count: usize) {
         let mut queue = VecDeque::with_capacity(count.max(LARGEST_BATCH as usize));
@@ -233,7 +243,7 @@ impl Worker {
         drop(before);
     }
 
-    /// A coroutine was made here, and is in no queue yet.
+    /// Counts a coroutine that was made here. Called before the coroutine is in a queue.
     #[inline]
     fn count_in(&self, task: &TaskRef) {
         if Tally::counts(task) {
@@ -241,7 +251,7 @@ impl Worker {
         }
     }
 
-    /// A coroutine has ended here: [`look`](Scheduler::look) is to be called.
+    /// Counts a coroutine that has ended here. The caller must then call [`look`](Scheduler::look).
     #[inline]
     fn count_out(&self, task: &TaskRef) {
         if Tally::counts(task) {
@@ -258,8 +268,8 @@ impl Worker {
         }
     }
 
-    /// Runs coroutines on the calling thread until the runtime stops; then ends what is left. Returns
-    /// whether coroutines that have started are left behind: see `ending`.
+    /// Runs coroutines on the calling thread until the runtime stops, then ends the remaining ones. Returns
+    /// whether started coroutines were left behind; see `shutdown::ending`.
     pub(crate) fn drive_until_stopped(&self) -> bool {
         let _driving = Driving::new(self);
         self.leave.set(false);
@@ -269,10 +279,11 @@ impl Worker {
         self.end()
     }
 
-    /// A batch of coroutines, then I/O, then timers; waits if there is nothing to run.
+    /// Runs a batch of coroutines, then looks at I/O, then at timers. Blocks in the poll if there is
+    /// nothing to run.
     ///
-    /// Each turn looks at I/O once, whatever it finds to run. That comes before the timers: an
-    /// event that came before a deadline is seen before the deadline is.
+    /// Each turn looks at I/O exactly once, whatever it finds to run. I/O comes before timers, so that an
+    /// event which came before a deadline is seen before the deadline.
     fn turn(&self) {
         self.take_share();
         let full = self.run_batch(self.batch.get());
@@ -286,7 +297,7 @@ impl Worker {
         self.expire_timers();
     }
 
-    /// Has the next batch take about as long as it should, if batches end by their size.
+    /// Sizes the next batch by how long the last one took, if batches are full.
     fn adapt_batch(&self, full: bool) {
         if !full {
             self.batch_ended.set(None);
@@ -296,7 +307,7 @@ impl Worker {
         if let Some(before) = self.batch_ended.replace(Some(now)) {
             let batch = match now - before {
                 took if took < BATCH_TIME => self.batch.get() * 2,
-                // As many fewer as it was slower.
+                // Smaller by the factor that the batch took too long.
                 took => {
                     let times = u32::try_from(took.as_nanos() / BATCH_TIME.as_nanos());
                     self.batch.get() / times.unwrap_or(u32::MAX)
@@ -306,12 +317,13 @@ impl Worker {
         }
     }
 
-    /// Runs ready and fresh coroutines by turns, so that neither starve the other; about `left` of
-    /// them, where an operation counts like a turn. Returns whether it has run so many.
+    /// Runs about `left` turns of coroutines, where each operation of a coroutine counts as a turn, too.
+    /// Takes ready and fresh coroutines alternately, so that neither kind starves the other. Returns
+    /// whether it has run that many.
     ///
-    /// The one function that switches into coroutines. Never inlined, so that no address of a
-    /// thread-local is carried across the switch by the code around it; and the switch is inlined
-    /// into its loop, because a return from a function that has switched is predicted wrongly.
+    /// This is the only function that switches into coroutines. It is never inlined, so that the code
+    /// around it carries no address of a thread-local across the switch. The switch itself is inlined into
+    /// the loop, because the processor mispredicts a return from a function that has switched.
     #[inline(never)]
     fn run_batch(&self, mut left: u32) -> bool {
         self.take_mail();
@@ -374,9 +386,9 @@ impl Worker {
         left == 0
     }
 
-    /// Gives up the processor, where nothing else of this worker is ready than what has yielded: what
-    /// that waits for may need the processor. After a few yields of one that is alone, and after some
-    /// batches if several have yielded to each other.
+    /// Gives up the processor if this worker's ready coroutines do nothing but yield: the thread that they
+    /// wait for may need it. That is after a few yields of a coroutine that is alone, or after some
+    /// batches of several that yield to each other.
     #[inline]
     fn give_way(&self, lone_yields: u32, only_yields: bool) {
         let idle_batches = if only_yields {
@@ -386,7 +398,7 @@ impl Worker {
         };
         self.idle_batches.set(idle_batches);
         let alone = lone_yields >= LONE_YIELDS;
-        // The next one gives way again.
+        // If the coroutine yields alone once more, it gives way again.
         self.lone_yields
             .set(if alone { LONE_YIELDS - 1 } else { lone_yields });
         if (alone || idle_batches == IDLE_BATCHES) && !self.remote.has_mail() {
@@ -399,11 +411,11 @@ impl Worker {
         self.ready.borrow_mut().pop_front()
     }
 
-    /// Has the processor fetch the coroutines that come to their turns after some others: first
-    /// what is known of one here, then what that says lies on its stack.
+    /// Prefetches coroutines that come some turns later: first the task and the stack pointer of one, then,
+    /// for one that comes sooner, the frames on its stack.
     #[inline(always)]
     fn prefetch_next(&self, live: &Slab<Live>) {
-        /// Of fewer, all that their turns touch stays in the second-level cache.
+        /// All that the turns of fewer coroutines touch stays in the second-level cache.
         const MANY: usize = 256;
         const AHEAD: usize = 4;
         if live.len() < MANY {
@@ -455,8 +467,9 @@ impl Worker {
         let mut live = self.live.borrow_mut();
         let vacant = live.vacant_entry();
         let slot = u32::try_from(vacant.key()).expect("fewer than 2^32 coroutines");
-        // SAFETY: the task was fresh. The owner is dropped after all that were started here have
-        // ended, or not at all.
+        // SAFETY: the task comes from a queue of fresh coroutines, so it is pinned once, before it runs.
+        // `owner` lies in a box that is dropped after all coroutines which started here have ended,
+        // and is leaked if one of them never ends.
         unsafe { task.pin(&self.owner, slot) };
         vacant.insert(Live {
             task,
@@ -480,7 +493,7 @@ impl Worker {
         self.leave_after(&task);
     }
 
-    /// Gives the thread back to the driver if it was the main coroutine that has ended.
+    /// Has the loop return if `task`, which has ended, is the main coroutine.
     fn leave_after(&self, task: &Task) {
         if task.role() == Role::Main {
             self.leave.set(true);
@@ -496,11 +509,12 @@ impl Worker {
         if !timers.is_due(now) {
             return;
         }
-        // What came before the deadline is seen before it is.
+        // The poll of this turn may have left events over. They are seen before the deadlines, because
+        // they may have come before them.
         self.poll(Reactor::take_rest);
         let live = self.live.borrow();
         while let expired @ [_, ..] = timers.expire(now) {
-            // They have slept for long: little of them is in the processor's caches.
+            // These coroutines have slept for long, so little of them is in the processor's caches.
             let each = || {
                 expired
                     .iter()
@@ -509,8 +523,8 @@ impl Worker {
             each().for_each(|(live, _)| memory::prefetch_all(live));
             each().for_each(|(live, _)| live.prefetch());
             for (live, seq) in each() {
-                // A coroutine disarms before it goes on, so the wait is its current one, and at
-                // worst has been woken already.
+                // A coroutine disarms its deadline before it goes on. So `seq` is its current wait, which
+                // a waker may have ended already; then this has no effect.
                 live.task.wake(seq, Outcome::TimedOut);
             }
         }
@@ -522,8 +536,8 @@ impl Worker {
         }
     }
 
-    /// Steals a fresh coroutine, or blocks in the poll until something happens; returns whether
-    /// there was something to run, so that it has not polled. See `sleep`.
+    /// Steals a fresh coroutine, or else blocks in the poll until something happens. Returns whether it
+    /// found something to run, in which case it has not polled. See `sleep` for the protocol.
     fn finds_work_instead_of_sleep(&self) -> bool {
         let scheduler = &*self.scheduler;
         let alone = scheduler.workers.len() == 1;
@@ -540,7 +554,7 @@ impl Worker {
         }
         let mut fresh = scheduler.has_fresh();
         if fresh && self.placement.is_holding() {
-            // Some of it may have come since, from one that relied on this search.
+            // A pusher may have relied on this search and woken no other worker.
             scheduler.offer_to_least_loaded(&self.remote);
             fresh = false;
         }
@@ -559,8 +573,8 @@ impl Worker {
         found
     }
 
-    /// Trims the stacks of coroutines that have ended a while ago; returns when to look again. So
-    /// a burst does not leave its memory behind, and an idle worker wakes up for that once.
+    /// Trims the stacks of coroutines that have ended a while ago, and the worker's tables. Returns when to
+    /// look again. So a burst does not keep its memory, and an idle worker wakes up only once for that.
     fn trim_if_cold(&self) -> Option<Instant> {
         let mut idle = self.idle.borrow_mut();
         if !idle.needs_trim() {
@@ -580,7 +594,8 @@ impl Worker {
         self.trim_at.get()
     }
 
-    /// Suspends the running coroutine, which is `task`, until wait `seq` is over, amid panics.
+    /// Suspends the running coroutine, `task`, until wait `seq` is over. Called while std's panic count of
+    /// this thread is raised.
     #[cold]
     fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
         if self.waits_alone() && self.wait_with(task, seq, deadline) {
@@ -604,7 +619,7 @@ impl Worker {
         self.timers.borrow_mut().disarm(slot);
     }
 
-    /// In the child of a fork: the calling thread drives no worker, even if it did.
+    /// Called in a forked child, where the calling thread drives no worker any more.
     pub(crate) fn forget_current() {
         CURRENT.set(ptr::null());
     }
@@ -613,14 +628,14 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         if self.live.get_mut().is_empty() && !self.leaves_some.get() {
-            // SAFETY: dropped here and nowhere else.
+            // SAFETY: `owner` is dropped here and nowhere else, and no coroutine is left that points to it.
             unsafe { ManuallyDrop::drop(&mut self.owner) };
             self.number.give_back();
         }
     }
 }
 
-/// Writes who runs on this thread. Async-signal-safe.
+/// Writes the name of the coroutine that runs on this thread. Async-signal-safe.
 fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
     task::with_running(|task| match task {
         Some(task) => write!(out, "{}", Description(task)),
@@ -628,26 +643,28 @@ fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
     })
 }
 
-/// What every coroutine runs: its task. Of one that comes too late, because its runtime stops, it
-/// only drops the closure: destructors may wait, so they need a coroutine.
+/// The body of every coroutine: runs its task. If the runtime stops, a fresh task's closure is only
+/// dropped. That happens on the coroutine, too, because destructors may wait.
 fn run_task() {
     task::with_running(|task| {
         let task = task.expect("a coroutine is running");
         if task.role() != Role::Main && !NOTHING_UNWINDS && task::is_runtime_stopping() {
             let waited = task.word.interrupt();
             debug_assert!(!waited, "a fresh coroutine does not wait");
-            // SAFETY: this is the first turn of the task, on the worker that it was pinned to.
+            // SAFETY: this is the first turn of the task, on its worker, so the body was neither run nor
+            // abandoned before, and is not run after.
             return unsafe { task.body().abandon(task, Box::new(Cancelled)) };
         }
-        // SAFETY: as above, instead of that.
+        // SAFETY: this is the first turn of the task, on its worker, so the body was neither run nor
+        // abandoned before. The branch above has returned.
         unsafe { task.body().run(task) };
     });
 }
 
-/// The calling thread drives a worker.
+/// Marks the calling thread as the driver of a worker.
 struct Driving<'a> {
     worker: &'a Worker,
-    /// Where the thread panics, no coroutine does for that.
+    /// Present if the thread itself panics, so that its coroutines are not taken for panicking.
     _unwind: Option<Suspended>,
 }
 
@@ -658,7 +675,7 @@ impl<'a> Driving<'a> {
             "a thread drives one worker at a time"
         );
         if let Err(error) = overflow::watch(describe_running) {
-            // Overflows still end the process, if without a word.
+            // Overflows still end the process, but without a report.
             let mut stderr = std::io::stderr();
             let _ = writeln!(
                 stderr,
@@ -681,7 +698,7 @@ impl Drop for Driving<'_> {
         reactor::set_local(None);
         WorkerNumber::leave();
         CURRENT.set(ptr::null());
-        // Nobody will poll here, until it is driven again.
+        // No thread will poll this reactor until the worker is driven again.
         self.worker.reactor.borrow().handle().release();
         self.worker.remote.set_driven(false);
     }

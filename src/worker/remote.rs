@@ -13,16 +13,17 @@ use crate::reactor;
 use crate::task::word::Seq;
 use crate::task::{Deadline, Inbox, Link, Mail, Owner, Task, TaskRef};
 
-/// The face of a worker.
+/// The part of a worker that other threads use.
 pub(super) struct Remote {
     attention: Attention,
-    /// Started coroutines that have been woken by other threads.
+    /// The started coroutines that other threads have woken.
     inbox: Inbox,
+    /// The other end of the worker's deque of fresh coroutines.
     fresh: Stealer<TaskRef>,
-    /// How many coroutines the worker had started and not finished, a short while ago.
+    /// How many started coroutines the worker had after its last batch.
     load: AtomicUsize,
     tally: Tally,
-    /// Others hold back, for this worker to take what they have.
+    /// Other workers hold back, so that this one steals their fresh coroutines.
     offered: AtomicBool,
     reactor: Arc<reactor::Handle>,
     shutdown: Arc<Shutdown>,
@@ -46,14 +47,14 @@ impl Remote {
         }
     }
 
-    /// Wakes the worker if it sleeps, to look at what was just changed.
+    /// Wakes the worker, if it sleeps, to look at what the caller has just changed.
     pub(super) fn kick(&self) {
         if self.attention.demand() {
             self.reactor.kick();
         }
     }
 
-    /// Wakes the worker to search for work, if it sleeps; returns whether it did.
+    /// Wakes the worker to search for work, if it sleeps; returns whether it slept.
     pub(super) fn kick_to_search(&self) -> bool {
         let woken = self.attention.demand_search();
         if woken {
@@ -62,7 +63,7 @@ impl Remote {
         woken
     }
 
-    /// A thread drives this worker from now on, or none does.
+    /// A thread begins to drive this worker, or has stopped.
     pub(super) fn set_driven(&self, driven: bool) {
         self.attention.set_driven(driven);
     }
@@ -75,7 +76,7 @@ impl Remote {
         self.inbox.has_mail()
     }
 
-    /// Called by the worker.
+    /// Takes the coroutines that others have woken. Called by the worker alone.
     pub(super) fn take_mail(&self) -> Mail {
         self.inbox.take()
     }
@@ -92,12 +93,12 @@ impl Remote {
         self.load.store(load, Ordering::Relaxed);
     }
 
-    /// To be changed by the worker alone.
+    /// The worker's counts of coroutines, which it alone changes.
     pub(super) fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// Has the worker steal fresh coroutines even while it has other work.
+    /// Asks the worker to steal fresh coroutines, even while it has other work.
     pub(super) fn offer(&self) {
         self.offered.store(true, Ordering::Relaxed);
         self.kick();
@@ -107,7 +108,7 @@ impl Remote {
         self.offered.load(Ordering::Relaxed)
     }
 
-    /// The worker has found nothing to steal, or has enough.
+    /// The worker has found nothing to steal, or has enough coroutines.
     pub(super) fn decline(&self) {
         self.offered.store(false, Ordering::Relaxed);
     }
@@ -130,10 +131,11 @@ impl Owner for Remote {
 
     unsafe fn schedule(&self, link: &Link) {
         if self.reactor.is_left_in_parent() {
-            // Nobody runs it here.
+            // This is a forked child, which has no workers.
             return;
         }
-        // SAFETY: the task was woken, says the caller, and runs when the worker has taken it out.
+        // SAFETY: the caller has ended the task's wait and schedules it once, so the link is in no inbox.
+        // The task lives until the worker has taken the link out, because it runs only after that.
         unsafe { self.inbox.put(link) };
         self.kick();
     }

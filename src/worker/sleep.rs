@@ -89,7 +89,7 @@ impl Sleep {
         self.searchers.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The caller has stopped to search; returns whether no other worker searches.
+    /// The caller no longer searches; returns whether no other worker searches.
     pub(super) fn stop_searching(&self) -> bool {
         self.searchers.fetch_sub(1, Ordering::SeqCst) == 1
     }

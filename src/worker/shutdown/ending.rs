@@ -2,34 +2,34 @@
 //!
 //! Three rules:
 //!
-//! 1. A wait for I/O, time, a join or a channel *unwinds at once* with [`Cancelled`].
-//! 2. A wait that std never unwinds does not: a lock, a condition variable, `park`, a barrier, the end of
-//!    a scope, and whatever a destructor waits for amid its unwind. Foreign `unsafe` relies on that. It
-//!    goes on as ever, and its coroutine unwinds at its next wait of the first kind. When nothing has
-//!    happened in the runtime for [`PAUSE`](super::PAUSE), and nothing is expected (I/O,
-//!    a sleep, a job of the pool), the coroutines that are left are *left behind*.
-//! 3. When the grace is over, whatever is left is left behind.
+//! 1. A wait for I/O, for time, for a join or for a channel *unwinds at once*, with [`Cancelled`].
+//! 2. A wait that std never unwinds does not unwind: a lock, a condition variable, `park`, a barrier,
+//!    the end of a scope, and all waits inside a destructor. Foreign `unsafe` code relies on that. Such
+//!    a wait goes on as usual, and its coroutine unwinds at its next wait of the first kind. The
+//!    remaining coroutines are *left behind* when nothing has happened in the runtime for
+//!    [`PAUSE`](super::PAUSE), and no event is expected (I/O, a sleep, a job of the pool).
+//! 3. When the grace is over, all remaining coroutines are left behind.
 //!
-//! Under `panic = "abort"` nothing can unwind, and all is left behind at once.
+//! Under `panic = "abort"` nothing can unwind, so all coroutines are left behind at once.
 //!
-//! # What is left behind
+//! # Coroutines that are left behind
 //!
-//! Such a coroutine never runs again, as a thread of std's that is detached when its process ends. Its
-//! stack, its task and what they own stay for good.
+//! Such a coroutine never runs again, as a detached std thread when its process ends. Its stack, its
+//! task and all that they own stay allocated for good.
 //!
-//! *It does not end.* Nobody is told that it did: a join of it, the end of its scope, a lock that it
-//! holds are waited for as long as the process lives. So whoever has lent it memory, by `scope`, by
-//! `spawn_unchecked`, or by a lock and a condition variable, keeps that memory.
+//! *It does not end*, and so nobody is told that it did. A join of it, the end of its scope, and a lock
+//! that it holds are waited for as long as the process lives. So the memory that others have lent to it
+//! stays lent, whether by `scope`, by `spawn_unchecked`, or by a lock and a condition variable.
 //!
-//! *Nobody uses what is gone.* Lists of waiters may hold nodes of its stack, and wakers its task: both
-//! stay. A waker does not take it for a waiter: its wait is ended for good (`retire`). If it had been
-//! woken before, and did not get to run, all that wait in the same bucket of the futex look again, for it
-//! may have been woken in the place of one of them. What points to its worker's `owner` may look there:
-//! that stays, too.
+//! *Nobody uses freed memory.* Waiter lists may hold nodes on its stack, and wakers may hold its task;
+//! both stay allocated. A waker does not take it for a waiter, because its wait is ended for good
+//! (`retire`). It may have been woken before, and not have run since. Then all waiters in the same
+//! bucket of the futex look again, because the wake-up may have been meant for any of them. Others may
+//! look at the `owner` of its worker, which therefore stays allocated, too.
 //!
-//! *Its thread* stays, if that is the runtime's own: the coroutine may have lent what lies in
-//! thread-locals. The thread that called `run` is the caller's; see the hazards in the crate docs. If the
-//! coroutine was suspended amid its unwind, std's panic count of the thread stays raised.
+//! *Its OS thread stays*, if that is the runtime's own, because the coroutine may have lent the values of
+//! thread-locals. The thread that called `run` is the caller's; see the hazards in the guide. If the
+//! coroutine was suspended during its unwind, std's panic count of that thread stays raised.
 
 use std::mem;
 use std::ptr;
@@ -42,15 +42,16 @@ use crate::sys::stderr::Stderr;
 use crate::task::word::WaitWord;
 use crate::task::{Deadline, Description};
 
-/// Whether coroutines cannot unwind, so that all are left behind. A profile has one panic strategy for
-/// the whole program, so this crate's is the program's.
+/// Whether coroutines cannot unwind, so that all of them are left behind. A program is compiled with one
+/// panic strategy, so this crate's is the program's.
 pub(in crate::worker) const NOTHING_UNWINDS: bool = cfg!(panic = "abort");
 
-/// How many coroutines a report names.
+/// The most coroutines that a report names.
 const NAMED: usize = 32;
 
 impl Worker {
-    /// Ends what is left on this worker, or leaves it behind; returns whether it has left any.
+    /// Ends the remaining coroutines of this worker, or leaves them behind. Returns whether it has left
+    /// any behind.
     pub(in crate::worker) fn end(&self) -> bool {
         if !NOTHING_UNWINDS {
             self.unwind_what_is_left();
@@ -69,7 +70,8 @@ impl Worker {
             if !self.has_any() || self.has_work() {
                 continue;
             }
-            // Between two turns the count is exact.
+            // No coroutine runs, so a panic count of zero proves that none of them unwinds. Waits that
+            // began while the count was raised can now be interrupted, too.
             if !std::thread::panicking() && self.interrupt_all(WaitWord::interrupt_later) {
                 continue;
             }
@@ -94,9 +96,9 @@ impl Worker {
         Worker::with_current(|worker| worker.is_some_and(|worker| ptr::eq(worker, self)))
     }
 
-    /// Leaves all behind that has started here, because nothing of it can run where the caller is.
+    /// Leaves all coroutines of this worker behind, because the caller's thread cannot run them.
     pub(crate) fn give_up(&self) {
-        // Of this worker the others need not expect anything.
+        // Counts this worker as quiet, so that the others do not wait for it.
         drop(Lookout::new(&self.scheduler.shutdown));
         self.leave_behind();
     }
@@ -105,8 +107,8 @@ impl Worker {
         !self.live.borrow().is_empty() || self.has_work()
     }
 
-    /// Runs what is ready, some turns at most, and looks at timers and I/O. Ends fresh coroutines.
-    /// Returns whether any has run.
+    /// Runs a batch of ready coroutines, and ends fresh ones. Then looks at I/O and timers. Returns whether
+    /// there was a coroutine to run.
     fn run_some(&self) -> bool {
         let any = self.has_work();
         self.run_batch(LARGEST_BATCH);
@@ -115,8 +117,9 @@ impl Worker {
         any
     }
 
-    /// Whether a coroutine here waits for an event that comes by itself, other than one that would have
-    /// been unwound if it were known not to unwind already.
+    /// Whether a coroutine of this worker waits for an event that comes by itself: I/O, time, a job of the
+    /// pool. Does not count a coroutine that may unwind, but has not been interrupted because another
+    /// coroutine of the thread unwinds.
     fn expects_something(&self) -> bool {
         let live = self.live.borrow();
         live.iter().any(|(_, live)| {
@@ -125,8 +128,8 @@ impl Worker {
         })
     }
 
-    /// Interrupts the coroutines that have started here, the youngest first, since the younger may use
-    /// what the older has. Returns whether any wait was ended.
+    /// Interrupts the started coroutines of this worker. The youngest comes first, because it may use what
+    /// an older one owns. Returns whether a wait was ended.
     fn interrupt_all(&self, interrupt: fn(&WaitWord) -> bool) -> bool {
         let live = self.live.borrow();
         let mut interrupted: Vec<&Live> = live
@@ -139,16 +142,16 @@ impl Worker {
         !interrupted.is_empty()
     }
 
-    /// Leaves the coroutines behind that have started here and not ended, and ends those that have not
-    /// started. Returns whether it has left any behind. Runs no coroutine, so it may be called on
-    /// whatever stack.
+    /// Leaves the started coroutines of this worker behind, and ends the fresh ones. Returns whether it
+    /// has left any behind. Runs no coroutine, so any stack will do.
     fn leave_behind(&self) -> bool {
         self.placement.look_again();
         let left = mem::take(&mut *self.live.borrow_mut());
         if let Some(grace) = self.scheduler.shutdown.grace_over() {
             report(left.iter().map(|(_, live)| live), grace);
         }
-        // All of them, before one passes on a wake-up that it has had.
+        // All of them are retired before the first passes a wake-up on, lest it passes it to another
+        // coroutine that is left behind.
         for (_, live) in &left {
             if live.coroutine.is_in_body() {
                 live.task.word.retire();
@@ -164,16 +167,17 @@ impl Worker {
             if coroutine.is_in_body() {
                 self.leaves_some.set(true);
                 futex::pass_on_wake(&task);
-                // Pointed to from its stack, and by those that may wake it.
+                // Its stack and its wakers still point to the task.
                 mem::forget(task);
             } else {
-                // Its stack is leaked, and with it the right to that.
+                // The coroutine has a stack, but has not run its task yet. That stack is leaked, and the
+                // reservation with it. The task is ended below, as fresh.
                 mem::forget(task.take_reservation());
                 self.local.borrow_mut().push_back(task);
             }
         }
-        // Where nothing unwinds, those that wait for a fresh one must not see it given up: they would
-        // take that for an error and, by an `unwrap`, end the process.
+        // Under `panic = "abort"` a joiner must not see that a fresh coroutine was given up: an `unwrap` of
+        // that error would end the process.
         if !NOTHING_UNWINDS {
             while let Some(fresh) = self.next_local().or_else(|| self.next_fresh()) {
                 self.scheduler.abandon(&fresh, Box::new(Cancelled));
@@ -183,7 +187,7 @@ impl Worker {
     }
 }
 
-/// Names the coroutines of which the patience has come to its end.
+/// Names the started coroutines that have not ended within `grace`.
 fn report<'a>(left: impl Iterator<Item = &'a Live>, grace: std::time::Duration) {
     let started: Vec<_> = left.filter(|live| live.coroutine.is_in_body()).collect();
     if started.is_empty() {
@@ -199,6 +203,7 @@ fn report<'a>(left: impl Iterator<Item = &'a Live>, grace: std::time::Duration) 
     if let Some(more @ 1..) = started.len().checked_sub(NAMED) {
         report += &format!("  and {more} more\n");
     }
-    // In one piece, and past std's lock. Where stderr is gone there is nothing to do.
+    // One write, past std's lock, which a coroutine that is left behind may hold. Without a stderr there
+    // is nowhere to report to.
     let _ = std::fmt::Write::write_str(&mut Stderr, &report);
 }

@@ -1,4 +1,4 @@
-//! The end of a runtime, as its workers share it. Each worker's part is in `ending`.
+//! The end of a runtime, as its workers share it. What each worker does is in `ending`.
 
 mod ending;
 
@@ -8,20 +8,21 @@ use std::time::{Duration, Instant};
 
 pub(super) use ending::NOTHING_UNWINDS;
 
-/// How long nothing must have happened in a runtime that stops, for coroutines that wait for each other
-/// to be left behind.
+/// How long nothing must happen in a runtime that stops, before coroutines that wait for each other are
+/// left behind.
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
-/// How the end of a runtime stands.
+/// Whether a runtime stops, and what its workers know of each other meanwhile.
 pub(super) struct Shutdown {
     stopping: AtomicBool,
-    /// When the grace is over, and how long it was; never, if that is beyond the clock. Set before
+    /// When the grace ends, and how long it is. `None` if it ends beyond the clock's range. Set before
     /// `stopping`.
     grace: OnceLock<(Option<Instant>, Duration)>,
-    /// Turns of coroutines since the runtime stops.
+    /// How many rounds of coroutines have run since the runtime stops.
     turns: AtomicUsize,
-    /// Workers that expect nothing to happen by itself, or that have nothing left.
+    /// How many workers have nothing to run and expect no event, or have left.
     quiet: AtomicUsize,
+    /// How many workers there are.
     workers: usize,
 }
 
@@ -41,14 +42,14 @@ impl Shutdown {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// The runtime stops. What has not ended after `grace` is left behind.
+    /// Stops the runtime. Coroutines that have not ended after `grace` will be left behind.
     pub(super) fn begin(&self, grace: Duration) {
         self.grace
             .get_or_init(|| (Instant::now().checked_add(grace), grace));
         self.stopping.store(true, Ordering::SeqCst);
     }
 
-    /// When the grace is over.
+    /// When the grace ends. `None` if that is beyond the clock's range, or the runtime does not stop.
     pub(super) fn grace_ends(&self) -> Option<Instant> {
         self.grace.get().and_then(|(ends, _)| *ends)
     }
@@ -60,27 +61,28 @@ impl Shutdown {
             .then_some(grace)
     }
 
-    /// Coroutines have run.
+    /// Coroutines of some worker have run.
     fn count_turn(&self) {
         self.turns.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The number of turns so far, if no worker expects anything.
+    /// The number of rounds so far, if all workers are quiet.
     fn quiet_since_turn(&self) -> Option<usize> {
         let quiet = self.quiet.load(Ordering::SeqCst) == self.workers;
         quiet.then(|| self.turns.load(Ordering::SeqCst))
     }
 }
 
-/// One worker's look at whether anything happens.
+/// One worker's look at whether anything still happens in the runtime.
 ///
-/// *By time, not by proof.* A thread outside of the runtime may be about to wake a coroutine, and nobody
-/// can know. It has [`PAUSE`] to do so, each time that anything else has happened in the runtime.
+/// This decides by time and not by proof. A thread outside of the runtime may be about to wake a
+/// coroutine, which no worker can know. Such a thread has [`PAUSE`] to do so, counted from the last event
+/// in the runtime.
 pub(super) struct Lookout<'a> {
     shutdown: &'a Shutdown,
     /// This worker counts as quiet.
     is_quiet: bool,
-    /// Since when all have been quiet, and after how many turns.
+    /// Since when all workers have been quiet, and after how many rounds.
     all_quiet: Option<(Instant, usize)>,
 }
 
@@ -99,8 +101,8 @@ impl<'a> Lookout<'a> {
         self.shutdown.count_turn();
     }
 
-    /// Looks around for a worker that has nothing to run. Returns when to look again, or `None` if
-    /// nothing has happened anywhere for long enough.
+    /// Called by a worker that has nothing to run. Returns when to look again, or `None` if nothing has
+    /// happened on any worker for [`PAUSE`].
     pub(super) fn look(&mut self, expects_something: bool) -> Option<Instant> {
         self.set_quiet(!expects_something);
         let now = Instant::now();
@@ -128,7 +130,7 @@ impl<'a> Lookout<'a> {
 }
 
 impl Drop for Lookout<'_> {
-    /// Nothing will happen on this worker any more.
+    /// Nothing will happen on this worker any more, so it counts as quiet.
     fn drop(&mut self) {
         self.set_quiet(true);
     }
