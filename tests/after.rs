@@ -619,11 +619,11 @@ fn every_timer_fires_once_or_is_cancelled_once_whoever_else_uses_it() {
     }
 }
 
-/// Keepers come and go, or fall asleep: whoever sets a timer finds one awake, wakes it, or appoints
-/// one.
+/// The keeper idles while no timer is pending, and sleeps while none is due: in both cases a new timer
+/// must wake it.
 #[test]
 #[serial]
-fn a_timer_that_is_set_as_the_keeper_ends_or_falls_asleep_is_not_forgotten() {
+fn a_timer_that_is_set_as_the_keeper_begins_to_idle_or_falls_asleep_is_not_forgotten() {
     const ROUNDS: usize = if cfg!(debug_assertions) {
         3_000
     } else {

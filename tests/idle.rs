@@ -65,6 +65,11 @@ fn idle_for_a_while(workers: usize) {
                 .collect();
             thread::spawn(|| thread::sleep(Duration::from_secs(600)));
             thread::spawn(thread::park);
+            // One timer that is far away, and a keeper that has nothing to do after another has fired.
+            greenroom::after(Duration::from_millis(1), || ());
+            if workers > 1 {
+                greenroom::after(Duration::from_secs(600), || ());
+            }
             let readers = acceptor.join().unwrap();
             let short = thread::spawn(|| thread::sleep(Duration::from_millis(1)));
             short.join().unwrap();

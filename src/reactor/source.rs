@@ -74,11 +74,10 @@ impl Source {
 
     #[cold]
     fn register(self: &Arc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
-        if self.is_left_in_parent() {
-            return Err(io::Error::other(
-                "coroutines waited on this socket before the process was forked: wait on a clone",
-            ));
-        }
+        debug_assert!(
+            !self.is_left_in_parent(),
+            "no coroutine runs in a fork of a process with a runtime"
+        );
         let reactor = super::local()?;
         let mut registration = self.lock();
         if registration.is_some() {

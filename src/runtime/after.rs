@@ -1,11 +1,8 @@
 //! Timers that run a closure.
 //!
-//! A timer that is pending is an entry in the *agenda* of its runtime, and no coroutine. One
-//! coroutine for all of them, the *keeper*, sleeps until the first deadline, spawns what is due,
-//! and ends when nothing is pending. It is an ordinary coroutine: so [`wait_idle`] waits for it, and
-//! a shutdown unwinds it, by which it drops what is pending.
-//!
-//! [`wait_idle`]: crate::wait_idle
+//! A pending timer is an entry in the *agenda* of its runtime, and no coroutine. One coroutine serves
+//! all of them, the *keeper*: it sleeps until the first deadline and spawns the closures that are due.
+//! The first timer of a runtime starts the keeper, which ends with the runtime.
 //!
 //! # A timer
 //!
@@ -18,38 +15,48 @@
 //!                └─── shutdown ───▶ CANCELLED: the keeper drops its closure
 //! ```
 //!
-//! It is PENDING while it is in the queue, and its `place` says where. Both change together, under
-//! the lock of the agenda. So one party alone takes it from there, and has its closure: it fires
-//! once, or is cancelled once. FIRED is for good, even where no stack can be had: then the keeper
-//! tries again, with this timer in its hands. No closure is run or dropped under the lock, since it
-//! may come back to it.
+//! A timer is PENDING while it is in the queue, and its `place` says where. Both change together, under
+//! the lock of the agenda. So exactly one party takes a timer out of the queue, and the closure is
+//! then that party's: a timer fires once or is cancelled once. FIRED is final, even where no stack can
+//! be had: the keeper then holds this timer and tries again. No closure is run or dropped under the
+//! lock, since the closure may use timers itself.
 //!
 //! # The keeper
 //!
 //! ```text
-//!              after: spawn           first turn             nothing is due
-//!   (absent) ───────────────▶ APPOINTED ─────────▶ AWAKE ◀────────────────────▶ ASLEEP until t
-//!       ▲                                            │    t, an earlier deadline,
-//!       └────────────────────────────────────────────┘    or nothing left
-//!                        nothing is pending
+//!            first after         spawned           nothing is due
+//!   ABSENT ─────────────▶ STARTING ─────▶ AWAKE ◀──────────────────▶ ASLEEP until t
+//!      ▲                      │            │ ▲      t, an earlier deadline, or the
+//!      └────── no stack ──────┘            │ │      last pending timer is gone   ▲
+//!                                          │ │                                   │
+//!                       nothing is pending │ │ a timer is added                  │
+//!                                          ▼ │                                   │
+//!                                          IDLE ─────────────────────────────────┘
+//!                                               one that is never due is added
+//!   any ──── shutdown ───▶ GONE: pending closures are dropped, later timers are refused
 //! ```
 //!
-//! *Whatever is pending has a keeper.* Who adds a timer reads under the same lock how many keepers
-//! there are: spawned, and not at their end. If there are some, the last of them has its end ahead,
-//! for which it must find the queue empty, under the lock. If there are none, the adder spawns one,
-//! after the lock; and where that fails, takes its timer back, or finds that it has fired. A keeper
-//! is counted when its spawn has succeeded, so nobody relies on one that may not come. Two adders
-//! may so appoint two: the second finds on its first turn that one keeps, and ends. One that has
-//! run to its end before it was counted makes the count negative for that long, and never too
-//! large. (Only where a reserved stack cannot be had after all does one end unheard: then what is
-//! pending waits for the next `after`, which appoints another.)
+//! *A pending timer has a keeper.* A timer is added only in the states AWAKE, ASLEEP and IDLE, in which
+//! the keeper is there and ends only with its runtime. An adder that finds none spawns one first, while
+//! it holds a lock that makes it the only one to do so. If the spawn fails, `after` fails, and no timer
+//! has been added. (A keeper whose spawn succeeded may still find no stack on its first turn. It is
+//! ABSENT again then, and timers that were added meanwhile wait for the next `after`.)
 //!
-//! *No deadline is slept through.* The keeper writes into the agenda until when it sleeps, in the
-//! same critical section in which it looked at the queue. Who then makes an earlier deadline, or
-//! removes the last timer, erases that and wakes it. The keeper, under the lock of its wait queue,
-//! does not wait if it has been erased; and the waker comes to that lock after it has erased: it
-//! finds the keeper in the queue, or the keeper finds it erased. Who erases it wakes, nobody else
-//! does: that so many timers are set and cancelled, while the keeper has no turn, costs it one.
+//! *[`wait_idle`] waits for pending timers.* The keeper is a coroutine like any other, so `wait_idle`
+//! waits for it, except while it counts as idling, which is exactly in the state IDLE. An adder counts
+//! it back under the lock under which the timer becomes pending. The keeper spawns the closure of the
+//! last timer before it idles. So at every moment a timer, its keeper or its coroutine counts.
+//!
+//! *No deadline is slept through.* The keeper notes until when it sleeps, in the critical section in
+//! which it looks at the queue. Whoever then makes an earlier deadline, or removes the last timer, sets
+//! AWAKE and wakes the keeper. The keeper, under the lock of its wait queue, does not begin to wait if
+//! it is AWAKE; and the waker takes that lock after it has set AWAKE. So either the waker finds the
+//! keeper in the wait queue, or the keeper finds AWAKE. Only the party that sets AWAKE wakes: timers
+//! that are set and cancelled by the thousand, while the keeper has no turn, cost it one.
+//!
+//! *An idle runtime makes no wake-up.* In IDLE the keeper waits without a deadline.
+//!
+//! [`wait_idle`]: crate::wait_idle
 
 use std::fmt;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
@@ -74,6 +81,9 @@ use crate::time::Timer;
 /// takes no stack. [`wait_idle`](crate::wait_idle) waits for it to fire, or to be cancelled; when
 /// its runtime shuts down, `f` is dropped without being called.
 ///
+/// One coroutine serves all timers of a runtime. As every coroutine, it stays on one worker: if that is
+/// worker 0 of a [`Runtime`](crate::Runtime), timers fire during [`run`](crate::Runtime::run) only.
+///
 /// As with [`spawn`](crate::spawn()), on an OS thread that is no worker this is a timer of the
 /// default runtime, which it starts.
 ///
@@ -94,8 +104,8 @@ use crate::time::Timer;
 ///
 /// # Panics
 ///
-/// If no timer is pending, and the coroutine that serves them cannot be had, or the default runtime
-/// not be started. `f` is then dropped.
+/// If the coroutine that serves all timers of the runtime cannot be spawned, which the first timer does;
+/// or if the default runtime cannot be started. `f` is then dropped.
 #[track_caller]
 pub fn after<F>(delay: Duration, f: F) -> TimerHandle
 where

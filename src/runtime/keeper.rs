@@ -1,14 +1,13 @@
 //! The coroutine that fires the timers of a runtime.
 
 use std::io;
-use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::spawn::Builder;
 use crate::park;
 use crate::task::Deadline;
-use crate::time::{Agenda, Next, Timer};
+use crate::time::{Added, Agenda, Next, Timer};
 use crate::worker::{Scheduler, Worker};
 
 /// How many closures the keeper spawns before it lets others of its worker run.
@@ -17,52 +16,54 @@ const BATCH: usize = 64;
 /// How long it waits for a stack to become free.
 const RETRY: Duration = Duration::from_millis(2);
 
-/// Adds a timer to those of `scheduler`, and appoints a keeper if there is none.
+/// Adds a timer to those of `scheduler`, and spawns the keeper if there is none.
 ///
 /// # Errors
 ///
-/// Those of spawning the keeper; then the timer is cancelled.
+/// Those of spawning the keeper; then the timer is not pending.
 pub(super) fn add(
     scheduler: &Scheduler,
     timer: &Arc<Timer>,
     deadline: Option<Deadline>,
 ) -> io::Result<()> {
-    if scheduler.agenda().add(timer, deadline) {
-        return Ok(());
-    }
-    match appoint(scheduler, timer.site()) {
-        // Another one's keeper may have fired it in the meantime.
-        Err(error) if timer.cancel() => Err(error),
-        _ => Ok(()),
+    let agenda = scheduler.agenda();
+    agenda.ensure_keeper(|| {
+        let tenure = Tenure {
+            agenda: Arc::clone(agenda),
+            scheduler: None,
+        };
+        let builder = Builder::new().name("timers".into());
+        // SAFETY: the closure borrows nothing.
+        let spawned =
+            unsafe { builder.spawn_with_guard(scheduler, timer.site(), || keep(tenure), ()) };
+        spawned.map(drop)
+    })?;
+    match agenda.add(timer, deadline, || scheduler.end_idling()) {
+        Added::Pending => Ok(()),
+        Added::Unkept => Err(io::ErrorKind::OutOfMemory.into()),
+        Added::TooLate => {
+            timer.discard_quietly();
+            Ok(())
+        }
     }
 }
 
-fn appoint(scheduler: &Scheduler, site: &'static Location<'static>) -> io::Result<()> {
-    let agenda = Arc::clone(scheduler.agenda());
-    let tenure = Tenure {
-        agenda: Some(agenda),
-        keeps: false,
-    };
-    let builder = Builder::new().name("timers".into());
-    // SAFETY: nothing is borrowed.
-    let spawned = unsafe { builder.spawn_with_guard(scheduler, site, || keep(tenure), ()) };
-    // Where it was not spawned, its tenure has ended.
-    scheduler.agenda().count_in();
-    spawned.map(drop)
-}
-
-/// The office of a keeper, from before it is spawned.
+/// The office of the keeper. Dropped when the keeper ends, or when it ends before its first turn
+/// because no stack could be had or its runtime stops.
 struct Tenure {
-    /// None, if it has ended as it should.
-    agenda: Option<Arc<Agenda>>,
-    keeps: bool,
+    agenda: Arc<Agenda>,
+    /// The keeper's own, from its first turn on.
+    scheduler: Option<Arc<Scheduler>>,
 }
 
 impl Drop for Tenure {
     fn drop(&mut self) {
-        if let Some(agenda) = self.agenda.take() {
-            agenda.retire(self.keeps, is_stopping());
-        }
+        self.agenda.end(is_stopping(), || {
+            // It idles, so it has had a turn.
+            if let Some(scheduler) = &self.scheduler {
+                scheduler.end_idling();
+            }
+        });
     }
 }
 
@@ -71,19 +72,15 @@ fn is_stopping() -> bool {
     Worker::with_current(|worker| worker.is_some_and(|worker| worker.scheduler().is_stopping()))
 }
 
+/// What the keeper runs, until its runtime stops.
 fn keep(mut tenure: Tenure) {
-    let Some(agenda) = tenure.agenda.clone() else {
-        return;
-    };
-    if !agenda.take_up() {
-        tenure.agenda = None;
-        return;
-    }
-    tenure.keeps = true;
+    let agenda = Arc::clone(&tenure.agenda);
     let scheduler = Scheduler::current().expect("a keeper is a coroutine");
+    tenure.scheduler = Some(Arc::clone(&scheduler));
+    agenda.take_up();
     let mut fired = 0;
     while !scheduler.is_stopping() {
-        match agenda.next(Instant::now()) {
+        match agenda.next(Instant::now(), || scheduler.begin_idling()) {
             Next::Fire(timer) => {
                 fire(&scheduler, timer);
                 fired += 1;
@@ -92,9 +89,9 @@ fn keep(mut tenure: Tenure) {
                 }
             }
             Next::Sleep(deadline) => agenda.sleep(deadline),
-            Next::End => {
-                tenure.agenda = None;
-                return;
+            Next::Idle => {
+                scheduler.look();
+                agenda.sleep(None);
             }
         }
     }

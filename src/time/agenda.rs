@@ -1,6 +1,7 @@
 //! What is pending in a runtime. Knows nothing of schedulers, which have one each.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ const LOOK_AHEAD: usize = 64;
 /// The timers of a runtime.
 pub(crate) struct Agenda {
     made_by: Process,
+    /// Held while a keeper is spawned, so that there is one.
+    starting: Mutex<()>,
     state: Mutex<State>,
     /// Where the keeper sleeps.
     bed: Waiters,
@@ -27,9 +30,6 @@ pub(crate) struct Agenda {
 struct State {
     queue: BTreeMap<Place, Entry>,
     next_order: u64,
-    /// Keepers that were spawned and have not come to their end; below zero, while one that has is
-    /// still to be counted.
-    keepers: isize,
     keeper: Keeper,
 }
 
@@ -39,16 +39,22 @@ struct Entry {
     slack: Duration,
 }
 
-/// What the one that keeps is doing.
+/// What the keeper is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Keeper {
-    /// Nobody has taken that up, or there is none.
+    /// No timer has been set yet, or no keeper could be spawned so far.
     #[default]
     Absent,
+    /// It is being spawned, which may fail.
+    Starting,
     /// It is about to look at the queue.
     Awake,
     /// It sleeps, and looks again at this moment at the latest.
     Asleep(When),
+    /// It sleeps because no timer is pending, and counts as idling.
+    Idle,
+    /// It has ended with its runtime.
+    Gone,
 }
 
 /// Ordered by time.
@@ -80,14 +86,25 @@ pub(crate) enum Next {
     Fire(Arc<Timer>),
     /// Sleep until then, unless woken.
     Sleep(Option<Deadline>),
-    /// End: it is counted out.
-    End,
+    /// Sleep until woken: nothing is pending, and the keeper has begun to idle.
+    Idle,
+}
+
+/// What has become of a timer that was to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    Pending,
+    /// It was not added, because there is no keeper.
+    Unkept,
+    /// It was not added, because its runtime has ended.
+    TooLate,
 }
 
 impl Agenda {
     pub(crate) fn new() -> Agenda {
         Agenda {
             made_by: Process::current(),
+            starting: Mutex::new(()),
             state: Mutex::default(),
             bed: Waiters::new(),
         }
@@ -101,7 +118,7 @@ impl Agenda {
     fn unlock_and_wake(&self, mut state: AsideGuard<'_, State>, latest: When) {
         let wakes = match state.keeper {
             Keeper::Asleep(until) => latest < until || state.queue.is_empty(),
-            Keeper::Absent | Keeper::Awake => false,
+            _ => false,
         };
         if wakes {
             state.keeper = Keeper::Awake;
@@ -112,39 +129,70 @@ impl Agenda {
         }
     }
 
-    /// Adds a timer; returns whether there is a keeper to serve it.
-    pub(crate) fn add(&self, timer: &Arc<Timer>, deadline: Option<Deadline>) -> bool {
-        let mut state = self.lock();
-        let latest = state.insert(timer, deadline);
-        let kept = state.keepers > 0;
-        self.unlock_and_wake(state, latest);
-        kept
-    }
-
-    /// A keeper was appointed; or was not, and has retired from that.
-    pub(crate) fn count_in(&self) {
-        self.lock().keepers += 1;
-    }
-
-    /// Whether the calling keeper is the one that keeps, from now on; otherwise it has retired.
-    pub(crate) fn take_up(&self) -> bool {
-        let mut state = self.lock();
-        let vacant = state.keeper == Keeper::Absent;
-        if vacant {
-            state.keeper = Keeper::Awake;
-        } else {
-            state.keepers -= 1;
+    /// Makes sure that there is a keeper: if not, `spawn` spawns one, which calls
+    /// [`take_up`](Agenda::take_up) first of all, and [`end`](Agenda::end) in any case.
+    ///
+    /// # Errors
+    ///
+    /// Those of `spawn`.
+    pub(crate) fn ensure_keeper(&self, spawn: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        if self.has_keeper() {
+            return Ok(());
         }
-        vacant
+        // Spawning allocates, and does not wait for the keeper.
+        let _starting = task::lock_aside(&self.starting);
+        if self.has_keeper() {
+            return Ok(());
+        }
+        self.lock().keeper = Keeper::Starting;
+        spawn()?;
+        self.take_up();
+        Ok(())
     }
 
-    /// For the one that keeps, which is awake: what comes next at `now`.
-    pub(crate) fn next(&self, now: Instant) -> Next {
+    fn has_keeper(&self) -> bool {
+        !matches!(self.lock().keeper, Keeper::Absent | Keeper::Starting)
+    }
+
+    /// The keeper that was being spawned is there: to be called when the spawn has succeeded, and by
+    /// the keeper itself, which may be faster.
+    pub(crate) fn take_up(&self) {
+        let mut state = self.lock();
+        if state.keeper == Keeper::Starting {
+            state.keeper = Keeper::Awake;
+        }
+    }
+
+    /// Adds a timer. Calls `end_idling`, under the lock, if the keeper idles no more.
+    pub(crate) fn add(
+        &self,
+        timer: &Arc<Timer>,
+        deadline: Option<Deadline>,
+        end_idling: impl FnOnce(),
+    ) -> Added {
+        let mut state = self.lock();
+        match state.keeper {
+            Keeper::Absent | Keeper::Starting => return Added::Unkept,
+            Keeper::Gone => return Added::TooLate,
+            Keeper::Awake | Keeper::Asleep(_) => {}
+            Keeper::Idle => {
+                state.keeper = Keeper::Asleep(When::Never);
+                end_idling();
+            }
+        }
+        let latest = state.insert(timer, deadline);
+        self.unlock_and_wake(state, latest);
+        Added::Pending
+    }
+
+    /// For the keeper, which is awake: what comes next at `now`. Calls `begin_idling`, under the lock,
+    /// if nothing is pending.
+    pub(crate) fn next(&self, now: Instant, begin_idling: impl FnOnce()) -> Next {
         let mut state = self.lock();
         let Some(first) = state.queue.first_entry() else {
-            state.keeper = Keeper::Absent;
-            state.keepers -= 1;
-            return Next::End;
+            state.keeper = Keeper::Idle;
+            begin_idling();
+            return Next::Idle;
         };
         if first.key().due <= When::At(now) {
             let Entry { timer, .. } = first.remove();
@@ -165,17 +213,23 @@ impl Agenda {
     pub(crate) fn sleep(&self, deadline: Option<Deadline>) {
         let woken = || self.lock().keeper == Keeper::Awake;
         self.bed.wait(Kind::Event, deadline, woken);
-        self.lock().keeper = Keeper::Awake;
+        let mut state = self.lock();
+        debug_assert_ne!(state.keeper, Keeper::Idle, "a timer ends that");
+        state.keeper = Keeper::Awake;
     }
 
-    /// A keeper ends before its time: `kept`, if it was the one that kept. Drops what is pending,
-    /// if nobody else is to come for it.
-    pub(crate) fn retire(&self, kept: bool, for_good: bool) {
+    /// The keeper ends, or was spawned in vain. Where that is `for_good`, because its runtime stops, this
+    /// drops what is pending: nobody comes for it any more. Calls `end_idling`, under the lock, if the
+    /// keeper idled.
+    pub(crate) fn end(&self, for_good: bool, end_idling: impl FnOnce()) {
         let mut state = self.lock();
-        state.keepers -= 1;
-        if kept {
-            state.keeper = Keeper::Absent;
+        if state.keeper == Keeper::Idle {
+            end_idling();
         }
+        state.keeper = match for_good {
+            true => Keeper::Gone,
+            false => Keeper::Absent,
+        };
         let pending = match for_good {
             true => std::mem::take(&mut state.queue),
             false => BTreeMap::new(),
@@ -369,36 +423,48 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    /// An agenda with a keeper that is awake, which the test plays.
+    fn kept() -> Arc<Agenda> {
+        let agenda = Arc::new(Agenda::new());
+        agenda.ensure_keeper(|| Ok(())).unwrap();
+        agenda
+    }
 
     fn timer(agenda: &Arc<Agenda>) -> Arc<Timer> {
         Timer::new(Arc::clone(agenda), Location::caller(), || ())
+    }
+
+    fn add(agenda: &Arc<Agenda>, deadline: Option<Deadline>) -> Arc<Timer> {
+        let timer = timer(agenda);
+        assert_eq!(agenda.add(&timer, deadline, || ()), Added::Pending);
+        timer
     }
 
     /// The timers that are due at `now`, as numbers; and until when the keeper then sleeps.
     fn due(agenda: &Agenda, timers: &[Arc<Timer>], now: Instant) -> (Vec<usize>, Option<Instant>) {
         let mut order = Vec::new();
         loop {
-            match agenda.next(now) {
+            match agenda.next(now, || ()) {
                 Next::Fire(fired) => {
                     let same = |timer| Arc::ptr_eq(timer, &fired);
                     order.extend(timers.iter().position(same));
                 }
                 Next::Sleep(alarm) => return (order, alarm.map(|alarm| alarm.at)),
-                Next::End => return (order, None),
+                Next::Idle => return (order, None),
             }
         }
     }
 
     #[test]
     fn equal_deadlines_are_due_in_the_order_of_insertion_and_a_reset_is_one() {
-        let agenda = Arc::new(Agenda::new());
+        let agenda = kept();
         let start = Instant::now();
         let at = |millis| Some(Deadline::at(start + Duration::from_millis(millis)));
-        let timers: Vec<_> = (0..6).map(|_| timer(&agenda)).collect();
-        for (timer, millis) in timers.iter().zip([20, 10, 20, 10, 20, 10]) {
-            agenda.add(timer, at(millis));
-        }
+        let timers = [20, 10, 20, 10, 20, 10].map(|millis| add(&agenda, at(millis)));
         assert!(timers[1].reset(at(10)));
         assert!(timers[0].reset(at(10)));
         assert!(timers[2].cancel());
@@ -412,32 +478,88 @@ mod tests {
     #[test]
     fn a_keeper_does_not_fall_asleep_over_a_change_that_came_before() {
         const FAR: Duration = Duration::from_secs(20);
-        let agenda = Arc::new(Agenda::new());
+        let agenda = kept();
         type Change = fn(&Arc<Agenda>, &Arc<Timer>);
         let changes: [Change; 3] = [
-            |agenda, _| assert!(!agenda.add(&timer(agenda), Deadline::after(Duration::ZERO))),
+            |agenda, _| drop(add(agenda, Deadline::after(Duration::ZERO))),
             |_, first| assert!(first.reset(Deadline::after(Duration::ZERO))),
             |_, first| assert!(first.cancel()),
         ];
         for change in changes {
-            // Not counted in, as one that comes to its end before that.
-            let first = timer(&agenda);
-            agenda.add(&first, Deadline::after(FAR));
-            assert!(agenda.take_up());
-            let Next::Sleep(alarm) = agenda.next(Instant::now()) else {
+            let first = add(&agenda, Deadline::after(FAR));
+            let Next::Sleep(alarm) = agenda.next(Instant::now(), || ()) else {
                 panic!("nothing is due");
             };
             change(&agenda, &first);
             let start = Instant::now();
             agenda.sleep(alarm);
             assert!(start.elapsed() < FAR / 2);
-            agenda.retire(true, true);
+            first.cancel();
+            while let Next::Fire(_) = agenda.next(Instant::now(), || ()) {}
         }
     }
 
     #[test]
-    fn the_last_moment_of_the_clock_has_no_room_for_slack() {
+    fn a_keeper_idles_from_when_nothing_is_pending_until_a_timer_is_added() {
+        let idling = Cell::new(0);
+        let begin = || idling.set(idling.get() + 1);
+        let end = || idling.set(idling.get() - 1);
+        let agenda = kept();
+        for deadline in [None, Deadline::after(Duration::ZERO)] {
+            assert!(matches!(agenda.next(Instant::now(), begin), Next::Idle));
+            assert_eq!(idling.get(), 1);
+            let timers = [(); 2].map(|()| timer(&agenda));
+            for timer in &timers {
+                assert_eq!(agenda.add(timer, deadline, end), Added::Pending);
+                assert_eq!(idling.get(), 0);
+            }
+            // Only a timer that is due some day is worth a wake-up, and the removal of the last one.
+            assert_eq!(agenda.lock().keeper == Keeper::Awake, deadline.is_some());
+            for timer in timers {
+                assert!(timer.cancel());
+                assert_eq!(idling.get(), 0);
+            }
+            assert_eq!(agenda.lock().keeper, Keeper::Awake);
+        }
+        agenda.next(Instant::now(), begin);
+        agenda.end(true, end);
+        assert_eq!(idling.get(), 0);
+    }
+
+    #[test]
+    fn a_keeper_that_is_spawned_in_vain_is_spawned_anew_until_its_runtime_ends() {
         let agenda = Arc::new(Agenda::new());
+        let pending = timer(&agenda);
+        assert_eq!(agenda.add(&pending, None, || ()), Added::Unkept);
+        let fails = || {
+            agenda.end(false, || ());
+            Err(io::ErrorKind::OutOfMemory.into())
+        };
+        assert!(agenda.ensure_keeper(fails).is_err());
+        assert_eq!(agenda.add(&pending, None, || ()), Added::Unkept);
+        // It has its stack in the end and takes it up; or has it not, after all.
+        let ends_early = || {
+            agenda.end(false, || ());
+            Ok(())
+        };
+        agenda.ensure_keeper(ends_early).unwrap();
+        assert_eq!(agenda.add(&pending, None, || ()), Added::Unkept);
+        agenda.ensure_keeper(|| Ok(())).unwrap();
+        agenda
+            .ensure_keeper(|| unreachable!("there is one"))
+            .unwrap();
+        assert_eq!(agenda.add(&pending, None, || ()), Added::Pending);
+        agenda.end(true, || ());
+        assert_eq!(pending.place(), None);
+        agenda
+            .ensure_keeper(|| unreachable!("none comes any more"))
+            .unwrap();
+        assert_eq!(agenda.add(&pending, None, || ()), Added::TooLate);
+    }
+
+    #[test]
+    fn the_last_moment_of_the_clock_has_no_room_for_slack() {
+        let agenda = kept();
         let start = Instant::now();
         let (mut there, mut beyond) = (Duration::ZERO, Duration::MAX);
         while beyond - there > Duration::from_nanos(1) {
@@ -449,28 +571,28 @@ mod tests {
         }
         let last = start + there;
         let deadline = Deadline::with_slack(last, Duration::from_nanos(1));
-        agenda.add(&timer(&agenda), Some(deadline));
+        add(&agenda, Some(deadline));
         assert_eq!(due(&agenda, &[], start), (vec![], Some(last)));
     }
 
     #[test]
     fn an_alarm_serves_those_whose_slack_allows_it_and_delays_no_other() {
-        let agenda = Arc::new(Agenda::new());
+        let agenda = kept();
         let start = Instant::now();
         let at = |micros| start + Duration::from_micros(micros);
         let alarm = || agenda.lock().alarm().map(|alarm| (alarm.at, alarm.slack()));
-        let add = |micros, slack| {
+        let add_at = |micros, slack| {
             let deadline = Deadline::with_slack(at(micros), Duration::from_micros(slack));
-            agenda.add(&timer(&agenda), Some(deadline));
+            add(&agenda, Some(deadline));
         };
-        agenda.add(&timer(&agenda), None);
+        add(&agenda, None);
         assert_eq!(alarm(), None);
-        add(1_000, 500);
+        add_at(1_000, 500);
         assert_eq!(alarm(), Some((at(1_000), Duration::from_micros(500))));
-        add(1_400, 500);
-        add(1_600, 500);
+        add_at(1_400, 500);
+        add_at(1_600, 500);
         assert_eq!(alarm(), Some((at(1_400), Duration::from_micros(100))));
-        add(1_200, 0);
+        add_at(1_200, 0);
         assert_eq!(alarm(), Some((at(1_200), Duration::ZERO)));
     }
 }

@@ -7,6 +7,6 @@ mod interval;
 mod queue;
 mod timers;
 
-pub(crate) use agenda::{Agenda, Next, Timer};
+pub(crate) use agenda::{Added, Agenda, Next, Timer};
 pub use interval::{Interval, interval};
 pub(crate) use timers::Timers;

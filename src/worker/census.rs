@@ -1,25 +1,24 @@
 //! How many coroutines a runtime has, and the callers of `wait_idle`.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
-
+use crate::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use crate::park::Waiters;
 use crate::task::word::Kind;
-use crate::task::{Role, TaskRef};
 
 /// How many coroutines were made and how many have finished. The main coroutine does not count.
 ///
 /// Both counts only grow. Each worker has a tally that it alone changes, so that counting takes no
 /// atomic read-modify-write. All other threads share one.
-#[derive(Default)]
 pub(super) struct Tally {
     entered: AtomicUsize,
     left: AtomicUsize,
 }
 
 impl Tally {
-    /// Whether a tally counts `task`.
-    pub(super) fn counts(task: &TaskRef) -> bool {
-        matches!(task.role(), Role::Spawned | Role::Local)
+    pub(super) fn new() -> Tally {
+        Tally {
+            entered: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
+        }
     }
 
     /// Counts a coroutine that was made. Called only by the worker that owns this tally.
@@ -48,22 +47,39 @@ impl Tally {
     }
 }
 
-/// The coroutines that wait for idleness, and the callers to wake when it has come.
+/// One idling coroutine, in `Census::idling`.
+const ONE: u64 = 1;
+/// One change of `Census::idling`, in the half of the word above the number of idling coroutines.
+const CHANGE: u64 = 1 << 32;
+
+/// The coroutines that idle, and the callers of `wait_idle` to wake when all coroutines do.
+///
+/// A coroutine is *live* from its spawn to its end. A live coroutine *idles* while it is in `wait_idle`,
+/// or while it serves timers and none is pending. The runtime is idle when all live coroutines idle.
+///
+/// # Idleness is reported for one moment
+///
+/// The numbers lie in several words, which [`is_idle`](Census::is_idle) reads one after the other. It
+/// reads `idling` first and last. That word counts its own changes, too, so if both values are equal it
+/// did not change in between. The number of live coroutines that is read between the two is never too
+/// small. So there was a moment at which no more coroutines were live than idled. Without the second
+/// look, a coroutine that sets a timer (so that its keeper idles no more) and ends, in between, would
+/// seem to leave an idle runtime.
 ///
 /// # No end of idleness is missed
 ///
 /// ```text
-/// worker: count the coroutine out ; fence ; read `awaited`
-/// caller: awaited += 1            ; fence ; count the coroutines, and wait
+/// worker: count a coroutine as finished, or as idling ; fence ; read `awaited`
+/// caller: awaited += 1                                ; fence ; compare the counts, and wait
 /// ```
 ///
-/// Of the two fences one comes first. If it is the worker's, the caller counts the coroutine as
-/// finished. If it is the caller's, the worker sees `awaited` and wakes it.
+/// Of the two fences one comes first. If it is the worker's, the caller sees the count. If it is the
+/// caller's, the worker sees `awaited` and wakes it.
 pub(super) struct Census {
     /// The coroutines that were made or ended by threads that are no worker of the runtime.
     pub(super) elsewhere: Tally,
-    /// How many counted coroutines are in `wait_idle`.
-    idling: AtomicUsize,
+    /// How many coroutines idle, and how often that has changed (modulo 2^32).
+    idling: AtomicU64,
     /// How many callers are in `wait_idle`, coroutines and OS threads.
     awaited: AtomicUsize,
     waiters: Waiters,
@@ -72,20 +88,42 @@ pub(super) struct Census {
 impl Census {
     pub(super) fn new() -> Census {
         Census {
-            elsewhere: Tally::default(),
-            idling: AtomicUsize::new(0),
+            elsewhere: Tally::new(),
+            idling: AtomicU64::new(0),
             awaited: AtomicUsize::new(0),
             waiters: Waiters::new(),
         }
     }
 
-    /// Whether all coroutines but those in `wait_idle` have finished. `workers` are the workers'
-    /// tallies.
+    /// Counts a live coroutine as idling. [`look`](Census::look) must follow.
+    pub(super) fn begin_idling(&self) {
+        self.idling.fetch_add(CHANGE + ONE, Ordering::SeqCst);
+    }
+
+    /// Counts a coroutine that has idled as one that has something to do.
+    pub(super) fn end_idling(&self) {
+        self.idling.fetch_add(CHANGE - ONE, Ordering::SeqCst);
+    }
+
+    /// Whether all live coroutines idle. `workers` are the workers' tallies.
     pub(super) fn is_idle<'a>(&'a self, workers: impl Iterator<Item = &'a Tally> + Clone) -> bool {
-        self.live(workers) <= self.idling.load(Ordering::SeqCst)
+        let mut before = self.idling.load(Ordering::SeqCst);
+        loop {
+            let live = self.live(workers.clone());
+            // The loads of the tallies acquire, so this one comes after them.
+            let after = self.idling.load(Ordering::SeqCst);
+            if before == after {
+                return live as u64 <= before % CHANGE;
+            }
+            before = after;
+        }
     }
 
     /// How many coroutines have not finished. Some that have just finished may count.
+    ///
+    /// Ends are summed first. All counts only grow, so at any moment between the two sums no more
+    /// coroutines were live than the difference. Whoever counts an end has seen the count of its
+    /// beginning, and so does this thread: the difference does not wrap.
     fn live<'a>(&'a self, workers: impl Iterator<Item = &'a Tally> + Clone) -> usize {
         let sum = |count: fn(&Tally) -> &AtomicUsize| {
             let tallies = workers.clone().chain([&self.elsewhere]);
@@ -93,15 +131,12 @@ impl Census {
                 sum.wrapping_add(count(tally).load(Ordering::Acquire))
             })
         };
-        // Ends are summed first. Whoever counts an end has seen the count of its beginning, and so
-        // does this thread. So the difference is never too small, and it is exact if nothing was
-        // counted in between.
         let left = sum(|tally| &tally.left);
         sum(|tally| &tally.entered).wrapping_sub(left)
     }
 
-    /// Wakes the callers of `wait_idle`, if `is_idle`. To be called after a coroutine was counted
-    /// out.
+    /// Wakes the callers of `wait_idle`, if `is_idle`. To be called after a coroutine was counted as
+    /// finished or as idling.
     pub(super) fn look(&self, is_idle: impl Fn() -> bool) {
         fence(Ordering::SeqCst);
         if self.awaited.load(Ordering::SeqCst) > 0 {
@@ -115,14 +150,15 @@ impl Census {
         self.waiters.wait(Kind::Peer, None, is_idle);
     }
 
-    /// Notes a call of `wait_idle`, by a coroutine that tallies count if `is_counted`.
+    /// Notes a call of `wait_idle`, by a coroutine that tallies count if `is_counted`: it idles.
     pub(super) fn begin_wait(&self, is_counted: bool) -> IdleWait<'_> {
-        let counted = usize::from(is_counted);
-        self.idling.fetch_add(counted, Ordering::SeqCst);
         self.awaited.fetch_add(1, Ordering::SeqCst);
+        if is_counted {
+            self.begin_idling();
+        }
         IdleWait {
             census: self,
-            counted,
+            is_counted,
         }
     }
 }
@@ -130,12 +166,14 @@ impl Census {
 /// A call of `wait_idle`, until it returns or unwinds.
 pub(super) struct IdleWait<'a> {
     census: &'a Census,
-    counted: usize,
+    is_counted: bool,
 }
 
 impl Drop for IdleWait<'_> {
     fn drop(&mut self) {
+        if self.is_counted {
+            self.census.end_idling();
+        }
         self.census.awaited.fetch_sub(1, Ordering::SeqCst);
-        self.census.idling.fetch_sub(self.counted, Ordering::SeqCst);
     }
 }

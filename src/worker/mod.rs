@@ -47,6 +47,7 @@ use crate::time::Timers;
 use census::Tally;
 use placement::Placement;
 use remote::Remote;
+use scheduler::is_counted;
 use shutdown::{NOTHING_UNWINDS, Shutdown};
 
 pub(crate) use scheduler::{Scheduler, set_up_stealing};
@@ -246,7 +247,7 @@ impl Worker {
     /// Counts a coroutine that was made here. Called before the coroutine is in a queue.
     #[inline]
     fn count_in(&self, task: &TaskRef) {
-        if Tally::counts(task) {
+        if is_counted(task) {
             self.tally().count_in();
         }
     }
@@ -254,7 +255,7 @@ impl Worker {
     /// Counts a coroutine that has ended here. The caller must then call [`look`](Scheduler::look).
     #[inline]
     fn count_out(&self, task: &TaskRef) {
-        if Tally::counts(task) {
+        if is_counted(task) {
             self.tally().count_out();
         }
     }

@@ -40,7 +40,7 @@ impl Remote {
             inbox: Inbox::new(),
             fresh,
             load: AtomicUsize::new(0),
-            tally: Tally::default(),
+            tally: Tally::new(),
             offered: AtomicBool::new(false),
             reactor,
             shutdown,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Steal};
 
-use super::census::{Census, Tally};
+use super::census::Census;
 use super::remote::Remote;
 use super::shutdown::Shutdown;
 use super::sleep::{Sleep, Sleepers};
@@ -15,7 +15,7 @@ use super::{Parts, Worker};
 use crate::coroutine::{Class, Reservation};
 use crate::park::Cancelled;
 use crate::sys::fork::Process;
-use crate::task::{self, TaskRef};
+use crate::task::{self, Role, TaskRef};
 use crate::time::Agenda;
 
 /// Initialises crossbeam's global epoch, which the first steal would do otherwise. A fork at that
@@ -132,7 +132,7 @@ impl Scheduler {
 
     /// Queues a fresh coroutine from a thread that is no worker of this runtime.
     fn inject(&self, task: TaskRef) {
-        if Tally::counts(&task) {
+        if is_counted(&task) {
             self.census.elsewhere.count_in_shared();
         }
         task::aside(|| self.injector.push(task));
@@ -206,7 +206,7 @@ impl Scheduler {
     fn count_out(&self, task: &TaskRef) {
         self.with_worker(|worker| match worker {
             Some(worker) => worker.count_out(task),
-            None if Tally::counts(task) => self.census.elsewhere.count_out_shared(),
+            None if is_counted(task) => self.census.elsewhere.count_out_shared(),
             None => {}
         });
     }
@@ -224,14 +224,26 @@ impl Scheduler {
             .is_idle(self.workers.iter().map(|worker| worker.tally()))
     }
 
-    /// Wakes the callers of `wait_idle`, if no coroutine is left. Called after coroutines have ended.
-    pub(super) fn look(&self) {
+    /// Wakes the callers of `wait_idle`, if all coroutines have ended or idle. To be called after
+    /// coroutines have ended, or one has begun to idle.
+    pub(crate) fn look(&self) {
         self.census.look(|| self.is_idle());
+    }
+
+    /// Counts the keeper of timers as idling: no timer is pending. [`look`](Scheduler::look) must
+    /// follow.
+    pub(crate) fn begin_idling(&self) {
+        self.census.begin_idling();
+    }
+
+    /// Counts the keeper of timers as a coroutine that [`wait_idle`](Scheduler::wait_idle) waits for.
+    pub(crate) fn end_idling(&self) {
+        self.census.end_idling();
     }
 
     /// Parks the caller until no coroutine is left, other than main and those that wait here too.
     pub(crate) fn wait_idle(&self) {
-        let is_counted = task::running().is_some_and(|task| Tally::counts(&task));
+        let is_counted = task::running().is_some_and(|task| is_counted(&task));
         let _wait = self.census.begin_wait(is_counted);
         self.look();
         if !self.is_idle() {
@@ -286,4 +298,9 @@ impl Sleepers for Scheduler {
     fn any_fresh(&self) -> bool {
         self.has_fresh()
     }
+}
+
+/// Whether `wait_idle` waits for `task`.
+pub(super) fn is_counted(task: &TaskRef) -> bool {
+    matches!(task.role(), Role::Spawned | Role::Local)
 }

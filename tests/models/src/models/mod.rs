@@ -4,6 +4,9 @@
 #[path = "../../../../src/worker/attention.rs"]
 mod attention;
 #[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../../src/worker/census.rs"]
+mod census;
+#[allow(dead_code, reason = "a model uses its part")]
 #[allow(
     clippy::duplicate_mod,
     reason = "modelled alone as well, which `channel` hides"
@@ -61,6 +64,7 @@ mod channels;
 mod counting;
 mod excluding;
 mod futex;
+mod idling;
 mod joining;
 mod locks;
 mod mail;
@@ -105,6 +109,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
         counting::MODELS,
         futex::MODELS,
         excluding::MODELS,
+        idling::MODELS,
         joining::MODELS,
         locks::MODELS,
         mail::MODELS,

@@ -1,10 +1,19 @@
 //! Of `park`, what the channels use.
 
 pub(crate) use super::list;
+pub(crate) use super::waiters::Waiters;
 
 use super::task::{Deadline, Task, Waiting};
+use super::waiters::List;
 use super::word::{Kind, Outcome, Pending, Seq};
+use crate::check::atomic::Mutex;
 use crate::check::{Arc, thread};
+
+impl Waiters {
+    pub(crate) fn new() -> Waiters {
+        Waiters::of(Mutex::new(List::new()))
+    }
+}
 
 /// A wait allocates its task where it begins.
 pub(crate) fn prepare_to_wait() {}
