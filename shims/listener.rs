@@ -1,4 +1,5 @@
-//! What listeners have in common: to accept without blocking, in the mode that the user has set.
+//! What TCP and Unix listeners share: accepting without blocking, and the iterator over connections.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,34 +8,34 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::sockopt;
 
+use super::park_or_block::park_or_block;
 use crate::reactor::{Descriptor, Direction};
 use crate::sys::fork;
 use crate::sys::mode_turn::ModeTurn;
 use crate::sys::poll;
 use crate::sys::socket::{self, would_block};
-use crate::task::{self, Deadline};
+use crate::task::Deadline;
 
-/// One of std's listeners.
+/// A listener type of std.
 pub(super) trait Accept: AsFd {
-    /// A connection, and whose it is.
+    /// A connection, and the address of the peer.
     type Accepted;
 
-    /// Accepts a connection; blocks in blocking mode only.
+    /// Accepts a connection. Blocks if the listener is in blocking mode.
     fn accept(&self) -> io::Result<Self::Accepted>;
 
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
 
-    /// The error of a blocking `accept` for which a non-blocking one is only `WouldBlock`.
-    fn hidden_error(&self) -> Option<io::Error> {
-        None
-    }
+    /// The error that only a blocking accept returns. A non-blocking accept fails with `WouldBlock`
+    /// instead.
+    fn error_if_blocking(&self) -> Option<io::Error>;
 }
 
-/// A listener that coroutines accept from.
+/// A listener that accepts without blocking the worker.
 ///
-/// An attempt to accept sets the mode of the descriptor for the one call; see
-/// [`ModeTurn`]. It is preceded by a look whether there is anything, which is the
-/// cheaper the more often there is not.
+/// The kernel can only accept without blocking if the descriptor is in non-blocking mode. Each
+/// attempt therefore sets the mode for one call, and a [`ModeTurn`] keeps attempts apart. A poll
+/// comes first, because most attempts find no connection and a poll is cheaper.
 #[derive(Debug)]
 pub(super) struct Listener<L: Accept> {
     io: Descriptor<L>,
@@ -42,8 +43,8 @@ pub(super) struct Listener<L: Accept> {
 
 impl<L: Accept> Listener<L> {
     pub(super) fn new(io: Descriptor<L>) -> Listener<L> {
-        // Where that fails, a listener that is shared by a fork may now and then make one of the
-        // processes wait for the next connection.
+        // If this fails, and a fork shares the listener, an accept of one process may occasionally
+        // block until the next connection.
         let _ = fork::count_forks();
         Listener { io }
     }
@@ -52,12 +53,12 @@ impl<L: Accept> Listener<L> {
         self.io.get()
     }
 
-    /// As [`Descriptor::expose`].
+    /// See [`Descriptor::expose`].
     pub(super) fn expose(&self) -> &L {
         self.io.expose()
     }
 
-    /// Wraps a TCP connection that was accepted.
+    /// Wraps a TCP connection that this listener has accepted.
     pub(super) fn accepted<T: AsFd>(&self, connection: T) -> Descriptor<T> {
         Descriptor::accepted(connection, &self.io)
     }
@@ -69,20 +70,28 @@ impl<L: Accept> Listener<L> {
         }
     }
 
-    /// Waits for a connection, unless in the user's non-blocking mode; no longer than the timeout of
-    /// the socket.
+    /// Accepts a connection. Waits for one unless the user has set non-blocking mode, and no longer
+    /// than the receive timeout of the socket.
     pub(super) fn accept(&self) -> io::Result<L::Accepted> {
-        if task::on_coroutine() {
-            return self
-                .io
-                .operation(Direction::Read)
-                .socket_timeout(timeout)
-                .run(|listener| self.or_hidden_error(|| self.try_accept(listener)));
-        }
+        park_or_block(
+            (),
+            |()| {
+                self.io
+                    .operation(Direction::Read)
+                    .socket_timeout(timeout)
+                    .run(|listener| self.or_error_if_blocking(|| self.try_accept(listener)))
+            },
+            |()| self.accept_blocking(),
+        )
+    }
+
+    /// Accepts a connection on an OS thread.
+    fn accept_blocking(&self) -> io::Result<L::Accepted> {
         let timeout = self.io.timeout(Direction::Read, timeout)?;
         let deadline = timeout.and_then(Deadline::after);
         loop {
-            match self.or_hidden_error(|| self.get().accept()) {
+            match self.or_error_if_blocking(|| self.get().accept()) {
+                // A coroutine has set non-blocking mode for its attempt.
                 Err(error) if would_block(&error) && !self.io.is_nonblocking() => {
                     let now = Instant::now();
                     let left = deadline.map(|deadline| deadline.at.saturating_duration_since(now));
@@ -97,8 +106,8 @@ impl<L: Accept> Listener<L> {
         }
     }
 
-    /// Attempts to accept, and fails with what a blocking listener would fail with.
-    fn or_hidden_error(
+    /// Makes an attempt to accept. Fails as an attempt on a blocking listener would.
+    fn or_error_if_blocking(
         &self,
         attempt: impl Fn() -> io::Result<L::Accepted>,
     ) -> io::Result<L::Accepted> {
@@ -106,8 +115,9 @@ impl<L: Accept> Listener<L> {
         if !done.as_ref().is_err_and(would_block) || self.io.is_nonblocking() {
             return done;
         }
-        match self.get().hidden_error() {
-            // What has come just before goes first.
+        match self.get().error_if_blocking() {
+            // A connection may have come between the attempt and the error. The connection goes
+            // first.
             Some(hidden) => attempt().map_err(|error| match would_block(&error) {
                 true => hidden,
                 false => error,
@@ -116,7 +126,7 @@ impl<L: Accept> Listener<L> {
         }
     }
 
-    /// Accepts if that does not block.
+    /// Accepts a connection if that does not block.
     fn try_accept(&self, listener: &L) -> io::Result<L::Accepted> {
         if self.io.is_nonblocking() {
             return listener.accept();
@@ -132,12 +142,12 @@ impl<L: Accept> Listener<L> {
         }
         listener.set_nonblocking(true)?;
         let accepted = listener.accept();
-        // What could be set can be reset.
+        // This cannot fail: setting the mode has just succeeded on the same descriptor.
         let _ = listener.set_nonblocking(false);
         accepted
     }
 
-    /// Sets the mode that the user wants.
+    /// Sets the mode that the user asks for.
     pub(super) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         let _turn = ModeTurn::take();
         self.get().set_nonblocking(nonblocking)?;
@@ -145,13 +155,88 @@ impl<L: Accept> Listener<L> {
         Ok(())
     }
 
-    /// Gives the listener up.
+    /// Returns std's listener.
     pub(super) fn into_inner(self) -> L {
         self.io.into_inner()
     }
 }
 
-/// How long `accept` may wait.
+/// How long an accept may wait: the receive timeout of the socket.
 fn timeout(listener: &impl AsFd) -> io::Result<Option<Duration>> {
     Ok(sockopt::socket_timeout(listener, sockopt::Timeout::Recv)?)
 }
+
+/// Implements [`Accept`] for a listener type of std, by the type's own methods and the function
+/// `error_if_blocking`.
+macro_rules! accepts {
+    ($std:ty => $accepted:ty, error_if_blocking: $error_if_blocking:expr) => {
+        impl $crate::shims::listener::Accept for $std {
+            type Accepted = $accepted;
+
+            fn accept(&self) -> ::std::io::Result<$accepted> {
+                <$std>::accept(self)
+            }
+
+            fn set_nonblocking(&self, nonblocking: bool) -> ::std::io::Result<()> {
+                <$std>::set_nonblocking(self, nonblocking)
+            }
+
+            fn error_if_blocking(&self) -> Option<::std::io::Error> {
+                let error_if_blocking: fn(&$std) -> Option<::std::io::Error> = $error_if_blocking;
+                error_if_blocking(self)
+            }
+        }
+    };
+}
+
+/// Defines the methods of a listener shim that TCP and Unix listeners have in common. The field `io`
+/// of the shim holds a `Listener<$std>`.
+macro_rules! listener_methods {
+    ($shim:ident, $std:path) => {
+        #[doc = concat!("Like [`", stringify!($std), "::try_clone`].")]
+        ///
+        /// Returns another descriptor of the same listener.
+        pub fn try_clone(&self) -> ::std::io::Result<$shim> {
+            let duplicate = self.io.get().try_clone()?;
+            Ok($shim {
+                io: self.io.share(duplicate),
+            })
+        }
+
+        #[doc = concat!("Like [`", stringify!($std), "::incoming`].")]
+        pub fn incoming(&self) -> Incoming<'_> {
+            Incoming { listener: self }
+        }
+
+        #[doc = concat!("Like [`", stringify!($std), "::set_nonblocking`].")]
+        ///
+        /// In non-blocking mode, `accept` returns `WouldBlock` instead of parking the coroutine.
+        pub fn set_nonblocking(&self, nonblocking: bool) -> ::std::io::Result<()> {
+            self.io.set_nonblocking(nonblocking)
+        }
+    };
+}
+
+/// Defines the iterator over the connections of a listener shim.
+macro_rules! incoming {
+    ($listener:ident => $stream:ident, $std:literal $(, $size_hint:item)?) => {
+        #[doc = concat!("The connections of a listener, without end. Like [`", $std, "`].")]
+        #[derive(Debug)]
+        #[must_use = "iterators are lazy and do nothing unless consumed"]
+        pub struct Incoming<'a> {
+            listener: &'a $listener,
+        }
+
+        impl Iterator for Incoming<'_> {
+            type Item = ::std::io::Result<$stream>;
+
+            fn next(&mut self) -> Option<::std::io::Result<$stream>> {
+                Some(self.listener.accept().map(|(stream, _)| stream))
+            }
+
+            $($size_hint)?
+        }
+    };
+}
+
+pub(super) use {accepts, incoming, listener_methods};

@@ -73,6 +73,7 @@ pub mod io;
 mod listener;
 pub mod net;
 pub mod os;
+mod park_or_block;
 pub mod process;
 pub mod select;
 mod socket;

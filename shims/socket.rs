@@ -1,21 +1,159 @@
-//! What sockets have in common: how long operations wait, and whether they do.
+//! What all sockets share: operations that wait, timeouts, and methods that never wait.
+#![forbid(unsafe_code)]
 
-/// The two kinds of operations of a shim whose field `io` is the descriptor of a `$std`, and their
-/// timeouts and mode: for the impl of the shim.
-macro_rules! waits_as_set {
+use std::io::{self, IoSlice, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::time::Duration;
+
+use super::park_or_block::park_or_block;
+use crate::reactor::{Descriptor, Direction, Operation};
+use crate::sys::socket::{self, Blocking};
+
+/// A socket type of std with a timeout for each direction.
+pub(super) trait StdSocket: AsFd {
+    /// The timeout that the kernel has for reads.
+    fn read_timeout(&self) -> io::Result<Option<Duration>>;
+
+    /// The timeout that the kernel has for writes.
+    fn write_timeout(&self) -> io::Result<Option<Duration>>;
+}
+
+macro_rules! std_sockets {
+    ($($std:ident),*) => {$(
+        impl StdSocket for $std {
+            fn read_timeout(&self) -> io::Result<Option<Duration>> {
+                $std::read_timeout(self)
+            }
+
+            fn write_timeout(&self) -> io::Result<Option<Duration>> {
+                $std::write_timeout(self)
+            }
+        }
+    )*};
+}
+
+std_sockets!(TcpStream, UdpSocket, UnixStream, UnixDatagram);
+
+/// The operations of a socket that may wait.
+///
+/// A coroutine parks until the operation is done or the socket's timeout for the direction has
+/// passed. An OS thread calls std's own method, which blocks.
+pub(super) trait SocketIo<S: StdSocket> {
+    /// Reads into `buf`: a coroutine with `park`, an OS thread with `block`.
+    fn read_with<B, R>(
+        &self,
+        buf: B,
+        park: impl FnOnce(Operation<'_, S>, B) -> R,
+        block: impl FnOnce(&S, B) -> R,
+    ) -> R;
+
+    /// Writes `buf`: a coroutine with `park`, an OS thread with `block`.
+    fn write_with<B, R>(
+        &self,
+        buf: B,
+        park: impl FnOnce(Operation<'_, S>, B) -> R,
+        block: impl FnOnce(&S, B) -> R,
+    ) -> R;
+
+    /// Writes `buf` to a stream, or as much of `buf` as there is room for.
+    fn write_stream(&self, buf: &[u8]) -> io::Result<usize>
+    where
+        for<'s> &'s S: Write;
+
+    /// Writes `bufs` to a stream, or as much of `bufs` as there is room for.
+    fn write_stream_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>
+    where
+        for<'s> &'s S: Write;
+
+    /// Sends `fds` along with `buf`.
+    fn send_fds(&self, fds: &[BorrowedFd<'_>], buf: &[u8]) -> io::Result<usize>;
+}
+
+impl<S: StdSocket> SocketIo<S> for Descriptor<S> {
+    #[inline(always)]
+    fn read_with<B, R>(
+        &self,
+        buf: B,
+        park: impl FnOnce(Operation<'_, S>, B) -> R,
+        block: impl FnOnce(&S, B) -> R,
+    ) -> R {
+        let reading = || {
+            self.operation(Direction::Read)
+                .socket_timeout(S::read_timeout)
+        };
+        park_or_block(
+            buf,
+            |buf| park(reading(), buf),
+            |buf| block(self.get(), buf),
+        )
+    }
+
+    #[inline(always)]
+    fn write_with<B, R>(
+        &self,
+        buf: B,
+        park: impl FnOnce(Operation<'_, S>, B) -> R,
+        block: impl FnOnce(&S, B) -> R,
+    ) -> R {
+        let writing = || {
+            self.operation(Direction::Write)
+                .socket_timeout(S::write_timeout)
+        };
+        park_or_block(
+            buf,
+            |buf| park(writing(), buf),
+            |buf| block(self.get(), buf),
+        )
+    }
+
+    #[inline(always)]
+    fn write_stream(&self, buf: &[u8]) -> io::Result<usize>
+    where
+        for<'s> &'s S: Write,
+    {
+        self.write_with(
+            buf,
+            |writing, buf| match buf {
+                // Writing no bytes never waits, even if the stream is full.
+                [] => self.get().write(buf),
+                _ => writing.run(|stream| socket::send(stream.as_fd(), buf)),
+            },
+            |mut stream, buf| stream.write(buf),
+        )
+    }
+
+    #[inline(always)]
+    fn write_stream_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>
+    where
+        for<'s> &'s S: Write,
+    {
+        self.write_with(
+            bufs,
+            |writing, bufs| match socket::asked(bufs) {
+                0 => self.get().write_vectored(bufs),
+                _ => writing.run(|stream| socket::send_vectored(stream.as_fd(), bufs)),
+            },
+            |mut stream, bufs| stream.write_vectored(bufs),
+        )
+    }
+
+    fn send_fds(&self, fds: &[BorrowedFd<'_>], buf: &[u8]) -> io::Result<usize> {
+        self.write_with(
+            buf,
+            |writing, buf| {
+                writing.run(|socket| socket::send_fds(socket.as_fd(), fds, buf, Blocking::Never))
+            },
+            |socket, buf| socket::send_fds(socket.as_fd(), fds, buf, Blocking::Allowed),
+        )
+    }
+}
+
+/// Defines the methods of a shim that set and return timeouts and the blocking mode. The field `io`
+/// of the shim holds a `Descriptor<$std>`.
+macro_rules! timeout_methods {
     ($std:path) => {
-        fn reading(&self) -> $crate::reactor::Operation<'_, $std> {
-            self.io
-                .operation($crate::reactor::Direction::Read)
-                .socket_timeout(<$std>::read_timeout)
-        }
-
-        fn writing(&self) -> $crate::reactor::Operation<'_, $std> {
-            self.io
-                .operation($crate::reactor::Direction::Write)
-                .socket_timeout(<$std>::write_timeout)
-        }
-
         #[doc = concat!("Like [`", stringify!($std), "::set_read_timeout`].")]
         pub fn set_read_timeout(
             &self,
@@ -38,18 +176,15 @@ macro_rules! waits_as_set {
             Ok(())
         }
 
-        #[doc = concat!("Like [`", stringify!($std), "::read_timeout`].")]
-        pub fn read_timeout(&self) -> ::std::io::Result<Option<::std::time::Duration>> {
-            self.io.get().read_timeout()
+        $crate::shims::socket::std_methods! {
+            $std:
+            fn read_timeout(&self) -> ::std::io::Result<Option<::std::time::Duration>>;
+            fn write_timeout(&self) -> ::std::io::Result<Option<::std::time::Duration>>;
         }
 
-        #[doc = concat!("Like [`", stringify!($std), "::write_timeout`].")]
-        pub fn write_timeout(&self) -> ::std::io::Result<Option<::std::time::Duration>> {
-            self.io.get().write_timeout()
-        }
-
-        #[doc = concat!("Like [`", stringify!($std), "::set_nonblocking`]: in non-blocking mode,")]
-        /// operations return `WouldBlock` instead of parking.
+        #[doc = concat!("Like [`", stringify!($std), "::set_nonblocking`].")]
+        ///
+        /// In non-blocking mode, an operation returns `WouldBlock` instead of parking the coroutine.
         pub fn set_nonblocking(&self, nonblocking: bool) -> ::std::io::Result<()> {
             self.io.get().set_nonblocking(nonblocking)?;
             self.io.set_nonblocking(nonblocking);
@@ -58,4 +193,21 @@ macro_rules! waits_as_set {
     };
 }
 
-pub(super) use waits_as_set;
+/// Defines methods that never wait. Each calls the method of `$std` with the same name.
+macro_rules! std_methods {
+    (
+        $std:path:
+        $(
+            $(#[$attribute:meta])*
+            fn $name:ident(&self $(, $argument:ident: $type:ty)*) -> $result:ty;
+        )*
+    ) => {$(
+        #[doc = concat!("Like [`", stringify!($std), "::", stringify!($name), "`].")]
+        $(#[$attribute])*
+        pub fn $name(&self $(, $argument: $type)*) -> $result {
+            self.io.get().$name($($argument),*)
+        }
+    )*};
+}
+
+pub(super) use {std_methods, timeout_methods};

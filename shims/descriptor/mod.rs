@@ -1,7 +1,9 @@
-//! What descriptors can do beyond std: the way back to std's types, and to other processes.
+//! What descriptors can do beyond std: conversion back to std's types, and sending descriptors to other
+//! processes.
 //!
-//! These are extension traits, lest std adds the names.
+//! Both are extension traits, so that std may later add methods of the same names.
 
+mod from_raw_fd;
 mod passing;
 #[cfg(feature = "socket2")]
 mod socket2;
@@ -14,10 +16,10 @@ use crate::reactor::Descriptor;
 
 pub use passing::PassDescriptors;
 
-/// Gives a shim up for what it wraps: for code that takes nothing but std's own.
+/// Converts a shim into the std type that it wraps, for code that takes only std's own types.
 ///
-/// The same as `From`, where the type that is meant need not be written. The descriptor is then as
-/// the user has set it: its mode, its timeouts.
+/// Does the same as `From`, but the target type need not be written. The descriptor keeps the mode and
+/// the timeouts that the user has set.
 ///
 /// ```
 /// use greenroom::shims::descriptor::IntoStd;
@@ -31,19 +33,30 @@ pub use passing::PassDescriptors;
 /// # }
 /// ```
 pub trait IntoStd {
-    /// The type of std's.
+    /// The std type.
     type Std;
 
-    /// Gives the descriptor up to std.
+    /// Returns the wrapped std type.
     fn into_std(self) -> Self::Std;
 }
 
-/// The descriptor conversions of a shim whose field `io` holds, and by `get` shows, one of std's
-/// types, but for what not all of std's have; and both ways between the two, made by `$adopt` and
-/// `$release`.
+/// Implements the descriptor conversions of a shim. The field `io` of the shim has a method `get` that
+/// returns `&$std`, and a method `expose` that returns the same for the user.
+///
+/// `adopt` makes a shim of a `$std`, and `release` a `$std` of a shim. Without them, the field is taken
+/// for a `Descriptor<$std>`.
 macro_rules! descriptor_conversions {
+    ($($shim:ident: $std:ty),* $(,)?) => {$(
+        $crate::shims::descriptor::descriptor_conversions! {
+            $shim: $std,
+            adopt: |inner| $shim {
+                io: $crate::reactor::Descriptor::foreign(inner),
+            },
+            release: |shim| shim.io.into_inner(),
+        }
+    )*};
     (
-        $shim:ident, $std:ty,
+        $shim:ident: $std:ty,
         adopt: $adopt:expr,
         $(#[$note:meta])*
         release: $release:expr,
@@ -85,7 +98,7 @@ macro_rules! descriptor_conversions {
             }
         }
 
-        /// Takes over what is std's, in the mode and with the timeouts that it has.
+        /// Takes over the descriptor of a std type, with its mode and its timeouts.
         impl From<$std> for $shim {
             fn from(inner: $std) -> $shim {
                 let adopt: fn($std) -> $shim = $adopt;
@@ -93,7 +106,7 @@ macro_rules! descriptor_conversions {
             }
         }
 
-        /// Gives it up to std, in the mode and with the timeouts that the user has set.
+        /// Gives the descriptor up to std, with the mode and the timeouts that the user has set.
         $(#[$note])*
         impl From<$shim> for $std {
             fn from(shim: $shim) -> $std {
@@ -113,32 +126,8 @@ macro_rules! descriptor_conversions {
     };
 }
 
-/// The making of a shim from a number, of those where std's type has it.
-macro_rules! from_raw_descriptor {
-    ($($shim:ident: $std:ty),* $(,)?) => {$(
-        impl ::std::os::fd::FromRawFd for $shim {
-            unsafe fn from_raw_fd(fd: ::std::os::fd::RawFd) -> $shim {
-                // SAFETY: the caller's promise is the same.
-                unsafe { <$std>::from_raw_fd(fd) }.into()
-            }
-        }
-    )*};
-}
-
-/// The conversions of shims whose field `io` is a `Descriptor` of one of std's types.
-macro_rules! plain_descriptor_conversions {
-    ($($shim:ident: $std:ty),* $(,)?) => {$(
-        $crate::shims::descriptor::descriptor_conversions! {
-            $shim, $std,
-            adopt: |inner| $shim {
-                io: $crate::reactor::Descriptor::foreign(inner),
-            },
-            release: |shim| shim.io.into_inner(),
-        }
-    )*};
-}
-
-/// What a child may get for a standard stream, of those where std's type has it.
+/// Implements the conversion of shims into what a child process may get for a standard stream. std has
+/// the conversion for the same types.
 macro_rules! into_stdio {
     ($($shim:ident: $std:ty),* $(,)?) => {$(
         impl From<$shim> for ::std::process::Stdio {
@@ -149,7 +138,7 @@ macro_rules! into_stdio {
     )*};
 }
 
-/// Reads and writes of a shim, of which a reference can do the same.
+/// Implements `Read` and `Write` for a shim by the implementations for a reference to the shim.
 macro_rules! reads_and_writes_by_reference {
     ($shim:ident) => {
         impl ::std::io::Read for $shim {
@@ -192,16 +181,13 @@ macro_rules! reads_and_writes_by_reference {
     };
 }
 
-pub(super) use {
-    descriptor_conversions, from_raw_descriptor, into_stdio, plain_descriptor_conversions,
-    reads_and_writes_by_reference,
-};
+pub(super) use {descriptor_conversions, into_stdio, reads_and_writes_by_reference};
 
-/// Takes a stream out, or if a file shares it, a duplicate of it.
+/// Takes the stream out of `io`. If a file made by `makefile` shares the stream, returns a duplicate.
 ///
 /// # Panics
 ///
-/// If no descriptor can be had for the duplicate.
+/// If the duplicate needs a descriptor and none can be had.
 pub(super) fn release_shared<T: AsFd>(
     io: Arc<Descriptor<T>>,
     try_clone: fn(&T) -> io::Result<T>,

@@ -1,14 +1,15 @@
-//! Descriptors as messages.
+//! Sending descriptors to other processes.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// Sends and receives descriptors over Unix sockets: to the receiver, which may be another
-/// process, they become descriptors of its own for the same files and sockets.
+/// Sends and receives descriptors over Unix sockets.
 ///
-/// For [`UnixStream`](crate::shims::os::unix::net::UnixStream) and
-/// [`UnixDatagram`](crate::shims::os::unix::net::UnixDatagram). Waits park the coroutine, and
-/// timeouts and non-blocking mode hold as in reads and writes.
+/// The receiver, which may be another process, gets new descriptors of the same files and sockets.
+/// [`UnixStream`](crate::shims::os::unix::net::UnixStream) and
+/// [`UnixDatagram`](crate::shims::os::unix::net::UnixDatagram) implement this trait. Waits park the
+/// coroutine. Timeouts and non-blocking mode count as in reads and writes.
 ///
 /// ```
 /// use greenroom::shims as std;
@@ -38,24 +39,24 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 /// # }
 /// ```
 pub trait PassDescriptors {
-    /// Sends `fds` with the bytes of `buf`, or with as many as fit: the number that is returned,
-    /// with which all of `fds` have gone.
+    /// Sends all of `fds`, together with as many bytes of `buf` as fit. Returns the number of bytes.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for more descriptors than the system takes (253), and for descriptors with
-    /// no bytes on a stream, which would carry none of them; else as a write.
+    /// `InvalidInput` for more than 253 descriptors, the most that Linux sends at once.
+    /// `InvalidInput` for descriptors without bytes on a stream, which carries descriptors only with
+    /// bytes. Otherwise the errors of a write.
     fn send_fds(&self, fds: &[BorrowedFd<'_>], buf: &[u8]) -> io::Result<usize>;
 
-    /// Receives bytes, and at most `max` descriptors that were sent with them, on which the
-    /// close-on-exec flag is set.
+    /// Receives bytes into `buf`, and at most `max` descriptors that were sent with the bytes. Returns
+    /// the number of bytes, and the descriptors. The close-on-exec flag of each is set.
     ///
-    /// What is received at once was sent with one call, or, on a stream, with several of which
-    /// only the last sent descriptors.
+    /// One call receives what one call has sent. On a stream, the bytes may come from several calls,
+    /// of which only the last has sent descriptors.
     ///
     /// # Errors
     ///
-    /// `InvalidData` if there came more descriptors than `max`, or than this process may open:
-    /// they are all closed, and the bytes are lost. Else as a read.
+    /// `InvalidData` if more descriptors come than `max`, or more than this process may open. All of
+    /// the descriptors are then closed, and the bytes are lost. Otherwise the errors of a read.
     fn recv_fds(&self, max: usize, buf: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)>;
 }

@@ -1,4 +1,5 @@
-//! To and from the sockets of the crate socket2, as std's types have it.
+//! Conversion to and from the sockets of the crate socket2, which std's types have, too.
+#![forbid(unsafe_code)]
 
 use std::os::fd::OwnedFd;
 
@@ -9,15 +10,15 @@ use crate::shims::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 macro_rules! socket2_conversions {
     ($($shim:ident),*) => {$(
-        /// Takes the socket over, in the mode and with the timeouts that it has. With the feature
-        /// `socket2`.
+        /// Takes over the socket, with its mode and its timeouts. Needs the feature `socket2`.
         impl From<Socket> for $shim {
             fn from(socket: Socket) -> $shim {
                 OwnedFd::from(socket).into()
             }
         }
 
-        /// Gives it up, as to std. With the feature `socket2`.
+        /// Gives the socket up, with the mode and the timeouts that the user has set. Needs the
+        /// feature `socket2`.
         impl From<$shim> for Socket {
             fn from(shim: $shim) -> Socket {
                 OwnedFd::from(shim).into()

@@ -12,7 +12,7 @@ use super::file_system::{AT_ONCE, Nature};
 use super::open_file::OpenFile;
 use crate::park;
 use crate::pool::{many_wait, unblock_borrowed, unblock_waiting};
-use crate::shims::descriptor::{descriptor_conversions, from_raw_descriptor, into_stdio};
+use crate::shims::descriptor::{descriptor_conversions, into_stdio};
 use crate::shims::io::any_file::{AnyFile, may_wait};
 use crate::shims::io::pipe::Pipe;
 use crate::task;
@@ -479,11 +479,10 @@ impl Seek for File {
 }
 
 descriptor_conversions! {
-    File, fs::File,
+    File: fs::File,
     adopt: |file| File {
         io: OpenFile::foreign(file),
     },
     release: |file| file.io.into_inner(),
 }
-from_raw_descriptor!(File: fs::File);
 into_stdio!(File: fs::File);

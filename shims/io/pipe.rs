@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::waiting;
 use crate::reactor::{Descriptor, Direction};
-use crate::shims::descriptor::{from_raw_descriptor, into_stdio, plain_descriptor_conversions};
+use crate::shims::descriptor::{descriptor_conversions, into_stdio};
 use crate::sys::file;
 use crate::task;
 
@@ -188,8 +188,7 @@ macro_rules! writes_to_its_pipe {
 
 pub(crate) use {reads_from_its_pipe, writes_to_its_pipe};
 
-plain_descriptor_conversions!(PipeReader: io::PipeReader, PipeWriter: io::PipeWriter);
-from_raw_descriptor!(PipeReader: io::PipeReader, PipeWriter: io::PipeWriter);
+descriptor_conversions!(PipeReader: io::PipeReader, PipeWriter: io::PipeWriter);
 into_stdio!(PipeReader: io::PipeReader, PipeWriter: io::PipeWriter);
 reads_from_its_pipe!(PipeReader, &PipeReader);
 writes_to_its_pipe!(PipeWriter, &PipeWriter);

@@ -1,4 +1,5 @@
 //! TCP listeners.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::iter::FusedIterator;
@@ -6,36 +7,27 @@ use std::net::{self, SocketAddr};
 
 use super::{TcpStream, ToSocketAddrs, each_addr};
 use crate::reactor::Descriptor;
-use crate::shims::descriptor::{descriptor_conversions, from_raw_descriptor};
-use crate::shims::listener::{Accept, Listener};
+use crate::shims::descriptor::descriptor_conversions;
+use crate::shims::listener::{Listener, accepts, incoming, listener_methods};
+use crate::shims::socket::std_methods;
 
 /// Like [`std::net::TcpListener`], but waits park the coroutine.
 ///
-/// The kernel knows no way to try to accept but on a descriptor in non-blocking mode. So where a
-/// connection has come, a coroutine that accepts puts the descriptor into it for the one call, about a
-/// microsecond. Others that share the listener (by its raw descriptor, or in another process) and
-/// accept at that moment may see `WouldBlock`; and a process that is killed then leaves the mode.
-/// Processes of this library take turns.
+/// Linux can only accept without blocking if the descriptor is in non-blocking mode. When a
+/// connection has come, an accepting coroutine therefore sets that mode for the one call, which takes
+/// about a microsecond. Code that shares the listener through its raw descriptor, or in a process
+/// without this library, and accepts at that moment may see `WouldBlock`. A process that is killed at
+/// that moment leaves the mode set. Processes that use this library take turns.
 ///
-/// A timeout that is set by the raw descriptor counts as with a [`TcpStream`].
+/// A timeout that is set on the raw descriptor counts in the same way as with a [`TcpStream`].
 pub struct TcpListener {
     io: Listener<net::TcpListener>,
 }
 
-impl Accept for net::TcpListener {
-    type Accepted = (net::TcpStream, SocketAddr);
-
-    fn accept(&self) -> io::Result<Self::Accepted> {
-        net::TcpListener::accept(self)
-    }
-
-    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        net::TcpListener::set_nonblocking(self, nonblocking)
-    }
-}
+accepts!(net::TcpListener => (net::TcpStream, SocketAddr), error_if_blocking: |_| None);
 
 impl TcpListener {
-    /// Wraps a listener that was just made, in blocking mode.
+    /// Wraps a new listener in blocking mode.
     pub(super) fn fresh(listener: net::TcpListener) -> TcpListener {
         TcpListener::new(Descriptor::fresh(listener))
     }
@@ -50,22 +42,9 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// As std: of several addresses, the last one's.
+    /// As std: if no address can be bound, the error of the last one.
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<TcpListener> {
         each_addr(addr, net::TcpListener::bind).map(TcpListener::fresh)
-    }
-
-    /// Like [`std::net::TcpListener::local_addr`].
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.get().local_addr()
-    }
-
-    /// Like [`std::net::TcpListener::try_clone`]: another descriptor of the same listener.
-    pub fn try_clone(&self) -> io::Result<TcpListener> {
-        let duplicate = self.io.get().try_clone()?;
-        Ok(TcpListener {
-            io: self.io.share(duplicate),
-        })
     }
 
     /// Like [`std::net::TcpListener::accept`].
@@ -74,74 +53,35 @@ impl TcpListener {
         Ok((TcpStream::new(self.io.accepted(stream)), peer))
     }
 
-    /// Like [`std::net::TcpListener::incoming`].
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { listener: self }
-    }
+    listener_methods!(TcpListener, std::net::TcpListener);
 
-    /// Like [`std::net::TcpListener::set_ttl`].
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.io.get().set_ttl(ttl)
-    }
-
-    /// Like [`std::net::TcpListener::ttl`].
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.io.get().ttl()
-    }
-
-    /// Like [`std::net::TcpListener::set_only_v6`].
-    #[deprecated(
-        since = "1.16.0",
-        note = "this option can only be set before the socket is bound"
-    )]
-    #[expect(deprecated, reason = "mirrors std")]
-    pub fn set_only_v6(&self, only_v6: bool) -> io::Result<()> {
-        self.io.get().set_only_v6(only_v6)
-    }
-
-    /// Like [`std::net::TcpListener::only_v6`].
-    #[deprecated(
-        since = "1.16.0",
-        note = "this option can only be set before the socket is bound"
-    )]
-    #[expect(deprecated, reason = "mirrors std")]
-    pub fn only_v6(&self) -> io::Result<bool> {
-        self.io.get().only_v6()
-    }
-
-    /// Like [`std::net::TcpListener::take_error`].
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.io.get().take_error()
-    }
-
-    /// Like [`std::net::TcpListener::set_nonblocking`]: in non-blocking mode, `accept` returns
-    /// `WouldBlock` instead of parking.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.io.set_nonblocking(nonblocking)
+    std_methods! {
+        std::net::TcpListener:
+        fn local_addr(&self) -> io::Result<SocketAddr>;
+        fn set_ttl(&self, ttl: u32) -> io::Result<()>;
+        fn ttl(&self) -> io::Result<u32>;
+        #[deprecated(
+            since = "1.16.0",
+            note = "this option can only be set before the socket is bound"
+        )]
+        #[expect(deprecated, reason = "mirrors std")]
+        fn set_only_v6(&self, only_v6: bool) -> io::Result<()>;
+        #[deprecated(
+            since = "1.16.0",
+            note = "this option can only be set before the socket is bound"
+        )]
+        #[expect(deprecated, reason = "mirrors std")]
+        fn only_v6(&self) -> io::Result<bool>;
+        fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
 }
 
-/// The connections of a listener, for ever. Like [`std::net::Incoming`].
-#[derive(Debug)]
-#[must_use = "iterators are lazy and do nothing unless consumed"]
-pub struct Incoming<'a> {
-    listener: &'a TcpListener,
-}
-
-impl Iterator for Incoming<'_> {
-    type Item = io::Result<TcpStream>;
-
-    fn next(&mut self) -> Option<io::Result<TcpStream>> {
-        Some(self.listener.accept().map(|(stream, _)| stream))
-    }
-}
+incoming!(TcpListener => TcpStream, "std::net::Incoming");
 
 impl FusedIterator for Incoming<'_> {}
 
 descriptor_conversions! {
-    TcpListener, net::TcpListener,
+    TcpListener: net::TcpListener,
     adopt: |listener| TcpListener::new(Descriptor::foreign(listener)),
     release: |listener| listener.io.into_inner(),
 }
-
-from_raw_descriptor!(TcpListener: net::TcpListener);

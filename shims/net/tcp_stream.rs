@@ -1,4 +1,5 @@
 //! TCP connections.
+#![forbid(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
@@ -10,21 +11,22 @@ use super::{ToSocketAddrs, each_addr, timed_out};
 use crate::pool::unblock_in_drop;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::descriptor::{
-    descriptor_conversions, from_raw_descriptor, reads_and_writes_by_reference, release_shared,
+    descriptor_conversions, reads_and_writes_by_reference, release_shared,
 };
 use crate::shims::io::makefile::makes_files;
-use crate::shims::socket::waits_as_set;
+use crate::shims::park_or_block::park_or_block;
+use crate::shims::socket::{SocketIo, std_methods, timeout_methods};
 use crate::sys::socket;
-use crate::task;
 
 /// Like [`std::net::TcpStream`], but waits park the coroutine.
 ///
-/// It is in blocking mode, as std's, also for whoever holds its raw descriptor. What is set by that,
-/// a mode or a timeout, counts from the next wait on, if the descriptor was asked for (`as_fd`,
-/// `as_raw_fd`) since the last one.
+/// The descriptor is in blocking mode, as std's is, and code that uses the raw descriptor sees that
+/// mode. A mode or a timeout that such code sets counts from the next wait on, if the descriptor was
+/// handed out (`as_fd`, `as_raw_fd`) since the last wait.
 ///
-/// To drop one with `SO_LINGER` set parks the coroutine as long as the close takes, on the
-/// [pool](crate::unblock); amid a panic the close is left to the pool.
+/// Dropping a stream with `SO_LINGER` set parks the coroutine until the close is done, on the
+/// [pool](crate::unblock). A coroutine that unwinds from a panic leaves the close to the pool and goes
+/// on.
 pub struct TcpStream {
     /// Shared with the files that [`makefile`](TcpStream::makefile) has made.
     io: Arc<Descriptor<net::TcpStream>>,
@@ -37,12 +39,12 @@ impl TcpStream {
         }
     }
 
-    /// Wraps a connection that was just made, in blocking mode and without timeouts.
+    /// Wraps a new connection in blocking mode and without timeouts.
     pub(super) fn fresh(stream: net::TcpStream) -> TcpStream {
         TcpStream::new(Descriptor::fresh(stream))
     }
 
-    /// What is wrapped, not to be shown to the user.
+    /// The std type, for use inside this crate: the user must not get the descriptor from here.
     pub(in crate::shims) fn as_std(&self) -> &net::TcpStream {
         self.io.get()
     }
@@ -51,14 +53,14 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// As std: of several addresses, the last one's.
+    /// As std: if no address can be connected to, the error of the last one.
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<TcpStream> {
         each_addr(addr, |addr| {
-            if task::on_coroutine() {
-                connect(addr, None)
-            } else {
-                net::TcpStream::connect(addr).map(TcpStream::fresh)
-            }
+            park_or_block(
+                addr,
+                |addr| connect(addr, None),
+                |addr| net::TcpStream::connect(addr).map(TcpStream::fresh),
+            )
         })
     }
 
@@ -68,49 +70,40 @@ impl TcpStream {
     ///
     /// As std: `TimedOut`, or `InvalidInput` for a timeout of zero.
     pub fn connect_timeout(addr: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        if timeout.is_zero() || !task::on_coroutine() {
-            return net::TcpStream::connect_timeout(addr, timeout).map(TcpStream::fresh);
+        let block = || net::TcpStream::connect_timeout(addr, timeout).map(TcpStream::fresh);
+        if timeout.is_zero() {
+            // std fails without waiting.
+            return block();
         }
-        connect(*addr, Some(timeout))
+        park_or_block((), |()| connect(*addr, Some(timeout)), |()| block())
     }
 
-    /// Like [`std::net::TcpStream::peer_addr`].
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.io.get().peer_addr()
-    }
-
-    /// Like [`std::net::TcpStream::local_addr`].
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.get().local_addr()
-    }
-
-    /// Like [`std::net::TcpStream::shutdown`]: wakes coroutines that are parked in the direction.
+    /// Like [`std::net::TcpStream::shutdown`]: wakes the coroutines that are parked in the direction.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.io.get().shutdown(how)
     }
 
-    /// Like [`std::net::TcpStream::try_clone`]: another descriptor of the same connection.
+    /// Like [`std::net::TcpStream::try_clone`]: returns another descriptor of the same connection.
     pub fn try_clone(&self) -> io::Result<TcpStream> {
         let duplicate = self.io.get().try_clone()?;
         Ok(TcpStream::new(self.io.share(duplicate)))
     }
 
-    waits_as_set!(std::net::TcpStream);
-
     /// Like [`std::net::TcpStream::peek`].
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().peek(buf);
-        }
         let asked = buf.len();
-        let peeked = self
-            .reading()
-            .run(|stream| socket::peek(stream.as_fd(), buf));
-        self.or_nothing(asked, peeked)
+        self.io.read_with(
+            buf,
+            |reading, buf| {
+                let peeked = reading.run(|stream| socket::peek(stream.as_fd(), buf));
+                self.or_nothing(asked, peeked)
+            },
+            net::TcpStream::peek,
+        )
     }
 
-    /// The end of a read of `asked` bytes. To read nothing waits as well; but having waited in vain,
-    /// it has what it asked for.
+    /// The result of a read of `asked` bytes in a coroutine. A read of no bytes waits as any other, but
+    /// succeeds when its timeout has passed.
     fn or_nothing(&self, asked: usize, read: io::Result<usize>) -> io::Result<usize> {
         match read {
             Err(error)
@@ -122,35 +115,24 @@ impl TcpStream {
         }
     }
 
-    /// Like [`std::net::TcpStream::set_nodelay`].
-    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.io.get().set_nodelay(nodelay)
-    }
+    timeout_methods!(std::net::TcpStream);
 
-    /// Like [`std::net::TcpStream::nodelay`].
-    pub fn nodelay(&self) -> io::Result<bool> {
-        self.io.get().nodelay()
-    }
-
-    /// Like [`std::net::TcpStream::set_ttl`].
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.io.get().set_ttl(ttl)
-    }
-
-    /// Like [`std::net::TcpStream::ttl`].
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.io.get().ttl()
-    }
-
-    /// Like [`std::net::TcpStream::take_error`].
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.io.get().take_error()
+    std_methods! {
+        std::net::TcpStream:
+        fn peer_addr(&self) -> io::Result<SocketAddr>;
+        fn local_addr(&self) -> io::Result<SocketAddr>;
+        fn set_nodelay(&self, nodelay: bool) -> io::Result<()>;
+        fn nodelay(&self) -> io::Result<bool>;
+        fn set_ttl(&self, ttl: u32) -> io::Result<()>;
+        fn ttl(&self) -> io::Result<u32>;
+        fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
 }
 
 makes_files!(TcpStream);
 
-/// Closes a connection, which with `SO_LINGER` may take as long as that says.
+/// Closes a connection. With `SO_LINGER` set, the close waits until what was written has arrived, or
+/// until the time that the option sets has passed.
 fn close(stream: net::TcpStream) {
     match socket::lingers(stream.as_fd()) {
         true => unblock_in_drop(move || drop(stream)),
@@ -158,7 +140,7 @@ fn close(stream: net::TcpStream) {
     }
 }
 
-/// Connects to `addr`; within `timeout`, if there is one.
+/// Connects to `addr` in a coroutine. Fails with `TimedOut` if that takes longer than `timeout`.
 fn connect(addr: SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream> {
     let (socket, connected) = socket::start_connecting(addr)?;
     let stream = TcpStream::fresh(socket.into());
@@ -190,51 +172,48 @@ reads_and_writes_by_reference!(TcpStream);
 
 impl Read for &TcpStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().read(buf);
-        }
-        let len = buf.len();
-        let read = self.reading().run_stream(
-            |stream| socket::recv(stream.as_fd(), buf),
-            |&received| is_short(received, len),
-        );
-        self.or_nothing(len, read)
+        let asked = buf.len();
+        self.io.read_with(
+            buf,
+            |reading, buf| {
+                let read = reading.run_stream(
+                    |stream| socket::recv(stream.as_fd(), buf),
+                    |&received| is_short(received, asked),
+                );
+                self.or_nothing(asked, read)
+            },
+            |mut stream, buf| stream.read(buf),
+        )
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let len = socket::asked(bufs);
-        // Unlike a plain read of nothing, this one does not wait.
-        if !task::on_coroutine() || len == 0 {
-            return self.io.get().read_vectored(bufs);
-        }
-        self.reading().run_stream(
-            |stream| socket::recv_vectored(stream.as_fd(), bufs),
-            |&received| is_short(received, len),
+        self.io.read_with(
+            bufs,
+            |reading, bufs| match socket::asked(bufs) {
+                // Unlike a plain read of no bytes, a vectored read of no bytes does not wait.
+                0 => self.io.get().read_vectored(bufs),
+                asked => reading.run_stream(
+                    |stream| socket::recv_vectored(stream.as_fd(), bufs),
+                    |&received| is_short(received, asked),
+                ),
+            },
+            |mut stream, bufs| stream.read_vectored(bufs),
         )
     }
 }
 
-/// Whether a read took something, but less than it could have.
+/// Whether a read has emptied the socket: the read got some bytes, but fewer than asked for.
 fn is_short(received: usize, asked: usize) -> bool {
     0 < received && received < asked
 }
 
 impl Write for &TcpStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        // Nothing is written at once, also where there is no room.
-        if !task::on_coroutine() || buf.is_empty() {
-            return self.io.get().write(buf);
-        }
-        self.writing()
-            .run(|stream| socket::send(stream.as_fd(), buf))
+        self.io.write_stream(buf)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() || socket::asked(bufs) == 0 {
-            return self.io.get().write_vectored(bufs);
-        }
-        self.writing()
-            .run(|stream| socket::send_vectored(stream.as_fd(), bufs))
+        self.io.write_stream_vectored(bufs)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -243,7 +222,7 @@ impl Write for &TcpStream {
 }
 
 descriptor_conversions! {
-    TcpStream, net::TcpStream,
+    TcpStream: net::TcpStream,
     adopt: |stream| TcpStream::new(Descriptor::foreign(stream)),
     /// # Panics
     ///
@@ -251,5 +230,3 @@ descriptor_conversions! {
     /// descriptor can be had for a duplicate.
     release: |stream| release_shared(stream.io, net::TcpStream::try_clone),
 }
-
-from_raw_descriptor!(TcpStream: net::TcpStream);

@@ -3,7 +3,7 @@
 use std::process;
 
 use crate::reactor::Descriptor;
-use crate::shims::descriptor::{into_stdio, plain_descriptor_conversions};
+use crate::shims::descriptor::{descriptor_conversions, into_stdio};
 use crate::shims::io::pipe::{reads_from_its_pipe, writes_to_its_pipe};
 
 /// Like [`std::process::ChildStdin`], but waits park the coroutine.
@@ -23,7 +23,7 @@ pub struct ChildStderr {
     pub(super) io: Descriptor<process::ChildStderr>,
 }
 
-plain_descriptor_conversions!(
+descriptor_conversions!(
     ChildStdin: process::ChildStdin,
     ChildStdout: process::ChildStdout,
     ChildStderr: process::ChildStderr,

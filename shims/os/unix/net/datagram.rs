@@ -1,4 +1,5 @@
 //! Unix datagram sockets.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::net::Shutdown;
@@ -11,13 +12,11 @@ use crate::park;
 use crate::pool::unblock_waiting;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::back_off::BackOff;
-use crate::shims::datagram::receive;
-use crate::shims::descriptor::{
-    PassDescriptors, from_raw_descriptor, plain_descriptor_conversions,
-};
-use crate::shims::socket::waits_as_set;
+use crate::shims::datagram::DatagramIo;
+use crate::shims::descriptor::{PassDescriptors, descriptor_conversions};
+use crate::shims::park_or_block::park_or_block;
+use crate::shims::socket::{SocketIo, std_methods, timeout_methods};
 use crate::sys::socket::{self, Blocking, would_block};
-use crate::task;
 
 /// Like [`std::os::unix::net::UnixDatagram`], but waits park the coroutine.
 pub struct UnixDatagram {
@@ -25,6 +24,7 @@ pub struct UnixDatagram {
 }
 
 impl UnixDatagram {
+    /// Wraps a new socket in blocking mode.
     fn fresh(socket: net::UnixDatagram) -> UnixDatagram {
         UnixDatagram {
             io: Descriptor::fresh(socket),
@@ -57,12 +57,7 @@ impl UnixDatagram {
         self.io.get().connect(path)
     }
 
-    /// Like [`std::os::unix::net::UnixDatagram::connect_addr`].
-    pub fn connect_addr(&self, socket_addr: &SocketAddr) -> io::Result<()> {
-        self.io.get().connect_addr(socket_addr)
-    }
-
-    /// Like [`std::os::unix::net::UnixDatagram::try_clone`]: another descriptor of the same
+    /// Like [`std::os::unix::net::UnixDatagram::try_clone`]: returns another descriptor of the same
     /// socket.
     pub fn try_clone(&self) -> io::Result<UnixDatagram> {
         let duplicate = self.io.get().try_clone()?;
@@ -71,95 +66,87 @@ impl UnixDatagram {
         })
     }
 
-    /// Like [`std::os::unix::net::UnixDatagram::local_addr`].
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.get().local_addr()
-    }
-
-    /// Like [`std::os::unix::net::UnixDatagram::peer_addr`].
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.io.get().peer_addr()
-    }
-
-    /// Like [`std::os::unix::net::UnixDatagram::recv_from`]. A sender whose path is of the full
-    /// 108 bytes, which std refuses to bind, comes out as an unnamed one.
+    /// Like [`std::os::unix::net::UnixDatagram::recv_from`].
+    ///
+    /// A sender whose path has the full 108 bytes appears as unnamed. std refuses to bind such a path.
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        if !task::on_coroutine() {
-            return self.io.get().recv_from(buf);
-        }
-        let received = self.receive(|socket| socket::recv_from_unix(socket, buf))?;
-        received.map_or_else(|| Ok((0, socket::unnamed()?)), Ok)
+        self.io.receive_with(
+            buf,
+            |fd, buf| socket::recv_from_unix(fd, buf),
+            net::UnixDatagram::recv_from,
+            || Ok((0, socket::unnamed()?)),
+        )
     }
 
     /// Like [`std::os::unix::net::UnixDatagram::recv`].
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().recv(buf);
-        }
-        let received = self.receive(|socket| socket::recv(socket, buf))?;
-        Ok(received.unwrap_or(0))
-    }
-
-    fn receive<R>(&self, op: impl FnMut(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<Option<R>> {
-        receive(&self.io, self.reading(), op)
+        self.io.receive_with(
+            buf,
+            |fd, buf| socket::recv(fd, buf),
+            net::UnixDatagram::recv,
+            || Ok(0),
+        )
     }
 
     /// Like [`std::os::unix::net::UnixDatagram::send_to`].
     ///
-    /// Waiting for room at a receiver takes another descriptor meanwhile. And from a socket that is
-    /// connected, and has as much under way as it may, this waits on the [pool](crate::unblock): if
-    /// its runtime shuts down then, the datagram may yet be sent. Where no descriptor can be had, it
-    /// is tried again from time to time.
+    /// Waiting for room at a receiver uses another descriptor for as long as the wait takes. A
+    /// connected socket that has sent as much as it may waits on the [pool](crate::unblock): if the
+    /// runtime shuts down meanwhile, the datagram may still be sent. If no descriptor can be had, the
+    /// coroutine tries again after pauses.
     pub fn send_to<P: AsRef<Path>>(&self, buf: &[u8], path: P) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().send_to(buf, path);
-        }
-        self.send_to_and_wait(buf, &SocketAddr::from_pathname(path)?)
+        park_or_block(
+            path,
+            |path| self.send_to_parking(buf, &SocketAddr::from_pathname(path)?),
+            |path| self.io.get().send_to(buf, path),
+        )
     }
 
-    /// Like [`std::os::unix::net::UnixDatagram::send_to_addr`]; waits as
-    /// [`send_to`](UnixDatagram::send_to).
+    /// Like [`std::os::unix::net::UnixDatagram::send_to_addr`]. Waits as
+    /// [`send_to`](UnixDatagram::send_to) does.
     pub fn send_to_addr(&self, buf: &[u8], socket_addr: &SocketAddr) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().send_to_addr(buf, socket_addr);
-        }
-        self.send_to_and_wait(buf, socket_addr)
+        park_or_block(
+            socket_addr,
+            |socket_addr| self.send_to_parking(buf, socket_addr),
+            |socket_addr| self.io.get().send_to_addr(buf, socket_addr),
+        )
     }
 
     /// Sends from a coroutine.
-    fn send_to_and_wait(&self, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
+    fn send_to_parking(&self, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
         let name = socket::unix_name(to)?;
-        let (mut wait, mut back_off) = (Patience::new(self), BackOff::new());
+        let (mut time_limit, mut back_off) = (TimeLimit::new(self), BackOff::new());
         loop {
             park::spend_operation();
-            // Whether the socket is ready does not matter here: it is not, while its peer is full.
             let socket = self.io.get();
+            // Makes an attempt even if the poll has not reported the socket as writable: a connected
+            // socket is not writable while its peer is full, but `to` may be another socket.
             let error = match socket::send_to_unix(socket.as_fd(), buf, &name) {
                 Err(error) if would_block(&error) && !self.io.is_nonblocking() => error,
                 done => return done,
             };
-            let left = wait.left(error)?;
+            let left = time_limit.left(error)?;
             let has_waited = if !socket::is_send_buffer_full(socket.as_fd())? {
                 self.wait_for_room_at(to, left)?
             } else if socket.peer_addr().is_err() {
                 self.wait_for_own_room(left)?;
                 true
             } else {
-                // A poll tells of room only while the peer has some, too.
+                // A poll reports room in this socket only while the peer has room, too.
                 false
             };
             if !has_waited {
                 match socket.try_clone() {
                     Ok(own) => return send_to_on_pool(own, buf, to),
-                    // No descriptor can be had, nor is one that a send needs.
+                    // No descriptor can be had. The next attempt to send needs none.
                     Err(_) => back_off.pause(left),
                 }
             }
         }
     }
 
-    /// Waits until less is under way from this socket, which has no peer, than may be; or until
-    /// `timeout` has passed.
+    /// Waits until this socket, which has no peer, has room for another datagram; or until `timeout`
+    /// has passed.
     fn wait_for_own_room(&self, timeout: Option<Duration>) -> io::Result<()> {
         let sending = self.io.operation(Direction::Write).timeout(timeout);
         let room = sending.run(
@@ -171,9 +158,11 @@ impl UnixDatagram {
         unless_timed_out(room)
     }
 
-    /// Waits until the receiver at `to` has room for a datagram, or until `timeout` has passed. Of
-    /// that a socket tells only about its peer; so this makes another one, for which the receiver is
-    /// that. False if the receiver refuses, or no other socket can be had.
+    /// Waits until the receiver at `to` has room for a datagram, or until `timeout` has passed.
+    ///
+    /// A poll on a socket reports room only at the peer of that socket. So this makes another socket
+    /// and connects it to the receiver. Returns false if the receiver refuses, or if no other socket
+    /// can be had.
     #[cold]
     fn wait_for_room_at(&self, to: &SocketAddr, timeout: Option<Duration>) -> io::Result<bool> {
         let Ok(probe) = net::UnixDatagram::unbound() else {
@@ -193,31 +182,35 @@ impl UnixDatagram {
 
     /// Like [`std::os::unix::net::UnixDatagram::send`].
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().send(buf);
-        }
-        self.writing()
-            .run(|socket| socket::send(socket.as_fd(), buf))
+        self.io.write_with(
+            buf,
+            |writing, buf| writing.run(|socket| socket::send(socket.as_fd(), buf)),
+            net::UnixDatagram::send,
+        )
     }
 
-    waits_as_set!(std::os::unix::net::UnixDatagram);
-
-    /// Like [`std::os::unix::net::UnixDatagram::take_error`].
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.io.get().take_error()
-    }
-
-    /// Like [`std::os::unix::net::UnixDatagram::shutdown`]: wakes coroutines that are parked in
+    /// Like [`std::os::unix::net::UnixDatagram::shutdown`]: wakes the coroutines that are parked in
     /// the direction.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.io.get().shutdown(how)?;
-        // As long as what was sent is not received, nothing shows in a poll.
+        // While datagrams fill the socket, a poll does not report the shutdown to a sender.
         self.io.retry();
         Ok(())
     }
+
+    timeout_methods!(std::os::unix::net::UnixDatagram);
+
+    std_methods! {
+        std::os::unix::net::UnixDatagram:
+        fn connect_addr(&self, socket_addr: &SocketAddr) -> io::Result<()>;
+        fn local_addr(&self) -> io::Result<SocketAddr>;
+        fn peer_addr(&self) -> io::Result<SocketAddr>;
+        fn take_error(&self) -> io::Result<Option<io::Error>>;
+    }
 }
 
-/// The end of a wait, where the next attempt to send shows whether it was in vain.
+/// The result of a wait that does not fail when its timeout has passed. The next attempt to send shows
+/// whether there is room.
 fn unless_timed_out(waited: io::Result<()>) -> io::Result<()> {
     match waited {
         Err(error) if would_block(&error) => Ok(()),
@@ -225,7 +218,7 @@ fn unless_timed_out(waited: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Sends on the pool, blocking a thread there.
+/// Sends with a blocking call on a thread of the pool.
 #[cold]
 fn send_to_on_pool(socket: net::UnixDatagram, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
     let (buf, to) = (buf.to_vec(), to.clone());
@@ -239,22 +232,22 @@ fn send_to_on_pool(socket: net::UnixDatagram, buf: &[u8], to: &SocketAddr) -> io
     })
 }
 
-/// How long an operation of several waits may still wait.
-struct Patience<'a> {
+/// The time that a send of several waits may take in all: the socket's write timeout.
+struct TimeLimit<'a> {
     socket: &'a UnixDatagram,
-    /// When it began to wait, and the timeout of the socket then.
+    /// When the first wait began, and the timeout of the socket at that time.
     began: Option<(Instant, Option<Duration>)>,
 }
 
-impl Patience<'_> {
-    fn new(socket: &UnixDatagram) -> Patience<'_> {
-        Patience {
+impl TimeLimit<'_> {
+    fn new(socket: &UnixDatagram) -> TimeLimit<'_> {
+        TimeLimit {
             socket,
             began: None,
         }
     }
 
-    /// The time that is left, if that is limited; when it has passed, `error`.
+    /// The time that is left, or `None` without a limit. Fails with `error` when no time is left.
     fn left(&mut self, error: io::Error) -> io::Result<Option<Duration>> {
         let (began, timeout) = match self.began {
             Some(began) => began,
@@ -271,22 +264,17 @@ impl Patience<'_> {
 
 impl PassDescriptors for UnixDatagram {
     fn send_fds(&self, fds: &[BorrowedFd<'_>], buf: &[u8]) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return socket::send_fds(self.io.get().as_fd(), fds, buf, Blocking::Allowed);
-        }
-        self.writing()
-            .run(|socket| socket::send_fds(socket.as_fd(), fds, buf, Blocking::Never))
+        self.io.send_fds(fds, buf)
     }
 
     fn recv_fds(&self, max: usize, buf: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-        if !task::on_coroutine() {
-            return socket::recv_fds(self.io.get().as_fd(), max, buf, Blocking::Allowed);
-        }
-        let received =
-            self.receive(|socket| socket::recv_fds(socket, max, buf, Blocking::Never))?;
-        Ok(received.unwrap_or_default())
+        self.io.receive_with(
+            buf,
+            |fd, buf| socket::recv_fds(fd, max, buf, Blocking::Never),
+            |socket, buf| socket::recv_fds(socket.as_fd(), max, buf, Blocking::Allowed),
+            || Ok((0, Vec::new())),
+        )
     }
 }
 
-plain_descriptor_conversions!(UnixDatagram: net::UnixDatagram);
-from_raw_descriptor!(UnixDatagram: net::UnixDatagram);
+descriptor_conversions!(UnixDatagram: net::UnixDatagram);

@@ -1,4 +1,5 @@
 //! Unix stream listeners.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,37 +8,32 @@ use std::path::Path;
 
 use super::UnixStream;
 use crate::reactor::Descriptor;
-use crate::shims::descriptor::{descriptor_conversions, from_raw_descriptor};
-use crate::shims::listener::{Accept, Listener};
+use crate::shims::descriptor::descriptor_conversions;
+use crate::shims::listener::{Listener, accepts, incoming, listener_methods};
+use crate::shims::socket::std_methods;
 use crate::sys::socket;
 
 /// Like [`std::os::unix::net::UnixListener`], but waits park the coroutine.
 ///
-/// A coroutine that accepts puts the descriptor into non-blocking mode for the one call; what this
-/// means is told at [`TcpListener`](crate::shims::net::TcpListener).
+/// A coroutine that accepts puts the descriptor into non-blocking mode for the one call. See
+/// [`TcpListener`](crate::shims::net::TcpListener) for the consequences.
 pub struct UnixListener {
     io: Listener<net::UnixListener>,
 }
 
-impl Accept for net::UnixListener {
-    type Accepted = (net::UnixStream, SocketAddr);
+accepts! {
+    net::UnixListener => (net::UnixStream, SocketAddr),
+    error_if_blocking: error_after_shutdown
+}
 
-    fn accept(&self) -> io::Result<Self::Accepted> {
-        net::UnixListener::accept(self)
-    }
-
-    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        net::UnixListener::set_nonblocking(self, nonblocking)
-    }
-
-    /// That of a listener that was shut down, of which only a blocking one is told.
-    fn hidden_error(&self) -> Option<io::Error> {
-        let shut = socket::is_shut_for_reading(self.as_fd());
-        shut.then(|| io::Error::from_raw_os_error(libc::EINVAL))
-    }
+/// The error of a blocking accept after the listener was shut down.
+fn error_after_shutdown(listener: &net::UnixListener) -> Option<io::Error> {
+    let is_shut = socket::is_shut_for_reading(listener.as_fd());
+    is_shut.then(|| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
 impl UnixListener {
+    /// Wraps a new listener in blocking mode.
     fn fresh(listener: net::UnixListener) -> UnixListener {
         UnixListener {
             io: Listener::new(Descriptor::fresh(listener)),
@@ -60,34 +56,12 @@ impl UnixListener {
         Ok((UnixStream::fresh(stream), peer))
     }
 
-    /// Like [`std::os::unix::net::UnixListener::try_clone`]: another descriptor of the same
-    /// listener.
-    pub fn try_clone(&self) -> io::Result<UnixListener> {
-        let duplicate = self.io.get().try_clone()?;
-        Ok(UnixListener {
-            io: self.io.share(duplicate),
-        })
-    }
+    listener_methods!(UnixListener, std::os::unix::net::UnixListener);
 
-    /// Like [`std::os::unix::net::UnixListener::local_addr`].
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.get().local_addr()
-    }
-
-    /// Like [`std::os::unix::net::UnixListener::set_nonblocking`]: in non-blocking mode, `accept`
-    /// returns `WouldBlock` instead of parking.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.io.set_nonblocking(nonblocking)
-    }
-
-    /// Like [`std::os::unix::net::UnixListener::take_error`].
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.io.get().take_error()
-    }
-
-    /// Like [`std::os::unix::net::UnixListener::incoming`].
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { listener: self }
+    std_methods! {
+        std::os::unix::net::UnixListener:
+        fn local_addr(&self) -> io::Result<SocketAddr>;
+        fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
 }
 
@@ -100,31 +74,17 @@ impl<'a> IntoIterator for &'a UnixListener {
     }
 }
 
-/// The connections of a listener, for ever. Like [`std::os::unix::net::Incoming`].
-#[derive(Debug)]
-#[must_use = "iterators are lazy and do nothing unless consumed"]
-pub struct Incoming<'a> {
-    listener: &'a UnixListener,
-}
-
-impl Iterator for Incoming<'_> {
-    type Item = io::Result<UnixStream>;
-
-    fn next(&mut self) -> Option<io::Result<UnixStream>> {
-        Some(self.listener.accept().map(|(stream, _)| stream))
-    }
-
+incoming! {
+    UnixListener => UnixStream, "std::os::unix::net::Incoming",
     fn size_hint(&self) -> (usize, Option<usize>) {
         (usize::MAX, None)
     }
 }
 
 descriptor_conversions! {
-    UnixListener, net::UnixListener,
+    UnixListener: net::UnixListener,
     adopt: |listener| UnixListener {
         io: Listener::new(Descriptor::foreign(listener)),
     },
     release: |listener| listener.io.into_inner(),
 }
-
-from_raw_descriptor!(UnixListener: net::UnixListener);

@@ -1,4 +1,5 @@
 //! Unix stream connections.
+#![forbid(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -11,25 +12,24 @@ use super::turn::connect_in_turn;
 use crate::park;
 use crate::reactor::Descriptor;
 use crate::shims::descriptor::{
-    PassDescriptors, descriptor_conversions, from_raw_descriptor, reads_and_writes_by_reference,
-    release_shared,
+    PassDescriptors, descriptor_conversions, reads_and_writes_by_reference, release_shared,
 };
 use crate::shims::io::makefile::makes_files;
-use crate::shims::socket::waits_as_set;
+use crate::shims::park_or_block::park_or_block;
+use crate::shims::socket::{SocketIo, std_methods, timeout_methods};
 use crate::sys::socket::{self, Blocking};
-use crate::task;
 
 /// Like [`std::os::unix::net::UnixStream`], but waits park the coroutine.
 ///
-/// It is in blocking mode, as std's, also for whoever holds its raw descriptor; what is set by that
-/// counts as with a [`TcpStream`](crate::shims::net::TcpStream).
+/// The descriptor is in blocking mode, as std's is, and code that uses the raw descriptor sees that
+/// mode. See [`TcpStream`](crate::shims::net::TcpStream) for what such code may set.
 pub struct UnixStream {
     /// Shared with the files that [`makefile`](UnixStream::makefile) has made.
     io: Arc<Descriptor<net::UnixStream>>,
 }
 
 impl UnixStream {
-    /// Wraps a connection that was just made, in blocking mode.
+    /// Wraps a new connection in blocking mode.
     pub(super) fn fresh(stream: net::UnixStream) -> UnixStream {
         UnixStream {
             io: Arc::new(Descriptor::fresh(stream)),
@@ -38,23 +38,23 @@ impl UnixStream {
 
     /// Like [`std::os::unix::net::UnixStream::connect`].
     ///
-    /// While the listener's queue is full, one thread at a time waits for it on the
-    /// [pool](crate::unblock), for the kernel tells of room there only who blocks; if its runtime
-    /// shuts down meanwhile, the listener may yet see a connection, which is closed at once.
+    /// While the listener's queue is full, one thread of the [pool](crate::unblock) at a time waits
+    /// for room, because the kernel reports room only to a blocking connect. If the runtime shuts down
+    /// meanwhile, the listener may still get a connection, which is closed at once.
     pub fn connect<P: AsRef<Path>>(path: P) -> io::Result<UnixStream> {
-        if !task::on_coroutine() {
-            return net::UnixStream::connect(path).map(UnixStream::fresh);
-        }
-        connect(&SocketAddr::from_pathname(path)?)
+        park_or_block(
+            path,
+            |path| connect(&SocketAddr::from_pathname(path)?),
+            |path| net::UnixStream::connect(path).map(UnixStream::fresh),
+        )
     }
 
-    /// Like [`std::os::unix::net::UnixStream::connect_addr`]; waits as
-    /// [`connect`](UnixStream::connect).
+    /// Like [`std::os::unix::net::UnixStream::connect_addr`]. Waits as
+    /// [`connect`](UnixStream::connect) does.
     pub fn connect_addr(socket_addr: &SocketAddr) -> io::Result<UnixStream> {
-        if !task::on_coroutine() {
-            return net::UnixStream::connect_addr(socket_addr).map(UnixStream::fresh);
-        }
-        connect(socket_addr)
+        park_or_block(socket_addr, connect, |socket_addr| {
+            net::UnixStream::connect_addr(socket_addr).map(UnixStream::fresh)
+        })
     }
 
     /// Like [`std::os::unix::net::UnixStream::pair`].
@@ -63,7 +63,7 @@ impl UnixStream {
         Ok((UnixStream::fresh(a), UnixStream::fresh(b)))
     }
 
-    /// Like [`std::os::unix::net::UnixStream::try_clone`]: another descriptor of the same
+    /// Like [`std::os::unix::net::UnixStream::try_clone`]: returns another descriptor of the same
     /// connection.
     pub fn try_clone(&self) -> io::Result<UnixStream> {
         let duplicate = self.io.get().try_clone()?;
@@ -72,36 +72,30 @@ impl UnixStream {
         })
     }
 
-    /// Like [`std::os::unix::net::UnixStream::local_addr`].
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.get().local_addr()
-    }
-
-    /// Like [`std::os::unix::net::UnixStream::peer_addr`].
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.io.get().peer_addr()
-    }
-
-    waits_as_set!(std::os::unix::net::UnixStream);
-
-    /// Like [`std::os::unix::net::UnixStream::take_error`].
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.io.get().take_error()
-    }
-
-    /// Like [`std::os::unix::net::UnixStream::shutdown`]: wakes coroutines that are parked in the
-    /// direction. (Of a peer that has shut down *its* reading they hear once it reads or closes.)
+    /// Like [`std::os::unix::net::UnixStream::shutdown`]: wakes the coroutines that are parked in the
+    /// direction.
+    ///
+    /// If a peer shuts down its reading side, a writer here learns so when the peer reads or closes.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.io.get().shutdown(how)?;
-        // As long as what was written is not read, nothing shows in a poll.
+        // While unread bytes fill the socket, a poll does not report the shutdown to a writer.
         self.io.retry();
         Ok(())
+    }
+
+    timeout_methods!(std::os::unix::net::UnixStream);
+
+    std_methods! {
+        std::os::unix::net::UnixStream:
+        fn local_addr(&self) -> io::Result<SocketAddr>;
+        fn peer_addr(&self) -> io::Result<SocketAddr>;
+        fn take_error(&self) -> io::Result<Option<io::Error>>;
     }
 }
 
 makes_files!(UnixStream);
 
-/// Connects to `addr`, from a coroutine.
+/// Connects to `addr` in a coroutine.
 fn connect(addr: &SocketAddr) -> io::Result<UnixStream> {
     park::spend_operation();
     let name = socket::unix_name(addr)?;
@@ -119,42 +113,37 @@ fn connect(addr: &SocketAddr) -> io::Result<UnixStream> {
 
 reads_and_writes_by_reference!(UnixStream);
 
-// No short read counts as the last: descriptors that are sent along split what is there.
+// A short read does not mean that the socket is empty: the kernel ends a read where descriptors were
+// sent along. The next read therefore makes an attempt before it parks.
 impl Read for &UnixStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return self.io.get().read(buf);
-        }
-        self.reading()
-            .run(|stream| socket::recv(stream.as_fd(), buf))
+        self.io.read_with(
+            buf,
+            |reading, buf| reading.run(|stream| socket::recv(stream.as_fd(), buf)),
+            |mut stream, buf| stream.read(buf),
+        )
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        // Unlike a plain read of nothing, one of a list does not wait.
-        if !task::on_coroutine() || socket::asked(bufs) == 0 {
-            return self.io.get().read_vectored(bufs);
-        }
-        self.reading()
-            .run(|stream| socket::recv_vectored(stream.as_fd(), bufs))
+        self.io.read_with(
+            bufs,
+            |reading, bufs| match socket::asked(bufs) {
+                // Unlike a plain read of no bytes, a vectored read of no bytes does not wait.
+                0 => self.io.get().read_vectored(bufs),
+                _ => reading.run(|stream| socket::recv_vectored(stream.as_fd(), bufs)),
+            },
+            |mut stream, bufs| stream.read_vectored(bufs),
+        )
     }
 }
 
 impl Write for &UnixStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        // Nothing is written at once, also where there is no room.
-        if !task::on_coroutine() || buf.is_empty() {
-            return self.io.get().write(buf);
-        }
-        self.writing()
-            .run(|stream| socket::send(stream.as_fd(), buf))
+        self.io.write_stream(buf)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() || socket::asked(bufs) == 0 {
-            return self.io.get().write_vectored(bufs);
-        }
-        self.writing()
-            .run(|stream| socket::send_vectored(stream.as_fd(), bufs))
+        self.io.write_stream_vectored(bufs)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -168,24 +157,22 @@ impl PassDescriptors for UnixStream {
             let why = "a stream carries descriptors with bytes only";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
-        if !task::on_coroutine() {
-            return socket::send_fds(self.io.get().as_fd(), fds, buf, Blocking::Allowed);
-        }
-        self.writing()
-            .run(|stream| socket::send_fds(stream.as_fd(), fds, buf, Blocking::Never))
+        self.io.send_fds(fds, buf)
     }
 
     fn recv_fds(&self, max: usize, buf: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-        if !task::on_coroutine() {
-            return socket::recv_fds(self.io.get().as_fd(), max, buf, Blocking::Allowed);
-        }
-        self.reading()
-            .run(|stream| socket::recv_fds(stream.as_fd(), max, buf, Blocking::Never))
+        self.io.read_with(
+            buf,
+            |reading, buf| {
+                reading.run(|stream| socket::recv_fds(stream.as_fd(), max, buf, Blocking::Never))
+            },
+            |stream, buf| socket::recv_fds(stream.as_fd(), max, buf, Blocking::Allowed),
+        )
     }
 }
 
 descriptor_conversions! {
-    UnixStream, net::UnixStream,
+    UnixStream: net::UnixStream,
     adopt: |stream| UnixStream {
         io: Arc::new(Descriptor::foreign(stream)),
     },
@@ -195,5 +182,3 @@ descriptor_conversions! {
     /// descriptor can be had for a duplicate.
     release: |stream| release_shared(stream.io, net::UnixStream::try_clone),
 }
-
-from_raw_descriptor!(UnixStream: net::UnixStream);
