@@ -28,7 +28,7 @@ fn in_a_fresh_process(
         eprintln!("end of child");
         return None;
     }
-    let output = util::again(name, "child")
+    let output = util::again!(name, "child")
         .envs(environment.iter().copied())
         .output()
         .unwrap();

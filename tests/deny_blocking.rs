@@ -510,7 +510,7 @@ mod watched {
     #[test]
     #[serial]
     fn by_default_each_place_is_written_once_to_standard_error() {
-        const NAME: &str = "watched::by_default_each_place_is_written_once_to_standard_error";
+        const NAME: &str = "by_default_each_place_is_written_once_to_standard_error";
         if util::role().is_some() {
             util::on_workers(2, || {
                 named("before the call", sleep_in_c).join().unwrap();
@@ -523,7 +523,7 @@ mod watched {
             });
             return;
         }
-        let output = util::again(NAME, "child").output().unwrap();
+        let output = util::again!(NAME, "child").output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{stderr}");
         assert!(!stderr.contains("before the call"), "{stderr}");

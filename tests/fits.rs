@@ -107,7 +107,7 @@ fn a_report_of_a_panic_with_a_backtrace_fits() {
         });
     }
     for detail in ["1", "full"] {
-        let output = util::again("a_report_of_a_panic_with_a_backtrace_fits", "child")
+        let output = util::again!("a_report_of_a_panic_with_a_backtrace_fits", "child")
             .env("RUST_BACKTRACE", detail)
             .output()
             .unwrap();

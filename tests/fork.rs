@@ -380,7 +380,7 @@ fn in_a_fresh_process(name: &str, checks: impl FnOnce()) {
     if util::role().is_some() {
         return checks();
     }
-    let output = util::again(name, "child").output().unwrap();
+    let output = util::again!(name, "child").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
 }

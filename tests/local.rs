@@ -1,8 +1,11 @@
 //! What thread locals promise: the same, whether std's or the shims'; and what is of coroutines.
 
+#![allow(clippy::duplicate_mod, reason = "once for std, once for the shims")]
+
 mod util;
 
-/// The real thing: shows that what is demanded below is what std does.
+/// The real std: shows that the tests ask for nothing that std does not do.
+#[path = "behaviour"]
 #[allow(
     clippy::missing_const_for_thread_local,
     reason = "both kinds are tested"
@@ -13,26 +16,28 @@ mod of_std {
 
     use crate::util::of_std::everywhere;
 
-    include!("behaviour/thread_local.rs");
+    mod thread_local;
 }
 
+#[path = "behaviour"]
 mod of_shims {
     use greenroom::shims as std;
     use std::thread::{Builder, spawn};
 
     use crate::util::everywhere;
 
-    include!("behaviour/thread_local.rs");
+    mod thread_local;
 }
 
 /// Where there is no coroutine, the values are the thread's.
+#[path = "behaviour"]
 mod of_shims_on_os_threads {
     use ::std::thread::{Builder, spawn};
     use greenroom::shims as std;
 
     use crate::util::on_an_os_thread as everywhere;
 
-    include!("behaviour/thread_local.rs");
+    mod thread_local;
 }
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -322,7 +327,7 @@ fn a_panic_in_a_destructor_aborts() {
             eprintln!("joined: {}", ended.is_ok());
         });
     }
-    let output = util::again("a_panic_in_a_destructor_aborts", "child")
+    let output = util::again!("a_panic_in_a_destructor_aborts", "child")
         .output()
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -339,7 +344,7 @@ fn a_panic_in_a_destructor_aborts() {
 fn a_forked_child_goes_on_with_the_values_of_its_coroutine() {
     coroutine_local!(static VALUE: Cell<u32> = const { Cell::new(0) });
     if util::role().is_none() {
-        let output = util::again(
+        let output = util::again!(
             "a_forked_child_goes_on_with_the_values_of_its_coroutine",
             "child",
         )

@@ -912,7 +912,7 @@ fn a_stack_that_is_too_large_is_invalid() {
 
 /// Runs the test `name` in a process of its own with this environment; returns its output.
 fn in_a_child(name: &str, environment: &[(&str, &str)]) -> String {
-    let output = util::again(name, "child")
+    let output = util::again!(name, "child")
         .env_remove("GREENROOM_WORKERS")
         .env_remove("GREENROOM_STACK_SIZE")
         .env_remove("RUST_MIN_STACK")

@@ -1,6 +1,6 @@
-// What becomes addresses, and how. Included by ../addr.rs, once for std and once for the shims:
-// `use std::…` names the one or the other, `::std::…` is always the real one.
+//! What becomes addresses, and how.
 
+use super::{std, util};
 use ::std::{iter, option, slice, vec};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::net::{ToSocketAddrs, UdpSocket};

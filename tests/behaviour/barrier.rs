@@ -1,6 +1,6 @@
-// What a barrier promises. Included by ../sync_behaviour.rs, once for std and once for the shims:
-// see thread.rs.
+//! What a barrier promises.
 
+use super::{std, util};
 use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use ::std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};

@@ -1,6 +1,6 @@
-// What a condition variable promises. Included by ../sync_behaviour.rs, once for std and once for
-// the shims: see thread.rs.
+//! What a condition variable promises.
 
+use super::{std, util};
 use ::std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;

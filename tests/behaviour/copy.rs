@@ -1,5 +1,6 @@
-// Included by `tests/copy.rs`, with `std` the one under test.
+//! What copying from one thing to another promises.
 
+use super::{std, util};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -18,7 +19,12 @@ fn connection() -> (TcpStream, TcpStream) {
 /// A file with these bytes, read from the start.
 fn file_of(dir: &Scratch, name: &str, bytes: &[u8]) -> File {
     let mut options = OpenOptions::new();
-    let mut file = options.read(true).write(true).create_new(true).open(dir.join(name)).unwrap();
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(dir.join(name))
+        .unwrap();
     file.write_all(bytes).unwrap();
     file.rewind().unwrap();
     file
@@ -32,7 +38,11 @@ fn bytes_go_from_a_file_through_a_pipe_a_child_and_a_connection_to_a_file() {
         let mut from = file_of(&dir, "from", &bytes);
         let mut to = file_of(&dir, "to", b"");
         let (reader, mut writer) = io::pipe().unwrap();
-        let mut child = Command::new("cat").stdin(reader).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("cat")
+            .stdin(reader)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let (mut near, mut far) = connection();
         let length = bytes.len() as u64;
@@ -85,7 +95,10 @@ fn a_file_that_appends_is_appended_to() {
         let dir = Scratch::new();
         let mut from = file_of(&dir, "from", b"more");
         drop(file_of(&dir, "to", b"some, "));
-        let mut to = OpenOptions::new().append(true).open(dir.join("to")).unwrap();
+        let mut to = OpenOptions::new()
+            .append(true)
+            .open(dir.join("to"))
+            .unwrap();
         assert_eq!(io::copy(&mut from, &mut to).unwrap(), 4);
         assert_eq!(std::fs::read(dir.join("to")).unwrap(), b"some, more");
     });

@@ -1,5 +1,6 @@
-// Included by `tests/edges.rs`, with `std` the one under test.
+//! What reads, writes and messages of nothing, of too much and of nonsense return.
 
+use super::{std, util};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -70,7 +71,11 @@ fn unix() -> Ends<UnixStream> {
 macro_rules! stream_cases {
     () => {
         [
-            ("a read into no buffers", |it| it.near.read_vectored(&mut []), Ok(0)),
+            (
+                "a read into no buffers",
+                |it| it.near.read_vectored(&mut []),
+                Ok(0),
+            ),
             (
                 "a read into an empty buffer of a list",
                 |it| it.near.read_vectored(&mut [IoSliceMut::new(&mut [])]),
@@ -131,7 +136,11 @@ macro_rules! stream_cases {
                 Ok(1024),
             ),
             ("a write of nothing", |it| it.near.write(&[]), Ok(0)),
-            ("a write of no buffers", |it| it.near.write_vectored(&[]), Ok(0)),
+            (
+                "a write of no buffers",
+                |it| it.near.write_vectored(&[]),
+                Ok(0),
+            ),
             (
                 "a write of an empty buffer",
                 |it| it.near.write_vectored(&[IoSlice::new(&[])]),
@@ -204,8 +213,16 @@ fn of_tcp_streams() {
                 Err(ErrorKind::BrokenPipe),
             ),
             // They wait, and have what they asked for when they have waited in vain.
-            ("a read of nothing with nothing there", |it| it.near.read(&mut []), Ok(0)),
-            ("a peek at nothing with nothing there", |it| it.near.peek(&mut []), Ok(0)),
+            (
+                "a read of nothing with nothing there",
+                |it| it.near.read(&mut []),
+                Ok(0),
+            ),
+            (
+                "a peek at nothing with nothing there",
+                |it| it.near.peek(&mut []),
+                Ok(0),
+            ),
             (
                 "a read of nothing with nothing there in non-blocking mode",
                 |it| {
@@ -241,7 +258,11 @@ fn of_unix_streams() {
         "Unix",
         unix,
         &[
-            ("a read of nothing with nothing there", |it| it.near.read(&mut []), WAITS),
+            (
+                "a read of nothing with nothing there",
+                |it| it.near.read(&mut []),
+                WAITS,
+            ),
             (
                 "a write of nothing after shutting down",
                 |it| {
@@ -278,10 +299,17 @@ fn of_pipes() {
         new_pipe,
         &[
             ("a read of nothing", |it| it.reader.read(&mut []), Ok(0)),
-            ("a read into no buffers", |it| it.reader.read_vectored(&mut []), Ok(0)),
+            (
+                "a read into no buffers",
+                |it| it.reader.read_vectored(&mut []),
+                Ok(0),
+            ),
             (
                 "a read into buffers that are empty up to the limit",
-                |it| it.reader.read_vectored(&mut empty_up_to_the_limit(&mut [0])),
+                |it| {
+                    it.reader
+                        .read_vectored(&mut empty_up_to_the_limit(&mut [0]))
+                },
                 Ok(0),
             ),
             (
@@ -303,7 +331,10 @@ fn of_pipes() {
             ("a write of nothing", |it| it.writer().write(&[]), Ok(0)),
             (
                 "a write of buffers that are empty up to the limit",
-                |it| it.writer().write_vectored(&empty_up_to_the_limit_to_write()),
+                |it| {
+                    it.writer()
+                        .write_vectored(&empty_up_to_the_limit_to_write())
+                },
                 Ok(0),
             ),
             (
@@ -350,7 +381,11 @@ fn unix_datagrams() -> Ends<UnixDatagram> {
 macro_rules! datagram_cases {
     () => {
         [
-            ("nothing is received of nothing", |it| it.near.recv(&mut []), WAITS),
+            (
+                "nothing is received of nothing",
+                |it| it.near.recv(&mut []),
+                WAITS,
+            ),
             (
                 "nothing is received of nothing, with an address",
                 |it| Ok(it.near.recv_from(&mut [])?.0),
@@ -396,7 +431,11 @@ fn of_udp_sockets() {
         "UDP",
         udp,
         &[
-            ("a peek at nothing with nothing there", |it| it.near.peek(&mut []), WAITS),
+            (
+                "a peek at nothing with nothing there",
+                |it| it.near.peek(&mut []),
+                WAITS,
+            ),
             (
                 "a peek at nothing with nothing there, with an address",
                 |it| Ok(it.near.peek_from(&mut [])?.0),

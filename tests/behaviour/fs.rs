@@ -1,9 +1,12 @@
-// Included by `tests/fs.rs`, with `std` the one under test.
+//! What files and directories promise.
 
+use super::{std, util};
 use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions, TryLockError};
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, DirEntryExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, DirEntryExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt,
+};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,12 +31,18 @@ fn what_is_written_is_read_back() {
         assert_eq!(file.read(&mut [0; 8]).unwrap(), 0, "the end stays the end");
         util::assert_same_bytes(&fs::read(&path).unwrap(), &bytes);
         let mut piecewise = vec![0; bytes.len()];
-        File::open(&path).unwrap().read_exact(&mut piecewise).unwrap();
+        File::open(&path)
+            .unwrap()
+            .read_exact(&mut piecewise)
+            .unwrap();
         util::assert_same_bytes(&piecewise, &bytes);
         fs::write(&path, "text").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "text");
         fs::write(&path, b"\xff").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap_err().kind(), ErrorKind::InvalidData);
+        assert_eq!(
+            fs::read_to_string(&path).unwrap_err().kind(),
+            ErrorKind::InvalidData
+        );
     });
 }
 
@@ -44,18 +53,45 @@ fn errors_have_their_kinds() {
         let absent = dir.join("absent");
         assert_eq!(File::open(&absent).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(fs::read(&absent).unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(fs::remove_file(&absent).unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(fs::metadata(&absent).unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(fs::read_dir(&absent).unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(fs::copy(&absent, dir.join("to")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            fs::remove_file(&absent).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+        assert_eq!(
+            fs::metadata(&absent).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+        assert_eq!(
+            fs::read_dir(&absent).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+        assert_eq!(
+            fs::copy(&absent, dir.join("to")).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
         assert!(!fs::exists(&absent).unwrap());
-        assert_eq!(File::open("nul\0inside").unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(OpenOptions::new().open(&absent).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            File::open("nul\0inside").unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(
+            OpenOptions::new().open(&absent).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
         File::create_new(&absent).unwrap();
-        assert_eq!(File::create_new(&absent).unwrap_err().kind(), ErrorKind::AlreadyExists);
-        assert_eq!(fs::create_dir(&absent).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(
+            File::create_new(&absent).unwrap_err().kind(),
+            ErrorKind::AlreadyExists
+        );
+        assert_eq!(
+            fs::create_dir(&absent).unwrap_err().kind(),
+            ErrorKind::AlreadyExists
+        );
         assert_eq!(fs::read(&*dir).unwrap_err().kind(), ErrorKind::IsADirectory);
-        assert_eq!(fs::read_dir(&absent).unwrap_err().kind(), ErrorKind::NotADirectory);
+        assert_eq!(
+            fs::read_dir(&absent).unwrap_err().kind(),
+            ErrorKind::NotADirectory
+        );
         let mut unreadable = OpenOptions::new().write(true).open(&absent).unwrap();
         assert!(unreadable.read(&mut [0]).is_err());
         assert!(File::open(&absent).unwrap().write(&[0]).is_err());
@@ -72,19 +108,38 @@ fn files_are_opened_as_the_options_say() {
         appending.write_all(b"ab").unwrap();
         appending.write_all(b"cd").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "0123456789abcd");
-        let mut over = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let mut over = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
         over.write_all(b"__").unwrap();
         let mut rest = String::new();
         over.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "23456789abcd");
-        OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+        OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(&path)
+            .unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), 0);
         let private = dir.join("private");
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&private).unwrap();
-        assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&private)
+            .unwrap();
+        assert_eq!(
+            fs::metadata(&private).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         let link = dir.join("link");
         std::os::unix::fs::symlink(&private, &link).unwrap();
-        let refused = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&link);
+        let refused = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&link);
         assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ELOOP));
         let copy = OpenOptions::new().read(true).clone();
         copy.open(&private).unwrap();
@@ -110,7 +165,10 @@ fn a_cursor_moves_and_is_shared_with_duplicates() {
         assert_eq!(file.seek(SeekFrom::End(-1)).unwrap(), 9);
         assert_eq!((&duplicate).read(&mut two).unwrap(), 1);
         assert_eq!(file.seek(SeekFrom::Current(-10)).unwrap(), 0);
-        assert_eq!(file.seek(SeekFrom::Current(-1)).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            file.seek(SeekFrom::Current(-1)).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
         let mut far = OpenOptions::new().write(true).open(&path).unwrap();
         far.seek(SeekFrom::Start(100)).unwrap();
         far.write_all(b"x").unwrap();
@@ -124,7 +182,11 @@ fn reading_at_an_offset_leaves_the_cursor() {
         let dir = Scratch::new();
         let path = dir.join("file");
         fs::write(&path, "0123456789").unwrap();
-        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
         let mut three = [0; 3];
         assert_eq!(file.read_at(&mut three, 8).unwrap(), 2);
         file.read_exact_at(&mut three, 2).unwrap();
@@ -144,11 +206,18 @@ fn vectored_operations_take_several_buffers() {
         let dir = Scratch::new();
         let path = dir.join("file");
         let mut file = File::create(&path).unwrap();
-        let bufs = [IoSlice::new(b"abc"), IoSlice::new(b""), IoSlice::new(b"defg")];
+        let bufs = [
+            IoSlice::new(b"abc"),
+            IoSlice::new(b""),
+            IoSlice::new(b"defg"),
+        ];
         assert_eq!(file.write_vectored(&bufs).unwrap(), 7);
         let (mut first, mut second) = ([0; 2], [0; 10]);
         let mut bufs = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
-        assert_eq!(File::open(&path).unwrap().read_vectored(&mut bufs).unwrap(), 7);
+        assert_eq!(
+            File::open(&path).unwrap().read_vectored(&mut bufs).unwrap(),
+            7
+        );
         assert_eq!((&first, &second[..5]), (b"ab", &b"cdefg"[..]));
     });
 }
@@ -164,7 +233,8 @@ fn metadata_can_be_asked_for_and_changed() {
         assert!(metadata.is_file() && metadata.len() == 1234 && metadata.nlink() == 1);
         assert_eq!(metadata.ino(), fs::metadata(&path).unwrap().ino());
         let time = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        file.set_times(FileTimes::new().set_accessed(time).set_modified(time)).unwrap();
+        file.set_times(FileTimes::new().set_accessed(time).set_modified(time))
+            .unwrap();
         assert_eq!(fs::metadata(&path).unwrap().accessed().unwrap(), time);
         let later = time + Duration::from_secs(5);
         file.set_modified(later).unwrap();
@@ -191,7 +261,10 @@ fn files_are_copied_renamed_linked_and_removed() {
         fs::set_permissions(&a, fs::Permissions::from_mode(0o604)).unwrap();
         assert_eq!(fs::copy(&a, &b).unwrap(), 7);
         assert_eq!(fs::read(&b).unwrap(), b"content");
-        assert_eq!(fs::metadata(&b).unwrap().permissions().mode() & 0o777, 0o604);
+        assert_eq!(
+            fs::metadata(&b).unwrap().permissions().mode() & 0o777,
+            0o604
+        );
         fs::rename(&a, &c).unwrap();
         assert!(!fs::exists(&a).unwrap() && fs::exists(&c).unwrap());
         fs::hard_link(&c, &a).unwrap();
@@ -211,15 +284,27 @@ fn directories_are_made_listed_and_removed() {
     everywhere(|| {
         let dir = Scratch::new();
         let deep = dir.join("one/two/three");
-        assert_eq!(fs::create_dir(&deep).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            fs::create_dir(&deep).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
         fs::create_dir_all(&deep).unwrap();
         fs::create_dir_all(&deep).expect("it is there");
         assert!(fs::metadata(&deep).unwrap().is_dir());
         let private = dir.join("private");
         DirBuilder::new().mode(0o700).create(&private).unwrap();
-        assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o700);
-        DirBuilder::new().recursive(true).create(private.join("x/y")).unwrap();
-        assert_eq!(fs::remove_dir(dir.join("one")).unwrap_err().kind(), ErrorKind::DirectoryNotEmpty);
+        assert_eq!(
+            fs::metadata(&private).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        DirBuilder::new()
+            .recursive(true)
+            .create(private.join("x/y"))
+            .unwrap();
+        assert_eq!(
+            fs::remove_dir(dir.join("one")).unwrap_err().kind(),
+            ErrorKind::DirectoryNotEmpty
+        );
         fs::remove_dir(&deep).unwrap();
         fs::remove_dir_all(dir.join("one")).unwrap();
         assert!(!fs::exists(dir.join("one")).unwrap());
@@ -261,7 +346,10 @@ fn a_locked_file_is_waited_for() {
         let (ours, theirs) = (File::create(&path).unwrap(), File::open(&path).unwrap());
         ours.lock().unwrap();
         assert!(matches!(theirs.try_lock(), Err(TryLockError::WouldBlock)));
-        assert!(matches!(theirs.try_lock_shared(), Err(TryLockError::WouldBlock)));
+        assert!(matches!(
+            theirs.try_lock_shared(),
+            Err(TryLockError::WouldBlock)
+        ));
         let waiting = thread::spawn(move || {
             theirs.lock_shared().unwrap();
             theirs
@@ -294,9 +382,15 @@ fn files_convert_to_descriptors_and_back() {
 fn devices_are_files() {
     everywhere(|| {
         let mut zeros = [1; 100];
-        File::open("/dev/zero").unwrap().read_exact(&mut zeros).unwrap();
+        File::open("/dev/zero")
+            .unwrap()
+            .read_exact(&mut zeros)
+            .unwrap();
         assert_eq!(zeros, [0; 100]);
-        assert_eq!(File::open("/dev/null").unwrap().read(&mut zeros).unwrap(), 0);
+        assert_eq!(
+            File::open("/dev/null").unwrap().read(&mut zeros).unwrap(),
+            0
+        );
         let mut null = OpenOptions::new().write(true).open("/dev/null").unwrap();
         null.write_all(&zeros).unwrap();
         let mut full = OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -328,9 +422,17 @@ fn a_write_to_a_named_pipe_writes_all() {
         let dir = Scratch::new();
         let path = dir.join("pipe");
         util::make_named_pipe(&path);
-        let mut reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let mut reader = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
         let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
-        let bufs = [IoSlice::new(b"head"), IoSlice::new(b""), IoSlice::new(b"body")];
+        let bufs = [
+            IoSlice::new(b"head"),
+            IoSlice::new(b""),
+            IoSlice::new(b"body"),
+        ];
         assert_eq!(writer.write_vectored(&bufs).unwrap(), 8);
         let mut back = [0; 8];
         reader.read_exact(&mut back).unwrap();
@@ -366,11 +468,17 @@ fn a_named_pipe_in_non_blocking_mode_tells_its_end_from_nothing_yet() {
         let mut reader = options.clone().read(true).open(&path).unwrap();
         assert_eq!(reader.read(&mut [0; 4]).unwrap(), 0, "nobody writes");
         let mut writer = options.write(true).open(&path).unwrap();
-        assert_eq!(reader.read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            reader.read(&mut [0; 4]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
         writer.write_all(b"ab").unwrap();
         assert_eq!(reader.read(&mut [0; 4]).unwrap(), 2);
         while writer.write(&[0; 4096]).is_ok() {}
-        assert_eq!(writer.write(&[0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            writer.write(&[0]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
         drop(writer);
         let mut rest = Vec::new();
         reader.read_to_end(&mut rest).unwrap();
@@ -386,7 +494,11 @@ fn small_writes_of_several_to_a_named_pipe_stay_whole() {
         let dir = Scratch::new();
         let path = dir.join("pipe");
         util::make_named_pipe(&path);
-        let mut reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let mut reader = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
         let record = |of: u8| [b'a' + of; 1000];
         thread::scope(|s| {
             for of in 0..WRITERS {
@@ -456,7 +568,11 @@ fn nothing_can_be_read_and_written() {
         let path = dir.join("file");
         fs::write(&path, b"").unwrap();
         assert!(fs::read(&path).unwrap().is_empty());
-        let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
         assert_eq!(file.write(b"").unwrap(), 0);
         assert_eq!(file.write_vectored(&[]).unwrap(), 0);
         assert_eq!(file.write_at(b"", 10).unwrap(), 0);
@@ -512,15 +628,33 @@ fn options_that_contradict_each_other_are_refused() {
         fs::write(&path, "content").unwrap();
         let new = OpenOptions::new;
         let refused = [
-            (new(), "must specify at least one of read, write, or append access"),
-            (new().read(true).create(true).clone(), "creating or truncating a file requires write or append access"),
-            (new().read(true).create_new(true).clone(), "creating or truncating a file requires write or append access"),
-            (new().read(true).truncate(true).clone(), "creating or truncating a file requires write or append access"),
-            (new().append(true).truncate(true).clone(), "creating or truncating a file requires write or append access"),
+            (
+                new(),
+                "must specify at least one of read, write, or append access",
+            ),
+            (
+                new().read(true).create(true).clone(),
+                "creating or truncating a file requires write or append access",
+            ),
+            (
+                new().read(true).create_new(true).clone(),
+                "creating or truncating a file requires write or append access",
+            ),
+            (
+                new().read(true).truncate(true).clone(),
+                "creating or truncating a file requires write or append access",
+            ),
+            (
+                new().append(true).truncate(true).clone(),
+                "creating or truncating a file requires write or append access",
+            ),
         ];
         for (options, why) in refused {
             let error = options.open(&path).unwrap_err();
-            assert_eq!((error.kind(), &error.to_string()[..]), (ErrorKind::InvalidInput, why));
+            assert_eq!(
+                (error.kind(), &error.to_string()[..]),
+                (ErrorKind::InvalidInput, why)
+            );
         }
         assert_eq!(fs::read(&path).unwrap(), b"content");
     });
@@ -595,7 +729,10 @@ fn renaming_replaces_files_and_moves_directories() {
         fs::rename(&a, &b).unwrap();
         let mut text = String::new();
         open.read_to_string(&mut text).unwrap();
-        assert_eq!((&text[..], &fs::read(&b).unwrap()[..]), ("old", &b"new"[..]));
+        assert_eq!(
+            (&text[..], &fs::read(&b).unwrap()[..]),
+            ("old", &b"new"[..])
+        );
         fs::create_dir_all(dir.join("full/inner")).unwrap();
         fs::create_dir(&a).unwrap();
         let error = fs::rename(&a, dir.join("full")).unwrap_err();
@@ -608,10 +745,16 @@ fn renaming_replaces_files_and_moves_directories() {
 #[test]
 fn a_directory_that_cannot_be_listed_says_so_once() {
     everywhere(|| {
-        let mut child = std::process::Command::new("true").stdin(std::process::Stdio::null()).spawn().unwrap();
+        let mut child = std::process::Command::new("true")
+            .stdin(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         let proc = format!("/proc/{}", child.id());
         // Of a zombie, there is a directory that can be opened and not read.
-        while !fs::read_to_string(format!("{proc}/stat")).unwrap().contains(") Z ") {
+        while !fs::read_to_string(format!("{proc}/stat"))
+            .unwrap()
+            .contains(") Z ")
+        {
             thread::sleep(Duration::from_millis(1));
         }
         if let Ok(entries) = fs::read_dir(format!("{proc}/net")) {
@@ -626,17 +769,34 @@ fn what_files_are_made_of_shows_as_std_s() {
     everywhere(|| {
         let dir = Scratch::new();
         let mut options = OpenOptions::new();
-        options.read(true).append(true).mode(0o640).custom_flags(libc::O_NOFOLLOW);
+        options
+            .read(true)
+            .append(true)
+            .mode(0o640)
+            .custom_flags(libc::O_NOFOLLOW);
         let mut theirs = ::std::fs::OpenOptions::new();
-        theirs.read(true).append(true).mode(0o640).custom_flags(libc::O_NOFOLLOW);
-        assert_eq!(format!("{options:?} {options:#?}"), format!("{theirs:?} {theirs:#?}"));
+        theirs
+            .read(true)
+            .append(true)
+            .mode(0o640)
+            .custom_flags(libc::O_NOFOLLOW);
+        assert_eq!(
+            format!("{options:?} {options:#?}"),
+            format!("{theirs:?} {theirs:#?}")
+        );
         let (ours, theirs) = (DirBuilder::new(), ::std::fs::DirBuilder::new());
         assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
         fs::write(dir.join("file"), "").unwrap();
-        let (mut ours, theirs) = (fs::read_dir(&*dir).unwrap(), ::std::fs::read_dir(&*dir).unwrap());
+        let (mut ours, theirs) = (
+            fs::read_dir(&*dir).unwrap(),
+            ::std::fs::read_dir(&*dir).unwrap(),
+        );
         assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
         let entry = ours.next().unwrap().unwrap();
-        assert_eq!(format!("{entry:?}"), format!("DirEntry({:?})", dir.join("file")));
+        assert_eq!(
+            format!("{entry:?}"),
+            format!("DirEntry({:?})", dir.join("file"))
+        );
         assert!(ours.next().is_none() && ours.next().is_none());
     });
 }
@@ -654,7 +814,10 @@ fn files_can_be_sent_shared_and_caught() {
 #[test]
 fn what_the_kernel_makes_up_is_read() {
     everywhere(|| {
-        assert_eq!(fs::read_to_string("/proc/sys/kernel/ostype").unwrap(), "Linux\n");
+        assert_eq!(
+            fs::read_to_string("/proc/sys/kernel/ostype").unwrap(),
+            "Linux\n"
+        );
         let mut file = File::open("/proc/self/status").unwrap();
         let mut text = Vec::new();
         let mut seven = [0; 7];
@@ -687,8 +850,17 @@ fn files_in_memory_are_files() {
     everywhere(|| {
         static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = place.join(format!("greenroom-{}-{}-{number}", std::process::id(), module_path!().len()));
-        let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        let path = place.join(format!(
+            "greenroom-{}-{}-{number}",
+            std::process::id(),
+            module_path!().len()
+        ));
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
         fs::remove_file(&path).unwrap();
         let bytes = util::noise(100_000, 4);
         file.write_all(&bytes).unwrap();

@@ -1,6 +1,6 @@
-// What a value that is made when it is needed promises. Included by ../sync_behaviour.rs, once for
-// std and once for the shims: see thread.rs.
+//! What a value that is initialised when it is first used promises.
 
+use super::{std, util};
 use ::std::cell::Cell;
 use ::std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use ::std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -71,7 +71,10 @@ fn where_making_it_panics_it_is_poisoned() {
         assert_eq!(message_of(|| lock.len()), "own message");
         let poisoned = "LazyLock instance has previously been poisoned";
         assert_eq!(message_of(|| lock.len()), poisoned);
-        assert_eq!(message_of(|| LazyLock::force_mut(&mut lock).len()), poisoned);
+        assert_eq!(
+            message_of(|| LazyLock::force_mut(&mut lock).len()),
+            poisoned
+        );
         assert_eq!(LazyLock::get(&lock), None);
         assert_eq!(LazyLock::get_mut(&mut lock), None);
         assert_eq!(format!("{lock:?}"), "LazyLock(<uninit>)");

@@ -1,7 +1,6 @@
-// Conversations in lines: a buffered reader and a buffered writer over two clones of one stream. Included by ../lines.rs, once for std and once for the shims: `use std::…`
-// names the one or the other, `::std::…` is always the real one. (Nested modules would not inherit
-// the name: there are none.)
+//! Conversations in lines: a buffered reader and a buffered writer over two clones of one stream.
 
+use super::{std, util};
 use ::std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;

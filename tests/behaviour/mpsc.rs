@@ -1,6 +1,6 @@
-// What channels without a bound promise, and receivers of any. Included by ../mpsc.rs, once for std
-// and once for the shims: `use std::…` names the one or the other, `::std::…` is always the real one.
+//! What unbounded channels promise, and the receivers of all channels.
 
+use super::{std, util};
 use ::std::cell::Cell;
 use ::std::error::Error;
 use ::std::fmt::Debug;
@@ -87,9 +87,18 @@ fn debug_shows_the_kind_and_nothing_of_the_values() {
     assert_eq!(format!("{sender:?}"), "Sender { .. }");
     assert_eq!(format!("{sync_sender:?}"), "SyncSender { .. }");
     assert_eq!(format!("{receiver:?}"), "Receiver { .. }");
-    assert_eq!(format!("{:?}", receiver.iter()), "Iter { rx: Receiver { .. } }");
-    assert_eq!(format!("{:?}", receiver.try_iter()), "TryIter { rx: Receiver { .. } }");
-    assert_eq!(format!("{:?}", receiver.into_iter()), "IntoIter { rx: Receiver { .. } }");
+    assert_eq!(
+        format!("{:?}", receiver.iter()),
+        "Iter { rx: Receiver { .. } }"
+    );
+    assert_eq!(
+        format!("{:?}", receiver.try_iter()),
+        "TryIter { rx: Receiver { .. } }"
+    );
+    assert_eq!(
+        format!("{:?}", receiver.into_iter()),
+        "IntoIter { rx: Receiver { .. } }"
+    );
 }
 
 #[test]
@@ -104,7 +113,10 @@ fn the_errors_are_stds_own() {
     let error: Box<dyn Error> = Box::new(RecvError);
     assert_eq!(error.to_string(), "receiving on a closed channel");
     assert_eq!(TryRecvError::from(RecvError), TryRecvError::Disconnected);
-    assert_eq!(RecvTimeoutError::from(RecvError), RecvTimeoutError::Disconnected);
+    assert_eq!(
+        RecvTimeoutError::from(RecvError),
+        RecvTimeoutError::Disconnected
+    );
 }
 
 // ---------------------------------------------------------- order, disconnection
@@ -150,7 +162,10 @@ fn what_is_queued_is_received_before_the_disconnection() {
         assert_eq!(receiver.try_recv(), Ok(2));
         assert_eq!(receiver.recv(), Err(RecvError));
         assert_eq!(receiver.try_recv(), Err(TryRecvError::Disconnected));
-        assert_eq!(receiver.recv_timeout(ms(0)), Err(RecvTimeoutError::Disconnected));
+        assert_eq!(
+            receiver.recv_timeout(ms(0)),
+            Err(RecvTimeoutError::Disconnected)
+        );
         assert_eq!(receiver.iter().next(), None);
     });
 }
@@ -190,7 +205,10 @@ fn without_a_receiver_a_value_is_given_back() {
         let (sender, receiver) = channel();
         let other = sender.clone();
         drop(receiver);
-        assert_eq!(sender.send(String::from("back")), Err(SendError("back".into())));
+        assert_eq!(
+            sender.send(String::from("back")),
+            Err(SendError("back".into()))
+        );
         assert_eq!(other.send(String::from("too")).unwrap_err().0, "too");
     });
 }
@@ -360,8 +378,9 @@ fn a_value_may_use_its_own_channel_when_it_is_dropped() {
     impl Drop for SendsWhenDropped {
         fn drop(&mut self) {
             self.1.fetch_add(1, SeqCst);
-            if let Err(SendError(refused)) =
-                self.0.send(SendsWhenDropped(self.0.clone(), self.1.clone()))
+            if let Err(SendError(refused)) = self
+                .0
+                .send(SendsWhenDropped(self.0.clone(), self.1.clone()))
             {
                 // Its destructor would do the same, for ever.
                 ::std::mem::forget(refused);
@@ -371,7 +390,9 @@ fn a_value_may_use_its_own_channel_when_it_is_dropped() {
     everywhere(|| {
         let drops = counter();
         let (sender, receiver) = channel();
-        sender.send(SendsWhenDropped(sender.clone(), drops.clone())).unwrap();
+        sender
+            .send(SendsWhenDropped(sender.clone(), drops.clone()))
+            .unwrap();
         drop(receiver);
         assert_eq!(drops.load(SeqCst), 1);
     });
@@ -401,7 +422,10 @@ fn recv_timeout_gives_up_when_its_time_is_over() {
     everywhere(|| {
         let (sender, receiver) = channel();
         let start = Instant::now();
-        assert_eq!(receiver.recv_timeout(ms(20)), Err(RecvTimeoutError::Timeout));
+        assert_eq!(
+            receiver.recv_timeout(ms(20)),
+            Err(RecvTimeoutError::Timeout)
+        );
         assert!(start.elapsed() >= ms(20));
         sender.send(1).unwrap();
         assert_eq!(receiver.recv_timeout(ms(20)), Ok(1));
@@ -419,7 +443,10 @@ fn recv_timeout_of_no_time_takes_what_is_there() {
         sender.send(2).unwrap();
         drop(sender);
         assert_eq!(receiver.recv_timeout(ms(0)), Ok(2));
-        assert_eq!(receiver.recv_timeout(ms(0)), Err(RecvTimeoutError::Disconnected));
+        assert_eq!(
+            receiver.recv_timeout(ms(0)),
+            Err(RecvTimeoutError::Disconnected)
+        );
     });
 }
 
@@ -448,7 +475,10 @@ fn recv_timeout_is_ended_by_a_value_and_by_the_disconnection() {
         sender.send(1).unwrap();
         thread::sleep(ms(10));
         drop(sender);
-        assert_eq!(waits.join().unwrap(), (Ok(1), Err(RecvTimeoutError::Disconnected)));
+        assert_eq!(
+            waits.join().unwrap(),
+            (Ok(1), Err(RecvTimeoutError::Disconnected))
+        );
     });
 }
 
@@ -490,7 +520,11 @@ fn iter_waits_for_values_and_ends_with_the_senders() {
             }
         });
         assert_eq!(receiver.iter().take(2).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(IntoIterator::into_iter(&receiver).sum::<u32>(), 7, "the first iterator has left them");
+        assert_eq!(
+            IntoIterator::into_iter(&receiver).sum::<u32>(),
+            7,
+            "the first iterator has left them"
+        );
         producer.join().unwrap();
     });
 }

@@ -1,5 +1,6 @@
-// What channels with a bound promise, of zero, too. Included by ../mpsc.rs, see mpsc.rs here.
+//! What bounded channels promise, rendezvous channels included.
 
+use super::{std, util};
 use ::std::sync::Arc;
 use ::std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{
@@ -213,7 +214,10 @@ fn a_sender_that_waits_gets_its_value_back_when_the_receiver_goes() {
                 assert_eq!(waits.join().unwrap(), Err(SendError("waiting")));
             }
             assert_eq!(sender.send("late"), Err(SendError("late")));
-            assert_eq!(sender.try_send("later"), Err(TrySendError::Disconnected("later")));
+            assert_eq!(
+                sender.try_send("later"),
+                Err(TrySendError::Disconnected("later"))
+            );
         }
     });
 }
@@ -303,7 +307,12 @@ fn stages_with_bounds_work_on_at_their_own_pace() {
         let (numbers, squares) = (sync_channel(2), sync_channel(0));
         let (sums, sum) = channel();
         thread::spawn(move || (1..=100u64).for_each(|n| numbers.0.send(n).unwrap()));
-        thread::spawn(move || numbers.1.iter().for_each(|n| squares.0.send(n * n).unwrap()));
+        thread::spawn(move || {
+            numbers
+                .1
+                .iter()
+                .for_each(|n| squares.0.send(n * n).unwrap())
+        });
         thread::spawn(move || sums.send(squares.1.iter().sum::<u64>()).unwrap());
         assert_eq!(sum.recv(), Ok(338_350));
     });

@@ -1,6 +1,6 @@
-// What a mutex promises. Included by ../sync_behaviour.rs, once for std and once for the shims: see
-// thread.rs.
+//! What a mutex promises.
 
+use super::{std, util};
 use ::std::cell::Cell;
 use ::std::fmt::{Debug, Display};
 use ::std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};

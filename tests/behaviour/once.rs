@@ -1,6 +1,6 @@
-// What a once promises. Included by ../sync_behaviour.rs, once for std and once for the shims: see
-// thread.rs.
+//! What a `Once` promises.
 
+use super::{std, util};
 use ::std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use ::std::sync::atomic::{
     AtomicBool, AtomicUsize,

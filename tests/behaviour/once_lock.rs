@@ -1,6 +1,6 @@
-// What a value that is set once promises. Included by ../sync_behaviour.rs, once for std and once
-// for the shims: see thread.rs.
+//! What a value that is set once promises.
 
+use super::{std, util};
 use ::std::cell::Cell;
 use ::std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};

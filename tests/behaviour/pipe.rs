@@ -1,6 +1,9 @@
-// Included by `tests/pipe.rs`, with `std` the one under test.
+//! What pipes promise.
 
-use std::io::{BufRead, BufReader, ErrorKind, IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Write, pipe};
+use super::{std, util};
+use std::io::{
+    BufRead, BufReader, ErrorKind, IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Write, pipe,
+};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
@@ -59,14 +62,20 @@ fn writing_is_an_error_when_all_readers_are_gone() {
         drop(reader);
         writer.write_all(b"x").unwrap();
         drop(other);
-        assert_eq!(writer.write(b"y").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(
+            writer.write(b"y").unwrap_err().kind(),
+            ErrorKind::BrokenPipe
+        );
 
         // Also for who waits for room.
         let (reader, mut writer) = pipe().unwrap();
         let writing = thread::spawn(move || writer.write_all(&[0; 1 << 20]));
         thread::sleep(Duration::from_millis(2));
         drop(reader);
-        assert_eq!(writing.join().unwrap().unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(
+            writing.join().unwrap().unwrap_err().kind(),
+            ErrorKind::BrokenPipe
+        );
     });
 }
 
@@ -115,7 +124,9 @@ fn small_writes_of_several_stay_whole() {
         thread::scope(|s| {
             for of in 0..WRITERS {
                 let mut writer = writer.try_clone().unwrap();
-                s.spawn(move || (0..100).for_each(|_| assert_eq!(writer.write(&record(of)).unwrap(), 1000)));
+                s.spawn(move || {
+                    (0..100).for_each(|_| assert_eq!(writer.write(&record(of)).unwrap(), 1000))
+                });
             }
             drop(writer);
             let mut seen = [0; WRITERS as usize];
@@ -151,7 +162,10 @@ fn several_readers_share_what_comes() {
             thread::yield_now();
         }
         drop(writer);
-        let got: usize = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
+        let got: usize = readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap())
+            .sum();
         assert_eq!(got, 1000);
     });
 }
@@ -160,7 +174,11 @@ fn several_readers_share_what_comes() {
 fn vectored_operations_take_several_buffers() {
     everywhere(|| {
         let (mut reader, mut writer) = pipe().unwrap();
-        let bufs = [IoSlice::new(b""), IoSlice::new(b"abc"), IoSlice::new(b"defg")];
+        let bufs = [
+            IoSlice::new(b""),
+            IoSlice::new(b"abc"),
+            IoSlice::new(b"defg"),
+        ];
         assert_eq!(writer.write_vectored(&bufs).unwrap(), 7);
         let (mut first, mut second) = ([0; 2], [0; 10]);
         let mut bufs = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];

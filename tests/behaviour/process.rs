@@ -1,5 +1,6 @@
-// Included by `tests/process.rs`, with `std` the one under test.
+//! What child processes promise.
 
+use super::{std, util};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -36,7 +37,10 @@ fn a_program_that_is_not_there_cannot_be_started() {
         let error = Command::new("/no/such/program").spawn().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(
-            Command::new("/no/such/program").output().unwrap_err().kind(),
+            Command::new("/no/such/program")
+                .output()
+                .unwrap_err()
+                .kind(),
             ErrorKind::NotFound
         );
         assert_eq!(
@@ -65,29 +69,42 @@ fn output_has_both_streams_and_the_status() {
 #[test]
 fn output_takes_more_than_pipes_hold_of_both_streams() {
     everywhere(|| {
-        let script = "for i in 1 2 3 4; do head -c 100000 /dev/zero; head -c 100000 /dev/zero >&2; done";
+        let script =
+            "for i in 1 2 3 4; do head -c 100000 /dev/zero; head -c 100000 /dev/zero >&2; done";
         let output = shell(script).output().unwrap();
-        assert_eq!((output.stdout.len(), output.stderr.len()), (400_000, 400_000));
+        assert_eq!(
+            (output.stdout.len(), output.stderr.len()),
+            (400_000, 400_000)
+        );
     });
 }
 
 #[test]
 fn output_gives_no_input_unless_told_to() {
     everywhere(|| {
-        assert_eq!(text(&shell("cat; echo end").output().unwrap().stdout), "end\n");
+        assert_eq!(
+            text(&shell("cat; echo end").output().unwrap().stdout),
+            "end\n"
+        );
     });
 }
 
 #[test]
 fn a_stream_that_was_decided_on_stays_so_in_output() {
     everywhere(|| {
-        let output = shell("echo out; echo err >&2").stderr(Stdio::null()).output();
+        let output = shell("echo out; echo err >&2")
+            .stderr(Stdio::null())
+            .output();
         let output = output.unwrap();
         assert_eq!((text(&output.stdout), text(&output.stderr)), ("out\n", ""));
         let mut command = shell("echo out");
         command.stdout(Stdio::null());
         assert_eq!(command.output().unwrap().stdout, b"");
-        assert_eq!(command.output().unwrap().stdout, b"", "the second time, too");
+        assert_eq!(
+            command.output().unwrap().stdout,
+            b"",
+            "the second time, too"
+        );
     });
 }
 
@@ -100,7 +117,12 @@ fn a_command_can_be_started_again_and_again() {
         }
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
         assert_eq!(said, "/bin/sh\n");
         assert!(child.wait().unwrap().success());
     });
@@ -131,12 +153,22 @@ fn arguments_environment_and_directory_reach_the_child() {
 fn a_command_tells_what_it_is_made_of() {
     everywhere(|| {
         let mut command = Command::new("program");
-        command.args(["a", "b"]).env("K", "V").env_remove("GONE").current_dir("/tmp");
+        command
+            .args(["a", "b"])
+            .env("K", "V")
+            .env_remove("GONE")
+            .current_dir("/tmp");
         assert_eq!(command.get_program(), "program");
         assert_eq!(command.get_args().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(command.get_args().len(), 2);
-        let envs: Vec<_> = command.get_envs().map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned))).collect();
-        assert_eq!(envs, [("GONE".into(), None), ("K".into(), Some("V".into()))]);
+        let envs: Vec<_> = command
+            .get_envs()
+            .map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned)))
+            .collect();
+        assert_eq!(
+            envs,
+            [("GONE".into(), None), ("K".into(), Some("V".into()))]
+        );
         assert_eq!(command.get_current_dir(), Some("/tmp".as_ref()));
         assert!(format!("{command:?}").contains("\"program\" \"a\" \"b\""));
     });
@@ -170,7 +202,10 @@ fn what_is_written_to_its_input_reaches_the_child() {
 #[test]
 fn waiting_closes_the_input_first() {
     everywhere(|| {
-        let mut child = shell("cat >/dev/null; exit 5").stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = shell("cat >/dev/null; exit 5")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(5));
         assert!(child.stdin.is_none());
         let child = shell("cat; exit 6")
@@ -187,10 +222,16 @@ fn waiting_closes_the_input_first() {
 fn wait_with_output_takes_what_was_captured() {
     everywhere(|| {
         let said = |out: Stdio, err: Stdio| {
-            let child = shell("echo out; echo err >&2").stdout(out).stderr(err).spawn();
+            let child = shell("echo out; echo err >&2")
+                .stdout(out)
+                .stderr(err)
+                .spawn();
             let output = child.unwrap().wait_with_output().unwrap();
             assert!(output.status.success());
-            (text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+            (
+                text(&output.stdout).to_owned(),
+                text(&output.stderr).to_owned(),
+            )
         };
         let both = |out: &str, err: &str| (out.to_owned(), err.to_owned());
         assert_eq!(said(Stdio::piped(), Stdio::piped()), both("out\n", "err\n"));
@@ -208,7 +249,9 @@ fn a_child_is_waited_for_as_often_as_one_likes() {
             assert_eq!(child.wait().unwrap().code(), Some(9));
             assert_eq!(child.try_wait().unwrap().unwrap().code(), Some(9));
         }
-        child.kill().expect("killing one that was waited for does nothing");
+        child
+            .kill()
+            .expect("killing one that was waited for does nothing");
     });
 }
 
@@ -226,7 +269,10 @@ fn a_child_that_runs_has_no_status_yet() {
 #[test]
 fn writing_to_a_child_that_has_gone_is_an_error() {
     everywhere(|| {
-        let mut child = shell("exec <&-; exit 0").stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = shell("exec <&-; exit 0")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         assert!(child.wait().unwrap().success());
         // A child that another test has just forked may have the pipe until it runs its program.
@@ -243,8 +289,14 @@ fn writing_to_a_child_that_has_gone_is_an_error() {
 #[test]
 fn children_can_be_piped_together() {
     everywhere(|| {
-        let mut first = shell("echo 3; echo 1; echo 2").stdout(Stdio::piped()).spawn().unwrap();
-        let sorted = Command::new("sort").stdin(first.stdout.take().unwrap()).output().unwrap();
+        let mut first = shell("echo 3; echo 1; echo 2")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let sorted = Command::new("sort")
+            .stdin(first.stdout.take().unwrap())
+            .output()
+            .unwrap();
         assert_eq!(text(&sorted.stdout), "1\n2\n3\n");
         assert!(first.wait().unwrap().success());
     });
@@ -269,10 +321,17 @@ fn a_pipe_can_be_both_streams_of_a_child() {
 fn a_pipe_can_be_the_input_of_a_child() {
     everywhere(|| {
         let (reader, mut writer) = std::io::pipe().unwrap();
-        let child = Command::new("cat").stdin(reader).stdout(Stdio::piped()).spawn().unwrap();
+        let child = Command::new("cat")
+            .stdin(reader)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         writer.write_all(b"through a pipe").unwrap();
         drop(writer);
-        assert_eq!(text(&child.wait_with_output().unwrap().stdout), "through a pipe");
+        assert_eq!(
+            text(&child.wait_with_output().unwrap().stdout),
+            "through a pipe"
+        );
     });
 }
 
@@ -324,9 +383,15 @@ fn what_runs_before_the_program_can_refuse_it() {
         let mut command = Command::new("true");
         // SAFETY: it makes no call but for the error.
         unsafe { command.pre_exec(|| Err(std::io::Error::from_raw_os_error(libc::EACCES))) };
-        assert_eq!(command.status().unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert_eq!(
+            command.status().unwrap_err().kind(),
+            ErrorKind::PermissionDenied
+        );
         let mut command = Command::new("/bin/sh");
-        command.arg0("another").args(["-c", "echo $0"]).process_group(0);
+        command
+            .arg0("another")
+            .args(["-c", "echo $0"])
+            .process_group(0);
         assert_eq!(text(&command.output().unwrap().stdout), "another\n");
     });
 }
@@ -336,7 +401,10 @@ fn a_child_shows_its_pipes() {
     everywhere(|| {
         let mut child: Child = shell("exit 0").stdout(Stdio::piped()).spawn().unwrap();
         let shown = format!("{child:?}");
-        assert!(shown.starts_with("Child { stdin: None, stdout: Some("), "{shown}");
+        assert!(
+            shown.starts_with("Child { stdin: None, stdout: Some("),
+            "{shown}"
+        );
         child.wait().unwrap();
     });
 }
@@ -346,7 +414,10 @@ fn what_has_a_null_byte_is_given_to_no_child() {
     everywhere(|| {
         let refused = |command: &mut Command| {
             assert_eq!(command.spawn().unwrap_err().kind(), ErrorKind::InvalidInput);
-            assert_eq!(command.output().unwrap_err().kind(), ErrorKind::InvalidInput);
+            assert_eq!(
+                command.output().unwrap_err().kind(),
+                ErrorKind::InvalidInput
+            );
         };
         refused(Command::new("true").arg("nul\0inside"));
         refused(Command::new("true").args(["nul\0inside"]));
@@ -374,7 +445,10 @@ fn a_child_has_the_signal_mask_and_the_group_it_was_given() {
     everywhere(|| {
         for forks in [false, true] {
             let mut command = Command::new("cat");
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+            command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .process_group(0);
             if forks {
                 // SAFETY: it does nothing.
                 unsafe { command.pre_exec(|| Ok(())) };
@@ -412,7 +486,11 @@ fn a_file_can_be_the_streams_of_many_children() {
     everywhere(|| {
         let dir = util::Scratch::new();
         let path = dir.join("log");
-        let log = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        let log = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .unwrap();
         let mut command = shell("cat; echo out; echo err >&2");
         command.stdin(std::fs::File::open("/dev/null").unwrap());
         command.stdout(log.try_clone().unwrap()).stderr(log);
@@ -421,7 +499,10 @@ fn a_file_can_be_the_streams_of_many_children() {
         }
         let output = command.output().unwrap();
         assert!(output.stdout.is_empty() && output.stderr.is_empty());
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "out\nerr\n".repeat(3));
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "out\nerr\n".repeat(3)
+        );
     });
 }
 
@@ -434,7 +515,11 @@ fn output_takes_the_input_that_was_decided_on() {
         let mut command = Command::new("cat");
         command.stdin(reader);
         assert_eq!(text(&command.output().unwrap().stdout), "input");
-        assert_eq!(text(&command.output().unwrap().stdout), "", "it has been read");
+        assert_eq!(
+            text(&command.output().unwrap().stdout),
+            "",
+            "it has been read"
+        );
         // Nobody writes to it, and it is closed when the child is waited for.
         let output = Command::new("cat").stdin(Stdio::piped()).output().unwrap();
         assert!(output.status.success() && output.stdout.is_empty());

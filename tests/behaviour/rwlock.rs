@@ -1,6 +1,6 @@
-// What a lock for readers and writers promises. Included by ../sync_behaviour.rs, once for std and
-// once for the shims: see thread.rs.
+//! What a readers-writer lock promises.
 
+use super::{std, util};
 use ::std::cell::Cell;
 use ::std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};

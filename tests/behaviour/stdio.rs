@@ -1,5 +1,7 @@
-// Included by `tests/stdio.rs`, with `std` the one under test.
+//! What standard input, output and error promise.
 
+use super::{std, util};
+use serial_test::serial;
 use std::io::{self, PipeReader, Read, Stderr, StderrLock, Stdout, StdoutLock, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -85,7 +87,13 @@ fn excludes<L: 'static>(lock: fn() -> L) {
         first.join().unwrap();
         assert_eq!(
             *log.lock().unwrap(),
-            ["first has it", "first lets go", "second has it", "second lets go", "first again"]
+            [
+                "first has it",
+                "first lets go",
+                "second has it",
+                "second lets go",
+                "first again"
+            ]
         );
     });
 }
@@ -127,7 +135,10 @@ fn a_thread_may_lock_again_what_it_has_locked() {
         util::settle();
         *is_locked.lock().unwrap() = false;
         drop((again, err_again));
-        assert!(!other.join().unwrap(), "it had the locks while they were held here");
+        assert!(
+            !other.join().unwrap(),
+            "it had the locks while they were held here"
+        );
     });
 }
 
@@ -141,7 +152,10 @@ fn the_handles_are_those_of_descriptors_1_and_2() {
         assert_eq!(out.as_fd().as_raw_fd(), 1);
         assert_eq!(err_lock.as_fd().as_raw_fd(), 2);
         assert_eq!(format!("{out:?} {err:?}"), "Stdout { .. } Stderr { .. }");
-        assert_eq!(format!("{out_lock:?} {err_lock:?}"), "StdoutLock { .. } StderrLock { .. }");
+        assert_eq!(
+            format!("{out_lock:?} {err_lock:?}"),
+            "StdoutLock { .. } StderrLock { .. }"
+        );
     });
 }
 
@@ -284,8 +298,14 @@ fn without_a_reader_writing_fails() {
                 write().unwrap_err().kind()
             })
         };
-        assert_eq!(broken(2, || io::stderr().write_all(b"x")), io::ErrorKind::BrokenPipe);
-        assert_eq!(broken(1, || writeln!(io::stdout(), "x")), io::ErrorKind::BrokenPipe);
+        assert_eq!(
+            broken(2, || io::stderr().write_all(b"x")),
+            io::ErrorKind::BrokenPipe
+        );
+        assert_eq!(
+            broken(1, || writeln!(io::stdout(), "x")),
+            io::ErrorKind::BrokenPipe
+        );
         // It keeps the line for another attempt, as it had not been taken.
         with_pipe(1, |mut reader| {
             io::stdout().flush().unwrap();
@@ -295,13 +315,19 @@ fn without_a_reader_writing_fails() {
             drop(reader);
             util::message_of(|| std::println!("x"))
         });
-        assert!(said.starts_with("failed printing to stdout: Broken pipe"), "{said}");
+        assert!(
+            said.starts_with("failed printing to stdout: Broken pipe"),
+            "{said}"
+        );
         with_pipe(1, |_reader| io::stdout().flush().unwrap());
         let said = with_pipe(2, |reader| {
             drop(reader);
             util::message_of(|| std::eprintln!("x"))
         });
-        assert!(said.starts_with("failed printing to stderr: Broken pipe"), "{said}");
+        assert!(
+            said.starts_with("failed printing to stderr: Broken pipe"),
+            "{said}"
+        );
     });
 }
 
@@ -319,7 +345,10 @@ fn the_print_macros_print() {
             std::println!("{name:>width$}, {0:?}, {0:#?}", Some(2), width = width);
             std::println!();
             std::println!("{{}}");
-            assert_eq!(there(&mut reader), "1 and   name, Some(2), Some(\n    2,\n)\n\n{}\n");
+            assert_eq!(
+                there(&mut reader),
+                "1 and   name, Some(2), Some(\n    2,\n)\n\n{}\n"
+            );
             std::print!("no line");
             assert_eq!(there(&mut reader), "");
             io::stdout().flush().unwrap();
@@ -336,10 +365,16 @@ fn the_print_macros_print() {
             let (line, values) = (line!(), std::dbg!(1 + 1, name.to_owned()));
             assert_eq!(values, (2, String::from("name")));
             let said = there(&mut reader);
-            let said: Vec<_> = said.lines().map(|line| line.split_once("] ").unwrap()).collect();
+            let said: Vec<_> = said
+                .lines()
+                .map(|line| line.split_once("] ").unwrap())
+                .collect();
             assert_eq!(said[0].1, "1 + 1 = 2");
             assert_eq!(said[1].1, "name.to_owned() = \"name\"");
-            assert!(said[0].0.starts_with(&format!("[{}:{line}:", file!())), "{said:?}");
+            assert!(
+                said[0].0.starts_with(&format!("[{}:{line}:", file!())),
+                "{said:?}"
+            );
             #[allow(clippy::dbg_macro, reason = "it is under test")]
             let line = (line!(), std::dbg!()).0;
             assert!(there(&mut reader).starts_with(&format!("[{}:{line}:", file!())));
@@ -356,7 +391,10 @@ fn a_child_may_have_the_same_output() {
         with_pipe(1, |mut reader| {
             let mut command = std::process::Command::new("sh");
             command.args(["-c", "echo said; echo said >&2"]);
-            let status = command.stdout(Stdio::from(io::stdout())).stderr(io::stdout()).status();
+            let status = command
+                .stdout(Stdio::from(io::stdout()))
+                .stderr(io::stdout())
+                .status();
             assert!(status.unwrap().success());
             assert_eq!(there(&mut reader), "said\nsaid\n");
         });
@@ -372,7 +410,7 @@ fn a_child_may_have_the_same_output() {
 /// The end of the process writes what is left.
 fn is_flushed_at_the_end(test: &str, end: impl Fn()) {
     if util::role().is_none() {
-        let output = util::again(&here(test), "child").output().unwrap();
+        let output = util::again!(test, "child").output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         let told = said.split_once("begin\n").unwrap().1;
         assert!(told.contains("the rest"), "{said}");
@@ -408,8 +446,14 @@ fn the_rest_is_written_at_exit_of_a_thread_that_has_it_locked() {
 #[test]
 fn the_process_ends_while_another_thread_has_the_lock() {
     if util::role().is_none() {
-        let test = here("the_process_ends_while_another_thread_has_the_lock");
-        assert!(util::again(&test, "child").output().unwrap().status.success());
+        let test = "the_process_ends_while_another_thread_has_the_lock";
+        assert!(
+            util::again!(test, "child")
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
         return;
     }
     let (held, is_held) = mpsc::channel();
@@ -425,15 +469,9 @@ fn the_process_ends_while_another_thread_has_the_lock() {
 
 /// In a process of its own, whose output is no harness's.
 fn passes_alone(test: &str) {
-    let output = util::again(&here(test), "child").output().unwrap();
+    let output = util::again!(test, "child").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let why = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{why}");
     assert!(said.contains("1 passed"), "{said}");
-}
-
-/// The path of a test in this module.
-fn here(test: &str) -> String {
-    let (_, module) = module_path!().split_once("::").unwrap();
-    format!("{module}::{test}")
 }

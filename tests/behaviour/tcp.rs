@@ -1,20 +1,19 @@
-// What TCP sockets promise. Included by ../tcp.rs, once for std and once for the shims: `use std::…`
-// names the one or the other, `::std::…` is always the real one. (Nested modules would not inherit
-// the name: there are none.)
+//! What TCP sockets promise.
 
+use super::{std, util};
 use ::std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use ::std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use ::std::sync::Arc;
 use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use rustix::net::sockopt::{self, Timeout};
 use std::net::{Incoming, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::thread;
 use std::time::{Duration, Instant};
 use util::{
-    ClosedPort, LOOPBACK, PATIENCE, assert_same_bytes, assert_timed_out, everywhere, is_timeout, ms,
-    noise, reset_on_close, settle, until,
+    ClosedPort, LOOPBACK, PATIENCE, assert_same_bytes, assert_timed_out, everywhere, is_timeout,
+    ms, noise, reset_on_close, settle, until,
 };
 
 fn listen() -> (TcpListener, SocketAddr) {
@@ -807,10 +806,7 @@ fn a_reset_wakes_one_parked_reader_with_the_error_and_the_others_with_zero() {
         drop(near);
         let mut results: Vec<_> = readers.into_iter().map(|r| r.join().unwrap()).collect();
         results.sort();
-        assert_eq!(
-            results,
-            [Ok(0), Ok(0), Err(ErrorKind::ConnectionReset)]
-        );
+        assert_eq!(results, [Ok(0), Ok(0), Err(ErrorKind::ConnectionReset)]);
     });
 }
 
@@ -2097,7 +2093,12 @@ fn a_scope_is_kept() {
         let addr = listener.local_addr().unwrap();
         let near = TcpStream::connect(addr).unwrap();
         let (far, from) = listener.accept().unwrap();
-        let ends = [addr, from, near.local_addr().unwrap(), far.peer_addr().unwrap()];
+        let ends = [
+            addr,
+            from,
+            near.local_addr().unwrap(),
+            far.peer_addr().unwrap(),
+        ];
         for end in ends.into_iter().chain([near.peer_addr().unwrap()]) {
             match end {
                 SocketAddr::V6(v6) => assert_eq!((*v6.ip(), v6.scope_id()), (ip, scope)),

@@ -1,10 +1,9 @@
-// What threads promise. Included by ../thread.rs, once for std and once for the shims: `use std::…`
-// names the one or the other, `::std::…` is always the real one. (Nested modules would not inherit
-// the name: there are none.)
-//
-// Tests of the park token run in a thread of their own: the token of the calling one may have been
-// touched by the harness, and by `scope`.
+//! What threads promise.
+//!
+//! Tests of the park token run in a thread of their own: the harness, or `scope`, may have used the
+//! token of the calling thread.
 
+use super::{std, util};
 use ::std::collections::HashSet;
 use ::std::io::{Read, Write};
 use ::std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
@@ -1046,13 +1045,19 @@ fn types_have_and_lack_these_auto_traits() {
     assert_eq!(auto!(thread::Builder), all);
     assert_eq!(auto!(thread::Thread), all);
     assert_eq!(auto!(thread::ThreadId), all);
-    assert_eq!(auto!(thread::Scope<'_, '_>), [true, true, true, false, true]);
+    assert_eq!(
+        auto!(thread::Scope<'_, '_>),
+        [true, true, true, false, true]
+    );
     // The result gets by on what `spawn` has demanded.
     let crosses = [true, true, true, false, false];
     assert_eq!(auto!(thread::JoinHandle<u8>), crosses);
     assert_eq!(auto!(thread::JoinHandle<Rc<u8>>), crosses);
     assert_eq!(auto!(thread::ScopedJoinHandle<'_, u8>), crosses);
-    assert_eq!(auto!(thread::ScopedJoinHandle<'_, ::std::cell::Cell<u8>>), crosses);
+    assert_eq!(
+        auto!(thread::ScopedJoinHandle<'_, ::std::cell::Cell<u8>>),
+        crosses
+    );
     let stays = [false, false, true, false, false];
     assert_eq!(auto!(thread::ScopedJoinHandle<'_, Rc<u8>>), stays);
 }
@@ -1067,8 +1072,14 @@ fn types_have_and_lack_these_other_traits() {
             has!($type: Debug Clone Copy Eq Hash Ord)
         };
     }
-    assert_eq!(other!(thread::ThreadId), [true, true, true, true, true, false]);
-    assert_eq!(other!(thread::Thread), [true, true, false, false, false, false]);
+    assert_eq!(
+        other!(thread::ThreadId),
+        [true, true, true, true, true, false]
+    );
+    assert_eq!(
+        other!(thread::Thread),
+        [true, true, false, false, false, false]
+    );
     let debug_alone = [true, false, false, false, false, false];
     assert_eq!(other!(thread::Builder), debug_alone);
     assert_eq!(other!(thread::JoinHandle<u8>), debug_alone);
@@ -1082,7 +1093,10 @@ fn types_have_and_lack_these_other_traits() {
 
 #[test]
 fn an_id_leaves_room_for_none() {
-    assert_eq!(size_of::<Option<thread::ThreadId>>(), size_of::<thread::ThreadId>());
+    assert_eq!(
+        size_of::<Option<thread::ThreadId>>(),
+        size_of::<thread::ThreadId>()
+    );
 }
 
 #[test]
@@ -1090,12 +1104,20 @@ fn debug_output_tells_who_it_is() {
     everywhere(|| {
         let named = thread::Builder::new().name("a \"name\"".into());
         let settings = format!("{named:?}");
-        assert!(settings.starts_with("Builder { name: Some(\"a \\\"name\\\"\"), "), "{settings}");
+        assert!(
+            settings.starts_with("Builder { name: Some(\"a \\\"name\\\"\"), "),
+            "{settings}"
+        );
         let handle = named.spawn(|| ()).unwrap();
         assert_eq!(format!("{handle:?}"), "JoinHandle { .. }");
         let id = format!("{:?}", handle.thread().id());
-        let number = id.strip_prefix("ThreadId(").and_then(|id| id.strip_suffix(')'));
-        assert!(number.is_some_and(|n| n.parse::<u64>().unwrap() > 0), "{id}");
+        let number = id
+            .strip_prefix("ThreadId(")
+            .and_then(|id| id.strip_suffix(')'));
+        assert!(
+            number.is_some_and(|n| n.parse::<u64>().unwrap() > 0),
+            "{id}"
+        );
         let thread = format!("Thread {{ id: {id}, name: Some(\"a \\\"name\\\"\"), .. }}");
         assert_eq!(format!("{:?}", handle.thread()), thread);
         handle.join().unwrap();
@@ -1248,7 +1270,10 @@ fn what_is_in_a_box_stays_where_it_is() {
         let address = ::std::ptr::from_ref(&*boxed).addr();
         let handle = thread::spawn(move || (::std::ptr::from_ref(&*boxed).addr(), boxed));
         let (inside, boxed) = handle.join().unwrap();
-        assert_eq!((inside, ::std::ptr::from_ref(&*boxed).addr()), (address, address));
+        assert_eq!(
+            (inside, ::std::ptr::from_ref(&*boxed).addr()),
+            (address, address)
+        );
     });
 }
 
@@ -1418,7 +1443,10 @@ fn a_panic_within_a_scope_in_a_scoped_thread_is_that_threads() {
             });
             nested.join().unwrap_err()
         });
-        assert_eq!(*payload.downcast::<&str>().unwrap(), "a scoped thread panicked");
+        assert_eq!(
+            *payload.downcast::<&str>().unwrap(),
+            "a scoped thread panicked"
+        );
     });
 }
 
@@ -1521,7 +1549,11 @@ fn a_scoped_thread_may_capture_by_an_empty_pattern() {
 #[test]
 fn the_longest_of_timeouts_is_ended_by_a_token_like_any_other() {
     everywhere(|| {
-        let longest = [Duration::MAX, ms(u32::MAX.into()), Duration::from_secs(1 << 40)];
+        let longest = [
+            Duration::MAX,
+            ms(u32::MAX.into()),
+            Duration::from_secs(1 << 40),
+        ];
         for timeout in longest {
             in_a_fresh_thread(move || {
                 thread::current().unpark();

@@ -1,7 +1,7 @@
-// What thread locals promise. Included by ../local.rs, for std, for the shims, and for the shims on
-// OS threads: `use std::…` names the one or the other, `::std::…` is always the real one; and `spawn`
-// makes what has values of its own.
+//! What thread locals promise. The parent module says what `spawn` and `Builder` are: they make a
+//! thread or a coroutine, which has values of its own.
 
+use super::{Builder, everywhere, spawn, std};
 use ::std::cell::{Cell, RefCell};
 use ::std::collections::HashMap;
 use ::std::error::Error;
@@ -81,7 +81,9 @@ fn a_value_is_made_by_the_first_who_asks_and_once() {
             for _ in 0..3 {
                 NUMBER.with(|number| assert_eq!(*number, 0));
             }
-            spawn(|| NUMBER.with(|number| assert_eq!(*number, 1))).join().unwrap();
+            spawn(|| NUMBER.with(|number| assert_eq!(*number, 1)))
+                .join()
+                .unwrap();
             NUMBER.with(|number| assert_eq!(*number, 0));
         });
         afresh(|| ());
@@ -394,13 +396,21 @@ fn what_was_dropped_is_not_made_again() {
     impl Drop for A {
         fn drop(&mut self) {
             let put = BS.try_with(|slot| slot.set(Some(B(self.0.clone()))));
-            self.0.add(if put.is_ok() { "a makes b" } else { "b is gone" });
+            self.0.add(if put.is_ok() {
+                "a makes b"
+            } else {
+                "b is gone"
+            });
         }
     }
     impl Drop for B {
         fn drop(&mut self) {
             let put = AS.try_with(|slot| slot.set(Some(A(self.0.clone()))));
-            self.0.add(if put.is_ok() { "b makes a" } else { "a is gone" });
+            self.0.add(if put.is_ok() {
+                "b makes a"
+            } else {
+                "a is gone"
+            });
         }
     }
     everywhere(|| {
@@ -449,7 +459,11 @@ fn who_it_was_is_still_known_in_a_destructor() {
         let name = Arc::new(Mutex::new(None));
         let makes = MakesNames(name.clone());
         let builder = Builder::new().name("ada".into());
-        builder.spawn(move || MAKES.set(Some(makes))).unwrap().join().unwrap();
+        builder
+            .spawn(move || MAKES.set(Some(makes)))
+            .unwrap()
+            .join()
+            .unwrap();
         assert_eq!(name.lock().unwrap().as_deref(), Some("ada"));
     });
 }
@@ -574,7 +588,10 @@ fn keys_and_errors_are_as_stds() {
         let keeps = Keeps(error.clone());
         afresh(move || VALUE.set(Some(keeps)));
         let error = error.lock().unwrap().unwrap();
-        assert_eq!(format!("{error:?} {error} {error:>18}"), "AccessError already destroyed  already destroyed");
+        assert_eq!(
+            format!("{error:?} {error} {error:>18}"),
+            "AccessError already destroyed  already destroyed"
+        );
         assert!(error.source().is_none());
     });
 }

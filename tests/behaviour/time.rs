@@ -1,5 +1,6 @@
-// Included by `tests/time.rs`, with `std` the one under test.
+//! What time promises.
 
+use super::{std, util};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -38,7 +39,12 @@ fn instants_do_not_go_back_whoever_asks() {
 #[test]
 fn a_sleep_lasts_at_least_as_long_as_it_is_to() {
     everywhere(|| {
-        for sleep in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(300), 3 * MILLI] {
+        for sleep in [
+            Duration::ZERO,
+            Duration::from_nanos(1),
+            Duration::from_micros(300),
+            3 * MILLI,
+        ] {
             let (start, system) = (Instant::now(), SystemTime::now());
             thread::sleep(sleep);
             assert!(start.elapsed() >= sleep, "{sleep:?}");

@@ -1,12 +1,11 @@
-// What UDP sockets promise. Included by ../udp.rs, once for std and once for the shims: `use std::…`
-// names the one or the other, `::std::…` is always the real one. (Nested modules would not inherit
-// the name: there are none.)
+//! What UDP sockets promise.
 
+use super::{std, util};
 use ::std::io::ErrorKind;
 use ::std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use ::std::sync::Arc;
 use ::std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -45,7 +44,11 @@ fn recv_from_names_the_sender() {
         assert_eq!(a.send_to(b"hello", b_addr).unwrap(), 5);
         assert_eq!(b.recv_from(&mut buf).unwrap(), (5, a_addr));
         assert_eq!(&buf[..5], b"hello");
-        assert_eq!(b.send_to(b"hi", (LOOPBACK.to_string(), a_addr.port())).unwrap(), 2);
+        assert_eq!(
+            b.send_to(b"hi", (LOOPBACK.to_string(), a_addr.port()))
+                .unwrap(),
+            2
+        );
         assert_eq!(a.recv_from(&mut buf).unwrap(), (2, b_addr));
         assert_eq!(&buf[..2], b"hi");
         assert_eq!(a.send_to(b"by text", b_addr.to_string()).unwrap(), 7);
@@ -142,7 +145,10 @@ fn an_address_of_the_other_family_is_an_error() {
         let error = a.connect((Ipv6Addr::LOCALHOST, 9)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT));
         // A list falls over to the one that can be connected to.
-        let list = [(Ipv6Addr::LOCALHOST, 9).into(), (Ipv4Addr::LOCALHOST, 9).into()];
+        let list = [
+            (Ipv6Addr::LOCALHOST, 9).into(),
+            (Ipv4Addr::LOCALHOST, 9).into(),
+        ];
         a.connect(&list[..]).unwrap();
         assert_eq!(a.peer_addr().unwrap(), list[1]);
     });

@@ -1,7 +1,6 @@
-// What Unix sockets promise. Included by ../unix.rs, once for std and once for the shims:
-// `use std::…` names the one or the other, `::std::…` is always the real one. (Nested modules would
-// not inherit the name: there are none.)
+//! What Unix sockets promise.
 
+use super::{std, util};
 use ::std::io::ErrorKind;
 use ::std::path::{Path, PathBuf};
 use ::std::sync::Arc;
@@ -128,7 +127,9 @@ fn vectored_reads_and_writes_move_all_buffers_in_one_call() {
         // And by reference, having to wait.
         let reader = thread::spawn(move || {
             let mut buf = [0; 4];
-            let n = (&b).read_vectored(&mut [IoSliceMut::new(&mut buf)]).unwrap();
+            let n = (&b)
+                .read_vectored(&mut [IoSliceMut::new(&mut buf)])
+                .unwrap();
             buf[..n].to_vec()
         });
         settle();
@@ -192,7 +193,10 @@ fn names_of_the_full_length_work() {
         assert_eq!(near.peer_addr().unwrap().as_pathname(), Some(&*path));
 
         let from = dir.join("f".repeat(room));
-        let (from, to) = (UnixDatagram::bind(from).unwrap(), dir.join("t".repeat(room)));
+        let (from, to) = (
+            UnixDatagram::bind(from).unwrap(),
+            dir.join("t".repeat(room)),
+        );
         let receiver = UnixDatagram::bind(&to).unwrap();
         from.send_to(b"x", &to).unwrap();
         let (_, sender) = receiver.recv_from(&mut [0; 1]).unwrap();
@@ -226,7 +230,10 @@ fn abstract_names_need_no_file() {
         stream.read_to_string(&mut got).unwrap();
         assert_eq!(got, "from nowhere");
         server.join().unwrap();
-        assert_kind(UnixStream::connect_addr(&addr), ErrorKind::ConnectionRefused);
+        assert_kind(
+            UnixStream::connect_addr(&addr),
+            ErrorKind::ConnectionRefused,
+        );
     });
 }
 
@@ -308,7 +315,10 @@ fn a_listener_iterates_over_its_connections() {
             got
         });
         for byte in b"abc" {
-            UnixStream::connect(&path).unwrap().write_all(&[*byte]).unwrap();
+            UnixStream::connect(&path)
+                .unwrap()
+                .write_all(&[*byte])
+                .unwrap();
         }
         assert_eq!(server.join().unwrap(), b"abc");
     });
@@ -471,7 +481,10 @@ fn dropping_the_peer_ends_a_parked_read_and_breaks_writes() {
         assert_eq!(end, 0);
         assert_eq!(b.read(&mut [0; 16]).unwrap(), 0);
         assert_kind(b.write(b"x"), ErrorKind::BrokenPipe);
-        assert_kind(b.write_vectored(&[IoSlice::new(b"x")]), ErrorKind::BrokenPipe);
+        assert_kind(
+            b.write_vectored(&[IoSlice::new(b"x")]),
+            ErrorKind::BrokenPipe,
+        );
     });
 }
 

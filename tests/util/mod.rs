@@ -1,6 +1,11 @@
 //! What the tests share.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each binary uses its part"
+)]
 
 use std::any::Any;
 use std::ffi::CString;
@@ -197,14 +202,49 @@ pub(crate) fn open_descriptors() -> usize {
 /// Tells a child process that it is one, and which part of a test it plays.
 const ROLE: &str = "GREENROOM_TEST_ROLE";
 
-/// This test binary again, as a process in which `test` alone runs, and finds the `role`.
-pub(crate) fn again(test: &str, role: &str) -> Command {
+/// The command that starts this test binary again, to run only `$test`, a test of the calling module.
+/// There, [`role`] returns `$role`.
+macro_rules! again {
+    ($test:expr, $role:expr $(,)?) => {
+        $crate::util::again_in(module_path!(), $test, $role)
+    };
+}
+pub(crate) use again;
+
+pub(crate) fn again_in(module: &str, test: &str, role: &str) -> Command {
+    // The harness leaves out the name of the crate.
+    let test = match module.split_once("::") {
+        Some((_, module)) => format!("{module}::{test}"),
+        None => test.to_owned(),
+    };
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .args([test.as_str(), "--exact", "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
         .env("RUST_BACKTRACE", "0");
     command
+}
+
+/// Fails if one of the modules that `root`, a file in `tests`, declares has a test that may run beside
+/// a serial one.
+#[track_caller]
+pub(crate) fn assert_serial(root: &str) {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let root = tests.join(root);
+    let declared = std::fs::read_to_string(&root).unwrap();
+    let modules = declared
+        .lines()
+        .filter_map(|line| line.strip_prefix("mod "));
+    for module in modules.filter(|&module| module != "util;") {
+        let path = root.with_file_name(module.replace(';', ".rs"));
+        let source = std::fs::read_to_string(&path).unwrap();
+        let mut lines = source.lines().map(str::trim_start);
+        while lines.by_ref().any(|line| line == "#[test]") {
+            let next = lines.next().unwrap_or_default();
+            let annotated = next.starts_with("#[serial") || next.starts_with("#[parallel");
+            assert!(annotated, "{next:?} in {}", path.display());
+        }
+    }
 }
 
 /// The role of this process, if it is a child.

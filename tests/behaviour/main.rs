@@ -1,0 +1,88 @@
+//! What std promises: each file here is compiled once against std and once against the shims.
+//!
+//! The std that is under test, and what the tests share, come from the parent module: a file says
+//! `use super::{std, util};`, so that `std::…` is what is under test and `::std::…` is always the real
+//! one. What touches the whole process is in `tests/process`, `tests/stdio.rs` and `tests/local.rs`.
+
+#![allow(clippy::duplicate_mod, reason = "once for std, once for the shims")]
+
+#[path = "../util/mod.rs"]
+mod util;
+
+/// The real std: shows that the tests ask for nothing that std does not do.
+#[path = "."]
+mod of_std {
+    use ::std;
+
+    use crate::util::of_std as util;
+
+    #[allow(
+        clippy::needless_borrows_for_generic_args,
+        reason = "whether borrows are accepted is under test"
+    )]
+    mod addr;
+    mod barrier;
+    mod condvar;
+    mod copy;
+    mod edges;
+    mod fs;
+    mod lazy_lock;
+    mod lines;
+    mod mpsc;
+    mod mpsc_sync;
+    mod mutex;
+    mod once;
+    mod once_lock;
+    mod pipe;
+    mod rwlock;
+    #[allow(clippy::useless_conversion, reason = "the shims need it")]
+    mod tcp;
+    mod thread;
+    mod time;
+    #[allow(clippy::useless_conversion, reason = "the shims need it")]
+    mod udp;
+    #[allow(clippy::useless_conversion, reason = "the shims need it")]
+    mod unix;
+}
+
+#[path = "."]
+mod of_shims {
+    use greenroom::shims as std;
+
+    use crate::util;
+
+    #[allow(
+        clippy::needless_borrows_for_generic_args,
+        reason = "whether borrows are accepted is under test"
+    )]
+    mod addr;
+    mod barrier;
+    mod condvar;
+    mod copy;
+    mod edges;
+    mod fs;
+    mod lazy_lock;
+    mod lines;
+    mod mpsc;
+    mod mpsc_sync;
+    mod mutex;
+    mod once;
+    mod once_lock;
+    mod pipe;
+    mod rwlock;
+    mod tcp;
+    mod thread;
+    mod time;
+    mod udp;
+    mod unix;
+}
+
+#[path = "."]
+mod of_shims_on_v6 {
+    use greenroom::shims as std;
+
+    use crate::util::on_v6 as util;
+
+    mod tcp;
+    mod udp;
+}

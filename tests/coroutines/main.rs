@@ -1,0 +1,13 @@
+//! Coroutines: where and when they run, how they park, panic and overflow, and what they take.
+
+#[path = "../util/mod.rs"]
+mod util;
+
+mod compile;
+mod overflow;
+mod panics;
+mod park;
+mod scheduler;
+mod stacks;
+mod stats;
+mod thread;

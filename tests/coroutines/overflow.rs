@@ -1,0 +1,230 @@
+//! A stack overflow names its coroutine and ends the process; other faults are not our business.
+
+use std::ffi::c_void;
+use std::hint::black_box;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Output;
+use std::ptr;
+
+use greenroom::{Builder, RuntimeBuilder};
+
+use crate::util;
+
+/// Runs a test of this binary again, alone and in a process of its own, where `as_child` is true.
+fn child(test: &str) -> Output {
+    child_that(test, "")
+}
+
+/// As `child`, which is told `how` in `SPAWNED_BY`.
+fn child_that(test: &str, how: &str) -> Output {
+    util::again!(test, "child")
+        .env("SPAWNED_BY", how)
+        .output()
+        .unwrap()
+}
+
+fn as_child() -> bool {
+    util::role().is_some()
+}
+
+fn assert_reported(output: &Output, name: &str, size: usize) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let report = format!("coroutine '{name}' (spawned at {}:", file!());
+    assert!(stderr.contains(&report), "{stderr}");
+    let end = format!("has overflowed its stack of {size} bytes");
+    assert_eq!(stderr.matches(&end).count(), 1, "{stderr}");
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+}
+
+#[expect(unconditional_recursion, reason = "that is the point")]
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 16]);
+    recurse(depth + 1) + frame[3]
+}
+
+#[inline(never)]
+fn big_frame() -> u8 {
+    // Far larger than the stack and its guard: the compiler probes each page on the way.
+    let frame = black_box([1_u8; 4 << 20]);
+    frame[black_box(12345)]
+}
+
+fn overflow(workers: usize, name: &str, body: fn()) {
+    let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
+    runtime.run(|| {
+        // Others are there, and have nothing to do with it.
+        for _ in 0..20 {
+            greenroom::spawn(greenroom::park);
+        }
+        let deep = Builder::new().name(name.to_owned()).stack_size(128 << 10);
+        deep.spawn(body).unwrap().join().unwrap();
+    });
+}
+
+#[test]
+fn runaway_recursion_is_reported_on_one_worker() {
+    if as_child() {
+        return overflow(1, "deep", || {
+            black_box(recurse(0));
+        });
+    }
+    let output = child("runaway_recursion_is_reported_on_one_worker");
+    assert_reported(&output, "deep", 128 << 10);
+}
+
+#[test]
+fn runaway_recursion_is_reported_on_four_workers() {
+    if as_child() {
+        return overflow(4, "deep", || {
+            black_box(recurse(0));
+        });
+    }
+    let output = child("runaway_recursion_is_reported_on_four_workers");
+    assert_reported(&output, "deep", 128 << 10);
+}
+
+#[test]
+fn a_frame_larger_than_the_stack_is_reported() {
+    if as_child() {
+        return overflow(1, "wide", || {
+            black_box(big_frame());
+        });
+    }
+    let output = child("a_frame_larger_than_the_stack_is_reported");
+    assert_reported(&output, "wide", 128 << 10);
+}
+
+#[test]
+fn however_it_was_spawned_it_is_reported_with_the_place() {
+    let test = "however_it_was_spawned_it_is_reported_with_the_place";
+    if as_child() {
+        return greenroom::run(|| {
+            let body = || {
+                black_box(recurse(0));
+            };
+            match std::env::var("SPAWNED_BY").unwrap().as_str() {
+                "spawn" => greenroom::spawn(body).join().unwrap(),
+                "spawn_local" => greenroom::spawn_local(body).join().unwrap(),
+                _ => greenroom::scope(|s| s.spawn(body).join().unwrap()),
+            }
+        });
+    }
+    for how in ["spawn", "spawn_local", "scope"] {
+        assert_reported(&child_that(test, how), "<unnamed>", 256 << 10);
+    }
+}
+
+#[test]
+fn an_overflow_while_a_panic_unwinds_is_reported() {
+    struct Deep;
+    impl Drop for Deep {
+        fn drop(&mut self) {
+            black_box(recurse(0));
+        }
+    }
+    if as_child() {
+        return overflow(1, "unwinding", || {
+            let _deep = Deep;
+            panic!("and then");
+        });
+    }
+    let output = child("an_overflow_while_a_panic_unwinds_is_reported");
+    assert_reported(&output, "unwinding", 128 << 10);
+}
+
+#[test]
+fn another_fault_ends_the_process_by_its_signal() {
+    if as_child() {
+        return overflow(1, "faulty", || {
+            let nowhere = black_box(8 as *const u8);
+            // SAFETY: none; the fault is wanted.
+            black_box(unsafe { nowhere.read_volatile() });
+        });
+    }
+    let output = child("another_fault_ends_the_process_by_its_signal");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{stderr}");
+    assert!(!stderr.contains("overflowed"), "{stderr}");
+}
+
+#[test]
+fn a_main_thread_stack_and_pool_threads_keep_stds_report() {
+    if as_child() {
+        return greenroom::run(|| {
+            greenroom::unblock(|| {
+                black_box(recurse(0));
+            });
+        });
+    }
+    let output = child("a_main_thread_stack_and_pool_threads_keep_stds_report");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("greenroom-pool") && stderr.contains("overflowed"),
+        "{stderr}"
+    );
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+}
+
+/// Runs `f` on a thread that std knows nothing of, and gives no stack for signal handlers.
+fn on_a_bare_thread(mut f: fn()) {
+    extern "C" fn start(f: *mut c_void) -> *mut c_void {
+        // SAFETY: it points to a function, which is there until this thread was joined.
+        let f = unsafe { *f.cast::<fn()>() };
+        f();
+        ptr::null_mut()
+    }
+    // SAFETY: all is valid until the thread was joined.
+    unsafe {
+        let mut thread = std::mem::zeroed();
+        let argument = (&raw mut f).cast();
+        let made = libc::pthread_create(&raw mut thread, ptr::null(), start, argument);
+        assert_eq!(made, 0);
+        assert_eq!(libc::pthread_join(thread, ptr::null_mut()), 0);
+    }
+}
+
+#[test]
+fn an_overflow_on_a_thread_that_std_did_not_make_is_reported() {
+    if as_child() {
+        return on_a_bare_thread(|| {
+            RuntimeBuilder::new().workers(1).build().unwrap().run(|| ());
+            overflow(1, "on a bare thread", || {
+                black_box(recurse(0));
+            });
+        });
+    }
+    let output = child("an_overflow_on_a_thread_that_std_did_not_make_is_reported");
+    assert_reported(&output, "on a bare thread", 128 << 10);
+}
+
+/// In bytes.
+fn address_space() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').next().unwrap().parse().unwrap();
+    pages * 4096
+}
+
+#[test]
+fn threads_that_std_did_not_make_take_their_stacks_for_signals_with_them() {
+    const NAME: &str = "threads_that_std_did_not_make_take_their_stacks_for_signals_with_them";
+    const THREADS: usize = 100;
+    if !as_child() {
+        let output = child(NAME);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return assert!(output.status.success(), "{stderr}");
+    }
+    let run = || {
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        assert_eq!(runtime.run(|| 5), 5);
+        assert_eq!(runtime.run(|| 6), 6);
+    };
+    for _ in 0..10 {
+        on_a_bare_thread(run);
+    }
+    let before = address_space();
+    for _ in 0..THREADS {
+        on_a_bare_thread(run);
+    }
+    let more = address_space().saturating_sub(before);
+    assert!(more < THREADS * (16 << 10), "{more} bytes more");
+}

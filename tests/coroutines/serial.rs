@@ -1,0 +1,20 @@
+//! Coroutine tests that run one at a time: they count turns, wake-ups or jobs, which other tests would
+//! disturb.
+
+use serial_test::serial;
+
+#[path = "../util/mod.rs"]
+mod util;
+
+mod blocking;
+mod fairness;
+mod poison;
+mod turns;
+mod wakes;
+mod yields;
+
+#[test]
+#[serial]
+fn each_test_is_serial() {
+    util::assert_serial("coroutines/serial.rs");
+}

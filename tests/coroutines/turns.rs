@@ -1,0 +1,154 @@
+//! A worker looks at I/O at every turn, wherever it has found what it runs.
+
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::thread;
+use serial_test::serial;
+
+use crate::util;
+
+fn compute_for(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// One worker spawns without end, and runs none of it; what it spawns is all stolen. The others'
+/// coroutines wait for sockets.
+#[test]
+#[serial]
+fn workers_that_find_work_to_steal_without_end_look_at_io_all_the_same() {
+    const MESSAGES: usize = 20;
+    /// After which nothing more is spawned.
+    const SILENCE: Duration = Duration::from_secs(1);
+    for workers in [2, 4] {
+        util::on_workers(workers, || {
+            let started = Arc::new(AtomicU64::new(0));
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let addr = listener.local_addr().unwrap();
+            let waits = Arc::new(AtomicBool::new(false));
+            // Tells of each message how many were started since it was sent.
+            let receiver = thread::spawn({
+                let (started, waits) = (Arc::clone(&started), Arc::clone(&waits));
+                move || {
+                    waits.store(true, SeqCst);
+                    let (mut stream, _) = listener.accept().unwrap();
+                    let (mut counts, mut sent_at) = (Vec::new(), [0; 8]);
+                    while stream.read_exact(&mut sent_at).is_ok() {
+                        counts.push(started.load(SeqCst) - u64::from_ne_bytes(sent_at));
+                        stream.write_all(b"x").unwrap();
+                    }
+                    counts
+                }
+            });
+            // This worker is kept, so another one steals it.
+            while !waits.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            let (tell, told) = mpsc::channel();
+            let over = Arc::new(AtomicBool::new(false));
+            let sender = std::thread::spawn({
+                let (started, over) = (Arc::clone(&started), Arc::clone(&over));
+                move || {
+                    let mut stream = std::net::TcpStream::connect(addr).unwrap();
+                    stream.write_all(&0_u64.to_ne_bytes()).unwrap();
+                    stream.read_exact(&mut [0]).unwrap();
+                    tell.send(()).unwrap();
+                    let mut sent = 0;
+                    while sent < MESSAGES && !over.load(SeqCst) {
+                        // Amid the others.
+                        let (before, start) = (started.load(SeqCst), Instant::now());
+                        while started.load(SeqCst) < before + 10 && start.elapsed() < SILENCE {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                        let sent_at = started.load(SeqCst).to_ne_bytes();
+                        stream.write_all(&sent_at).unwrap();
+                        stream.read_exact(&mut [0]).unwrap();
+                        sent += 1;
+                    }
+                    over.store(true, SeqCst);
+                }
+            });
+            while told.try_recv().is_err() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let start = Instant::now();
+            let mut spawned = 0;
+            while !over.load(SeqCst) && start.elapsed() < util::PATIENCE {
+                if spawned < started.load(SeqCst) + 8 * (workers as u64 - 1) {
+                    let started = Arc::clone(&started);
+                    thread::spawn(move || {
+                        started.fetch_add(1, SeqCst);
+                        compute_for(Duration::from_millis(1));
+                    });
+                    spawned += 1;
+                }
+            }
+            over.store(true, SeqCst);
+            let mut counts = receiver.join().unwrap();
+            sender.join().unwrap();
+            counts.remove(0);
+            counts.sort();
+            eprintln!("on {workers}: {spawned} spawned; in between {counts:?}");
+            assert_eq!(counts.len(), MESSAGES, "the rest came when all was over");
+            let median = counts[MESSAGES / 2];
+            assert!(median <= 128, "{counts:?}");
+        });
+    }
+}
+
+/// As they would if each had a thread of its own: those that got something first go on first.
+#[test]
+#[serial]
+fn any_number_of_events_that_came_before_a_deadline_are_seen_before_it_is() {
+    const STREAMS: usize = 300;
+    const DEADLINE: Duration = Duration::from_secs(1);
+    util::on_workers(1, || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut senders = Vec::new();
+        let gone_on = Arc::new(Mutex::new(Vec::new()));
+        let begun = Arc::new(AtomicU64::new(0));
+        let read = |index| {
+            senders.push(std::net::TcpStream::connect(addr).unwrap());
+            let mut stream = TcpStream::from(listener.accept().unwrap().0);
+            let (gone_on, begun) = (Arc::clone(&gone_on), Arc::clone(&begun));
+            thread::spawn(move || {
+                begun.fetch_add(1, SeqCst);
+                stream.read_exact(&mut [0]).unwrap();
+                gone_on.lock().unwrap().push(index);
+            })
+        };
+        let mut others: Vec<_> = (0..STREAMS).map(read).collect();
+        others.push(thread::spawn({
+            let (gone_on, begun) = (Arc::clone(&gone_on), Arc::clone(&begun));
+            move || {
+                begun.fetch_add(1, SeqCst);
+                thread::sleep(DEADLINE);
+                gone_on.lock().unwrap().push(STREAMS);
+            }
+        }));
+        while begun.load(SeqCst) < others.len() as u64 {
+            thread::yield_now();
+        }
+        // All are sent to, and the deadline passes, while the worker does not look.
+        let start = Instant::now();
+        for sender in &mut senders {
+            sender.write_all(b"x").unwrap();
+        }
+        assert!(start.elapsed() < DEADLINE / 2, "the machine is too slow");
+        compute_for(DEADLINE);
+        for other in others {
+            other.join().unwrap();
+        }
+        let gone_on = gone_on.lock().unwrap();
+        assert_eq!(gone_on.len(), STREAMS + 1);
+        assert_eq!(gone_on.last(), Some(&STREAMS), "{gone_on:?}");
+    });
+}

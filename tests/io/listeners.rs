@@ -1,0 +1,149 @@
+//! Accepting leaves a listener in the mode that its user has set, for all who share it.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+
+use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::os::unix::net::UnixListener;
+use greenroom::shims::thread;
+use rustix::fs::OFlags;
+use serial_test::serial;
+
+use crate::util;
+
+fn is_nonblocking(fd: &impl AsFd) -> bool {
+    let flags = rustix::fs::fcntl_getfl(fd).unwrap();
+    flags.contains(OFlags::NONBLOCK)
+}
+
+#[test]
+#[serial]
+fn a_listener_that_is_accepted_from_is_in_blocking_mode_for_others() {
+    util::everywhere(|| {
+        let others = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = others.local_addr().unwrap();
+        let listener = TcpListener::from(others.try_clone().unwrap());
+        let near = std::net::TcpStream::connect(addr).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        assert!(!is_nonblocking(&others) && !is_nonblocking(&far));
+        let waiting = thread::spawn(move || listener.accept().map(drop));
+        util::settle();
+        assert!(!is_nonblocking(&others), "while a coroutine waits");
+        drop((near, std::net::TcpStream::connect(addr).unwrap()));
+        waiting.join().unwrap().unwrap();
+        assert!(!is_nonblocking(&others), "when that is over");
+    });
+}
+
+#[test]
+#[serial]
+fn a_unix_listener_that_is_accepted_from_is_in_blocking_mode_for_others() {
+    util::everywhere(|| {
+        let any = std::os::unix::net::SocketAddr::from_pathname("").unwrap();
+        let others = std::os::unix::net::UnixListener::bind_addr(&any).unwrap();
+        let addr = others.local_addr().unwrap();
+        let listener = UnixListener::from(others.try_clone().unwrap());
+        let waiting = thread::spawn(move || listener.accept().map(drop));
+        util::settle();
+        assert!(!is_nonblocking(&others), "while a coroutine waits");
+        drop(std::os::unix::net::UnixStream::connect_addr(&addr).unwrap());
+        waiting.join().unwrap().unwrap();
+        assert!(!is_nonblocking(&others), "when that is over");
+    });
+}
+
+/// A child that has the listener for its standard input, and serves on one worker.
+fn server(test: &str, listener: &std::net::TcpListener, control: &std::net::TcpListener) -> Child {
+    let addr = control.local_addr().unwrap();
+    let mut command: Command = util::again!(test, &addr.to_string());
+    let input = OwnedFd::from(listener.try_clone().unwrap());
+    command.stdin(input).stdout(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// What such a child does: says `k` to each that connects, and echoes what it is told by the
+/// control connection, whose end is its own.
+fn serve(control: &str) {
+    // SAFETY: nobody else uses it in this process.
+    let listener = TcpListener::from(unsafe { OwnedFd::from_raw_fd(libc::STDIN_FILENO) });
+    let control = control.to_owned();
+    util::on_workers(1, move || {
+        let mut control = TcpStream::connect(&*control).unwrap();
+        thread::spawn(move || {
+            loop {
+                let mut stream = listener.accept().unwrap().0;
+                // It may be the parent that ends first.
+                let _ = stream.write_all(b"k");
+            }
+        });
+        let mut byte = [0];
+        while control.read_exact(&mut byte).is_ok() && byte != *b"x" {
+            control.write_all(&byte).unwrap();
+        }
+        std::process::exit(0);
+    });
+}
+
+fn greet(listener: &std::net::TcpListener) {
+    let mut stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut greeting = [0];
+    stream.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"k");
+}
+
+#[test]
+#[serial]
+fn a_process_that_exits_or_is_killed_while_it_accepts_leaves_the_mode_to_its_parent() {
+    const NAME: &str =
+        "a_process_that_exits_or_is_killed_while_it_accepts_leaves_the_mode_to_its_parent";
+    if let Some(control) = util::role() {
+        return serve(&control);
+    }
+    for by_signal in [true, false] {
+        let [listener, control] =
+            [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let mut child = server(NAME, &listener, &control);
+        let (mut control, _) = control.accept().unwrap();
+        (0..3).for_each(|_| greet(&listener));
+        util::settle();
+        match by_signal {
+            true => child.kill().unwrap(),
+            false => control.write_all(b"x").unwrap(),
+        }
+        assert_eq!(child.wait().unwrap().success(), !by_signal);
+        assert!(!is_nonblocking(&listener), "by a signal: {by_signal}");
+    }
+}
+
+/// A worker that was kept by an accept would not answer before the next connection.
+#[test]
+#[serial]
+fn processes_that_accept_from_one_listener_are_not_kept_by_it() {
+    const NAME: &str = "processes_that_accept_from_one_listener_are_not_kept_by_it";
+    const CONNECTIONS: usize = 1000;
+    if let Some(control) = util::role() {
+        return serve(&control);
+    }
+    let [listener, control] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut children = [(); 3].map(|()| server(NAME, &listener, &control));
+    let mut controls = [(); 3].map(|()| control.accept().unwrap().0);
+    for control in &controls {
+        control.set_read_timeout(Some(util::PATIENCE)).unwrap();
+    }
+    for _ in 0..CONNECTIONS {
+        greet(&listener);
+        for control in &mut controls {
+            control.write_all(b"?").unwrap();
+            let mut answer = [0];
+            control.read_exact(&mut answer).expect("an answer in time");
+        }
+    }
+    for control in &mut controls {
+        control.write_all(b"x").unwrap();
+    }
+    for child in &mut children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert!(!is_nonblocking(&listener));
+}

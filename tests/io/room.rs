@@ -1,0 +1,110 @@
+//! A write takes what room there is. The kernel tells of room only when there is much of it.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use greenroom::shims::io::PipeWriter;
+use greenroom::shims::os::unix::net::{UnixDatagram, UnixStream};
+use greenroom::shims::thread;
+
+use crate::util::{self, ms};
+
+/// Writes of this size, of which each takes all or nothing.
+const SIZE: usize = 1000;
+
+/// One of two ends.
+struct Ends {
+    /// Writes, or says `WouldBlock`.
+    write: Box<dyn FnMut() -> io::Result<usize> + Send>,
+    /// Has the writes wait, or not.
+    set_nonblocking: Box<dyn Fn(bool) + Send>,
+    /// Reads what one write has written.
+    read: Box<dyn FnMut() + Send>,
+}
+
+impl Ends {
+    /// Leaves no room; returns how many writes that took.
+    fn fill(&mut self) -> usize {
+        (self.set_nonblocking)(true);
+        let written = std::iter::from_fn(|| (self.write)().ok()).count();
+        (self.set_nonblocking)(false);
+        written
+    }
+}
+
+/// A kind, and how it is made, with a timeout for writes where there is such a thing.
+type Kind = (&'static str, fn(Option<Duration>) -> Ends);
+
+const KINDS: [Kind; 2] = [
+    ("a Unix stream", |timeout| {
+        let (near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let near = UnixStream::from(near);
+        near.set_write_timeout(timeout).unwrap();
+        let set = near.try_clone().unwrap();
+        Ends {
+            write: Box::new(move || (&near).write(&[7; SIZE])),
+            set_nonblocking: Box::new(move |on| set.set_nonblocking(on).unwrap()),
+            read: Box::new(move || far.read_exact(&mut [0; SIZE]).unwrap()),
+        }
+    }),
+    ("a Unix datagram socket", |timeout| {
+        let (near, far) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        let near = UnixDatagram::from(near);
+        near.set_write_timeout(timeout).unwrap();
+        let set = near.try_clone().unwrap();
+        Ends {
+            write: Box::new(move || near.send(&[7; SIZE])),
+            set_nonblocking: Box::new(move |on| set.set_nonblocking(on).unwrap()),
+            read: Box::new(move || assert_eq!(far.recv(&mut [0; SIZE]).unwrap(), SIZE)),
+        }
+    }),
+];
+
+#[test]
+fn a_write_that_would_have_to_wait_does_not_make_the_next_wait_where_there_is_room() {
+    for (what, make) in KINDS {
+        util::everywhere(|| {
+            let mut ends = make(None);
+            assert!(ends.fill() > 1, "{what}");
+            (ends.read)();
+            // This hangs otherwise.
+            assert_eq!((ends.write)().unwrap(), SIZE, "{what}");
+        });
+    }
+}
+
+#[test]
+fn a_write_that_waits_has_not_timed_out_if_there_is_room_at_its_deadline() {
+    for (what, make) in KINDS {
+        util::everywhere(|| {
+            let mut ends = make(Some(ms(500)));
+            assert!(ends.fill() > 1, "{what}");
+            let mut read = ends.read;
+            let reader = thread::spawn(move || {
+                util::settle();
+                read();
+                read
+            });
+            let written = (ends.write)();
+            assert_eq!(written.unwrap(), SIZE, "{what}");
+            let _open = reader.join().unwrap();
+            util::assert_timed_out((ends.write)());
+        });
+    }
+}
+
+#[test]
+fn a_write_into_a_pipe_takes_room_that_another_reader_has_made() {
+    util::everywhere(|| {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        while (&writer).write(&[7; 4096]).is_ok() {}
+        rustix::io::ioctl_fionbio(&writer, false).unwrap();
+        let mut writer = PipeWriter::from(OwnedFd::from(writer));
+        let waiter = thread::spawn(move || writer.write(&[7; 4096]));
+        util::settle();
+        reader.read_exact(&mut [0; 4096]).unwrap();
+        assert_eq!(waiter.join().unwrap().unwrap(), 4096);
+    });
+}

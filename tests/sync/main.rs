@@ -1,0 +1,8 @@
+//! Locks, channels and futexes, beyond what std promises: see also `tests/behaviour`.
+
+#[path = "../util/mod.rs"]
+mod util;
+
+mod futex;
+mod locks;
+mod mpsc;
