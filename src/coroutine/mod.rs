@@ -1,9 +1,32 @@
-//! A stack that code runs on, and the switch onto it and back.
+//! Coroutines: code on a stack of its own, and the switch onto that stack and back.
 //!
-//! This is the layer below tasks: it knows neither who schedules a coroutine nor why it suspends.
+//! This is the layer below tasks. It knows nothing of schedulers, waits or wake-ups: a coroutine is
+//! resumed, and runs until it suspends itself.
+//!
+//! - `stack`: one stack, a slot with a guard at its low end.
+//! - `slab`: mappings that are cut into stacks.
+//! - `class`: all stacks of one size; the accounting that lets `spawn` report that there are none.
+//! - `pool`: the idle coroutines that a worker keeps for the tasks to come.
+//! - `overflow`: the report and the abort when a stack overflows into its guard.
+//!
+//! # The life of a coroutine
+//!
+//! ```text
+//!              resume                     the body returns
+//!   startable ────────▶ running ───────────────────────────▶ startable again,
+//!                        │   ▲                               on the same stack
+//!     suspend: Parked or │   │ resume
+//!                Yielded ▼   │
+//!                      suspended
+//! ```
+//!
+//! The body is a function of the pool's, which runs one task. So the coroutine of a finished task
+//! serves the next task without being torn down and built again.
 
+mod class;
 pub(crate) mod overflow;
 mod pool;
+mod slab;
 mod stack;
 
 use std::cell::Cell;
@@ -15,49 +38,48 @@ use corosensei::{CoroutineResult, Yielder};
 
 use crate::sys::memory;
 
-pub(crate) use pool::Pool;
+pub(crate) use class::{Class, Reservation, usage};
+pub(crate) use pool::CoroutinePool;
 use stack::Stack;
-pub(crate) use stack::{Class, Reservation, usage};
 
-/// Why a running coroutine gave up its thread.
+/// Why a coroutine returned control to the thread that resumed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suspend {
-    /// It waits, and somebody will schedule it.
+    /// The coroutine waits. A waker will make it runnable.
     Parked,
-    /// It is still ready, and goes to the end of the queue.
+    /// The coroutine is still runnable, and goes to the end of the queue.
     Yielded,
-    /// Its body has ended. The next turn is the first of the same body, run once more.
+    /// The body has returned. The next resume calls the body once more.
     Finished,
 }
 
-/// A started or startable coroutine.
+/// A coroutine: startable, or started and suspended, or running.
 ///
-/// One that has finished is startable again: its context stays where it is, for the next task.
-///
-/// It is never unwound by its own drop, as corosensei's would be: whoever gives up a started
-/// coroutine leaks its stack, because others may hold pointers into it.
+/// Dropping it never unwinds its stack, unlike corosensei's drop. A started coroutine that is
+/// dropped leaks its stack, because other code may hold pointers into it.
 pub(crate) struct Coroutine {
     inner: ManuallyDrop<corosensei::Coroutine<(), Suspend, Infallible, Stack>>,
-    /// Where the suspended coroutine's yielder lies, on its own stack; null before the very first
-    /// turn.
+    /// The address of the suspended coroutine's yielder, which lies at the bottom of its stack.
+    /// Null before the very first resume.
     yielder: *const Yielder<(), Suspend>,
-    /// Where its body was suspended, on its own stack, or near by; null if that has finished, or not
-    /// begun.
+    /// The address of a local variable in the frame that suspended the coroutine, on its own stack.
+    /// Null if the body has not begun, or has finished.
     suspended_at: *const u8,
 }
 
 thread_local! {
-    /// The yielder of the coroutine that runs on this thread; null off-coroutine.
+    /// The yielder of the coroutine that runs on this thread. Null off-coroutine.
     static YIELDER: Cell<*const Yielder<(), Suspend>> = const { Cell::new(ptr::null()) };
 
-    /// A frame of the coroutine of this thread that was suspended last; null if it had finished.
+    /// The `suspended_at` of the coroutine that was suspended last on this thread.
     static SUSPENDED_AT: Cell<*const u8> = const { Cell::new(ptr::null()) };
 }
 
 impl Coroutine {
-    /// A coroutine that will run `body` on `stack`, once and again. A panic must not leave `body`.
+    /// A coroutine that will run `body` on `stack`, again and again. A panic must not leave `body`.
     fn new(stack: Stack, body: fn()) -> Coroutine {
         let inner = corosensei::Coroutine::with_stack(stack, move |yielder, ()| {
+            // The very first resume, which did not know the yielder yet.
             YIELDER.set(yielder);
             loop {
                 body();
@@ -72,68 +94,78 @@ impl Coroutine {
         }
     }
 
-    /// Runs the coroutine until it suspends or finishes.
+    /// Runs the coroutine on the calling thread until it suspends or finishes.
     ///
-    /// To be called from one function alone, which is not inlined: the worker's.
+    /// Only one function in the program may call this: the worker's loop, which is never inlined.
+    /// So no code around the switch can carry the address of a thread-local across it. The switch
+    /// itself is inlined into that loop, because a processor mispredicts the return from a function
+    /// that has switched stacks.
     #[inline(always)]
     pub(crate) fn resume(&mut self) -> Suspend {
         YIELDER.set(self.yielder);
         let CoroutineResult::Yield(why) = self.inner.resume(());
+        // The coroutine's yielder: set above or, on the very first resume, by the coroutine.
         self.yielder = YIELDER.replace(ptr::null());
         self.suspended_at = SUSPENDED_AT.get();
         why
     }
 
-    /// Whether its body has begun and not finished.
+    /// Whether the body has begun and not finished.
     pub(crate) fn is_in_body(&self) -> bool {
         !self.suspended_at.is_null()
     }
 
-    /// Has the processor fetch what a resume will touch first. Among thousands of coroutines none
-    /// of that is in its caches, nor the translation of its page.
+    /// Prefetches the memory that a resume touches first. Among thousands of coroutines, neither
+    /// that memory nor the translation of its page is in the processor's caches.
     #[inline(always)]
     pub(crate) fn prefetch(&self) {
-        // What the switch has saved lies just below.
+        // The registers that the switch has saved lie just below, perhaps in another cache line.
         memory::prefetch(self.suspended_at.wrapping_sub(32));
         memory::prefetch(self.suspended_at.wrapping_add(32));
         memory::prefetch(self.yielder.cast());
     }
 
-    /// As `prefetch`, of one that has slept for long: all that it is likely to return through.
+    /// Like `prefetch`, for a coroutine that has slept for long: prefetches the frames that it will
+    /// return through as well.
     pub(crate) fn prefetch_frames(&self) {
-        const MOST: usize = 16;
+        /// The most cache lines to prefetch, from where the coroutine was suspended upwards.
+        const MOST_LINES: usize = 16;
         let end = self.yielder.cast::<u8>();
-        let lines = (0..MOST).map(|line| self.suspended_at.wrapping_add(line * memory::CACHE_LINE));
+        let lines =
+            (0..MOST_LINES).map(|line| self.suspended_at.wrapping_add(line * memory::CACHE_LINE));
         lines
             .take_while(|line| *line < end)
             .for_each(memory::prefetch);
         memory::prefetch(end);
     }
 
-    /// Takes the stack.
+    /// Ends a coroutine that is not in its body, and returns its stack for reuse.
     ///
     /// # Panics
     ///
-    /// If it is in its body.
+    /// If the coroutine is in its body.
     fn into_stack(self) -> Stack {
         assert!(
             !self.is_in_body(),
-            "others may have pointers into the stack"
+            "other code may hold pointers into the stack"
         );
         let mut inner = ManuallyDrop::into_inner(self.inner);
-        // SAFETY: it has not been resumed, or is suspended in the loop of `new`. That has a pointer to
-        // a function and a reference in its frame, nothing to be dropped.
+        // SAFETY: the coroutine has never been resumed, or it is suspended in the loop of `new`.
+        // The only frame on its stack is then that loop's, which holds a function pointer and a
+        // reference: nothing that would have to be dropped.
         unsafe { inner.force_reset() };
         inner.into_stack()
     }
 }
 
-/// In the child of a fork: the caller is on no coroutine that can be suspended, even if it was.
+/// Makes the calling thread one that is not on a coroutine. To be called in the child of a fork,
+/// where the thread goes on with the stack that it forked on, but must not suspend: the worker's
+/// loop belongs to the parent. Async-signal-safe.
 pub(crate) fn forget_running() {
     YIELDER.set(ptr::null());
 }
 
-/// Suspends the running coroutine until its next turn.
+/// Suspends the running coroutine until it is resumed.
 ///
 /// # Panics
 ///
@@ -143,8 +175,9 @@ pub(crate) fn suspend(why: Suspend) {
     let yielder = YIELDER.get();
     assert!(!yielder.is_null(), "only a coroutine can be suspended");
     SUSPENDED_AT.set((&raw const yielder).cast());
-    // SAFETY: non-null, this is the yielder of the coroutine that runs on this thread (set by
-    // `resume` or by the coroutine's first instructions, cleared when control returns). It lies
-    // at the bottom of the running coroutine's stack, so it outlives this call.
+    // SAFETY: a non-null pointer is to the yielder of the coroutine that runs on this thread.
+    // `resume`, or the first instructions of the coroutine, have set it, and `resume` clears it
+    // when control returns. The yielder lies at the bottom of the running coroutine's stack, so it
+    // outlives this call.
     unsafe { (*yielder).suspend(why) };
 }

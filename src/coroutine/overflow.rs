@@ -1,8 +1,15 @@
-//! What happens when a coroutine runs out of stack: a message that names it, and the end of the
-//! process.
+//! Stack overflow: a message that names the coroutine, and the abort of the process.
 //!
-//! The fault on a guard arrives as a signal, which is handled on the thread's alternate stack: the
-//! overflowed one has no room. Faults at other addresses go to the handler that was there before.
+//! In the order in which it happens:
+//!
+//! 1. A frame of the coroutine touches the guard below its stack. The kernel sends SIGSEGV, or
+//!    SIGBUS, to the thread.
+//! 2. The signal handler runs on the thread's alternate stack (`sigaltstack(2)`), since the
+//!    overflowed stack has no room for it.
+//! 3. The handler finds the address in a guard, writes the message to standard error and aborts.
+//! 4. If the address is in no guard, or the thread has never driven a worker, the handler passes the signal
+//!    on to the handler that was installed before: std's, for instance, which reports overflows of
+//!    OS threads.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -13,36 +20,42 @@ use std::ptr;
 use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::stack;
+use super::slab;
 use crate::sys::memory;
 use crate::sys::stderr::Stderr;
 use crate::sys::thread_end::AtEnd;
 
-/// The faults that a guard can cause, and what handled them before.
+/// The signals that an access to a guard can raise, each with the action that was installed for it
+/// before ours. The action is leaked. Null until our handler is installed.
 static PREVIOUS: [(libc::c_int, AtomicPtr<libc::sigaction>); 2] = [
     (libc::SIGSEGV, AtomicPtr::new(ptr::null_mut())),
     (libc::SIGBUS, AtomicPtr::new(ptr::null_mut())),
 ];
 
-/// Writes who the running coroutine is; called in a signal handler, so it must not allocate.
+/// Writes a description of the running coroutine. It is called in a signal handler, so it must be
+/// async-signal-safe: it must not allocate, nor take a lock.
 type Describe = fn(&mut dyn Write) -> fmt::Result;
 
 thread_local! {
+    /// How the calling thread describes its running coroutine; `None` on a thread that has never
+    /// driven a worker. Has neither an initialiser nor a destructor, so a signal handler may read it.
     static DESCRIBE: Cell<Option<Describe>> = const { Cell::new(None) };
 }
 
-/// Has overflows on the calling thread reported as `describe` says, from now on.
+/// Reports overflows on the calling thread from now on, with the coroutine described by `describe`.
+/// Installs the handlers, and gives the thread an alternate stack, if need be.
 ///
 /// # Errors
 ///
-/// The operating system's, if the thread has no alternate stack and gets none.
+/// The operating system's, if the thread has no alternate stack and cannot be given one. Overflows
+/// then end the process without a message.
 pub(crate) fn watch(describe: Describe) -> io::Result<()> {
     install();
     DESCRIBE.set(Some(describe));
     ensure_alternate_stack()
 }
 
-/// Installs the handlers, once.
+/// Installs the handlers. Further calls do nothing.
 pub(crate) fn install() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(install_handlers);
@@ -50,61 +63,70 @@ pub(crate) fn install() {
 
 fn install_handlers() {
     for (signal, previous) in &PREVIOUS {
-        // SAFETY: all-zero is a valid `sigaction`, of which the fields are then set.
+        // SAFETY: `sigaction` is a C struct for which all-zero bytes are valid: the default action
+        // with no flags and an empty mask.
         let mut action: libc::sigaction = unsafe { mem::zeroed() };
         action.sa_sigaction = handle as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        // SAFETY: as above; sigaction fills it in.
+        // SAFETY: `sigaction` is a C struct for which all-zero bytes are valid.
         let before = Box::into_raw(Box::new(unsafe { mem::zeroed() }));
-        // SAFETY: both structures are valid. The handler does what a handler may, see there.
+        // SAFETY: both pointers are to valid structures. `handle` has the signature that SA_SIGINFO
+        // asks for, and is async-signal-safe.
         let done = unsafe { libc::sigaction(*signal, &raw const action, before) };
-        assert_eq!(done, 0, "the handler of a signal that can be handled");
+        assert_eq!(done, 0, "SIGSEGV and SIGBUS can be handled");
+        // A fault on another thread before this store finds null. The handler then returns, the
+        // instruction faults again, and so on until the pointer is there.
         previous.store(before, Ordering::Release);
     }
 }
 
-/// The size of the alternate stacks that are made here.
-const SIZE: usize = 64 << 10;
+/// The length in bytes of an alternate stack that is made here.
+const ALTERNATE_STACK_LEN: usize = 64 << 10;
 
-/// Those that were made here, each with its thread.
-static ALTERNATE: AtEnd = AtEnd::new(free_alternate_stack);
+/// The alternate stacks that were made here: each thread keeps its own, which is unmapped when the
+/// thread ends.
+static ALTERNATE_STACKS: AtEnd = AtEnd::new(free_alternate_stack);
 
-/// Gives the calling thread a stack for its signal handlers, if it has none. std's threads do, until
-/// they drop their thread-locals.
+/// Gives the calling thread an alternate stack for its signal handlers, if it has none. std gives
+/// one to the threads that it starts, and takes it back before their thread-locals are dropped.
+/// Threads that were started by C code have none.
 fn ensure_alternate_stack() -> io::Result<()> {
     if alternate_stack()?.ss_flags & libc::SS_DISABLE == 0 {
         return Ok(());
     }
-    let mut stack = ALTERNATE.kept();
+    // A thread that has made one before has it still, even if other code has disabled it since.
+    let mut stack = ALTERNATE_STACKS.kept();
     if stack.is_null() {
-        stack = memory::reserve(SIZE)? as *mut c_void;
-        // Where that fails it outlives the thread.
-        let _ = ALTERNATE.keep(stack);
+        stack = memory::reserve(ALTERNATE_STACK_LEN)? as *mut c_void;
+        // If this fails, the stack is leaked when the thread ends.
+        let _ = ALTERNATE_STACKS.keep(stack);
     }
     let stack = libc::stack_t {
         ss_sp: stack,
         ss_flags: 0,
-        ss_size: SIZE,
+        ss_size: ALTERNATE_STACK_LEN,
     };
-    // SAFETY: the memory is mapped, unused, and stays until the thread ends.
+    // SAFETY: the structure is valid. The memory is mapped and unused, and it stays mapped at least
+    // until the thread has dropped its thread-locals and runs `free_alternate_stack`.
     match unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// That of the calling thread, or which flags say that it is disabled.
+/// The alternate stack of the calling thread. Its flags contain `SS_DISABLE` if there is none.
 fn alternate_stack() -> io::Result<libc::stack_t> {
-    // SAFETY: all-zero is a valid `stack_t`, which sigaltstack fills in.
+    // SAFETY: `stack_t` is a C struct for which all-zero bytes are valid.
     let mut present: libc::stack_t = unsafe { mem::zeroed() };
-    // SAFETY: no new stack is given, and `present` is valid.
+    // SAFETY: a null pointer asks for no change, and `present` is valid for the kernel to write.
     match unsafe { libc::sigaltstack(ptr::null(), &raw mut present) } {
         0 => Ok(present),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// The thread ends to which `stack` was given.
+/// Unmaps `stack`, the alternate stack that was made for the calling thread, which is about to end.
+/// If the thread still uses it and cannot be made to stop, the stack is leaked.
 extern "C" fn free_alternate_stack(stack: *mut c_void) {
     let Ok(present) = alternate_stack() else {
         return;
@@ -113,25 +135,31 @@ extern "C" fn free_alternate_stack(stack: *mut c_void) {
         let none = libc::stack_t {
             ss_sp: ptr::null_mut(),
             ss_flags: libc::SS_DISABLE,
-            ss_size: SIZE,
+            ss_size: ALTERNATE_STACK_LEN,
         };
-        // SAFETY: the structure is valid.
+        // SAFETY: the structure is valid. This does not run on the alternate stack: it is called at
+        // the end of a thread, not in a signal handler.
         if unsafe { libc::sigaltstack(&raw const none, ptr::null_mut()) } != 0 {
             return;
         }
     }
-    // SAFETY: it is of this size, from `reserve`, and no handler runs there, now or later.
-    unsafe { memory::release(stack as usize, SIZE) };
+    // SAFETY: `ensure_alternate_stack` got the range, of this length, from `memory::reserve`. No
+    // coroutine was ever in it. The kernel runs no handler on it any more, since it is not the
+    // thread's alternate stack now.
+    unsafe { memory::release(stack as usize, ALTERNATE_STACK_LEN) };
 }
 
-/// The handler: async-signal-safe, as it reads memory that never changes, formats without
-/// allocating, and writes to stderr.
+/// The handler of SIGSEGV and SIGBUS.
+///
+/// Async-signal-safe: it reads atomics, a thread-local without initialiser, and memory that does
+/// not change; it formats without allocating, and writes to standard error by `write(2)`.
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the kernel passes a valid `siginfo_t` of a fault.
+    // SAFETY: the handler was installed with SA_SIGINFO, so the kernel passes a valid `siginfo_t`.
+    // For SIGSEGV and SIGBUS it has the field `si_addr`.
     let address = unsafe { (*info).si_addr() } as usize;
-    if let (Some(size), Some(describe)) = (stack::guarded_size(address), DESCRIBE.get()) {
+    if let (Some(size), Some(describe)) = (slab::guarded_size(address), DESCRIBE.get()) {
         let mut stderr = Stderr;
-        // Nothing is left to do where stderr is gone.
+        // If standard error cannot be written to, the process aborts without the message.
         let _ = writeln!(stderr)
             .and_then(|()| describe(&mut stderr))
             .and_then(|()| writeln!(stderr, " has overflowed its stack of {size} bytes"));
@@ -140,15 +168,19 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     for (of, previous) in &PREVIOUS {
         let previous = previous.load(Ordering::Acquire);
         if *of == signal && !previous.is_null() {
-            // SAFETY: `install` stored a valid structure, which stays.
+            // SAFETY: the arguments are those of this handler. `previous` is the action that
+            // `sigaction` returned for this signal; it is leaked, and does not change.
             unsafe { pass_on(signal, info, context, &*previous) };
         }
     }
 }
 
+/// Handles a signal in the way that was installed before ours.
+///
 /// # Safety
 ///
-/// The arguments are those of a signal handler, and `previous` what was installed for the signal.
+/// `signal`, `info` and `context` are the arguments of a running signal handler. `previous` is an
+/// action that was installed for this signal.
 unsafe fn pass_on(
     signal: libc::c_int,
     info: *mut libc::siginfo_t,
@@ -157,18 +189,22 @@ unsafe fn pass_on(
 ) {
     let handler = previous.sa_sigaction;
     if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
-        // The fault repeats when this returns, and then ends the process.
-        // SAFETY: all-zero is a valid `sigaction`, that of the default action.
+        // The default action ends the process. It is put in force; then the faulting instruction
+        // is executed again, and faults again. A signal that was ignored is treated alike, as the
+        // kernel does: it never ignores a fault.
+        // SAFETY: `sigaction` is a C struct for which all-zero bytes are valid: the default action.
         let default: libc::sigaction = unsafe { mem::zeroed() };
-        // SAFETY: the structure is valid.
+        // SAFETY: the structure is valid, and a null pointer asks for no previous action.
         unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
     } else if previous.sa_flags & libc::SA_SIGINFO != 0 {
         type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
-        // SAFETY: with this flag, a handler that is set has this type.
+        // SAFETY: the action has a handler, as it is neither SIG_DFL nor SIG_IGN. An action with
+        // the flag SA_SIGINFO has a handler of three arguments.
         let handler = unsafe { mem::transmute::<libc::sighandler_t, Handler>(handler) };
         handler(signal, info, context);
     } else {
-        // SAFETY: without the flag, a handler that is set has this type.
+        // SAFETY: the action has a handler, as it is neither SIG_DFL nor SIG_IGN. An action without
+        // the flag SA_SIGINFO has a handler of one argument.
         let handler =
             unsafe { mem::transmute::<libc::sighandler_t, extern "C" fn(libc::c_int)>(handler) };
         handler(signal);

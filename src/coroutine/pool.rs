@@ -1,120 +1,110 @@
-//! The coroutines that a worker keeps hot, on their stacks.
+//! The idle coroutines that a worker keeps, each on its stack, for the tasks to come.
+//!
+//! A coroutine that has finished its task is not torn down. It stays suspended at the end of its
+//! body, and its stack stays hot: in the processor's caches, and backed by memory. The next task
+//! runs on it without a system call.
+#![cfg_attr(not(test), forbid(unsafe_code))]
 
 use std::io;
-use std::mem;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Coroutine;
-use super::stack::{CLASSES, Class, Reservation, Stack};
+use super::class::{Class, CountedPool, Reservation, SpareReservations};
+use super::stack::{Stack, StackSize};
 
-/// The most idle coroutines of a class that a worker keeps.
-pub(super) const HOT_STACKS: usize = 64;
-
-/// The most address space that a worker's idle stacks of a class span, but for the largest, of which
-/// it keeps one.
-pub(super) const HOT_BYTES: usize = 16 << 20;
-
-static POOLS: AtomicUsize = AtomicUsize::new(0);
-
-/// The number of pools that may hold stacks back.
-pub(super) fn count() -> usize {
-    POOLS.load(Ordering::Relaxed)
-}
-
-/// Coroutines of one worker that have no task: last in, first out, so that a burst of short tasks
-/// runs on one hot stack, without a system call.
+/// The idle coroutines of one worker: last in, first out, so that a burst of short tasks runs on
+/// one hot stack.
 ///
-/// All of them run the same body. The coroutine of a task is of the class that the task's right is
-/// of.
-pub(crate) struct Pool {
+/// All of them run the same body. A task runs on a coroutine of the class that the task's
+/// reservation is of.
+pub(crate) struct CoroutinePool {
     body: fn(),
-    /// By class index.
-    idle: [Idle; CLASSES],
+    /// By the index of their class.
+    idle: [IdleCoroutines; StackSize::COUNT],
+    /// Dropped last, after the stacks and reservations have been given back.
+    _counted: CountedPool,
 }
 
-/// The idle coroutines of a class: each has finished its body, or not begun with it.
-#[derive(Default)]
-struct Idle {
+/// The idle coroutines of one class. Each has finished its body, or has never begun it.
+struct IdleCoroutines {
+    class: &'static Class,
+    /// The coroutine that was used last is at the end.
     coroutines: Vec<Coroutine>,
-    /// How many rights of coroutines that had them are kept for the next ones: so that most spawns
-    /// need not ask the class, which all workers share.
-    rights: usize,
-    /// So many at the bottom have not been used since they were trimmed.
+    /// At most as many as there are coroutines, when one is put back.
+    spare: SpareReservations,
+    /// The length of the prefix of `coroutines` that has not been used since the last trim.
     trimmed: usize,
 }
 
-impl Idle {
+impl IdleCoroutines {
+    fn new(class: &'static Class) -> IdleCoroutines {
+        IdleCoroutines {
+            class,
+            coroutines: Vec::new(),
+            spare: SpareReservations::new(class),
+            trimmed: 0,
+        }
+    }
+
     fn pop(&mut self) -> Option<Coroutine> {
         let coroutine = self.coroutines.pop();
         self.trimmed = self.trimmed.min(self.coroutines.len());
         coroutine
     }
 
-    /// Takes the stacks of the first, which were used last the longest ago.
+    /// Takes the stacks of the `count` least recently used coroutines.
     fn take_stacks(&mut self, count: usize) -> Vec<Stack> {
         let coroutines = self.coroutines.drain(..count);
         coroutines.map(Coroutine::into_stack).collect()
     }
 
-    /// Gives half of the stacks back.
+    /// Gives half of the stacks back to the class.
     #[cold]
-    fn cool(&mut self, class: &'static Class) {
+    fn cool(&mut self) {
         let cold = self.take_stacks(self.coroutines.len().div_ceil(2));
         self.trimmed = self.trimmed.saturating_sub(cold.len());
-        class.put(cold);
-        self.keep_rights(class, self.coroutines.len());
+        self.class.put(cold);
+        self.spare.truncate(self.coroutines.len());
     }
 
-    /// Gives back the memory of the deep parts of stacks that were used since.
+    /// Gives back the memory of the deep parts of stacks that were used since the last trim.
     fn trim(&mut self, body: fn()) {
-        let mut used = self.coroutines.split_off(self.trimmed);
-        mem::swap(&mut used, &mut self.coroutines);
-        let stacks = self.take_stacks(self.coroutines.len());
-        Stack::trim_all(&stacks);
-        used.extend(stacks.into_iter().map(|stack| Coroutine::new(stack, body)));
-        self.coroutines = used;
+        let used = self.coroutines.split_off(self.trimmed);
+        let stacks: Vec<_> = used.into_iter().map(Coroutine::into_stack).collect();
+        self.class.trim(&stacks);
+        let trimmed = stacks.into_iter().map(|stack| Coroutine::new(stack, body));
+        self.coroutines.extend(trimmed);
         self.trimmed = self.coroutines.len();
-    }
-
-    /// Gives rights back, but for `most`.
-    fn keep_rights(&mut self, class: &'static Class, most: usize) {
-        for _ in most..self.rights {
-            drop(class.reserved_before());
-        }
-        self.rights = self.rights.min(most);
     }
 }
 
-impl Pool {
-    /// For coroutines that run `body`, which no panic must leave, with each task.
-    pub(crate) fn new(body: fn()) -> Pool {
-        POOLS.fetch_add(1, Ordering::Relaxed);
-        Pool {
+impl CoroutinePool {
+    /// An empty pool. Its coroutines run `body` with each task. A panic must not leave `body`.
+    pub(crate) fn new(body: fn()) -> CoroutinePool {
+        CoroutinePool {
             body,
-            idle: std::array::from_fn(|_| Idle::default()),
+            idle: std::array::from_fn(|index| IdleCoroutines::new(Class::at(index))),
+            _counted: CountedPool::new(),
         }
     }
 
-    /// As [`Class::reserve`], by a right that was kept if there is one.
+    /// Like [`Class::reserve`], but uses a spare reservation if the pool has one.
     ///
     /// # Errors
     ///
-    /// See there.
+    /// The kernel's, if no more stacks can be made: out of address space or of mappings.
     #[inline]
     pub(crate) fn reserve(&mut self, class: &'static Class) -> io::Result<Reservation> {
-        let idle = &mut self.idle[class.index()];
-        if idle.rights == 0 {
-            return class.reserve();
+        match self.idle[class.index()].spare.take() {
+            Some(reservation) => Ok(reservation),
+            None => class.reserve(),
         }
-        idle.rights -= 1;
-        Ok(class.reserved_before())
     }
 
-    /// A coroutine for a task that holds a reservation of `class`.
+    /// Takes a coroutine for a task that holds a reservation of `class`.
     ///
     /// # Errors
     ///
-    /// See [`Class::take`].
+    /// The kernel's, if the pool has no coroutine of the class and [`Class::take`] fails.
     #[inline]
     pub(crate) fn take(&mut self, class: &'static Class) -> io::Result<Coroutine> {
         match self.idle[class.index()].pop() {
@@ -123,24 +113,24 @@ impl Pool {
         }
     }
 
-    /// Keeps a coroutine hot that has finished, with the right of its task; or gives half of the
-    /// class's hot stacks back where that is too many.
+    /// Keeps a coroutine that has finished, and the reservation of its task. If the pool has as
+    /// many hot stacks of the class as it may keep, it first gives half of them back.
     #[inline]
-    pub(crate) fn put(&mut self, finished: Coroutine, right: Reservation) {
+    pub(crate) fn put(&mut self, finished: Coroutine, reservation: Reservation) {
         debug_assert!(!finished.is_in_body());
-        let class = right.class();
+        let class = reservation.class();
         let idle = &mut self.idle[class.index()];
         if idle.coroutines.len() == class.hot_limit() {
-            idle.cool(class);
+            idle.cool();
         }
         idle.coroutines.push(finished);
-        if idle.rights < idle.coroutines.len() {
-            mem::forget(right);
-            idle.rights += 1;
+        if idle.spare.count() < idle.coroutines.len() {
+            idle.spare.put(reservation);
         }
     }
 
-    /// Whether a coroutine was put back since the last [`trim`](Pool::trim), and is still here.
+    /// Whether a coroutine was put back since the last [`trim`](CoroutinePool::trim), and is still
+    /// here.
     pub(crate) fn needs_trim(&self) -> bool {
         self.idle
             .iter()
@@ -156,14 +146,12 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for CoroutinePool {
     fn drop(&mut self) {
-        for (idle, class) in self.idle.iter_mut().zip(Class::all()) {
+        for idle in &mut self.idle {
             let stacks = idle.take_stacks(idle.coroutines.len());
-            class.put(stacks);
-            idle.keep_rights(class, 0);
+            idle.class.put(stacks);
         }
-        POOLS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -179,49 +167,49 @@ mod tests {
 
     fn nothing() {}
 
-    /// Takes `N` coroutines with their rights.
+    /// Takes `N` coroutines with their reservations.
     fn take<const N: usize>(
-        pool: &mut Pool,
+        pool: &mut CoroutinePool,
         class: &'static Class,
     ) -> [(Coroutine, Reservation); N] {
         [(); N].map(|()| {
-            let right = pool.reserve(class).unwrap();
-            (pool.take(class).unwrap(), right)
+            let reservation = pool.reserve(class).unwrap();
+            (pool.take(class).unwrap(), reservation)
         })
     }
 
-    /// Writes to the topmost 200 KiB of an idle coroutine's stack, as a deep body would have; returns
-    /// where that ends, too.
+    /// Writes to the topmost 200 KiB of an idle coroutine's stack, as a deep body would have done.
+    /// Returns a coroutine on the same stack, and the end of the stack's slot.
     fn dirty(coroutine: Coroutine) -> (Coroutine, usize) {
         let stack = coroutine.into_stack();
         let top = stack.base().get();
-        // SAFETY: the stack is owned and unused, and larger than that.
+        let end = stack.end();
+        // SAFETY: this test owns the stack, no coroutine is on it, and below its top it has more
+        // than DIRTIED usable bytes.
         unsafe { std::ptr::write_bytes((top - DIRTIED) as *mut u8, 1, DIRTIED) };
-        (
-            Coroutine::new(stack, nothing),
-            top.next_multiple_of(page_size()),
-        )
+        (Coroutine::new(stack, nothing), end)
     }
 
-    /// Dirties the stacks and puts them back; returns their ends.
+    /// Dirties the stacks of the coroutines and puts the coroutines back; returns the stacks' ends.
     fn put_dirty<const N: usize>(
-        pool: &mut Pool,
+        pool: &mut CoroutinePool,
         taken: [(Coroutine, Reservation); N],
     ) -> [usize; N] {
-        taken.map(|(coroutine, right)| {
+        taken.map(|(coroutine, reservation)| {
             let (coroutine, end) = dirty(coroutine);
-            pool.put(coroutine, right);
+            pool.put(coroutine, reservation);
             end
         })
     }
 
-    /// How many bytes are resident in the deep part of the stack that ends there, and in its topmost
-    /// 16 KiB.
+    /// The bytes that are resident in the deep part of the stack that ends at `end`, and in its
+    /// topmost 16 KiB.
     fn resident(end: usize) -> (usize, usize) {
         let page = page_size();
         let mut pages = vec![0_u8; USABLE / page];
         let start = (end - USABLE) as *mut libc::c_void;
-        // SAFETY: the range is mapped, and the vector has a byte for each of its pages.
+        // SAFETY: the range is the usable part of a slot, which stays mapped, and the vector has a
+        // byte for each of its pages.
         let done = unsafe { libc::mincore(start, USABLE, pages.as_mut_ptr()) };
         assert_eq!(done, 0, "{}", io::Error::last_os_error());
         let bytes = |pages: &[u8]| pages.iter().filter(|page| **page & 1 == 1).count() * page;
@@ -232,7 +220,7 @@ mod tests {
     #[test]
     fn trimming_gives_the_deep_parts_of_idle_stacks_back_and_keeps_their_tops() {
         let class = Class::for_size(USABLE).unwrap();
-        let mut pool = Pool::new(nothing);
+        let mut pool = CoroutinePool::new(nothing);
         let taken = take::<3>(&mut pool, class);
         assert!(!pool.needs_trim());
         let ends = put_dirty(&mut pool, taken);
@@ -245,7 +233,7 @@ mod tests {
         assert_eq!(ends.map(resident), [(0, 16 << 10); 3]);
         assert!(!pool.needs_trim());
         let again = take::<1>(&mut pool, class);
-        assert!(!pool.needs_trim(), "the others are as they were");
+        assert!(!pool.needs_trim(), "the other stacks have not been used");
         put_dirty(&mut pool, again);
         assert!(pool.needs_trim());
         pool.trim();
@@ -253,14 +241,14 @@ mod tests {
     }
 
     #[test]
-    fn stacks_that_are_put_back_after_others_went_cold_are_trimmed() {
+    fn stacks_put_back_after_half_of_the_pool_went_cold_are_trimmed() {
         let class = Class::for_size(USABLE).unwrap();
         assert_eq!(class.hot_limit(), 64);
-        let mut pool = Pool::new(nothing);
+        let mut pool = CoroutinePool::new(nothing);
         let first = take::<64>(&mut pool, class);
         let last = take::<5>(&mut pool, class);
-        for (coroutine, right) in first {
-            pool.put(coroutine, right);
+        for (coroutine, reservation) in first {
+            pool.put(coroutine, reservation);
         }
         pool.trim();
         let ends = put_dirty(&mut pool, last);
@@ -274,16 +262,17 @@ mod tests {
     #[test]
     fn trimming_leaves_the_smallest_stacks_alone() {
         let class = Class::for_size(0).unwrap();
-        let mut pool = Pool::new(nothing);
-        let [(coroutine, right)] = take(&mut pool, class);
+        let mut pool = CoroutinePool::new(nothing);
+        let [(coroutine, reservation)] = take(&mut pool, class);
         let stack = coroutine.into_stack();
-        // Below what the next coroutine has there when it begins.
+        // 4 KiB below the top, where `Coroutine::new` does not write.
         let below = (stack.base().get() - (4 << 10)) as *mut u64;
-        // SAFETY: the stack is owned and unused.
+        // SAFETY: this test owns the stack, no coroutine is on it, and the address is usable.
         unsafe { below.write(7) };
-        pool.put(Coroutine::new(stack, nothing), right);
+        pool.put(Coroutine::new(stack, nothing), reservation);
         pool.trim();
-        // SAFETY: as above; it was written just now.
+        // SAFETY: the slot stays mapped, this test has just written to the address, and the
+        // coroutine on the stack does not run.
         assert_eq!(unsafe { below.read() }, 7);
         assert!(!pool.needs_trim());
     }
@@ -291,32 +280,32 @@ mod tests {
     #[test]
     fn a_coroutine_that_has_finished_runs_its_body_again() {
         let class = Class::for_size(USABLE).unwrap();
-        let mut pool = Pool::new(|| crate::coroutine::suspend(Suspend::Yielded));
+        let mut pool = CoroutinePool::new(|| crate::coroutine::suspend(Suspend::Yielded));
         for _ in 0..3 {
-            let [(mut coroutine, right)] = take(&mut pool, class);
+            let [(mut coroutine, reservation)] = take(&mut pool, class);
             assert!(!coroutine.is_in_body());
             assert_eq!(coroutine.resume(), Suspend::Yielded);
             assert!(coroutine.is_in_body());
             assert_eq!(coroutine.resume(), Suspend::Finished);
-            pool.put(coroutine, right);
+            pool.put(coroutine, reservation);
         }
         assert_eq!(pool.idle[class.index()].coroutines.len(), 1);
     }
 
     #[test]
-    fn a_right_that_was_kept_serves_the_next_task() {
+    fn a_spare_reservation_serves_the_next_task() {
         let class = Class::for_size(3 << 20).unwrap();
-        let mut pool = Pool::new(nothing);
-        let [(coroutine, right)] = take(&mut pool, class);
+        let mut pool = CoroutinePool::new(nothing);
+        let [(coroutine, reservation)] = take(&mut pool, class);
         assert_eq!(class.reserved(), 1);
-        pool.put(coroutine, right);
+        pool.put(coroutine, reservation);
         assert_eq!(class.reserved(), 1, "kept");
         let taken = take::<1>(&mut pool, class);
         assert_eq!(class.reserved(), 1, "used again");
         let another = take::<1>(&mut pool, class);
         assert_eq!(class.reserved(), 2);
-        for (coroutine, right) in taken.into_iter().chain(another) {
-            pool.put(coroutine, right);
+        for (coroutine, reservation) in taken.into_iter().chain(another) {
+            pool.put(coroutine, reservation);
         }
         drop(pool);
         assert_eq!(class.reserved(), 0);

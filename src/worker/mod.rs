@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::coroutine::{self, Class, Coroutine, Pool, Reservation, Suspend, overflow};
+use crate::coroutine::{self, Class, Coroutine, CoroutinePool, Reservation, Suspend, overflow};
 use crate::diagnose::deny_blocking;
 use crate::fatal;
 use crate::park::Cancelled;
@@ -129,7 +129,7 @@ pub(crate) struct Worker {
     timers: RefCell<Timers>,
     reactor: RefCell<Reactor>,
     /// Coroutines without a task, on their stacks, for the next tasks.
-    idle: RefCell<Pool>,
+    idle: RefCell<CoroutinePool>,
     /// The size of the next batch; see `LARGEST_BATCH`.
     batch: Cell<u32>,
     /// When the last batch ended, if it was full.
@@ -179,7 +179,7 @@ impl Worker {
             started: Cell::new(0),
             timers: RefCell::new(Timers::new()),
             reactor: RefCell::new(parts.reactor),
-            idle: RefCell::new(Pool::new(run_task)),
+            idle: RefCell::new(CoroutinePool::new(run_task)),
             batch: Cell::new(FIRST_BATCH),
             batch_ended: Cell::new(None),
             lone_yields: Cell::new(0),
