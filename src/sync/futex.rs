@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use super::lot::{BUCKET_BITS, Bucket, Key, Locked, Place, Queue, Root, Waiter};
 use crate::park::Wait;
-use crate::sys::fork::{self, Held};
+use crate::sys::fork::{self, HeldOverFork};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Current, Task};
 
@@ -241,7 +241,7 @@ fn set_up() {
     let _ = unsafe { fork::at_fork(before_fork, in_parent, in_child) };
 }
 
-static HELD: Held<[Locked<'static, Waiting>; COUNT]> = Held::new();
+static HELD: HeldOverFork<[Locked<'static, Waiting>; COUNT]> = HeldOverFork::new();
 
 unsafe extern "C" fn before_fork() {
     // In the order of the table. Nobody who holds one takes another.

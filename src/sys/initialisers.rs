@@ -1,7 +1,11 @@
-//! Waits in the initialiser of a `thread_local!`, which others of the thread may enter meanwhile.
+//! Waits inside the initialiser of a `thread_local!`, found in debug builds.
 //!
-//! A stack says whether one runs: std's function that calls it has a name. To read names takes long, so each
-//! way to a wait, told by the addresses on the stack, is looked at once.
+//! While a coroutine waits there, another coroutine of the thread may enter the same initialiser.
+//!
+//! How it is found: std calls a lazy initialiser from a function with a known name, so a backtrace of
+//! the waiting coroutine contains that name. Resolving the names of a backtrace takes milliseconds.
+//! So the return addresses on the stack are hashed first, and names are resolved once for each hash
+//! and thread.
 
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
@@ -12,25 +16,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::switches::excused;
 
-/// Where std keeps the functions that call initialisers.
+/// The path of std's functions that call lazy initialisers. (It is private to std; the unit test fails
+/// if it changes.)
 const INITIALISERS: &str = "std::sys::thread_local::native::lazy::";
 
+/// Whether waits are looked at.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// The ways to waits that were seen, by their hashes, and whether they lead through an initialiser.
+    /// The call stacks of waits that were seen, by their hashes, and whether an initialiser is on the
+    /// stack.
     static SEEN: RefCell<BTreeMap<u64, bool>> = const { RefCell::new(BTreeMap::new()) };
 
-    /// A wait has begun in an initialiser since somebody asked.
+    /// Whether a wait has begun in an initialiser since the last `take_found`.
     static FOUND: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Has all waits be looked at, from now on.
+/// Turns looking at waits on, for all threads and for good.
 pub(crate) fn watch() {
     WATCHED.store(true, Ordering::Relaxed);
 }
 
-/// Looks at the wait that the caller is about to begin.
+/// Looks at the wait that the caller is about to begin, if that is turned on.
 #[inline(always)]
 pub(crate) fn look() {
     if WATCHED.load(Ordering::Relaxed) {
@@ -46,18 +53,18 @@ pub(crate) fn take_found() -> bool {
 #[cold]
 #[inline(never)]
 fn look_at_stack() {
-    let way = hash_of_stack();
-    let seen = SEEN.try_with(|seen| seen.borrow().get(&way).copied());
+    let stack = hash_of_stack();
+    let seen = SEEN.try_with(|seen| seen.borrow().get(&stack).copied());
     let is_in_initialiser = match seen {
-        // Thread-locals are being dropped.
+        // The thread is dropping its thread-locals.
         Err(_) => return,
         Ok(Some(known)) => known,
         Ok(None) => {
-            // Which reads files.
+            // Excused, because it reads the debug information from files.
             let names = excused(|| Backtrace::force_capture().to_string());
             let found = names.contains(INITIALISERS);
-            // Where that fails it is looked at again.
-            let _ = SEEN.try_with(|seen| seen.borrow_mut().insert(way, found));
+            // If this fails, the stack is resolved again at the next wait.
+            let _ = SEEN.try_with(|seen| seen.borrow_mut().insert(stack, found));
             found
         }
     };
@@ -66,6 +73,7 @@ fn look_at_stack() {
     }
 }
 
+// The unwinder that std links: see the Itanium C++ ABI, "Exception Handling", and unwind.h of gcc.
 unsafe extern "C" {
     fn _Unwind_Backtrace(
         trace: extern "C" fn(*mut c_void, *mut c_void) -> c_int,
@@ -74,15 +82,18 @@ unsafe extern "C" {
     fn _Unwind_GetIP(context: *mut c_void) -> usize;
 }
 
-/// A hash of the addresses that the functions on the caller's stack return to.
+/// A hash of the return addresses on the caller's stack.
 fn hash_of_stack() -> u64 {
     extern "C" fn add(context: *mut c_void, hasher: *mut c_void) -> c_int {
-        // SAFETY: the unwinder passes its context, and the hasher that `hash_of_stack` has given it.
+        // SAFETY: the unwinder passes a valid context, and the pointer to the hasher that
+        // `hash_of_stack` has passed to it. Nothing else uses the hasher during the walk.
         unsafe { (*hasher.cast::<DefaultHasher>()).write_usize(_Unwind_GetIP(context)) };
+        // _URC_NO_REASON: go on to the next frame.
         0
     }
     let mut hasher = DefaultHasher::new();
-    // SAFETY: `add` takes a hasher, and does not unwind, being `extern "C"`.
+    // SAFETY: `add` has the signature of a trace function and expects a pointer to a hasher, which
+    // it gets. It does not unwind: a panic in an `extern "C"` function aborts.
     unsafe { _Unwind_Backtrace(add, (&raw mut hasher).cast()) };
     hasher.finish()
 }
@@ -92,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_in_an_initialiser_finds_it_each_time_and_another_does_not() {
+    fn a_wait_in_a_lazy_initialiser_is_found_and_other_waits_are_not() {
         thread_local! {
             static LAZY: u8 = { look(); 1 };
             static CONST: Cell<u8> = const { Cell::new(2) };
@@ -106,7 +117,7 @@ mod tests {
                 assert_eq!(LAZY.with(|value| *value), 1);
                 assert!(take_found());
                 LAZY.with(|_| look());
-                assert!(!take_found(), "it is over");
+                assert!(!take_found(), "the initialiser has returned");
             })
             .join()
             .unwrap();

@@ -1,9 +1,18 @@
-//! Taking turns at the mode of a listener.
+//! Turns at changing the mode of a listener.
 //!
-//! The kernel knows no way to try to accept but on a descriptor in non-blocking mode. The mode is one
-//! for all that share the open file description: clones, and other processes. So each accept sets it
-//! for one call, and resets it. If another accept reset it in between, the call would block its
-//! thread until the next connection comes: hence the turns.
+//! accept4(2) has no flag like `MSG_DONTWAIT`: to try to accept without blocking, the listener must be
+//! in non-blocking mode. The mode belongs to the open file description, which clones of the descriptor
+//! and other processes share. So each attempt sets the mode, accepts, and resets the mode:
+//!
+//! ```text
+//!  one attempt:  set O_NONBLOCK                        accept: blocks!
+//!  another:                      accept, reset the mode
+//! ```
+//!
+//! Without turns, a second attempt could reset the mode before the first one accepts, whose call would
+//! then block its thread until the next connection comes. A turn covers the whole attempt, some
+//! microseconds.
+#![cfg_attr(not(test), forbid(unsafe_code))]
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,21 +23,28 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 use super::fork::Process;
 use super::switches::excused;
 
-/// The number of the process whose thread has the turn, or zero.
+/// The number of the process in which a thread has the turn, or zero if no thread has it. One turn
+/// serves all listeners of the process.
+///
+/// It is a number, not a flag, because of forks: a child inherits the value, but not the thread that
+/// would reset it.
 static HOLDER: AtomicU32 = AtomicU32::new(0);
 
-/// The right to change the mode of a listener, and to rely on it, for some microseconds.
+/// The exclusive right to change the mode of a listener, and to rely on the mode, until it is dropped.
+///
+/// Waiting for it spins with `sched_yield`, because a turn is short.
 pub(crate) struct ModeTurn<'fd> {
-    /// What is locked against other processes.
+    /// The socket that carries a record lock against other processes.
     locked: Option<BorrowedFd<'fd>>,
 }
 
 impl<'fd> ModeTurn<'fd> {
-    /// Waits for the turn among the threads of this process.
+    /// Waits for the turn. It excludes the other threads of this process.
     pub(crate) fn take() -> ModeTurn<'fd> {
         let own = Process::current().number();
         loop {
-            // Another number is that of a parent, whose thread is not there to give the turn back.
+            // Any number but our own is free to be replaced. Zero: no thread has the turn. Another
+            // number: a thread of an ancestor has it, and does not exist in this process.
             let holder = HOLDER.load(Ordering::Relaxed);
             if holder != own {
                 let taken =
@@ -41,10 +57,11 @@ impl<'fd> ModeTurn<'fd> {
         }
     }
 
-    /// As `take`, and waits for those of other processes, as far as they take turns, too: by a record
-    /// lock on `socket`, which the kernel gives back for a process that ends.
+    /// Like `take`, and excludes other processes that call this for the same open file description: by
+    /// a record lock on `socket` (fcntl(2)), which the kernel releases if the process ends.
     ///
-    /// A process may be stopped amid its turn. It is not waited for any longer.
+    /// A process may be stopped in the middle of its turn. After a hundred attempts this goes on
+    /// without the lock, which at worst makes a call block until the next connection.
     pub(crate) fn take_among_processes(socket: BorrowedFd<'fd>) -> ModeTurn<'fd> {
         const ATTEMPTS: usize = 100;
         let mut turn = ModeTurn::take();
@@ -62,7 +79,7 @@ impl<'fd> ModeTurn<'fd> {
 impl Drop for ModeTurn<'_> {
     fn drop(&mut self) {
         if let Some(socket) = self.locked {
-            // What could be locked can be unlocked.
+            // Unlocking cannot fail for a lock that is held on an open descriptor.
             let _ = fcntl_lock(socket, FlockOperation::NonBlockingUnlock);
         }
         HOLDER.store(0, Ordering::Release);
@@ -74,21 +91,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_forked_child_does_not_wait_for_a_turn_of_its_parent() {
+    fn a_forked_child_takes_over_the_turn_of_its_parent() {
         crate::sys::fork::count_forks().unwrap();
         let turn = ModeTurn::take();
-        // SAFETY: the child uses an atomic and ends.
+        // SAFETY: the child only uses atomics and async-signal-safe calls, and then ends by `_exit`.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            // SAFETY: it has no preconditions.
+            // SAFETY: alarm has no preconditions.
             unsafe { libc::alarm(60) };
             drop(ModeTurn::take());
-            // SAFETY: as above.
+            // SAFETY: _exit has no preconditions.
             unsafe { libc::_exit(7) };
         }
         drop(turn);
         let mut status = 0;
-        // SAFETY: the child is this test's, and `status` is valid.
+        // SAFETY: `status` is valid for the call to write.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         assert!(libc::WIFEXITED(status), "{status}");
         assert_eq!(libc::WEXITSTATUS(status), 7);

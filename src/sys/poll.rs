@@ -1,4 +1,4 @@
-//! Asking the kernel for the present state of descriptors, and blocking the OS thread for it.
+//! The present state of descriptors, and waits for them that block the OS thread.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -8,22 +8,38 @@ use rustix::event::{FdSetElement, PollFd, Timespec, epoll, fd_set_insert, fd_set
 use rustix::fs::FileType;
 use rustix::io::{Errno, retry_on_intr};
 
-/// Takes note of the state of `fds`; returns how many have something to tell.
+/// Looks at the present state of `fds`, without blocking. Their `revents` are set. Returns how many
+/// of them have any.
+///
+/// # Errors
+///
+/// The kernel's: `InvalidInput` for more entries than the process may have descriptors
+/// (`RLIMIT_NOFILE`). A descriptor that is not open is no error, but has the event `NVAL`.
 pub(crate) fn look(fds: &mut [PollFd<'_>]) -> io::Result<usize> {
     let at_once = Timespec::default();
     Ok(retry_on_intr(|| rustix::event::poll(fds, Some(&at_once)))?)
 }
 
-/// Blocks the calling OS thread until one of `fds` has something to tell, a signal has come, or
-/// `timeout` has passed.
+/// Blocks the calling OS thread until one of `fds` has an event, a signal was handled, or `timeout`
+/// has passed. The caller looks which it was.
+///
+/// # Errors
+///
+/// Those of [`look`].
 pub(crate) fn block(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
     uninterrupted(rustix::event::poll(fds, timespec(timeout).as_ref()))
 }
 
-/// Blocks the calling OS thread until one of `sets` has a descriptor that is ready for reading,
-/// for writing or exceptionally, a signal has come, or `timeout` has passed.
+/// Blocks the calling OS thread until a descriptor of the first set is readable, one of the second
+/// is writable or one of the third has an exceptional condition, a signal was handled, or `timeout`
+/// has passed. The caller looks which it was.
 ///
-/// Unlike with `poll`, a hang-up is nothing to those who do not want to read.
+/// Unlike [`block`], which a hang-up always ends, this waits on if a descriptor that has hung up is
+/// only in the second or third set.
+///
+/// # Errors
+///
+/// The kernel's.
 pub(crate) fn block_in_select(
     sets: [&[BorrowedFd<'_>]; 3],
     timeout: Option<Duration>,
@@ -37,8 +53,8 @@ pub(crate) fn block_in_select(
         }
         set
     });
-    // SAFETY: the descriptors are borrowed, so they are open; and each set was made long enough
-    // for all of them.
+    // SAFETY: the descriptors are borrowed, so they are open. Each set has room for all descriptors
+    // below `end`, of which there is none greater in any set.
     let done = unsafe {
         rustix::event::select(
             end,
@@ -51,10 +67,16 @@ pub(crate) fn block_in_select(
     uninterrupted(done)
 }
 
-/// Whether `fd` tells when its state changes. A regular file, for one, does not: it is always
-/// ready.
+/// Whether a poll can wait until the readiness of `fd` changes. It cannot for a regular file, for
+/// instance, which is always ready.
 ///
-/// To be asked of what seems to be always ready.
+/// Costs an epoll instance for a regular file, a directory or a block device. So callers ask only
+/// about descriptors that poll(2) reports as always ready. May block while the file system, if it is
+/// one on a network, answers fstat(2).
+///
+/// # Errors
+///
+/// The kernel's: the descriptor is not open.
 pub(crate) fn can_change(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let kind = FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode);
     if !matches!(
@@ -63,9 +85,10 @@ pub(crate) fn can_change(fd: BorrowedFd<'_>) -> io::Result<bool> {
     ) {
         return Ok(true);
     }
-    // Some of /proc and /sys does.
+    // Of regular files, some in /proc and /sys can be polled. epoll knows: it refuses the others.
     let probe = match epoll::create(epoll::CreateFlags::CLOEXEC) {
-        // Without a descriptor for the question, the answer that refuses nothing.
+        // Out of descriptors, so the question cannot be asked. `true` keeps the caller from
+        // refusing a descriptor that it may be able to wait for.
         Err(Errno::MFILE | Errno::NFILE) => return Ok(true),
         probe => probe?,
     };
@@ -76,6 +99,7 @@ pub(crate) fn can_change(fd: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
+/// Turns an interruption by a signal into an ordinary return.
 fn uninterrupted<T>(done: rustix::io::Result<T>) -> io::Result<()> {
     match done {
         Err(Errno::INTR) => Ok(()),
@@ -83,7 +107,8 @@ fn uninterrupted<T>(done: rustix::io::Result<T>) -> io::Result<()> {
     }
 }
 
-/// None, which is for ever, where the kernel cannot count that far.
+/// The timeout as the kernel takes it. `None` waits for ever, also for a timeout that is longer than
+/// the kernel can count.
 fn timespec(timeout: Option<Duration>) -> Option<Timespec> {
     Timespec::try_from(timeout?).ok()
 }

@@ -1,13 +1,16 @@
-//! Standard error for messages before the end of the process, and from signal handlers.
+//! Standard error, for messages from signal handlers and just before the process ends.
 
 use std::fmt::{self, Write};
 
-/// Standard error, without a lock or a buffer.
+/// Standard error without a lock or a buffer. Each piece that is written is one `write(2)`.
+/// Async-signal-safe.
+///
+/// A write may be short; the rest of the piece is then lost. An error is returned.
 pub(crate) struct Stderr;
 
 impl Write for Stderr {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // SAFETY: the range is the string's.
+        // SAFETY: the pointer and the length are those of a string slice, which the kernel reads.
         let written = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
         if written < 0 { Err(fmt::Error) } else { Ok(()) }
     }

@@ -1,10 +1,17 @@
-//! How often a thread has given up its processor to wait, and who is to blame for that.
+//! Voluntary context switches: how often a thread has blocked in the kernel, and how often that was
+//! the fault of the code that it runs.
+//!
+//! In debug builds, [`deny_blocking`](crate::deny_blocking()) blames a coroutine for each voluntary
+//! switch in its turn. The runtime itself blocks now and then for a moment: on a lock of its own, or
+//! when it starts a thread. Such a switch is *excused*, which subtracts it. In release builds nothing
+//! is counted.
 
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks what this runtime guards, and holds for a moment: to wait for that is not the fault of the
-/// coroutine that does. Nothing of the user's runs meanwhile, so poison means nothing.
+/// Locks a mutex of this crate's own. Every holder releases it after a moment, so a wait for it is
+/// excused. Poison is ignored: no code of the user's runs under such a lock, so no panic can leave
+/// the data half-changed.
 #[inline]
 pub(crate) fn own_lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     #[cfg(debug_assertions)]
@@ -14,8 +21,8 @@ pub(crate) fn own_lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     locked.unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `f`, in which the runtime may have to wait a moment through no fault of the calling
-/// coroutine's.
+/// Runs `f`, and excuses the voluntary context switches in it: the runtime blocks there through no
+/// fault of the calling coroutine.
 #[inline]
 pub(crate) fn excused<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(debug_assertions)]
@@ -24,14 +31,14 @@ pub(crate) fn excused<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// The voluntary context switches of the calling thread so far: one for each time it has blocked, and
-/// none for being preempted.
+/// The voluntary context switches of the calling thread so far: one for each time that it has blocked
+/// in the kernel. Preemption and `sched_yield` are not counted.
 pub(crate) fn voluntary() -> i64 {
-    // SAFETY: all-zero is a valid `rusage`.
+    // SAFETY: `rusage` is a C struct of numbers, for which all-zero bytes are valid.
     let mut usage: libc::rusage = unsafe { mem::zeroed() };
-    // SAFETY: the pointer is to a `rusage`, which is written.
+    // SAFETY: the pointer is to a valid `rusage`, which the kernel writes.
     let done = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
-    debug_assert_eq!(done, 0, "there is no other error than a bad argument");
+    debug_assert_eq!(done, 0, "getrusage fails only for bad arguments");
     usage.ru_nvcsw as i64
 }
 
@@ -46,17 +53,19 @@ mod blame {
     use super::voluntary;
 
     thread_local! {
-        /// The switches of this thread that are the runtime's own.
+        /// The voluntary switches of this thread that were excused.
         static EXCUSED: Cell<i64> = const { Cell::new(0) };
     }
 
-    /// The voluntary context switches of the calling thread so far, but for those that are excused.
+    /// The voluntary context switches of the calling thread so far, less the excused ones.
     ///
-    /// Fewer in the child of a fork than before it.
+    /// The number is smaller in the child of a fork than it was in the parent: the kernel counts
+    /// the child's thread from zero.
     pub(crate) fn blamed() -> i64 {
         voluntary() - EXCUSED.get()
     }
 
+    /// Locks `mutex`, and excuses the wait if there is one.
     pub(super) fn own_lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
         match mutex.try_lock() {
             Ok(guard) => Ok(guard),
@@ -65,8 +74,10 @@ mod blame {
         }
     }
 
+    /// Runs `f`, and excuses its voluntary switches.
     pub(super) fn excused<R>(f: impl FnOnce() -> R) -> R {
-        // With what is excused inside of it, which it counts itself.
+        // EXCUSED becomes `voluntary() - before`: its old value, plus all switches in `f`. What an
+        // `excused` inside `f` adds to EXCUSED is overwritten, and so is not counted twice.
         let before = voluntary() - EXCUSED.get();
         let result = f();
         EXCUSED.set(voluntary() - before);
@@ -83,12 +94,12 @@ mod tests {
 
     use super::*;
 
-    /// Calls `f` with a mutex that another thread holds until this one waits; returns what is
-    /// blamed for.
+    /// Calls `f` with a mutex that another thread holds until the calling thread sleeps. Returns the
+    /// switches that are blamed on `f`.
     fn contend(f: impl FnOnce(&Mutex<()>)) -> i64 {
         let mutex = Mutex::new(());
         let is_locked = AtomicBool::new(false);
-        // SAFETY: it has no preconditions.
+        // SAFETY: gettid has no preconditions.
         let stat = format!("/proc/self/task/{}/stat", unsafe { libc::gettid() });
         let is_waiting = || {
             let stat = fs::read_to_string(&stat).unwrap();
@@ -118,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_excuse_counts_once_and_covers_what_it_covers() {
+    fn a_nested_excuse_counts_once_and_ends_with_its_closure() {
         let sleep = || thread::sleep(Duration::from_millis(1));
         let before = blamed();
         excused(|| excused(sleep));
