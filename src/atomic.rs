@@ -4,7 +4,7 @@
 //! there are models, so that the package in `tests/models` can compile the same files over loom's
 //! atomics: `task/{word,completion,refs,inbox}.rs`, `park/{list,waiters}.rs`, all of `channel`,
 //! `pool/crew.rs` (which leaves the lock to its users),
-//! `worker/{attention,census,sleep}.rs`, `reactor/ready_word.rs`, `sync/lot.rs` and the
+//! `worker/{attention,census,sleep}.rs`, `reactor/{ready_word,registration}.rs`, `sync/lot.rs` and the
 //! locks beside it.
 
 pub(crate) use std::sync::atomic::{

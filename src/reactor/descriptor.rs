@@ -2,11 +2,12 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::registration::Source as _;
 use super::source::{Readiness, Source};
 use crate::park;
 use crate::sys::mode_turn::ModeTurn;
@@ -108,7 +109,7 @@ impl<T: AsFd> Descriptor<T> {
     /// Takes the descriptor back out.
     pub(crate) fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
-        this.source.deregister(this.inner.as_fd());
+        this.source.deregister(this.inner.as_fd().as_raw_fd());
         // SAFETY: `this` is not dropped, so the two fields are each moved out once.
         unsafe {
             std::ptr::drop_in_place(&raw mut this.source);
@@ -214,7 +215,7 @@ fn mode_of(fd: impl AsFd) -> bool {
 
 impl<T: AsFd> Drop for Descriptor<T> {
     fn drop(&mut self) {
-        self.source.deregister(self.inner.as_fd());
+        self.source.deregister(self.inner.as_fd().as_raw_fd());
         // SAFETY: taken out here and nowhere else.
         let inner = unsafe { ManuallyDrop::take(&mut self.inner) };
         match self.close {

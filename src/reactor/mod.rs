@@ -7,47 +7,43 @@
 mod descriptor;
 mod interest;
 mod ready_word;
+mod registration;
 mod source;
 mod wait_fd;
 mod watch;
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use mio::event::Event;
 use mio::unix::SourceFd;
-use mio::{Events, Poll, Registry, Token};
+use mio::{Events, Poll, Registry};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use slab::Slab;
 
 use crate::sys::fork::Process;
 use crate::sys::switches::own_lock;
 use crate::sys::timerfd::TimerFd;
-use crate::task::{self, AsideGuard, Deadline};
+use crate::task::Deadline;
 
 pub(crate) use descriptor::{Descriptor, Direction, Operation};
 pub use interest::{Interest, Readiness};
+use registration::{Kernel, Table, Token, Watcher};
 use source::Source;
 pub use wait_fd::wait_fd;
 use watch::Watch;
 pub(crate) use watch::wait_for;
 
-const KICK: Token = Token(usize::MAX);
-const ALARM: Token = Token(usize::MAX - 1);
+const KICK: mio::Token = mio::Token(usize::MAX);
+const ALARM: mio::Token = mio::Token(usize::MAX - 1);
 
 /// How late the kernel is with a poll's own timeout, unless that is more than [`NEAR`] away: then it
 /// is by more than a thousandth.
 const LATE: Duration = Duration::from_micros(100);
 const NEAR: Duration = Duration::from_millis(100);
-
-/// The room that the tables keep.
-const KEPT: usize = 64;
 
 /// The most events taken from the kernel in one call.
 ///
@@ -78,40 +74,53 @@ pub(crate) struct Handle {
     made_by: Process,
     /// Until the worker has gone; tasks that refer to its handle may stay for longer, or for ever.
     kick: Mutex<Option<mio::Waker>>,
-    /// Locked to insert, remove and dispatch; never while waiting on the operating system.
-    sources: Mutex<Sources>,
+    table: Table<Handle>,
 }
 
-/// What is registered, by key.
-struct Sources {
-    table: Slab<Registered>,
-    /// The keys by descriptor: the kernel takes each once.
-    keys: HashMap<RawFd, usize>,
-    /// Distinguishes the successive users of a key: an event that was under way when its source
-    /// went must not reach the next one.
-    generation: u32,
-    /// How many were removed since the tables were last looked at for what they keep.
-    removed: usize,
-    /// None when the worker has gone, and nobody polls any more.
-    registry: Option<Registry>,
-}
-
-/// A descriptor, and who is told of its events: one or more.
-struct Registered {
-    token: Token,
-    fd: RawFd,
-    /// What is told.
-    interest: mio::Interest,
-    /// Of those who own the descriptor, or say so, for good: one, unless the number was wrapped more
-    /// than once.
-    sources: Vec<Arc<Source>>,
-    /// Of waits under way.
-    watchers: Vec<Watcher>,
-}
-
-struct Watcher {
+/// A wait under way, and the events that it is for.
+struct WatchFor {
     watch: Arc<Watch>,
     interest: Interest,
+}
+
+impl Watcher for WatchFor {
+    fn fire(&self) {
+        self.watch.fire();
+    }
+}
+
+impl registration::Poll for Handle {
+    type Kernel = Registry;
+    type Source = Source;
+    type Watcher = WatchFor;
+
+    fn table(&self) -> &Table<Handle> {
+        &self.table
+    }
+}
+
+impl Kernel for Registry {
+    type Interest = mio::Interest;
+
+    const ALL: mio::Interest = mio::Interest::READABLE
+        .add(mio::Interest::WRITABLE)
+        .add(mio::Interest::PRIORITY);
+
+    fn add(&self, fd: RawFd, token: Token, interest: mio::Interest) -> io::Result<()> {
+        self.register(&mut SourceFd(&fd), mio::Token(token.0), interest)
+    }
+
+    fn renew(&self, fd: RawFd, token: Token, interest: mio::Interest) -> io::Result<bool> {
+        match self.reregister(&mut SourceFd(&fd), mio::Token(token.0), interest) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            renewed => renewed.map(|()| true),
+        }
+    }
+
+    fn remove(&self, fd: RawFd) {
+        // Fails where the kernel has dropped the registration itself.
+        let _ = self.deregister(&mut SourceFd(&fd));
+    }
 }
 
 thread_local! {
@@ -161,13 +170,7 @@ impl Reactor {
         let handle = Arc::new(Handle {
             made_by: Process::current(),
             kick: Mutex::new(Some(mio::Waker::new(poll.registry(), KICK)?)),
-            sources: Mutex::new(Sources {
-                table: Slab::new(),
-                keys: HashMap::new(),
-                generation: 0,
-                removed: 0,
-                registry: Some(poll.registry().try_clone()?),
-            }),
+            table: Table::new(poll.registry().try_clone()?),
         });
         let events = Events::with_capacity(EVENTS);
         Ok(Reactor {
@@ -258,14 +261,22 @@ impl Reactor {
         if self.events.is_empty() {
             return Ok(());
         }
-        let sources = self.handle.lock();
+        let rows = self.handle.table.lock();
         for event in &self.events {
             match event.token() {
                 KICK => {}
                 ALARM => self.alarm_at = None,
-                token => {
-                    if let Some(registered) = sources.find(token) {
-                        registered.event(event);
+                mio::Token(token) => {
+                    let Some(registered) = rows.find(Token(token)) else {
+                        continue;
+                    };
+                    for source in &registered.sources {
+                        source.event(event);
+                    }
+                    for watcher in &registered.watchers {
+                        if watcher.interest.may_be(event) {
+                            watcher.fire();
+                        }
                     }
                 }
             }
@@ -297,9 +308,8 @@ fn sleep_on(poll: BorrowedFd<'_>, timeout: Duration) -> io::Result<Slept> {
 
 impl Drop for Reactor {
     fn drop(&mut self) {
-        let registry = self.handle.lock().registry.take();
         // The kernel forgets what is registered when this closes the poll.
-        drop(registry);
+        self.handle.table.close();
         self.handle.release();
         *self.handle.lock_kick() = None;
     }
@@ -327,58 +337,12 @@ impl Handle {
         if self.is_left_in_parent() {
             return;
         }
-        let released = self.lock().take_sources();
-        for (token, source) in released {
-            source.release(self, token);
-        }
+        registration::release_sources(self);
     }
 
     /// Whether it was made before a fork, and the worker is not there in this process.
     pub(crate) fn is_left_in_parent(&self) -> bool {
         !self.made_by.is_current()
-    }
-
-    fn lock(&self) -> AsideGuard<'_, Sources> {
-        task::lock_aside(&self.sources)
-    }
-
-    /// Starts to deliver the events of `fd` to `source`, beginning with its present state. Of other
-    /// sources for the same number, those for which nobody waits are let go, and returned to be
-    /// released: nobody may ever wait for them again.
-    fn register(
-        &self,
-        fd: BorrowedFd<'_>,
-        source: Arc<Source>,
-    ) -> io::Result<(Token, Vec<Arc<Source>>)> {
-        let all = mio::Interest::READABLE | mio::Interest::WRITABLE | mio::Interest::PRIORITY;
-        let mut sources = self.lock();
-        let registered = sources.registered(fd.as_raw_fd(), all)?;
-        let idle = registered.take_sources(|other| !other.is_awaited());
-        registered.sources.reserve_exact(1);
-        registered.sources.push(source);
-        Ok((registered.token, idle))
-    }
-
-    /// Stops the delivery of events to `source`. `fd` must be the one that was registered, and still
-    /// open; it may be closed after this, so those who watch it are told to look. What is let go is
-    /// returned as by `register`.
-    fn deregister(&self, fd: BorrowedFd<'_>, token: Token, source: &Source) -> Vec<Arc<Source>> {
-        let mut sources = self.lock();
-        let Some(registered) = sources.find_mut(token) else {
-            // The table may have let it go, and the kernel not yet.
-            sources.unregister(fd.as_raw_fd());
-            return Vec::new();
-        };
-        let removed =
-            registered.take_sources(|other| ptr::eq(other, source) || !other.is_awaited());
-        registered.fire_watchers();
-        sources.remove_unused(token);
-        removed
-    }
-
-    /// As `deregister`, for a source that the table has let go.
-    fn unregister(&self, fd: RawFd) {
-        self.lock().unregister(fd);
     }
 
     /// Starts to fire `watch` at the events of `fd` that may be of `interest`, beginning with its
@@ -389,10 +353,9 @@ impl Handle {
         watch: Arc<Watch>,
         interest: Interest,
     ) -> io::Result<Token> {
-        let mut sources = self.lock();
-        let registered = sources.registered(fd.as_raw_fd(), interest.to_register())?;
-        registered.watchers.push(Watcher { watch, interest });
-        Ok(registered.token)
+        let to_register = interest.to_register();
+        self.table
+            .watch(fd.as_raw_fd(), WatchFor { watch, interest }, to_register)
     }
 
     /// Undoes one call of `watch`.
@@ -400,163 +363,14 @@ impl Handle {
         if self.is_left_in_parent() {
             return;
         }
-        let mut sources = self.lock();
-        let Some(registered) = sources.find_mut(token) else {
-            return;
-        };
-        registered.remove_watcher(watch);
-        sources.remove_unused(token);
-    }
-}
-
-impl Sources {
-    /// The registration of `fd` for at least `interest`, made or renewed, so that its present state
-    /// will be told.
-    fn registered(&mut self, fd: RawFd, interest: mio::Interest) -> io::Result<&mut Registered> {
-        let registry = self
-            .registry
-            .as_ref()
-            .ok_or_else(|| io::Error::other("the runtime of this coroutine has shut down"))?;
-        if let Some(&key) = self.keys.get(&fd) {
-            let (token, interest) = (self.table[key].token, self.table[key].interest | interest);
-            match registry.reregister(&mut SourceFd(&fd), token, interest) {
-                // Somebody has closed it who was not to, and the number is another file's now.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                    self.remove(token);
-                    return self.registered(fd, interest);
-                }
-                renewed => renewed?,
-            }
-            let registered = &mut self.table[key];
-            registered.interest = interest;
-            return Ok(registered);
-        }
-        self.generation = self.generation.wrapping_add(1) & 0x7fff_ffff;
-        let entry = self.table.vacant_entry();
-        let token = Token((self.generation as usize) << 32 | entry.key());
-        registry.register(&mut SourceFd(&fd), token, interest)?;
-        self.keys.insert(fd, entry.key());
-        Ok(entry.insert(Registered {
-            token,
-            fd,
-            interest,
-            sources: Vec::new(),
-            watchers: Vec::new(),
-        }))
-    }
-
-    /// Has the kernel forget `fd`, if it is registered for nobody here.
-    fn unregister(&self, fd: RawFd) {
-        if let Some(registry) = &self.registry
-            && !self.keys.contains_key(&fd)
-        {
-            // Fails where the kernel has dropped the registration itself.
-            let _ = registry.deregister(&mut SourceFd(&fd));
-        }
-    }
-
-    fn find(&self, token: Token) -> Option<&Registered> {
-        let registered = self.table.get(token.0 & 0xffff_ffff)?;
-        (registered.token == token).then_some(registered)
-    }
-
-    fn find_mut(&mut self, token: Token) -> Option<&mut Registered> {
-        let registered = self.table.get_mut(token.0 & 0xffff_ffff)?;
-        (registered.token == token).then_some(registered)
-    }
-
-    /// Takes a registration out, and has those who watch look for themselves.
-    fn remove(&mut self, token: Token) {
-        if self.find(token).is_some() {
-            let removed = self.table.remove(token.0 & 0xffff_ffff);
-            self.keys.remove(&removed.fd);
-            removed.fire_watchers();
-            self.removed += 1;
-            let room = self.table.capacity();
-            if self.removed > room / 2 && room > 4 * self.table.len() + KEPT {
-                self.shrink();
-            }
-        }
-    }
-
-    /// Gives the memory of a burst back: when so much was removed that each removal has cost little.
-    #[cold]
-    fn shrink(&mut self) {
-        self.removed = 0;
-        self.table.shrink_to_fit();
-        self.keys.shrink_to(2 * self.table.len());
-    }
-
-    /// Undoes a registration that is for nobody any more.
-    fn remove_unused(&mut self, token: Token) {
-        if let Some(registered) = self.find(token)
-            && registered.is_unused()
-        {
-            let fd = registered.fd;
-            self.remove(token);
-            self.unregister(fd);
-        }
-    }
-
-    /// Takes all sources out.
-    fn take_sources(&mut self) -> Vec<(Token, Arc<Source>)> {
-        let mut taken = Vec::new();
-        self.table.retain(|_, registered| {
-            let token = registered.token;
-            taken.extend(registered.sources.drain(..).map(|source| (token, source)));
-            let watched = !registered.is_unused();
-            if !watched {
-                self.keys.remove(&registered.fd);
-            }
-            watched
-        });
-        self.table.shrink_to_fit();
-        self.keys.shrink_to_fit();
-        taken
-    }
-}
-
-impl Registered {
-    fn event(&self, event: &Event) {
-        for source in &self.sources {
-            source.event(event);
-        }
-        for watcher in &self.watchers {
-            if watcher.interest.may_be(event) {
-                watcher.watch.fire();
-            }
-        }
-    }
-
-    fn fire_watchers(&self) {
-        for watcher in &self.watchers {
-            watcher.watch.fire();
-        }
-    }
-
-    fn take_sources(&mut self, which: impl Fn(&Source) -> bool) -> Vec<Arc<Source>> {
-        self.sources
-            .extract_if(.., |source| which(source))
-            .collect()
-    }
-
-    fn remove_watcher(&mut self, watch: &Arc<Watch>) {
-        let mut watchers = self.watchers.iter();
-        if let Some(at) = watchers.position(|watcher| Arc::ptr_eq(&watcher.watch, watch)) {
-            self.watchers.swap_remove(at);
-        }
-        if self.watchers.is_empty() {
-            self.watchers = Vec::new();
-        }
-    }
-
-    fn is_unused(&self) -> bool {
-        self.sources.is_empty() && self.watchers.is_empty()
+        self.table
+            .unwatch(token, |watcher| Arc::ptr_eq(&watcher.watch, watch));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::registration::Source as _;
     use super::*;
 
     /// A deadline that whole milliseconds are too coarse for, though not by much.
@@ -604,16 +418,15 @@ mod tests {
             source.ensure_registered(reader.as_fd()).unwrap();
         }
         let registered = |handle: &Handle| {
-            let sources = handle.lock();
-            let all = sources.table.iter().flat_map(|(_, it)| &it.sources);
-            all.map(Arc::as_ptr).collect::<Vec<_>>()
+            let rows = handle.table.lock();
+            rows.sources().map(Arc::as_ptr).collect::<Vec<_>>()
         };
         assert_eq!(registered(reactor.handle()), [Arc::as_ptr(&sources[2])]);
         sources[0].ensure_registered(reader.as_fd()).unwrap();
         assert_eq!(registered(reactor.handle()), [Arc::as_ptr(&sources[0])]);
-        sources[0].deregister(reader.as_fd());
+        sources[0].deregister(reader.as_raw_fd());
         assert!(registered(reactor.handle()).is_empty());
-        assert!(reactor.handle().lock().keys.is_empty());
+        assert!(reactor.handle().table.lock().is_empty());
         set_local(None);
     }
 }

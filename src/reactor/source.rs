@@ -1,21 +1,19 @@
 //! One open file description: its registration, its readiness, and who waits for that.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mio::Token;
 use mio::event::Event;
 
 use super::Handle;
 use super::ready_word::{CLOSED, ReadyWord, URGENT};
+use super::registration::{self, RegisteredBy, Registration, Source as _};
 use crate::park::Waiters;
-use crate::sys::fork::Process;
+use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
-use crate::task::{self, AsideGuard, Deadline};
 
 /// Shared by all descriptors of one open file description.
 ///
@@ -24,30 +22,13 @@ use crate::task::{self, AsideGuard, Deadline};
 #[repr(C)]
 pub(super) struct Source {
     pub(super) read: Readiness,
-    /// The number of the process that registered it, or zero. In a fork of that, the registration
-    /// is the parent's, and who waits is not there: neither is touched.
-    registered: AtomicU32,
+    registered_by: RegisteredBy,
     pub(super) mode: KnownMode,
     /// The user has, or has had, the descriptor itself: others may have a duplicate, and options may
     /// be set of which nothing is known here.
     pub(super) shown: AtomicBool,
     pub(super) write: Readiness,
-    registration: Mutex<Option<Registration>>,
-}
-
-struct Registration {
-    reactor: Arc<Handle>,
-    token: Token,
-    /// The descriptor it was made with: the one that must be open to undo it.
-    fd: RawFd,
-}
-
-impl std::fmt::Debug for Registration {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registration")
-            .field("fd", &self.fd)
-            .finish_non_exhaustive()
-    }
+    registration: Mutex<Option<Registration<Handle>>>,
 }
 
 impl Source {
@@ -58,7 +39,7 @@ impl Source {
             write: Readiness::new(),
             mode: KnownMode::new(nonblocking),
             shown: AtomicBool::new(false),
-            registered: AtomicU32::new(0),
+            registered_by: RegisteredBy::new(),
             registration: Mutex::new(None),
         }
     }
@@ -66,106 +47,24 @@ impl Source {
     /// Makes sure that events of this source arrive somewhere.
     #[inline]
     pub(super) fn ensure_registered(self: &Arc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
-        match self.is_registered() {
+        match self.registered_by.is_this_process() {
             true => Ok(()),
-            false => self.register(fd),
+            false => self.register_here(fd),
         }
     }
 
     #[cold]
-    fn register(self: &Arc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
+    fn register_here(self: &Arc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
         debug_assert!(
             !self.is_left_in_parent(),
             "no coroutine runs in a fork of a process with a runtime"
         );
-        let reactor = super::local()?;
-        let mut registration = self.lock();
-        if registration.is_some() {
-            return Ok(());
-        }
-        let (token, idle) = reactor.register(fd, Arc::clone(self))?;
-        *registration = Some(Registration {
-            reactor: Arc::clone(&reactor),
-            token,
-            fd: fd.as_raw_fd(),
-        });
-        self.registered
-            .store(Process::current().number(), Ordering::Release);
-        drop(registration);
-        for other in idle {
-            other.release(&reactor, token);
-        }
-        Ok(())
-    }
-
-    /// Undoes the registration if it was made with `fd`, which is about to be closed or given
-    /// away. Those who wait through other descriptors register anew with theirs.
-    pub(super) fn deregister(&self, fd: BorrowedFd<'_>) {
-        if !self.is_registered() {
-            return;
-        }
-        let undone = {
-            let mut registration = self.lock();
-            let own = registration.take_if(|registration| registration.fd == fd.as_raw_fd());
-            if own.is_some() {
-                self.registered.store(0, Ordering::Release);
-            }
-            own
-        };
-        if let Some(Registration { reactor, token, .. }) = undone {
-            // This one is among them, and has been released above.
-            for source in reactor.deregister(fd, token, self) {
-                source.release(&reactor, token);
-            }
-            self.retry_all();
-        }
-    }
-
-    /// Whether this process has registered it.
-    fn is_registered(&self) -> bool {
-        self.registered.load(Ordering::Acquire) == Process::current().number()
+        self.register(&super::local()?, fd.as_raw_fd())
     }
 
     /// Whether it was registered by a process that this one is a fork of.
     pub(super) fn is_left_in_parent(&self) -> bool {
-        let registered = self.registered.load(Ordering::Acquire);
-        registered != 0 && registered != Process::current().number()
-    }
-
-    /// Undoes the registration with `reactor` under `token`, which has dropped its side of it.
-    pub(super) fn release(&self, reactor: &Handle, token: Token) {
-        {
-            let mut registration = self.lock();
-            // By now it may be undone, and another made.
-            let the_same = |registration: &mut Registration| {
-                ptr::eq(&*registration.reactor, reactor) && registration.token == token
-            };
-            let Some(Registration { fd, .. }) = registration.take_if(the_same) else {
-                return;
-            };
-            // Still open: who closes it deregisters it first, which has been done already, or waits
-            // for this lock as long as it counts as registered.
-            reactor.unregister(fd);
-            self.registered.store(0, Ordering::Release);
-        }
-        self.retry_all();
-    }
-
-    /// Whether anybody waits.
-    pub(super) fn is_awaited(&self) -> bool {
-        !(self.read.waiters.is_empty() && self.write.waiters.is_empty())
-    }
-
-    /// Tells whoever waits to look again.
-    pub(super) fn retry_all(&self) {
-        self.read.set(0);
-        self.write.set(0);
-        self.read.waiters.wake_all();
-        self.write.waiters.wake_all();
-    }
-
-    fn lock(&self) -> AsideGuard<'_, Option<Registration>> {
-        task::lock_aside(&self.registration)
+        self.registered_by.is_a_parent()
     }
 
     /// Takes note of what the kernel tells.
@@ -181,6 +80,29 @@ impl Source {
             self.write
                 .set(if event.is_write_closed() { CLOSED } else { 0 });
         }
+    }
+}
+
+impl registration::Source for Source {
+    type Poll = Handle;
+
+    fn registered_by(&self) -> &RegisteredBy {
+        &self.registered_by
+    }
+
+    fn registration(&self) -> &Mutex<Option<Registration<Handle>>> {
+        &self.registration
+    }
+
+    fn is_awaited(&self) -> bool {
+        !(self.read.waiters.is_empty() && self.write.waiters.is_empty())
+    }
+
+    fn retry_all(&self) {
+        self.read.set(0);
+        self.write.set(0);
+        self.read.waiters.wake_all();
+        self.write.waiters.wake_all();
     }
 }
 

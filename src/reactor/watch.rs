@@ -29,8 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::Token;
-
+use super::registration::Token;
 use super::{Handle, Interest};
 use crate::park::{self, Waiters};
 use crate::task::word::{Kind, Outcome};

@@ -49,6 +49,9 @@ mod ready_word;
 #[path = "../../../../src/task/refs.rs"]
 mod refs;
 #[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../../src/reactor/registration.rs"]
+mod registration;
+#[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/sync/rwlock.rs"]
 mod rwlock;
 #[allow(dead_code, reason = "a model uses its part")]
@@ -72,6 +75,7 @@ pub(crate) mod park;
 mod parking;
 mod pool;
 mod readiness;
+mod registering;
 mod sleeping;
 mod spin;
 pub(crate) mod task;
@@ -116,6 +120,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
         parking::MODELS,
         pool::MODELS,
         readiness::MODELS,
+        registering::MODELS,
         sleeping::MODELS,
         waiting::MODELS,
     ]

@@ -1,10 +1,19 @@
-//! Of `task`, what the channels use.
+//! Of `task`, what the channels and the reactor use.
 
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/task/waiting.rs"]
 mod waiting;
 
+use crate::check::atomic::{Mutex, MutexGuard, own_lock};
+
 pub(crate) use super::futex::Deadline;
 pub(crate) use super::parking::Task;
 pub(crate) use super::word;
 pub(crate) use waiting::{Waiting, Woken};
+
+/// The allocator waits for no coroutine.
+pub(crate) type AsideGuard<'a, T> = MutexGuard<'a, T>;
+
+pub(crate) fn lock_aside<T>(mutex: &Mutex<T>) -> AsideGuard<'_, T> {
+    own_lock(mutex)
+}
