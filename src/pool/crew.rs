@@ -1,46 +1,66 @@
-//! The threads of a pool and the jobs they are for: what is to be done, under one lock.
+//! The threads of a pool and the jobs for them: the bookkeeping, which the caller keeps under one lock.
 //!
 //! ```text
-//! submit: lock ; add a job ; wake an idle thread, or make one ; unlock
-//! thread: lock ; while there is a job: unlock, do it, lock
-//!         be idle: wait for a job, for a time ; be it no more
-//!         there is none, and the time is over: leave, under the same lock
+//! submitter:  lock
+//!             wake an idle thread, or make one, or neither  (`needs`)
+//!             add the job
+//!             unlock
+//!
+//! thread:     lock
+//!             while there is a job: take it; unlock; do it; lock
+//!             become idle; wait (unlocked) for a job, for a time; idle no more
+//!             if there is no job and the time has passed: leave
+//!             otherwise from the start
 //! ```
 //!
-//! *No job is left without a thread.* A thread counts as idle, or there is one for each job that is
-//! queued, or there are as many as there may be: each of which looks at the queue before it leaves. An
-//! idle thread is woken only for a job that no other was woken for: there are more idle threads than jobs
-//! queued then, and threads that were woken count as idle until they have the lock. One whose time is
-//! over as it is woken finds the job, since it looks under the lock; then it does not leave.
+//! # No job is left without a thread
+//!
+//! When a submitter unlocks, one of three things holds for its job:
+//!
+//! - *It woke an idle thread.* It does so only if there are more idle threads than queued jobs, so at
+//!   least one idle thread was not woken for an earlier job. (A thread that was woken counts as idle
+//!   until it has the lock again.) If the time of the woken thread passes at that moment, the thread
+//!   still looks at the queue under the lock, finds the job, and does not leave.
+//! - *It made a thread.* A new thread looks at the queue before it becomes idle.
+//! - *There are as many threads as there may be,* and no idle one to spare. Each thread at work looks at
+//!   the queue, under the lock, after its job.
+//!
+//! Threads at work come back in the third case unless their jobs wait for the queued job. Jobs that may
+//! do that are submitted as [`Purpose::Waiting`], and each of them raises the limit by one thread.
+#![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
 
-/// What a job does with its thread.
+/// Whether a job counts against the limit of threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// It is one of the limited number.
+    /// The job's thread is one of the limited number. The job must not wait for another job.
     Limited,
-    /// It waits there, and adds one to them meanwhile.
+    /// The job waits for others, perhaps for another job. It raises the limit by one thread for as long
+    /// as it is queued or under way.
     Waiting,
 }
 
-/// What a job needs, before it is added.
+/// What has to be done for a job before it is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
-    /// One of the idle threads is to be woken.
+    /// Wake an idle thread.
     Wake,
-    /// A thread is to be made.
+    /// Make a thread.
     Thread,
-    /// Nothing: threads that are at work will come to it.
+    /// Nothing. A thread that is at work will take the job.
     Nothing,
 }
 
+/// The jobs and threads of a pool.
 pub(super) struct Crew<J> {
+    /// The queued jobs, first in, first out.
     jobs: VecDeque<(J, Purpose)>,
+    /// The number of threads, idle and at work.
     threads: usize,
-    /// Threads that wait for a job, or were woken for one and have not come to it.
+    /// The number of threads that wait for a job, or were woken and have not locked yet.
     idle: usize,
-    /// Jobs, queued or under way, that wait for others.
+    /// The number of jobs for [`Purpose::Waiting`], queued or under way.
     waiting: usize,
 }
 
@@ -54,7 +74,8 @@ impl<J> Crew<J> {
         }
     }
 
-    /// What one job more of `purpose` needs, if there may be `most` threads besides those whose jobs wait.
+    /// What one more job of `purpose` needs. The limit is `most` threads, plus one for each job for
+    /// [`Purpose::Waiting`].
     pub(super) fn needs(&self, purpose: Purpose, most: usize) -> Needs {
         let waiting = self.waiting + usize::from(purpose == Purpose::Waiting);
         if self.idle > self.jobs.len() {
@@ -66,55 +87,61 @@ impl<J> Crew<J> {
         }
     }
 
-    /// A thread was made.
+    /// Counts a thread that was made.
     pub(super) fn count_in(&mut self) {
         self.threads += 1;
     }
 
+    /// Whether the pool has any thread, which would take a job sooner or later.
     pub(super) fn has_threads(&self) -> bool {
         self.threads > 0
     }
 
-    /// Jobs, queued or under way, that wait for others.
+    /// The number of jobs for [`Purpose::Waiting`], queued or under way.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
+    /// Queues a job.
     pub(super) fn add(&mut self, job: J, purpose: Purpose) {
         self.waiting += usize::from(purpose == Purpose::Waiting);
         self.jobs.push_back((job, purpose));
     }
 
-    /// A job for the calling thread, which has to tell when it is done.
+    /// Takes a job for the calling thread, which calls [`done`](Crew::done) after it.
     pub(super) fn next(&mut self) -> Option<(J, Purpose)> {
         self.jobs.pop_front()
     }
 
-    /// A job is done. (In a process that was forked from it, it is not counted.)
+    /// Counts a job as done.
     pub(super) fn done(&mut self, purpose: Purpose) {
         if purpose == Purpose::Waiting {
+            // Saturating, because of forks: a child may have been forked by a job, and have another
+            // count than the job was added to.
             self.waiting = self.waiting.saturating_sub(1);
         }
     }
 
-    /// The calling thread has found no job, and waits until there is one, or for a time. Keeps room for
-    /// no more than `kept` jobs.
+    /// Counts the calling thread, which has found no job, as idle: it is about to wait for one. After a
+    /// burst, gives back the queue's memory beyond room for `kept` jobs.
     pub(super) fn begin_idle(&mut self, kept: usize) {
         self.jobs.shrink_to(kept);
         self.idle += 1;
     }
 
+    /// Whether a job is queued.
     pub(super) fn has_jobs(&self) -> bool {
         !self.jobs.is_empty()
     }
 
-    /// The calling thread has waited; returns whether it is to leave, because its time is over and there
-    /// still is no job.
+    /// Counts the calling thread as idle no more. Returns whether it must leave, because its time has
+    /// passed and there is no job; then it is not counted as a thread any more either.
     pub(super) fn end_idle(&mut self, time_is_over: bool) -> bool {
         self.idle -= 1;
         let leaves = time_is_over && self.jobs.is_empty();
         if leaves {
-            // In a process that was forked from a job, the thread is not counted.
+            // Saturating, because of forks: a child may have been forked by a job, and have another
+            // count than the thread was added to.
             self.threads = self.threads.saturating_sub(1);
         }
         leaves

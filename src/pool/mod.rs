@@ -1,4 +1,8 @@
-//! The pool for what can only block: name resolution, regular files, calls into C.
+//! The pool of OS threads for calls that can only block: name resolution, regular files, C libraries.
+//!
+//! A coroutine boxes the call as a job, queues it and parks. A thread of the pool runs the job, stores
+//! the result and wakes the coroutine. `crew` has the protocol between submitters and threads,
+//! `resolver` the lookups of host names.
 
 mod crew;
 pub(crate) mod resolver;
@@ -15,22 +19,23 @@ use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Deadline};
 use crew::{Crew, Needs, Purpose};
 
-/// The most threads of the pool.
-const THREADS: usize = 256;
+/// The most threads of the pool, without those for jobs that wait for others.
+const MOST_THREADS: usize = 256;
 
-/// How many of its threads wait for others at once before [`many_wait`].
-const MANY: usize = 64;
+/// The number of jobs that wait for others from which on [`many_wait`].
+const MANY_WAITING: usize = 64;
 
-/// How long a thread of the pool waits for a job before it ends.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an idle thread waits for a job before it ends.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs `f`, which blocks, on a thread of the pool, and parks the calling coroutine until it is
-/// done. Off-coroutine, it runs `f` where it is.
+/// Runs `f`, which may block, on a thread of the pool, and parks the calling coroutine until `f` has
+/// returned. Off-coroutine, runs `f` on the calling thread.
 ///
-/// The pool is shared by the process. It has up to 256 threads, which end after 5 seconds without
-/// a job; beyond that, jobs queue: so none may wait for another. (What the [shims](crate::shims)
-/// leave to the pool and may wait for others, such as the lock of a file, the other end of a named
-/// pipe or room in the queue of a Unix listener, is not counted.)
+/// The pool is shared by the whole process. It has up to 256 threads. A thread ends after 5 seconds
+/// without a job. When all threads are at work, further jobs queue, so `f` must not wait for another
+/// job of the pool. (The [shims](crate::shims) also use the pool for calls that may wait for others: for
+/// the lock of a file, for the other end of a named pipe, or for room in the queue of a Unix listener.
+/// Each of those gets a thread beyond the 256.)
 ///
 /// ```
 /// greenroom::run(|| {
@@ -41,67 +46,72 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Panics
 ///
-/// With `f`'s panic.
+/// Resumes the panic, if `f` panics.
 ///
 /// # Unwinding
 ///
-/// If the runtime shuts down meanwhile, this unwinds at once, and `f` runs to its end alone.
+/// An interruption point: when the runtime shuts down, this unwinds at once. `f` still runs to its end
+/// on the pool.
 pub fn unblock<F, T>(f: F) -> T
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    // SAFETY: nothing is borrowed.
+    // SAFETY: `F` and `T` are `'static`, so what they borrow stays for ever.
     unsafe { on_pool(Kind::Event, Purpose::Limited, f) }
 }
 
-/// As [`unblock`], for a call that waits for others, who may need the pool themselves: its thread is
-/// not one of the limited number.
+/// Like [`unblock`], for a call that waits for other threads or processes, which may need the pool
+/// themselves. The job gets a thread beyond the limit.
 pub(crate) fn unblock_waiting<F, T>(f: F) -> T
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    // SAFETY: nothing is borrowed.
+    // SAFETY: `F` and `T` are `'static`, so what they borrow stays for ever.
     unsafe { on_pool(Kind::Event, Purpose::Waiting, f) }
 }
 
-/// Whether so many threads of the pool wait for others that a caller with another way to wait takes
-/// that one.
+/// Whether so many jobs of the pool wait for others that a caller with another way to wait should use
+/// that way.
 pub(crate) fn many_wait() -> bool {
-    POOL.lock().waiting() >= MANY
+    POOL.lock().waiting() >= MANY_WAITING
 }
 
-/// As [`unblock`], for a call that borrows, and is over soon: the caller is not interrupted while it
-/// waits for that.
+/// Like [`unblock`], for a call that borrows and that returns soon. The wait is not an interruption
+/// point, because an interrupted caller would take away what the call still borrows.
 pub(crate) fn unblock_borrowed<'a, F, T>(f: F) -> T
 where
     F: FnOnce() -> T + Send + 'a,
     T: Send + 'a,
 {
-    // SAFETY: a wait of this kind ends when `f` has, and not before; a caller that is given up
-    // amid it stays with its stack.
+    // SAFETY: a wait of `Kind::Borrowed` is not interrupted: it ends when `f` has returned. Until then
+    // the caller's frame, which keeps the borrows alive, stays. If the runtime leaves the coroutine
+    // behind in this wait, its stack is leaked, so the frame stays for ever.
     unsafe { on_pool(Kind::Borrowed, Purpose::Limited, f) }
 }
 
-/// As [`unblock_waiting`], for a destructor: the caller is not interrupted while it waits. One that
-/// unwinds leaves `f` to the pool.
+/// Like [`unblock_waiting`], for a destructor. The wait is not an interruption point. A caller that
+/// unwinds does not wait at all, because it would keep its worker waiting: it leaves `f` to the pool.
 pub(crate) fn unblock_in_drop(f: impl FnOnce() + Send + 'static) {
     if task::on_coroutine() && task::is_unwinding() {
-        if let Err(job) = POOL.run(Box::new(f), Purpose::Waiting) {
-            // As below.
-            job();
-        }
+        submit_waiting(Box::new(f));
         return;
     }
-    // SAFETY: nothing is borrowed.
+    // SAFETY: `f` is `'static` and returns nothing, so what they borrow stays for ever.
     unsafe { on_pool(Kind::Borrowed, Purpose::Waiting, f) }
 }
 
+/// Runs `f` on the pool and waits for its result by a wait of `kind`. Off-coroutine, runs `f` here.
+///
+/// # Panics
+///
+/// Resumes the panic, if `f` panics.
+///
 /// # Safety
 ///
-/// What `f` and `T` borrow stays until this returns; if waits of this kind can be interrupted, for
-/// ever.
+/// What `F` and `T` borrow stays valid until this function returns. If waits of `kind` can be
+/// interrupted, it stays valid for ever: an interrupt unwinds this function while `f` still runs.
 unsafe fn on_pool<'a, F, T>(kind: Kind, purpose: Purpose, f: F) -> T
 where
     F: FnOnce() -> T + Send + 'a,
@@ -110,62 +120,68 @@ where
     if !task::on_coroutine() {
         return f();
     }
-    let result = Arc::new(Pending::new());
+    let result = Arc::new(JobResult::new());
     let filled = Arc::clone(&result);
     let job: Box<dyn FnOnce() + Send + 'a> = Box::new(move || {
         filled.fill(catch_unwind(AssertUnwindSafe(f)));
     });
-    // SAFETY: only the lifetime changes. Of what the job borrows it uses nothing after it has filled
-    // the result, but drops its share of that, which the caller has taken; and until it is filled,
-    // the caller waits, or all stays for ever.
+    // SAFETY: the transmute changes the lifetime alone. The job uses borrowed data only until it has
+    // filled the result, because `f` is consumed by then. Until then the data is valid: this function
+    // waits, or the caller has promised that the data stays for ever. After that the job drops its
+    // `Arc`. It is either not the last one, or the caller has taken the value out of the result.
     let job = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + 'a>, Job>(job) };
     if let Err(job) = POOL.run(job, purpose) {
-        // Not one thread can be had: better late than never.
+        // The pool has no thread and cannot get one. Blocking this worker is better than failing.
         job();
     }
-    result.wait(kind, None).expect("there is no deadline")
+    result
+        .wait(kind, None)
+        .expect("a wait without a deadline does not time out")
 }
 
-/// Has the pool do `job`, for which nobody waits here.
+/// Queues `job` without waiting for it. If the pool has no thread and cannot get one, runs it here.
 pub(crate) fn submit(job: Job) {
     if let Err(job) = POOL.run(job, Purpose::Limited) {
-        // As above.
         job();
     }
 }
 
-/// As `submit`, of a job that waits for others.
+/// Like [`submit`], for a job that waits for others: it gets a thread beyond the limit.
 pub(crate) fn submit_waiting(job: Job) {
     if let Err(job) = POOL.run(job, Purpose::Waiting) {
-        // As above.
         job();
     }
 }
 
-/// The result of a job, under way to the one who waits for it.
-pub(crate) struct Pending<T> {
+/// The result of a job, shared by the thread that fills it and the coroutine or thread that waits for
+/// it.
+pub(crate) struct JobResult<T> {
+    /// `None` before it is filled, and after it was taken.
     result: Mutex<Option<thread::Result<T>>>,
+    /// The one waiter.
     waiter: Waiters,
 }
 
-impl<T> Pending<T> {
-    pub(crate) fn new() -> Pending<T> {
-        Pending {
+impl<T> JobResult<T> {
+    /// A result that is not filled yet.
+    pub(crate) fn new() -> JobResult<T> {
+        JobResult {
             result: Mutex::new(None),
             waiter: Waiters::new(),
         }
     }
 
+    /// Stores the result, and wakes the waiter.
     pub(crate) fn fill(&self, result: thread::Result<T>) {
         *self.result() = Some(result);
         self.waiter.wake_one(|| {});
     }
 
-    /// Waits for it; `None` when `deadline` has passed.
+    /// Waits for the result and takes it. `None`, if `deadline` has passed without one.
     ///
     /// # Panics
     ///
-    /// With the panic that is the result.
+    /// Resumes the panic, if the result is one.
     pub(crate) fn wait(&self, kind: Kind, deadline: Option<Deadline>) -> Option<T> {
         let mut outcome = Outcome::Woken;
         loop {
@@ -176,6 +192,7 @@ impl<T> Pending<T> {
             if let Outcome::TimedOut = outcome {
                 return None;
             }
+            // Asked under the lock of the waiters, so a `fill` either is seen here or wakes us.
             let filled = || self.result().is_some();
             outcome = self.waiter.wait(kind, deadline, filled);
         }
@@ -186,34 +203,37 @@ impl<T> Pending<T> {
     }
 }
 
+/// A call that a thread of the pool makes. It may panic.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-static POOL: Pool = Pool {
+static POOL: ThreadPool = ThreadPool {
     crew: Mutex::new(Crew::new()),
     job_added: Condvar::new(),
 };
 
-struct Pool {
+/// The threads of the pool, and their jobs.
+struct ThreadPool {
     crew: Mutex<Crew<Job>>,
+    /// Idle threads wait here, under the lock of `crew`.
     job_added: Condvar,
 }
 
-impl Pool {
-    /// Queues the job.
+impl ThreadPool {
+    /// Queues the job, and wakes or makes a thread for it if need be.
     ///
     /// # Errors
     ///
-    /// With the job, if the pool has no thread and gets none.
+    /// Returns the job, if the pool has no thread and cannot get one.
     fn run(&'static self, job: Job, purpose: Purpose) -> Result<(), Job> {
         let mut crew = task::lock_aside(&self.crew);
-        match crew.needs(purpose, THREADS) {
+        match crew.needs(purpose, MOST_THREADS) {
             Needs::Wake => self.job_added.notify_one(),
             Needs::Thread => {
                 let thread = thread::Builder::new().name("greenroom-pool".into());
                 match excused(|| thread.spawn(|| self.work())) {
                     Ok(_) => crew.count_in(),
                     Err(_) if !crew.has_threads() => return Err(job),
-                    // Those there are will come to it.
+                    // Out of threads. Those that exist will take the job, later.
                     Err(_) => {}
                 }
             }
@@ -223,23 +243,25 @@ impl Pool {
         Ok(())
     }
 
+    /// The loop of a thread of the pool: runs jobs, and leaves after [`IDLE_TIMEOUT`] without one.
     fn work(&self) {
         let mut crew = self.lock();
         loop {
             while let Some((job, purpose)) = crew.next() {
                 drop(crew);
-                // Where nobody waits any more, a job ends by dropping its value, which may panic;
-                // the hook has reported that.
+                // A job catches the panic of its call. But if the waiter is gone, the job drops the
+                // value that nobody takes, which may panic, too. The panic hook has reported it. The
+                // payload is leaked, because dropping that might panic once more.
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
                     mem::forget(payload);
                 }
                 crew = self.lock();
                 crew.done(purpose);
             }
-            crew.begin_idle(THREADS);
+            crew.begin_idle(MOST_THREADS);
             let (woken, wait) = self
                 .job_added
-                .wait_timeout_while(crew, PATIENCE, |crew| !crew.has_jobs())
+                .wait_timeout_while(crew, IDLE_TIMEOUT, |crew| !crew.has_jobs())
                 .unwrap_or_else(PoisonError::into_inner);
             crew = woken;
             if crew.end_idle(wait.timed_out()) {

@@ -1,4 +1,5 @@
-//! Host names to addresses: which resolver does it, where, and for how long.
+//! Host names to addresses: the resolver of the process, and the lookups that run on the pool.
+#![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,28 +9,29 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use super::{Job, Pending};
+use super::{Job, JobResult};
 use crate::sys::fork;
 use crate::sys::switches::own_lock;
 use crate::task::word::Kind;
 use crate::task::{self, Deadline};
 
-/// The most lookups that run at once: they are to leave threads of the pool to other jobs, even if
-/// the name server has gone and each takes its half a minute.
-const LOOKUPS: usize = 128;
+/// The most lookups that run at once: half of the pool's threads. If the name server is down, a lookup
+/// takes about half a minute; other jobs of the pool should not wait for that.
+const MOST_LOOKUPS: usize = 128;
 
-/// What finds the addresses of hosts: see [`set_resolver`].
+/// Finds the addresses of hosts. See [`set_resolver`].
 ///
-/// Closures of this signature are resolvers.
+/// A closure with the signature of [`resolve`](Resolve::resolve) is a resolver.
 pub trait Resolve: Send + Sync {
-    /// The addresses of `host`, each with `port`, in the order in which they are to be tried.
+    /// Returns the addresses of `host`, each with `port`, in the order in which to try them.
     ///
-    /// This may block. When a coroutine asks, it is called on the pool of [`unblock`], and else
-    /// where the question is; never for what is an address already.
+    /// This may block: for a coroutine, it is called on a thread of the pool of [`unblock`]. For an
+    /// OS thread, it is called on that thread, or on the pool if the caller has set a timeout. It is
+    /// never called for a `host` that is an IP address.
     ///
     /// # Errors
     ///
-    /// Go to whoever asked.
+    /// Any error. It is returned to the caller that wanted the addresses.
     ///
     /// [`unblock`]: crate::unblock()
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
@@ -44,7 +46,7 @@ where
     }
 }
 
-/// The system's resolver, which std asks too: `getaddrinfo`.
+/// The system's resolver, `getaddrinfo`, which std uses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemResolver;
 
@@ -54,11 +56,12 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// Makes `resolver` the one that host names are resolved by, wherever this process passes them to
-/// [`shims::net`](crate::shims::net); returns the one before it, at first [`SystemResolver`].
+/// Sets the resolver for all host names that this process passes to
+/// [`shims::net`](crate::shims::net). Returns the previous resolver, which is [`SystemResolver`] at
+/// first.
 ///
-/// Lookups under way go on with the resolver that they have begun with. Up to 128 run at once;
-/// beyond that, they queue.
+/// A lookup that has been asked for keeps the resolver of that time. Up to 128 lookups run at once, and
+/// further ones queue.
 ///
 /// ```
 /// use greenroom::{Resolve, SystemResolver};
@@ -80,15 +83,21 @@ pub fn set_resolver(resolver: Arc<dyn Resolve>) -> Arc<dyn Resolve> {
     before.unwrap_or_else(|| Arc::new(SystemResolver))
 }
 
-/// Asks the resolver.
+/// Asks the resolver of the process. Parks a coroutine, and blocks a thread, until it has answered or
+/// `deadline` has passed.
 ///
 /// # Errors
 ///
-/// The resolver's; `TimedOut` when `deadline` has passed. The resolver is then left to itself.
+/// The resolver's. `TimedOut`, if `deadline` has passed: a lookup that has begun then runs to its end,
+/// and one that is queued is not begun.
 ///
 /// # Panics
 ///
-/// With the resolver's panic.
+/// Resumes the panic, if the resolver panics.
+///
+/// # Unwinding
+///
+/// An interruption point.
 pub(crate) fn resolve(
     host: &str,
     port: u16,
@@ -96,12 +105,14 @@ pub(crate) fn resolve(
 ) -> io::Result<Vec<SocketAddr>> {
     let resolver = lock().resolver.clone();
     let resolver = resolver.unwrap_or_else(|| Arc::new(SystemResolver));
-    let blocks = deadline.is_none() && !task::on_coroutine();
-    if blocks || fork::has_left_runtimes() {
+    // The calling thread may block for as long as the resolver takes.
+    let may_block = deadline.is_none() && !task::on_coroutine();
+    // A forked child has no pool, so the deadline cannot be kept there.
+    if may_block || fork::has_left_runtimes() {
         return resolver.resolve(host, port);
     }
-    let lookup = Arc::new(Pending::new());
-    // Weakly, so that one that was given up while it queued is not begun.
+    let lookup = Arc::new(JobResult::new());
+    // A weak reference: when the caller gives up a queued lookup, the lookup is not begun.
     let asked = Arc::downgrade(&lookup);
     let host = host.to_owned();
     begin(Box::new(move || {
@@ -117,15 +128,16 @@ pub(crate) fn resolve(
     answer.unwrap_or_else(|| Err(timed_out()))
 }
 
+/// The error of a lookup that took too long.
 #[cold]
 fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "name resolution timed out")
 }
 
-/// Has the pool do `job`, as soon as fewer than the most are under way.
+/// Hands `job`, a lookup, to the pool; or queues it, if [`MOST_LOOKUPS`] are under way.
 fn begin(job: Job) {
     let mut state = task::lock_aside(&STATE);
-    if state.running == LOOKUPS {
+    if state.running == MOST_LOOKUPS {
         state.queued.push_back(job);
         return;
     }
@@ -134,21 +146,24 @@ fn begin(job: Job) {
     super::submit(Box::new(|| work(job)));
 }
 
-/// Does `job`, and then those that queue.
+/// Runs `job`, and then the queued lookups, on a thread of the pool.
 fn work(job: Job) {
     let mut next = Some(job);
     while let Some(job) = next {
-        // It fails where an answer that nobody wants is dropped; the hook has reported that.
+        // A lookup catches the resolver's panics. But it may drop an answer or a resolver that nobody
+        // takes, which may panic, too. The panic hook has reported it. The payload is leaked, because
+        // dropping that might panic once more.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
             mem::forget(payload);
         }
         let mut state = lock();
         next = state.queued.pop_front();
         if next.is_none() {
-            // In a process that was forked from a lookup, this one is not counted.
+            // Saturating, because of forks: a child may have been forked by a lookup, and have another
+            // count than this lookup was added to.
             state.running = state.running.saturating_sub(1);
-            // After a burst.
-            state.queued.shrink_to(LOOKUPS);
+            // Gives memory back after a burst.
+            state.queued.shrink_to(MOST_LOOKUPS);
         }
     }
 }
@@ -159,12 +174,13 @@ static STATE: Mutex<State> = Mutex::new(State {
     running: 0,
 });
 
+/// What the lookups of the process share.
 struct State {
-    /// None for the system's.
+    /// `None` stands for [`SystemResolver`]; an `Arc` cannot be made in a constant.
     resolver: Option<Arc<dyn Resolve>>,
-    /// Lookups that wait for others to end.
+    /// Lookups that wait for others to end, first in, first out.
     queued: VecDeque<Job>,
-    /// How many threads of the pool do lookups.
+    /// The number of pool threads that run lookups.
     running: usize,
 }
 

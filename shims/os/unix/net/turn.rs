@@ -9,7 +9,7 @@ use std::thread;
 
 use rustix::net::SocketAddrUnix;
 
-use crate::pool::{Job, Pending, submit_waiting};
+use crate::pool::{Job, JobResult, submit_waiting};
 use crate::sys::fork::Process;
 use crate::sys::switches::own_lock;
 use crate::task;
@@ -33,7 +33,7 @@ pub(super) fn connect_in_turn<T: Send + 'static>(
     name: &SocketAddrUnix,
     connect: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let connected = Arc::new(Pending::new());
+    let connected = Arc::new(JobResult::new());
     let asked = Arc::downgrade(&connected);
     let job = Box::new(move || {
         if asked.strong_count() == 0 {
