@@ -1,11 +1,15 @@
-//! The atomics of the protocols that are model-checked.
+//! The atomics, locks and cells of the protocols that are model-checked.
 //!
-//! Those protocols stand in files that use nothing but this module, and `park` and `task`, of which
-//! there are models, so that the package in `tests/models` can compile the same files over loom's
-//! atomics: `task/{word,completion,refs,inbox}.rs`, `park/{list,waiters}.rs`, all of `channel`,
-//! `pool/crew.rs` (which leaves the lock to its users),
-//! `worker/{attention,census,sleep}.rs`, `reactor/{ready_word,registration}.rs`, `sync/lot.rs` and the
-//! locks beside it.
+//! The package in `tests/models` compiles the files of these protocols over its own version of this
+//! module, which has the atomics of loom or shuttle. So those files use nothing but this module, and the
+//! parts of `park` and `task` that have models. The files are:
+//!
+//! - `task/{word,completion,refs,inbox}.rs` and `park/{list,waiters}.rs`,
+//! - all of `channel`,
+//! - `pool/crew.rs`, which leaves the lock to its users,
+//! - `worker/{attention,census,sleep}.rs` and `reactor/{ready_word,registration}.rs`,
+//! - `sync/lot.rs` and the locks beside it.
+#![forbid(unsafe_code)]
 
 pub(crate) use std::sync::atomic::{
     AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -15,32 +19,34 @@ pub(crate) use std::thread::yield_now;
 
 pub(crate) use crate::sys::switches::own_lock;
 
-/// Which process this is, as forks are counted from when somebody has asked for that. In the models,
-/// there is one.
+/// The number of this process, which differs from the numbers of the processes that it was forked from.
+/// In the models there is one process.
 pub(crate) mod process {
     use crate::sys::fork::{self, Process};
 
-    /// Where there is no memory for it, a fork may be taken for the process it was forked from.
+    /// Counts forks from now on. Out of memory, forks are not counted: a child then takes itself for its
+    /// parent.
     #[inline]
     pub(crate) fn count_forks() {
         let _ = fork::count_forks();
     }
 
-    /// Not zero.
+    /// The number of this process. It is not zero.
     #[inline]
     pub(crate) fn number() -> u32 {
         Process::current().number()
     }
 }
 
-/// Has the processor pause so many times; in the models, once.
+/// Spins for `times` pause instructions; in the models, for one.
 pub(crate) fn pause(times: u32) {
     for _ in 0..times {
         std::hint::spin_loop();
     }
 }
 
-/// std's. In the models, one that sees it if somebody else uses it at a time.
+/// Like std's `UnsafeCell`, with closures that mark the beginning and the end of each access. In the
+/// models, an access fails if another thread accesses the cell at the same time and one of them writes.
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
@@ -50,11 +56,13 @@ impl<T> UnsafeCell<T> {
         UnsafeCell(std::cell::UnsafeCell::new(value))
     }
 
+    /// Calls `f` with a pointer to the value, for reading.
     #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
         f(self.0.get())
     }
 
+    /// Calls `f` with a pointer to the value, for reading and writing.
     #[inline]
     pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         f(self.0.get())

@@ -1,20 +1,21 @@
-//! The end of the process, where it cannot go on.
+//! The end of the process, when it cannot go on.
+#![forbid(unsafe_code)]
 
 use std::fmt::{self, Write};
 
 use crate::sys::stderr::Stderr;
 
-/// Writes `why`, and aborts.
+/// Writes `why` to standard error, and aborts the process.
 pub(crate) fn abort(why: fmt::Arguments<'_>) -> ! {
     report(why);
     std::process::abort();
 }
 
-/// Writes why the process is about to end.
+/// Writes to standard error why the process is about to end.
 ///
-/// Past std's stderr, whose lock may be held by whoever is stuck. In one piece, lest it mix with
-/// others' lines. Where stderr is gone or full there is nothing to do, and the end comes all the
-/// same.
+/// This does not use std's `Stderr`, because a thread that is stuck may hold its lock. The message is one
+/// write, so that it does not mix with lines of other threads. A failure to write is ignored: the caller
+/// ends the process in any case.
 pub(crate) fn report(why: fmt::Arguments<'_>) {
     let _ = Stderr.write_str(&format!("\ngreenroom: fatal: {why}\n"));
 }

@@ -1,4 +1,5 @@
-//! What files do that [`std::fs`] has no name for.
+//! Watching files and directories for changes, which [`std::fs`] cannot do.
+#![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
@@ -14,7 +15,9 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use crate::pool::unblock_borrowed;
 use crate::reactor::{Interest, wait_fd};
 
-/// Watches a file, or the entries of a directory.
+/// Watches a file, or the entries of a directory, for changes. This is inotify(7).
+///
+/// Entries of subdirectories are not watched: [`add`](Watch::add) each subdirectory for that.
 ///
 /// ```
 /// use greenroom::fs::{ChangeKind, watch};
@@ -33,9 +36,10 @@ use crate::reactor::{Interest, wait_fd};
 ///
 /// # Errors
 ///
-/// The operating system's: `NotFound`; or that there are too many watches.
+/// The operating system's: `NotFound`, if nothing is at `path`; or that the process or the user has too
+/// many descriptors or watches.
 pub fn watch(path: impl AsRef<Path>) -> io::Result<Watch> {
-    // Nobody but this has the descriptor, so its mode disturbs nobody.
+    // In non-blocking mode, because nothing else uses this descriptor.
     let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     let mut watch = Watch {
         inotify,
@@ -46,55 +50,56 @@ pub fn watch(path: impl AsRef<Path>) -> io::Result<Watch> {
     Ok(watch)
 }
 
-/// Watched files and directories: what [`watch`] returns.
+/// Watched files and directories, and an iterator over their changes. Returned by [`watch`].
 ///
-/// An iterator over their changes, which parks the coroutine until there is one (off-coroutine,
-/// blocks the OS thread). It does not end.
+/// `next` parks the coroutine until there is a change (off-coroutine, it blocks the OS thread). The
+/// iterator never returns `None`. It returns an error of the operating system as an item.
 ///
 /// # Unwinding
 ///
 /// An interruption point.
 pub struct Watch {
     inotify: OwnedFd,
-    /// What is watched, by the system's number for it.
+    /// The paths that are watched, by the kernel's number of the watch.
     paths: HashMap<i32, PathBuf>,
-    /// Those that came with one before.
+    /// Changes that were read and not returned yet: one read returns many.
     changes: VecDeque<Change>,
 }
 
-/// Something has happened to what is watched.
+/// A change of a watched file, or of an entry of a watched directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Change {
-    /// To which file or directory: the path that was watched, or that of an entry in it. Of
-    /// [`Lost`](ChangeKind::Lost) changes it is empty.
+    /// The path that has changed: the one that was passed to [`watch`], or that of an entry in it. It is
+    /// empty for [`Lost`](ChangeKind::Lost) changes.
     pub path: PathBuf,
-    /// What has happened.
+    /// The kind of the change.
     pub kind: ChangeKind,
 }
 
-/// What has happened to a file.
+/// A kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChangeKind {
-    /// An entry was made in the directory, or moved there.
+    /// An entry was created in the directory, or moved into it.
     Created,
-    /// It was written to, or truncated.
+    /// The file was written to, or truncated.
     Modified,
-    /// Its permissions, times, owner or number of links were changed.
+    /// The permissions, times, owner or number of links of the file have changed.
     Metadata,
-    /// It was removed, or moved away.
+    /// The file was removed, or moved away.
     Removed,
-    /// There were more changes than the system keeps: some are not reported.
+    /// There were more changes than the kernel queues. Some changes are not reported.
     Lost,
 }
 
 impl Watch {
-    /// Watches another file or directory, too.
+    /// Watches another file or directory as well.
     ///
     /// # Errors
     ///
-    /// See [`watch`].
+    /// The operating system's: `NotFound`, if nothing is at `path`; or that the user has too many
+    /// watches.
     pub fn add(&mut self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = path.as_ref();
         let events = WatchFlags::CREATE
@@ -105,21 +110,26 @@ impl Watch {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVED_FROM
             | WatchFlags::MOVE_SELF;
-        // The way there may lead over a file system that stalls.
+        // On the pool, because the lookup of the path may stall in a network file system.
         let number = unblock_borrowed(|| inotify::add_watch(&self.inotify, path, events))?;
         self.paths.insert(number, path.to_owned());
         Ok(())
     }
 
-    /// Waits for the next change, for at most `timeout`.
+    /// Waits for the next change, but no longer than `timeout`.
     ///
     /// # Errors
     ///
-    /// The operating system's; `TimedOut` when the timeout has passed.
+    /// `TimedOut`, if `timeout` has passed without a change. Otherwise the operating system's.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
     pub fn next_timeout(&mut self, timeout: Duration) -> io::Result<Change> {
         self.next_until(Instant::now().checked_add(timeout))
     }
 
+    /// Waits for the next change until `deadline`; for ever, if that is `None`.
     fn next_until(&mut self, deadline: Option<Instant>) -> io::Result<Change> {
         loop {
             self.fetch()?;
@@ -130,7 +140,7 @@ impl Watch {
         }
     }
 
-    /// Takes what the system has to tell, if nothing is left of the last time.
+    /// Reads changes from the kernel without blocking, unless changes are left from the last read.
     fn fetch(&mut self) -> io::Result<()> {
         if !self.changes.is_empty() {
             return Ok(());
@@ -147,6 +157,7 @@ impl Watch {
                 .file_name()
                 .map(|name| OsStr::from_bytes(name.to_bytes()));
             self.changes.extend(change(&self.paths, &event, name));
+            // The kernel has ended the watch: the file was removed, for instance.
             if event.events().contains(ReadFlags::IGNORED) {
                 self.paths.remove(&event.wd());
             }
@@ -157,6 +168,7 @@ impl Watch {
     }
 }
 
+/// The change that an event stands for. `None` for an event that is none: the end of a watch.
 fn change(
     paths: &HashMap<i32, PathBuf>,
     event: &inotify::Event<'_>,

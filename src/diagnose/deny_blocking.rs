@@ -1,4 +1,5 @@
-//! Coroutines that block their worker, found and named.
+//! Reports of coroutines that block their worker, in debug builds.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::panic::Location;
@@ -6,12 +7,12 @@ use std::time::Duration;
 
 use crate::task::{Description, Task};
 
-/// Has every worker name the coroutines that block it, from now on, in debug builds: those with
-/// debug assertions. In others this does nothing, and returns false.
+/// Reports, from now on, every place in the program whose coroutines block their worker. Works in debug
+/// builds: those with debug assertions. In other builds this does nothing and returns `false`.
 ///
-/// A call that blocks the thread instead of parking the coroutine keeps all others of the worker
-/// from running. It is easily missed, for nothing else goes wrong. This finds it whoever makes it, be
-/// that a library or C:
+/// A call that blocks the OS thread, instead of parking the coroutine, keeps all other coroutines of the
+/// worker from running. Nothing else goes wrong, so such a call is easily missed. This finds the call
+/// even if a library or C code makes it:
 ///
 /// ```no_run
 /// use std::{thread, time::Duration};
@@ -25,48 +26,51 @@ use crate::task::{Description, Task};
 /// greenroom: coroutine '<unnamed>' (spawned at src/main.rs:4:1) has blocked its worker: once, in a turn of 10.09ms
 /// ```
 ///
-/// That is written to standard error, for the first offence of each place that spawns; for more, see
+/// The report is written to standard error, once for each place that spawns. For every report, see
 /// [`deny_blocking_with`].
 ///
-/// It also names a coroutine that waits, by whatever parks, in the initialiser of std's `thread_local!`.
-/// Another coroutine of the thread may use the value meanwhile, which the initialiser then replaces: see
-/// the crate's [hazards](crate::guide::hazards). Each way to a wait is looked at once, which takes some
-/// milliseconds.
+/// A coroutine that waits inside the initialiser of a std `thread_local!` is reported, too, even if the
+/// wait parks. Another coroutine of the thread may use the value meanwhile, and the initialiser then
+/// replaces the value: see the [hazards](crate::guide::hazards). The stack of each wait is examined once,
+/// which takes some milliseconds.
 ///
-/// # What it sees
+/// # What is found
 ///
-/// It counts the voluntary context switches of the worker's thread in each turn of a coroutine, from
-/// where it is resumed to where it is suspended: there is one for each time that the thread had to
-/// wait in the kernel. So there is none, and nothing to be seen, where
+/// Each time that the thread of a worker blocks in the kernel, the kernel counts a voluntary context
+/// switch. This counts the switches in each turn of a coroutine, from its resumption to its suspension.
 ///
-/// - a call that *may* block did not have to: the bytes were there, the lock was free. What runs into
-///   it seldom shows seldom;
-/// - a coroutine keeps its worker by computing, or by spinning;
-/// - the thread was preempted, or has called `sched_yield`: those are involuntary switches;
-/// - the caller is no coroutine.
+/// Nothing is found if there is no switch:
 ///
-/// And there is one, though the coroutine has called nothing that is known to block, where
+/// - A call that *may* block did not have to: the bytes were there, or the lock was free. A call that
+///   blocks seldom is found seldom.
+/// - The coroutine computes or spins.
+/// - The thread was preempted, or has called `sched_yield`. Those switches are involuntary.
+/// - The caller is not a coroutine.
 ///
-/// - it touched memory that had to come from a disk: a page of a mapped file, or one that was swapped
-///   out;
-/// - it ran into a lock of the allocator or of the kernel that another thread held for a moment. This
-///   is rare, and shows as a single report of a short turn;
-/// - it has started a process, which waits for the `exec` of that;
-/// - it has waited while a panic unwinds, when it does keep its worker: see the crate's hazards.
+/// Something is found although the coroutine has called nothing that is known to block, if there is a
+/// switch for another reason:
 ///
-/// To wait for a lock of this runtime itself is not counted.
+/// - The coroutine has touched memory that had to be read from a disk: a mapped file, or a page that was
+///   swapped out.
+/// - It had to wait for a lock of the allocator or of the kernel that another thread held for a moment.
+///   This is rare, and shows as a single report of a short turn.
+/// - It has started a process, and waited for the child to call `exec`.
+/// - It has waited during an unwind, which does keep its worker waiting: see the
+///   [hazards](crate::guide::hazards).
 ///
-/// # Before it runs
+/// Waits for greenroom's own locks are not counted.
 ///
-/// For code that one can see there is a list for clippy, of the functions and types of std that
-/// wait: `shims/lints/clippy.toml` in this package. Copied to the root of a package or workspace, or added
-/// to the `clippy.toml` that is there, it has `cargo clippy` find each use of one, and say what parks
-/// instead. Code under `use greenroom::shims as std;` gives no lint, except for what is std's own
-/// there too.
+/// # Finding blocking calls without running them
 ///
-/// Clippy goes by the names in the code. So inside of [`unblock`](crate::unblock), or on threads
-/// of one's own, such a use takes an `#[expect(clippy::disallowed_methods, reason = "...")]`; and
-/// what a library calls is only seen by this function.
+/// This package has a list for clippy of the functions and types of std that block:
+/// `shims/lints/clippy.toml`. Copy the list to the root of your package or workspace, or add it to the
+/// `clippy.toml` there. `cargo clippy` then finds each use, and says what parks instead. Code under
+/// `use greenroom::shims as std;` gets no lint, except where the shims re-export what is std's own.
+///
+/// Clippy goes by the names in the code. So a use that is meant to block, inside
+/// [`unblock`](crate::unblock) or on an OS thread of your own, needs an
+/// `#[expect(clippy::disallowed_methods, reason = "...")]`. And clippy does not see what a library calls;
+/// `deny_blocking` does.
 ///
 /// <details><summary>The list</summary>
 ///
@@ -78,18 +82,19 @@ use crate::task::{Description, Task};
 pub fn deny_blocking() -> bool {
     deny_blocking_with(|report| {
         if report.turns() == 1 {
-            // In one piece, past std's lock. Where stderr is gone there is nothing to do.
+            // In one piece, and past the lock of std's `Stderr`, which another thread may hold for long.
+            // A failure to write to standard error is ignored.
             let line = format!("greenroom: {report}\n");
             let _ = fmt::Write::write_str(&mut crate::sys::stderr::Stderr, &line);
         }
     })
 }
 
-/// As [`deny_blocking`], but calls `hook` for every turn of a coroutine that has blocked its worker.
+/// Like [`deny_blocking`], but calls `hook` for every turn in which a coroutine has blocked its worker.
 ///
-/// It is called on the worker's thread, after the turn and outside of any coroutine: where it waits,
-/// it blocks the worker, and is not reported. A panic in it ends there. The hook of a further call
-/// takes the place of the one before.
+/// The hook is called on the worker's thread, after the turn, outside of any coroutine. If the hook
+/// blocks, it blocks the worker, and that is not reported. A panic of the hook is caught and ignored. A
+/// further call of this function replaces the hook.
 ///
 /// ```
 /// let armed = greenroom::deny_blocking_with(|report| {
@@ -98,7 +103,7 @@ pub fn deny_blocking() -> bool {
 ///     }
 /// });
 /// if !armed {
-///     eprintln!("without debug assertions in greenroom, nobody looks");
+///     eprintln!("greenroom was built without debug assertions");
 /// }
 /// ```
 pub fn deny_blocking_with<F>(hook: F) -> bool
@@ -112,10 +117,11 @@ where
     cfg!(debug_assertions)
 }
 
-/// A turn of a coroutine in which it has blocked its worker, or waits where it must not. See
+/// A turn in which a coroutine has blocked its worker, or has waited where it must not. See
 /// [`deny_blocking_with`].
 ///
-/// Displays as a sentence without an end: who it was, how often, in how long a turn.
+/// Its `Display` is a sentence without a full stop: the coroutine, how often it has blocked, and how long
+/// the turn took.
 pub struct BlockingReport<'a> {
     task: &'a Task,
     times: u64,
@@ -125,7 +131,7 @@ pub struct BlockingReport<'a> {
 }
 
 impl BlockingReport<'_> {
-    /// The name of the coroutine.
+    /// The name of the coroutine, if it has one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.task.name()
@@ -137,26 +143,27 @@ impl BlockingReport<'_> {
         self.task.spawned_at()
     }
 
-    /// Whether it has begun a wait in the initialiser of a `thread_local!`. Then it may not have blocked.
+    /// Whether the coroutine has begun to wait inside the initialiser of a `thread_local!`. In this case
+    /// it may not have blocked, and [`times`](BlockingReport::times) may be 0.
     #[must_use]
     pub fn waits_in_initialiser(&self) -> bool {
         self.in_initialiser
     }
 
-    /// How often it has blocked in this turn.
+    /// How often the coroutine has blocked in this turn.
     #[must_use]
     pub fn times(&self) -> u64 {
         self.times
     }
 
-    /// In how many turns coroutines that were spawned at that place have blocked so far, this one
-    /// included: 1 in the first report of a place.
+    /// The number of turns, including this one, in which coroutines spawned at the same place have
+    /// blocked so far. It is 1 in the first report of a place.
     #[must_use]
     pub fn turns(&self) -> u64 {
         self.turns
     }
 
-    /// How long the turn took, of which it was blocked for a part.
+    /// How long the turn took. The coroutine was blocked for a part of this time.
     #[must_use]
     pub fn took(&self) -> Duration {
         self.took
@@ -191,7 +198,8 @@ impl fmt::Debug for BlockingReport<'_> {
     }
 }
 
-/// Runs `turn` as a turn of the coroutine `task`, and reports it if it blocks.
+/// Runs `turn`, a turn of the coroutine `task`, and reports it if it blocks. The worker calls this for
+/// each turn: it costs one load while nothing is watched, and nothing in release builds.
 #[inline(always)]
 pub(crate) fn watched<R>(task: &Task, turn: impl FnOnce() -> R) -> R {
     #[cfg(debug_assertions)]
@@ -215,7 +223,7 @@ mod watch {
     use crate::sys::{initialisers, switches};
     use crate::task::Task;
 
-    /// Whether there is a hook.
+    /// Whether there is a hook. Once set, it stays set.
     static ARMED: AtomicBool = AtomicBool::new(false);
 
     static FINDINGS: Mutex<Findings> = Mutex::new(Findings {
@@ -225,18 +233,21 @@ mod watch {
 
     type Hook = Arc<dyn Fn(&BlockingReport<'_>) + Send + Sync>;
 
+    /// The hook, and what was found so far.
     struct Findings {
         hook: Option<Hook>,
-        /// The turns that have blocked, by the place that spawned their coroutines.
+        /// The number of turns that have blocked, by the place that spawned the coroutine.
         turns: BTreeMap<&'static Location<'static>, u64>,
     }
 
-    /// Held for a moment.
+    /// Every holder releases the lock after a moment. The hook is called, and dropped, without it.
     fn lock() -> MutexGuard<'static, Findings> {
         FINDINGS.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Installs a hook.
     pub(super) fn arm(hook: Hook) {
+        // Dropping the previous hook runs code of the user's, which must not run under the lock.
         let before = lock().hook.replace(hook);
         drop(before);
         initialisers::watch();
@@ -248,6 +259,7 @@ mod watch {
         ARMED.load(Ordering::Relaxed)
     }
 
+    /// Runs `turn`, and reports it if the thread has blocked in it.
     #[inline(always)]
     pub(super) fn watched<R>(task: &Task, turn: impl FnOnce() -> R) -> R {
         let start = Instant::now();
@@ -266,6 +278,7 @@ mod watch {
         result
     }
 
+    /// Counts a turn that has blocked, and calls the hook.
     #[cold]
     fn report(task: &Task, times: u64, start: Instant, in_initialiser: bool) {
         let took = start.elapsed();
@@ -283,9 +296,10 @@ mod watch {
             took,
             in_initialiser,
         };
-        let tell = AssertUnwindSafe(|| hook.inspect(|hook| hook(&report)));
-        if let Err(payload) = catch_unwind(tell) {
-            // The panic hook has reported it, and dropping it may panic again.
+        let call_hook = AssertUnwindSafe(|| hook.inspect(|hook| hook(&report)));
+        if let Err(payload) = catch_unwind(call_hook) {
+            // The panic hook has reported the panic. The payload is leaked, because dropping it might
+            // panic again.
             mem::forget(payload);
         }
     }

@@ -1,4 +1,5 @@
-//! Reports: what blocks a worker, who panicked, how deep stacks go.
+//! Reports on coroutines: calls that block a worker, panics, and the depth of stacks.
+#![forbid(unsafe_code)]
 
 pub(crate) mod deny_blocking;
 pub(crate) mod panic_hook;

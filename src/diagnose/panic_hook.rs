@@ -1,4 +1,5 @@
-//! What a panic in a coroutine prints.
+//! The panic hook: the report of a panic in a coroutine names the coroutine.
+#![forbid(unsafe_code)]
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
@@ -6,21 +7,27 @@ use std::panic::{PanicHookInfo, set_hook, take_hook};
 
 use crate::task::{self, InHook};
 
-/// Wraps the panic hook, for good, and returns whether that is done: a thread that panics cannot do it. To
-/// be done once.
+/// Wraps the panic hook, for good. Returns whether it did: std does not let a thread that panics change
+/// the hook. To be called until it has returned `true`, and not again.
 ///
-/// A worker waits with a coroutine that waits in the hook, and the default hook names coroutines. A hook
-/// that the user has set is called as before, and may ask [`current`](crate::current) for the name. One
-/// that the user sets later takes the place of this one, as hooks do, or calls it.
+/// The wrapper does two things:
+///
+/// - It marks the hook as running on this thread. While it runs, no other coroutine of the worker may:
+///   std notes per thread that a hook runs, and would abort if another coroutine panicked then.
+/// - It replaces the report of std's default hook by one that names the coroutine. A hook of the user's
+///   is called as before, and can get the name from [`current`](crate::current).
+///
+/// A hook that the user sets later replaces the wrapper, or calls it, as with any hook.
 #[must_use]
 pub(crate) fn install_hook() -> bool {
     if std::thread::panicking() {
         return false;
     }
     let hook = take_hook();
-    // Taking the hook has put the default one in its place: so this is that.
+    // Taking a hook installs the default one, so the second one taken is the default.
     let default = take_hook();
-    // The default hook is a function, of which all boxes are alike.
+    // The default hook is a function item, which has no size, so all boxes of it have the same address.
+    // The wide pointers are compared: a user's closure of no size has another vtable.
     let is_default = std::ptr::eq(&*hook, &*default);
     set_hook(Box::new(move |info| {
         let _in_hook = InHook::enter();
@@ -32,6 +39,7 @@ pub(crate) fn install_hook() -> bool {
     true
 }
 
+/// Reports a panic in the format of std's default hook. Off-coroutine, `default` does it.
 fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send + Sync)) {
     let Some(task) = task::running() else {
         return default(info);
@@ -49,6 +57,7 @@ fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send
     let report = format!(
         "\ncoroutine '{name}' panicked at {place} (spawned at {spawned}):\n{message}\n{trace}"
     );
-    // In one piece, lest two coroutines' reports mix. Where stderr is gone there is nothing to do.
+    // In one piece, so that the reports of two threads do not mix. A failure to write to standard
+    // error is ignored, as the default hook does.
     let _ = std::io::stderr().lock().write_all(report.as_bytes());
 }

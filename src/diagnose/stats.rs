@@ -1,14 +1,15 @@
-//! What can be told about the coroutines of this process.
+//! The depth and the memory of stacks.
+#![forbid(unsafe_code)]
 
 use crate::coroutine;
 use crate::task;
 
-/// Looks at all stacks of this process, for how deep they were used.
+/// Looks at all stacks of this process, to find how deep coroutines have used them.
 ///
-/// Nothing is counted while coroutines run. This asks the kernel which pages of stacks have memory
-/// behind them, which keeps the calling thread for a microsecond or more for each stack there is:
-/// with a hundred thousand, for some 200 ms. Of those whose memory has been given back, that was
-/// asked before.
+/// Nothing is counted while coroutines run. Instead, this asks the kernel which pages of each stack have
+/// memory behind them. That takes a microsecond or more for each stack that exists, in which the calling
+/// thread does nothing else: about 200 ms for a hundred thousand stacks. The runtime asks the same
+/// question before it gives the memory of a stack back, and keeps the answer.
 ///
 /// ```
 /// greenroom::spawn(|| drop(std::hint::black_box([1_u8; 50_000]))).join().unwrap();
@@ -18,7 +19,7 @@ use crate::task;
 /// ```
 #[must_use]
 pub fn stats() -> Stats {
-    // The slots are listed under the locks of their classes.
+    // `aside`, because the list of the stacks is allocated under the locks of their classes.
     let stacks: Vec<_> = task::aside(|| {
         let usage = coroutine::usage();
         let stats = usage.map(|usage| StackStats {
@@ -35,28 +36,29 @@ pub fn stats() -> Stats {
     }
 }
 
-/// What is known about the coroutines of this process, those of all its runtimes. See [`stats`].
+/// What is known about the stacks of this process, of all its runtimes. See [`stats`].
 ///
-/// # What a high-water mark is exact to
+/// # How exact a high-water mark is
 ///
-/// It is a whole number of pages, and never less than what was used of a stack: more by up to a
-/// page, and by up to 1 KiB for which the top of a stack is shifted. It is that of all coroutines
-/// that there have been, those that wait and those that have ended too; a process that was forked
-/// starts with its parent's.
+/// A high-water mark is a whole number of pages. It is never less than what was used of the stack. It may
+/// be more: by up to a page, and by up to 1 KiB by which the top of the stack is shifted.
 ///
-/// A page counts once it was written to or read. Rust touches every page of its frames; C may leave
-/// some out, and what lies below those is then only sure to be found while it is on a stack whose
-/// memory has not been given back. Not seen are pages that are swapped out when they are looked at.
-/// In memory that is locked by `mlockall`, without `MCL_ONFAULT`, every stack seems used to its end.
+/// The mark covers all coroutines that have ever run: waiting ones and ended ones, too. A forked process
+/// starts with the mark of its parent.
+///
+/// A page counts once it was read or written. Rust touches every page of its frames. C code may skip
+/// pages; what lies below a skipped page is sure to be found only while it is on a stack whose memory was
+/// not given back. Pages that are swapped out at the time of the call are not seen. In memory that was
+/// locked by `mlockall` without `MCL_ONFAULT`, every stack seems to be used to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The most bytes of stack that any coroutine has used: the high-water mark.
+    /// The high-water mark: the most bytes of stack that any coroutine has used.
     ///
-    /// The main coroutine of [`run`](crate::run) counts, whose stack is larger than others: see
-    /// [`stacks`](Stats::stacks) for each size.
+    /// This includes the main coroutine of [`run`](crate::run), which has a larger stack than other
+    /// coroutines. [`stacks`](Stats::stacks) has the mark of each size.
     pub stack_hwm: usize,
-    /// The stacks by their size, smallest first; of sizes that have been used.
+    /// The stacks of each size that has been used, smallest first.
     pub stacks: Vec<StackStats>,
 }
 
@@ -64,14 +66,14 @@ pub struct Stats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StackStats {
-    /// How many bytes a coroutine can use of each: a power of two.
+    /// The usable bytes of each stack: a power of two.
     pub size: usize,
-    /// How many have ever been used: about as many as there were coroutines that had started and not
-    /// finished, at the most. They are used again and never unmapped.
+    /// The number of stacks that have ever been used. This is about the greatest number of coroutines
+    /// that had started and not finished at the same time: stacks are reused, and never unmapped.
     pub count: usize,
-    /// How many bytes of memory they occupy together, those that are kept for the next coroutines
-    /// included.
+    /// The bytes of memory that the stacks occupy together, including idle stacks that are kept for the
+    /// next coroutines.
     pub resident: usize,
-    /// The most bytes that any coroutine has used of one: the high-water mark.
+    /// The high-water mark: the most bytes that any coroutine has used of one stack.
     pub hwm: usize,
 }
