@@ -79,6 +79,7 @@ impl<T> Sender<T> {
     /// # Unwinding
     ///
     /// If the receiver has gone because the runtime stops, and the caller is one of its coroutines.
+    #[inline]
     pub fn send(&self, t: T) -> Result<(), SendError<T>> {
         self.inner.send(t).map_err(disconnected)
     }
@@ -113,6 +114,7 @@ impl<T> SyncSender<T> {
     /// # Unwinding
     ///
     /// An interruption point.
+    #[inline]
     pub fn send(&self, t: T) -> Result<(), SendError<T>> {
         self.inner.send(t).map_err(disconnected)
     }
@@ -122,6 +124,7 @@ impl<T> SyncSender<T> {
     /// # Errors
     ///
     /// As std's.
+    #[inline]
     pub fn try_send(&self, t: T) -> Result<(), TrySendError<T>> {
         self.inner.try_send(t)
     }
@@ -178,6 +181,7 @@ impl<T> Receiver<T> {
     /// # Unwinding
     ///
     /// An interruption point.
+    #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
         let received = self.inner.recv(|| None);
         received.map_err(|_| disconnected(RecvError))
@@ -223,6 +227,7 @@ pub struct Iter<'a, T: 'a> {
 impl<'a, T> Iterator for Iter<'a, T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.rx.recv().ok()
     }
@@ -237,6 +242,7 @@ pub struct TryIter<'a, T: 'a> {
 impl<'a, T> Iterator for TryIter<'a, T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.rx.try_recv().ok()
     }
@@ -251,6 +257,7 @@ pub struct IntoIter<T> {
 impl<T> Iterator for IntoIter<T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
         self.rx.recv().ok()
     }

@@ -290,6 +290,14 @@ impl<T, const N: usize> Back<T, N> {
         count.wrapping_sub(self.popped) < capacity || self.len(pushed, popped) < capacity
     }
 
+    /// Whether the next value needs another block. (Which may have been added, by a `prepare` that no
+    /// `push` has followed.)
+    #[inline]
+    pub(super) fn is_block_full(&self, pushed: &Pushed<T, N>) -> bool {
+        let count = pushed.count.load(Ordering::Relaxed);
+        count.is_multiple_of(Block::<T, N>::SLOTS)
+    }
+
     /// Makes sure that a value can be pushed.
     #[inline]
     pub(super) fn prepare(
@@ -298,14 +306,14 @@ impl<T, const N: usize> Back<T, N> {
         popped: &Popped,
         stock: &mut Stock<T, N>,
     ) -> Result<(), OutOfStock> {
-        let count = pushed.count.load(Ordering::Relaxed);
-        match count.is_multiple_of(Block::<T, N>::SLOTS) {
-            true => self.extend(count, pushed, popped, stock),
-            false => Ok(()),
+        if !self.is_block_full(pushed) {
+            return Ok(());
         }
+        let count = pushed.count.load(Ordering::Relaxed);
+        self.extend(count, pushed, popped, stock)
     }
 
-    /// Pushes a value, for which `prepare` was called since the one before.
+    /// Pushes a value, where the last block has a slot for it: see `is_block_full` and `prepare`.
     #[inline]
     pub(super) fn push(&mut self, value: T, pushed: &Pushed<T, N>) {
         let count = pushed.count.load(Ordering::Relaxed);

@@ -42,10 +42,10 @@ use crate::park;
 use crate::task::word::Outcome;
 use crate::task::{Deadline, Woken};
 
-use chain::Stock;
+use chain::{OutOfStock, Stock};
 pub(crate) use ends::{Receiver, Sender, channel};
 use lock::{Guard, Lock};
-use state::{Offer, Room, Sending, State, Taken};
+use state::{AtOnce, Offer, Receiving, Sending, State, Taken, UNSENT};
 use waiting::{Entry, Queue};
 
 /// The most values in a block of the queue.
@@ -69,26 +69,13 @@ impl<T> Channel<T> {
     ///
     /// An interruption point. In a destructor, at a time when nobody is left who could receive, the
     /// value is given back as well.
+    #[inline]
     fn send(&self, value: T) -> Result<(), SendError<T>> {
         park::spend_operation();
-        park::prepare_to_wait();
-        let mut stock = Stock::new();
-        let mut value = value;
-        loop {
-            let offered = match self.state.offer(value, &mut stock) {
-                Offer::Taken(woken) => {
-                    schedule(woken);
-                    return Ok(());
-                }
-                Offer::Full(value, back) => self.wait_for_room(value, back, &mut stock),
-                Offer::OutOfStock(value) => Sent::OutOfStock(value),
-                Offer::Refused(value) => return Err(SendError(value)),
-            };
-            match offered {
-                Sent::Over(result) => return result,
-                Sent::OutOfStock(back) => value = back,
-            }
-            stock.fill();
+        match self.state.push_at_once(value) {
+            AtOnce::Pushed => Ok(()),
+            AtOnce::Not(value, back) => self.send_slowly(value, back),
+            AtOnce::Lost(value) => Err(SendError(value)),
         }
     }
 
@@ -97,21 +84,13 @@ impl<T> Channel<T> {
     /// # Unwinding
     ///
     /// See [`park::spend_operation`].
+    #[inline]
     fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         park::spend_operation();
-        let mut stock = Stock::new();
-        let mut value = value;
-        loop {
-            match self.state.offer(value, &mut stock) {
-                Offer::Taken(woken) => {
-                    schedule(woken);
-                    return Ok(());
-                }
-                Offer::Full(value, _) => return Err(TrySendError::Full(value)),
-                Offer::OutOfStock(back) => value = back,
-                Offer::Refused(value) => return Err(TrySendError::Disconnected(value)),
-            }
-            stock.fill();
+        match self.state.push_at_once(value) {
+            AtOnce::Pushed => Ok(()),
+            AtOnce::Not(value, back) => self.try_send_slowly(value, back),
+            AtOnce::Lost(value) => Err(TrySendError::Disconnected(value)),
         }
     }
 
@@ -121,6 +100,7 @@ impl<T> Channel<T> {
     ///
     /// An interruption point. In a destructor, at a time when nobody is left who could send, the
     /// channel counts as disconnected.
+    #[inline]
     fn recv(&self, deadline: impl FnOnce() -> Option<Deadline>) -> Result<T, RecvTimeoutError> {
         park::spend_operation();
         match self.state.take_queued() {
@@ -157,25 +137,116 @@ impl<T> Channel<T> {
         }
     }
 
-    #[cold]
-    fn wait_for_room<'a>(
+    /// Goes on with a `send` that could not push at once.
+    ///
+    /// From here on the value stays where it is until it is sent: it may be large, and functions that
+    /// pass it on and give it back would take up much of a coroutine's stack.
+    #[inline(never)]
+    fn send_slowly<'a>(
         &'a self,
         value: T,
         back: Guard<'a, Sending<T, BLOCK>>,
-        stock: &mut Stock<T, BLOCK>,
-    ) -> Sent<T> {
-        let (value, front) = match self.state.offer_again(value, back, stock) {
-            Room::Some => return Sent::Over(Ok(())),
-            Room::None(value, front) => (value, front),
-            Room::OutOfStock(value) => return Sent::OutOfStock(value),
-            Room::Lost(value) => return Sent::Over(Err(SendError(value))),
-        };
-        let entry = Entry::new(Some(value));
-        entry.wait(self.state.front(), front, |front| &mut front.senders, None);
-        Sent::Over(match entry.into_value() {
+    ) -> Result<(), SendError<T>> {
+        let mut value = Some(value);
+        match self.state.offer(&mut value, back) {
+            Offer::Taken(woken) => schedule(woken),
+            Offer::Refused => {}
+            Offer::Full(back) if park::is_prepared_to_wait() => {
+                match self.state.confirm_full(&mut value, back) {
+                    Err(front) => self.wait_for_room(&mut value, front),
+                    Ok(offer) => self.send_with_stock(&mut value, offer),
+                }
+            }
+            offer => self.send_with_stock(&mut value, offer),
+        }
+        match value {
             None => Ok(()),
             Some(value) => Err(SendError(value)),
+        }
+    }
+
+    /// Goes on with a `send` that may have to call the allocator. Leaves the value that is not sent.
+    #[cold]
+    #[inline(never)]
+    fn send_with_stock<'a>(&'a self, value: &mut Option<T>, mut offer: Offer<'a, T, BLOCK>) {
+        let mut stock = Stock::new();
+        loop {
+            offer = match offer {
+                Offer::Taken(woken) => return schedule(woken),
+                Offer::Refused => return,
+                Offer::BlockFull(back) => self.push_to_next_block(value, back, &mut stock),
+                // Both call the allocator, so they come after the lock was given back, and before
+                // the wait.
+                Offer::Full(back) if !stock.is_empty() || !park::is_prepared_to_wait() => {
+                    drop(back);
+                    stock.free();
+                    park::prepare_to_wait();
+                    self.state.offer_again(value)
+                }
+                Offer::Full(back) => match self.state.confirm_full(value, back) {
+                    Err(front) => return self.wait_for_room(value, front),
+                    Ok(offer) => offer,
+                },
+            };
+        }
+    }
+
+    /// Goes on with a `try_send` that could not push at once.
+    #[inline(never)]
+    fn try_send_slowly<'a>(
+        &'a self,
+        value: T,
+        back: Guard<'a, Sending<T, BLOCK>>,
+    ) -> Result<(), TrySendError<T>> {
+        let mut stock = Stock::new();
+        let mut value = Some(value);
+        let mut offer = self.state.offer(&mut value, back);
+        let is_full = loop {
+            offer = match offer {
+                Offer::Taken(woken) => {
+                    schedule(woken);
+                    return Ok(());
+                }
+                Offer::BlockFull(back) => self.push_to_next_block(&mut value, back, &mut stock),
+                Offer::Refused => break false,
+                Offer::Full(back) => {
+                    // Before the stock is dropped, which calls the allocator.
+                    drop(back);
+                    break true;
+                }
+            };
+        };
+        let value = value.expect(UNSENT);
+        Err(match is_full {
+            true => TrySendError::Full(value),
+            false => TrySendError::Disconnected(value),
         })
+    }
+
+    /// Pushes the value behind the last block, which is full. If that takes a block which the stock
+    /// does not have, gives the lock back, allocates one, and offers the value again.
+    fn push_to_next_block<'a>(
+        &'a self,
+        value: &mut Option<T>,
+        mut back: Guard<'a, Sending<T, BLOCK>>,
+        stock: &mut Stock<T, BLOCK>,
+    ) -> Offer<'a, T, BLOCK> {
+        match self.state.push_to_next_block(value, &mut back, stock) {
+            Ok(()) => Offer::Taken(None),
+            Err(OutOfStock) => {
+                drop(back);
+                stock.fill();
+                self.state.offer_again(value)
+            }
+        }
+    }
+
+    /// Waits until a receiver takes the value, or leaves it here because there are no receivers.
+    #[inline(always)]
+    fn wait_for_room(&self, value: &mut Option<T>, front: Guard<'_, Receiving<T, BLOCK>>) {
+        let entry = Entry::new(value.take());
+        entry.wait(self.state.front(), front, |front| &mut front.senders, None);
+        *value = entry.into_value();
     }
 
     #[inline(never)]
@@ -227,13 +298,6 @@ impl<T> Channel<T> {
         release(self.state.front(), |front| &mut front.senders);
         self.state.clear();
     }
-}
-
-/// What came of a value for which there was no room at first.
-enum Sent<T> {
-    Over(Result<(), SendError<T>>),
-    /// As of an offer.
-    OutOfStock(T),
 }
 
 /// Wakes all of a queue to which nobody comes any more, with what they have.

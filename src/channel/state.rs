@@ -75,16 +75,30 @@ pub(super) struct Receiving<T, const N: usize> {
 impl<T, const N: usize> UnwindSafe for State<T, N> {}
 impl<T, const N: usize> RefUnwindSafe for State<T, N> {}
 
+/// What came of an attempt to send without more ado.
+pub(super) enum AtOnce<'a, T, const N: usize> {
+    Pushed,
+    /// It takes more: see [`State::offer`].
+    Not(T, Guard<'a, Sending<T, N>>),
+    /// It cannot be sent: the queue is lost.
+    Lost(T),
+}
+
 /// What came of an attempt to send.
 pub(super) enum Offer<'a, T, const N: usize> {
-    /// The receiver that it was for, if one waited.
+    /// The value has gone: to this receiver, if one waited.
     Taken(Option<Woken>),
-    /// Nobody waits to receive, nor begins to before the lock is given back.
-    Full(T, Guard<'a, Sending<T, N>>),
-    /// It takes a block to queue it, which the stock does not have: the caller is to try again with one.
-    OutOfStock(T),
-    Refused(T),
+    /// Nobody waits to receive, nor begins to before the lock is given back. See
+    /// [`State::confirm_full`].
+    Full(Guard<'a, Sending<T, N>>),
+    /// There is room, but the last block is full: see [`State::push_to_next_block`].
+    BlockFull(Guard<'a, Sending<T, N>>),
+    /// The value cannot be sent: there are no receivers, or the queue is lost.
+    Refused,
 }
+
+/// Why a value that is offered is there to be sent.
+pub(super) const UNSENT: &str = "a value is here until it has been sent";
 
 /// What came of an attempt to receive.
 pub(super) enum Taken<'a, T, const N: usize> {
@@ -92,21 +106,11 @@ pub(super) enum Taken<'a, T, const N: usize> {
     Value(T, Option<Woken>),
     /// Nobody waits to send, nor begins to before the lock is given back.
     Nothing(Guard<'a, Sending<T, N>>),
-    /// As of an offer.
+    /// To relieve the first sender takes a block, which the stock does not have: the caller is to try
+    /// again with one.
     OutOfStock,
     /// Nor will there be any: the queue is lost.
     Lost,
-}
-
-/// Whether a sender has to wait.
-pub(super) enum Room<'a, T, const N: usize> {
-    /// There was some again: the value is queued.
-    Some,
-    None(T, Guard<'a, Receiving<T, N>>),
-    /// As of an offer.
-    OutOfStock(T),
-    /// There never will be any: the queue is lost.
-    Lost(T),
 }
 
 impl<T, const N: usize> State<T, N> {
@@ -149,50 +153,99 @@ impl<T, const N: usize> State<T, N> {
         &self.front.lock
     }
 
-    /// Takes `value`, if somebody waits for it or there is room.
-    #[inline]
-    pub(super) fn offer(&self, value: T, stock: &mut Stock<T, N>) -> Offer<'_, T, N> {
+    /// Queues `value`, if nobody waits for it and the last block has room.
+    ///
+    /// The most frequent end of a `send`, to be inlined into it.
+    #[inline(always)]
+    pub(super) fn push_at_once(&self, value: T) -> AtOnce<'_, T, N> {
         let Some(mut back) = self.back().lock() else {
-            return Offer::Refused(value);
+            return AtOnce::Lost(value);
         };
+        if back.without_receivers
+            || back.receivers.len() > 0
+            || !self.has_room(&mut back)
+            || back.queue.is_block_full(&self.back.pushed)
+        {
+            return AtOnce::Not(value, back);
+        }
+        self.push(&mut back, value);
+        AtOnce::Pushed
+    }
+
+    /// Takes the value out, if somebody waits for it or there is room.
+    #[inline]
+    pub(super) fn offer<'a>(
+        &'a self,
+        value: &mut Option<T>,
+        mut back: Guard<'a, Sending<T, N>>,
+    ) -> Offer<'a, T, N> {
         if back.without_receivers {
-            return Offer::Refused(value);
+            return Offer::Refused;
         }
         if back.receivers.len() > 0
             && let Some((receiver, woken)) = back.receivers.end_first_wait()
         {
-            receiver.set(Some(value));
+            receiver.set(value.take());
             return Offer::Taken(Some(woken));
         }
         if !self.has_room(&mut back) {
-            return Offer::Full(value, back);
+            return Offer::Full(back);
         }
-        if let Err(OutOfStock) = self.prepare(&mut back, stock) {
-            return Offer::OutOfStock(value);
+        self.queue(value, back)
+    }
+
+    /// As `offer`, for a caller that has given the lock back meanwhile.
+    #[inline(never)]
+    pub(super) fn offer_again(&self, value: &mut Option<T>) -> Offer<'_, T, N> {
+        match self.back().lock() {
+            Some(back) => self.offer(value, back),
+            None => Offer::Refused,
         }
-        self.push(&mut back, value);
+    }
+
+    /// Queues the value, for which there is room, unless that takes another block.
+    #[inline]
+    fn queue<'a>(
+        &self,
+        value: &mut Option<T>,
+        mut back: Guard<'a, Sending<T, N>>,
+    ) -> Offer<'a, T, N> {
+        if back.queue.is_block_full(&self.back.pushed) {
+            return Offer::BlockFull(back);
+        }
+        self.push(&mut back, value.take().expect(UNSENT));
         Offer::Taken(None)
     }
 
-    /// Takes `value`, for which there was no room, if there is now; or has it stay so until the
-    /// caller is queued.
-    pub(super) fn offer_again<'a>(
-        &'a self,
-        value: T,
-        mut back: Guard<'a, Sending<T, N>>,
+    /// Queues the value, for which there is room, where the last block is full. Fails if that takes a
+    /// block which the stock does not have.
+    pub(super) fn push_to_next_block(
+        &self,
+        value: &mut Option<T>,
+        back: &mut Sending<T, N>,
         stock: &mut Stock<T, N>,
-    ) -> Room<'a, T, N> {
+    ) -> Result<(), OutOfStock> {
+        self.prepare(back, stock)?;
+        self.push(back, value.take().expect(UNSENT));
+        Ok(())
+    }
+
+    /// Offers the value, for which there was no room, once more. Fails if there still is none; then
+    /// there will be none before the lock, which the caller gets, is given back.
+    #[inline]
+    pub(super) fn confirm_full<'a>(
+        &'a self,
+        value: &mut Option<T>,
+        mut back: Guard<'a, Sending<T, N>>,
+    ) -> Result<Offer<'a, T, N>, Guard<'a, Receiving<T, N>>> {
         let Some(front) = self.front().lock() else {
-            return Room::Lost(value);
+            return Ok(Offer::Refused);
         };
         if !self.has_room(&mut back) {
-            return Room::None(value, front);
+            return Err(front);
         }
-        if let Err(OutOfStock) = self.prepare(&mut back, stock) {
-            return Room::OutOfStock(value);
-        }
-        self.push(&mut back, value);
-        Room::Some
+        drop(front);
+        Ok(self.queue(value, back))
     }
 
     /// Takes the next value, if it seems that there is one, and nobody has to be relieved.

@@ -48,7 +48,7 @@ impl<T> Entry<T> {
     /// # Unwinding
     ///
     /// See [`Wait`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn wait<E>(
         &self,
         end: &Lock<E>,

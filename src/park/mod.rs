@@ -18,7 +18,7 @@ use crate::fatal;
 use crate::task::word::{Kind, Outcome, Pending, Seq};
 use crate::task::{self, Current, Deadline, TaskRef, Waiting, budget};
 
-pub(crate) use crate::task::prepare_to_wait;
+pub(crate) use crate::task::{is_prepared_to_wait, prepare_to_wait};
 pub(crate) use waiters::Waiters;
 
 impl Waiters {

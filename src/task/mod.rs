@@ -450,6 +450,12 @@ pub(crate) fn prepare_to_wait() {
     }
 }
 
+/// Whether the next wait of the caller allocates nothing.
+#[inline]
+pub(crate) fn is_prepared_to_wait() -> bool {
+    on_coroutine() || os_thread::is_prepared()
+}
+
 /// The calling task, for as long as the caller's frame lives. It does not leave that.
 pub(crate) struct Current {
     task: NonNull<Task>,

@@ -39,9 +39,14 @@ pub(super) fn current() -> TaskRef {
     unsafe { TaskRef::another(task) }
 }
 
+/// Whether the calling thread has its task.
+pub(super) fn is_prepared() -> bool {
+    THREAD.get().is_some()
+}
+
 /// Has the calling thread have its task.
 pub(super) fn prepare() {
-    if THREAD.get().is_none() {
+    if !is_prepared() {
         drop(first());
     }
 }

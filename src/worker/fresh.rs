@@ -7,17 +7,12 @@
 //!   no other worker;
 //! - the runtime's injector, if the thread that spawned it is no worker of the runtime.
 
-use std::collections::VecDeque;
-use std::mem;
 use std::time::Instant;
 
 use crossbeam_deque::Steal;
 
 use super::Worker;
 use crate::task::{self, TaskRef};
-
-/// The capacity, in coroutines, that an empty `local` queue keeps. A burst does not keep its memory.
-const KEPT_LOCAL: usize = 1_024;
 
 impl Worker {
     /// Queues a fresh coroutine that any worker may start.
@@ -67,15 +62,7 @@ impl Worker {
     }
 
     pub(super) fn next_local(&self) -> Option<TaskRef> {
-        let mut local = self.local.borrow_mut();
-        let next = local.pop_front();
-        if local.is_empty() && local.capacity() > KEPT_LOCAL {
-            let burst: VecDeque<TaskRef> = mem::take(&mut *local);
-            // The allocator is the user's: nothing of this worker is borrowed while it runs.
-            drop(local);
-            drop(burst);
-        }
-        next
+        self.local.borrow_mut().pop_front()
     }
 
     pub(super) fn next_fresh(&self) -> Option<TaskRef> {

@@ -589,6 +589,7 @@ impl Worker {
             let live = self.live.borrow().len();
             self.set_room(live);
             self.live.borrow_mut().shrink_to_fit();
+            self.local.borrow_mut().shrink_to_fit();
             self.timers.borrow_mut().shrink();
         }
         self.trim_at.set((at > now).then_some(at));

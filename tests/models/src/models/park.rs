@@ -18,6 +18,10 @@ impl Waiters {
 /// A wait allocates its task where it begins.
 pub(crate) fn prepare_to_wait() {}
 
+pub(crate) fn is_prepared_to_wait() -> bool {
+    true
+}
+
 /// Nobody runs out of it.
 pub(crate) fn spend_operation() {}
 
