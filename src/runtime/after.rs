@@ -1,7 +1,7 @@
 //! Timers that run a closure.
 //!
-//! A pending timer is an entry in the *agenda* of its runtime, and no coroutine. One coroutine serves
-//! all of them, the *keeper*: it sleeps until the first deadline and spawns the closures that are due.
+//! A pending timer is an entry in the *agenda* of its runtime, not a coroutine. One coroutine, the
+//! *keeper*, serves all of them: it sleeps until the first deadline and spawns the closures that are due.
 //! The first timer of a runtime starts the keeper, which ends with the runtime.
 //!
 //! # A timer
@@ -15,7 +15,7 @@
 //!                └─── shutdown ───▶ CANCELLED: the keeper drops its closure
 //! ```
 //!
-//! A timer is PENDING while it is in the queue, and its `place` says where. Both change together, under
+//! A timer is PENDING while it is in the queue, and its `position` says where. Both change together, under
 //! the lock of the agenda. So exactly one party takes a timer out of the queue, and the closure is
 //! then that party's: a timer fires once or is cancelled once. FIRED is final, even where no stack can
 //! be had: the keeper then holds this timer and tries again. No closure is run or dropped under the
@@ -36,23 +36,24 @@
 //!   any ──── shutdown ───▶ GONE: pending closures are dropped, later timers are refused
 //! ```
 //!
-//! *A pending timer has a keeper.* A timer is added only in the states AWAKE, ASLEEP and IDLE, in which
-//! the keeper is there and ends only with its runtime. An adder that finds none spawns one first, while
-//! it holds a lock that makes it the only one to do so. If the spawn fails, `after` fails, and no timer
-//! has been added. (A keeper whose spawn succeeded may still find no stack on its first turn. It is
-//! ABSENT again then, and timers that were added meanwhile wait for the next `after`.)
+//! *Every pending timer has a keeper.* A timer is added only in the states AWAKE, ASLEEP and IDLE. In
+//! these states the keeper exists, and it ends only with its runtime. If there is no keeper, the adder
+//! first spawns one. It holds a lock meanwhile, so that only one keeper is spawned. If that fails, `after`
+//! fails, and no timer was added. (A keeper that was spawned may still find no stack for its first turn.
+//! The state is then ABSENT again, and timers that were added meanwhile wait for the next `after`.)
 //!
-//! *[`wait_idle`] waits for pending timers.* The keeper is a coroutine like any other, so `wait_idle`
-//! waits for it, except while it counts as idling, which is exactly in the state IDLE. An adder counts
-//! it back under the lock under which the timer becomes pending. The keeper spawns the closure of the
-//! last timer before it idles. So at every moment a timer, its keeper or its coroutine counts.
+//! *[`wait_idle`] waits for pending timers.* It waits for the keeper, a coroutine like any other, except
+//! while the keeper counts as idling, in the state IDLE. The count changes under the lock of the agenda,
+//! together with the state. So the keeper counts as soon as a timer is pending. It spawns the closure of
+//! the last timer before it becomes IDLE. So at every moment the keeper or the spawned coroutine counts.
 //!
-//! *No deadline is slept through.* The keeper notes until when it sleeps, in the critical section in
-//! which it looks at the queue. Whoever then makes an earlier deadline, or removes the last timer, sets
-//! AWAKE and wakes the keeper. The keeper, under the lock of its wait queue, does not begin to wait if
-//! it is AWAKE; and the waker takes that lock after it has set AWAKE. So either the waker finds the
-//! keeper in the wait queue, or the keeper finds AWAKE. Only the party that sets AWAKE wakes: timers
-//! that are set and cancelled by the thousand, while the keeper has no turn, cost it one.
+//! *No deadline is missed.* The keeper looks at the queue and notes the end of its sleep under one lock.
+//! Whoever then adds an earlier deadline, or removes the last timer, sets AWAKE and wakes the keeper. The
+//! keeper checks for AWAKE under the lock of its wait queue before it parks. The waker takes that lock
+//! after setting AWAKE. So either the waker finds the keeper in the wait queue, or the keeper sees AWAKE.
+//!
+//! *Wake-ups are few.* Only the change from ASLEEP or IDLE to AWAKE wakes the keeper. Thousands of timers
+//! that are set and cancelled before the keeper's next turn cost one wake-up.
 //!
 //! *An idle runtime makes no wake-up.* In IDLE the keeper waits without a deadline.
 //!
@@ -70,22 +71,24 @@ use crate::time::Timer;
 
 /// Runs `f` in a coroutine of its own when `delay` has passed.
 ///
-/// Timers fire by their deadlines, and those of equal deadlines as they were set: in this order
-/// their coroutines are spawned, and on a runtime with one worker they start in it. A `delay` of
-/// zero fires as soon as possible, with more than one worker maybe before this returns; one that is
-/// beyond the clock, like [`Duration::MAX`], never does. A delay may take 1/64 longer, at most 1 ms,
-/// to share a wake-up with others; and of course as long as the worker is kept busy by one of its
-/// coroutines. If no stack can be had when the time has come, `f` runs when one can.
+/// Timers fire in the order of their deadlines. Timers of equal deadlines fire in the order in which they
+/// were set. Their coroutines are spawned in this order, and on a runtime with one worker also start in
+/// it.
+///
+/// A `delay` of zero fires as soon as possible; with more than one worker, perhaps before this returns. A
+/// delay beyond the end of the clock, like [`Duration::MAX`], never fires. A delay may take 1/64 longer,
+/// at most 1 ms, to share a wake-up with other timers. It also takes longer while a coroutine keeps the
+/// worker busy. If no stack is available when the time has come, `f` runs when one is.
 ///
 /// The coroutine is detached: its panic goes to the panic hook and nowhere else. A pending timer
-/// takes no stack. [`wait_idle`](crate::wait_idle) waits for it to fire, or to be cancelled; when
+/// takes no stack. [`wait_idle`](crate::wait_idle) waits until the timer has fired or was cancelled. When
 /// its runtime shuts down, `f` is dropped without being called.
 ///
-/// One coroutine serves all timers of a runtime. As every coroutine, it stays on one worker: if that is
-/// worker 0 of a [`Runtime`](crate::Runtime), timers fire during [`run`](crate::Runtime::run) only.
+/// One coroutine fires all timers of a runtime, and stays on one worker as all coroutines do. If that is
+/// worker 0 of a [`Runtime`](crate::Runtime), timers fire only during [`run`](crate::Runtime::run).
 ///
-/// As with [`spawn`](crate::spawn()), on an OS thread that is no worker this is a timer of the
-/// default runtime, which it starts.
+/// Like [`spawn`](crate::spawn()), on an OS thread that is no worker, this uses the default runtime, and
+/// starts it if needed.
 ///
 /// ```
 /// use std::sync::mpsc;
@@ -97,15 +100,15 @@ use crate::time::Timer;
 ///     greenroom::after(Duration::from_millis(millis), move || log.send(millis).unwrap())
 /// });
 /// assert!(never.cancel());
-/// drop(log); // each closure has its own, and that of `never` is gone
+/// drop(log); // the closures have their own senders, and `never` has dropped its one
 /// assert_eq!(logged.iter().collect::<Vec<_>>(), [10, 20]);
 /// assert!(!first.cancel() && !second.is_active());
 /// ```
 ///
 /// # Panics
 ///
-/// If the coroutine that serves all timers of the runtime cannot be spawned, which the first timer does;
-/// or if the default runtime cannot be started. `f` is then dropped.
+/// If the default runtime cannot be started, or the coroutine that fires the timers of a runtime cannot
+/// be spawned, when the first timer is set. `f` is then dropped.
 #[track_caller]
 pub fn after<F>(delay: Duration, f: F) -> TimerHandle
 where
@@ -123,40 +126,41 @@ where
 
 /// A timer that was set by [`after`].
 ///
-/// Dropping it does not cancel the timer. It may be used from any thread and in any runtime; in a
-/// forked child, the timers of the parent are not active.
+/// Dropping the handle does not cancel the timer. The handle may be used from any thread and in any
+/// runtime. In a forked child, the timers of the parent are not active.
 #[derive(Clone)]
 pub struct TimerHandle(Arc<Timer>);
 
 impl TimerHandle {
-    /// Cancels the timer; returns whether this did: it then has not fired, and will not.
+    /// Cancels the timer. Returns true if the timer was pending: it will not fire, and its closure has
+    /// been dropped.
     ///
-    /// Its closure has been dropped when this returns true. Otherwise it has fired, which does not
-    /// mean that its coroutine has run already, or was cancelled before.
+    /// Returns false if the timer has fired, or was cancelled before. The coroutine of a timer that has
+    /// fired may still be waiting for its first turn.
     pub fn cancel(&self) -> bool {
         self.0.cancel()
     }
 
-    /// Has the timer fire when `delay` has passed from now, which may be earlier or later than it
-    /// would have; returns false, without any effect, if it has fired or was cancelled.
+    /// Sets a new deadline, `delay` from now, which may be earlier or later than the old one. Returns
+    /// false, without any effect, if the timer has fired or was cancelled.
     ///
-    /// Among timers of equal deadlines it then is the one that was set last.
+    /// Among timers of equal deadlines this timer then counts as set last.
     pub fn reset(&self, delay: Duration) -> bool {
         self.0.reset(Deadline::after(delay))
     }
 
-    /// Whether the timer is pending: has neither fired nor been cancelled.
+    /// Whether the timer is pending: it has neither fired nor been cancelled.
     pub fn is_active(&self) -> bool {
-        self.0.place().is_some()
+        self.0.position().is_some()
     }
 
-    /// When the timer is due; `None`, if it is not active, or that is beyond the clock.
+    /// When the timer is due; `None` if it is not active, or is due beyond the end of the clock.
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.place()?.instant()
+        self.0.position()?.deadline()
     }
 }
 
-// As std's handles: what others do to the timer meanwhile shows in no invariant of the handle.
+// Like std's handles: the handle has no invariant that a panic could leave broken.
 impl UnwindSafe for TimerHandle {}
 impl RefUnwindSafe for TimerHandle {}
 

@@ -10,17 +10,17 @@ use crate::task::Deadline;
 use crate::time::{Added, Agenda, Next, Timer};
 use crate::worker::{Scheduler, Worker};
 
-/// How many closures the keeper spawns before it lets others of its worker run.
+/// The keeper yields after spawning this many closures.
 const BATCH: usize = 64;
 
-/// How long it waits for a stack to become free.
+/// The keeper tries again after this time if no stack is available.
 const RETRY: Duration = Duration::from_millis(2);
 
-/// Adds a timer to those of `scheduler`, and spawns the keeper if there is none.
+/// Adds a timer to the agenda of `scheduler`. Spawns the keeper if there is none.
 ///
 /// # Errors
 ///
-/// Those of spawning the keeper; then the timer is not pending.
+/// Those of spawning the keeper. The timer is not pending then.
 pub(super) fn add(
     scheduler: &Scheduler,
     timer: &Arc<Timer>,
@@ -33,7 +33,7 @@ pub(super) fn add(
             scheduler: None,
         };
         let builder = Builder::new().name("timers".into());
-        // SAFETY: the closure borrows nothing.
+        // SAFETY: the closure owns what it uses; it and its result borrow nothing.
         let spawned =
             unsafe { builder.spawn_with_guard(scheduler, timer.site(), || keep(tenure), ()) };
         spawned.map(drop)
@@ -41,6 +41,7 @@ pub(super) fn add(
     match agenda.add(timer, deadline, || scheduler.end_idling()) {
         Added::Pending => Ok(()),
         Added::Unkept => Err(io::ErrorKind::OutOfMemory.into()),
+        // As if it had been pending when the keeper ended.
         Added::TooLate => {
             timer.discard_quietly();
             Ok(())
@@ -48,18 +49,18 @@ pub(super) fn add(
     }
 }
 
-/// The office of the keeper. Dropped when the keeper ends, or when it ends before its first turn
-/// because no stack could be had or its runtime stops.
+/// Tells the agenda when the keeper has ended. The keeper's closure owns it, so it is dropped even if the
+/// keeper is not spawned, or never runs because no stack is available or its runtime stops.
 struct Tenure {
     agenda: Arc<Agenda>,
-    /// The keeper's own, from its first turn on.
+    /// The keeper's scheduler; `None` before the first turn.
     scheduler: Option<Arc<Scheduler>>,
 }
 
 impl Drop for Tenure {
     fn drop(&mut self) {
         self.agenda.end(is_stopping(), || {
-            // It idles, so it has had a turn.
+            // `None` is impossible here: a keeper that idles has had a turn.
             if let Some(scheduler) = &self.scheduler {
                 scheduler.end_idling();
             }
@@ -72,7 +73,7 @@ fn is_stopping() -> bool {
     Worker::with_current(|worker| worker.is_some_and(|worker| worker.scheduler().is_stopping()))
 }
 
-/// What the keeper runs, until its runtime stops.
+/// The body of the keeper. Returns, or unwinds, when its runtime stops.
 fn keep(mut tenure: Tenure) {
     let agenda = Arc::clone(&tenure.agenda);
     let scheduler = Scheduler::current().expect("a keeper is a coroutine");
@@ -97,17 +98,17 @@ fn keep(mut tenure: Tenure) {
     }
 }
 
-/// Spawns the closure of a timer, as soon as that is possible.
+/// Spawns the closure of a timer, as soon as a stack is available.
 ///
 /// # Unwinding
 ///
-/// If the runtime shuts down before it is.
+/// If the runtime shuts down before that.
 fn fire(scheduler: &Scheduler, timer: Arc<Timer>) {
     let site = timer.site();
     let mut fired = Fired(Some(timer));
     while !is_stopping() {
         let run = Fired(fired.0.clone());
-        // SAFETY: nothing is borrowed.
+        // SAFETY: the closure owns what it uses; it and its result borrow nothing.
         let spawned = unsafe { Builder::new().spawn_with_guard(scheduler, site, || run.run(), ()) };
         if spawned.is_ok() {
             fired.0 = None;
@@ -117,8 +118,8 @@ fn fire(scheduler: &Scheduler, timer: Arc<Timer>) {
     }
 }
 
-/// A timer that has fired, until its closure runs. Handles may keep the timer, but not a closure
-/// that will not run: dropped because the runtime shuts down, this drops it.
+/// A timer that has fired, until its closure runs. If this is dropped before, because the runtime shuts
+/// down, the closure is dropped too: timer handles may keep the timer alive, but must not keep its closure.
 struct Fired(Option<Arc<Timer>>);
 
 impl Fired {
@@ -131,7 +132,7 @@ impl Fired {
 
 impl Drop for Fired {
     fn drop(&mut self) {
-        // Not where a spawn has failed, which is tried again.
+        // If the runtime goes on, only the spawn has failed, and the keeper will try again.
         if let Some(timer) = self.0.take_if(|_| is_stopping()) {
             timer.discard_quietly();
         }

@@ -1,4 +1,5 @@
-//! What is pending in a runtime. Knows nothing of schedulers, which have one each.
+//! The pending timers of a runtime, and the states of the coroutine that fires them. The protocol is
+//! described in `runtime/after.rs`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,67 +13,69 @@ use crate::sys::switches::own_lock;
 use crate::task::word::Kind;
 use crate::task::{self, AsideGuard, Deadline};
 
-/// How many timers the keeper looks ahead for those that may share a wake-up.
+/// How many timers the keeper examines to find a wake-up that serves several.
 const LOOK_AHEAD: usize = 64;
 
 /// The timers of a runtime.
 pub(crate) struct Agenda {
     made_by: Process,
-    /// Held while a keeper is spawned, so that there is one.
+    /// Locked while a keeper is spawned, so that there is only one.
     starting: Mutex<()>,
-    state: Mutex<State>,
-    /// Where the keeper sleeps.
+    state: Mutex<AgendaState>,
+    /// The keeper waits here.
     bed: Waiters,
 }
 
-/// Held for a few operations on the queue; never while anything of the user's runs.
+/// Locked for a few operations on the queue. No code of the user runs under the lock.
 #[derive(Default)]
-struct State {
-    queue: BTreeMap<Place, Entry>,
+struct AgendaState {
+    queue: BTreeMap<TimerPosition, PendingTimer>,
+    /// The order of the next timer to be queued.
     next_order: u64,
-    keeper: Keeper,
+    keeper: KeeperState,
 }
 
-struct Entry {
+struct PendingTimer {
     timer: Arc<Timer>,
-    /// How much later than its deadline will do.
+    /// The timer may fire this much later than its deadline.
     slack: Duration,
 }
 
-/// What the keeper is doing.
+/// What the keeper is doing. Drawn in `runtime/after.rs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Keeper {
-    /// No timer has been set yet, or no keeper could be spawned so far.
+enum KeeperState {
+    /// No keeper has been spawned, or spawning it has failed.
     #[default]
     Absent,
-    /// It is being spawned, which may fail.
+    /// A keeper is being spawned, which may fail.
     Starting,
-    /// It is about to look at the queue.
+    /// The keeper is about to look at the queue.
     Awake,
-    /// It sleeps, and looks again at this moment at the latest.
+    /// The keeper sleeps, and looks at the queue at this moment at the latest.
     Asleep(When),
-    /// It sleeps because no timer is pending, and counts as idling.
+    /// The keeper sleeps because no timer is pending. It counts as idling.
     Idle,
-    /// It has ended with its runtime.
+    /// The keeper has ended with its runtime.
     Gone,
 }
 
-/// Ordered by time.
+/// A moment, or never. Ordered by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum When {
     At(Instant),
     Never,
 }
 
-/// The place of a timer in the queue: by deadline, then by insertion.
+/// The position of a timer in the queue. Ordered by deadline, then by insertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct TimerPosition {
     due: When,
     order: u64,
 }
 
-impl Place {
-    pub(crate) fn instant(self) -> Option<Instant> {
+impl TimerPosition {
+    /// The deadline; `None` if the timer is never due.
+    pub(crate) fn deadline(self) -> Option<Instant> {
         match self.due {
             When::At(instant) => Some(instant),
             When::Never => None,
@@ -80,23 +83,23 @@ impl Place {
     }
 }
 
-/// What the keeper is to do next.
+/// What the keeper must do next.
 pub(crate) enum Next {
-    /// Spawn this timer's closure, which was taken from the queue.
+    /// Spawn the closure of this timer, which was taken out of the queue.
     Fire(Arc<Timer>),
-    /// Sleep until then, unless woken.
+    /// Sleep until the deadline, or until woken.
     Sleep(Option<Deadline>),
-    /// Sleep until woken: nothing is pending, and the keeper has begun to idle.
+    /// Sleep until woken. Nothing is pending, and the keeper counts as idling.
     Idle,
 }
 
-/// What has become of a timer that was to be added.
+/// The result of adding a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Added {
     Pending,
-    /// It was not added, because there is no keeper.
+    /// The timer was not added, because there is no keeper.
     Unkept,
-    /// It was not added, because its runtime has ended.
+    /// The timer was not added, because its runtime has ended.
     TooLate,
 }
 
@@ -110,18 +113,20 @@ impl Agenda {
         }
     }
 
-    fn lock(&self) -> AsideGuard<'_, State> {
+    fn lock(&self) -> AsideGuard<'_, AgendaState> {
         task::lock_aside(&self.state)
     }
 
-    /// Wakes the keeper, if the change that was made under `state` concerns it.
-    fn unlock_and_wake(&self, mut state: AsideGuard<'_, State>, latest: When) {
+    /// Unlocks `state`, in which a timer was added that must fire by `latest`, or a timer was removed.
+    /// Wakes the keeper if it would sleep for too long.
+    fn unlock_and_wake(&self, mut state: AsideGuard<'_, AgendaState>, latest: When) {
         let wakes = match state.keeper {
-            Keeper::Asleep(until) => latest < until || state.queue.is_empty(),
+            KeeperState::Asleep(until) => latest < until || state.queue.is_empty(),
             _ => false,
         };
         if wakes {
-            state.keeper = Keeper::Awake;
+            // Nobody else wakes the keeper for the same sleep.
+            state.keeper = KeeperState::Awake;
         }
         drop(state);
         if wakes {
@@ -129,8 +134,9 @@ impl Agenda {
         }
     }
 
-    /// Makes sure that there is a keeper: if not, `spawn` spawns one, which calls
-    /// [`take_up`](Agenda::take_up) first of all, and [`end`](Agenda::end) in any case.
+    /// Makes sure that there is a keeper. If not, `spawn` must spawn one. The keeper calls
+    /// [`take_up`](Agenda::take_up) first of all, and [`end`](Agenda::end) however it ends, even if it
+    /// never runs.
     ///
     /// # Errors
     ///
@@ -139,31 +145,35 @@ impl Agenda {
         if self.has_keeper() {
             return Ok(());
         }
-        // Spawning allocates, and does not wait for the keeper.
+        // Spawning allocates memory, and does not wait for the keeper to run.
         let _starting = task::lock_aside(&self.starting);
         if self.has_keeper() {
             return Ok(());
         }
-        self.lock().keeper = Keeper::Starting;
+        self.lock().keeper = KeeperState::Starting;
         spawn()?;
+        // The keeper may have run already, and even ended.
         self.take_up();
         Ok(())
     }
 
     fn has_keeper(&self) -> bool {
-        !matches!(self.lock().keeper, Keeper::Absent | Keeper::Starting)
+        !matches!(
+            self.lock().keeper,
+            KeeperState::Absent | KeeperState::Starting
+        )
     }
 
-    /// The keeper that was being spawned is there: to be called when the spawn has succeeded, and by
-    /// the keeper itself, which may be faster.
+    /// Notes that spawning the keeper has succeeded. Called by the spawner and by the keeper, whichever
+    /// is first.
     pub(crate) fn take_up(&self) {
         let mut state = self.lock();
-        if state.keeper == Keeper::Starting {
-            state.keeper = Keeper::Awake;
+        if state.keeper == KeeperState::Starting {
+            state.keeper = KeeperState::Awake;
         }
     }
 
-    /// Adds a timer. Calls `end_idling`, under the lock, if the keeper idles no more.
+    /// Adds a timer. If the keeper was idling, calls `end_idling` under the lock.
     pub(crate) fn add(
         &self,
         timer: &Arc<Timer>,
@@ -172,11 +182,12 @@ impl Agenda {
     ) -> Added {
         let mut state = self.lock();
         match state.keeper {
-            Keeper::Absent | Keeper::Starting => return Added::Unkept,
-            Keeper::Gone => return Added::TooLate,
-            Keeper::Awake | Keeper::Asleep(_) => {}
-            Keeper::Idle => {
-                state.keeper = Keeper::Asleep(When::Never);
+            KeeperState::Absent | KeeperState::Starting => return Added::Unkept,
+            KeeperState::Gone => return Added::TooLate,
+            KeeperState::Awake | KeeperState::Asleep(_) => {}
+            KeeperState::Idle => {
+                // It sleeps without a deadline. Whether it must wake up is decided below.
+                state.keeper = KeeperState::Asleep(When::Never);
                 end_idling();
             }
         }
@@ -185,89 +196,94 @@ impl Agenda {
         Added::Pending
     }
 
-    /// For the keeper, which is awake: what comes next at `now`. Calls `begin_idling`, under the lock,
-    /// if nothing is pending.
+    /// Tells the keeper, which is awake, what to do at `now`. If nothing is pending, calls
+    /// `begin_idling` under the lock.
     pub(crate) fn next(&self, now: Instant, begin_idling: impl FnOnce()) -> Next {
         let mut state = self.lock();
         let Some(first) = state.queue.first_entry() else {
-            state.keeper = Keeper::Idle;
+            state.keeper = KeeperState::Idle;
             begin_idling();
             return Next::Idle;
         };
         if first.key().due <= When::At(now) {
-            let Entry { timer, .. } = first.remove();
-            timer.set_place(None);
+            let PendingTimer { timer, .. } = first.remove();
+            timer.set_position(None);
             return Next::Fire(timer);
         }
         let alarm = state.alarm();
         let until = When::latest(alarm);
-        state.keeper = Keeper::Asleep(until);
+        state.keeper = KeeperState::Asleep(until);
         Next::Sleep(alarm)
     }
 
-    /// Has the calling keeper sleep until `deadline`, or until it is woken.
+    /// Parks the keeper until `deadline`, or until it is woken.
     ///
     /// # Unwinding
     ///
     /// If its runtime shuts down.
     pub(crate) fn sleep(&self, deadline: Option<Deadline>) {
-        let woken = || self.lock().keeper == Keeper::Awake;
+        // Evaluated under the lock of `bed`: a waker sets `Awake` before it takes that lock.
+        let woken = || self.lock().keeper == KeeperState::Awake;
         self.bed.wait(Kind::Event, deadline, woken);
         let mut state = self.lock();
-        debug_assert_ne!(state.keeper, Keeper::Idle, "a timer ends that");
-        state.keeper = Keeper::Awake;
+        debug_assert_ne!(
+            state.keeper,
+            KeeperState::Idle,
+            "only a new timer ends that state"
+        );
+        state.keeper = KeeperState::Awake;
     }
 
-    /// The keeper ends, or was spawned in vain. Where that is `for_good`, because its runtime stops, this
-    /// drops what is pending: nobody comes for it any more. Calls `end_idling`, under the lock, if the
-    /// keeper idled.
+    /// Notes that the keeper has ended, or has not been spawned. If it was idling, calls `end_idling`
+    /// under the lock. `for_good` means that its runtime stops: this then drops the pending closures,
+    /// since no other keeper will come.
     pub(crate) fn end(&self, for_good: bool, end_idling: impl FnOnce()) {
         let mut state = self.lock();
-        if state.keeper == Keeper::Idle {
+        if state.keeper == KeeperState::Idle {
             end_idling();
         }
         state.keeper = match for_good {
-            true => Keeper::Gone,
-            false => Keeper::Absent,
+            true => KeeperState::Gone,
+            false => KeeperState::Absent,
         };
         let pending = match for_good {
             true => std::mem::take(&mut state.queue),
             false => BTreeMap::new(),
         };
-        for entry in pending.values() {
-            entry.timer.set_place(None);
+        for pending in pending.values() {
+            pending.timer.set_position(None);
         }
         drop(state);
-        for entry in pending.into_values() {
-            entry.timer.discard_quietly();
+        for pending in pending.into_values() {
+            pending.timer.discard_quietly();
         }
     }
 }
 
-impl State {
-    /// Puts a timer that is in no place into the queue; returns when it is late.
+impl AgendaState {
+    /// Queues a timer that is not queued. Returns the latest moment for the timer to fire.
     fn insert(&mut self, timer: &Arc<Timer>, deadline: Option<Deadline>) -> When {
-        let place = Place {
+        let position = TimerPosition {
             due: deadline.map_or(When::Never, |deadline| When::At(deadline.at)),
             order: self.next_order,
         };
         self.next_order += 1;
-        timer.set_place(Some(place));
-        let entry = Entry {
+        timer.set_position(Some(position));
+        let pending = PendingTimer {
             timer: Arc::clone(timer),
             slack: deadline.map_or(Duration::ZERO, Deadline::slack),
         };
-        self.queue.insert(place, entry);
+        self.queue.insert(position, pending);
         When::latest(deadline)
     }
 
-    /// When to wake up: at the first deadline, or as much later as its slack allows where more are
-    /// due by then, whose slack allows it too.
+    /// When the keeper must wake up. This is the first deadline, or a later one that is within the slack
+    /// of all before it: the wake-up then serves all of them.
     fn alarm(&self) -> Option<Deadline> {
         let ahead = self.queue.iter().take(LOOK_AHEAD);
-        let mut deadlines = ahead.map_while(|(place, entry)| {
-            let at = place.instant()?;
-            Some((at, at.checked_add(entry.slack).unwrap_or(at)))
+        let mut deadlines = ahead.map_while(|(position, pending)| {
+            let at = position.deadline()?;
+            Some((at, at.checked_add(pending.slack).unwrap_or(at)))
         });
         let (mut at, mut latest) = deadlines.next()?;
         for (next, next_latest) in deadlines {
@@ -282,29 +298,29 @@ impl State {
 }
 
 impl When {
-    /// The moment at which `deadline` is late.
+    /// The latest moment that `deadline` and its slack allow.
     fn latest(deadline: Option<Deadline>) -> When {
         let latest = deadline.and_then(|deadline| deadline.at.checked_add(deadline.slack()));
         latest.map_or(When::Never, When::At)
     }
 }
 
-/// A closure, and when it is to run.
-pub(crate) struct Timer<J: ?Sized = dyn Job> {
+/// A closure that runs at a deadline.
+pub(crate) struct Timer<J: ?Sized = dyn TimerJob> {
     agenda: Arc<Agenda>,
     site: &'static Location<'static>,
-    /// Its place in the queue, while it is pending. Changed under the lock of the agenda, together
-    /// with the queue.
-    place: Mutex<Option<Place>>,
+    /// The timer's position in the queue, while it is pending. Changes together with the queue, under the
+    /// lock of the agenda.
+    position: Mutex<Option<TimerPosition>>,
     job: J,
 }
 
-/// What a timer runs.
-pub(crate) trait Job: Send + Sync {
-    /// Runs the closure, for the one that fires the timer.
+/// The closure of a timer, of any type.
+pub(crate) trait TimerJob: Send + Sync {
+    /// Runs the closure. Called by the coroutine that the timer has fired.
     fn run(&self);
 
-    /// Drops the closure, for the one that cancels the timer.
+    /// Drops the closure. Called by the canceller.
     fn discard(&self);
 }
 
@@ -317,9 +333,9 @@ impl<F> Closure<F> {
     }
 }
 
-impl<F: FnOnce() + Send> Job for Closure<F> {
+impl<F: FnOnce() + Send> TimerJob for Closure<F> {
     fn run(&self) {
-        // No guard lives in the call: the closure may look at its own timer.
+        // The closure is called without the lock: it may use its own timer.
         let f = self.take();
         f.expect("a timer fires once")();
     }
@@ -338,51 +354,52 @@ impl Timer {
         Arc::new(Timer {
             agenda,
             site,
-            place: Mutex::new(None),
+            position: Mutex::new(None),
             job: Closure(Mutex::new(Some(f))),
         })
     }
 
-    /// The call that set it.
+    /// The call that has set the timer.
     pub(crate) fn site(&self) -> &'static Location<'static> {
         self.site
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Place>> {
-        own_lock(&self.place)
+    fn lock(&self) -> MutexGuard<'_, Option<TimerPosition>> {
+        own_lock(&self.position)
     }
 
-    fn set_place(&self, place: Option<Place>) {
-        *self.lock() = place;
+    fn set_position(&self, position: Option<TimerPosition>) {
+        *self.lock() = position;
     }
 
-    /// Whether it was set before this process was forked, where its locks may be held by threads
-    /// that are not here.
+    /// Whether this process is a fork of the process that has set the timer. Threads that are missing
+    /// here may hold the timer's locks.
     fn is_left_in_parent(&self) -> bool {
         !self.agenda.made_by.is_current()
     }
 
-    /// Its place in the queue, if it is pending.
-    pub(crate) fn place(&self) -> Option<Place> {
+    /// The timer's position in the queue, if it is pending.
+    pub(crate) fn position(&self) -> Option<TimerPosition> {
         if self.is_left_in_parent() {
             return None;
         }
         *self.lock()
     }
 
-    /// Takes it from the queue; returns whether it was there, so that its closure is the caller's.
+    /// Takes the timer out of the queue. Returns whether it was pending: the closure is then the
+    /// caller's.
     fn withdraw(&self) -> bool {
         if self.is_left_in_parent() {
             return false;
         }
         let mut state = self.agenda.lock();
-        let Some(place) = self.lock().take() else {
+        let Some(position) = self.lock().take() else {
             return false;
         };
-        let entry = state.queue.remove(&place);
+        let pending = state.queue.remove(&position);
         self.agenda.unlock_and_wake(state, When::Never);
-        // Not the last reference, for the caller has one; but not under the lock either.
-        drop(entry);
+        // Not the last reference, since the caller has one. Dropped after the lock all the same.
+        drop(pending);
         true
     }
 
@@ -399,10 +416,10 @@ impl Timer {
             return false;
         }
         let mut state = self.agenda.lock();
-        let Some(place) = self.lock().take() else {
+        let Some(position) = self.lock().take() else {
             return false;
         };
-        state.queue.remove(&place);
+        state.queue.remove(&position);
         let latest = state.insert(self, deadline);
         self.agenda.unlock_and_wake(state, latest);
         true
@@ -412,10 +429,12 @@ impl Timer {
         self.job.run();
     }
 
-    /// Drops the closure, whose destructor has nobody to panic to: the hook has reported it.
+    /// Drops the closure. Ignores a panic of its destructor, which the panic hook has reported: no
+    /// caller could handle it.
     pub(crate) fn discard_quietly(&self) {
         let discard = std::panic::AssertUnwindSafe(|| self.job.discard());
         if let Err(payload) = std::panic::catch_unwind(discard) {
+            // Dropping the payload might panic again.
             std::mem::forget(payload);
         }
     }
@@ -427,7 +446,7 @@ mod tests {
 
     use super::*;
 
-    /// An agenda with a keeper that is awake, which the test plays.
+    /// An agenda with a keeper that is awake. The test acts as the keeper.
     fn kept() -> Arc<Agenda> {
         let agenda = Arc::new(Agenda::new());
         agenda.ensure_keeper(|| Ok(())).unwrap();
@@ -444,7 +463,7 @@ mod tests {
         timer
     }
 
-    /// The timers that are due at `now`, as numbers; and until when the keeper then sleeps.
+    /// The indices in `timers` of the timers that are due at `now`, and when the keeper wakes up next.
     fn due(agenda: &Agenda, timers: &[Arc<Timer>], now: Instant) -> (Vec<usize>, Option<Instant>) {
         let mut order = Vec::new();
         loop {
@@ -460,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_deadlines_are_due_in_the_order_of_insertion_and_a_reset_is_one() {
+    fn timers_of_equal_deadlines_fire_in_the_order_in_which_they_were_set_or_reset() {
         let agenda = kept();
         let start = Instant::now();
         let at = |millis| Some(Deadline::at(start + Duration::from_millis(millis)));
@@ -476,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keeper_does_not_fall_asleep_over_a_change_that_came_before() {
+    fn a_keeper_does_not_sleep_if_the_queue_changes_before_it_parks() {
         const FAR: Duration = Duration::from_secs(20);
         let agenda = kept();
         type Change = fn(&Arc<Agenda>, &Arc<Timer>);
@@ -500,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keeper_idles_from_when_nothing_is_pending_until_a_timer_is_added() {
+    fn a_keeper_idles_while_no_timer_is_pending() {
         let idling = Cell::new(0);
         let begin = || idling.set(idling.get() + 1);
         let end = || idling.set(idling.get() - 1);
@@ -513,13 +532,16 @@ mod tests {
                 assert_eq!(agenda.add(timer, deadline, end), Added::Pending);
                 assert_eq!(idling.get(), 0);
             }
-            // Only a timer that is due some day is worth a wake-up, and the removal of the last one.
-            assert_eq!(agenda.lock().keeper == Keeper::Awake, deadline.is_some());
+            // A timer that is never due wakes nobody, until it is removed as the last one.
+            assert_eq!(
+                agenda.lock().keeper == KeeperState::Awake,
+                deadline.is_some()
+            );
             for timer in timers {
                 assert!(timer.cancel());
                 assert_eq!(idling.get(), 0);
             }
-            assert_eq!(agenda.lock().keeper, Keeper::Awake);
+            assert_eq!(agenda.lock().keeper, KeeperState::Awake);
         }
         agenda.next(Instant::now(), begin);
         agenda.end(true, end);
@@ -527,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keeper_that_is_spawned_in_vain_is_spawned_anew_until_its_runtime_ends() {
+    fn a_keeper_that_could_not_start_is_spawned_again_until_its_runtime_ends() {
         let agenda = Arc::new(Agenda::new());
         let pending = timer(&agenda);
         assert_eq!(agenda.add(&pending, None, || ()), Added::Unkept);
@@ -537,7 +559,7 @@ mod tests {
         };
         assert!(agenda.ensure_keeper(fails).is_err());
         assert_eq!(agenda.add(&pending, None, || ()), Added::Unkept);
-        // It has its stack in the end and takes it up; or has it not, after all.
+        // The spawn succeeds, and the keeper ends before its first turn.
         let ends_early = || {
             agenda.end(false, || ());
             Ok(())
@@ -550,7 +572,7 @@ mod tests {
             .unwrap();
         assert_eq!(agenda.add(&pending, None, || ()), Added::Pending);
         agenda.end(true, || ());
-        assert_eq!(pending.place(), None);
+        assert_eq!(pending.position(), None);
         agenda
             .ensure_keeper(|| unreachable!("none comes any more"))
             .unwrap();
@@ -558,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_moment_of_the_clock_has_no_room_for_slack() {
+    fn a_deadline_at_the_end_of_the_clock_has_no_slack() {
         let agenda = kept();
         let start = Instant::now();
         let (mut there, mut beyond) = (Duration::ZERO, Duration::MAX);
@@ -576,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_serves_those_whose_slack_allows_it_and_delays_no_other() {
+    fn an_alarm_serves_timers_within_their_slack_and_delays_no_other() {
         let agenda = kept();
         let start = Instant::now();
         let at = |micros| start + Duration::from_micros(micros);

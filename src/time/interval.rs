@@ -6,11 +6,11 @@ use crate::park::Wait;
 use crate::task::word::Kind;
 use crate::task::{self, Deadline};
 
-/// A ticker, whose first tick is one `period` from now.
+/// Makes a ticker. Its first tick is one `period` from now.
 ///
-/// The ticks are at fixed multiples of the period from the moment of this call, however long the
-/// caller takes in between: they do not drift. Those that the caller has missed are not made up
-/// for: the next [`tick`](Interval::tick) then returns at once, and the one after it in step again.
+/// The ticks are at fixed multiples of the period from this call, however long the caller takes
+/// between them: they do not drift. Missed ticks are skipped. The next [`tick`](Interval::tick) then
+/// returns at once, and the tick after it is in step again.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -33,18 +33,19 @@ pub fn interval(period: Duration) -> Interval {
 #[derive(Debug)]
 #[must_use = "an interval only ticks when asked to"]
 pub struct Interval {
-    /// When the next tick is due; `None`, if that is beyond the clock.
+    /// When the next tick is due; `None` if that is beyond the end of the clock.
     next: Option<Instant>,
     period: Duration,
 }
 
 impl Interval {
-    /// Parks the caller until the next tick is due, and returns when it was due; returns that of
-    /// the last one, if several are.
+    /// Parks the caller until the next tick is due. Returns when the tick was due; if several ticks are
+    /// due, when the last of them was.
     ///
-    /// How many were missed is so what this differs by from the tick before, in periods. Others go
-    /// first even if a tick is overdue. With a period of zero, that is all that this does; with one
-    /// that is beyond the clock, it never returns.
+    /// The difference between two results, in periods, therefore tells how many ticks were missed.
+    ///
+    /// Other coroutines run first, even if a tick is overdue. With a period of zero, this only lets them
+    /// run. With a period beyond the end of the clock, it never returns.
     ///
     /// Off-coroutine, this blocks the OS thread.
     ///
@@ -57,7 +58,7 @@ impl Interval {
         }
         Wait::begin(Kind::Event).suspend(self.next.map(Deadline::at));
         let now = Instant::now();
-        // In a destructor, the end of a runtime may have ended the wait before its time.
+        // The end of a runtime may have ended the wait early, if the caller is a destructor.
         let next = self.next.unwrap_or(now);
         let due = last_multiple(next, self.period, now);
         self.next = due.checked_add(self.period);
@@ -70,7 +71,8 @@ impl Interval {
     }
 }
 
-/// The last of `first`, `first + period`, and so on that is not after `now`; `first`, if all are.
+/// The last of the moments `first`, `first + period`, and so on that is not after `now`; or `first`, if
+/// all are after `now`.
 fn last_multiple(first: Instant, period: Duration, now: Instant) -> Instant {
     let late = now.saturating_duration_since(first);
     if late < period {
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_multiple_is_in_step_and_not_in_the_future() {
+    fn the_last_multiple_is_in_step_and_not_after_now() {
         let first = Instant::now();
         let at = |nanos| first + Duration::from_nanos(nanos);
         let period = Duration::from_nanos(1_000);

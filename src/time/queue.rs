@@ -4,26 +4,28 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::mem;
 
-/// Nanoseconds since some origin. The last one, after 584 years, stands for all after it.
+/// Nanoseconds since some origin. The last value, after 584 years, stands for all later moments.
 pub(super) type Moment = u64;
 
-/// What has its moment, by which it is ordered first.
+/// An item that is ordered by its moment first.
 pub(super) trait Timed: Ord + Copy {
     fn moment(self) -> Moment;
 }
 
-/// The length of a window is 2^24 ns, 17 ms.
+/// A window of time is 2^24 ns (17 ms) long.
 const WINDOW_BITS: u32 = 24;
 
-/// What comes next is kept in a heap; the rest unordered, in windows of time, each of which becomes
-/// the heap when its time has come. So pushing and popping a few among very many touches little
-/// memory.
+/// Keeps the items of the nearest windows in a heap. The other items are unordered, in a list for each
+/// window. When the heap is empty, the list of the next window becomes the heap.
+///
+/// So pushing and popping a few among very many items touches little memory.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     near: BinaryHeap<Reverse<T>>,
-    /// What comes before this window is in `near`.
+    /// Items of earlier windows are in `near`, items of this window and later ones in `far`.
     next_window: u64,
     far: BTreeMap<u64, Vec<Reverse<T>>>,
+    /// The number of items in `far`.
     far_len: usize,
 }
 
@@ -51,7 +53,7 @@ impl<T: Timed> Queue<T> {
         }
     }
 
-    /// The first one.
+    /// The first item.
     pub(super) fn peek(&mut self) -> Option<T> {
         if self.near.is_empty() {
             let (window, items) = self.far.pop_first()?;
@@ -62,13 +64,13 @@ impl<T: Timed> Queue<T> {
         self.near.peek().map(|&Reverse(first)| first)
     }
 
-    /// Takes the first one out.
+    /// Takes the first item.
     pub(super) fn pop(&mut self) -> Option<T> {
         self.peek()?;
         self.near.pop().map(|Reverse(first)| first)
     }
 
-    /// Takes the first one out, if its moment is not after `last`.
+    /// Takes the first item, if its moment is not after `last`.
     pub(super) fn pop_until(&mut self, last: Moment) -> Option<T> {
         (self.peek()?.moment() <= last)
             .then(|| self.near.pop())
@@ -76,7 +78,7 @@ impl<T: Timed> Queue<T> {
             .map(|Reverse(first)| first)
     }
 
-    /// Gives memory back that a burst has left.
+    /// Gives back the memory that a burst has left unused.
     pub(super) fn shrink(&mut self) {
         self.near.shrink_to_fit();
         for items in self.far.values_mut() {
@@ -84,7 +86,7 @@ impl<T: Timed> Queue<T> {
         }
     }
 
-    /// Keeps those only of which `keep` says so.
+    /// Removes all items for which `keep` returns false.
     pub(super) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         let keep = |item: &Reverse<T>| keep(&item.0);
         self.near.retain(keep);
@@ -109,7 +111,7 @@ mod tests {
         }
     }
 
-    /// Numbers without order, the same each time.
+    /// Pseudo-random moments below `range`, the same each time. The second number counts them.
     fn scattered(count: u32, range: u64) -> impl Iterator<Item = (Moment, u32)> {
         let mut state = 1_u64;
         (0..count).map(move |order| {
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn it_pops_up_to_a_moment_and_keeps_the_rest() {
+    fn pop_until_takes_items_up_to_a_moment_and_keeps_the_rest() {
         let mut queue = Queue::new();
         for moment in [5, 1 << 40, 3, 1 << 30] {
             queue.push((moment, 0));
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn it_pops_in_order_whatever_the_distances() {
+    fn items_are_popped_in_order_however_far_apart_they_are() {
         for range in [1, 1_000, 1 << WINDOW_BITS, 1 << 34, u64::MAX] {
             let mut queue = Queue::new();
             let mut items: Vec<_> = scattered(2_000, range).collect();
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pushed_between_pops_finds_its_place() {
+    fn an_item_that_is_pushed_between_pops_is_popped_in_order() {
         let mut queue = Queue::new();
         let mut sorted = std::collections::BTreeSet::new();
         let mut popped = 0;
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_retained_is_gone() {
+    fn retain_removes_the_other_items() {
         let mut queue = Queue::new();
         let items: Vec<_> = scattered(1_000, 1 << 32).collect();
         items.iter().for_each(|&item| queue.push(item));

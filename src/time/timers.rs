@@ -1,4 +1,24 @@
 //! The deadlines of one worker's coroutines.
+//!
+//! # Arming and disarming are cheap
+//!
+//! Nearly every deadline belongs to a socket timeout that never expires. Such a deadline is armed,
+//! disarmed and armed again a little later. So disarming leaves the queue alone, and the queue may hold
+//! an entry that is out of date. Arming a later deadline keeps that entry too: it stands in for the new
+//! deadline. Both operations are a few stores. An entry is checked when it becomes the first in the
+//! queue: it is then dropped, or replaced by the deadline that it stood in for.
+//!
+//! ```text
+//! invariant: if a slot has an armed deadline, the queue has an entry for the slot that is due no later
+//! ```
+//!
+//! By this invariant no deadline is missed: when the first entry in the queue is in force, no armed
+//! deadline is earlier.
+//!
+//! # Deadlines share wake-ups
+//!
+//! A deadline may allow for some slack: how late the wake-up may be. [`Timers::alarm`] delays the wake-up
+//! for the first deadline within its slack, so that it serves later ones as well.
 
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
@@ -8,35 +28,31 @@ use crate::sys::memory;
 use crate::task::Deadline;
 use crate::task::word::Seq;
 
-/// Deadlines by coroutine slot; a coroutine has at most one.
-///
-/// Nearly every deadline is that of a socket timeout which never passes: it is armed, cancelled,
-/// and armed again a little later. So disarming leaves the queue alone, and arming finds the
-/// slot's old entry there and, if that is due first, lets it stand for the new deadline: both are a
-/// few stores. What an entry stands for is looked up when it comes to be the first.
-///
-/// Deadlines that allow for it share a wake-up: see [`alarm`](Timers::alarm).
+/// Deadlines by coroutine slot. A coroutine has at most one.
 #[derive(Debug)]
 pub(crate) struct Timers {
-    /// What moments count from.
+    /// Moments are counted from here.
     origin: Instant,
-    queue: Queue<Entry>,
-    slots: Vec<Slot>,
-    /// Entries in the queue that a slot refers to; the rest are orphans.
+    queue: Queue<QueuedDeadline>,
+    slots: Vec<SlotDeadline>,
+    /// The number of entries in the queue that a slot refers to. The others are orphans.
     referred: usize,
+    /// The order of the next deadline to be armed.
     next_order: NonZeroU64,
-    /// What `alarm` returned last: the moment, and the one up to which another deadline would have
-    /// changed that.
+    /// The latest result of `alarm`: the moment of the wake-up, and its latest moment. A deadline that is
+    /// armed before the latter makes the result invalid.
     alarm: Option<(Moment, Moment)>,
-    /// Where `alarm` and `expire` keep entries for a moment.
-    neighbours: Vec<Entry>,
-    /// What `expire` has returned.
+    /// A buffer for entries that `alarm` and `expire` take out of the queue. Empty between calls.
+    taken: Vec<QueuedDeadline>,
+    /// The latest result of `expire`. A field, so that its memory is reused.
     expired: Vec<(u32, Seq)>,
 }
 
-/// Ordered by deadline, then by insertion. Small, because of many only a few fit into a cache.
+/// A deadline in the queue. Ordered by deadline, then by insertion.
+///
+/// Small, so that many fit into the processor's caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
+struct QueuedDeadline {
     deadline: Moment,
     order: NonZeroU64,
     slot: u32,
@@ -44,32 +60,32 @@ struct Entry {
     slack: u32,
 }
 
-impl Entry {
-    /// The moment at which it is late.
+impl QueuedDeadline {
+    /// The latest moment at which the wake-up is still in time.
     fn latest(&self) -> Moment {
         self.deadline.saturating_add(self.slack.into())
     }
 
-    /// Up to which moment others may be due that it waits for. A part of the slack is left to who
-    /// waits for the alarm, whose clock may be coarse.
+    /// A wake-up may wait for other deadlines up to this moment. One tenth of the slack is left for the
+    /// operating system, since its clock may be coarse.
     fn joined_until(&self) -> Moment {
         self.deadline
             .saturating_add((self.slack - self.slack / 10).into())
     }
 }
 
-impl Timed for Entry {
+impl Timed for QueuedDeadline {
     fn moment(self) -> Moment {
         self.deadline
     }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
+struct SlotDeadline {
     /// The deadline in force, and the wait that it ends.
-    armed: Option<(Entry, Seq)>,
-    /// The entry in the queue that stands for this slot, due no later than `armed`.
-    queued: Option<Entry>,
+    armed: Option<(QueuedDeadline, Seq)>,
+    /// The entry in the queue that stands in for `armed`, or is `armed` itself. Due no later than it.
+    queued: Option<QueuedDeadline>,
 }
 
 impl Timers {
@@ -81,63 +97,64 @@ impl Timers {
             referred: 0,
             next_order: NonZeroU64::MIN,
             alarm: None,
-            neighbours: Vec::new(),
+            taken: Vec::new(),
             expired: Vec::new(),
         }
     }
 
-    /// `instant`, or the origin if that is later.
+    /// `instant` as a moment. An instant before the origin becomes the origin.
     fn moment(&self, instant: Instant) -> Moment {
         nanos(instant.saturating_duration_since(self.origin))
     }
 
-    /// Arms the deadline of `slot`'s wait `seq`, instead of any before it.
+    /// Arms `deadline` for wait `seq` of the coroutine in `slot`. Replaces the slot's deadline.
     pub(crate) fn arm(&mut self, slot: u32, deadline: Deadline, seq: Seq) {
         let index = slot as usize;
         if self.slots.len() <= index {
-            self.slots.resize(index + 1, Slot::default());
+            self.slots.resize(index + 1, SlotDeadline::default());
         }
-        let entry = Entry {
+        let armed = QueuedDeadline {
             deadline: self.moment(deadline.at),
             order: self.next_order,
             slot,
             slack: deadline.slack_nanos(),
         };
-        self.alarm.take_if(|(_, latest)| entry.deadline <= *latest);
+        self.alarm.take_if(|(_, latest)| armed.deadline <= *latest);
         self.next_order = self.next_order.saturating_add(1);
         let state = &mut self.slots[index];
-        state.armed = Some((entry, seq));
-        if state.queued.is_none_or(|queued| queued > entry) {
-            if state.queued.replace(entry).is_none() {
+        state.armed = Some((armed, seq));
+        // A queued entry that is due first stands in for the new deadline.
+        if state.queued.is_none_or(|queued| queued > armed) {
+            if state.queued.replace(armed).is_none() {
                 self.referred += 1;
             }
-            self.queue.push(entry);
+            self.queue.push(armed);
             self.drop_orphans();
         }
     }
 
-    /// Cancels the deadline of `slot`, if it is armed.
+    /// Disarms the deadline of `slot`, if there is one. Its entry stays in the queue.
     pub(crate) fn disarm(&mut self, slot: u32) {
         if let Some(state) = self.slots.get_mut(slot as usize) {
             state.armed = None;
         }
     }
 
-    /// Gives memory back that a burst has left.
+    /// Gives back the memory that a burst has left unused.
     pub(crate) fn shrink(&mut self) {
         let slots = &self.slots;
         self.queue
             .retain(|&entry| slots[entry.slot as usize].queued == Some(entry));
         self.queue.shrink();
-        // Where nothing is queued, nothing is armed.
+        // A slot without an entry in the queue has no armed deadline, by the invariant.
         let last = self.slots.iter().rposition(|slot| slot.queued.is_some());
         self.slots.truncate(last.map_or(0, |last| last + 1));
         self.slots.shrink_to_fit();
-        self.neighbours = Vec::new();
+        self.taken = Vec::new();
         self.expired = Vec::new();
     }
 
-    /// Whether no deadline is in force.
+    /// Whether no deadline is armed.
     pub(crate) fn is_empty(&mut self) -> bool {
         self.first().is_none()
     }
@@ -148,8 +165,10 @@ impl Timers {
         self.first().is_some_and(|first| first.deadline <= now)
     }
 
-    /// When to wake up, if nothing else happens: at the first deadline, or as much later as its
-    /// slack allows where more are due by then, whose slack allows it too.
+    /// When the worker is to wake up, and with how much slack.
+    ///
+    /// This is the first deadline, or a later one that is within the slack of all before it: the
+    /// wake-up then serves all of them.
     pub(crate) fn alarm(&mut self) -> Option<Deadline> {
         let first = self.first()?;
         let (alarm, latest) = self
@@ -164,13 +183,14 @@ impl Timers {
         ))
     }
 
-    /// When to serve `first`, and those that may join it; and up to which moment.
-    fn find_alarm(&mut self, first: Entry) -> (Moment, Moment) {
-        /// Among so many a wake-up more does not matter.
+    /// Finds the wake-up that serves `first` and as many of its successors as possible. Returns its
+    /// moment, and the latest moment that is in time for all of them.
+    fn find_alarm(&mut self, first: QueuedDeadline) -> (Moment, Moment) {
+        /// A wake-up that serves this many is cheap enough.
         const ENOUGH: usize = 128;
         let (mut alarm, mut latest) = (first.deadline, first.latest());
         let mut joined_until = first.joined_until();
-        while self.neighbours.len() < ENOUGH
+        while self.taken.len() < ENOUGH
             && let Some(next) = self.queue.pop_until(joined_until)
         {
             if !self.is_in_force(next) {
@@ -180,16 +200,16 @@ impl Timers {
             alarm = next.deadline;
             latest = latest.min(next.latest());
             joined_until = joined_until.min(next.joined_until());
-            self.neighbours.push(next);
+            self.taken.push(next);
         }
-        for neighbour in self.neighbours.drain(..) {
-            self.queue.push(neighbour);
+        for entry in self.taken.drain(..) {
+            self.queue.push(entry);
         }
         (alarm, latest)
     }
 
-    /// The first deadline in force, which is then the first in the queue.
-    fn first(&mut self) -> Option<Entry> {
+    /// The first armed deadline. It is the first entry in the queue when this returns.
+    fn first(&mut self) -> Option<QueuedDeadline> {
         loop {
             let top = self.queue.peek()?;
             if self.is_in_force(top) {
@@ -200,18 +220,19 @@ impl Timers {
         }
     }
 
-    /// Whether `entry`, which is or was in the queue, is the deadline of its slot, and does not just
-    /// stand for that.
-    fn is_in_force(&self, entry: Entry) -> bool {
+    /// Whether `entry` is the armed deadline of its slot. Otherwise it is out of date, and may stand in
+    /// for a later deadline.
+    fn is_in_force(&self, entry: QueuedDeadline) -> bool {
         let armed = self.slots[entry.slot as usize].armed;
         armed.is_some_and(|(armed, _)| armed == entry)
     }
 
-    /// Queues what `entry` stands for, if anything, which has been taken out of the queue and is not
-    /// in force.
-    fn replace(&mut self, entry: Entry) {
+    /// Queues the deadline that `entry` stood in for, if there is one. `entry` was taken out of the queue
+    /// and is not in force.
+    fn replace(&mut self, entry: QueuedDeadline) {
         let state = &mut self.slots[entry.slot as usize];
         if state.queued != Some(entry) {
+            // An orphan: the slot has another entry.
             return;
         }
         state.queued = state.armed.map(|(armed, _)| armed);
@@ -221,11 +242,11 @@ impl Timers {
         }
     }
 
-    /// Takes deadlines that have passed at `now`: the first few, or none if none has. Of each the
-    /// slot, and the wait to end.
+    /// Takes some of the deadlines that have passed at `now`, the first ones. Returns the slot of each,
+    /// and the wait to end; nothing if no deadline has passed.
     ///
-    /// A few at once, so that what the caller does for each, and is in no cache, can be fetched
-    /// for all of them at the same time; as here is done for their slots.
+    /// The caller has to touch the memory of each coroutine, which is in no cache. Taking several
+    /// at once lets the caller prefetch all of them, as this does with their slots.
     pub(crate) fn expire(&mut self, now: Instant) -> &[(u32, Seq)] {
         let now = self.moment(now);
         self.expired.clear();
@@ -235,22 +256,25 @@ impl Timers {
         &self.expired
     }
 
-    /// Moves the first few entries that have passed at `now` to `neighbours`, if there are any.
+    /// Moves the first few entries that have passed at `now` from the queue to `taken`. Returns whether
+    /// there are any.
     fn pop_passed(&mut self, now: Moment) -> bool {
         const AT_ONCE: usize = 16;
-        while self.neighbours.len() < AT_ONCE
+        while self.taken.len() < AT_ONCE
             && let Some(entry) = self.queue.pop_until(now)
         {
             memory::prefetch_all(&self.slots[entry.slot as usize]);
-            self.neighbours.push(entry);
+            self.taken.push(entry);
         }
-        !self.neighbours.is_empty()
+        !self.taken.is_empty()
     }
 
-    /// Looks up what those entries stand for.
+    /// Moves the deadlines in `taken` that are in force to `expired`, in order.
     fn take_expired(&mut self, now: Moment) {
+        // Becomes false when a deadline has been queued that may come before the rest of `taken`. The
+        // rest then goes back to the queue.
         let mut in_order = true;
-        for entry in self.neighbours.drain(..) {
+        for entry in self.taken.drain(..) {
             let state = &mut self.slots[entry.slot as usize];
             if !in_order {
                 self.queue.push(entry);
@@ -262,7 +286,6 @@ impl Timers {
                 match state.queued {
                     Some(later) => {
                         self.queue.push(later);
-                        // It may be due before what follows.
                         in_order = later.deadline > now;
                     }
                     None => {
@@ -275,8 +298,8 @@ impl Timers {
         }
     }
 
-    /// Keeps the queue within twice what is referred to, at a constant cost per arming: a slot
-    /// that alternates between near and far deadlines leaves an orphan each time.
+    /// Removes the orphans if they are more than half of a long queue. A slot that alternates between
+    /// near and far deadlines leaves an orphan each time. The cost is constant per arming.
     fn drop_orphans(&mut self) {
         if self.queue.len() > 2 * self.referred + 64 {
             let slots = &self.slots;
@@ -286,6 +309,7 @@ impl Timers {
     }
 }
 
+/// `duration` in nanoseconds; the largest number if it is longer than that.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -347,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_deadline_never_expires_nor_delays_a_sleep() {
+    fn a_disarmed_deadline_neither_expires_nor_causes_an_alarm() {
         let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         timers.arm(0, Deadline::at(start), seq());
         timers.arm(1, Deadline::at(start + Duration::from_secs(1)), seq());
@@ -358,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_was_put_off_takes_its_new_place_even_if_both_have_passed() {
+    fn a_deadline_that_was_put_off_expires_in_its_new_order_even_if_both_have_passed() {
         let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         let at = |secs| Deadline::at(start + Duration::from_secs(secs));
         for (slot, secs) in [(0, 10), (1, 20), (2, 30), (0, 25)] {
@@ -370,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_cancelled_deadlines_hides_none_after_them() {
+    fn many_cancelled_deadlines_do_not_hide_later_ones() {
         let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         for slot in 0..100 {
             let at = start + Duration::from_millis(slot.into());
@@ -383,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_serves_all_that_are_due_within_the_slack_of_each_before_them() {
+    fn an_alarm_serves_all_deadlines_within_the_slack_of_those_before_them() {
         let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         let at = |micros| start + Duration::from_micros(micros);
         let slack = |micros, slack| Deadline::with_slack(at(micros), Duration::from_micros(slack));
@@ -405,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_is_not_late_for_an_exact_deadline_that_an_entry_of_more_slack_stands_for() {
+    fn an_alarm_is_not_late_for_an_exact_deadline_behind_an_old_entry_with_slack() {
         let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
         let at = |micros| start + Duration::from_micros(micros);
         let millis = |micros| Deadline::with_slack(at(micros), Duration::from_millis(1));
