@@ -46,7 +46,11 @@ fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send
     };
     let name = task.name().unwrap_or("<unnamed>");
     let spawned = task.spawned_at();
-    let message = info.payload_as_str().unwrap_or("Box<dyn Any>");
+    let payload = info.payload();
+    let message = match payload.downcast_ref::<String>() {
+        Some(text) => text,
+        None => payload.downcast_ref().copied().unwrap_or("Box<dyn Any>"),
+    };
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let backtrace = Backtrace::capture();
     let trace = match backtrace.status() {

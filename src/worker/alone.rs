@@ -77,14 +77,14 @@ impl Worker {
         // coroutine, which is not the one in `slot`. The loop does not go on, because this function does
         // not return.
         let holder = unsafe { (*self.live.as_ptr()).get(slot as usize) };
-        let waits = format_args!("{}, unwinding from a panic, waits", Description(task));
+        let task = Description(task);
         match holder {
             Some(Live { task: holder, .. }) => fatal::abort(format_args!(
-                "{waits} for what {} holds, which needs the same worker to let go of it",
+                "{task}, unwinding from a panic, waits for what {} holds, which needs the same worker to let go of it",
                 Description(holder),
             )),
             None => fatal::abort(format_args!(
-                "{waits} for what a coroutine has left locked that has ended"
+                "{task}, unwinding from a panic, waits for what a coroutine has left locked that has ended"
             )),
         }
     }

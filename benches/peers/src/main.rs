@@ -5,6 +5,8 @@
 //! something; and each round in a process of its own, because runtimes leave threads, memory and
 //! settings behind.
 
+#![allow(clippy::print_stdout, reason = "the results go to standard output")]
+
 mod channels;
 mod files;
 mod idle;

@@ -87,18 +87,20 @@ impl Data {
 
 impl Act {
     fn on(self, data: &Data) {
-        // SAFETY: each is unlocked as it was locked.
         match self {
+            // SAFETY: this thread has locked it for reading.
             Read => unsafe {
                 data.lock.read();
                 look(data);
                 data.lock.unlock_read();
             },
+            // SAFETY: this thread has locked it for writing.
             Write => unsafe {
                 data.lock.write();
                 add(data);
                 data.lock.unlock_write();
             },
+            // SAFETY: this thread has locked it for writing, and for reading after the downgrade.
             Downgrade => unsafe {
                 data.lock.write();
                 let value = add(data);
