@@ -12,9 +12,9 @@
 //! capacity >= reserved + pools * hot_limit
 //! ```
 //!
-//! true at the end of each [`Class::reserve`]. A stack is either in use by a coroutine, which holds
-//! one of the `reserved`; or idle in a pool, and each pool keeps at most `hot_limit` of them; or
-//! free. So a coroutine with a reservation finds a free stack even if every pool of another worker
+//! which holds whenever [`Class::reserve`] returns. A stack is either in use by a coroutine, which
+//! holds one of the `reserved`; or idle in a pool, and each pool keeps at most `hot_limit` of them;
+//! or free. So a coroutine with a reservation finds a free stack even if every pool of another worker
 //! holds back as many as it may. A pool that is created after the reservation is not counted in it:
 //! for that case, [`Class::take`] adds a slab itself.
 

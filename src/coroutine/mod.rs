@@ -20,8 +20,8 @@
 //!                      suspended
 //! ```
 //!
-//! The body is a function of the pool's, which runs one task. So the coroutine of a finished task
-//! serves the next task without being torn down and built again.
+//! The body is one function for all coroutines of a pool: it runs one task. So the coroutine of a
+//! finished task serves the next task without being torn down and built again.
 
 mod class;
 pub(crate) mod overflow;
@@ -55,8 +55,8 @@ pub(crate) enum Suspend {
 
 /// A coroutine: startable, or started and suspended, or running.
 ///
-/// Dropping it never unwinds its stack, unlike corosensei's drop. A started coroutine that is
-/// dropped leaks its stack, because other code may hold pointers into it.
+/// Dropping it leaks its stack: other code may hold pointers into that. (corosensei's own drop would
+/// unwind it.) [`into_stack`](Coroutine::into_stack) takes the stack back for reuse.
 pub(crate) struct Coroutine {
     inner: ManuallyDrop<corosensei::Coroutine<(), Suspend, Infallible, Stack>>,
     /// The address of the suspended coroutine's yielder, which lies at the bottom of its stack.
@@ -103,6 +103,7 @@ impl Coroutine {
     #[inline(always)]
     pub(crate) fn resume(&mut self) -> Suspend {
         YIELDER.set(self.yielder);
+        // The coroutine never returns: `new` made it an endless loop.
         let CoroutineResult::Yield(why) = self.inner.resume(());
         // The coroutine's yielder: set above or, on the very first resume, by the coroutine.
         self.yielder = YIELDER.replace(ptr::null());

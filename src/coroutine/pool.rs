@@ -29,7 +29,7 @@ struct IdleCoroutines {
     class: &'static Class,
     /// The coroutine that was used last is at the end.
     coroutines: Vec<Coroutine>,
-    /// At most as many as there are coroutines, when one is put back.
+    /// Reservations of finished tasks. One is kept only while there are fewer than coroutines.
     spare: SpareReservations,
     /// The length of the prefix of `coroutines` that has not been used since the last trim.
     trimmed: usize,

@@ -54,7 +54,8 @@ impl Slab {
     ///
     /// # Errors
     ///
-    /// The kernel's, if not even `least` slots can be mapped, or none can be guarded.
+    /// The kernel's, if not even `least` slots can be mapped, or if guards run out so early that no
+    /// stack is left after [`FORGONE`] are given up.
     pub(super) fn map(
         size: StackSize,
         wanted: usize,

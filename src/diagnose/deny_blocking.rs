@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::task::{Description, Task};
 
-/// Reports, from now on, every place in the program whose coroutines block their worker. Works in debug
-/// builds: those with debug assertions. In other builds this does nothing and returns `false`.
+/// Reports coroutines that block their worker, from now on and in debug builds: those with debug
+/// assertions. In other builds this does nothing, and returns `false`.
 ///
 /// A call that blocks the OS thread, instead of parking the coroutine, keeps all other coroutines of the
 /// worker from running. Nothing else goes wrong, so such a call is easily missed. This finds the call

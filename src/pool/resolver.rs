@@ -136,13 +136,13 @@ fn timed_out() -> io::Error {
 
 /// Hands `job`, a lookup, to the pool; or queues it, if [`MOST_LOOKUPS`] are under way.
 fn begin(job: Job) {
-    let mut state = task::lock_aside(&STATE);
-    if state.running == MOST_LOOKUPS {
-        state.queued.push_back(job);
+    let mut lookups = task::lock_aside(&LOOKUPS);
+    if lookups.running == MOST_LOOKUPS {
+        lookups.queued.push_back(job);
         return;
     }
-    state.running += 1;
-    drop(state);
+    lookups.running += 1;
+    drop(lookups);
     super::submit(Box::new(|| work(job)));
 }
 
@@ -156,26 +156,26 @@ fn work(job: Job) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
             mem::forget(payload);
         }
-        let mut state = lock();
-        next = state.queued.pop_front();
+        let mut lookups = lock();
+        next = lookups.queued.pop_front();
         if next.is_none() {
             // Saturating, because of forks: a child may have been forked by a lookup, and have another
             // count than this lookup was added to.
-            state.running = state.running.saturating_sub(1);
+            lookups.running = lookups.running.saturating_sub(1);
             // Gives memory back after a burst.
-            state.queued.shrink_to(MOST_LOOKUPS);
+            lookups.queued.shrink_to(MOST_LOOKUPS);
         }
     }
 }
 
-static STATE: Mutex<State> = Mutex::new(State {
+static LOOKUPS: Mutex<Lookups> = Mutex::new(Lookups {
     resolver: None,
     queued: VecDeque::new(),
     running: 0,
 });
 
 /// What the lookups of the process share.
-struct State {
+struct Lookups {
     /// `None` stands for [`SystemResolver`]; an `Arc` cannot be made in a constant.
     resolver: Option<Arc<dyn Resolve>>,
     /// Lookups that wait for others to end, first in, first out.
@@ -184,6 +184,6 @@ struct State {
     running: usize,
 }
 
-fn lock() -> MutexGuard<'static, State> {
-    own_lock(&STATE)
+fn lock() -> MutexGuard<'static, Lookups> {
+    own_lock(&LOOKUPS)
 }

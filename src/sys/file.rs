@@ -31,8 +31,8 @@ const OWN_POSITION: u64 = u64::MAX;
 ///
 /// # Errors
 ///
-/// The kernel's. [`would_block`] tells those apart that say that only a blocking read can go on.
-/// `InvalidInput`, if `offset` is over `i64::MAX`.
+/// The kernel's. [`would_block`] tells whether a blocking read has to take over. `InvalidInput`, if
+/// `offset` is over `i64::MAX`.
 pub(crate) fn read(
     fd: BorrowedFd<'_>,
     bufs: &mut [IoSliceMut<'_>],

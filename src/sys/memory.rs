@@ -1,5 +1,5 @@
-//! Address space for stacks, which has memory behind it only where it was touched; guards in it;
-//! and what belongs to caches and pages.
+//! Address space for stacks, which has memory behind it only where it was touched; guards in it; pages
+//! and cache lines.
 //!
 //! Addresses are `usize` here: this module does arithmetic with them and hands them to the kernel,
 //! but does not access the memory.

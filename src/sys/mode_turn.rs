@@ -5,13 +5,12 @@
 //! and other processes share. So each attempt sets the mode, accepts, and resets the mode:
 //!
 //! ```text
-//!  one attempt:  set O_NONBLOCK                        accept: blocks!
-//!  another:                      accept, reset the mode
+//!  attempt A:  set O_NONBLOCK                           accept: blocks the thread!
+//!  attempt B:                  set, accept, reset
 //! ```
 //!
-//! Without turns, a second attempt could reset the mode before the first one accepts, whose call would
-//! then block its thread until the next connection comes. A turn covers the whole attempt, some
-//! microseconds.
+//! Without turns, attempt B could reset the mode before attempt A accepts. The thread of A would then
+//! block until the next connection comes. A turn covers a whole attempt: some microseconds.
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
 use std::os::fd::BorrowedFd;
@@ -57,8 +56,8 @@ impl<'fd> ModeTurn<'fd> {
         }
     }
 
-    /// Like `take`, and excludes other processes that call this for the same open file description: by
-    /// a record lock on `socket` (fcntl(2)), which the kernel releases if the process ends.
+    /// Like `take`, and excludes other processes that call this for the same socket: by a record lock
+    /// (fcntl(2)), which the kernel releases if the process ends.
     ///
     /// A process may be stopped in the middle of its turn. After a hundred attempts this goes on
     /// without the lock, which at worst makes a call block until the next connection.

@@ -53,8 +53,8 @@ pub(crate) fn block_in_select(
         }
         set
     });
-    // SAFETY: the descriptors are borrowed, so they are open. Each set has room for all descriptors
-    // below `end`, of which there is none greater in any set.
+    // SAFETY: the descriptors are borrowed, so they are open. `end` is greater than each of their
+    // numbers, and each set has room for all numbers below `end`.
     let done = unsafe {
         rustix::event::select(
             end,
