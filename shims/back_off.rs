@@ -1,31 +1,34 @@
-//! Trying again, where nothing tells when that is worth while.
+//! Pauses between attempts, where no event tells when to try again.
+#![forbid(unsafe_code)]
 
 use std::time::Duration;
 
 use super::thread;
 
-/// The pauses between attempts, each twice as long as the one before, up to a limit.
+/// Pauses that start short. Each is twice as long as the last, up to a limit.
 pub(super) struct BackOff {
     next: Duration,
+    longest: Duration,
 }
 
 impl BackOff {
     const FIRST: Duration = Duration::from_millis(1);
-    const LONGEST: Duration = Duration::from_millis(50);
 
-    pub(super) fn new() -> BackOff {
+    /// Pauses of at most `longest`.
+    pub(super) fn up_to(longest: Duration) -> BackOff {
         BackOff {
             next: BackOff::FIRST,
+            longest,
         }
     }
 
-    /// Sleeps, for no longer than `left`, if that is limited.
+    /// Sleeps for the next pause, but no longer than `left`.
     ///
     /// # Unwinding
     ///
     /// An interruption point.
     pub(super) fn pause(&mut self, left: Option<Duration>) {
         thread::sleep(left.map_or(self.next, |left| left.min(self.next)));
-        self.next = (2 * self.next).min(BackOff::LONGEST);
+        self.next = (2 * self.next).min(self.longest);
     }
 }

@@ -1,8 +1,8 @@
-//! std, with what blocks replaced by what parks.
+//! std, but with waits that park the coroutine.
 //!
-//! `use greenroom::shims as std;` at the top of a file is all it takes: this module re-exports
-//! all of std, and overrides the modules that block with mirrors of the same names and signatures.
-//! In a coroutine they park it; anywhere else they block the calling OS thread, exactly like std.
+//! Write `use greenroom::shims as std;` at the top of a file. This module re-exports all of std, and
+//! replaces the items that wait by items of the same names and signatures. In a coroutine, a wait parks
+//! the coroutine. On an OS thread, a wait blocks the thread, exactly like std.
 //!
 //! # What is mirrored
 //!
@@ -11,43 +11,44 @@
 //! | `net::TcpStream` | [`net::TcpStream`] | waits park; `makefile` |
 //! | `net::TcpListener`, `Incoming` | [`net::TcpListener`], [`net::Incoming`] | waits park |
 //! | `net::UdpSocket` | [`net::UdpSocket`] | waits park |
-//! | `net::ToSocketAddrs` | [`net::ToSocketAddrs`] | a trait of its own, for the same types; names are resolved on the blocking pool, by [`set_resolver`](crate::set_resolver)'s |
+//! | `net::ToSocketAddrs` | [`net::ToSocketAddrs`] | a separate trait, for the same types; names are resolved on the blocking pool, by the resolver of [`set_resolver`](crate::set_resolver) |
 //! | `os::unix::net::{UnixStream, UnixListener, Incoming, UnixDatagram}` | [`os::unix::net`] | waits park; `makefile`; [`descriptor::PassDescriptors`] |
-//! | `os::linux::net::TcpStreamExt` | [`os::linux::net::TcpStreamExt`] | a trait of its own: std's is sealed |
+//! | `os::linux::net::TcpStreamExt` | [`os::linux::net::TcpStreamExt`] | a separate trait: std's is sealed |
 //! | `thread::{spawn, scope, Builder, JoinHandle, Scope, ScopedJoinHandle}` | [`thread`] | threads are coroutines |
-//! | `thread::{current, Thread, ThreadId}` | [`thread`] | types of their own: std's cannot be made |
-//! | `thread::panicking` | [`thread`] | tells apart the coroutines of one OS thread |
+//! | `thread::{current, Thread, ThreadId}` | [`thread`] | separate types: std's cannot be constructed |
+//! | `thread::panicking` | [`thread`] | answers for the coroutine, not for the OS thread |
 //! | `thread::{sleep, sleep_ms, park, park_timeout, park_timeout_ms, yield_now}` | [`thread`] | waits park |
-//! | `fs` | [`fs`] | what is not in memory is done on the blocking pool; `Read`, `Write` and `Seek` for `Arc<File>` are not there: only std could implement them |
+//! | `fs` | [`fs`] | waits for a disk are jobs of the blocking pool; `Arc<File>` has no `Read`, `Write` and `Seek`: only std could implement them |
 //! | `io::{pipe, PipeReader, PipeWriter}` | [`io`] | waits park |
-//! | `io::{stdin, Stdin, StdinLock}` | [`io`] | waits park; a buffer of its own |
-//! | `io::{stdout, Stdout, StdoutLock, stderr, Stderr, StderrLock}` | [`io`] | waits park; locks and a buffer of their own |
-//! | `print!`, `println!`, `eprint!`, `eprintln!`, `dbg!` | [`println!`](macro@println) | write to those; to be named by a path: `std::println!`, or `use std::println` |
-//! | `io::IsTerminal` | [`io::IsTerminal`] | a trait of its own, for all that has a descriptor: std's is sealed |
-//! | `os` | [`os`] | std's own, but for what is named here; `os::unix::thread::JoinHandleExt` is not there for coroutines |
+//! | `io::{stdin, Stdin, StdinLock}` | [`io`] | waits park; a separate buffer |
+//! | `io::{stdout, Stdout, StdoutLock, stderr, Stderr, StderrLock}` | [`io`] | waits park; separate locks and a separate buffer |
+//! | `print!`, `println!`, `eprint!`, `eprintln!`, `dbg!` | [`println!`](macro@println) | write to the streams above; must be named by a path (`std::println!`) or imported (`use std::println`) |
+//! | `io::IsTerminal` | [`io::IsTerminal`] | a separate trait, for all types with a descriptor: std's is sealed |
+//! | `os` | [`os`] | std's own, except for the items named here; coroutines' handles have no `os::unix::thread::JoinHandleExt` |
 //! | `process::{Command, Child, ChildStdin, ChildStdout, ChildStderr}` | [`process`] | waits park |
-//! | `os::unix::process::CommandExt` | [`process::CommandExt`] | a trait of its own: std's is sealed |
+//! | `os::unix::process::CommandExt` | [`process::CommandExt`] | a separate trait: std's is sealed |
 //! | `sync::{Mutex, RwLock, Condvar, Once, OnceLock, LazyLock, Barrier}` and their guards | [`sync`] | waits park |
-//! | `sync::WaitTimeoutResult` | [`sync::WaitTimeoutResult`] | a type of its own: std's cannot be made |
-//! | `thread_local!`, `thread::{LocalKey, AccessError}` | [`thread_local!`] | values are the coroutine's; to be named by a path: `std::thread_local!`, or `use std::thread_local` |
+//! | `sync::WaitTimeoutResult` | [`sync::WaitTimeoutResult`] | a separate type: std's cannot be constructed |
+//! | `thread_local!`, `thread::{LocalKey, AccessError}` | [`thread_local!`] | each coroutine has its own value; must be named by a path (`std::thread_local!`) or imported (`use std::thread_local`) |
 //! | `sync::mpsc` | [`sync::mpsc`] | waits park; the errors are std's own |
 //! | `time` | [`time`] | std's own: nothing in it blocks |
 //!
-//! What std has no name for: [`io::makefile`], files over streams as Python's; [`select`];
-//! [`io::TerminalExt`]; and extension traits, so that std may add their names:
-//! [`process::ChildExt`], [`descriptor::IntoStd`], [`descriptor::PassDescriptors`].
+//! Additions to std are [`io::makefile`] (files over streams, like Python's) and [`select`]. Further
+//! methods are in extension traits, so that std may add methods of the same names: [`io::TerminalExt`],
+//! [`process::ChildExt`], [`descriptor::IntoStd`] and [`descriptor::PassDescriptors`].
 //!
-//! `shims/SURFACE.md` of the repository has every public item, compared with std's documentation.
+//! `shims/SURFACE.md` in the repository compares every public item with std's documentation.
 //!
-//! # What is still std's own, and blocks the worker
+//! # What still blocks the worker
 //!
-//! The methods of `Path` that ask for metadata, and the macros of the prelude, without a path: `println!`
-//! and its like, and `thread_local!` (whose values are the OS thread's, shared by its coroutines).
-//! Where one of these must wait, wrap it: [`unblock`](crate::unblock).
+//! Some items stay std's own: the methods of `Path` that ask for metadata, and the macros of the prelude
+//! that are written without a path, such as `println!`. If one of these may wait long, wrap the call in
+//! [`unblock`](crate::unblock). A `thread_local!` without a path is std's own, too: the coroutines of one
+//! OS thread share its values.
 
 pub use ::std::*;
 
-/// The untouched std, where a file or a crate has the shims under its name.
+/// std itself, for code in which the name `std` stands for the shims.
 ///
 /// ```
 /// use greenroom::shims as std;

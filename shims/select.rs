@@ -1,7 +1,9 @@
-//! [`select`] and [`poll`], over any descriptors.
+//! [`select`] and [`poll`] over any descriptors.
 //!
-//! std has neither: these are the system's calls, over borrowed descriptors. They park the calling coroutine; off-coroutine they block the OS thread. A signal does
-//! not end them. For one descriptor there is [`wait_fd`](crate::wait_fd).
+//! std has neither. These are the system's calls with borrowed descriptors. A coroutine that waits here
+//! parks, an OS thread blocks. A signal does not end the wait. To wait for one descriptor, use
+//! [`wait_fd`](crate::wait_fd).
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::io;
@@ -15,7 +17,7 @@ pub use crate::{Interest, Readiness};
 use crate::task::Deadline;
 use crate::{reactor, sys};
 
-/// What makes a descriptor count as readable, writable, exceptional.
+// The events that make a descriptor count as readable, writable or exceptional.
 const READ: PollFlags = PollFlags::IN
     .union(PollFlags::RDNORM)
     .union(PollFlags::RDBAND)
@@ -27,32 +29,34 @@ const WRITE: PollFlags = PollFlags::OUT
     .union(PollFlags::ERR);
 const EXCEPT: PollFlags = PollFlags::PRI;
 
-/// What [`select`] has found: places in its lists, in their order.
+/// The descriptors that [`select`] has found ready, as ascending indices into its lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
-    /// Reading does not block: there are data, a connection to accept, the end, or an error.
+    /// Reading does not block: there is data, a connection to accept, the end of the data, or an error.
     pub readable: Vec<usize>,
     /// Writing does not block: there is room, or an error.
     pub writable: Vec<usize>,
-    /// There is urgent (out-of-band) data, or what else is exceptional to the descriptor.
+    /// There is urgent (out-of-band) data or another exceptional condition of the descriptor.
     pub exceptional: Vec<usize>,
 }
 
 impl Ready {
-    /// Whether the timeout has passed with nothing ready.
+    /// Whether nothing was ready before the timeout.
     pub fn is_empty(&self) -> bool {
         self.readable.is_empty() && self.writable.is_empty() && self.exceptional.is_empty()
     }
 }
 
-/// Waits until some of the descriptors `r` are readable, `w` writable or `x` exceptional, and
-/// returns which, as `select(2)` does; at most for `timeout`, or for ever if there is none.
+/// Waits until a descriptor of `r` is readable, one of `w` is writable or one of `x` is exceptional, and
+/// returns which, as `select(2)` does.
 ///
-/// A descriptor that is listed twice is returned twice. A timeout of zero asks for the present
-/// state, having let other coroutines go on if there is nothing ready. With three empty lists,
-/// this sleeps. Regular files are always readable and writable. There is no `FD_SETSIZE`.
+/// Waits for at most `timeout`, or without limit if `timeout` is `None`. With a timeout of zero, returns
+/// the present state; if nothing is ready, yields to other coroutines first. With three empty lists,
+/// sleeps.
 ///
-/// To list descriptors of several types, borrow them with [`AsFd::as_fd`].
+/// A descriptor that is listed twice is returned twice. Regular files are always readable and writable.
+/// There is no limit like `FD_SETSIZE`. To list descriptors of several types, borrow each with
+/// [`AsFd::as_fd`].
 ///
 /// ```
 /// use greenroom::shims::select::select;
@@ -77,16 +81,16 @@ impl Ready {
 ///
 /// # Unwinding
 ///
-/// An interruption point. In a coroutine that unwinds from a panic, an error instead of a wait.
+/// An interruption point. In a coroutine that unwinds from a panic, this fails instead of waiting.
 pub fn select<T: AsFd>(r: &[T], w: &[T], x: &[T], timeout: Option<Duration>) -> io::Result<Ready> {
     let lists = [r, w, x].map(|list| list.iter().map(AsFd::as_fd).collect::<Vec<_>>());
-    let mut asked = Asked::new(&lists);
+    let mut merged = Merged::new(&lists);
     let ready = reactor::wait_for(
-        asked.interests.clone(),
+        merged.interests.clone(),
         timeout.and_then(Deadline::after),
         || {
-            let any = asked.look()?;
-            let ready = any.then(|| asked.ready(&lists));
+            let any = merged.look()?;
+            let ready = any.then(|| merged.ready(&lists));
             Ok(ready.filter(|ready| !ready.is_empty()))
         },
         |left| sys::poll::block_in_select([&lists[0], &lists[1], &lists[2]], left),
@@ -94,15 +98,15 @@ pub fn select<T: AsFd>(r: &[T], w: &[T], x: &[T], timeout: Option<Duration>) -> 
     Ok(ready?.unwrap_or_default())
 }
 
-/// The descriptors of the three lists, each once and by number: the kernel limits the entries that
-/// it takes to the number of descriptors that a process may have.
-struct Asked<'fd> {
+/// The descriptors of the three lists, without repetition and in ascending order. The kernel takes no more
+/// entries than the number of descriptors that a process may have, so each descriptor gets one entry.
+struct Merged<'fd> {
     interests: Vec<(BorrowedFd<'fd>, Interest)>,
     polled: Vec<rustix::event::PollFd<'fd>>,
 }
 
-impl<'fd> Asked<'fd> {
-    fn new([r, w, x]: &[Vec<BorrowedFd<'fd>>; 3]) -> Asked<'fd> {
+impl<'fd> Merged<'fd> {
+    fn new([r, w, x]: &[Vec<BorrowedFd<'fd>>; 3]) -> Merged<'fd> {
         let each = |list: &[BorrowedFd<'fd>], interest| -> Vec<_> {
             list.iter().map(|&fd| (fd, interest)).collect()
         };
@@ -128,13 +132,14 @@ impl<'fd> Asked<'fd> {
             .collect();
             rustix::event::PollFd::from_borrowed_fd(fd, flags)
         };
-        Asked {
+        Merged {
             polled: interests.iter().map(polled).collect(),
             interests,
         }
     }
 
-    /// Takes note of the present state; returns whether there is anything, be it of no interest.
+    /// Polls all descriptors without waiting. Returns whether the kernel reported any event, even one of
+    /// no interest.
     fn look(&mut self) -> io::Result<bool> {
         let any = sys::poll::look(&mut self.polled)? > 0;
         let mut polled = self.polled.iter();
@@ -145,14 +150,14 @@ impl<'fd> Asked<'fd> {
     }
 
     fn ready(&self, [r, w, x]: &[Vec<BorrowedFd<'_>>; 3]) -> Ready {
-        let places = |list: &[BorrowedFd<'_>], wanted| {
+        let indices = |list: &[BorrowedFd<'_>], wanted| {
             let is_ready = |fd: &BorrowedFd<'_>| self.state(*fd).intersects(wanted);
             (0..list.len()).filter(|&i| is_ready(&list[i])).collect()
         };
         Ready {
-            readable: places(r, READ),
-            writable: places(w, WRITE),
-            exceptional: places(x, EXCEPT),
+            readable: indices(r, READ),
+            writable: indices(w, WRITE),
+            exceptional: indices(x, EXCEPT),
         }
     }
 
@@ -163,7 +168,7 @@ impl<'fd> Asked<'fd> {
     }
 }
 
-/// A descriptor for [`poll`]: what to wait for, and what was found.
+/// A descriptor for [`poll`], with the events to wait for and the events that were found.
 #[derive(Clone)]
 pub struct PollFd<'fd> {
     fd: BorrowedFd<'fd>,
@@ -172,7 +177,7 @@ pub struct PollFd<'fd> {
 }
 
 impl<'fd> PollFd<'fd> {
-    /// Waits for what is in `interest` on `fd`.
+    /// An entry that waits for `interest` on `fd`.
     pub fn new(fd: &'fd (impl AsFd + ?Sized), interest: Interest) -> PollFd<'fd> {
         PollFd {
             fd: fd.as_fd(),
@@ -181,17 +186,17 @@ impl<'fd> PollFd<'fd> {
         }
     }
 
-    /// What is waited for.
+    /// The events to wait for.
     pub fn interest(&self) -> Interest {
         self.interest
     }
 
-    /// Changes what is waited for.
+    /// Changes the events to wait for.
     pub fn set_interest(&mut self, interest: Interest) {
         self.interest = interest;
     }
 
-    /// What the last [`poll`] has found; nothing before the first.
+    /// The events that the last [`poll`] has found. Empty before the first.
     pub fn readiness(&self) -> Readiness {
         self.readiness
     }
@@ -213,12 +218,14 @@ impl fmt::Debug for PollFd<'_> {
     }
 }
 
-/// Waits until some of `fds` are ready, as `poll(2)` does; at most for `timeout`, or for ever if
-/// there is none. Returns how many are, and sets the [readiness](PollFd::readiness) of all.
+/// Waits until one of `fds` is ready, as `poll(2)` does. Returns how many are ready, and sets the
+/// [readiness](PollFd::readiness) of all.
 ///
-/// Errors and hang-ups count as ready, whatever the interest, and so does a descriptor that is not
-/// open. A timeout of zero asks for the present state, having let other coroutines go on if there
-/// is nothing ready. Regular files are always readable and writable.
+/// Waits for at most `timeout`, or without limit if `timeout` is `None`. With a timeout of zero, returns
+/// the present state; if nothing is ready, yields to other coroutines first.
+///
+/// An error or a hang-up counts as ready, whatever the interest, and so does a descriptor that is not
+/// open. Regular files are always readable and writable.
 ///
 /// ```
 /// use greenroom::shims::select::{Interest, PollFd, poll};
@@ -243,7 +250,7 @@ impl fmt::Debug for PollFd<'_> {
 ///
 /// # Unwinding
 ///
-/// An interruption point. In a coroutine that unwinds from a panic, an error instead of a wait.
+/// An interruption point. In a coroutine that unwinds from a panic, this fails instead of waiting.
 pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usize> {
     let interests: Vec<_> = fds.iter().map(|entry| (entry.fd, entry.interest)).collect();
     let mut state: Vec<_> = interests

@@ -1,27 +1,29 @@
-//! [`std::thread`], where threads are coroutines.
+//! [`std::thread`], but threads are coroutines.
 //!
-//! [`spawn`], [`scope`] and [`Builder`] make coroutines, and start the default runtime if the
-//! caller has none. What waits parks the coroutine; off-coroutine it blocks the OS thread.
+//! [`spawn`], [`scope`] and [`Builder`] make coroutines, and start the default runtime if the caller is
+//! not in a runtime. A wait in a coroutine parks the coroutine. A wait on an OS thread blocks the
+//! thread.
 //!
-//! # What differs from std
+//! # Differences from std
 //!
-//! - Names, ids and [`current`] are the coroutine's. The OS thread below it is shared, and keeps
-//!   its own: what asks the operating system sees that.
-//! - Where a runtime shuts down, its coroutines unwind at interruption points, of which [`sleep`]
-//!   and joins are some; and joining them gives [`Cancelled`](crate::Cancelled).
-//! - A destructor that panics, of a result that nobody joins, is reported by the panic hook and ends
-//!   there; std aborts the process.
+//! - Names, ids and [`current`] are those of the coroutine. Coroutines share an OS thread, which keeps
+//!   its own name and id. Code that asks the operating system sees the OS thread.
+//! - When a runtime shuts down, its coroutines unwind at interruption points, such as [`sleep`] and
+//!   joins. Joining such a coroutine returns [`Cancelled`](crate::Cancelled).
+//! - If nothing joins a coroutine and the destructor of its result panics, the panic hook reports the
+//!   panic, and the program goes on. std aborts the process.
 //!
-//! # What is not there
+//! # What is missing
 //!
-//! All of what is stable in std is, but for `os::unix::thread::JoinHandleExt`: a coroutine has no
-//! `pthread_t`, and that of its worker, if it were given out, would let a `pthread_join`,
-//! `pthread_cancel` or `pthread_kill` reach all coroutines of the worker. The trait is std's own, and
-//! not implemented here.
+//! Everything stable in std is here, except `os::unix::thread::JoinHandleExt`. A coroutine has no
+//! `pthread_t`. With the `pthread_t` of its worker, a `pthread_join`, `pthread_cancel` or `pthread_kill`
+//! would reach all coroutines of the worker. The trait is std's own, and coroutines' handles do not
+//! implement it.
 //!
-//! What is unstable in std is left out until it is not: `sleep_until` (on a coroutine,
-//! [`park_until`](crate::park_until) has a deadline), `Thread::{into_raw, from_raw}`,
-//! `ThreadId::as_u64`, `add_spawn_hook`, `Builder::no_hooks`.
+//! Unstable items of std are missing until they are stable: `sleep_until` (use
+//! [`park_until`](crate::park_until)), `Thread::{into_raw, from_raw}`, `ThreadId::as_u64`,
+//! `add_spawn_hook`, `Builder::no_hooks`.
+#![forbid(unsafe_code)]
 
 use std::time::Duration;
 
@@ -32,12 +34,13 @@ pub use crate::{
     scope, spawn, yield_now,
 };
 
+use super::park_or_block::park_or_block;
 use crate::task;
 
-/// Like [`std::thread::panicking`], but of the calling coroutine.
+/// Like [`std::thread::panicking`], but for the calling coroutine.
 ///
-/// std counts the panics of the OS thread. That is the same as long as no other coroutine of the
-/// thread waits in the middle of an unwind; some do while a runtime shuts down.
+/// std counts the panics of the OS thread. The two differ if another coroutine of the thread waits in the
+/// middle of an unwind, which happens while a runtime shuts down.
 #[must_use]
 pub fn panicking() -> bool {
     task::is_unwinding()
@@ -45,20 +48,17 @@ pub fn panicking() -> bool {
 
 /// Like [`std::thread::sleep`], but parks the coroutine.
 ///
-/// Sleeping for no time at all yields.
+/// Sleeping for zero time yields.
 ///
 /// # Unwinding
 ///
-/// An interruption point, unless it is for no time.
+/// An interruption point, unless `dur` is zero.
 #[inline]
 pub fn sleep(dur: Duration) {
     if dur.is_zero() {
-        yield_now();
-    } else if task::on_coroutine() {
-        crate::park::sleep(dur);
-    } else {
-        ::std::thread::sleep(dur);
+        return yield_now();
     }
+    park_or_block(dur, crate::park::sleep, ::std::thread::sleep);
 }
 
 /// Like [`std::thread::sleep_ms`].

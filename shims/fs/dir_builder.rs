@@ -1,4 +1,5 @@
-//! How to make a directory.
+//! Making directories.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::fs;
@@ -13,7 +14,7 @@ pub struct DirBuilder(fs::DirBuilder);
 
 impl DirBuilder {
     /// Like [`std::fs::DirBuilder::new`].
-    #[allow(clippy::new_without_default, reason = "as std's")]
+    #[allow(clippy::new_without_default, reason = "mirrors std")]
     #[must_use]
     pub fn new() -> DirBuilder {
         DirBuilder(fs::DirBuilder::new())

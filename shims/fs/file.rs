@@ -1,4 +1,5 @@
 //! Files.
+#![forbid(unsafe_code)]
 
 use std::fs::{self, FileTimes, Metadata, Permissions, TryLockError};
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
@@ -12,19 +13,20 @@ use super::file_system::{AT_ONCE, Nature};
 use super::open_file::OpenFile;
 use crate::park;
 use crate::pool::{many_wait, unblock_borrowed, unblock_waiting};
+use crate::shims::back_off::BackOff;
 use crate::shims::descriptor::{descriptor_conversions, into_stdio};
 use crate::shims::io::any_file::{AnyFile, may_wait};
 use crate::shims::io::pipe::Pipe;
+use crate::shims::park_or_block::park_or_block;
 use crate::task;
 
-/// The pauses between attempts of a coroutine that waits for the lock of a file without a thread.
-/// Each is twice as long as the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// The longest pause between attempts of a coroutine that waits for the lock of a file without a thread.
 const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
 /// Like [`std::fs::File`], but waits park the coroutine.
 ///
-/// Made of an unnamed pipe, it writes in a coroutine what there is room for, be that a part.
+/// In a coroutine, a write to a `File` that was made of an unnamed pipe takes as many bytes as the pipe
+/// has room for.
 pub struct File {
     io: OpenFile,
 }
@@ -97,8 +99,8 @@ impl File {
 
     /// Like [`std::fs::File::lock`].
     ///
-    /// A coroutine that waits has a thread of the [pool](crate::unblock) do so. Where no descriptor
-    /// can be had for that, or 64 threads of the pool wait already, the coroutine tries again after
+    /// For a coroutine that waits, a thread of the [pool](crate::unblock) waits. If no descriptor can be
+    /// had for the thread, or if 64 threads of the pool wait already, the coroutine tries again after
     /// pauses that grow to a quarter of a second.
     ///
     /// # Errors
@@ -130,26 +132,35 @@ impl File {
         try_lock: fn(&fs::File) -> Result<(), TryLockError>,
         lock: fn(&fs::File) -> io::Result<()>,
     ) -> io::Result<()> {
-        if !task::on_coroutine() {
-            return lock(self.io.get());
-        }
-        let mut pause = FIRST_PAUSE;
+        park_or_block(
+            (),
+            |()| self.park_for_lock(try_lock, lock),
+            |()| lock(self.io.get()),
+        )
+    }
+
+    /// Waits for a lock in a coroutine.
+    fn park_for_lock(
+        &self,
+        try_lock: fn(&fs::File) -> Result<(), TryLockError>,
+        lock: fn(&fs::File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut back_off = BackOff::up_to(LONGEST_PAUSE);
         loop {
             match self.at_once(try_lock) {
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error),
                 Ok(()) => return Ok(()),
             }
-            // The lock belongs to all descriptors of the open file.
+            // All duplicates of a descriptor share a lock, so the pool can lock a duplicate.
             if !many_wait()
                 && let Ok(duplicate) = self.io.get().try_clone()
             {
-                let waiting = move || lock(&duplicate).map(|()| Locked(Some(duplicate)));
+                let waiting = move || lock(&duplicate).map(|()| FileLock(Some(duplicate)));
                 unblock_waiting(waiting)?.keep();
                 return Ok(());
             }
-            park::sleep(pause);
-            pause = (2 * pause).min(LONGEST_PAUSE);
+            back_off.pause(None);
         }
     }
 
@@ -241,29 +252,36 @@ impl File {
         self.set_times(FileTimes::new().set_modified(time))
     }
 
-    /// Whether it is a file of a local file system, of which the kernel has in memory what is asked
-    /// about it.
+    /// Whether the caller is a coroutine and the file is on a local file system, which answers questions
+    /// about an open file from memory.
     fn is_local(&self) -> bool {
         task::on_coroutine() && matches!(self.io.nature(), Nature::Local(_))
     }
 
-    /// For a coroutine.
+    /// The file's operations for a coroutine. `shared` says whether other readers may use the cursor.
     fn any(&self, shared: bool) -> AnyFile<'_, fs::File> {
         AnyFile::new(self.io.descriptor(), self.io.nature(), shared)
     }
 
     fn read_at_cursor(&self, bufs: &mut [IoSliceMut<'_>], shared: bool) -> io::Result<usize> {
-        match task::on_coroutine() {
-            true => self.any(shared).read_at(None, bufs),
-            false => self.io.get().read_vectored(bufs),
-        }
+        park_or_block(
+            bufs,
+            |bufs| self.any(shared).read_at(None, bufs),
+            |bufs| self.io.get().read_vectored(bufs),
+        )
     }
 
-    /// Reads to the end.
+    /// Reads to the end of the file.
     pub(super) fn read_all<B: Grow>(&self, buf: &mut B, shared: bool) -> io::Result<usize> {
-        if !task::on_coroutine() {
-            return B::read_all(&mut self.io.get(), buf);
-        }
+        park_or_block(
+            buf,
+            |buf| self.read_all_parking(buf, shared),
+            |buf| B::read_all(&mut self.io.get(), buf),
+        )
+    }
+
+    /// Reads to the end of the file in a coroutine.
+    fn read_all_parking<B: Grow>(&self, buf: &mut B, shared: bool) -> io::Result<usize> {
         match self.io.nature() {
             Nature::Pipe => B::read_all(&mut Pipe(self.io.descriptor()), buf),
             Nature::Local(_) => {
@@ -284,8 +302,8 @@ impl File {
                 });
                 match read {
                     Ok(read) => read,
-                    // A read may wait for others: that of a duplicate, so that the caller can be
-                    // interrupted.
+                    // The read may wait for another process. A duplicate is read, so that the caller can
+                    // be interrupted.
                     Err(Ok(mut duplicate)) => {
                         let (read, new) = unblock_waiting(move || {
                             let mut new = B::default();
@@ -300,7 +318,7 @@ impl File {
         }
     }
 
-    /// Does what waits for nothing but the file system, if for anything.
+    /// Calls `f`, which waits for the file system at most: on the pool unless the file system is local.
     fn at_once<T: Send>(&self, f: impl FnOnce(&fs::File) -> T + Send) -> T {
         match task::on_coroutine() && matches!(self.io.nature(), Nature::Elsewhere) {
             true => self.unblock(f),
@@ -313,7 +331,7 @@ impl File {
     }
 }
 
-/// What takes all of a file.
+/// A buffer that takes all of a file.
 pub(super) trait Grow: Default + Send + 'static {
     fn read_all(from: &mut impl Read, to: &mut Self) -> io::Result<usize>;
     fn try_reserve(&mut self, bytes: usize) -> io::Result<()>;
@@ -348,20 +366,21 @@ impl Grow for String {
     }
 }
 
-/// A lock that has been waited for. Unlocks the file when it is dropped: because who waited has
-/// been interrupted.
-struct Locked(Option<fs::File>);
+/// The lock of a file, which a thread of the pool has waited for. If the coroutine was interrupted
+/// meanwhile, nothing takes the lock over, and the drop unlocks the file.
+struct FileLock(Option<fs::File>);
 
-impl Locked {
+impl FileLock {
+    /// Leaves the file locked.
     fn keep(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Locked {
+impl Drop for FileLock {
     fn drop(&mut self) {
         if let Some(file) = &self.0 {
-            // Cannot fail on what is locked.
+            // Unlocking a locked file does not fail.
             let _ = file.unlock();
         }
     }
@@ -391,7 +410,7 @@ impl Read for &File {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        // There may be more references.
+        // Other references may read at the same cursor.
         self.read_at_cursor(bufs, true)
     }
 
@@ -420,17 +439,19 @@ impl Write for File {
 
 impl Write for &File {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match task::on_coroutine() {
-            true => self.any(true).write(buf),
-            false => self.io.get().write(buf),
-        }
+        park_or_block(
+            buf,
+            |buf| self.any(true).write(buf),
+            |buf| self.io.get().write(buf),
+        )
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        match task::on_coroutine() {
-            true => self.any(true).write_vectored(bufs),
-            false => self.io.get().write_vectored(bufs),
-        }
+        park_or_block(
+            bufs,
+            |bufs| self.any(true).write_vectored(bufs),
+            |bufs| self.io.get().write_vectored(bufs),
+        )
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -440,7 +461,8 @@ impl Write for &File {
 
 impl Seek for &File {
     fn seek(&mut self, pos: SeekFrom) -> io::Result<u64> {
-        // The end is the file system's to tell; and a read at the cursor keeps others from it.
+        // Seeking may wait: the file system reports where the end is, and a read at the cursor holds a
+        // lock.
         self.at_once(|mut file| file.seek(pos))
     }
 
@@ -451,20 +473,22 @@ impl Seek for &File {
 
 impl FileExt for File {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        match task::on_coroutine() {
-            true => {
+        park_or_block(
+            buf,
+            |buf| {
                 let bufs = &mut [IoSliceMut::new(buf)];
                 self.any(false).read_at(Some(offset), bufs)
-            }
-            false => self.io.get().read_at(buf, offset),
-        }
+            },
+            |buf| self.io.get().read_at(buf, offset),
+        )
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        match task::on_coroutine() {
-            true => self.any(false).write_at(buf, offset),
-            false => self.io.get().write_at(buf, offset),
-        }
+        park_or_block(
+            buf,
+            |buf| self.any(false).write_at(buf, offset),
+            |buf| self.io.get().write_at(buf, offset),
+        )
     }
 }
 

@@ -1,9 +1,10 @@
-//! What is known of file systems: which of them a worker may use itself.
+//! Which file systems a worker may use itself.
 //!
-//! Of a file system that is served by others, by a process or over a network, nothing tells how long
-//! it takes. A local one has what was used a moment ago in memory. Reading that never waits, where the
-//! file system can be told to read nothing else; writing waits only if the disk cannot keep up, and
-//! there is no way to ask before. So a worker does small writes itself, until some take long.
+//! A file system that another process or a server on the network serves may take any time. A local file
+//! system has recently used data in memory. Reading such data never waits, if the file system can be told
+//! to read nothing else. A write waits only if the disk cannot keep up, and no call can find out
+//! beforehand. So a worker does small writes itself, until some of them take long.
+#![forbid(unsafe_code)]
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,19 +17,20 @@ use crate::pool::unblock_borrowed;
 use crate::sys::file::Identity;
 use crate::sys::switches::voluntary;
 
-/// The most bytes that a worker copies at once: what takes about as long as to have the pool do it.
+/// The most bytes that a worker copies itself. Copying as many takes about as long as a job of the pool.
 pub(crate) const AT_ONCE: usize = 512 << 10;
 
-/// An operation on as much that takes longer has waited, for the file system or for a processor.
+/// An operation on [`AT_ONCE`] bytes that takes longer has waited: for the file system, or for a processor.
 const QUICK: Duration = Duration::from_millis(1);
 
-/// For how many times as long as a slow operation took the pool does what workers would.
+/// After a slow operation, the pool does the work of workers for this many times as long as the operation
+/// took.
 const SPARED: u64 = 20;
 
-/// What a descriptor leads to, as far as waiting for it goes.
+/// What a descriptor leads to, which decides how to wait for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Nature {
-    /// Something that a poll can wait for.
+    /// A pipe or anything else that can be polled.
     Pipe,
     /// A file or directory of a local file system.
     Local(&'static FileSystem),
@@ -37,10 +39,10 @@ pub(crate) enum Nature {
 }
 
 impl Nature {
-    /// The nature of `fd`, from memory alone; `None` if its file system must be asked.
+    /// The nature of `fd`, if that is known without asking its file system.
     pub(crate) fn known(fd: BorrowedFd<'_>) -> Option<Nature> {
         let Ok(identity) = Identity::of(fd) else {
-            // It is not open. The pool says so.
+            // The descriptor is not open. The operation on the pool will fail and say so.
             return Some(Nature::Elsewhere);
         };
         match identity.kind {
@@ -53,35 +55,35 @@ impl Nature {
         }
     }
 
-    /// The nature of `fd`. May wait for its file system.
+    /// The nature of `fd`. May block the thread to ask its file system.
     pub(crate) fn ask(fd: BorrowedFd<'_>) -> Nature {
         Nature::known(fd).unwrap_or_else(|| {
             FileSystem::get_to_know(fd);
-            // Unless another file system has taken its place meanwhile.
+            // Not known if another file system has taken the same entry of the table meanwhile.
             Nature::known(fd).unwrap_or(Nature::Elsewhere)
         })
     }
 
-    /// The nature of `fd`, which the pool asks for if need be.
+    /// The nature of `fd`. If its file system must be asked, the pool asks.
     pub(crate) fn of(fd: BorrowedFd<'_>) -> Nature {
         Nature::known(fd).unwrap_or_else(|| unblock_borrowed(|| Nature::ask(fd)))
     }
 
-    /// As a number that is not 0.
+    /// The nature as a number, which is never 0.
     pub(crate) fn to_number(self) -> u8 {
         match self {
             Nature::Pipe => PIPE,
             Nature::Elsewhere => ELSEWHERE,
             Nature::Local(file_system) => {
-                let place = KNOWN
+                let index = KNOWN
                     .iter()
                     .position(|known| std::ptr::eq(known, file_system));
-                FIRST_LOCAL + place.expect("there are no others") as u8
+                FIRST_LOCAL + index.expect("all file systems are in the table") as u8
             }
         }
     }
 
-    /// What has this number, if anything.
+    /// The nature that [`to_number`](Nature::to_number) gives this number.
     pub(crate) fn from_number(number: u8) -> Option<Nature> {
         match number {
             PIPE => Some(Nature::Pipe),
@@ -97,28 +99,32 @@ const PIPE: u8 = 1;
 const ELSEWHERE: u8 = 2;
 const FIRST_LOCAL: u8 = 3;
 
-/// A mounted file system. Another may take its place, and what files of both then share is a guess at
-/// how quick they are.
+/// What is known about a mounted file system: an entry of [`KNOWN`].
+///
+/// Another file system may take over the entry. Files of both then share the fields, which are only a
+/// guess at how quick the file system is.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct FileSystem {
-    /// The number of the mount, and in the lowest bit, whether it is local.
+    /// The number of the mount, shifted left by one. The lowest bit says whether the file system is local.
     mount: AtomicU64,
-    /// Paths lead there over other mounts.
+    /// Whether paths to the file system have crossed other mounts.
     beyond_mounts: AtomicBool,
-    /// Until when, in nanoseconds, an operation that takes long is asked whether it has waited.
+    /// The time, in nanoseconds, until which the thread's context switches are counted around each
+    /// operation.
     suspect_until: AtomicU64,
-    /// Until when workers leave it to the pool.
+    /// The time, in nanoseconds, until which workers leave operations to the pool.
     slow_until: AtomicU64,
 }
 
-/// By the numbers of their mounts, of which neighbours come after each other.
+/// The table of file systems, indexed by the mount number modulo the length. Mounts made one after another
+/// have neighbouring numbers, so they get different entries.
 static KNOWN: [FileSystem; 64] = [FileSystem::UNKNOWN; 64];
 
 impl FileSystem {
     #[allow(
         clippy::declare_interior_mutable_const,
-        reason = "each use is a new one"
+        reason = "each use is a new value"
     )]
     const UNKNOWN: FileSystem = FileSystem {
         mount: AtomicU64::new(0),
@@ -127,7 +133,8 @@ impl FileSystem {
         slow_until: AtomicU64::new(0),
     };
 
-    /// The file system that this is of, if it is local; `None` if that must be asked for.
+    /// `Some(Some(file system))` if the file's file system is local, `Some(None)` if it is not, and `None`
+    /// if that is not known yet.
     pub(crate) fn known(identity: &Identity) -> Option<Option<&'static FileSystem>> {
         let Some(mount) = identity.mount else {
             return Some(None);
@@ -137,7 +144,7 @@ impl FileSystem {
         (noted >> 1 == mount).then_some((noted & 1 == 1).then_some(known))
     }
 
-    /// Asks the file system of `fd` what it is. May wait for it.
+    /// Finds out whether the file system of `fd` is local. May block the thread.
     pub(crate) fn get_to_know(fd: BorrowedFd<'_>) {
         let Ok(Identity {
             mount: Some(mount), ..
@@ -150,7 +157,7 @@ impl FileSystem {
         FileSystem::at(mount).mount.store(noted, Ordering::Relaxed);
     }
 
-    /// Whether paths have led there over other mounts.
+    /// Whether paths to the file system have crossed other mounts.
     pub(crate) fn is_beyond_mounts(&self) -> bool {
         self.beyond_mounts.load(Ordering::Relaxed)
     }
@@ -159,12 +166,13 @@ impl FileSystem {
         self.beyond_mounts.store(true, Ordering::Relaxed);
     }
 
+    /// The entry of a mount.
     fn at(mount: u64) -> &'static FileSystem {
         &KNOWN[(mount % KNOWN.len() as u64) as usize]
     }
 
-    /// Does what may wait for this file system: at once if it is about few bytes and the file system
-    /// has been quick, else on the pool.
+    /// Runs an operation that may wait for this file system: on the worker if the operation concerns few
+    /// bytes and the file system has been quick, otherwise on the pool.
     pub(crate) fn use_it<T: Send>(&self, bytes: usize, operation: impl FnOnce() -> T + Send) -> T {
         if bytes > AT_ONCE {
             return unblock_borrowed(operation);
@@ -176,10 +184,10 @@ impl FileSystem {
         self.watch(now, operation)
     }
 
-    /// Does it on the calling thread, and takes note if it waits.
+    /// Runs `operation` on the calling thread, and records whether the operation waits.
     fn watch<T>(&self, start: u64, operation: impl FnOnce() -> T) -> T {
-        // A thread that is preempted takes long, too. To tell that from a wait costs a system call
-        // beforehand, so it is done only where one has taken long shortly before.
+        // An operation also takes long if its thread is preempted. Telling the two apart needs a system
+        // call before the operation, which is made only if an operation has taken long recently.
         let suspect = start < self.suspect_until.load(Ordering::Relaxed);
         let switches = suspect.then(voluntary);
         let result = operation();
@@ -196,14 +204,14 @@ impl FileSystem {
     }
 }
 
-/// In nanoseconds.
+/// The monotonic time in nanoseconds.
 fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Whether file systems of the kind that statfs(2) gives this number are on disks of this machine, or
-/// in its memory. Of an overlay one may guess so.
+/// Whether file systems of this kind, a magic number of statfs(2), are on disks or in the memory of this
+/// machine. The layers of an overlay are assumed to be.
 fn is_local(kind: u64) -> bool {
     const BCACHEFS: u64 = 0xca45_1a4e;
     const BTRFS: u64 = 0x9123_683e;

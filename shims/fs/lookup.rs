@@ -1,8 +1,10 @@
-//! What paths lead to, where the kernel has that in memory.
+//! Looking up paths that the kernel has in memory.
 //!
-//! Each function returns `None` where it cannot tell: the caller then asks on the pool. A file is
-//! looked at by a descriptor that gives no access to it, which no file system is asked for, before it
-//! is used in a way that its file system takes part in.
+//! Each function returns `None` if it cannot tell without waiting. The caller then asks on the pool.
+//!
+//! A lookup first opens the path with `O_PATH`, which gives no access to the file and does not involve its
+//! file system. The file is used further only if its file system is local.
+#![forbid(unsafe_code)]
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -37,9 +39,9 @@ pub(super) fn metadata(path: &Path, flags: OFlags) -> Option<io::Result<Metadata
     Some(fs::File::from(found).metadata())
 }
 
-/// Opens a regular file that is there; `flags` are of those that change nothing by that.
+/// Opens an existing regular file. `flags` must not change the file.
 pub(super) fn open(path: &Path, flags: OFlags) -> Option<io::Result<(fs::File, Nature)>> {
-    // Opening anything but a regular file may have effects.
+    // Opening anything but a regular file may have side effects, so the kind is looked up first.
     let found = match look(path, OFlags::empty())? {
         Ok(found) => found,
         Err(error) => return absent(error),
@@ -49,14 +51,16 @@ pub(super) fn open(path: &Path, flags: OFlags) -> Option<io::Result<(fs::File, N
     if identity.kind != FileType::RegularFile {
         return None;
     }
-    // It may have a lease that somebody must first give back: that is not waited for here.
+    // Another process may have a lease on the file. With `NONBLOCK`, the open fails instead of waiting for
+    // the lease to be given back.
     let attempt = flags | OFlags::NONBLOCK;
     let file = match file_system.is_beyond_mounts() {
         true => reopen(&found, attempt)?,
-        // Where no other mount can come in between, to go by the path again is half the price. The
-        // path may lead to something else by now: to a pipe, say, which has no position.
+        // Opening the path again costs half as much as reopening the descriptor, but fails if the path
+        // crosses mounts. The path may lead to another file by now, perhaps to a pipe: see `tell` below.
         false => match open_cached(path, attempt, true) {
-            // The kernel says the latter where it would have to wait to find out the former.
+            // `XDEV` says that the path crosses a mount. `AGAIN` says that the kernel would have to wait to
+            // find out.
             Err(Errno::XDEV | Errno::AGAIN) => {
                 file_system.note_beyond_mounts();
                 reopen(&found, attempt)?
@@ -64,12 +68,13 @@ pub(super) fn open(path: &Path, flags: OFlags) -> Option<io::Result<(fs::File, N
             opened => opened.ok()?,
         },
     };
+    // Fails for a pipe, which has no cursor.
     rustix::fs::tell(&file).ok()?;
     rustix::fs::fcntl_setfl(&file, flags & OFlags::APPEND).ok()?;
     Some(Ok((file.into(), Nature::Local(file_system))))
 }
 
-/// Opens what is at `path` without access to it.
+/// Opens `path` with `O_PATH`. Returns `None` on an OS thread, which may wait.
 fn look(path: &Path, flags: OFlags) -> Option<rustix::io::Result<OwnedFd>> {
     if !task::on_coroutine() {
         return None;
@@ -78,18 +83,18 @@ fn look(path: &Path, flags: OFlags) -> Option<rustix::io::Result<OwnedFd>> {
     Some(open_cached(path, flags | OFlags::PATH, false))
 }
 
-/// Opens the very file that was found.
+/// Opens the file that `found` leads to.
 fn reopen(found: &OwnedFd, flags: OFlags) -> Option<OwnedFd> {
     let path = format!("/proc/thread-self/fd/{}", found.as_raw_fd());
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
-/// The result of what needs something there, when a look has failed.
+/// The result of a lookup that has failed with `error`: known only if nothing is at the path.
 fn absent<T>(error: Errno) -> Option<io::Result<T>> {
     (error == Errno::NOENT).then(|| Err(error.into()))
 }
 
-/// The file system of what was found, if it is local.
+/// The file system of `found`, if that is local.
 fn local(found: &OwnedFd, identity: &Identity) -> Option<&'static FileSystem> {
     let known = FileSystem::known(identity).or_else(|| {
         unblock_borrowed(|| FileSystem::get_to_know(found.as_fd()));

@@ -1,44 +1,51 @@
-//! [`std::fs`], where what may wait for a disk, or for a peer, parks the coroutine.
+//! [`std::fs`], but operations that may wait for a disk or a peer park the coroutine.
 //!
-//! Regular files cannot be polled, so what waits for one is a job of the blocking pool (see
-//! [`unblock`](crate::unblock)), during which the caller cannot be interrupted: it is short, and
-//! borrows the caller's buffers. Only where a read may wait for others, of a file that the system or
-//! another process makes up, it has a duplicate of the file and buffers of its own, and the caller is
-//! interrupted. Pipes, terminals and other devices that are opened by their path wait as
-//! [`shims::io`](crate::shims::io)'s do.
+//! Regular files cannot be polled. An operation that may wait for a disk is a job of the blocking pool
+//! (see [`unblock`](crate::unblock)). The job is short and borrows the caller's buffers, so the caller is
+//! not interrupted meanwhile. A read that may wait for another process, because the kernel or that process
+//! makes up the file's content, has a duplicate of the file and buffers of its own, and its caller can be
+//! interrupted. Pipes, terminals and other devices that are opened by their path wait as those in
+//! [`shims::io`](crate::shims::io) do.
 //!
-//! # What is done without the pool, and how long that can take
+//! # What a worker does itself
 //!
-//! A coroutine does these where it is, and its worker does nothing else meanwhile:
+//! A coroutine does the following on its worker, which does nothing else meanwhile:
 //!
-//! - it looks at, and opens to read or write what is there, a path of which the system has every step
-//!   in memory (`RESOLVE_CACHED`), if it leads to a local file system;
-//! - it reads at most 512 KiB of a file of one, if the system has them in memory (`RWF_NOWAIT`);
-//! - it writes at most 512 KiB to a file of one; and reads as much where the file system knows no
-//!   `RWF_NOWAIT`, as tmpfs and overlays. Of these, no system call tells beforehand whether they wait.
-//!   If one takes more than a millisecond, the next that does, and has waited, leaves the file system to
-//!   the pool for twenty times as long as that took.
+//! - Look up a path, or open an existing file for reading or writing, if the kernel has each step of the
+//!   path in memory (`RESOLVE_CACHED`) and the path leads to a local file system.
+//! - Read at most 512 KiB of a file on a local file system, if the kernel has the bytes in memory
+//!   (`RWF_NOWAIT`).
+//! - Write at most 512 KiB to a file on a local file system. Also read as many bytes if the file system
+//!   does not support `RWF_NOWAIT`, such as tmpfs and overlays.
 //!
-//! The first two wait for nothing. Of the third, a disk that cannot keep up stops a worker twice before
-//! the pool takes over, and then again for at most a twentieth of the time; each time for one operation,
-//! which is what the kernel makes a write wait: up to 0.2 s to slow down who writes too much, and for as
-//! long as it lasts if the disk hangs or the file system is frozen. And an operation at the cursor of a
-//! local file waits in place for one at the same cursor that the pool is at: the kernel lets one at a
-//! time do that.
+//! All other operations are jobs of the pool: creating, removing, renaming, truncating and syncing files,
+//! changing permissions, and reading directories.
 //!
-//! Local are bcachefs, Btrfs, ext2 to ext4, F2FS, XFS, ZFS, ramfs, tmpfs, and overlays, whose layers are
-//! taken for local. All others, as FUSE, network file systems, `/proc` and `/sys`, stop no worker at
-//! all: whatever asks them is a job of the pool, also to close one of their files. So it is with every
-//! file system before Linux 6.8, which does not tell what a file is on without asking that.
+//! Local file systems are bcachefs, Btrfs, ext2 to ext4, F2FS, XFS, ZFS, ramfs, tmpfs and overlays (the
+//! layers of an overlay are assumed to be local). For all others, such as FUSE, network file systems, `/proc` and
+//! `/sys`, every operation is a job of the pool, even closing a file. Before Linux 6.8 that is so for all
+//! file systems, because older kernels cannot tell which file system a file is on without asking the file
+//! system.
 //!
-//! What changes more than the content of a file (to create, remove, rename, truncate or sync it, or to
-//! change its permissions) goes to the pool, and so do the entries of directories.
+//! # How long a worker can be blocked
 //!
-//! # What is not there
+//! The first two kinds of operations never wait. An operation of the third kind may wait, and no system
+//! call tells beforehand. If an operation takes more than a millisecond, the worker watches the following
+//! ones. When another takes that long, and has waited, the pool takes over the operations on that file
+//! system, for twenty times as long as the slow operation took.
 //!
-//! What stays std's own, and blocks the worker: the methods of [`Path`] that ask the
-//! file system. What cannot be had: `Read`, `Write` and `Seek` of an `Arc<File>`, which are std's to
-//! implement; `&File` has them.
+//! A disk that cannot keep up therefore blocks a worker twice, and afterwards for at most a twentieth of
+//! the time. Each time lasts for one operation: up to 0.2 s when the kernel slows down a heavy writer, and
+//! without limit if the disk hangs or the file system is frozen.
+//!
+//! The kernel lets one operation at a time use the cursor of a file. An operation of a worker at the
+//! cursor of a local file therefore waits while a job of the pool uses the same cursor.
+//!
+//! # What is missing
+//!
+//! The methods of [`Path`] that ask the file system are std's own, and block the worker. `Arc<File>` does
+//! not implement `Read`, `Write` and `Seek`, because only std could implement them; `&File` does.
+#![forbid(unsafe_code)]
 
 mod dir_builder;
 mod file;
@@ -67,6 +74,7 @@ use self::file::Grow;
 use self::file_system::Nature;
 use crate::pool::{unblock_borrowed, unblock_waiting};
 use crate::shims::io::any_file;
+use crate::shims::park_or_block::park_or_block;
 use crate::task;
 
 /// Like [`std::fs::read`].
@@ -87,7 +95,8 @@ fn read_all<B: Grow>(path: &Path) -> io::Result<B> {
         let (file, nature) = opened?;
         File::new(file, nature)
     } else {
-        // In one job, but for what must be waited for in another way.
+        // One job opens and reads the file. If the file must be waited for in another way, the job returns
+        // the file.
         let read = unblock_on([path.to_owned()], |[path]| {
             let mut file = fs::File::open(path)?;
             let nature = Nature::ask(file.as_fd());
@@ -116,14 +125,14 @@ pub fn write<P: AsRef<Path>, C: AsRef<[u8]>>(path: P, contents: C) -> io::Result
 ///
 /// # Unwinding
 ///
-/// An interruption point: one of the two may be a pipe. The copying goes on.
+/// An interruption point, because one of the two may be a pipe. The copying goes on.
 pub fn copy<P: AsRef<Path>, Q: AsRef<Path>>(from: P, to: Q) -> io::Result<u64> {
     let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
     unblock_on([from, to], |[from, to]| fs::copy(from, to))
 }
 
-/// Has the pool open the files at `paths`: one of those that are waiting, if they may be somebody's
-/// to open from the other side.
+/// Runs `job`, which opens the files at `paths`, on the pool. If opening one may wait for another process,
+/// the job counts as a waiting one.
 ///
 /// # Unwinding
 ///
@@ -132,23 +141,26 @@ fn unblock_on<T: Send + 'static, const N: usize>(
     paths: [PathBuf; N],
     job: impl FnOnce([PathBuf; N]) -> T + Send + 'static,
 ) -> T {
-    if !task::on_coroutine() {
-        return job(paths);
-    }
-    let done = crate::unblock(move || match paths.iter().any(|path| may_wait(path)) {
-        true => Err((paths, job)),
-        false => Ok(job(paths)),
-    });
-    done.unwrap_or_else(|(paths, job)| unblock_waiting(move || job(paths)))
+    park_or_block(
+        (paths, job),
+        |(paths, job)| {
+            let done = crate::unblock(move || match paths.iter().any(|path| may_wait(path)) {
+                true => Err((paths, job)),
+                false => Ok(job(paths)),
+            });
+            done.unwrap_or_else(|(paths, job)| unblock_waiting(move || job(paths)))
+        },
+        |(paths, job)| job(paths),
+    )
 }
 
-/// Whether opening what is at `path` may wait for others, as for the other end of a pipe.
+/// Whether opening `path` may wait for another process, such as one that opens the other end of a pipe.
 fn may_wait(path: &Path) -> bool {
     let kind = fs::metadata(path).map(|metadata| metadata.file_type());
     kind.is_ok_and(|kind| !(kind.is_file() || kind.is_dir() || kind.is_block_device()))
 }
 
-/// Functions of one path.
+/// Defines functions of one path.
 macro_rules! on_a_path {
     ($($name:ident -> $result:ty),* $(,)?) => {$(
         #[doc = concat!("Like [`std::fs::", stringify!($name), "`].")]
@@ -159,7 +171,7 @@ macro_rules! on_a_path {
     )*};
 }
 
-/// Functions of two paths.
+/// Defines functions of two paths.
 macro_rules! on_two_paths {
     ($($name:ident($first:ident, $second:ident)),* $(,)?) => {$(
         #[doc = concat!("Like [`std::fs::", stringify!($name), "`].")]
@@ -180,7 +192,7 @@ on_a_path! {
     remove_file -> (),
 }
 
-/// Functions of one path, of which `$lookup` may know the result.
+/// Defines functions of one path. `$lookup` may return the result without the pool.
 macro_rules! on_a_path_in_memory {
     ($($name:ident -> $result:ty: |$path:ident| $lookup:expr;)*) => {$(
         #[doc = concat!("Like [`std::fs::", stringify!($name), "`].")]

@@ -1,4 +1,5 @@
-//! The descriptor of a file, and what is known of it.
+//! The descriptor of an open file, with what is known about the file.
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::ops::Deref;
@@ -10,17 +11,17 @@ use crate::pool::unblock_borrowed;
 use crate::reactor::Descriptor;
 use crate::task;
 
-/// A file as its shim has it. Dropped by a coroutine, it is closed on the pool if its file system may
-/// keep that waiting, as one that writes when a file is closed.
+/// An open file. If a coroutine drops the file, and closing may wait, the pool closes the file: some file
+/// systems write when a file is closed.
 pub(super) struct OpenFile {
-    /// Is there until this is dropped.
+    /// `Some` until the drop.
     descriptor: Option<Descriptor<fs::File>>,
-    /// The number of its nature, or 0.
+    /// The number of the file's [`Nature`], or 0 while that is not known.
     nature: AtomicU8,
 }
 
 impl OpenFile {
-    /// Of a file that was just opened, in blocking mode.
+    /// Wraps a file that was just opened in blocking mode.
     pub(super) fn new(file: fs::File, nature: Nature) -> OpenFile {
         OpenFile {
             descriptor: Some(Descriptor::fresh(file)),
@@ -28,7 +29,7 @@ impl OpenFile {
         }
     }
 
-    /// Of one that came from elsewhere.
+    /// Wraps a file that came from elsewhere.
     pub(super) fn foreign(file: fs::File) -> OpenFile {
         OpenFile {
             descriptor: Some(Descriptor::foreign(file)),
@@ -36,7 +37,7 @@ impl OpenFile {
         }
     }
 
-    /// Of a duplicate of this one.
+    /// Wraps a duplicate of this file.
     pub(super) fn share(&self, duplicate: fs::File) -> OpenFile {
         OpenFile {
             descriptor: Some(self.descriptor().share(duplicate)),
@@ -45,10 +46,12 @@ impl OpenFile {
     }
 
     pub(super) fn descriptor(&self) -> &Descriptor<fs::File> {
-        self.descriptor.as_ref().expect("is there until the drop")
+        self.descriptor
+            .as_ref()
+            .expect("the descriptor is there until the drop")
     }
 
-    /// What it leads to; where nothing is known of its file system, the pool asks.
+    /// The nature of the file. If its file system is not known yet, the pool asks.
     pub(super) fn nature(&self) -> Nature {
         let known = Nature::from_number(self.nature.load(Ordering::Relaxed));
         known.unwrap_or_else(|| {
@@ -60,9 +63,12 @@ impl OpenFile {
 
     pub(super) fn into_inner(mut self) -> fs::File {
         let descriptor = self.descriptor.take();
-        descriptor.expect("is there until the drop").into_inner()
+        descriptor
+            .expect("the descriptor is there until the drop")
+            .into_inner()
     }
 
+    /// Whether closing does not wait.
     fn is_closed_at_once(&self) -> bool {
         let number = self.nature.load(Ordering::Relaxed);
         let known = Nature::from_number(number).or_else(|| Nature::known(self.get().as_fd()));

@@ -1,4 +1,5 @@
-//! How to open a file.
+//! Opening files.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::fs;
@@ -11,13 +12,13 @@ use rustix::fs::OFlags;
 
 use super::file_system::Nature;
 use super::{File, lookup, unblock_on};
-use crate::task;
+use crate::shims::park_or_block::park_or_block;
 
 /// Like [`std::fs::OpenOptions`], but opening a file parks the coroutine.
 #[derive(Clone)]
 pub struct OpenOptions {
     options: fs::OpenOptions,
-    // What those are, which std does not tell.
+    // Copies of the settings in `options`, which std does not reveal.
     read: bool,
     write: bool,
     append: bool,
@@ -29,7 +30,7 @@ pub struct OpenOptions {
 
 impl OpenOptions {
     /// Like [`std::fs::OpenOptions::new`].
-    #[allow(clippy::new_without_default, reason = "as std's")]
+    #[allow(clippy::new_without_default, reason = "mirrors std")]
     #[must_use]
     pub fn new() -> OpenOptions {
         OpenOptions {
@@ -94,15 +95,21 @@ impl OpenOptions {
     ///
     /// # Unwinding
     ///
-    /// An interruption point: to open a named pipe is to wait for the other end.
+    /// An interruption point: opening a named pipe waits for the other end.
     pub fn open<P: AsRef<Path>>(&self, path: P) -> io::Result<File> {
         let path = path.as_ref();
-        if !task::on_coroutine() {
-            return self.options.open(path).map(File::from);
-        }
-        let found = self.flags_for_what_is_there();
-        if let Some(opened) = found.and_then(|flags| lookup::open(path, flags)) {
-            // To make it is more than a look.
+        park_or_block(
+            path,
+            |path| self.open_parking(path),
+            |path| self.options.open(path).map(File::from),
+        )
+    }
+
+    /// Opens a file in a coroutine.
+    fn open_parking(&self, path: &Path) -> io::Result<File> {
+        let flags = self.flags_for_existing_file();
+        if let Some(opened) = flags.and_then(|flags| lookup::open(path, flags)) {
+            // A file that is to be created is not looked up but opened on the pool.
             let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
             if !(self.create && opened.as_ref().is_err_and(is_absent)) {
                 return opened.map(|(file, nature)| File::new(file, nature));
@@ -121,8 +128,9 @@ impl OpenOptions {
         })
     }
 
-    /// With what flags to open a file that is there, if that is all that they ask for.
-    fn flags_for_what_is_there(&self) -> Option<OFlags> {
+    /// The flags to open an existing file with. `None` if these options would change the file or have
+    /// flags of the user's.
+    fn flags_for_existing_file(&self) -> Option<OFlags> {
         let write = self.write || self.append;
         if self.truncate || self.create_new || self.custom_flags != 0 || self.create && !write {
             return None;

@@ -1,4 +1,5 @@
-//! What is in a directory.
+//! Reading directories.
+#![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -15,25 +16,26 @@ use super::lookup;
 use crate::pool::unblock_borrowed;
 use crate::task;
 
-/// How many entries are fetched at a time: about as many as the system gives in one call.
+/// How many entries one job of the pool fetches: about as many as one system call returns.
 const BATCH: usize = 256;
 
 /// Like [`std::fs::ReadDir`], but fetching entries parks the coroutine.
 pub struct ReadDir {
     entries: fs::ReadDir,
-    /// Entries that were fetched together with one before.
+    /// Entries that were fetched and not yet returned.
     fetched: VecDeque<io::Result<DirEntry>>,
+    /// Whether the last entry has been fetched.
     ended: bool,
 }
 
 /// Like [`std::fs::DirEntry`], but asking for metadata parks the coroutine.
 pub struct DirEntry {
     entry: fs::DirEntry,
-    /// As it was when the entry was fetched, if the system told then.
+    /// The type at the time of fetching, if the system reported it.
     file_type: Option<FileType>,
 }
 
-// As std's: the errors that are kept show in no invariant.
+// As std's: a panic cannot break an invariant of the fetched entries.
 impl UnwindSafe for ReadDir {}
 impl RefUnwindSafe for ReadDir {}
 
@@ -96,7 +98,7 @@ impl DirEntry {
     /// As std.
     pub fn metadata(&self) -> io::Result<Metadata> {
         match lookup::metadata(&self.entry.path(), OFlags::NOFOLLOW) {
-            // Else the path leads elsewhere by now.
+            // Otherwise the path leads to another file by now.
             Some(Ok(metadata)) if metadata.ino() == self.entry.ino() => Ok(metadata),
             _ => unblock_borrowed(|| self.entry.metadata()),
         }

@@ -1,4 +1,5 @@
-//! Descriptors of which nobody knows what they lead to.
+//! Reading and writing descriptors of any kind.
+#![forbid(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,16 +12,17 @@ use crate::reactor::Descriptor;
 use crate::shims::fs::file_system::{AT_ONCE, FileSystem, Nature};
 use crate::sys::{file, poll};
 
-/// Reads and writes in a coroutine what may be a regular file, a pipe, a terminal or a device.
+/// A descriptor that may lead to a regular file, a pipe, a terminal or a device, for a coroutine.
 ///
-/// What is in memory is read where the caller is, and what is written to a local file system mostly
-/// written there. Else a regular file, which cannot be polled, is left to the pool; the caller is not
-/// interrupted then, as that uses its buffers, unless that may take for ever.
+/// The coroutine itself reads what is in memory, and does most writes to a local file system. Other
+/// operations on regular files, which cannot be polled, are jobs of the pool. Such a job borrows the
+/// caller's buffers, so the caller is not interrupted meanwhile. A read that may wait for another process
+/// has buffers of its own, and its caller can be interrupted.
 pub(crate) struct AnyFile<'a, T: AsFd + Sync> {
     io: &'a Descriptor<T>,
     nature: Nature,
-    /// Others may read at the same cursor at the same time: each what follows on what another has
-    /// read.
+    /// Whether other readers may use the same cursor at the same time. Each reader must then get bytes
+    /// that no other reader gets.
     shared: bool,
 }
 
@@ -29,8 +31,8 @@ impl<'a, T: AsFd + Sync> AnyFile<'a, T> {
         AnyFile { io, nature, shared }
     }
 
-    /// Reads at `offset`, or at the cursor: of a regular file all that was asked for, unless that ends
-    /// before.
+    /// Reads at `offset`, or at the cursor if there is no `offset`. From a regular file, reads as many
+    /// bytes as asked for, or up to the end of the file.
     pub(crate) fn read_at(
         &self,
         offset: Option<u64>,
@@ -52,7 +54,7 @@ impl<'a, T: AsFd + Sync> AnyFile<'a, T> {
             (Nature::Elsewhere, _) => park::spend_operation(),
         }
         let fd = self.fd();
-        // To ask whether it may wait for others is up to the file system, too.
+        // The file system answers `may_wait`, which can take long, too.
         let read = unblock_borrowed(|| match may_wait(fd) {
             true => None,
             false => Some(waiting::read_now(fd, bufs, offset)),
@@ -60,6 +62,7 @@ impl<'a, T: AsFd + Sync> AnyFile<'a, T> {
         read.unwrap_or_else(|| waiting::read(fd, bufs, offset))
     }
 
+    /// Reads a file of a local file system.
     fn read_local(
         &self,
         file_system: &FileSystem,
@@ -72,8 +75,9 @@ impl<'a, T: AsFd + Sync> AnyFile<'a, T> {
             return unblock_borrowed(|| waiting::read_now(fd, bufs, offset));
         }
         let shares = offset.is_none() && self.shared;
-        // An attempt at a shared cursor would move that by what it has got, and others could read the
-        // rest. One beside it tells whether all is in memory.
+        // An attempt that gets a part moves the cursor. If the cursor is shared, another reader could
+        // then read the rest. An attempt at the cursor's offset does not move the cursor, and shows
+        // whether all bytes are in memory.
         let attempt = match shares {
             true => Attempt::make(fd, bufs, Some(rustix::fs::tell(fd)?)),
             false => Attempt::make(fd, bufs, offset),
@@ -97,7 +101,7 @@ impl<'a, T: AsFd + Sync> AnyFile<'a, T> {
         }
     }
 
-    /// Writes all, as a blocking write does to a file, or what there is room for.
+    /// Calls `write` where that may block: here if the file system is quick, otherwise on the pool.
     fn write_bytes(
         &self,
         length: usize,
@@ -105,8 +109,8 @@ impl<'a, T: AsFd + Sync> AnyFile<'a, T> {
     ) -> io::Result<usize> {
         park::spend_operation();
         let fd = self.fd();
-        // In one piece: what an attempt took of an append would stand alone, and others could come
-        // between it and the rest.
+        // Writes in one call. After an attempt that took a part of an append, another writer could write
+        // before the rest.
         let written = match self.nature {
             Nature::Local(file_system) => file_system.use_it(length, || write(fd)),
             Nature::Pipe | Nature::Elsewhere => unblock_borrowed(|| write(fd)),
@@ -124,18 +128,18 @@ impl<'a, T: AsFd + Sync> AnyFile<'a, T> {
     }
 }
 
-/// Whether a read may wait for others, rather than for a disk alone. What seems to be a regular file
-/// may be one that the system, or another process, makes up as it goes.
+/// Whether a read may wait for another process, and not only for a disk. The kernel or another process may
+/// make up the content of an apparently regular file on each read.
 ///
-/// May wait for the file system.
+/// May wait for the file system, so must not be called on a worker.
 pub(crate) fn may_wait(fd: BorrowedFd<'_>) -> bool {
     poll::can_change(fd).unwrap_or(false)
 }
 
-/// What a read of a file has got without waiting.
+/// The result of a read that did not wait for the disk.
 struct Attempt {
     read: usize,
-    /// There is nothing more to be had by waiting.
+    /// Whether waiting would give no more bytes.
     whole: bool,
 }
 
@@ -155,7 +159,7 @@ impl Attempt {
         if read == 0 || read == wanted {
             return Ok(all(read));
         }
-        // Either it ends here, or the rest is not in memory.
+        // Either the file ends here, or the rest is not in memory.
         let mut rest = slices(bufs);
         let mut rest = &mut rest[..];
         IoSliceMut::advance_slices(&mut rest, read);

@@ -1,4 +1,4 @@
-//! [`std::io`], and buffered files over sockets.
+//! [`std::io`], but waits park the coroutine; and buffered files over sockets.
 
 #[doc(hidden)]
 #[path = "print.rs"]

@@ -1,4 +1,4 @@
-//! What standard output and standard error have in common.
+//! What standard output and standard error share.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Write};
@@ -13,17 +13,17 @@ use crate::sync::reentrant::{Entry, ReentrantLock};
 use crate::sys::socket::at_most_iov_max;
 use crate::task;
 
-/// One of the process's own descriptors, unbuffered: whatever that is at each write.
+/// Descriptor 1 or 2, unbuffered. Each write looks at what the descriptor leads to at that time.
 ///
-/// Its writes park the coroutine. They block the OS thread off-coroutine; in a coroutine that unwinds,
-/// whose error would be a panic amid a panic; and while the process exits, when the caller's worker may
-/// be in the middle of that.
+/// A write parks a coroutine, and blocks an OS thread. Two further cases block the thread. A coroutine
+/// that unwinds cannot park: the write would fail, and the print macros would panic during a panic. While
+/// the process exits, no worker may be left to resume the coroutine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output(RawFd);
 
 static EXITING: AtomicBool = AtomicBool::new(false);
 
-/// The process exits: writes block from now on.
+/// To be called when the process begins to exit. Writes block the thread from now on.
 pub(super) fn exit() {
     EXITING.store(true, Ordering::Relaxed);
 }
@@ -37,8 +37,8 @@ impl Output {
     pub(super) const STDERR: Output = Output(libc::STDERR_FILENO);
 
     pub(super) fn as_fd(self) -> BorrowedFd<'static> {
-        // SAFETY: it is the process's own, and stays open as long as that runs, or is opened again as
-        // something else by whoever closes it. As std has it.
+        // SAFETY: descriptors 1 and 2 belong to the process and stay open while the process runs. std
+        // assumes the same: code that closes one must open another file under its number.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
@@ -59,7 +59,7 @@ impl Write for Output {
             false => rustix::io::writev(self.as_fd(), bufs).map_err(io::Error::from),
         };
         match written {
-            // As std: a process without the descriptor has one that takes all.
+            // As std: in a process without the descriptor, writes succeed and go nowhere.
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
                 Ok(bufs.iter().map(|buf| buf.len()).sum())
             }
@@ -72,17 +72,17 @@ impl Write for Output {
     }
 }
 
-/// A writer to a descriptor that all of the process shares.
+/// A writer that the whole process shares, behind a lock that its holder may lock again.
 #[derive(Debug)]
 pub(super) struct Shared<W> {
     lock: ReentrantLock,
-    /// For the holder of the lock. It is borrowed while that writes, which no user's code can see.
+    /// Used by the holder of the lock only. Borrowed for single calls, which run no code of the user's.
     writer: RefCell<W>,
     output: Output,
 }
 
-// SAFETY: the lock is held on one thread at a time, which alone uses the writer, and may have it from
-// another one.
+// SAFETY: only the holder of the lock uses the writer, and one thread at a time holds the lock. The writer
+// passes from thread to thread, which is why `W` is `Send`.
 unsafe impl<W: Send> Sync for Shared<W> {}
 
 impl<W: Write> Shared<W> {
@@ -111,19 +111,19 @@ impl<W: Write> Shared<W> {
     }
 }
 
-/// The lock of a [`Shared`].
+/// A guard of a [`Shared`].
 ///
-/// Where it is refused, what is written goes straight to the descriptor, past the writer.
+/// If the lock was refused, writes bypass the writer and go straight to the descriptor.
 #[derive(Debug)]
 pub(super) struct Guard<W: 'static> {
     shared: &'static Shared<W>,
     entry: Entry,
-    /// Not `Send`: the writer is used on the thread that holds the lock.
+    /// Makes the guard `!Send`: only the thread that holds the lock may use the writer.
     not_send: PhantomData<*const ()>,
 }
 
 impl<W: Write> Guard<W> {
-    /// Puts `writer` in the place of the one that is there, flushed.
+    /// Flushes the writer and puts `writer` in its place.
     pub(super) fn replace(&mut self, writer: W) -> io::Result<()> {
         let flushed = self.flush();
         if self.entry == Entry::Held {
@@ -161,13 +161,14 @@ impl<W: Write> Write for Guard<W> {
 impl<W> Drop for Guard<W> {
     fn drop(&mut self) {
         if self.entry == Entry::Held {
-            // SAFETY: locked for this guard, which is not `Send`.
+            // SAFETY: the lock was locked for this guard, which is `!Send` and so on the thread that
+            // locked, and which is dropped once.
             unsafe { self.shared.lock.unlock() };
         }
     }
 }
 
-/// Writes to what `$lock` makes of `$this`.
+/// Implements `Write` by the writer that the expression `$lock` makes of `$this`.
 macro_rules! writes_by {
     ($($type:ty: |$this:ident| $lock:expr;)*) => {$(
         impl ::std::io::Write for $type {
@@ -202,7 +203,7 @@ macro_rules! writes_by {
     )*};
 }
 
-/// Shows the descriptor of `$output`, and hides all else.
+/// Implements the traits of an output type other than `Write`.
 macro_rules! is_output {
     ($output:expr; $($type:ty: $name:literal),*) => {$(
         impl ::std::os::fd::AsFd for $type {
@@ -223,7 +224,7 @@ macro_rules! is_output {
             }
         }
 
-        // What a panic leaves half-written is text.
+        // A panic can only leave a half-written text behind.
         impl ::std::panic::UnwindSafe for $type {}
         impl ::std::panic::RefUnwindSafe for $type {}
     )*};

@@ -1,4 +1,5 @@
 //! Pipes.
+#![forbid(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::waiting;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::descriptor::{descriptor_conversions, into_stdio};
+use crate::shims::park_or_block::park_or_block;
 use crate::sys::file;
-use crate::task;
 
 /// Like [`std::io::pipe`].
 ///
@@ -33,7 +34,7 @@ pub struct PipeReader {
 
 /// Like [`std::io::PipeWriter`], but waits park the coroutine.
 ///
-/// In a coroutine, a write to a pipe that has room for a part takes that part.
+/// In a coroutine, a write takes as many bytes as the pipe has room for. std's write takes all.
 pub struct PipeWriter {
     io: Descriptor<io::PipeWriter>,
 }
@@ -66,7 +67,7 @@ impl PipeWriter {
     }
 }
 
-/// A descriptor that is used as a pipe: one of a pipe, a terminal, a device.
+/// A descriptor that can be polled: of a pipe, a terminal or a device.
 pub(crate) struct Pipe<'a, T: AsFd>(pub(crate) &'a Descriptor<T>);
 
 impl<T: AsFd> Read for Pipe<'_, T> {
@@ -75,17 +76,24 @@ impl<T: AsFd> Read for Pipe<'_, T> {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        // Nothing is read at once, also where there is nothing.
-        if !task::on_coroutine() || bufs.iter().all(|buf| buf.is_empty()) {
-            return Ok(rustix::io::readv(self.0.get(), bufs)?);
+        let block = |bufs: &mut [IoSliceMut<'_>]| Ok(rustix::io::readv(self.0.get(), bufs)?);
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            // A read of no bytes never waits, even if the pipe is empty.
+            return block(bufs);
         }
-        let operation = self.0.operation(Direction::Read);
-        match operation.run(|fd| read_some(fd.as_fd(), bufs)) {
-            Err(error) if cannot_be_polled(&error) => {
-                waiting::read(self.0.get().as_fd(), bufs, None)
-            }
-            done => done,
-        }
+        park_or_block(
+            bufs,
+            |bufs| {
+                let operation = self.0.operation(Direction::Read);
+                match operation.run(|fd| read_some(fd.as_fd(), bufs)) {
+                    Err(error) if cannot_be_polled(&error) => {
+                        waiting::read(self.0.get().as_fd(), bufs, None)
+                    }
+                    done => done,
+                }
+            },
+            block,
+        )
     }
 }
 
@@ -95,14 +103,24 @@ impl<T: AsFd> Write for Pipe<'_, T> {
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        if !task::on_coroutine() || bufs.iter().all(|buf| buf.is_empty()) {
-            return Ok(rustix::io::writev(self.0.get(), bufs)?);
+        let block = |bufs: &[IoSlice<'_>]| Ok(rustix::io::writev(self.0.get(), bufs)?);
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            // A write of no bytes never waits, even if the pipe is full.
+            return block(bufs);
         }
-        let operation = self.0.operation(Direction::Write);
-        match operation.run(|fd| write_some(fd.as_fd(), bufs)) {
-            Err(error) if cannot_be_polled(&error) => waiting::write(self.0.get().as_fd(), bufs),
-            done => done,
-        }
+        park_or_block(
+            bufs,
+            |bufs| {
+                let operation = self.0.operation(Direction::Write);
+                match operation.run(|fd| write_some(fd.as_fd(), bufs)) {
+                    Err(error) if cannot_be_polled(&error) => {
+                        waiting::write(self.0.get().as_fd(), bufs)
+                    }
+                    done => done,
+                }
+            },
+            block,
+        )
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -110,37 +128,38 @@ impl<T: AsFd> Write for Pipe<'_, T> {
     }
 }
 
-/// Reads what there is.
+/// Reads the bytes that are there.
 fn read_some(fd: BorrowedFd<'_>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     match file::read_pipe(fd, bufs) {
         Err(error) if file::is_unsupported(&error) => {
             file::check_readable(fd)?;
-            // Another reader may have been faster; and a terminal waits for more in some modes.
+            // The read can still wait: another reader may take the bytes, and in some modes a terminal
+            // waits for more.
             waiting::read(fd, bufs, None)
         }
         done => done,
     }
 }
 
-/// Writes what there is room for, or all.
+/// Writes as many bytes as there is room for, or all.
 fn write_some(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     match file::write_pipe(fd, bufs) {
         Err(error) if file::is_unsupported(&error) => {
             file::check_writable(fd)?;
-            // There need not be room for all. A part would not do: a pipe keeps a short write whole,
-            // and to a device each is a message.
+            // The write can still wait for room. Writing only a part would be wrong: a pipe keeps a short
+            // write in one piece, and a device takes each write as a message.
             waiting::write(fd, bufs)
         }
         done => done,
     }
 }
 
-/// Whether a descriptor that passes for a pipe is a regular file's, which nothing can wait for.
+/// Whether the error says that the descriptor cannot be polled: it leads to a regular file.
 fn cannot_be_polled(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EPERM)
 }
 
-/// Reads from a type whose pipe is in its field `io`.
+/// Implements `Read` for types that have the descriptor of a pipe in the field `io`.
 macro_rules! reads_from_its_pipe {
     ($($type:ty),*) => {$(
         impl ::std::io::Read for $type {
@@ -161,7 +180,7 @@ macro_rules! reads_from_its_pipe {
     )*};
 }
 
-/// Writes to a type whose pipe is in its field `io`.
+/// Implements `Write` for types that have the descriptor of a pipe in the field `io`.
 macro_rules! writes_to_its_pipe {
     ($($type:ty),*) => {$(
         impl ::std::io::Write for $type {

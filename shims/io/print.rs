@@ -1,4 +1,5 @@
 //! The print macros.
+#![forbid(unsafe_code)]
 
 use std::fmt::Arguments;
 use std::io::Write;
@@ -7,14 +8,14 @@ use super::{stderr, stdout};
 
 /// # Panics
 ///
-/// As std's: if writing fails.
+/// As std: if the write fails.
 pub fn print(args: Arguments<'_>) {
     print_to(stdout(), "stdout", args);
 }
 
 /// # Panics
 ///
-/// As std's: if writing fails.
+/// As std: if the write fails.
 pub fn eprint(args: Arguments<'_>) {
     print_to(stderr(), "stderr", args);
 }
@@ -25,8 +26,10 @@ fn print_to(mut output: impl Write, label: &str, args: Arguments<'_>) {
     }
 }
 
-/// Like [`std::print!`], but waits park the coroutine. To be named by a path: `std::print!`, or
-/// `use std::print`; see [`io::stdout`](crate::shims::io::stdout()).
+/// Like [`std::print!`], but waits park the coroutine.
+///
+/// Name the macro by a path (`std::print!`), or import the macro (`use std::print`): a plain `print!` is
+/// std's own. See [`io::stdout`](crate::shims::io::stdout()).
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __print {
@@ -35,8 +38,10 @@ macro_rules! __print {
     };
 }
 
-/// Like [`std::println!`], but waits park the coroutine. To be named by a path: `std::println!`, or
-/// `use std::println`; see [`io::stdout`](crate::shims::io::stdout()).
+/// Like [`std::println!`], but waits park the coroutine.
+///
+/// Name the macro by a path (`std::println!`), or import the macro (`use std::println`): a plain `println!` is
+/// std's own. See [`io::stdout`](crate::shims::io::stdout()).
 ///
 /// ```
 /// use greenroom::shims as std;
@@ -52,8 +57,10 @@ macro_rules! __println {
     };
 }
 
-/// Like [`std::eprint!`], but waits park the coroutine. To be named by a path: `std::eprint!`, or
-/// `use std::eprint`; see [`io::stderr`](crate::shims::io::stderr()).
+/// Like [`std::eprint!`], but waits park the coroutine.
+///
+/// Name the macro by a path (`std::eprint!`), or import the macro (`use std::eprint`): a plain `eprint!` is
+/// std's own. See [`io::stderr`](crate::shims::io::stderr()).
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __eprint {
@@ -62,8 +69,10 @@ macro_rules! __eprint {
     };
 }
 
-/// Like [`std::eprintln!`], but waits park the coroutine. To be named by a path: `std::eprintln!`, or
-/// `use std::eprintln`; see [`io::stderr`](crate::shims::io::stderr()).
+/// Like [`std::eprintln!`], but waits park the coroutine.
+///
+/// Name the macro by a path (`std::eprintln!`), or import the macro (`use std::eprintln`): a plain `eprintln!` is
+/// std's own. See [`io::stderr`](crate::shims::io::stderr()).
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __eprintln {
@@ -73,8 +82,10 @@ macro_rules! __eprintln {
     };
 }
 
-/// Like [`std::dbg!`], but waits park the coroutine. To be named by a path: `std::dbg!`, or
-/// `use std::dbg`; see [`io::stderr`](crate::shims::io::stderr()).
+/// Like [`std::dbg!`], but waits park the coroutine.
+///
+/// Name the macro by a path (`std::dbg!`), or import the macro (`use std::dbg`): a plain `dbg!` is
+/// std's own. See [`io::stderr`](crate::shims::io::stderr()).
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __dbg {
@@ -87,7 +98,7 @@ macro_rules! __dbg {
         )
     };
     ($value:expr $(,)?) => {
-        // A match, so that what the value borrows lives as long as the value.
+        // `match` keeps temporaries of the expression alive while its value is used.
         match $value {
             value => {
                 $crate::__eprintln!(

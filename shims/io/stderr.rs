@@ -1,4 +1,5 @@
 //! Standard error.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::marker::PhantomData;
@@ -10,10 +11,11 @@ static STDERR: Shared<Output> = Shared::new(Output::STDERR, Output::STDERR);
 
 /// Like [`std::io::stderr`], but waits park the coroutine.
 ///
-/// As std's, it has no buffer. Its lock is not std's, which panic messages and std's own macros take: a
-/// panic message comes out whatever is locked here, in the middle of a line at worst.
+/// Like std's, the handle has no buffer. Its lock is not std's lock, which panic messages and std's own
+/// macros take. A panic message therefore never waits for this lock, and may appear in the middle of a
+/// line.
 ///
-/// What differs from std is as with [`stdout`](super::stdout()).
+/// The other differences from std are those of [`stdout`](super::stdout()).
 ///
 /// # Unwinding
 ///
@@ -30,8 +32,8 @@ pub struct Stderr {
 
 /// Like [`std::io::StderrLock`], but waits park the coroutine.
 ///
-/// A coroutine may hold it while it waits for something else; all others, of its worker too, wait for
-/// the lock meanwhile.
+/// A coroutine may hold the lock while the coroutine waits for something else. All other coroutines, also
+/// of the same worker, wait for the lock meanwhile.
 ///
 /// ```compile_fail
 /// fn send<T: Send>() {}

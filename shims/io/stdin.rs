@@ -8,12 +8,13 @@ use std::sync::OnceLock;
 use super::any_file::AnyFile;
 use crate::reactor::Descriptor;
 use crate::shims::fs::file_system::Nature;
+use crate::shims::park_or_block::park_or_block;
 use crate::shims::sync::{Mutex, MutexGuard, PoisonError};
-use crate::task;
 
 /// Like [`std::io::stdin`], but waits park the coroutine.
 ///
-/// It has a buffer of its own: what one of the two has read ahead, the other does not see.
+/// The buffer is separate from that of std's `stdin`. Bytes that one of the two has read ahead are
+/// invisible to the other.
 #[must_use]
 pub fn stdin() -> Stdin {
     static INPUT: OnceLock<Mutex<BufReader<Input>>> = OnceLock::new();
@@ -56,12 +57,12 @@ impl Stdin {
     }
 }
 
-/// Descriptor 0, unbuffered: whatever that is at each read.
+/// Descriptor 0, unbuffered. Each read looks at what the descriptor leads to at that time.
 struct Input;
 
 fn descriptor() -> BorrowedFd<'static> {
-    // SAFETY: it is the process's own, and stays open as long as that runs, or is opened again as
-    // something else by whoever closes it. As std has it.
+    // SAFETY: descriptor 0 belongs to the process and stays open while the process runs. std assumes the
+    // same: code that closes the descriptor must open another file under its number.
     unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) }
 }
 
@@ -71,22 +72,23 @@ impl Read for Input {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let read = match task::on_coroutine() {
-            true => {
+        let read = park_or_block(
+            bufs,
+            |bufs| {
                 let (io, nature) = (Descriptor::foreign(descriptor()), Nature::of(descriptor()));
                 AnyFile::new(&io, nature, false).read_vectored(bufs)
-            }
-            false => rustix::io::readv(descriptor(), bufs).map_err(io::Error::from),
-        };
+            },
+            |bufs| rustix::io::readv(descriptor(), bufs).map_err(io::Error::from),
+        );
         match read {
-            // As std: a process without standard input has an empty one.
+            // As std: in a process without standard input, reads find the end.
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(0),
             read => read,
         }
     }
 }
 
-/// Reads from what `$lock` makes of `$this`.
+/// Implements `Read` by the reader that the expression `$lock` makes of `$this`.
 macro_rules! reads_by {
     ($($type:ty: |$this:ident| $lock:expr;)*) => {$(
         impl Read for $type {
@@ -142,6 +144,7 @@ impl BufRead for StdinLock<'_> {
     }
 }
 
+/// Implements the traits of an input type other than `Read`.
 macro_rules! is_descriptor_0 {
     ($($type:ty: $name:literal),*) => {$(
         impl AsFd for $type {

@@ -11,33 +11,33 @@ static STDOUT: OnceLock<Shared<Lines>> = OnceLock::new();
 
 /// Like [`std::io::stdout`], but waits park the coroutine.
 ///
-/// It has a buffer of its own, which is flushed at each newline as std's is. So whole lines of this and of
-/// std's own print macros come out in the order in which they were written. The beginning of a line
-/// stays in the buffer that it was written to, and lines of the other overtake it. [`Write::flush`] of
-/// this one flushes std's, too, for the sake of a prompt:
+/// The buffer is separate from that of std's `stdout`, and is flushed at each newline, as std's is. Whole
+/// lines written here and whole lines written by std's own print macros therefore appear in the order of
+/// writing. An unfinished line stays in its buffer, and lines of the other buffer overtake it.
+/// [`Write::flush`] flushes std's buffer, too, so that a prompt appears:
 ///
 /// ```
 /// use greenroom::shims as std;
 /// use std::io::{self, Write};
 ///
-/// print!("> "); // without a path, it is std's macro
+/// print!("> "); // without a path, this is std's macro
 /// io::stdout().flush()?;
 /// # std::io::Result::Ok(())
 /// ```
 ///
-/// What is left in it is written when the process ends: when `main` returns, or by
-/// [`exit`](std::process::exit). As with std's, that is left out if another has it locked then. What std's
-/// macros have left comes first.
+/// When the process ends, because `main` returns or by [`exit`](std::process::exit), the rest of the
+/// buffer is written, after the rest of std's buffer. As in std, the rest is lost if a thread or a
+/// coroutine holds the lock then.
 ///
-/// # What differs from std
+/// # Differences from std
 ///
-/// - The lock is the coroutine's: others of its worker wait for it, too, in the order of
-///   [`Mutex`](crate::shims::sync::Mutex).
-/// - Amid an unwind, a coroutine can neither wait for a slow reader, nor for another one of its worker
-///   that has the lock. A write blocks the worker then, as std's does, or goes past the lock and the
-///   buffer.
-/// - A test harness does not capture what is written to it, nor by [`print!`](crate::shims::print):
-///   only std's own macros go where a harness has them go.
+/// - A coroutine holds the lock, and other coroutines of the same worker wait for the lock, too. Waiters
+///   get the lock in the order of [`Mutex`](crate::shims::sync::Mutex).
+/// - A coroutine that unwinds cannot wait for a slow reader, nor for another coroutine of its worker that
+///   holds the lock. In the first case a write blocks the worker, as std's does. In the second case a
+///   write bypasses the lock and the buffer.
+/// - A test harness does not capture what is written here or by [`print!`](crate::shims::print). A
+///   harness captures only the output of std's own macros.
 ///
 /// # Unwinding
 ///
@@ -50,7 +50,7 @@ pub fn stdout() -> Stdout {
 }
 
 fn open() -> Shared<Lines> {
-    // SAFETY: the function does not unwind, and may run at any time.
+    // SAFETY: `flush_at_exit` does not unwind, and uses only statics, so it may run at any time.
     let is_flushed = unsafe { libc::atexit(flush_at_exit) } == 0;
     let lines = match is_flushed && !output::is_exiting() {
         true => Lines(LineWriter::new(Output::STDOUT)),
@@ -59,11 +59,11 @@ fn open() -> Shared<Lines> {
     Shared::new(lines, Output::STDOUT)
 }
 
-/// Nothing is kept from now on.
+/// Flushes the buffer, and leaves standard output unbuffered for the rest of the exit.
 extern "C" fn flush_at_exit() {
     output::exit();
     if let Some(mut stdout) = STDOUT.get().and_then(Shared::try_lock) {
-        // Nobody is left to be told that it has failed.
+        // A failure cannot be reported to anyone while the process exits.
         let _ = stdout.replace(Lines::unbuffered());
     }
 }
@@ -75,8 +75,8 @@ pub struct Stdout {
 
 /// Like [`std::io::StdoutLock`], but waits park the coroutine.
 ///
-/// A coroutine may hold it while it waits for something else; all others, of its worker too, wait for
-/// the lock meanwhile.
+/// A coroutine may hold the lock while the coroutine waits for something else. All other coroutines, also
+/// of the same worker, wait for the lock meanwhile.
 ///
 /// ```compile_fail
 /// fn send<T: Send>() {}
@@ -97,7 +97,7 @@ impl Stdout {
     }
 }
 
-/// Writes whole lines at once, and flushes std's buffer with its own.
+/// A line-buffered writer to descriptor 1. A flush flushes std's buffer, too.
 struct Lines(LineWriter<Output>);
 
 impl Lines {
@@ -111,8 +111,8 @@ impl Write for Lines {
         self.0.write(buf)
     }
 
-    /// `LineWriter` would write one buffer at a time: it asks std's own writers alone whether they take
-    /// many.
+    /// Writes all whole lines in one call. `LineWriter` would write one buffer at a time: only std's own
+    /// writers can tell it that they write several buffers at once.
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let last_line = bufs.iter().rposition(|buf| buf.contains(&b'\n'));
         let (lines, rest) = bufs.split_at(last_line.map_or(0, |last| last + 1));
@@ -142,13 +142,13 @@ impl Write for Lines {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let stds = match output::is_exiting() {
-            // It has been flushed, or others have it locked for good.
+        let flushed = match output::is_exiting() {
+            // std's buffer has been flushed, or a thread that holds its lock keeps the lock for good.
             true => Ok(()),
             false => io::stdout().flush(),
         };
         self.0.flush()?;
-        stds
+        flushed
     }
 }
 

@@ -1,4 +1,5 @@
 //! Terminals.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::io;
@@ -6,7 +7,8 @@ use std::os::fd::AsFd;
 
 use rustix::termios::{self, OptionalActions, Termios};
 
-/// Like [`std::io::IsTerminal`], which is std's to implement: for whatever has a descriptor.
+/// Like [`std::io::IsTerminal`], which only std can implement. All types with a descriptor implement this
+/// trait.
 pub trait IsTerminal {
     /// Like [`std::io::IsTerminal::is_terminal`].
     fn is_terminal(&self) -> bool;
@@ -18,7 +20,7 @@ impl<T: AsFd> IsTerminal for T {
     }
 }
 
-/// What terminals can do that std has no name for.
+/// Methods of terminals that std does not have.
 ///
 /// ```no_run
 /// use greenroom::shims as std;
@@ -29,20 +31,20 @@ impl<T: AsFd> IsTerminal for T {
 /// let raw = input.raw_mode()?;
 /// let mut key = [0];
 /// stdin().read_exact(&mut key)?; // does not wait for the end of the line
-/// drop(raw); // as it was before
+/// drop(raw); // restores the mode
 /// # Ok(())
 /// # }
 /// ```
 pub trait TerminalExt: AsFd {
-    /// Has the terminal hand over what is typed as it comes, without echo, line editing and
-    /// signals, until the guard is dropped: also if that is by a panic. What was typed before, and not
-    /// read, stays.
+    /// Puts the terminal into raw mode: reads return each key at once, without echo, line editing and
+    /// signals. Dropping the guard restores the mode, also during a panic. Input that was typed before
+    /// and not read is kept.
     ///
-    /// The mode belongs to the terminal, not to this descriptor of it.
+    /// The mode belongs to the terminal, so other descriptors of the terminal are affected, too.
     ///
     /// # Errors
     ///
-    /// The operating system's; for what is no terminal, `Uncategorized` with the code `ENOTTY`.
+    /// The operating system's. If the descriptor is not a terminal, an error with the code `ENOTTY`.
     fn raw_mode(&self) -> io::Result<RawMode<'_, Self>> {
         let before = termios::tcgetattr(self)?;
         let mut raw = before.clone();
@@ -70,12 +72,12 @@ pub trait TerminalExt: AsFd {
 
 impl<T: AsFd> TerminalExt for T {}
 
-/// How much text a window shows. Zeros, where the terminal does not know.
+/// The size of a terminal's window. Zeros if the terminal does not know its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowSize {
-    /// In characters.
+    /// The height in characters.
     pub rows: u16,
-    /// In characters.
+    /// The width in characters.
     pub columns: u16,
 }
 
@@ -88,7 +90,7 @@ pub struct RawMode<'a, T: AsFd + ?Sized> {
 
 impl<T: AsFd + ?Sized> Drop for RawMode<'_, T> {
     fn drop(&mut self) {
-        // Fails where the terminal has gone, and with it its mode.
+        // Fails only if the terminal is gone, and its mode with it.
         let _ = termios::tcsetattr(self.terminal, OptionalActions::Now, &self.before);
     }
 }

@@ -1,15 +1,16 @@
-//! Reads and writes that may wait for others without a poll that tells for how long.
+//! Reads and writes that may wait for another process, on descriptors that cannot be polled.
 //!
-//! They are jobs of the pool, of those that are waiting. So that who waits for one can be
-//! interrupted, it has buffers and a descriptor of its own; it goes on then, and what it reads is
-//! nobody's. Where no descriptor can be had, it uses the caller's, who is not interrupted.
+//! Each is a waiting job of the pool, with a descriptor and buffers of its own. The caller can therefore
+//! be interrupted: the job then goes on, and what the job reads is lost. If no descriptor can be had, the
+//! job borrows the caller's descriptor and buffers, and the caller is not interrupted.
+#![forbid(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::pool::{unblock_borrowed, unblock_waiting};
 
-/// Reads at `offset`, or where the descriptor stands.
+/// Reads at `offset`, or at the cursor if there is no `offset`.
 ///
 /// # Unwinding
 ///
@@ -37,7 +38,7 @@ pub(super) fn read(
     Ok(read)
 }
 
-/// Reads there on the calling thread, which may block.
+/// Reads as `read` does, but blocks the calling thread.
 pub(super) fn read_now(
     fd: BorrowedFd<'_>,
     bufs: &mut [IoSliceMut<'_>],
@@ -49,7 +50,7 @@ pub(super) fn read_now(
     })
 }
 
-/// Writes all, as a blocking write does, unless there is an error.
+/// Writes all bytes, as a blocking write does, unless an error comes in between.
 ///
 /// # Unwinding
 ///

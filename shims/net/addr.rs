@@ -1,4 +1,5 @@
-//! Names to addresses.
+//! Resolving names to addresses.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -9,21 +10,20 @@ use crate::pool::resolver;
 
 /// Like [`std::net::ToSocketAddrs`], for the same types.
 ///
-/// Names are resolved by the system's resolver, or by the one that
-/// [`set_resolver`](crate::set_resolver) has set, on the blocking pool. Literal addresses are parsed
-/// in place.
+/// Names are resolved on the blocking pool, by the system's resolver or by the resolver that
+/// [`set_resolver`](crate::set_resolver) has set. Literal addresses are parsed without the pool.
 pub trait ToSocketAddrs {
     /// The iterator over the addresses.
     type Iter: Iterator<Item = SocketAddr>;
 
-    /// Resolves this to addresses.
+    /// Resolves `self` to addresses.
     ///
     /// # Errors
     ///
-    /// The resolver's; `InvalidInput` for what is no `host:port`.
+    /// The resolver's. `InvalidInput` for a string that is not of the form `host:port`.
     fn to_socket_addrs(&self) -> io::Result<Self::Iter>;
 
-    /// As `to_socket_addrs`, but given up with `TimedOut` at `deadline`, by types that can wait.
+    /// Like `to_socket_addrs`, but types that wait for a resolver fail with `TimedOut` at `deadline`.
     #[doc(hidden)]
     fn to_socket_addrs_until(&self, deadline: Option<Instant>) -> io::Result<Self::Iter> {
         let _ = deadline;
@@ -31,7 +31,7 @@ pub trait ToSocketAddrs {
     }
 }
 
-/// Addresses that are one already.
+/// Implements the trait for types that are addresses, which need no resolver.
 macro_rules! is_an_address {
     ($($type:ty),*) => {$(
         impl ToSocketAddrs for $type {
@@ -53,7 +53,7 @@ is_an_address!(
     (Ipv6Addr, u16)
 );
 
-/// Names, which are to be resolved.
+/// Implements the trait for types that may be names, by [`LookUp`].
 macro_rules! is_a_name {
     ($($type:ty),*) => {$(
         impl ToSocketAddrs for $type {
@@ -72,7 +72,9 @@ macro_rules! is_a_name {
 
 is_a_name!((&str, u16), (String, u16), str, String);
 
+/// A type that may be a name.
 trait LookUp {
+    /// Parses an address or resolves a name. Fails with `TimedOut` if that takes until `deadline`.
     fn look_up(&self, deadline: Option<Instant>) -> io::Result<Vec<SocketAddr>>;
 }
 
@@ -102,7 +104,7 @@ impl LookUp for str {
             .rsplit_once(':')
             .ok_or_else(|| invalid("invalid socket address"))?;
         let port: u16 = port.parse().map_err(|_| invalid("invalid port value"))?;
-        // An IPv6 address without brackets, for one.
+        // `host` may still be a literal address: an IPv6 address without brackets.
         (host, port).look_up(deadline)
     }
 }

@@ -1,11 +1,12 @@
-//! Connections with a deadline for all that it takes to make one.
+//! Connecting within a time limit that covers name resolution and all addresses.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::{TcpStream, ToSocketAddrs, no_address, timed_out};
 
-/// How long an address is given at least, while there is time left: several round trips.
+/// The least time that each address gets while time is left: enough for several round trips.
 const SHARE_AT_LEAST: Duration = Duration::from_secs(2);
 
 /// [`TcpStream::connect`] with a limit on the time it takes.
@@ -20,19 +21,20 @@ const SHARE_AT_LEAST: Duration = Duration::from_secs(2);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub trait ConnectWithin: Sized + private::Sealed {
-    /// Resolves `addr` and connects to the first of its addresses that can be connected to, all of
-    /// it within `timeout`.
+    /// Resolves `addr` and connects to the first of its addresses that accepts, within `timeout` in
+    /// all.
     ///
-    /// An address that does not answer leaves time to those after it: the time that is left is
-    /// shared out evenly, but in parts of at least two seconds.
+    /// An address that does not answer leaves time for the following addresses: each address gets an
+    /// even share of the time that is left, but at least two seconds.
     ///
-    /// A type of [`ToSocketAddrs`] other than std's resolves in its own time.
+    /// The limit covers name resolution for all types that implement [`ToSocketAddrs`] in this crate. An
+    /// implementation of the caller's takes as long as it takes.
     ///
     /// # Errors
     ///
-    /// `TimedOut` when the time is over, be it while a name is resolved (the resolver is then left
-    /// to itself); `InvalidInput` for a timeout of zero; else as [`TcpStream::connect`]: the
-    /// resolver's, or that of the last address.
+    /// `TimedOut` when the time is over. If a name is being resolved then, the resolver finishes in the
+    /// background. `InvalidInput` for a timeout of zero. Otherwise the errors of
+    /// [`TcpStream::connect`]: the resolver's, or the error of the last address.
     fn connect_within<A: ToSocketAddrs>(addr: A, timeout: Duration) -> io::Result<Self>;
 }
 
@@ -44,7 +46,7 @@ impl ConnectWithin for TcpStream {
                 "cannot set a 0 duration timeout",
             ));
         }
-        // A deadline beyond the clock is none.
+        // A deadline beyond the range of the clock means no deadline.
         let Some(deadline) = Instant::now().checked_add(timeout) else {
             return TcpStream::connect(addr);
         };
@@ -64,7 +66,7 @@ impl ConnectWithin for TcpStream {
     }
 }
 
-/// How much of the time that is `left` goes to the first of so many addresses.
+/// The share of the time `left` that the first of `addrs` remaining addresses gets.
 fn share(left: Duration, addrs: usize) -> Duration {
     let even = left / u32::try_from(addrs).unwrap_or(u32::MAX);
     even.max(SHARE_AT_LEAST).min(left)

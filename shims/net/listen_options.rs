@@ -1,4 +1,5 @@
-//! What a listener can be given before it listens.
+//! Options of a listener.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,15 +9,15 @@ use rustix::net::{self, SocketFlags, SocketType, sockopt};
 use super::{TcpListener, ToSocketAddrs, each_addr};
 use crate::sys::socket::family;
 
-/// Settings of a [`TcpListener`] that can only be made before it listens, and that std leaves no
-/// choice of.
+/// Options of a [`TcpListener`] that must be set before the listener listens, and that std does not
+/// offer.
 ///
-/// As they are at first, [`listen`](ListenOptions::listen) is [`TcpListener::bind`].
+/// With the defaults, [`listen`](ListenOptions::listen) does the same as [`TcpListener::bind`].
 ///
 /// ```
 /// use greenroom::ListenOptions;
 ///
-/// // Two listeners of one port, between which the kernel divides the connections.
+/// // Two listeners of one port. The kernel divides the connections between the two.
 /// let options = ListenOptions::new().backlog(1024).reuse_port(true);
 /// let one = options.listen("127.0.0.1:0")?;
 /// let other = options.listen(one.local_addr()?)?;
@@ -24,7 +25,7 @@ use crate::sys::socket::family;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "settings do nothing until `listen`"]
+#[must_use = "options do nothing until `listen`"]
 pub struct ListenOptions {
     backlog: u32,
     reuse_address: bool,
@@ -33,7 +34,7 @@ pub struct ListenOptions {
 }
 
 impl ListenOptions {
-    /// The settings of [`TcpListener::bind`].
+    /// The options of [`TcpListener::bind`].
     pub fn new() -> ListenOptions {
         ListenOptions {
             backlog: 128,
@@ -43,41 +44,44 @@ impl ListenOptions {
         }
     }
 
-    /// How many connections may wait to be accepted; 128, if not set.
+    /// Sets how many connections may wait to be accepted. The default is 128.
     ///
-    /// Linux lets one more wait, and no more than `net.core.somaxconn`. Attempts to connect beyond
-    /// that are left unanswered, and so repeated by their kernels.
+    /// Linux lets one more connection wait, and caps the number at `net.core.somaxconn`. The kernel
+    /// does not answer further attempts to connect, so the peers' kernels repeat the attempts.
     pub fn backlog(mut self, backlog: u32) -> ListenOptions {
         self.backlog = backlog;
         self
     }
 
-    /// Whether the address may be bound while connections of a listener before still occupy it
-    /// (`SO_REUSEADDR`); true, if not set.
+    /// Sets whether the address may be bound while connections of an earlier listener still use the
+    /// address (`SO_REUSEADDR`). The default is true.
     pub fn reuse_address(mut self, reuse_address: bool) -> ListenOptions {
         self.reuse_address = reuse_address;
         self
     }
 
-    /// Whether other sockets of the same user may listen on the same address, if they say so, too
-    /// (`SO_REUSEPORT`): each gets a part of the connections. False, if not set.
+    /// Sets whether other sockets may listen on the same address (`SO_REUSEPORT`). The default is
+    /// false.
+    ///
+    /// All sockets on the address must set the option and belong to the same user. Each gets a part of
+    /// the connections.
     pub fn reuse_port(mut self, reuse_port: bool) -> ListenOptions {
         self.reuse_port = reuse_port;
         self
     }
 
-    /// Whether a listener on an IPv6 address takes IPv6 connections alone (`IPV6_V6ONLY`); the
-    /// system's default (`net.ipv6.bindv6only`), if not set. Without effect on IPv4 addresses.
+    /// Sets whether a listener on an IPv6 address accepts IPv6 connections only (`IPV6_V6ONLY`). The
+    /// default is the system's (`net.ipv6.bindv6only`). The option has no effect on IPv4 addresses.
     pub fn only_v6(mut self, only_v6: bool) -> ListenOptions {
         self.only_v6 = Some(only_v6);
         self
     }
 
-    /// Listens on the first address of `addr` that can be listened on.
+    /// Listens on the first address of `addr` that can be bound.
     ///
     /// # Errors
     ///
-    /// As [`TcpListener::bind`]: of several addresses, the last one's.
+    /// As [`TcpListener::bind`]: if no address can be bound, the error of the last one.
     pub fn listen<A: ToSocketAddrs>(&self, addr: A) -> io::Result<TcpListener> {
         each_addr(addr, |addr| self.listen_on(addr))
     }

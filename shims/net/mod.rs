@@ -1,4 +1,5 @@
-//! [`std::net`], where what waits parks the coroutine.
+//! [`std::net`], but waits park the coroutine.
+#![forbid(unsafe_code)]
 
 mod addr;
 pub(crate) mod connect_within;
@@ -16,8 +17,8 @@ pub use udp_socket::UdpSocket;
 
 use std::io;
 
-/// Tries `f` on each address that `addrs` resolves to, until one succeeds; like std, of several
-/// failures it reports the last.
+/// Calls `f` with each address that `addrs` resolves to, until a call succeeds. If all fail, returns
+/// the last error, as std does.
 fn each_addr<A: ToSocketAddrs, R>(
     addrs: A,
     mut f: impl FnMut(SocketAddr) -> io::Result<R>,

@@ -1,4 +1,5 @@
 //! [`std::os`], where what waits parks the coroutine.
+#![forbid(unsafe_code)]
 
 pub mod linux;
 pub mod unix;

@@ -1,4 +1,5 @@
-//! Children.
+//! Child processes.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::io::{self, Read};
@@ -14,17 +15,20 @@ use crate::sys::child;
 use crate::task;
 use crate::{Interest, wait_fd};
 
+/// The longest pause between looks at a child, while no descriptor can be had to wait with.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
 /// Like [`std::process::Child`], but waits park the coroutine.
 pub struct Child {
-    /// The pipe to its standard input, if that was captured.
+    /// The pipe to its standard input, if that is captured.
     pub stdin: Option<ChildStdin>,
-    /// The pipe from its standard output, if that was captured.
+    /// The pipe from its standard output, if that is captured.
     pub stdout: Option<ChildStdout>,
-    /// The pipe from its standard error, if that was captured.
+    /// The pipe from its standard error, if that is captured.
     pub stderr: Option<ChildStderr>,
     process: process::Child,
-    /// Tells of its end. Made when somebody waits for that, and closed when it has come.
-    end: Option<OwnedFd>,
+    /// The pidfd of the child. Opened by the first wait for the child, closed when the child has ended.
+    pidfd: Option<OwnedFd>,
 }
 
 impl Child {
@@ -38,7 +42,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// As std: none for a child that was waited for.
+    /// As std. Killing a child that has been waited for succeeds.
     pub fn kill(&mut self) -> io::Result<()> {
         self.process.kill()
     }
@@ -51,12 +55,12 @@ impl Child {
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.process.try_wait()?;
         if status.is_some() {
-            self.end = None;
+            self.pidfd = None;
         }
         Ok(status)
     }
 
-    /// Like [`std::process::Child::wait`]: closes the pipe to its standard input first.
+    /// Like [`std::process::Child::wait`]: first closes the pipe to the child's standard input.
     ///
     /// # Errors
     ///
@@ -64,19 +68,19 @@ impl Child {
     ///
     /// # Unwinding
     ///
-    /// An interruption point. The child runs on.
+    /// An interruption point. The child keeps running.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         drop(self.stdin.take());
         if task::on_coroutine() && self.try_wait()?.is_none() {
-            if task::is_unwinding() || self.end().is_err() {
-                // There is no waiting for a descriptor amid a panic; or none can be had.
+            if task::is_unwinding() || self.pidfd().is_err() {
+                // A coroutine that unwinds cannot wait for a descriptor. Otherwise none can be had.
                 let id = self.process.id();
                 unblock_waiting(move || child::wait_for_end(id))?;
             } else {
                 self.wait_until(None)?;
             }
         }
-        self.end = None;
+        self.pidfd = None;
         self.process.wait()
     }
 
@@ -88,7 +92,7 @@ impl Child {
     ///
     /// # Unwinding
     ///
-    /// An interruption point. The child runs on.
+    /// An interruption point. The child keeps running.
     pub fn wait_with_output(mut self) -> io::Result<Output> {
         drop(self.stdin.take());
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -106,20 +110,21 @@ impl Child {
         })
     }
 
+    /// Waits until the child has ended or `deadline` has passed.
     fn wait_until(&mut self, deadline: Option<Instant>) -> io::Result<Option<ExitStatus>> {
-        let mut back_off = BackOff::new();
+        let mut back_off = BackOff::up_to(LONGEST_PAUSE);
         loop {
             let status = self.try_wait()?;
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if status.is_some() || left.is_some_and(|left| left.is_zero()) {
                 return Ok(status);
             }
-            let Ok(end) = self.end() else {
-                // No descriptor can be had, which the user did not ask for either.
+            let Ok(pidfd) = self.pidfd() else {
+                // No descriptor can be had. std's wait needs none, so this must not fail.
                 back_off.pause(left);
                 continue;
             };
-            match wait_fd(end, Interest::READABLE, deadline) {
+            match wait_fd(pidfd, Interest::READABLE, deadline) {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     return self.try_wait();
                 }
@@ -128,20 +133,21 @@ impl Child {
         }
     }
 
-    /// What tells of the end of the child, which has not been waited for.
-    fn end(&mut self) -> io::Result<&OwnedFd> {
-        let end = match self.end.take() {
-            Some(end) => end,
+    /// A descriptor that becomes readable when the child ends. The child must not have been waited for.
+    fn pidfd(&mut self) -> io::Result<&OwnedFd> {
+        let pidfd = match self.pidfd.take() {
+            Some(pidfd) => pidfd,
             None => child::pidfd(self.process.id())?,
         };
-        Ok(self.end.insert(end))
+        Ok(self.pidfd.insert(pidfd))
     }
 }
 
-/// What children have that std's have not.
+/// Methods of [`Child`] that std does not have.
 pub trait ChildExt {
-    /// Waits for the end of the child, for at most `timeout`; returns `None` if that has passed.
-    /// Unlike [`wait`](Child::wait) it leaves the pipe to the child's standard input open.
+    /// Waits for the child to end, for at most `timeout`. Returns `None` if the child still runs then.
+    ///
+    /// Unlike [`wait`](Child::wait), this leaves the pipe to the child's standard input open.
     ///
     /// # Errors
     ///
@@ -149,7 +155,7 @@ pub trait ChildExt {
     ///
     /// # Unwinding
     ///
-    /// An interruption point. The child runs on.
+    /// An interruption point. The child keeps running.
     fn wait_timeout(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>>;
 }
 
@@ -159,7 +165,8 @@ impl ChildExt for Child {
     }
 }
 
-/// Reads both to their end at the same time, lest the child wait for one while the other is read.
+/// Reads both pipes to their end at the same time. Reading one after the other could deadlock: the child
+/// may block on the pipe that is not being read.
 fn read_both(
     mut out: ChildStdout,
     stdout: &mut Vec<u8>,
@@ -178,7 +185,7 @@ fn read_both(
     }
 }
 
-/// Reads once; returns whether that was not the end.
+/// Reads once. Returns false at the end of the pipe.
 fn read_some(from: &mut impl Read, chunk: &mut [u8], to: &mut Vec<u8>) -> io::Result<bool> {
     match from.read(chunk) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
@@ -190,7 +197,7 @@ fn read_some(from: &mut impl Read, chunk: &mut [u8], to: &mut Vec<u8>) -> io::Re
     }
 }
 
-/// Takes over a child of std's.
+/// Takes over a child from std.
 impl From<process::Child> for Child {
     fn from(mut process: process::Child) -> Child {
         Child {
@@ -198,7 +205,7 @@ impl From<process::Child> for Child {
             stdout: process.stdout.take().map(ChildStdout::from),
             stderr: process.stderr.take().map(ChildStderr::from),
             process,
-            end: None,
+            pidfd: None,
         }
     }
 }

@@ -8,16 +8,17 @@ use std::process::{self, CommandArgs, CommandEnvs, ExitStatus, Output, Stdio};
 
 use super::Child;
 
-/// Like [`std::process::Command`], but waits for the child park the coroutine.
+/// Like [`std::process::Command`], but waiting for the child parks the coroutine.
 ///
-/// Starting it does not: as with std, the caller goes on when the new program has been loaded.
+/// Starting a child blocks the worker until the new program has been loaded. std's call blocks for as
+/// long.
 pub struct Command {
     command: process::Command,
-    /// The streams that the user has decided on.
+    /// The streams that the user has set.
     set: Streams,
 }
 
-/// Which of the standard streams.
+/// A set of standard streams.
 #[derive(Clone, Copy, Default)]
 struct Streams {
     stdin: bool,
@@ -114,7 +115,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// As std: those of making the process, and of loading the program.
+    /// As std: the errors of making the process and of loading the program.
     pub fn spawn(&mut self) -> io::Result<Child> {
         self.command.spawn().map(Child::from)
     }
@@ -127,15 +128,16 @@ impl Command {
     ///
     /// # Unwinding
     ///
-    /// An interruption point. The child runs on.
+    /// An interruption point. The child keeps running.
     pub fn output(&mut self) -> io::Result<Output> {
-        // What std does, but that the command is to be as it was before.
+        // The defaults of `output` differ from those of `spawn`, but only for this call: streams that the
+        // user has not set are set for the call, and set back afterwards.
         let Streams {
             stdin,
             stdout,
             stderr,
         } = self.set;
-        let decide =
+        let set_others =
             |command: &mut process::Command, input: fn() -> Stdio, output: fn() -> Stdio| {
                 if !stdin {
                     command.stdin(input());
@@ -147,9 +149,9 @@ impl Command {
                     command.stderr(output());
                 }
             };
-        decide(&mut self.command, Stdio::null, Stdio::piped);
+        set_others(&mut self.command, Stdio::null, Stdio::piped);
         let child = self.command.spawn();
-        decide(&mut self.command, Stdio::inherit, Stdio::inherit);
+        set_others(&mut self.command, Stdio::inherit, Stdio::inherit);
         Child::from(child?).wait_with_output()
     }
 
@@ -161,7 +163,7 @@ impl Command {
     ///
     /// # Unwinding
     ///
-    /// An interruption point. The child runs on.
+    /// An interruption point. The child keeps running.
     pub fn status(&mut self) -> io::Result<ExitStatus> {
         self.spawn()?.wait()
     }
@@ -189,7 +191,7 @@ impl Command {
     }
 }
 
-/// Like [`std::os::unix::process::CommandExt`], which is std's to implement.
+/// Like [`std::os::unix::process::CommandExt`], which only std can implement.
 pub trait CommandExt: sealed::Sealed {
     /// Like [`std::os::unix::process::CommandExt::uid`].
     fn uid(&mut self, id: u32) -> &mut Command;
@@ -201,8 +203,8 @@ pub trait CommandExt: sealed::Sealed {
     ///
     /// # Safety
     ///
-    /// As std's: `f` runs in the forked child, where next to nothing is allowed. Nothing of this
-    /// crate is.
+    /// As std's: `f` runs in the forked child, before `exec`, and may call async-signal-safe functions
+    /// only. `f` must not use this crate.
     unsafe fn pre_exec<F>(&mut self, f: F) -> &mut Command
     where
         F: FnMut() -> io::Result<()> + Send + Sync + 'static;
@@ -211,18 +213,18 @@ pub trait CommandExt: sealed::Sealed {
     ///
     /// # Safety
     ///
-    /// As [`pre_exec`](CommandExt::pre_exec).
+    /// The contract of [`pre_exec`](CommandExt::pre_exec).
     #[deprecated(note = "replaced by `pre_exec`")]
     unsafe fn before_exec<F>(&mut self, f: F) -> &mut Command
     where
         F: FnMut() -> io::Result<()> + Send + Sync + 'static,
     {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the contract of `before_exec` is that of `pre_exec`.
         unsafe { self.pre_exec(f) }
     }
 
-    /// Like [`std::os::unix::process::CommandExt::exec`]: does not return if it succeeds, and runs
-    /// no destructors of any coroutine.
+    /// Like [`std::os::unix::process::CommandExt::exec`]: returns only on failure, and runs no
+    /// destructor of any coroutine.
     #[must_use]
     fn exec(&mut self) -> io::Error;
 
@@ -236,7 +238,7 @@ pub trait CommandExt: sealed::Sealed {
 }
 
 mod sealed {
-    /// Like std's trait, this crate's may get more methods.
+    /// Lets this crate add methods to the trait, as std may to its own.
     pub trait Sealed {}
 
     impl Sealed for super::Command {}
@@ -257,7 +259,8 @@ impl CommandExt for Command {
     where
         F: FnMut() -> io::Result<()> + Send + Sync + 'static,
     {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the contract of this method includes that of std's: `f` calls only what a forked child
+        // may call before `exec`.
         unsafe { std::os::unix::process::CommandExt::pre_exec(&mut self.command, f) };
         self
     }

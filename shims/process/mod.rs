@@ -1,8 +1,8 @@
-//! [`std::process`], where waiting for a child parks the coroutine.
+//! [`std::process`], but waiting for a child parks the coroutine.
 //!
-//! A child gets blocking descriptors, whatever of the shims' types they come from, and whoever
-//! else waits for children of theirs (`waitpid`, a handler of `SIGCHLD`) is not disturbed: the end
-//! of a child is seen by a pidfd of its own.
+//! A child always gets descriptors in blocking mode, even if they come from types of the shims. A pidfd
+//! reports the end of a child. The program may therefore wait for other children by its own means
+//! (`waitpid`, a handler of `SIGCHLD`).
 
 mod child;
 mod command;

@@ -1,4 +1,5 @@
 //! The parent's ends of a child's pipes.
+#![forbid(unsafe_code)]
 
 use std::process;
 
@@ -8,7 +9,7 @@ use crate::shims::io::pipe::{reads_from_its_pipe, writes_to_its_pipe};
 
 /// Like [`std::process::ChildStdin`], but waits park the coroutine.
 ///
-/// In a coroutine, a write to a pipe that has room for a part takes that part.
+/// In a coroutine, a write takes as many bytes as the pipe has room for. std's write takes all.
 pub struct ChildStdin {
     pub(super) io: Descriptor<process::ChildStdin>,
 }

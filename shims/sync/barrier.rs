@@ -1,4 +1,5 @@
-//! A place where some wait for each other.
+//! A barrier.
+#![forbid(unsafe_code)]
 
 use ::std::fmt;
 use ::std::sync::PoisonError;
@@ -8,19 +9,20 @@ use super::mutex::Mutex;
 
 /// Like [`std::sync::Barrier`], but waiting parks the coroutine.
 pub struct Barrier {
-    group: Mutex<Group>,
-    left: Condvar,
+    arrivals: Mutex<Arrivals>,
+    /// Notified when the last of a generation has arrived.
+    complete: Condvar,
     size: usize,
 }
 
-/// Those who are there.
-struct Group {
+struct Arrivals {
+    /// How many of the current generation have arrived.
     arrived: usize,
-    /// Of the group.
-    number: usize,
+    /// How often the barrier has let a group through.
+    generation: usize,
 }
 
-/// Like [`std::sync::BarrierWaitResult`], of which only std can make values.
+/// Like [`std::sync::BarrierWaitResult`], which only std can construct.
 pub struct BarrierWaitResult(bool);
 
 impl Barrier {
@@ -29,29 +31,30 @@ impl Barrier {
     #[inline]
     pub const fn new(n: usize) -> Barrier {
         Barrier {
-            group: Mutex::new(Group {
+            arrivals: Mutex::new(Arrivals {
                 arrived: 0,
-                number: 0,
+                generation: 0,
             }),
-            left: Condvar::new(),
+            complete: Condvar::new(),
             size: n,
         }
     }
 
     /// Like [`std::sync::Barrier::wait`], but parks the coroutine.
     pub fn wait(&self) -> BarrierWaitResult {
-        let mut group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
-        group.arrived += 1;
-        if group.arrived >= self.size {
-            group.arrived = 0;
-            group.number = group.number.wrapping_add(1);
-            self.left.notify_all();
+        let arrivals = self.arrivals.lock();
+        let mut arrivals = arrivals.unwrap_or_else(PoisonError::into_inner);
+        arrivals.arrived += 1;
+        if arrivals.arrived >= self.size {
+            arrivals.arrived = 0;
+            arrivals.generation = arrivals.generation.wrapping_add(1);
+            self.complete.notify_all();
             return BarrierWaitResult(true);
         }
-        let number = group.number;
-        while group.number == number {
-            let woken = self.left.wait(group);
-            group = woken.unwrap_or_else(PoisonError::into_inner);
+        let generation = arrivals.generation;
+        while arrivals.generation == generation {
+            let woken = self.complete.wait(arrivals);
+            arrivals = woken.unwrap_or_else(PoisonError::into_inner);
         }
         BarrierWaitResult(false)
     }

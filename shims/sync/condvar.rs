@@ -10,13 +10,13 @@ use crate::task::Deadline;
 
 /// Like [`std::sync::Condvar`], but waiting parks the coroutine.
 ///
-/// Waits do not end spuriously, but where a coroutine that was notified has not run before its runtime
-/// left it behind.
+/// A wait ends spuriously in one case only: a coroutine was notified, and its runtime ended and left the
+/// coroutine behind before the coroutine ran.
 pub struct Condvar {
     condvar: raw::Condvar,
 }
 
-/// Like [`std::sync::WaitTimeoutResult`], of which only std can make values.
+/// Like [`std::sync::WaitTimeoutResult`], which only std can construct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitTimeoutResult(bool);
 
@@ -42,7 +42,7 @@ impl Condvar {
     ///
     /// # Errors
     ///
-    /// If the mutex is poisoned, with the guard.
+    /// If the mutex is poisoned. The error holds the guard.
     pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
         let (guard, _) = self.wait_until(guard, None);
         guard.result()
@@ -126,13 +126,14 @@ impl Condvar {
         Ok((guard, WaitTimeoutResult(false)))
     }
 
-    /// Returns whether it was notified.
+    /// Waits for a notification until `deadline`. Returns the guard, and whether a notification came.
     fn wait_until<'a, T>(
         &self,
         mut guard: MutexGuard<'a, T>,
         deadline: Option<Deadline>,
     ) -> (MutexGuard<'a, T>, bool) {
-        // SAFETY: the guard shows that the mutex is locked.
+        // SAFETY: `mutex` is the mutex of `guard`, and the caller of this function holds `guard`, so the
+        // mutex is locked by the calling thread.
         let notified = guard.with_lock(|mutex| unsafe { self.condvar.wait(mutex, deadline) });
         (guard, notified)
     }

@@ -1,4 +1,4 @@
-//! A value that is made when it is first needed.
+//! A value that is initialised on first access.
 
 use ::std::cell::UnsafeCell;
 use ::std::fmt;
@@ -8,26 +8,27 @@ use ::std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::sync::once as raw;
 
-/// Like [`std::sync::LazyLock`], but waiting for the value parks the coroutine. What makes it may
+/// Like [`std::sync::LazyLock`], but waiting for the value parks the coroutine. The initialiser may
 /// wait, too.
 pub struct LazyLock<T, F = fn() -> T> {
     once: raw::Once,
-    /// Changed by whoever runs `once`; when that is complete the value is there.
+    /// Changed only by the task that runs `once`. When `once` is complete, this is `Made`.
     stage: UnsafeCell<Stage<T, F>>,
 }
 
 enum Stage<T, F> {
     Fresh(F),
     Made(T),
-    /// The function runs, or has unwound.
+    /// The initialiser runs, or has unwound.
     Taken,
 }
 
-// SAFETY: all may share the value, and one may have made it that another drops, on its own thread.
-// The function is used by one, which others have sent it to.
+// SAFETY: threads that share the lock share the value, which is why `T` is `Sync`. The thread that makes
+// the value may differ from the thread that drops the lock, which is why `T` is `Send`. One thread calls
+// the initialiser, which another thread may have put into the lock: so `F` is `Send`.
 unsafe impl<T: Sync + Send, F: Send> Sync for LazyLock<T, F> {}
 
-// Where making the value unwinds there is none.
+// An initialiser that unwinds leaves no value that could be half-made.
 impl<T: RefUnwindSafe + UnwindSafe, F: UnwindSafe> RefUnwindSafe for LazyLock<T, F> {}
 impl<T: UnwindSafe, F: UnwindSafe> UnwindSafe for LazyLock<T, F> {}
 
@@ -41,11 +42,12 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         }
     }
 
-    /// Like [`std::sync::LazyLock::force`], but parks the coroutine while another one makes the value.
+    /// Like [`std::sync::LazyLock::force`], but parks the coroutine while another task
+    /// runs the initialiser.
     ///
     /// # Panics
     ///
-    /// With the panic of the function, now and if it has before.
+    /// If the initialiser panics, or has panicked before.
     #[inline]
     pub fn force(this: &LazyLock<T, F>) -> &T {
         if !this.once.is_completed() {
@@ -70,12 +72,13 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     #[cold]
     fn make(&self) {
         if let Ok(running) = self.once.begin(false) {
-            // SAFETY: the one that runs `once` has the stage to itself; it is not borrowed while
-            // the function runs.
+            // SAFETY: `running` shows that this task runs `once`. Until `once` is complete, nothing else
+            // accesses the stage; and the borrow ends before the initialiser runs.
             let stage = unsafe { mem::replace(&mut *self.stage.get(), Stage::Taken) };
             if let Stage::Fresh(f) = stage {
                 let value = f();
-                // SAFETY: as above.
+                // SAFETY: `running` shows that this task still runs `once`. Until `once` is complete,
+                // nothing else accesses the stage.
                 unsafe { *self.stage.get() = Stage::Made(value) };
                 running.complete();
             }
@@ -90,7 +93,8 @@ impl<T, F> LazyLock<T, F> {
         if !this.once.is_completed() {
             return None;
         }
-        // SAFETY: when `once` is complete the stage is shared, and changed no more.
+        // SAFETY: `once` is complete. From then on, the stage changes only through `&mut LazyLock`, which
+        // cannot exist beside `this`.
         match unsafe { &*this.stage.get() } {
             Stage::Made(value) => Some(value),
             _ => None,

@@ -1,20 +1,28 @@
-//! [`std::sync`], whose waits park the coroutine.
+//! [`std::sync`], but waits park the coroutine.
 //!
-//! Everything here works between coroutines, OS threads and both, before a runtime starts and
-//! without one. A guard may be held while its coroutine waits for something else.
+//! All types here work among coroutines, among OS threads, and between the two, with or without a
+//! runtime. A coroutine may hold a guard while the coroutine waits for something else.
 //!
-//! Waits are no interruption points: they end by their event, or not at all. Where a runtime shuts down, a
-//! coroutine that still waits here is left behind, with what it has locked.
+//! # Shutdown
 //!
-//! A coroutine that unwinds elsewhere as its runtime shuts down poisons what it has locked, like a panic. An
-//! initialiser that does poisons its [`LazyLock`] or [`Once`]: a static stays so for the rest of the
-//! process, whatever runtimes come later. A [`OnceLock`] stays empty, for the next to try.
+//! Waits here are not interruption points: a wait ends by its event or not at all. When a runtime shuts
+//! down, a coroutine that still waits here is left behind, and keeps what it has locked.
 //!
-//! A coroutine that unwinds from a panic keeps its worker to itself while it waits. If it waits for
-//! a lock (or a [`Once`]) that another coroutine of that worker holds, the process is aborted with
-//! the names of both; who reads a [`RwLock`] is not known.
+//! A coroutine that unwinds because its runtime shuts down poisons what it has locked, as a panic does.
+//! An initialiser that unwinds poisons its [`LazyLock`] or [`Once`]. A static then stays poisoned for
+//! the rest of the process, even if another runtime starts later. A [`OnceLock`] stays empty, and the
+//! next caller tries again.
 //!
-//! A global allocator may use these locks, one at a time: where the runtime itself allocates, the
+//! # During an unwind
+//!
+//! A coroutine that unwinds from a panic does not switch to another coroutine: a wait blocks the worker.
+//! If another coroutine of the same worker holds the lock or runs the [`Once`], the process aborts with
+//! a message that names both coroutines. The readers of a [`RwLock`] are not recorded, so a wait for
+//! readers of the same worker is not detected.
+//!
+//! # Allocators
+//!
+//! A global allocator may use one of these locks at a time. When the runtime itself allocates, the
 //! allocator's wait blocks the thread.
 
 mod barrier;
@@ -41,6 +49,6 @@ pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[deprecated(note = "replaced by `Once::new`")]
 #[expect(
     clippy::declare_interior_mutable_const,
-    reason = "as std's: each use is a new one"
+    reason = "mirrors std: each use is a new value"
 )]
 pub const ONCE_INIT: Once = Once::new();

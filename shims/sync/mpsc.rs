@@ -1,22 +1,23 @@
-//! [`std::sync::mpsc`], where waits park the coroutine.
+//! [`std::sync::mpsc`], but waits park the coroutine.
 //!
-//! What connects coroutines connects OS threads as well, in any mix, with or without a runtime. The
-//! errors are std's own.
+//! A channel connects coroutines and OS threads in any mix, with or without a runtime. The errors are
+//! std's own.
 //!
 //! # Unwinding
 //!
 //! [`Receiver::recv`], [`Receiver::recv_timeout`], [`SyncSender::send`] and the iterators that wait
-//! are interruption points. A receiver that unwinds has taken nothing; what a sender waits with goes
-//! with its frame. A destructor that waits here while its runtime shuts down waits for as long as others
-//! may come, and is left behind when nothing happens any more.
+//! are interruption points. A receiver that unwinds out of a wait has taken no message. A sender that
+//! unwinds out of a wait drops the message. While a runtime shuts down, a destructor may wait here for
+//! as long as messages may still come; when nothing can happen any more, the coroutine is left behind.
 //!
-//! Operations that need not wait count as work: a coroutine that does many in a row lets others of
-//! its worker go on now and then, which is an interruption point, too.
+//! An operation that need not wait counts towards a budget. A coroutine that spends the budget yields
+//! to other coroutines of its worker, and that yield is an interruption point, too.
 //!
 //! # Forks
 //!
-//! In a forked child, a channel may be disconnected, if another thread was sending or receiving just
-//! when the process forked.
+//! A forked child may find a channel disconnected, if another thread was sending or receiving at the
+//! moment of the fork.
+#![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::fmt;
@@ -50,14 +51,15 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     (Sender { inner: sender }, Receiver::new(receiver))
 }
 
-/// Like [`std::sync::mpsc::sync_channel`]. Memory is taken as it is needed, up to the bound.
+/// Like [`std::sync::mpsc::sync_channel`], but allocates memory as messages come, up to the bound.
 #[must_use]
 pub fn sync_channel<T>(bound: usize) -> (SyncSender<T>, Receiver<T>) {
     let (sender, receiver) = channel::channel(bound);
     (SyncSender { inner: sender }, Receiver::new(receiver))
 }
 
-/// What the caller is told, unless it is to unwind like those who have gone.
+/// Returns `error`, which says that the other end is gone. If the runtime of the calling coroutine is
+/// stopping, unwinds instead: the other end has gone for that reason.
 #[cold]
 fn disconnected<E>(error: E) -> E {
     park::unwind_with_runtime();
@@ -74,11 +76,11 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     ///
-    /// If there is no receiver any more.
+    /// If the receiver is gone.
     ///
     /// # Unwinding
     ///
-    /// If the receiver has gone because the runtime stops, and the caller is one of its coroutines.
+    /// If the receiver is gone and the caller is a coroutine of a runtime that is stopping.
     #[inline]
     pub fn send(&self, t: T) -> Result<(), SendError<T>> {
         self.inner.send(t).map_err(disconnected)
@@ -109,7 +111,7 @@ impl<T> SyncSender<T> {
     ///
     /// # Errors
     ///
-    /// If there is no receiver any more.
+    /// If the receiver is gone.
     ///
     /// # Unwinding
     ///
@@ -123,7 +125,7 @@ impl<T> SyncSender<T> {
     ///
     /// # Errors
     ///
-    /// As std's.
+    /// As std.
     #[inline]
     pub fn try_send(&self, t: T) -> Result<(), TrySendError<T>> {
         self.inner.try_send(t)
@@ -147,11 +149,11 @@ impl<T> fmt::Debug for SyncSender<T> {
 /// Like [`std::sync::mpsc::Receiver`].
 pub struct Receiver<T> {
     inner: channel::Receiver<T>,
-    /// As std's, it may be sent but not shared.
+    /// Makes the type `Send` but not `Sync`, as std's is.
     not_sync: PhantomData<Cell<()>>,
 }
 
-// As std's: what others do to the channel meanwhile shows in no invariant of the handle.
+// As std's: a panic cannot leave the handle in a broken state.
 impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
@@ -167,7 +169,7 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// As std's.
+    /// As std.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         self.inner.try_recv()
     }
@@ -176,7 +178,7 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// If nothing is queued, and there is no sender any more.
+    /// If the channel is empty and all senders are gone.
     ///
     /// # Unwinding
     ///
@@ -191,7 +193,7 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// As std's.
+    /// As std.
     ///
     /// # Unwinding
     ///

@@ -1,4 +1,4 @@
-//! A lock for one.
+//! A mutual exclusion lock.
 
 use ::std::cell::UnsafeCell;
 use ::std::fmt;
@@ -7,14 +7,14 @@ use ::std::ops::{Deref, DerefMut};
 use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use ::std::sync::{LockResult, TryLockError, TryLockResult};
 
-use super::poisoning::{Flag, Held};
+use super::poisoning::{Flag, Holder, guards_format_values, lock_traits, poison_methods};
 use crate::sync::mutex as raw;
 
-/// Like [`std::sync::Mutex`], but waiting for it parks the coroutine.
+/// Like [`std::sync::Mutex`], but waiting for the lock parks the coroutine.
 ///
-/// A guard may be held while the coroutine waits for something else; others that want the lock wait
-/// meanwhile. It goes to those who wait in the order in which they came, but that whoever unlocks it
-/// may lock it again before the first of them runs, once.
+/// A coroutine may hold the guard while the coroutine waits for something else. Other tasks that want
+/// the lock wait meanwhile. Waiters get the lock in the order in which they came. One exception: the
+/// task that unlocks may lock again before the first waiter runs, once.
 ///
 /// ```
 /// use greenroom::shims as std;
@@ -43,14 +43,11 @@ pub struct Mutex<T: ?Sized> {
     data: UnsafeCell<T>,
 }
 
-// SAFETY: it owns what it guards, which therefore goes with it.
+// SAFETY: the mutex owns the value, and a value of a `Send` type may move to another thread.
 unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
-// SAFETY: what it guards is used by one at a time; which may move it out, to another thread.
+// SAFETY: one holder at a time accesses the value. A holder may move the value out to its own thread,
+// which is why `T` is `Send`.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
-
-// Poisoning is the protection.
-impl<T: ?Sized> UnwindSafe for Mutex<T> {}
-impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 
 /// Like [`std::sync::MutexGuard`].
 ///
@@ -61,12 +58,12 @@ impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 #[must_use = "if unused the Mutex will immediately unlock"]
 pub struct MutexGuard<'a, T: ?Sized + 'a> {
     mutex: &'a Mutex<T>,
-    held: Held,
-    /// Not `Send`: the lock knows its holder by the thread.
+    holder: Holder,
+    /// Makes the guard `!Send`: the lock knows its holder by the thread.
     not_send: PhantomData<*const ()>,
 }
 
-// SAFETY: a shared guard gives shared access to what is guarded, and no more.
+// SAFETY: a shared guard gives only shared access to the value, and `T` is `Sync`.
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<T> Mutex<T> {
@@ -84,7 +81,7 @@ impl<T> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// If it is poisoned, with the value.
+    /// If the lock is poisoned. The error holds the value.
     pub fn into_inner(self) -> LockResult<T> {
         self.poison.result(self.data.into_inner())
     }
@@ -95,11 +92,11 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// If it is poisoned, with the guard.
+    /// If the lock is poisoned. The error holds the guard.
     #[inline]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         self.lock.lock();
-        // SAFETY: locked above.
+        // SAFETY: the call to `lock` has just locked the mutex, and no other guard exists for that.
         unsafe { self.guard() }
     }
 
@@ -107,57 +104,38 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// If somebody has it locked; if it is poisoned, with the guard.
+    /// If the lock is held. If the lock is poisoned; the error then holds the guard.
     #[inline]
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
         if !self.lock.try_lock() {
             return Err(TryLockError::WouldBlock);
         }
-        // SAFETY: locked above.
+        // SAFETY: the call to `try_lock` has just locked the mutex, and no other guard exists for that.
         Ok(unsafe { self.guard() }?)
     }
 
     /// # Safety
     ///
-    /// The caller has just locked it.
+    /// The caller has just locked the mutex, and makes no other guard for that.
     #[inline]
     unsafe fn guard(&self) -> LockResult<MutexGuard<'_, T>> {
         self.poison.result(MutexGuard {
             mutex: self,
-            held: self.poison.hold(),
+            holder: self.poison.locked(),
             not_send: PhantomData,
         })
     }
 
-    /// Like [`std::sync::Mutex::is_poisoned`].
-    #[inline]
-    pub fn is_poisoned(&self) -> bool {
-        self.poison.is_set()
-    }
-
-    /// Like [`std::sync::Mutex::clear_poison`].
-    #[inline]
-    pub fn clear_poison(&self) {
-        self.poison.clear();
-    }
-
-    /// Like [`std::sync::Mutex::get_mut`].
-    ///
-    /// # Errors
-    ///
-    /// If it is poisoned, with the reference.
-    pub fn get_mut(&mut self) -> LockResult<&mut T> {
-        self.poison.result(self.data.get_mut())
-    }
+    poison_methods!(std::sync::Mutex);
 }
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
-    /// Calls `f` with the lock, which it may unlock if it locks it again.
+    /// Calls `f` with the raw mutex. `f` may unlock the mutex, but must lock it again before returning.
     pub(super) fn with_lock<R>(&mut self, f: impl FnOnce(&raw::Mutex) -> R) -> R {
         f(&self.mutex.lock)
     }
 
-    /// This guard, as if it had just been locked.
+    /// Returns this guard as `Mutex::lock` would: in an error if the mutex is poisoned.
     pub(super) fn result(self) -> LockResult<MutexGuard<'a, T>> {
         let mutex = self.mutex;
         mutex.poison.result(self)
@@ -169,7 +147,8 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: a guard is the right to it, shared while the guard is.
+        // SAFETY: the guard shows that its holder has the mutex locked, so nothing else accesses the
+        // value mutably; and the returned reference borrows the guard.
         unsafe { &*self.mutex.data.get() }
     }
 }
@@ -177,7 +156,8 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
 impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: a guard is the right to it.
+        // SAFETY: the guard shows that its holder has the mutex locked, so nothing else accesses the
+        // value; and the returned reference borrows the guard mutably.
         unsafe { &mut *self.mutex.data.get() }
     }
 }
@@ -185,45 +165,12 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.mutex.poison.let_go(&self.held);
-        // SAFETY: it was locked for this guard.
+        self.mutex.poison.unlocking(&self.holder);
+        // SAFETY: the mutex was locked for this guard, which is `!Send` and so on the thread that locked,
+        // and which is dropped once.
         unsafe { self.mutex.lock.unlock() };
     }
 }
 
-impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Mutex");
-        match self.try_lock() {
-            Ok(guard) => debug.field("data", &&*guard),
-            Err(TryLockError::Poisoned(error)) => debug.field("data", &&**error.get_ref()),
-            Err(TryLockError::WouldBlock) => debug.field("data", &"<locked>"),
-        };
-        debug.field("poisoned", &self.is_poisoned());
-        debug.finish_non_exhaustive()
-    }
-}
-
-impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl<T: ?Sized + fmt::Display> fmt::Display for MutexGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl<T: Default> Default for Mutex<T> {
-    fn default() -> Mutex<T> {
-        Mutex::new(T::default())
-    }
-}
-
-impl<T> From<T> for Mutex<T> {
-    fn from(t: T) -> Mutex<T> {
-        Mutex::new(t)
-    }
-}
+lock_traits!(Mutex, try_lock, when_locked: &"<locked>");
+guards_format_values!(MutexGuard);

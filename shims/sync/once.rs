@@ -1,4 +1,5 @@
-//! What is to happen once.
+//! One-time initialisation.
+#![forbid(unsafe_code)]
 
 use ::std::cell::Cell;
 use ::std::fmt;
@@ -6,7 +7,7 @@ use ::std::marker::PhantomData;
 
 use crate::sync::once as raw;
 
-/// Like [`std::sync::Once`], but waiting for it parks the coroutine. What happens may wait, too.
+/// Like [`std::sync::Once`], but waiting parks the coroutine. The closure may wait, too.
 pub struct Once {
     once: raw::Once,
 }
@@ -14,7 +15,7 @@ pub struct Once {
 /// Like [`std::sync::OnceState`].
 pub struct OnceState {
     poisoned: bool,
-    /// As std's, it is not `Sync`.
+    /// Makes the type `!Sync`, as std's is.
     not_sync: PhantomData<Cell<()>>,
 }
 
@@ -22,19 +23,19 @@ impl Once {
     /// Like [`std::sync::Once::new`].
     #[must_use]
     #[inline]
-    #[allow(clippy::new_without_default, reason = "as std's")]
+    #[allow(clippy::new_without_default, reason = "mirrors std")]
     pub const fn new() -> Once {
         Once {
             once: raw::Once::new(),
         }
     }
 
-    /// Like [`std::sync::Once::call_once`], but parks the coroutine while another one runs its
-    /// closure.
+    /// Like [`std::sync::Once::call_once`], but parks the coroutine while another task
+    /// runs its closure.
     ///
     /// # Panics
     ///
-    /// If it is poisoned; with the panic of `f`.
+    /// If `f` panics, or if this is poisoned: a closure has panicked before.
     #[inline]
     #[track_caller]
     pub fn call_once<F>(&self, f: F)
@@ -54,12 +55,12 @@ impl Once {
         }
     }
 
-    /// Like [`std::sync::Once::call_once_force`], but parks the coroutine while another one runs its
-    /// closure.
+    /// Like [`std::sync::Once::call_once_force`], but parks the coroutine while another task
+    /// runs its closure.
     ///
     /// # Panics
     ///
-    /// With the panic of `f`.
+    /// If `f` panics.
     #[inline]
     pub fn call_once_force<F>(&self, f: F)
     where
@@ -87,7 +88,7 @@ impl Once {
     ///
     /// # Panics
     ///
-    /// If it is poisoned.
+    /// If this is poisoned: a closure has panicked before.
     pub fn wait(&self) {
         if !self.is_completed() && !self.once.wait(false) {
             panic_poisoned();

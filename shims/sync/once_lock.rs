@@ -6,7 +6,7 @@ use ::std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::sync::once as raw;
 
-/// Like [`std::sync::OnceLock`], but waiting for the value parks the coroutine. What makes it may
+/// Like [`std::sync::OnceLock`], but waiting for the value parks the coroutine. The initialiser may
 /// wait, too.
 ///
 /// ```
@@ -25,14 +25,15 @@ use crate::sync::once as raw;
 /// ```
 pub struct OnceLock<T> {
     once: raw::Once,
-    /// Written by whoever runs `once`; when that is complete it is there.
+    /// Written only by the task that runs `once`. When `once` is complete, the value is there.
     value: UnsafeCell<Option<T>>,
 }
 
-// SAFETY: all may share the value, and one may have made it that another drops, on its own thread.
+// SAFETY: threads that share the lock share the value, which is why `T` is `Sync`. The thread that makes
+// the value may differ from the thread that drops the lock, which is why `T` is `Send`.
 unsafe impl<T: Sync + Send> Sync for OnceLock<T> {}
 
-// Where making the value unwinds there is none.
+// An initialiser that unwinds leaves no value that could be half-made.
 impl<T: RefUnwindSafe + UnwindSafe> RefUnwindSafe for OnceLock<T> {}
 
 impl<T> OnceLock<T> {
@@ -52,7 +53,8 @@ impl<T> OnceLock<T> {
         if !self.once.is_completed() {
             return None;
         }
-        // SAFETY: when `once` is complete the value is shared, and written no more.
+        // SAFETY: `once` is complete. From then on, the value changes only through `&mut OnceLock`, which
+        // cannot exist beside `&self`.
         unsafe { (*self.value.get()).as_ref() }
     }
 
@@ -74,11 +76,12 @@ impl<T> OnceLock<T> {
         }
     }
 
-    /// Like [`std::sync::OnceLock::set`]. While another one makes the value, it parks the coroutine.
+    /// Like [`std::sync::OnceLock::set`], but parks the coroutine while another task initialises the
+    /// value.
     ///
     /// # Errors
     ///
-    /// If there is a value already, with this one.
+    /// If there is a value already. The error is `value`.
     #[inline]
     pub fn set(&self, value: T) -> Result<(), T> {
         let mut value = Some(value);
@@ -88,12 +91,12 @@ impl<T> OnceLock<T> {
         value.map_or(Ok(()), Err)
     }
 
-    /// Like [`std::sync::OnceLock::get_or_init`], but parks the coroutine while another one makes the
-    /// value.
+    /// Like [`std::sync::OnceLock::get_or_init`], but parks the coroutine while another task
+    /// initialises the value.
     ///
     /// # Panics
     ///
-    /// With the panic of `f`; then there is no value.
+    /// If `f` panics. There is no value then.
     #[inline]
     pub fn get_or_init<F>(&self, f: F) -> &T
     where
@@ -120,12 +123,13 @@ impl<T> OnceLock<T> {
         ::std::mem::take(self).into_inner()
     }
 
-    /// Has `f` make the value, unless another one does.
+    /// Makes the value with `f`, unless another task makes it or has made it.
     #[cold]
     fn initialize(&self, f: impl FnOnce() -> Option<T>) {
         if let Ok(running) = self.once.begin(true) {
             let value = f();
-            // SAFETY: the one that runs `once` has the value to itself.
+            // SAFETY: `running` shows that this task runs `once`. Until `once` is complete, nothing else
+            // accesses the value.
             unsafe { *self.value.get() = value };
             running.complete();
         }

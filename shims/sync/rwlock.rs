@@ -1,4 +1,4 @@
-//! A lock for one writer or many readers.
+//! A reader-writer lock.
 
 use ::std::cell::UnsafeCell;
 use ::std::fmt;
@@ -9,27 +9,23 @@ use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use ::std::ptr::NonNull;
 use ::std::sync::{LockResult, TryLockError, TryLockResult};
 
-use super::poisoning::{Flag, Held};
+use super::poisoning::{Flag, Holder, guards_format_values, lock_traits, poison_methods};
 use crate::sync::rwlock as raw;
 
-/// Like [`std::sync::RwLock`], but waiting for it parks the coroutine.
+/// Like [`std::sync::RwLock`], but waiting for the lock parks the coroutine.
 ///
-/// It goes to those who wait in the order in which they came: once a writer waits, further readers
-/// do, too.
+/// Waiters get the lock in the order in which they came. Once a writer waits, new readers wait, too.
 pub struct RwLock<T: ?Sized> {
     lock: raw::RwLock,
     poison: Flag,
     data: UnsafeCell<T>,
 }
 
-// SAFETY: it owns what it guards, which therefore goes with it.
+// SAFETY: the lock owns the value, and a value of a `Send` type may move to another thread.
 unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
-// SAFETY: what it guards is used by one writer, which may move it out, or shared by readers.
+// SAFETY: readers share the value, which is why `T` is `Sync`. One writer at a time accesses the value
+// alone, and may move the value out to its own thread, which is why `T` is `Send`.
 unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
-
-// Poisoning is the protection.
-impl<T: ?Sized> UnwindSafe for RwLock<T> {}
-impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 
 /// Like [`std::sync::RwLockReadGuard`].
 ///
@@ -39,13 +35,13 @@ impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 /// ```
 #[must_use = "if unused the RwLock will immediately unlock"]
 pub struct RwLockReadGuard<'rwlock, T: ?Sized + 'rwlock> {
-    /// A pointer, so that the guard is covariant, and so that what it points to may be written when
-    /// its drop has unlocked.
+    /// The value of `lock`. A pointer, not a reference, for two reasons: the guard is covariant in `T`,
+    /// and another task may write the value while the drop of this guard has unlocked and not returned.
     data: NonNull<T>,
     lock: &'rwlock raw::RwLock,
 }
 
-// SAFETY: a shared guard gives shared access to what is guarded, and no more.
+// SAFETY: a shared guard gives only shared access to the value, and `T` is `Sync`.
 unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
 
 /// Like [`std::sync::RwLockWriteGuard`].
@@ -57,12 +53,12 @@ unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
 #[must_use = "if unused the RwLock will immediately unlock"]
 pub struct RwLockWriteGuard<'rwlock, T: ?Sized + 'rwlock> {
     rwlock: &'rwlock RwLock<T>,
-    held: Held,
-    /// Not `Send`: the lock knows its holder by the thread.
+    holder: Holder,
+    /// Makes the guard `!Send`: the lock knows its writer by the thread.
     not_send: PhantomData<*const ()>,
 }
 
-// SAFETY: a shared guard gives shared access to what is guarded, and no more.
+// SAFETY: a shared guard gives only shared access to the value, and `T` is `Sync`.
 unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
 
 impl<T> RwLock<T> {
@@ -80,7 +76,7 @@ impl<T> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// If it is poisoned, with the value.
+    /// If the lock is poisoned. The error holds the value.
     pub fn into_inner(self) -> LockResult<T> {
         self.poison.result(self.data.into_inner())
     }
@@ -91,7 +87,7 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// If it is poisoned, with the guard.
+    /// If the lock is poisoned. The error holds the guard.
     ///
     /// # Panics
     ///
@@ -99,7 +95,7 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         self.lock.read();
-        // SAFETY: locked above.
+        // SAFETY: the call to `read` has just locked for one reader, and no other guard exists for that.
         unsafe { self.read_guard() }
     }
 
@@ -107,14 +103,15 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// If a writer has it locked, or waits for it; if there are as many readers as can be counted; if
-    /// it is poisoned, with the guard.
+    /// If a writer holds the lock or waits for the lock. If there are as many readers as can be counted.
+    /// If the lock is poisoned; the error then holds the guard.
     #[inline]
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
         if !self.lock.try_read() {
             return Err(TryLockError::WouldBlock);
         }
-        // SAFETY: locked above.
+        // SAFETY: the call to `try_read` has just locked for one reader, and no other guard exists for
+        // that.
         Ok(unsafe { self.read_guard() }?)
     }
 
@@ -122,11 +119,11 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// If it is poisoned, with the guard.
+    /// If the lock is poisoned. The error holds the guard.
     #[inline]
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         self.lock.write();
-        // SAFETY: locked above.
+        // SAFETY: the call to `write` has just locked for a writer, and no other guard exists for that.
         unsafe { self.write_guard() }
     }
 
@@ -134,23 +131,24 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// If somebody has it locked; if it is poisoned, with the guard.
+    /// If the lock is held. If the lock is poisoned; the error then holds the guard.
     #[inline]
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
         if !self.lock.try_write() {
             return Err(TryLockError::WouldBlock);
         }
-        // SAFETY: locked above.
+        // SAFETY: the call to `try_write` has just locked for a writer, and no other guard exists for
+        // that.
         Ok(unsafe { self.write_guard() }?)
     }
 
     /// # Safety
     ///
-    /// The caller has just locked it as a reader.
+    /// The caller has just locked as a reader, and makes no other guard for that.
     #[inline]
     unsafe fn read_guard(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         self.poison.result(RwLockReadGuard {
-            // SAFETY: the cell's pointer is not null.
+            // SAFETY: `UnsafeCell::get` never returns null.
             data: unsafe { NonNull::new_unchecked(self.data.get()) },
             lock: &self.lock,
         })
@@ -158,36 +156,17 @@ impl<T: ?Sized> RwLock<T> {
 
     /// # Safety
     ///
-    /// The caller has just locked it as a writer.
+    /// The caller has just locked as a writer, and makes no other guard for that.
     #[inline]
     unsafe fn write_guard(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         self.poison.result(RwLockWriteGuard {
             rwlock: self,
-            held: self.poison.hold(),
+            holder: self.poison.locked(),
             not_send: PhantomData,
         })
     }
 
-    /// Like [`std::sync::RwLock::is_poisoned`].
-    #[inline]
-    pub fn is_poisoned(&self) -> bool {
-        self.poison.is_set()
-    }
-
-    /// Like [`std::sync::RwLock::clear_poison`].
-    #[inline]
-    pub fn clear_poison(&self) {
-        self.poison.clear();
-    }
-
-    /// Like [`std::sync::RwLock::get_mut`].
-    ///
-    /// # Errors
-    ///
-    /// If it is poisoned, with the reference.
-    pub fn get_mut(&mut self) -> LockResult<&mut T> {
-        self.poison.result(self.data.get_mut())
-    }
+    poison_methods!(std::sync::RwLock);
 }
 
 impl<'rwlock, T: ?Sized> RwLockWriteGuard<'rwlock, T> {
@@ -195,8 +174,8 @@ impl<'rwlock, T: ?Sized> RwLockWriteGuard<'rwlock, T> {
     pub fn downgrade(s: Self) -> RwLockReadGuard<'rwlock, T> {
         let rwlock = s.rwlock;
         mem::forget(s);
-        // SAFETY: it was locked by a writer, whose guard does not unlock it any more; the cell's
-        // pointer is not null.
+        // SAFETY: the lock is locked for the writer of `s`, and `s` is forgotten, so `s` does not unlock.
+        // `UnsafeCell::get` never returns null.
         unsafe {
             rwlock.lock.downgrade();
             RwLockReadGuard {
@@ -212,8 +191,8 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: a guard is the right to share it; and it is there, for the lock beside it is
-        // borrowed.
+        // SAFETY: the guard shows that a reader holds the lock, so nothing accesses the value mutably. The
+        // guard borrows the lock, so the value is alive.
         unsafe { self.data.as_ref() }
     }
 }
@@ -223,7 +202,8 @@ impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: a guard is the right to it, shared while the guard is.
+        // SAFETY: the guard shows that its holder has the lock as the writer, so nothing else accesses
+        // the value; and the returned reference borrows the guard.
         unsafe { &*self.rwlock.data.get() }
     }
 }
@@ -231,7 +211,8 @@ impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: a guard is the right to it.
+        // SAFETY: the guard shows that its holder has the lock as the writer, so nothing else accesses
+        // the value; and the returned reference borrows the guard mutably.
         unsafe { &mut *self.rwlock.data.get() }
     }
 }
@@ -239,7 +220,7 @@ impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: it was locked for this guard.
+        // SAFETY: the lock was locked for this reader's guard, which is dropped once.
         unsafe { self.lock.unlock_read() };
     }
 }
@@ -247,57 +228,12 @@ impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
 impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.rwlock.poison.let_go(&self.held);
-        // SAFETY: it was locked for this guard.
+        self.rwlock.poison.unlocking(&self.holder);
+        // SAFETY: the lock was locked for this writer's guard, which is `!Send` and so on the thread that
+        // locked, and which is dropped once.
         unsafe { self.rwlock.lock.unlock_write() };
     }
 }
 
-impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("RwLock");
-        match self.try_read() {
-            Ok(guard) => debug.field("data", &&*guard),
-            Err(TryLockError::Poisoned(error)) => debug.field("data", &&**error.get_ref()),
-            Err(TryLockError::WouldBlock) => debug.field("data", &format_args!("<locked>")),
-        };
-        debug.field("poisoned", &self.is_poisoned());
-        debug.finish_non_exhaustive()
-    }
-}
-
-impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl<T: ?Sized + fmt::Display> fmt::Display for RwLockReadGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl<T: ?Sized + fmt::Display> fmt::Display for RwLockWriteGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl<T: Default> Default for RwLock<T> {
-    fn default() -> RwLock<T> {
-        RwLock::new(T::default())
-    }
-}
-
-impl<T> From<T> for RwLock<T> {
-    fn from(t: T) -> RwLock<T> {
-        RwLock::new(t)
-    }
-}
+lock_traits!(RwLock, try_read, when_locked: &format_args!("<locked>"));
+guards_format_values!(RwLockReadGuard, RwLockWriteGuard);

@@ -1,30 +1,36 @@
-//! What was read from a stream, and not yet from the file over it.
+//! The read buffer of a file.
+#![forbid(unsafe_code)]
 
 use std::io::{self, Read};
 
 use super::MakeFile;
 
-/// Bytes that stay until they are consumed: so what a timeout interrupts is lost to nobody.
+/// Bytes that were read from the stream and not yet from the file. A byte stays until it is consumed, so
+/// a timeout loses nothing.
 #[derive(Debug)]
 pub(super) struct Input {
-    /// Those of `start..end` are there.
+    /// The unread bytes are `bytes[start..end]`.
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    /// How many to read at a time.
+    /// How many bytes to read from the stream at a time.
     chunk: usize,
+    /// The most bytes that a read takes while it looks for an end.
     limit: usize,
-    refuses: Refusal,
-    /// What the stream has failed with, and nobody was told.
+    after_timeout: AfterTimeout,
+    /// An error of the stream that no read has returned yet.
     failure: Option<io::Error>,
 }
 
-/// Whether to read after a timeout.
+/// What happens to reads after a timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    Never,
-    AfterTimeout,
-    Now,
+enum AfterTimeout {
+    /// Reads go on.
+    ReadOn,
+    /// Reads will fail, but there has been no timeout yet.
+    WillFail,
+    /// There has been a timeout, and reads fail.
+    Fails,
 }
 
 impl Input {
@@ -33,18 +39,18 @@ impl Input {
             bytes: Vec::new(),
             start: 0,
             end: 0,
-            // One byte is not read ahead.
+            // A chunk of one byte reads nothing ahead.
             chunk: options.buffer.max(1),
             limit: options.limit,
-            refuses: match options.refuse_after_timeout {
-                true => Refusal::AfterTimeout,
-                false => Refusal::Never,
+            after_timeout: match options.refuse_after_timeout {
+                true => AfterTimeout::WillFail,
+                false => AfterTimeout::ReadOn,
             },
             failure: None,
         }
     }
 
-    /// What is there.
+    /// The unread bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -64,14 +70,14 @@ impl Input {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
             if self.bytes.len() > 4 * self.chunk {
-                // One long record need not leave its memory behind.
+                // Frees the memory that a long record needed.
                 self.bytes.truncate(self.chunk);
                 self.bytes.shrink_to_fit();
             }
         }
     }
 
-    /// Takes the first `amount` bytes, which are there.
+    /// Takes the first `amount` unread bytes. There must be as many.
     pub(super) fn take(&mut self, amount: usize) -> Vec<u8> {
         let taken = self.bytes()[..amount].to_vec();
         self.consume(amount);
@@ -82,15 +88,14 @@ impl Input {
         self.take(self.bytes().len())
     }
 
-    /// Puts back what was just taken.
+    /// Puts back bytes that were just taken.
     pub(super) fn put_back(&mut self, bytes: &[u8]) {
         self.bytes.splice(..self.start, bytes.iter().copied());
         self.end = self.end - self.start + bytes.len();
         self.start = 0;
     }
 
-    /// Reads once from `stream`, and adds what that gave; returns how much, which is nothing at the
-    /// end.
+    /// Reads once from `stream` into the buffer. Returns the number of bytes, which is 0 at the end.
     pub(super) fn fill(&mut self, stream: &mut impl Read) -> io::Result<usize> {
         self.tell_failure()?;
         if self.bytes.len() - self.end < self.chunk {
@@ -103,16 +108,16 @@ impl Input {
             }
         }
         let room = self.end..self.end + self.chunk;
-        let read = self.refuses.read(stream, &mut self.bytes[room])?;
+        let read = self.after_timeout.read(stream, &mut self.bytes[room])?;
         self.end += read;
         Ok(read)
     }
 
-    /// Reads once, past the buffer if that is empty and no larger than `buf`.
+    /// Reads once into `buf`. If the buffer is empty and `buf` is at least as large, bypasses the buffer.
     pub(super) fn read(&mut self, stream: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
         if self.bytes().is_empty() && buf.len() >= self.chunk {
             self.tell_failure()?;
-            return self.refuses.read(stream, buf);
+            return self.after_timeout.read(stream, buf);
         }
         if self.bytes().is_empty() && !buf.is_empty() {
             self.fill(stream)?;
@@ -123,8 +128,8 @@ impl Input {
         Ok(read)
     }
 
-    /// Has the next read from the stream fail as [`find`](Input::find) has just done, whose caller has
-    /// something else to return. Where that would come to the same by itself, it does.
+    /// Saves an error of [`find`](Input::find) when the caller returns something else first. The next read
+    /// from the stream returns the error. Errors that the next read would meet again are not saved.
     pub(super) fn put_off(&mut self, error: io::Error) {
         let too_long = self.bytes().len() > self.limit;
         if !too_long && !is_timeout(&error) {
@@ -136,8 +141,8 @@ impl Input {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Reads until `buf` is full or the end has come; returns how much that was. What an error
-    /// interrupts is put back.
+    /// Reads until `buf` is full or the stream ends. Returns the number of bytes. After an error, the bytes
+    /// that were read are put back.
     pub(super) fn read_full(
         &mut self,
         stream: &mut impl Read,
@@ -157,9 +162,10 @@ impl Input {
         Ok(filled)
     }
 
-    /// Reads until `find` finds something within the first `limit` bytes; returns how long what it
-    /// has found is, from the start of all that is there, or `None` at the end. `find` is given
-    /// what is there, and how much of that it has seen.
+    /// Reads until `find` finds an end within the first `limit` bytes. Returns the length up to that end,
+    /// or `None` at the end of the stream.
+    ///
+    /// `find` gets the unread bytes, and the number of bytes that it has seen before.
     pub(super) fn find(
         &mut self,
         stream: &mut impl Read,
@@ -171,7 +177,7 @@ impl Input {
             let there = self.bytes();
             match find(there, seen) {
                 Some(length) if length <= limit => return Ok(Some(length)),
-                // So much may be all there is.
+                // The stream may end here.
                 None if there.len() <= limit => {}
                 _ => return Err(too_long(limit)),
             }
@@ -183,9 +189,9 @@ impl Input {
     }
 }
 
-impl Refusal {
+impl AfterTimeout {
     fn read(&mut self, stream: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
-        if *self == Refusal::Now {
+        if *self == AfterTimeout::Fails {
             return Err(io::Error::other(
                 "cannot read from a file that has timed out",
             ));
@@ -193,8 +199,8 @@ impl Refusal {
         loop {
             match stream.read(buf) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_timeout(&error) && *self == Refusal::AfterTimeout => {
-                    *self = Refusal::Now;
+                Err(error) if is_timeout(&error) && *self == AfterTimeout::WillFail => {
+                    *self = AfterTimeout::Fails;
                     return Err(error);
                 }
                 done => return done,

@@ -1,22 +1,27 @@
-//! Buffered files over sockets, as Python's `socket.makefile` makes them.
+//! Buffered files over sockets, like those of Python's `socket.makefile`.
 //!
-//! `stream.makefile()` is a [`SocketFile`] of bytes with the usual buffers; [`MakeFile`] has the
-//! settings, Python's mode strings among them, and makes [`TextFile`]s, too. Both go over whatever
-//! reads and writes: a TCP or Unix stream of the shims, a TLS stream, an end of a pipe.
+//! `stream.makefile()` returns a [`SocketFile`] of bytes with buffers of the usual size. [`MakeFile`] sets
+//! options, including Python's mode strings, and also makes a [`TextFile`]. Both kinds of files work over
+//! any type that reads and writes: a TCP or Unix stream of the shims, a TLS stream.
 //!
-//! What differs from Python's files, and why:
+//! # Differences from Python
 //!
-//! - What a timeout interrupts is kept, and the next read goes on with it; Python loses it, and
-//!   refuses to read on ([`MakeFile::refuse_after_timeout`] has that).
-//! - A read that has no end in sight can be limited: [`MakeFile::limit`].
-//! - In non-blocking mode, a read that would block says so, rather than seem to be at the end.
-//! - After the end of a file there is no `closed` to ask for: the file has been dropped, or
-//!   [closed](SocketFile::close).
+//! - After a timeout, the bytes that were read are kept, and the next read goes on with them. Python loses
+//!   the bytes and refuses to read on, as [`MakeFile::refuse_after_timeout`] does.
+//! - [`MakeFile::limit`] limits reads that look for an end.
+//! - In non-blocking mode, a read that would block fails with `WouldBlock`. Python's read looks as if the
+//!   file had ended.
+//! - There is no attribute `closed`: a file is closed by dropping the file or by
+//!   [`close`](SocketFile::close).
 //!
-//! What does not: reads and writes have a buffer each, and reading does not flush what was
-//! written (debug builds say so, once, on stderr, where a program does that); the connection lives until the stream and all files over it are gone; what a file has read
-//! ahead is invisible to the stream, and to other files over it ([`SocketFile::buffer`],
-//! [`SocketFile::into_parts`]).
+//! # In common with Python
+//!
+//! - Reads and writes have separate buffers, and reading does not flush what was written. Debug builds
+//!   print a hint on stderr, once, if a program reads before it flushes.
+//! - The connection lives until the stream and all files over the stream are gone.
+//! - Bytes that a file has read ahead are invisible to the stream and to other files over the stream. See
+//!   [`SocketFile::buffer`] and [`SocketFile::into_parts`].
+#![forbid(unsafe_code)]
 
 mod input;
 mod options;
@@ -28,12 +33,12 @@ pub use options::{Encoding, MakeFile, Newline};
 pub use socket_file::{Chunks, Record, SocketFile};
 pub use text_file::{TextFile, TextLines};
 
-/// The files of a stream that its handles share by an `Arc` in their field `io`.
+/// Defines the methods of a stream that make files. The stream has an `Arc` in its field `io`.
 macro_rules! makes_files {
     ($stream:ident) => {
         impl $stream {
-            /// A buffered two-way file over this connection, which it shares: the connection is
-            /// closed when this stream and all its files are gone.
+            /// Makes a buffered two-way file over this connection. The file shares the connection, which
+            /// is closed when this stream and all its files are gone.
             ///
             /// ```
             /// use greenroom::shims as std;
@@ -56,7 +61,7 @@ macro_rules! makes_files {
                 $crate::shims::io::makefile::SocketFile::new(self.shared())
             }
 
-            /// As `makefile`, with settings.
+            /// Like `makefile`, with options.
             ///
             /// # Errors
             ///
@@ -68,7 +73,7 @@ macro_rules! makes_files {
                 options.file(self.shared())
             }
 
-            /// A buffered two-way text file over this connection, which it shares.
+            /// Makes a buffered two-way text file, which shares this connection.
             ///
             /// # Errors
             ///
@@ -80,7 +85,7 @@ macro_rules! makes_files {
                 options.text(self.shared())
             }
 
-            /// The same stream, in a handle of its own.
+            /// Another handle of the same stream.
             fn shared(&self) -> $stream {
                 $stream {
                     io: ::std::sync::Arc::clone(&self.io),

@@ -1,13 +1,14 @@
-//! What kind of file to make.
+//! The options of files.
+#![forbid(unsafe_code)]
 
 use std::io::{self, Read, Write};
 
 use super::{SocketFile, TextFile};
 
-/// The size of a buffer, unless another is asked for.
+/// The default size of a buffer.
 pub(super) const BUFFER: usize = 8 << 10;
 
-/// The settings of a file over a stream: what Python's `makefile` takes.
+/// The options of a file over a stream, which are the arguments of Python's `makefile`.
 ///
 /// ```
 /// use greenroom::shims as std;
@@ -26,7 +27,7 @@ pub(super) const BUFFER: usize = 8 << 10;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "settings make a file by `file` or `text`"]
+#[must_use = "options do nothing until `file` or `text`"]
 pub struct MakeFile {
     pub(super) read: bool,
     pub(super) write: bool,
@@ -39,33 +40,35 @@ pub struct MakeFile {
     pub(super) newline: Newline,
 }
 
-/// How text is encoded.
+/// The encoding of text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
-    /// UTF-8; what is not is an error of kind `InvalidData`.
+    /// UTF-8. Reading other bytes fails with `InvalidData`.
     #[default]
     Utf8,
-    /// UTF-8; what is not is read as U+FFFD.
+    /// UTF-8. Other bytes are read as U+FFFD.
     Utf8Lossy,
-    /// Latin-1: each byte is the character of its number. Others cannot be written: an error of
-    /// kind `InvalidInput`.
+    /// Latin-1: each byte is the character with that number. Writing other characters fails with
+    /// `InvalidInput`.
     Latin1,
 }
 
-/// What ends a line of text, and what a written `\n` becomes.
+/// Which bytes end a line of text, and which bytes a written `\n` becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Newline {
-    /// Python's `None`: `\n`, `\r` and `\r\n` end a line, and are read as `\n`.
+    /// Python's `None`: `\n`, `\r` and `\r\n` end a line, and each is read as `\n`. A `\n` is written
+    /// unchanged.
     #[default]
     Universal,
-    /// Python's `''`: the same, but they are read as they are. (So a `\r` must be followed by
-    /// something, or by the end, before it is known to be all.)
+    /// Python's `''`: `\n`, `\r` and `\r\n` end a line, and each is read unchanged. A line that ends in
+    /// `\r` is returned only when the next byte or the end has come, because a `\n` may follow. A `\n` is
+    /// written unchanged.
     Untranslated,
-    /// Python's `'\n'`: that alone.
+    /// Python's `'\n'`: only `\n` ends a line.
     Lf,
-    /// Python's `'\r'`: that alone; `\n` is written as that.
+    /// Python's `'\r'`: only `\r` ends a line. A `\n` is written as `\r`.
     Cr,
-    /// Python's `'\r\n'`: that alone; `\n` is written as that.
+    /// Python's `'\r\n'`: only `\r\n` ends a line. A `\n` is written as `\r\n`.
     CrLf,
 }
 
@@ -76,8 +79,8 @@ impl Default for MakeFile {
 }
 
 impl MakeFile {
-    /// A file to read and to write, with buffers of 8 KiB, without a limit; as text, in UTF-8 with
-    /// universal newlines.
+    /// The default options: for reading and writing, with buffers of 8 KiB and without a limit. The text
+    /// options are UTF-8 and universal newlines.
     pub fn new() -> MakeFile {
         MakeFile {
             read: true,
@@ -92,8 +95,11 @@ impl MakeFile {
         }
     }
 
-    /// Takes a mode of Python's: a combination of `r`, `w` and `b`, each at most once; without `r`
-    /// and `w`, it is for reading. With `b` it makes no text, and without it nothing but text.
+    /// Sets options by a mode string of Python's.
+    ///
+    /// The string has the letters `r`, `w` and `b`, each at most once. Without `r` and `w`, the file is for
+    /// reading. With `b`, only [`file`](MakeFile::file) succeeds; without `b`, only
+    /// [`text`](MakeFile::text) does.
     ///
     /// # Errors
     ///
@@ -112,63 +118,64 @@ impl MakeFile {
         Ok(self)
     }
 
-    /// Whether the file can be read.
+    /// Sets whether the file can be read.
     pub fn read(mut self, read: bool) -> MakeFile {
         self.read = read;
         self
     }
 
-    /// Whether the file can be written to.
+    /// Sets whether the file can be written.
     pub fn write(mut self, write: bool) -> MakeFile {
         self.write = write;
         self
     }
 
-    /// The size of each of the two buffers in bytes. With none, each operation on the file is one on
-    /// the stream; text cannot do without.
+    /// Sets the size of each of the two buffers, in bytes. With a size of 0, each operation on the file is
+    /// one on the stream. A text file needs a buffer.
     pub fn buffer(mut self, size: usize) -> MakeFile {
         self.buffer = size;
         self
     }
 
-    /// Has the file flush what was written after each line.
+    /// Makes the file flush after each line that is written.
     pub fn line_buffered(mut self) -> MakeFile {
         self.line_buffered = true;
         self
     }
 
-    /// The most bytes that a read takes which looks for an end: a delimiter, a newline, a match, the
-    /// end of the file. Where that does not come in time, it fails with `InvalidData`, and what
-    /// was read so far can still be read otherwise.
+    /// Limits each read that looks for an end (a delimiter, a newline, a match or the end of the file) to
+    /// `bytes`.
+    ///
+    /// If the end does not come within the limit, the read fails with `InvalidData`. The bytes that were
+    /// read stay, and other reads can return them.
     pub fn limit(mut self, bytes: usize) -> MakeFile {
         self.limit = bytes;
         self
     }
 
-    /// As Python's files: once a read has timed out, so that part of what was asked for may be here,
-    /// all later ones fail.
+    /// Makes all reads fail after a read has timed out, as Python's files do.
     pub fn refuse_after_timeout(mut self) -> MakeFile {
         self.refuse_after_timeout = true;
         self
     }
 
-    /// The encoding of text.
+    /// Sets the encoding of text.
     pub fn encoding(mut self, encoding: Encoding) -> MakeFile {
         self.encoding = encoding;
         self
     }
 
-    /// The newlines of text.
+    /// Sets the newlines of text.
     pub fn newline(mut self, newline: Newline) -> MakeFile {
         self.newline = newline;
         self
     }
 
-    /// A file of bytes over `stream`.
+    /// Makes a file of bytes over `stream`.
     ///
     /// # Errors
     ///
-    /// `InvalidInput`, if a [`mode`](MakeFile::mode) has said that it is for text.
+    /// `InvalidInput` if a [`mode`](MakeFile::mode) without `b` was set.
     pub fn file<S: Read + Write>(&self, stream: S) -> io::Result<SocketFile<S>> {
         match self.binary {
             Some(false) => Err(invalid("the mode of a file of bytes has a b")),
@@ -176,12 +183,12 @@ impl MakeFile {
         }
     }
 
-    /// A file of text over `stream`.
+    /// Makes a file of text over `stream`.
     ///
     /// # Errors
     ///
-    /// `InvalidInput`, if a [`mode`](MakeFile::mode) has said that it is for bytes, and without a
-    /// buffer.
+    /// `InvalidInput` if a [`mode`](MakeFile::mode) with `b` was set, or a [`buffer`](MakeFile::buffer) of
+    /// size 0.
     pub fn text<S: Read + Write>(&self, stream: S) -> io::Result<TextFile<S>> {
         if self.binary == Some(true) {
             return Err(invalid("the mode of a text file has no b"));

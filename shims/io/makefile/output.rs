@@ -1,10 +1,11 @@
-//! The stream, and what was written to the file over it and not yet to the stream.
+//! The stream of a file, with the write buffer.
+#![forbid(unsafe_code)]
 
 use std::io::{self, BufWriter, IoSlice, Read, Write};
 
 use super::MakeFile;
 
-/// A stream whose writes are buffered, and whose reads have nothing to do with them.
+/// A stream with a buffer for writes. Reads bypass the buffer.
 #[derive(Debug)]
 pub(super) struct Output<S: Write> {
     writer: BufWriter<S>,
@@ -27,22 +28,23 @@ impl<S: Read + Write> Output<S> {
         self.writer.get_mut()
     }
 
-    /// What was written, and not flushed.
+    /// The bytes that were written and not flushed.
     pub(super) fn bytes(&self) -> &[u8] {
         self.writer.buffer()
     }
 
-    /// The stream, and what was not flushed.
+    /// The stream, and the bytes that were not flushed.
     pub(super) fn into_parts(self) -> (S, Vec<u8>) {
         let (stream, bytes) = self.writer.into_parts();
-        // What a write left that has panicked cannot be told from what was written.
+        // After a write of the stream has panicked, nothing tells which bytes the stream has taken.
         (stream, bytes.unwrap_or_default())
     }
 
     pub(super) fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = self.writer.write_vectored(bufs)?;
         if self.line_buffered && bufs.iter().any(|buf| memchr::memchr(b'\n', buf).is_some()) {
-            // The bytes are taken, so it is too late for an error: it comes again with what follows.
+            // The bytes have been accepted, so this call must succeed. The next write or flush meets the
+            // error again.
             let _ = self.writer.flush();
         }
         Ok(written)

@@ -1,4 +1,5 @@
 //! Files of bytes.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::io::{self, BufRead, IoSlice, Read, Write};
@@ -10,13 +11,13 @@ use super::input::{Input, too_long};
 use super::options::invalid;
 use super::output::Output;
 
-/// A buffered two-way file over a stream: what `makefile` returns.
+/// A buffered two-way file over a stream, which `makefile` returns.
 ///
-/// Reads and writes have a buffer each, and do not disturb each other: in particular, reading
-/// does not flush what was written. [`flush`](Write::flush), a full buffer, and dropping the file
-/// send it. What a timeout interrupts is kept: the next read goes on with it.
+/// Reads and writes have separate buffers. Reading does not flush what was written;
+/// [`flush`](Write::flush), a full buffer, and dropping the file do. After a timeout, the bytes that were
+/// read are kept, and the next read goes on with them.
 ///
-/// The file is a [`BufRead`]: `read_line`, `read_until`, `lines` and `split` are that trait's.
+/// The trait [`BufRead`] provides `read_line`, `read_until`, `lines` and `split`.
 ///
 /// ```
 /// use greenroom::shims as std;
@@ -51,12 +52,12 @@ pub struct SocketFile<S: Read + Write> {
     can_write: bool,
 }
 
-/// What a read up to a delimiter gives.
+/// The result of a read up to a delimiter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// All of it, with the delimiter at its end.
+    /// The bytes up to the delimiter, including the delimiter.
     Complete(Vec<u8>),
-    /// What there was when the file ended: maybe nothing, and no delimiter.
+    /// The remaining bytes, without a delimiter: the file has ended. May be empty.
     Incomplete(Vec<u8>),
 }
 
@@ -69,7 +70,7 @@ impl Record {
 }
 
 impl<S: Read + Write> SocketFile<S> {
-    /// A file to read and write over `stream`, with empty buffers of 8 KiB.
+    /// Makes a file over `stream` for reading and writing, with buffers of 8 KiB.
     pub fn new(stream: S) -> SocketFile<S> {
         SocketFile::with_options(stream, &MakeFile::new())
     }
@@ -83,28 +84,28 @@ impl<S: Read + Write> SocketFile<S> {
         }
     }
 
-    /// The stream. What it is asked to read directly comes after what this file has buffered.
+    /// The stream. A direct read of the stream skips the bytes that this file has read ahead.
     pub fn get_ref(&self) -> &S {
         self.output.stream()
     }
 
-    /// The stream. As for [`get_ref`](SocketFile::get_ref); and what it is told to write goes before
-    /// what this file has buffered.
+    /// The stream. A direct read of the stream skips the bytes that this file has read ahead. A direct
+    /// write overtakes the bytes that this file has not flushed.
     pub fn get_mut(&mut self) -> &mut S {
         self.output.stream_mut()
     }
 
-    /// What was read from the stream, and not yet from this file.
+    /// The bytes that were read from the stream and not yet from this file.
     pub fn buffer(&self) -> &[u8] {
         self.input.bytes()
     }
 
-    /// What was written to this file, and not yet to the stream.
+    /// The bytes that were written to this file and not yet to the stream.
     pub fn unflushed(&self) -> &[u8] {
         self.output.bytes()
     }
 
-    /// The stream, what was read and not taken, and what was written and not flushed.
+    /// The stream, the bytes that were read ahead, and the bytes that were not flushed.
     pub fn into_parts(self) -> (S, Vec<u8>, Vec<u8>) {
         let (stream, unflushed) = self.output.into_parts();
         (stream, self.input.into_bytes(), unflushed)
@@ -120,23 +121,23 @@ impl<S: Read + Write> SocketFile<S> {
         self.can_write
     }
 
-    /// Flushes, and drops the file. The connection lives on where the stream or another file over
-    /// it does.
+    /// Flushes and drops the file. The connection stays open while the stream or another file over the
+    /// stream exists.
     ///
     /// # Errors
     ///
-    /// The flush's, which dropping the file would keep to itself.
+    /// The error of the flush. Dropping the file flushes, too, but ignores the error.
     pub fn close(mut self) -> io::Result<()> {
         self.output.flush()
     }
 
-    /// Reads to `delimiter`, however it is cut by segments.
+    /// Reads up to and including `delimiter`, which may arrive in pieces.
     ///
     /// # Errors
     ///
-    /// The stream's; `InvalidData` where the delimiter does not end within the file's
-    /// [limit](MakeFile::limit). What was read stays, and comes with the next read.
-    /// `InvalidInput` for an empty delimiter.
+    /// The stream's. `InvalidData` if the delimiter does not end within the file's
+    /// [limit](MakeFile::limit). The bytes that were read stay for the next read. `InvalidInput` for an
+    /// empty delimiter.
     pub fn read_until_seq(&mut self, delimiter: &[u8]) -> io::Result<Record> {
         if delimiter.is_empty() {
             return Err(invalid("an empty delimiter delimits nothing"));
@@ -149,8 +150,10 @@ impl<S: Read + Write> SocketFile<S> {
         })
     }
 
-    /// Reads to the end of the first match of `pattern` in what is there, looking again whenever
-    /// more has come: a match is not made longer by what comes later.
+    /// Reads up to the end of the first match of `pattern`.
+    ///
+    /// Searches the bytes that have arrived, and again whenever more have come. A match therefore ends
+    /// where it ends in the bytes at hand, even if further bytes would make the match longer.
     ///
     /// # Errors
     ///
@@ -171,17 +174,17 @@ impl<S: Read + Write> SocketFile<S> {
         }
     }
 
-    /// Reads a line, but no more than `limit` bytes of it: the rest stays. Like Python's
+    /// Reads a line, but at most `limit` bytes of the line. The rest stays for the next read. Like Python's
     /// `readline(n)`.
     ///
     /// # Errors
     ///
-    /// The stream's. What was read stays.
+    /// The stream's. The bytes that were read stay for the next read.
     pub fn read_line_limit(&mut self, limit: usize) -> io::Result<Vec<u8>> {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        // Its end, or that of what may be taken of it.
+        // Finds the end of the line, or the limit.
         let ends = |there: &[u8], seen: usize| {
             let newline = memchr::memchr(b'\n', &there[seen..]).map(|at| seen + at + 1);
             newline
@@ -195,18 +198,18 @@ impl<S: Read + Write> SocketFile<S> {
         })
     }
 
-    /// Reads until `buf` is full or the file ends; returns how much that was. Like Python's
-    /// `read(n)`.
+    /// Reads until `buf` is full or the file ends. Returns the number of bytes. Like Python's `read(n)`.
     ///
     /// # Errors
     ///
-    /// The stream's. What was read stays.
+    /// The stream's. The bytes that were read stay for the next read.
     pub fn read_full(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.check_readable()?;
         self.input.read_full(self.output.stream_mut(), buf)
     }
 
-    /// Reads what is there, at least a byte; nothing at the end of the file.
+    /// Reads the bytes that are there. Waits for at least one byte; returns no bytes at the end of the
+    /// file.
     ///
     /// # Errors
     ///
@@ -216,14 +219,14 @@ impl<S: Read + Write> SocketFile<S> {
         Ok(self.input.take(length))
     }
 
-    /// Reads lines, until they have `hint` bytes together or the file ends. Like Python's
+    /// Reads lines until the lines have `hint` bytes in total or the file ends. Like Python's
     /// `readlines(hint)`.
     ///
     /// # Errors
     ///
-    /// The stream's, and `InvalidData` for a line beyond the file's [limit](MakeFile::limit), unless
-    /// there were lines before: then those, and the error the next time, whatever reads then (which
-    /// waits anew after a timeout).
+    /// The stream's. `InvalidData` for a line longer than the file's [limit](MakeFile::limit). If lines
+    /// were read before the error, returns the lines, and the next read of any kind returns the error. A
+    /// timeout is not returned: the next read waits again.
     pub fn read_lines(&mut self, hint: usize) -> io::Result<Vec<Vec<u8>>> {
         let mut lines = Vec::new();
         let mut bytes = 0;
@@ -245,7 +248,7 @@ impl<S: Read + Write> SocketFile<S> {
         Ok(lines)
     }
 
-    /// The rest of the file, `size` bytes at a time; the last of them may be fewer.
+    /// Iterates over the rest of the file in chunks of `size` bytes. The last chunk may be shorter.
     ///
     /// # Panics
     ///
@@ -264,7 +267,7 @@ impl<S: Read + Write> SocketFile<S> {
         self.input.find(self.output.stream_mut(), limit, find)
     }
 
-    /// Takes what ends where `find` says, or where the file does.
+    /// Takes the bytes up to the end that `find` finds, or up to the end of the file.
     pub(super) fn take_record(
         &mut self,
         find: impl FnMut(&[u8], usize) -> Option<usize>,
@@ -272,7 +275,7 @@ impl<S: Read + Write> SocketFile<S> {
         self.read_record(find).map(Record::into_bytes)
     }
 
-    /// Reads once more into the buffer; returns how much that gave.
+    /// Reads once from the stream into the buffer. Returns the number of bytes.
     pub(super) fn fill(&mut self) -> io::Result<usize> {
         self.check_readable()?;
         self.input.fill(self.output.stream_mut())
@@ -290,12 +293,12 @@ impl<S: Read + Write> SocketFile<S> {
     }
 }
 
-/// Says, once, what those miss who expect a read to flush.
+/// Prints a hint, once, for programs that expect a read to flush.
 #[cold]
 fn hint_at_flush() {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Ordering::Relaxed) {
-        // Where stderr is gone there is nothing to do.
+        // If stderr is gone, the hint is lost.
         let _ = writeln!(
             io::stderr(),
             "greenroom: a file is read before what was written to it is flushed, which the other \
@@ -319,7 +322,7 @@ impl<S: Read + Write> Read for SocketFile<S> {
 
     /// # Errors
     ///
-    /// As std, but that what was read before the error stays.
+    /// As std, but the bytes that were read before the error stay for the next read.
     fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
         let read = self.read_full(buf)?;
         if read == buf.len() {
@@ -331,7 +334,7 @@ impl<S: Read + Write> Read for SocketFile<S> {
 
     /// # Errors
     ///
-    /// As std; and `InvalidData` beyond the file's [limit](MakeFile::limit).
+    /// As std. `InvalidData` if the file does not end within its [limit](MakeFile::limit).
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
         let limit = self.input.limit();
         let mut read = 0;
@@ -352,7 +355,8 @@ impl<S: Read + Write> Read for SocketFile<S> {
 
     /// # Errors
     ///
-    /// As [`read_to_end`](Read::read_to_end), but that what was read before the error stays.
+    /// The errors of [`read_to_end`](Read::read_to_end), but the bytes that were read before the error stay
+    /// for the next read.
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
         let limit = self.input.limit();
         self.find(limit, |_, _| None)?;
@@ -414,8 +418,8 @@ impl<S: Read + Write> Write for SocketFile<S> {
     }
 }
 
-/// What [`SocketFile::chunks`] returns. It ends with the file; after an error it goes on with what
-/// was read.
+/// The iterator of [`SocketFile::chunks`]. Ends with the file. After an error, the next item goes on with
+/// the bytes that were read.
 #[derive(Debug)]
 pub struct Chunks<'a, S: Read + Write> {
     file: &'a mut SocketFile<S>,

@@ -1,4 +1,5 @@
 //! Files of text.
+#![forbid(unsafe_code)]
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,14 +9,15 @@ use super::options::invalid;
 use super::socket_file::utf8;
 use super::{Encoding, MakeFile, Newline, SocketFile};
 
-/// A buffered two-way file of text over a stream, which it decodes and encodes.
+/// A buffered two-way file of text over a stream. Decodes on reading and encodes on writing.
 ///
-/// What a timeout interrupts is kept: the next read goes on with it.
+/// After a timeout, the bytes that were read are kept, and the next read goes on with them.
 pub struct TextFile<S: Read + Write> {
     file: SocketFile<S>,
     encoding: Encoding,
     newline: Newline,
-    /// A line was ended by a `\r`, the last there was: if a `\n` comes next, it belongs to that.
+    /// The last read ended with a `\r` that ended a line. If a `\n` comes next, the `\n` belongs to the same
+    /// end of line and is skipped.
     skips_lf: bool,
 }
 
@@ -29,31 +31,30 @@ impl<S: Read + Write> TextFile<S> {
         }
     }
 
-    /// The file of bytes beneath.
+    /// The underlying file of bytes.
     pub fn get_ref(&self) -> &SocketFile<S> {
         &self.file
     }
 
-    /// The file of bytes beneath, for what is to be read or written as such.
+    /// The underlying file of bytes, for reading and writing bytes.
     pub fn get_mut(&mut self) -> &mut SocketFile<S> {
         &mut self.file
     }
 
-    /// Reads a line with its newline, and appends it to `line`; returns how many bytes that made
-    /// it longer: none at the end of the file.
+    /// Reads a line, including its newline, and appends the line to `line`. Returns the number of bytes
+    /// that were appended, which is 0 at the end of the file.
     ///
     /// # Errors
     ///
-    /// The stream's, and `InvalidData` where no newline comes within the file's
-    /// [limit](MakeFile::limit): then what was read stays. `InvalidData` for what is not text.
+    /// The stream's. `InvalidData` if no newline comes within the file's [limit](MakeFile::limit); the
+    /// bytes that were read then stay for the next read. `InvalidData` for bytes that are not text.
     pub fn read_line(&mut self, line: &mut String) -> io::Result<usize> {
         let newline = self.newline;
         let raw = self.read_raw(|there, seen| newline.end_of_line(there, seen))?;
         self.append(line, &raw)
     }
 
-    /// Reads so many characters, or as many as there are to the end of the file. Like Python's
-    /// `read(n)`.
+    /// Reads `count` characters, or fewer at the end of the file. Like Python's `read(n)`.
     ///
     /// # Errors
     ///
@@ -68,8 +69,8 @@ impl<S: Read + Write> TextFile<S> {
         Ok(text)
     }
 
-    /// Reads to the end of the file, and appends it to `text`; returns how many bytes that made it
-    /// longer.
+    /// Reads to the end of the file and appends the text to `text`. Returns the number of bytes that were
+    /// appended.
     ///
     /// # Errors
     ///
@@ -79,7 +80,7 @@ impl<S: Read + Write> TextFile<S> {
         self.append(text, &raw)
     }
 
-    /// The lines of the file, without their newlines. It ends with the file.
+    /// Iterates over the lines of the file, without their newlines.
     pub fn lines(self) -> TextLines<S> {
         TextLines { file: self }
     }
@@ -88,8 +89,7 @@ impl<S: Read + Write> TextFile<S> {
     ///
     /// # Errors
     ///
-    /// The stream's; `InvalidInput`, if the encoding has not all of its characters: then nothing is
-    /// written.
+    /// The stream's. `InvalidInput` if the encoding lacks one of the characters; nothing is written then.
     pub fn write_str(&mut self, text: &str) -> io::Result<()> {
         let text = match self.newline {
             Newline::Universal | Newline::Untranslated | Newline::Lf => Cow::Borrowed(text),
@@ -102,7 +102,7 @@ impl<S: Read + Write> TextFile<S> {
         }
     }
 
-    /// What `write!` calls.
+    /// Writes formatted text. `write!` calls this method.
     ///
     /// # Errors
     ///
@@ -114,7 +114,7 @@ impl<S: Read + Write> TextFile<S> {
         }
     }
 
-    /// Sends what was written.
+    /// Sends the text that was written.
     ///
     /// # Errors
     ///
@@ -123,11 +123,11 @@ impl<S: Read + Write> TextFile<S> {
         self.file.flush()
     }
 
-    /// Flushes, and drops the file: see [`SocketFile::close`].
+    /// Flushes and drops the file. See [`SocketFile::close`].
     ///
     /// # Errors
     ///
-    /// The flush's.
+    /// The error of the flush.
     pub fn close(self) -> io::Result<()> {
         self.file.close()
     }
@@ -140,6 +140,7 @@ impl<S: Read + Write> TextFile<S> {
         Ok(raw)
     }
 
+    /// Skips a `\n` that belongs to the `\r` before it.
     fn skip_lf(&mut self) -> io::Result<()> {
         if !self.skips_lf {
             return Ok(());
@@ -171,8 +172,8 @@ impl<S: Read + Write> TextFile<S> {
 }
 
 impl Newline {
-    /// Where the first line of `there` ends, of which the first `seen` bytes have no end of it, but
-    /// for a `\r` at the last place.
+    /// The length of the first line of `there`, including its newline. The first `seen` bytes contain no
+    /// newline, except possibly a `\r` as the last of them.
     fn end_of_line(self, there: &[u8], seen: usize) -> Option<usize> {
         let from = seen.saturating_sub(1);
         let rest = &there[from..];
@@ -193,7 +194,7 @@ impl Newline {
     }
 }
 
-/// How many bytes the first `count` characters of `there` take, if all of them are there.
+/// The length in bytes of the first `count` characters of `there`, if there are as many.
 fn prefix(there: &[u8], count: usize, encoding: Encoding, newline: Newline) -> Option<usize> {
     let mut at = 0;
     for left in (1..=count).rev() {
@@ -201,7 +202,7 @@ fn prefix(there: &[u8], count: usize, encoding: Encoding, newline: Newline) -> O
         at += match *rest.first()? {
             b'\r' if newline == Newline::Universal => match rest.get(1) {
                 Some(b'\n') => 2,
-                // Should a `\n` come next, it is skipped: see `skips_lf`.
+                // A `\r` is enough for the last character: `skip_lf` skips a `\n` that comes next.
                 None if left > 1 => return None,
                 _ => 1,
             },
@@ -212,8 +213,8 @@ fn prefix(there: &[u8], count: usize, encoding: Encoding, newline: Newline) -> O
     Some(at)
 }
 
-/// How many bytes the first character of `text` takes in UTF-8, or what stands in its place; `None`
-/// where more must come to tell.
+/// The length in bytes of the first character of `text` in UTF-8, or of the invalid sequence in its place.
+/// `None` if more bytes must come to tell.
 fn width(text: &[u8]) -> Option<usize> {
     let four = &text[..text.len().min(4)];
     let valid = match str::from_utf8(four) {
@@ -231,7 +232,7 @@ fn latin1(text: &str) -> io::Result<Vec<u8>> {
     bytes.collect()
 }
 
-/// What [`TextFile::lines`] returns.
+/// The iterator of [`TextFile::lines`]. Ends with the file.
 #[derive(Debug)]
 pub struct TextLines<S: Read + Write> {
     file: TextFile<S>,

@@ -1,4 +1,5 @@
 //! [`std::os::linux`], for the types of the shims.
+#![forbid(unsafe_code)]
 
 pub mod net;
 

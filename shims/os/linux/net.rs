@@ -1,4 +1,5 @@
 //! [`std::os::linux::net`], for the types of the shims.
+#![forbid(unsafe_code)]
 
 use std::io;
 
@@ -8,7 +9,7 @@ use crate::shims::net::TcpStream;
 
 pub use ::std::os::linux::net::*;
 
-/// Like [`std::os::linux::net::TcpStreamExt`], which only std can implement, for the
+/// Like [`std::os::linux::net::TcpStreamExt`], which only std can implement, but for the
 /// [`TcpStream`] of the shims.
 pub trait TcpStreamExt: sealed::Sealed {
     /// Like [`std::os::linux::net::TcpStreamExt::set_quickack`].

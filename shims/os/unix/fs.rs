@@ -1,5 +1,7 @@
-//! [`std::os::unix::fs`], where what may wait for a disk parks the coroutine. The traits are std's
-//! own, and implemented for the types of the shims.
+//! [`std::os::unix::fs`], but functions that may wait for a disk park the coroutine.
+//!
+//! The traits are std's own. The types of the shims implement them.
+#![forbid(unsafe_code)]
 
 pub use ::std::os::unix::fs::*;
 

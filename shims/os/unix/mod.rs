@@ -1,7 +1,8 @@
-//! [`std::os::unix`], where what waits parks the coroutine.
+//! [`std::os::unix`], but waits park the coroutine.
 //!
-//! `thread::JoinHandleExt` is std's own, and not implemented for the handles of coroutines: they
-//! have no pthread.
+//! `thread::JoinHandleExt` is std's own. The handles of coroutines do not implement the trait, because a
+//! coroutine has no pthread.
+#![forbid(unsafe_code)]
 
 pub mod fs;
 pub mod net;

@@ -1,4 +1,5 @@
 //! [`std::os::unix::prelude`], with the traits of the shims.
+#![forbid(unsafe_code)]
 
 pub use ::std::os::unix::prelude::*;
 

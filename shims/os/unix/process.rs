@@ -1,4 +1,5 @@
 //! [`std::os::unix::process`], for the types of the shims.
+#![forbid(unsafe_code)]
 
 pub use ::std::os::unix::process::*;
 

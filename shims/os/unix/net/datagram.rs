@@ -18,6 +18,9 @@ use crate::shims::park_or_block::park_or_block;
 use crate::shims::socket::{SocketIo, std_methods, timeout_methods};
 use crate::sys::socket::{self, Blocking, would_block};
 
+/// The longest pause between attempts to send, while no descriptor can be had to wait with.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
 /// Like [`std::os::unix::net::UnixDatagram`], but waits park the coroutine.
 pub struct UnixDatagram {
     io: Descriptor<net::UnixDatagram>,
@@ -68,7 +71,7 @@ impl UnixDatagram {
 
     /// Like [`std::os::unix::net::UnixDatagram::recv_from`].
     ///
-    /// A sender whose path has the full 108 bytes appears as unnamed. std refuses to bind such a path.
+    /// A sender with a path of the full 108 bytes appears as unnamed. std refuses to bind such a path.
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.io.receive_with(
             buf,
@@ -115,7 +118,7 @@ impl UnixDatagram {
     /// Sends from a coroutine.
     fn send_to_parking(&self, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
         let name = socket::unix_name(to)?;
-        let (mut time_limit, mut back_off) = (TimeLimit::new(self), BackOff::new());
+        let (mut time_limit, mut back_off) = (TimeLimit::new(self), BackOff::up_to(LONGEST_PAUSE));
         loop {
             park::spend_operation();
             let socket = self.io.get();

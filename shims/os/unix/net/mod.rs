@@ -1,4 +1,5 @@
-//! [`std::os::unix::net`], where what waits parks the coroutine.
+//! [`std::os::unix::net`], but waits park the coroutine.
+#![forbid(unsafe_code)]
 
 mod datagram;
 mod listener;

@@ -1,4 +1,5 @@
-//! Taking turns at what blocks a thread of the pool.
+//! Connecting to Unix listeners whose queue is full, one connection at a time.
+#![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -15,20 +16,21 @@ use crate::sys::switches::own_lock;
 use crate::task;
 use crate::task::word::Kind;
 
-/// In a fork of the process nobody is there who would do what is queued.
-type Key = (u32, SocketAddrUnix);
+/// The process that queues, and the address to connect to. The number of the process keeps a forked child
+/// from using its parent's queues: the thread that works through those does not exist in the child.
+type Destination = (u32, SocketAddrUnix);
 
-/// Those who connect to an address, by that: one of them does on a thread of the pool, for which
-/// the others queue.
-type Lines = BTreeMap<Key, VecDeque<Job>>;
+/// For each address that a thread of the pool is connecting to, the jobs that wait for that thread.
+type Queues = BTreeMap<Destination, VecDeque<Job>>;
 
-/// Calls `connect`, which blocks, on a thread of the pool, after those who connect to `name` already:
-/// lest each of many that connect to a listener has a thread made for it. The thread does one after the
-/// other, so nobody has to run for the next one to have its turn.
+/// Calls `connect`, which blocks, on a thread of the pool, after earlier calls for the same `name`.
+///
+/// One thread works through all calls for a name. Otherwise, many coroutines that connect to one listener
+/// would take a thread each.
 ///
 /// # Unwinding
 ///
-/// An interruption point. What has not begun then is left out.
+/// An interruption point. If `connect` has not been called then, `connect` is never called.
 pub(super) fn connect_in_turn<T: Send + 'static>(
     name: &SocketAddrUnix,
     connect: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -44,51 +46,53 @@ pub(super) fn connect_in_turn<T: Send + 'static>(
             connected.fill(result);
         }
     });
-    begin((Process::current().number(), name.clone()), job);
+    enqueue((Process::current().number(), name.clone()), job);
     let result = connected.wait(Kind::Event, None);
     result.expect("there is no deadline")
 }
 
-static LINES: Mutex<Lines> = Mutex::new(BTreeMap::new());
+static QUEUES: Mutex<Queues> = Mutex::new(BTreeMap::new());
 
-fn begin(key: Key, job: Job) {
+/// Queues `job`, or has the pool run it if no thread works for `to`.
+fn enqueue(to: Destination, job: Job) {
     let first: Option<Job> = task::aside(|| {
-        let Some(mut lines) = lock_unless_lost() else {
+        let Some(mut queues) = lock_unless_orphaned() else {
             return Some(job);
         };
-        if let Some(line) = lines.get_mut(&key) {
-            line.push_back(job);
+        if let Some(queue) = queues.get_mut(&to) {
+            queue.push_back(job);
             return None;
         }
-        lines.insert(key.clone(), VecDeque::new());
-        Some(Box::new(move || work(&key, job)))
+        queues.insert(to.clone(), VecDeque::new());
+        Some(Box::new(move || work(&to, job)))
     });
     if let Some(first) = first {
         submit_waiting(first);
     }
 }
 
-/// Does `job`, and then those that queue for the same address.
-fn work(key: &Key, job: Job) {
+/// Runs `job`, and then the jobs that are queued for the same destination.
+fn work(to: &Destination, job: Job) {
     let mut next = Some(job);
     while let Some(job) = next {
-        // It fails where a connection that nobody wants is dropped; the hook has reported that.
+        // A job panics if dropping an unwanted connection panics. The panic hook has reported the panic.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
             mem::forget(payload);
         }
-        let mut lines = own_lock(&LINES);
-        next = lines.get_mut(key).and_then(VecDeque::pop_front);
+        let mut queues = own_lock(&QUEUES);
+        next = queues.get_mut(to).and_then(VecDeque::pop_front);
         if next.is_none() {
-            lines.remove(key);
+            queues.remove(to);
         }
     }
 }
 
-/// None in a forked child, where the lock may have been taken for ever: then nobody queues.
-fn lock_unless_lost() -> Option<MutexGuard<'static, Lines>> {
+/// Locks the queues. Returns `None` if the lock cannot be had: in a forked child, the thread that held
+/// the lock may not exist. Callers then connect without queueing.
+fn lock_unless_orphaned() -> Option<MutexGuard<'static, Queues>> {
     for _ in 0..1000 {
-        match LINES.try_lock() {
-            Ok(lines) => return Some(lines),
+        match QUEUES.try_lock() {
+            Ok(queues) => return Some(queues),
             Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => thread::yield_now(),
         }
