@@ -5,16 +5,32 @@ use ::std::io::ErrorKind;
 use ::std::path::{Path, PathBuf};
 use ::std::sync::Arc;
 use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::linux::net::{SocketAddrExt, TcpStreamExt};
 use std::os::unix::net::{Incoming, SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use util::{Scratch, assert_same_bytes, assert_timed_out, everywhere, ms, noise, settle, until};
 
-/// An abstract address that nobody else has.
+#[path = "datagram.rs"]
+mod datagram;
+#[path = "stream.rs"]
+mod stream;
+
+type Stream = UnixStream;
+type Datagram = UnixDatagram;
+
+fn stream_pair() -> (Stream, Stream) {
+    UnixStream::pair().unwrap()
+}
+
+fn datagram_pair() -> (Datagram, Datagram) {
+    UnixDatagram::pair().unwrap()
+}
+
+/// An abstract address that nothing else uses.
 fn abstract_address() -> SocketAddr {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let number = NEXT.fetch_add(1, SeqCst);
@@ -111,57 +127,6 @@ fn a_pair_is_connected_and_has_no_names() {
         a.read_to_string(&mut back).unwrap();
         assert_eq!(back, "hello");
         echo.join().unwrap();
-    });
-}
-
-#[test]
-fn vectored_reads_and_writes_move_all_buffers_in_one_call() {
-    everywhere(|| {
-        let (mut a, mut b) = UnixStream::pair().unwrap();
-        let parts = [&b"one "[..], b"", b"two ", b"three"].map(IoSlice::new);
-        assert_eq!(a.write_vectored(&parts).unwrap(), 13);
-        let (mut head, mut tail) = ([0; 6], [0; 20]);
-        let mut bufs = [IoSliceMut::new(&mut head), IoSliceMut::new(&mut tail)];
-        assert_eq!(b.read_vectored(&mut bufs).unwrap(), 13);
-        assert_eq!((&head, &tail[..7]), (b"one tw", &b"o three"[..]));
-        // And by reference, having to wait.
-        let reader = thread::spawn(move || {
-            let mut buf = [0; 4];
-            let n = (&b)
-                .read_vectored(&mut [IoSliceMut::new(&mut buf)])
-                .unwrap();
-            buf[..n].to_vec()
-        });
-        settle();
-        let sent = (&a).write_vectored(&[IoSlice::new(b"late")]);
-        assert_eq!(sent.unwrap(), 4);
-        assert_eq!(reader.join().unwrap(), b"late");
-    });
-}
-
-#[test]
-fn much_data_goes_both_ways_at_once() {
-    everywhere(|| {
-        const LEN: usize = 1 << 20;
-        let (a, b) = UnixStream::pair().unwrap();
-        let (a, b) = (Arc::new(a), Arc::new(b));
-        let mut tasks = Vec::new();
-        for (socket, seed) in [(&a, 1), (&b, 2)] {
-            let writer = Arc::clone(socket);
-            tasks.push(thread::spawn(move || {
-                (&*writer).write_all(&noise(LEN, seed)).unwrap();
-                writer.shutdown(Shutdown::Write).unwrap();
-            }));
-            let reader = Arc::clone(socket);
-            tasks.push(thread::spawn(move || {
-                let mut got = Vec::new();
-                (&*reader).read_to_end(&mut got).unwrap();
-                assert_same_bytes(&got, &noise(LEN, 3 - seed));
-            }));
-        }
-        for task in tasks {
-            task.join().unwrap();
-        }
     });
 }
 
@@ -489,18 +454,6 @@ fn dropping_the_peer_ends_a_parked_read_and_breaks_writes() {
 }
 
 #[test]
-fn what_was_sent_before_the_end_is_read_before_it() {
-    everywhere(|| {
-        let (mut a, mut b) = UnixStream::pair().unwrap();
-        a.write_all(b"last words").unwrap();
-        drop(a);
-        let mut got = String::new();
-        b.read_to_string(&mut got).unwrap();
-        assert_eq!(got, "last words");
-    });
-}
-
-#[test]
 fn a_peer_that_goes_with_bytes_unread_resets_the_connection() {
     everywhere(|| {
         let (mut a, b) = UnixStream::pair().unwrap();
@@ -510,262 +463,9 @@ fn a_peer_that_goes_with_bytes_unread_resets_the_connection() {
     });
 }
 
-#[test]
-fn shutdown_for_reading_wakes_a_parked_reader() {
-    everywhere(|| {
-        for how in [Shutdown::Read, Shutdown::Both] {
-            let (a, _b) = UnixStream::pair().unwrap();
-            let mut clone = a.try_clone().unwrap();
-            let reader = thread::spawn(move || clone.read(&mut [0; 1]).unwrap());
-            settle();
-            a.shutdown(how).unwrap();
-            assert_eq!(reader.join().unwrap(), 0);
-            assert_eq!((&a).read(&mut [0; 1]).unwrap(), 0);
-        }
-    });
-}
-
-#[test]
-fn shutdown_for_writing_ends_what_the_peer_reads_and_not_what_it_writes() {
-    everywhere(|| {
-        let (mut a, mut b) = UnixStream::pair().unwrap();
-        let peer = thread::spawn(move || {
-            let mut got = String::new();
-            b.read_to_string(&mut got).unwrap();
-            b.write_all(got.to_uppercase().as_bytes()).unwrap();
-        });
-        a.write_all(b"over").unwrap();
-        settle();
-        a.shutdown(Shutdown::Write).unwrap();
-        assert_kind(a.write(b"x"), ErrorKind::BrokenPipe);
-        let mut answer = String::new();
-        a.read_to_string(&mut answer).unwrap();
-        assert_eq!(answer, "OVER");
-        peer.join().unwrap();
-    });
-}
-
-#[test]
-fn shutdown_and_the_peers_end_wake_a_parked_writer() {
-    everywhere(|| {
-        for by_peer in [false, true] {
-            let (a, b) = UnixStream::pair().unwrap();
-            let mut clone = a.try_clone().unwrap();
-            let writer = thread::spawn(move || clone.write_all(&noise(4 << 20, 1)));
-            settle();
-            assert!(!writer.is_finished());
-            match by_peer {
-                false => a.shutdown(Shutdown::Write).unwrap(),
-                true => drop(b),
-            }
-            let kind = writer.join().unwrap().unwrap_err().kind();
-            let ended = matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
-            assert!(ended, "{kind:?}");
-        }
-    });
-}
-
 // -------------------------------------------------------------------- sharing
 
-#[test]
-fn clones_are_the_same_stream() {
-    everywhere(|| {
-        let (mut a, b) = UnixStream::pair().unwrap();
-        let (mut b, mut clone) = (b.try_clone().unwrap(), b);
-        let mut two = [0; 2];
-        a.write_all(b"1122").unwrap();
-        b.read_exact(&mut two).unwrap();
-        assert_eq!(&two, b"11");
-        clone.read_exact(&mut two).unwrap();
-        assert_eq!(&two, b"22");
-        // What one waits for, or is set, is so for the other.
-        clone.set_read_timeout(Some(ms(40))).unwrap();
-        assert_timed_out(b.read(&mut two));
-        clone.set_nonblocking(true).unwrap();
-        assert_kind(b.read(&mut two), ErrorKind::WouldBlock);
-        clone.set_nonblocking(false).unwrap();
-        clone.set_read_timeout(None).unwrap();
-        drop(clone);
-        let reader = thread::spawn(move || b.read(&mut [0; 4]).unwrap());
-        settle();
-        a.write_all(b"on").unwrap();
-        assert_eq!(reader.join().unwrap(), 2);
-    });
-}
-
-#[test]
-fn two_readers_and_two_writers_share_a_stream_without_loss() {
-    everywhere(|| {
-        const COUNT: usize = 2000;
-        let (a, b) = UnixStream::pair().unwrap();
-        let (a, clone) = (Arc::new(a), b.try_clone().unwrap());
-        let writers: Vec<_> = [1u8, 2]
-            .into_iter()
-            .map(|byte| {
-                let a = Arc::clone(&a);
-                thread::spawn(move || {
-                    for _ in 0..COUNT {
-                        assert_eq!((&*a).write(&[byte]).unwrap(), 1);
-                    }
-                })
-            })
-            .collect();
-        let readers: Vec<_> = [b, clone]
-            .into_iter()
-            .map(|mut reader| {
-                thread::spawn(move || {
-                    let mut got = Vec::new();
-                    reader.read_to_end(&mut got).unwrap();
-                    got
-                })
-            })
-            .collect();
-        for writer in writers {
-            writer.join().unwrap();
-        }
-        settle();
-        a.shutdown(Shutdown::Write).unwrap();
-        let mut counts = [0; 3];
-        for reader in readers {
-            for byte in reader.join().unwrap() {
-                counts[usize::from(byte)] += 1;
-            }
-        }
-        assert_eq!(counts, [0, COUNT, COUNT]);
-    });
-}
-
-#[test]
-fn two_parked_readers_are_served_one_byte_each() {
-    everywhere(|| {
-        let (mut a, b) = UnixStream::pair().unwrap();
-        let got = Arc::new(AtomicUsize::new(0));
-        let readers: Vec<_> = [b.try_clone().unwrap(), b]
-            .into_iter()
-            .map(|mut reader| {
-                let got = Arc::clone(&got);
-                thread::spawn(move || {
-                    let n = reader.read(&mut [0; 1]).unwrap();
-                    got.fetch_add(n, SeqCst);
-                })
-            })
-            .collect();
-        settle();
-        a.write_all(b"1").unwrap();
-        until("one is served", || got.load(SeqCst) == 1);
-        settle();
-        assert_eq!(got.load(SeqCst), 1);
-        a.write_all(b"2").unwrap();
-        for reader in readers {
-            reader.join().unwrap();
-        }
-    });
-}
-
 // --------------------------------------------------------- timeouts and modes
-
-#[test]
-fn timeouts_read_back_as_they_were_set_and_zero_is_invalid_input() {
-    everywhere(|| {
-        macro_rules! check {
-            ($socket:expr) => {
-                let socket = $socket;
-                assert_eq!(socket.read_timeout().unwrap(), None);
-                assert_eq!(socket.write_timeout().unwrap(), None);
-                socket.set_read_timeout(Some(ms(1500))).unwrap();
-                socket.set_write_timeout(Some(ms(2500))).unwrap();
-                let zero = Some(Duration::ZERO);
-                assert_kind(socket.set_read_timeout(zero), ErrorKind::InvalidInput);
-                assert_kind(socket.set_write_timeout(zero), ErrorKind::InvalidInput);
-                assert_eq!(socket.read_timeout().unwrap(), Some(ms(1500)));
-                assert_eq!(socket.write_timeout().unwrap(), Some(ms(2500)));
-                socket.set_read_timeout(None).unwrap();
-                socket.set_write_timeout(None).unwrap();
-                assert_eq!(socket.read_timeout().unwrap(), None);
-                assert_eq!(socket.write_timeout().unwrap(), None);
-            };
-        }
-        check!(UnixStream::pair().unwrap().0);
-        check!(UnixDatagram::unbound().unwrap());
-    });
-}
-
-#[test]
-fn a_read_times_out_and_the_stream_stays_usable() {
-    everywhere(|| {
-        let (mut a, mut b) = UnixStream::pair().unwrap();
-        b.set_read_timeout(Some(ms(50))).unwrap();
-        let start = Instant::now();
-        assert_timed_out(b.read_exact(&mut [0; 10]));
-        assert!(start.elapsed() >= ms(40));
-        a.write_all(b"hello world").unwrap();
-        let mut buf = [0; 11];
-        b.read_exact(&mut buf).unwrap();
-        assert_eq!(&buf, b"hello world");
-        assert_timed_out(b.read(&mut buf));
-    });
-}
-
-#[test]
-fn a_write_to_a_peer_that_does_not_read_times_out() {
-    everywhere(|| {
-        let (a, mut b) = UnixStream::pair().unwrap();
-        a.set_write_timeout(Some(ms(50))).unwrap();
-        let chunk = noise(1 << 16, 1);
-        let mut sent = 0;
-        let error = loop {
-            match (&a).write(&chunk) {
-                Ok(n) => sent += n,
-                Err(error) => break error,
-            }
-        };
-        assert_timed_out(Err::<(), _>(error));
-        drop(a);
-        let mut got = Vec::new();
-        b.read_to_end(&mut got).unwrap();
-        assert_eq!(got.len(), sent);
-    });
-}
-
-#[test]
-fn a_write_of_nothing_does_not_wait_for_room() {
-    everywhere(|| {
-        let (a, _b) = UnixStream::pair().unwrap();
-        a.set_write_timeout(Some(ms(50))).unwrap();
-        let chunk = noise(1 << 16, 1);
-        while (&a).write(&chunk).is_ok() {}
-        assert_eq!((&a).write(&[]).unwrap(), 0);
-        assert_eq!((&a).write_vectored(&[IoSlice::new(&[])]).unwrap(), 0);
-        a.shutdown(Shutdown::Write).unwrap();
-        assert_kind((&a).write(&[]), ErrorKind::BrokenPipe);
-    });
-}
-
-#[test]
-fn a_nonblocking_stream_does_not_wait_until_it_is_made_to_again() {
-    everywhere(|| {
-        let (mut a, mut b) = UnixStream::pair().unwrap();
-        b.set_nonblocking(true).unwrap();
-        assert_kind(b.read(&mut [0; 1]), ErrorKind::WouldBlock);
-        let chunk = [0; 1 << 16];
-        let mut sent = 0;
-        let full = loop {
-            match b.write(&chunk) {
-                Ok(n) => sent += n,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(full.kind(), ErrorKind::WouldBlock);
-        let mut read = vec![0; sent];
-        a.read_exact(&mut read).unwrap();
-        b.set_nonblocking(false).unwrap();
-        let reader = thread::spawn(move || b.read(&mut [0; 16]).unwrap());
-        settle();
-        assert!(!reader.is_finished());
-        a.write_all(b"now").unwrap();
-        assert_eq!(reader.join().unwrap(), 3);
-    });
-}
 
 #[test]
 fn descriptors_stay_in_blocking_mode() {
@@ -923,58 +623,12 @@ fn a_connected_socket_sends_without_addresses_and_may_change_its_peer() {
 }
 
 #[test]
-fn a_pair_of_datagram_sockets_talks() {
+fn a_datagram_of_16_mib_is_refused() {
     everywhere(|| {
-        let (a, b) = UnixDatagram::pair().unwrap();
-        let echo = thread::spawn(move || {
-            let mut buf = [0; 16];
-            let len = b.recv(&mut buf).unwrap();
-            b.send(&buf[..len]).unwrap();
-            b
-        });
-        settle();
-        a.send(b"hello").unwrap();
-        let mut buf = [0; 16];
-        let (len, from) = a.recv_from(&mut buf).unwrap();
-        assert_eq!(&buf[..len], b"hello");
-        assert!(from.is_unnamed());
-        echo.join().unwrap();
-    });
-}
-
-#[test]
-fn a_datagram_keeps_its_bounds() {
-    everywhere(|| {
-        let (a, b) = UnixDatagram::pair().unwrap();
-        for message in [&b"too long"[..], b"", b"unseen", b"last"] {
-            assert_eq!(a.send(message).unwrap(), message.len());
-        }
-        let mut buf = [0; 4];
-        assert_eq!(b.recv(&mut buf).unwrap(), 4);
-        assert_eq!(&buf, b"too ");
-        assert_eq!(b.recv(&mut buf).unwrap(), 0);
-        assert_eq!(b.recv(&mut []).unwrap(), 0);
-        assert_eq!(b.recv_from(&mut buf).unwrap().0, 4);
-        assert_eq!(&buf, b"last");
+        let (a, _b) = UnixDatagram::pair().unwrap();
         let huge = vec![0; 16 << 20];
         let error = a.send(&huge).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
-    });
-}
-
-#[test]
-fn a_datagram_of_no_bytes_wakes_a_parked_receiver() {
-    everywhere(|| {
-        let (a, b) = UnixDatagram::pair().unwrap();
-        let receiver = thread::spawn(move || {
-            let first = b.recv(&mut [0; 4]).unwrap();
-            (first, b.recv(&mut [0; 4]).unwrap())
-        });
-        settle();
-        a.send(b"").unwrap();
-        settle();
-        a.send(b"x").unwrap();
-        assert_eq!(receiver.join().unwrap(), (0, 1));
     });
 }
 
@@ -1275,58 +929,6 @@ fn what_came_before_the_shutdown_is_received_before_the_end() {
         assert_eq!(b.recv(&mut buf).unwrap(), 3);
         assert_eq!(b.recv_from(&mut buf).unwrap().0, 5);
         assert_eq!(b.recv(&mut buf).unwrap(), 0);
-    });
-}
-
-#[test]
-fn receiving_times_out_and_a_nonblocking_socket_does_not_wait() {
-    everywhere(|| {
-        let (a, b) = UnixDatagram::pair().unwrap();
-        b.set_read_timeout(Some(ms(50))).unwrap();
-        let start = Instant::now();
-        assert_timed_out(b.recv(&mut [0; 4]));
-        assert!(start.elapsed() >= ms(40));
-        assert_timed_out(b.recv_from(&mut [0; 4]).map(drop));
-        b.set_read_timeout(None).unwrap();
-        b.set_nonblocking(true).unwrap();
-        assert_kind(b.recv(&mut [0; 4]), ErrorKind::WouldBlock);
-        assert_kind(b.recv_from(&mut [0; 4]).map(drop), ErrorKind::WouldBlock);
-        b.set_nonblocking(false).unwrap();
-        let receiver = thread::spawn(move || b.recv(&mut [0; 4]).unwrap());
-        settle();
-        assert!(!receiver.is_finished());
-        a.send(b"now").unwrap();
-        assert_eq!(receiver.join().unwrap(), 3);
-        assert!(a.take_error().unwrap().is_none());
-    });
-}
-
-#[test]
-fn receivers_on_clones_get_one_datagram_each() {
-    everywhere(|| {
-        let (a, b) = UnixDatagram::pair().unwrap();
-        let got = Arc::new(AtomicUsize::new(0));
-        let receivers: Vec<_> = [b.try_clone().unwrap(), b]
-            .into_iter()
-            .map(|b| {
-                let got = Arc::clone(&got);
-                thread::spawn(move || {
-                    let mut buf = [0; 8];
-                    let len = b.recv(&mut buf).unwrap();
-                    got.fetch_add(1, SeqCst);
-                    buf[..len].to_vec()
-                })
-            })
-            .collect();
-        settle();
-        a.send(b"one").unwrap();
-        until("one is served", || got.load(SeqCst) == 1);
-        settle();
-        assert_eq!(got.load(SeqCst), 1);
-        a.send(b"two").unwrap();
-        let mut both: Vec<_> = receivers.into_iter().map(|r| r.join().unwrap()).collect();
-        both.sort();
-        assert_eq!(both, [b"one", b"two"]);
     });
 }
 
