@@ -6,22 +6,31 @@ use crate::peers::{Blocking, Greenroom, May, Peer, Threads, run_tokio};
 use crate::stats::{Random, median, percentile};
 use crate::usage::Usage;
 
-/// Tasks that each sleep once, for 0 to 2 s: `[CPU µs per timer, p99 of its lateness in µs]`
+/// Tasks that sleep: `[CPU µs per sleep, p99 of its lateness in µs]`
 ///
-/// The CPU time is the process's, with what spawning and joining take.
-pub(crate) fn many(peer: Peer, tasks: usize) -> Vec<f64> {
+/// The CPU time is the process's, including spawning and joining.
+///
+/// If each of many tasks sleeps once, a third of greenroom's CPU time is spent on the memory of stacks:
+/// a page fault for the first page of each stack, and a call that gives the page back after the task has
+/// ended. The wake-ups are as many as tokio's. If few tasks sleep many times, the stacks cost nothing, and
+/// the timers and wake-ups are what is measured.
+pub(crate) fn many(peer: Peer, naps: &Naps) -> Vec<f64> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut duration = || Duration::from_micros(random.next() % 2_000_000);
-    let durations: Vec<_> = (0..peer.capped(tasks)).map(|_| duration()).collect();
-    let tasks = durations.len() as f64;
+    let longest = u64::try_from(naps.longest.as_micros()).expect("a short time");
+    let mut nap = || Duration::from_micros(random.next() % longest);
+    let mut naps_of_one = || (0..naps.each).map(|_| nap()).collect();
+    let tasks: Vec<_> = (0..peer.capped(naps.tasks))
+        .map(|_| naps_of_one())
+        .collect();
+    let sleeps = (tasks.len() * naps.each) as f64;
     let before = Usage::own();
-    let late = match peer {
-        Peer::Greenroom => at_once::<Greenroom>(durations),
-        Peer::May => at_once::<May>(durations),
-        Peer::Threads => at_once::<Threads>(durations),
+    let late: Vec<Vec<f64>> = match peer {
+        Peer::Greenroom => at_once::<Greenroom>(tasks),
+        Peer::May => at_once::<May>(tasks),
+        Peer::Threads => at_once::<Threads>(tasks),
         Peer::Tokio | Peer::TokioMt => run_tokio(peer, 1, async move {
-            let sleep = |duration| tokio::spawn(oversleep_async(duration));
-            let handles: Vec<_> = durations.into_iter().map(sleep).collect();
+            let sleep = |naps| tokio::spawn(oversleep_each_async(naps));
+            let handles: Vec<_> = tasks.into_iter().map(sleep).collect();
             let mut late = Vec::new();
             for handle in handles {
                 late.push(handle.await.expect("a task that does not panic"));
@@ -31,7 +40,17 @@ pub(crate) fn many(peer: Peer, tasks: usize) -> Vec<f64> {
         Peer::Mio => unreachable!("not a peer of this work"),
     };
     let used = Usage::own() - before;
-    vec![used.total() / 1e3 / tasks, percentile(&late, 0.99)]
+    vec![
+        used.total() / 1e3 / sleeps,
+        percentile(&late.concat(), 0.99),
+    ]
+}
+
+/// How many tasks sleep, how often each of them sleeps, and for how long at most.
+pub(crate) struct Naps {
+    pub(crate) tasks: usize,
+    pub(crate) each: usize,
+    pub(crate) longest: Duration,
 }
 
 /// One task that sleeps again and again: `[µs]` that it sleeps longer than for `duration`.
@@ -54,10 +73,11 @@ pub(crate) fn one(peer: Peer, duration: Duration) -> Vec<f64> {
 
 const TIMES: usize = 300;
 
-fn at_once<P: Blocking>(durations: Vec<Duration>) -> Vec<f64> {
+fn at_once<P: Blocking>(tasks: Vec<Vec<Duration>>) -> Vec<Vec<f64>> {
     P::run(1, || {
-        let sleep = |duration| P::spawn(move || oversleep::<P>(duration));
-        let handles: Vec<_> = durations.into_iter().map(sleep).collect();
+        let sleep =
+            |naps: Vec<Duration>| P::spawn(move || naps.into_iter().map(oversleep::<P>).collect());
+        let handles: Vec<_> = tasks.into_iter().map(sleep).collect();
         handles.into_iter().map(P::join).collect()
     })
 }
@@ -72,6 +92,14 @@ fn oversleep<P: Blocking>(duration: Duration) -> f64 {
     let start = Instant::now();
     P::sleep(duration);
     late(start, duration)
+}
+
+async fn oversleep_each_async(naps: Vec<Duration>) -> Vec<f64> {
+    let mut late = Vec::with_capacity(naps.len());
+    for nap in naps {
+        late.push(oversleep_async(nap).await);
+    }
+    late
 }
 
 async fn oversleep_async(duration: Duration) -> f64 {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::load::Load;
 use crate::peers::Peer;
+use crate::sleeps::Naps;
 use crate::{channels, files, idle, locks, ping_pong, sleeps, spawns, yields};
 
 pub(crate) struct Work {
@@ -212,9 +213,29 @@ pub(crate) const WORKS: &[Work] = &[
             "sleeps",
             "10,000 tasks, a random sleep of 0 to 2 s each",
             &["CPU µs per timer", "lateness, p99, µs"],
-            |peer| sleeps::many(peer, 10_000),
+            |peer| {
+                let naps = Naps {
+                    tasks: 10_000,
+                    each: 1,
+                    longest: Duration::from_secs(2),
+                };
+                sleeps::many(peer, &naps)
+            },
         )
     },
+    alone(
+        "sleeps-again",
+        "500 tasks, 20 random sleeps of 0 to 200 ms each",
+        &["CPU µs per timer", "lateness, p99, µs"],
+        |peer| {
+            let naps = Naps {
+                tasks: 500,
+                each: 20,
+                longest: Duration::from_millis(200),
+            };
+            sleeps::many(peer, &naps)
+        },
+    ),
     alone(
         "sleep-1ms",
         "one task that sleeps for 1 ms again and again",
