@@ -1,4 +1,4 @@
-//! A descriptor that coroutines wait on: the one I/O loop.
+//! A descriptor of the shims, and the one loop in which all its operations wait.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -8,33 +8,33 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::registration::Source as _;
-use super::source::{Readiness, Source};
+use super::source::{Source, SourceHalf};
 use crate::park;
 use crate::sys::mode_turn::ModeTurn;
 use crate::sys::socket::{self, would_block};
 use crate::task::{self, Deadline};
 
-/// Which half of a descriptor an operation uses.
+/// The half of a descriptor that an operation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Read,
     Write,
 }
 
-/// One of std's descriptor types, and what it takes to wait on it.
+/// A descriptor of one of std's types, and the source that coroutines wait on.
 ///
-/// Dropped or taken out, the descriptor is deregistered before it is closed or given away:
-/// closing one of several duplicates would leave a registration that nobody can remove.
+/// When this is dropped or unwrapped, the descriptor is deregistered before it is closed or given away. If
+/// it were closed first, and a duplicate existed, a registration would be left that nobody could remove.
 #[derive(Debug)]
 pub(crate) struct Descriptor<T: AsFd> {
     inner: ManuallyDrop<T>,
     source: Arc<Source>,
-    /// Closes it, if not as any other.
+    /// Closes the descriptor instead of its drop, if the user may have set options.
     close: Option<fn(T)>,
 }
 
 impl<T: AsFd> Descriptor<T> {
-    /// Wraps a descriptor that was just made, in blocking mode and without timeouts.
+    /// Wraps a descriptor that was just made. It is in blocking mode and has no timeouts.
     pub(crate) fn fresh(inner: T) -> Descriptor<T> {
         let descriptor = Descriptor::with_mode(inner, false);
         descriptor.set_timeout(Direction::Read, None);
@@ -42,8 +42,8 @@ impl<T: AsFd> Descriptor<T> {
         descriptor
     }
 
-    /// Wraps a connection that was just accepted from `listener`, in blocking mode, with the timeouts
-    /// and options that TCP has handed on.
+    /// Wraps a connection that was just accepted from `listener`. It is in blocking mode. It inherits the
+    /// timeouts and options of the listener, as TCP sockets do.
     pub(crate) fn accepted<L: AsFd>(inner: T, listener: &Descriptor<L>) -> Descriptor<T> {
         let Source { read, write, .. } = &*listener.source;
         let accepted = match read.has_no_timeout() && write.has_no_timeout() {
@@ -56,7 +56,7 @@ impl<T: AsFd> Descriptor<T> {
         }
     }
 
-    /// Wraps a descriptor that came from elsewhere, with the mode and timeouts that it has.
+    /// Wraps a descriptor that came from elsewhere. Its mode and timeouts are those that it has.
     pub(crate) fn foreign(inner: T) -> Descriptor<T> {
         let nonblocking = mode_of(&inner);
         Descriptor::with_mode(inner, nonblocking).shown()
@@ -76,14 +76,14 @@ impl<T: AsFd> Descriptor<T> {
         }
     }
 
-    /// Has `close` close the descriptor if the user may have set options of it.
+    /// Sets the function that closes the descriptor, if the user may have set options.
     pub(crate) fn closed_by(mut self, close: fn(T)) -> Descriptor<T> {
         self.close = Some(close);
         self
     }
 
-    /// Wraps a duplicate of this descriptor, which shares all state with it; unless that is of
-    /// before a fork.
+    /// Wraps a duplicate of this descriptor. They share all state, except in a fork of the process that has
+    /// registered it.
     pub(crate) fn share(&self, duplicate: T) -> Descriptor<T> {
         if self.source.is_left_in_parent() {
             return Descriptor::with_mode(duplicate, self.is_nonblocking()).shown();
@@ -101,16 +101,18 @@ impl<T: AsFd> Descriptor<T> {
         self.source.shown.load(Ordering::Relaxed)
     }
 
-    /// Whether a duplicate of it may be there.
+    /// Whether there may be a duplicate in this process.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.source) > 1
     }
 
-    /// Takes the descriptor back out.
+    /// Deregisters and unwraps the descriptor.
     pub(crate) fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
         this.source.deregister(this.inner.as_fd().as_raw_fd());
-        // SAFETY: `this` is not dropped, so the two fields are each moved out once.
+        // SAFETY: `this` is in a `ManuallyDrop`, so its own drop does not run. This function is the only
+        // code that touches the fields from now on: it drops `source` in place once, and moves `inner` out
+        // once. `close` needs no drop.
         unsafe {
             std::ptr::drop_in_place(&raw mut this.source);
             ManuallyDrop::take(&mut this.inner)
@@ -121,28 +123,29 @@ impl<T: AsFd> Descriptor<T> {
         &self.inner
     }
 
-    /// Whether operations never wait, because the user said so.
+    /// Whether the user has set non-blocking mode: operations never wait. Asks the kernel if that is not
+    /// known.
     pub(crate) fn is_nonblocking(&self) -> bool {
         self.source.mode.is_nonblocking(|| mode_of(&*self.inner))
     }
 
-    /// As `is_nonblocking`, as far as that is known without asking.
+    /// Like `is_nonblocking`, but false if the mode is not known.
     pub(crate) fn is_known_to_be_nonblocking(&self) -> bool {
         self.source.mode.is_known_to_be_nonblocking()
     }
 
-    /// Takes note of the mode that the user has set on the descriptor.
+    /// Notes the mode that the user has set.
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
         self.source.mode.set(nonblocking);
     }
 
-    /// Takes note of the timeout that the user has set on the descriptor.
+    /// Notes the timeout that the user has set.
     pub(crate) fn set_timeout(&self, direction: Direction, timeout: Option<Duration>) {
-        self.readiness(direction).set_timeout(timeout);
+        self.half(direction).set_timeout(timeout);
     }
 
-    /// The descriptor itself is shown to the user, who may take urgent data from it, and set its
-    /// mode and its timeouts.
+    /// The descriptor, to be shown to the user. The user may then take urgent data from it, and set its mode
+    /// and timeouts, without this crate's knowledge.
     pub(crate) fn expose(&self) -> &T {
         self.source.read.word().expect_urgent();
         self.source.shown.store(true, Ordering::Relaxed);
@@ -151,46 +154,46 @@ impl<T: AsFd> Descriptor<T> {
         &self.inner
     }
 
-    /// Has the next operation that would block ask for the mode.
+    /// Forgets the mode. The next operation that would block asks the kernel.
     pub(crate) fn forget_mode(&self) {
         self.source.mode.forget();
     }
 
-    /// Has the next operation that would block ask for its timeout.
+    /// Forgets the timeouts. The next operation that would block asks the kernel.
     pub(crate) fn forget_timeouts(&self) {
         self.source.read.forget_timeout();
         self.source.write.forget_timeout();
     }
 
-    /// The timeout in `direction`, which `ask` can ask for.
+    /// The timeout in `direction`. If it is not known, `ask` asks the kernel.
     pub(crate) fn timeout(
         &self,
         direction: Direction,
         ask: fn(&T) -> io::Result<Option<Duration>>,
     ) -> io::Result<Option<Duration>> {
-        self.readiness(direction).timeout(|| ask(&self.inner))
+        self.half(direction).timeout(|| ask(&self.inner))
     }
 
-    /// Whether the kernel has told that nothing more comes.
+    /// Whether the kernel has reported a hang-up.
     pub(crate) fn is_hung_up(&self) -> bool {
         self.source.read.word().is_closed()
     }
 
-    /// Has whoever waits try again: after what the kernel tells nobody who polls.
+    /// Wakes all waiters to try again, after a change that epoll does not report.
     pub(crate) fn retry(&self) {
         if !self.source.is_left_in_parent() {
             self.source.retry_all();
         }
     }
 
-    fn readiness(&self, direction: Direction) -> &Readiness {
+    fn half(&self, direction: Direction) -> &SourceHalf {
         match direction {
             Direction::Read => &self.source.read,
             Direction::Write => &self.source.write,
         }
     }
 
-    /// An operation in `direction` by the calling coroutine.
+    /// An operation of the calling coroutine, without a timeout so far.
     pub(crate) fn operation(&self, direction: Direction) -> Operation<'_, T> {
         Operation {
             descriptor: self,
@@ -200,11 +203,13 @@ impl<T: AsFd> Descriptor<T> {
     }
 }
 
-/// Whether the user has set `fd` to non-blocking mode. Of a listener, that may be the mode of an
-/// accept that is under way: so it is asked again between those.
+/// Whether the user has set `fd` to non-blocking mode.
+///
+/// An accept sets the mode of a listener for the time of the call. So if a listener is in non-blocking
+/// mode, this asks again while no accept is under way.
 fn mode_of(fd: impl AsFd) -> bool {
     let fd = fd.as_fd();
-    // Fails on a descriptor that is not open, and so will every other call.
+    // Fails if the descriptor is not open. Any other call on it will fail too, and report that.
     let ask = || socket::is_nonblocking(fd).unwrap_or(false);
     if !ask() {
         return false;
@@ -216,7 +221,8 @@ fn mode_of(fd: impl AsFd) -> bool {
 impl<T: AsFd> Drop for Descriptor<T> {
     fn drop(&mut self) {
         self.source.deregister(self.inner.as_fd().as_raw_fd());
-        // SAFETY: taken out here and nowhere else.
+        // SAFETY: this is `drop`, so the field is not used after it. `into_inner`, the only other code that
+        // moves the field out, does not run `drop`.
         let inner = unsafe { ManuallyDrop::take(&mut self.inner) };
         match self.close {
             Some(close) if self.is_shown() => close(inner),
@@ -225,7 +231,7 @@ impl<T: AsFd> Drop for Descriptor<T> {
     }
 }
 
-/// How one operation on a descriptor waits.
+/// One operation on a descriptor, and how it waits.
 pub(crate) struct Operation<'a, T: AsFd> {
     descriptor: &'a Descriptor<T>,
     direction: Direction,
@@ -233,47 +239,46 @@ pub(crate) struct Operation<'a, T: AsFd> {
 }
 
 enum Timeout<T> {
-    /// The descriptor's own, which the function asks the kernel for.
+    /// That of the descriptor. The function asks the kernel for it.
     Socket(fn(&T) -> io::Result<Option<Duration>>),
-    /// One for this operation, or none.
+    /// A timeout for this operation only, or none.
     Own(Option<Duration>),
 }
 
 impl<T: AsFd> Operation<'_, T> {
-    /// Waits no longer than the descriptor's timeout, which `ask` can ask for.
+    /// Waits at most for the descriptor's timeout. If it is not known, `ask` asks the kernel.
     pub(crate) fn socket_timeout(mut self, ask: fn(&T) -> io::Result<Option<Duration>>) -> Self {
         self.timeout = Timeout::Socket(ask);
         self
     }
 
-    /// Waits no longer than `timeout`, if there is one.
+    /// Waits at most for `timeout`, if there is one.
     pub(crate) fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = Timeout::Own(timeout);
         self
     }
 
-    /// Tries `op` until it does anything but block, and parks in between; once more when the
-    /// timeout has passed. So the kernel decides whether it has timed out, not what the poll has
-    /// told so far.
+    /// Tries `op` until it does not report that it would block, and parks in between. When the timeout has
+    /// passed, it tries once more. So the kernel decides whether the operation has timed out, not the
+    /// events that have been dispatched so far.
     ///
     /// # Errors
     ///
-    /// What `op` returns; `WouldBlock` (as std's sockets) when the timeout has passed or the
-    /// descriptor is in non-blocking mode.
+    /// Those of `op`. `WouldBlock`, as std's sockets, when the timeout has passed or the descriptor is in
+    /// non-blocking mode.
     pub(crate) fn run<R>(self, op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         self.run_stream(op, |_| false)
     }
 
-    /// As [`run`](Operation::run), on a byte stream of which `drained` can tell, by what `op`
-    /// returned, that it has no more to take: the next operation then parks without a wasted
-    /// system call.
+    /// Like [`run`](Operation::run), on a byte stream. `drained` tells from a result of `op` that the stream
+    /// has no more to take. The next operation then parks without a wasted system call.
     ///
-    /// A write is tried in any case. The kernel tells of room only when there is much of it, but
-    /// takes what fits into less.
+    /// A write is always tried first. The kernel reports room only when there is much of it, but accepts
+    /// what fits into less.
     ///
-    /// Inlined into the call that a program makes: there is one such function for each kind of
-    /// operation in any case, and each frame less on a stack that waits is a cache line or two less
-    /// to fetch when it goes on.
+    /// Inlined into the function that the program calls. There is one instance per kind of operation anyway.
+    /// And each frame less on a parked stack is a cache line or two less to fetch when the coroutine goes
+    /// on.
     #[inline(always)]
     pub(crate) fn run_stream<R>(
         self,
@@ -281,28 +286,29 @@ impl<T: AsFd> Operation<'_, T> {
         drained: impl Fn(&R) -> bool,
     ) -> io::Result<R> {
         let descriptor = self.descriptor;
-        let readiness = descriptor.readiness(self.direction);
+        let half = descriptor.half(self.direction);
         let mut deadline = None;
         let mut is_too_late = false;
         let mut try_anyway = self.direction == Direction::Write;
         park::spend_operation();
         loop {
-            let seen = readiness.word().observe();
+            // Read before the attempt: an event that comes meanwhile changes the word, and is not cleared.
+            let seen = half.word().observe();
             if seen.is_ready() || try_anyway || descriptor.is_nonblocking() {
                 let result = op(&descriptor.inner);
                 if !result.as_ref().is_err_and(would_block) {
                     if result.as_ref().is_ok_and(&drained) {
-                        readiness.word().clear_drained(seen);
+                        half.word().clear_drained(seen);
                     }
-                    readiness.pass_on();
+                    half.pass_on();
                     return result;
                 }
-                readiness.word().clear(seen);
+                half.word().clear(seen);
                 if is_too_late || descriptor.is_nonblocking() {
                     return result;
                 }
                 try_anyway = false;
-                if readiness.word().observe().is_ready() {
+                if half.word().observe().is_ready() {
                     continue;
                 }
             }
@@ -312,20 +318,23 @@ impl<T: AsFd> Operation<'_, T> {
             descriptor
                 .source
                 .ensure_registered(descriptor.inner.as_fd())?;
+            // The timeout starts at the first wait, and holds for all waits of the operation.
             let deadline = match deadline {
                 Some(deadline) => deadline,
-                None => *deadline.insert(match self.patience()? {
+                None => *deadline.insert(match self.effective_timeout()? {
                     Some(timeout) => Deadline::after(timeout),
                     None => None,
                 }),
             };
-            if !readiness.wait(deadline) {
+            if !half.wait(deadline) {
+                // One last attempt.
                 (is_too_late, try_anyway) = (true, true);
             }
         }
     }
 
-    fn patience(&self) -> io::Result<Option<Duration>> {
+    /// How long the operation may wait.
+    fn effective_timeout(&self) -> io::Result<Option<Duration>> {
         match self.timeout {
             Timeout::Own(timeout) => Ok(timeout),
             Timeout::Socket(ask) => self.descriptor.timeout(self.direction, ask),

@@ -1,4 +1,4 @@
-//! What to wait for, and what there is.
+//! The states of a descriptor: which to wait for, and which were found.
 
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
@@ -6,9 +6,9 @@ use std::ops::{BitOr, BitOrAssign};
 use mio::event::Event;
 use rustix::event::PollFlags;
 
-/// What to wait for on a descriptor: any of the states in it.
+/// The states of a descriptor to wait for. Any of them ends the wait.
 ///
-/// Whatever it holds, errors and hang-ups of both directions end the wait, too, as with `poll(2)`.
+/// Errors and hang-ups of both directions also end the wait, always, as with `poll(2)`.
 ///
 /// ```
 /// use greenroom::Interest;
@@ -21,22 +21,22 @@ use rustix::event::PollFlags;
 pub struct Interest(PollFlags);
 
 impl Interest {
-    /// Errors and hang-ups alone.
+    /// Only errors and hang-ups.
     pub const NONE: Interest = Interest(PollFlags::empty());
 
-    /// There is something to read, to accept, or the end of what there was to read.
+    /// There is data to read, a connection to accept, or the end of the stream.
     pub const READABLE: Interest = Interest(PollFlags::IN.union(PollFlags::RDHUP));
 
-    /// There is room to write, or a connection is made.
+    /// There is room to write, or a connection was established.
     pub const WRITABLE: Interest = Interest(PollFlags::OUT);
 
-    /// There is something exceptional, such as urgent (out-of-band) data.
+    /// There is an exceptional condition, such as urgent (out-of-band) data.
     pub const PRIORITY: Interest = Interest(PollFlags::PRI);
 
-    /// The peer of a stream socket writes no more, though there may be data still to read.
+    /// The peer of a stream socket will write no more. There may still be data to read.
     pub const READ_CLOSED: Interest = Interest(PollFlags::RDHUP);
 
-    /// Whether everything in `other` is in this one.
+    /// Whether this interest contains all states in `other`.
     pub const fn contains(self, other: Interest) -> bool {
         self.0.contains(other.0)
     }
@@ -45,7 +45,7 @@ impl Interest {
         self.0
     }
 
-    /// What to ask mio for, so that all these states are told.
+    /// What mio must register so that all these states are reported.
     pub(super) fn to_register(self) -> mio::Interest {
         let read = PollFlags::IN | PollFlags::RDHUP;
         [
@@ -56,14 +56,14 @@ impl Interest {
         .into_iter()
         .filter_map(|(flags, interest)| self.0.intersects(flags).then_some(interest))
         .reduce(|all, interest| all | interest)
-        // mio knows no empty one; errors and hang-ups come with any.
+        // mio has no empty interest. Errors and hang-ups are reported with any.
         .unwrap_or(mio::Interest::PRIORITY)
     }
 
-    /// Whether `event` may be what is waited for.
+    /// Whether `event` may report one of these states.
     pub(super) fn may_be(self, event: &Event) -> bool {
         let read = PollFlags::IN | PollFlags::RDHUP;
-        // The second is true of hang-ups, and of errors of some kinds.
+        // `is_write_closed` is also true for hang-ups, and for some kinds of errors.
         event.is_error()
             || event.is_write_closed()
             || self.0.intersects(read) && (event.is_readable() || event.is_read_closed())
@@ -100,13 +100,13 @@ impl fmt::Debug for Interest {
     }
 }
 
-/// What a descriptor is ready for.
+/// The states of a descriptor that were found.
 ///
-/// Of the states that were not waited for it tells errors and hang-ups alone.
+/// Of the states that were not in the interest, only errors and hang-ups are reported.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Readiness(Bits);
 
-/// `PollFlags`, with a default.
+/// `PollFlags` with a default value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Bits(PollFlags);
 
@@ -117,7 +117,7 @@ impl Default for Bits {
 }
 
 impl Readiness {
-    /// What of `state` is told to who waits for `interest`.
+    /// The part of `state` to report to a waiter for `interest`.
     pub(crate) fn of(state: PollFlags, interest: Interest) -> Readiness {
         let always = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
         Readiness(Bits(state & (interest.0 | always)))
@@ -127,40 +127,39 @@ impl Readiness {
         self.0.0.intersects(flags)
     }
 
-    /// Whether there is nothing to tell.
+    /// Whether no state was found.
     pub fn is_empty(self) -> bool {
         self.0.0.is_empty()
     }
 
-    /// Whether a read (or accept) does not block: there is something, or the end, or an error. As
-    /// `select(2)` has it; `POLLIN` alone does not tell the end of a pipe.
+    /// Whether a read (or accept) does not block: there is data, the end of the stream, or an error. This is
+    /// the definition of `select(2)`; `POLLIN` alone does not report the end of a pipe.
     pub fn is_readable(self) -> bool {
         self.has(PollFlags::IN | PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
     }
 
-    /// Whether a write does not block: there is room, or an error. As `select(2)` has it.
+    /// Whether a write does not block: there is room, or an error. This is the definition of `select(2)`.
     pub fn is_writable(self) -> bool {
         self.has(PollFlags::OUT | PollFlags::ERR)
     }
 
-    /// Whether there is something exceptional, such as urgent data (`POLLPRI`).
+    /// Whether there is an exceptional condition, such as urgent data (`POLLPRI`).
     pub fn is_priority(self) -> bool {
         self.has(PollFlags::PRI)
     }
 
-    /// Whether the peer writes no more (`POLLRDHUP` or `POLLHUP`), though there may be data still
-    /// to read.
+    /// Whether the peer will write no more (`POLLRDHUP` or `POLLHUP`). There may still be data to read.
     pub fn is_read_closed(self) -> bool {
         self.has(PollFlags::RDHUP | PollFlags::HUP)
     }
 
-    /// Whether the other end has gone, or both directions are shut down (`POLLHUP`).
+    /// Whether the other end is closed, or both directions are shut down (`POLLHUP`).
     pub fn is_hung_up(self) -> bool {
         self.has(PollFlags::HUP)
     }
 
-    /// Whether there is an error, which the next operation reports, or nobody is left to read what
-    /// is written (`POLLERR`).
+    /// Whether there is an error, which the next operation returns, or the reading end of a pipe is closed
+    /// (`POLLERR`).
     pub fn is_error(self) -> bool {
         self.has(PollFlags::ERR)
     }
@@ -191,7 +190,7 @@ impl fmt::Debug for Readiness {
     }
 }
 
-/// Writes the names of what is there.
+/// Writes the names of the states that are there.
 fn write_names(f: &mut fmt::Formatter<'_>, names: &[(bool, &str)]) -> fmt::Result {
     let there: Vec<&str> = names
         .iter()

@@ -1,8 +1,12 @@
 //! Waiting on the operating system: one poll per worker.
 //!
-//! A worker with nothing to run blocks in its poll. Descriptors are registered with the poll of
-//! the worker that first waits for them: edge-triggered, once, for both directions. Those that
-//! others own are registered for each wait anew: see `watch`.
+//! A worker with nothing to run blocks in its poll, until an event, a deadline or a *kick* from another
+//! thread.
+//!
+//! - A descriptor of the shims is registered once, for both directions, with the poll of the worker on
+//!   which a coroutine first waits for it (`registration`). Its readiness is remembered between operations
+//!   (`ready_word`, `source`). All operations wait in the same loop (`descriptor`).
+//! - A descriptor that belongs to somebody else is registered anew for each wait (`watch`, `wait_fd`).
 
 mod descriptor;
 mod interest;
@@ -37,47 +41,47 @@ pub use wait_fd::wait_fd;
 use watch::Watch;
 pub(crate) use watch::wait_for;
 
+/// The token of the eventfd that kicks write to.
 const KICK: mio::Token = mio::Token(usize::MAX);
+/// The token of the timerfd.
 const ALARM: mio::Token = mio::Token(usize::MAX - 1);
 
-/// How late the kernel is with a poll's own timeout, unless that is more than [`NEAR`] away: then it
-/// is by more than a thousandth.
+/// The kernel may end a poll late by a thousandth of its timeout: by up to `LATE` for timeouts up to `NEAR`.
 const LATE: Duration = Duration::from_micros(100);
 const NEAR: Duration = Duration::from_millis(100);
 
-/// The most events taken from the kernel in one call.
+/// The most events that one call takes from the kernel.
 ///
-/// About as many as a worker runs coroutines for before it looks again. What an event is for is used
-/// when it is told, and once more when its coroutine runs: of so few, it is still in the processor's
-/// caches then. What is left waits in the kernel, first come, first told: but see
-/// [`take_rest`](Reactor::take_rest).
+/// The source and the task of an event are used when the event is dispatched, and again when the coroutine
+/// runs. For so few events, they are then still in the processor's caches. The remaining events wait in the
+/// kernel, in their order. See also [`take_rest`](Reactor::take_rest).
 const EVENTS: usize = 64;
 
-/// A worker's poll: used by that worker alone.
+/// A worker's poll. Only that worker uses it.
 pub(crate) struct Reactor {
     poll: Poll,
     events: Events,
-    /// For deadlines that the poll's own timeout is too coarse for.
+    /// Ends a wait at a deadline for which the poll's own timeout is too coarse.
     alarm: TimerFd,
-    /// When it rings, though that may not be wanted any more.
+    /// When `alarm` expires, if it is set. The deadline may not matter any more.
     alarm_at: Option<Instant>,
-    /// The last wait took no event but an alarm.
+    /// The last wait took no events, or only an alarm.
     was_quiet: bool,
     handle: Arc<Handle>,
 }
 
-/// What others may do with a worker's reactor, from any thread.
+/// The part of a worker's reactor that any thread may use.
 ///
-/// In a fork of the process that made it they may do nothing: the kernel's side of it is shared
+/// In a fork of the process that made it, nothing may be done with it, since the kernel shares the poll
 /// with the parent.
 pub(crate) struct Handle {
     made_by: Process,
-    /// Until the worker has gone; tasks that refer to its handle may stay for longer, or for ever.
+    /// `None` when the worker has gone. Tasks keep handles for longer, perhaps for ever.
     kick: Mutex<Option<mio::Waker>>,
     table: Table<Handle>,
 }
 
-/// A wait under way, and the events that it is for.
+/// A wait for some events of a descriptor.
 struct WatchFor {
     watch: Arc<Watch>,
     interest: Interest,
@@ -118,22 +122,26 @@ impl Kernel for Registry {
     }
 
     fn remove(&self, fd: RawFd) {
-        // Fails where the kernel has dropped the registration itself.
+        // Fails if the kernel has dropped the registration already.
         let _ = self.deregister(&mut SourceFd(&fd));
     }
 }
 
 thread_local! {
-    /// The reactor of the worker that this thread is, from `Arc::into_raw`, or null. Without a
-    /// destructor: those of others' thread-locals may end a runtime.
+    /// The reactor of the worker that this thread drives, from `Arc::into_raw`, or null.
+    ///
+    /// It has no destructor, so it can be used in the destructors of other thread-locals, which may end a
+    /// runtime.
     static LOCAL: Cell<*const Handle> = const { Cell::new(ptr::null()) };
 }
 
-/// Lets coroutines of this thread register with `handle` (with none, when a worker has gone).
+/// Sets the reactor that coroutines of this thread register with. `None` when the thread no longer drives a
+/// worker.
 pub(crate) fn set_local(handle: Option<Arc<Handle>>) {
     let before = LOCAL.replace(handle.map_or(ptr::null(), Arc::into_raw));
     if !before.is_null() {
-        // SAFETY: it came from `into_raw`, and is taken back once.
+        // SAFETY: every pointer in `LOCAL` comes from `into_raw`, in this function, and stands for one
+        // reference. It was just taken out of `LOCAL`, so this is the only time that it is taken back.
         drop(unsafe { Arc::from_raw(before) });
     }
 }
@@ -145,15 +153,15 @@ fn local() -> io::Result<Arc<Handle>> {
         let why = "only a coroutine can wait on its worker's reactor";
         return Err(io::Error::other(why));
     }
-    // SAFETY: it came from `into_raw`, and `LOCAL` stands for one reference; so the count is at
-    // least one, and may be raised for the reference made here.
+    // SAFETY: every pointer in `LOCAL` comes from `into_raw` and stands for one reference. So the value
+    // is alive, and its count may be incremented for the reference that is made here.
     Ok(unsafe {
         Arc::increment_strong_count(local);
         Arc::from_raw(local)
     })
 }
 
-/// Why an operation does not wait in a coroutine that unwinds from a panic.
+/// The error of an operation that would have to wait in a coroutine that unwinds from a panic.
 fn error_amid_unwind() -> io::Error {
     io::Error::other("cannot wait for I/O while unwinding from a panic")
 }
@@ -187,14 +195,14 @@ impl Reactor {
         &self.handle
     }
 
-    /// Takes what events there are, without waiting.
+    /// Dispatches the events that are there, without waiting.
     pub(crate) fn turn(&mut self) -> io::Result<()> {
         self.poll(Some(Duration::ZERO))
     }
 
-    /// Takes what events the call before has left in the kernel, if it came upon more than it takes.
+    /// Dispatches the events that the previous call has left in the kernel, if it took the most it could.
     pub(crate) fn take_rest(&mut self) -> io::Result<()> {
-        /// After so many calls, what is left has come since.
+        /// After this many calls, the remaining events are newer than the first call.
         const CALLS: usize = 64;
         for _ in 0..CALLS {
             if self.events.iter().count() < EVENTS {
@@ -205,7 +213,9 @@ impl Reactor {
         Ok(())
     }
 
-    /// Waits for events, a kick, or `deadline`; at times for nothing.
+    /// Waits for events, a kick, or `deadline`, and dispatches the events. May return early.
+    ///
+    /// Of the ways to wait until the deadline, this uses the cheapest that is exact enough.
     pub(crate) fn wait(&mut self, deadline: Option<Deadline>) -> io::Result<()> {
         let Some(deadline) = deadline else {
             if self.alarm_at.take().is_some() {
@@ -222,15 +232,15 @@ impl Reactor {
             return self.turn();
         }
         if left <= NEAR {
-            // The poll's own timeout costs no system call, and will do if there is slack enough for
-            // whole milliseconds.
+            // The poll's own timeout costs no further system call. It counts whole milliseconds, so the
+            // deadline must have enough slack.
             let millis = left.as_nanos().div_ceil(1_000_000);
             let timeout = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
             if timeout + LATE <= left + deadline.slack() {
                 return self.block(Some(timeout));
             }
-            // A finer one costs none either, but the events are still to be taken then, if any come:
-            // none did the last time.
+            // `ppoll` on the poll counts nanoseconds and costs no further system call either, unless an
+            // event comes, which must then be taken. None came the last time.
             if self.was_quiet && LATE <= deadline.slack() {
                 return match sleep_on(self.poll.registry().as_fd(), left)? {
                     Slept::Long => Ok(()),
@@ -238,7 +248,8 @@ impl Reactor {
                 };
             }
         } else if self.alarm_at.is_some_and(|at| now < at && at < deadline.at) {
-            // Many far deadlines are put off again and again: it is set anew when it has rung.
+            // The alarm expires before the deadline, and is set again then. Far deadlines are often put off
+            // before they pass, so this saves calls.
             return self.block(None);
         }
         self.alarm.set(left)?;
@@ -246,7 +257,7 @@ impl Reactor {
         self.block(None)
     }
 
-    /// Polls, and notes whether there was anything.
+    /// Polls, and notes whether any event came.
     fn block(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.poll(timeout)?;
         self.was_quiet = self.events.iter().all(|event| event.token() == ALARM);
@@ -285,14 +296,15 @@ impl Reactor {
     }
 }
 
-/// How [`sleep_on`] ended.
+/// How [`sleep_on`] has ended.
 enum Slept {
-    /// The time is over, or a signal came.
+    /// The time has passed, or a signal came.
     Long,
+    /// An event is there, and not taken.
     UntilEvent,
 }
 
-/// Sleeps for `timeout`, exact but for [`LATE`], or until `poll` has an event.
+/// Sleeps until `poll` has an event, or for `timeout`, and up to [`LATE`] longer.
 fn sleep_on(poll: BorrowedFd<'_>, timeout: Duration) -> io::Result<Slept> {
     let mut polls = [PollFd::from_borrowed_fd(poll, PollFlags::IN)];
     let timeout = Timespec {
@@ -308,7 +320,7 @@ fn sleep_on(poll: BorrowedFd<'_>, timeout: Duration) -> io::Result<Slept> {
 
 impl Drop for Reactor {
     fn drop(&mut self) {
-        // The kernel forgets what is registered when this closes the poll.
+        // No descriptor is removed one by one: the kernel drops all registrations when the poll is closed.
         self.handle.table.close();
         self.handle.release();
         *self.handle.lock_kick() = None;
@@ -316,13 +328,13 @@ impl Drop for Reactor {
 }
 
 impl Handle {
-    /// Makes the worker's wait return, now or the next time. From any thread.
+    /// Ends the worker's wait; the next one if it does not wait now. From any thread.
     pub(crate) fn kick(&self) {
         if self.is_left_in_parent() {
             return;
         }
         if let Some(kick) = &*self.lock_kick() {
-            // The eventfd cannot be full (mio resets it), so this fails on a broken invariant only.
+            // The eventfd cannot be full, since mio resets it. So this can only fail by a bug.
             kick.wake().expect("a worker's eventfd takes its wake-up");
         }
     }
@@ -331,8 +343,8 @@ impl Handle {
         own_lock(&self.kick)
     }
 
-    /// Lets go of all sources, which may wait with another worker when this one does not poll. What
-    /// waits is told to look again. Watches stay: their coroutines run here or nowhere.
+    /// Releases all sources, because this worker does not poll any more. Their waiters look again, and
+    /// register with other workers. Watches stay: their coroutines run on this worker or not at all.
     pub(crate) fn release(&self) {
         if self.is_left_in_parent() {
             return;
@@ -340,13 +352,13 @@ impl Handle {
         registration::release_sources(self);
     }
 
-    /// Whether it was made before a fork, and the worker is not there in this process.
+    /// Whether this process is a fork of the process that made the reactor. Its worker is not here then.
     pub(crate) fn is_left_in_parent(&self) -> bool {
         !self.made_by.is_current()
     }
 
-    /// Starts to fire `watch` at the events of `fd` that may be of `interest`, beginning with its
-    /// present state.
+    /// Fires `watch` at the events of `fd` that may be in `interest`, from now on. The present state counts as
+    /// the first event.
     fn watch(
         &self,
         fd: BorrowedFd<'_>,
@@ -358,7 +370,7 @@ impl Handle {
             .watch(fd.as_raw_fd(), WatchFor { watch, interest }, to_register)
     }
 
-    /// Undoes one call of `watch`.
+    /// Undoes one call of [`watch`](Handle::watch).
     fn unwatch(&self, token: Token, watch: &Arc<Watch>) {
         if self.is_left_in_parent() {
             return;
@@ -373,14 +385,14 @@ mod tests {
     use super::registration::Source as _;
     use super::*;
 
-    /// A deadline that whole milliseconds are too coarse for, though not by much.
+    /// A deadline with some slack, but too little for whole milliseconds.
     fn deadline() -> Deadline {
         let at = Instant::now() + Duration::from_micros(90_500);
         Deadline::with_slack(at, Duration::from_micros(150))
     }
 
     #[test]
-    fn after_a_quiet_wait_the_next_one_sets_no_alarm() {
+    fn a_wait_after_one_without_events_sets_no_alarm() {
         let mut reactor = Reactor::new().unwrap();
         while !reactor.was_quiet {
             reactor.wait(Some(deadline())).unwrap();
@@ -389,15 +401,15 @@ mod tests {
         reactor.turn().unwrap();
         let deadline = deadline();
         reactor.wait(Some(deadline)).unwrap();
-        assert!(reactor.events.is_empty(), "none has");
+        assert!(reactor.events.is_empty(), "no alarm was set");
         assert!(Instant::now() >= deadline.at);
     }
 
     #[test]
-    fn a_kick_ends_a_wait_that_sets_no_alarm_and_is_taken_by_it() {
+    fn a_kick_ends_a_wait_that_sets_no_alarm_and_is_taken() {
         let mut reactor = Reactor::new().unwrap();
         reactor.was_quiet = true;
-        // More than once, because a deadline may pass before it is waited for.
+        // Several times, because on a busy machine a deadline may pass before the wait begins.
         for _ in 0..10 {
             reactor.handle().kick();
             reactor.wait(Some(deadline())).unwrap();
@@ -407,9 +419,9 @@ mod tests {
         assert!(reactor.events.is_empty());
     }
 
-    /// As of who wraps a number for each call, and does not own it.
+    /// Some programs wrap a borrowed descriptor anew for each call.
     #[test]
-    fn of_sources_for_one_number_those_that_nobody_waits_for_make_room() {
+    fn a_new_source_for_a_descriptor_replaces_sources_without_waiters() {
         let reactor = Reactor::new().unwrap();
         set_local(Some(Arc::clone(reactor.handle())));
         let (reader, _writer) = io::pipe().unwrap();

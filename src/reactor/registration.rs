@@ -1,9 +1,9 @@
 //! The registration of open file descriptions with the polls of workers.
 //!
-//! A *source* stands for an open file description that the shims own, with all its duplicates. It is
-//! registered with one poll at most: that of the worker on which a coroutine first waits for it. Waiters
-//! of any worker may then wait for it, since the worker that polls wakes them all. A *watcher* is told of
-//! the events of a descriptor that somebody else owns, for the time of one wait.
+//! A *source* is an open file description that the shims own. All its duplicates share it. It is
+//! registered with at most one poll, that of the worker on which a coroutine first waits for it.
+//! Coroutines of any worker may then wait for it: the worker that polls wakes them. A *watcher* is told
+//! of the events of a descriptor that somebody else owns, during one wait.
 //!
 //! # Two notes of one registration
 //!
@@ -16,31 +16,32 @@
 //! release:     lock table { forget all }  for each: lock source { tell the kernel; forget }  retry all
 //! ```
 //!
-//! *The locks cannot deadlock*: a thread takes the lock of a table while it holds that of a source, and
-//! never the other way round.
+//! *The locks cannot deadlock.* A thread may take the lock of a table while it holds the lock of a source,
+//! but not the other way round.
 //!
 //! # No waiter is left without a registration
 //!
 //! A waiter checks that the source is registered, and then queues unless the source is ready. Whoever
-//! undoes a registration first stores that the source is not registered. Then, as `retry_all`, it makes
-//! the source ready and wakes the whole queue. If a waiter checked before that store, it finds the source
-//! ready, or it is in the queue in time to be woken. It then tries its operation again, and if that would
-//! block, finds the source unregistered and registers it. A registration, made or renewed, tells the
-//! present state of the descriptor as an event: whatever changed in between is told then.
+//! undoes a registration first stores that the source is not registered, and then calls `retry_all`, which
+//! makes the source ready and wakes the whole queue. A waiter that checked before that store either finds
+//! the source ready, or is in the queue in time to be woken. It tries its operation again. If that
+//! would block, it finds the source unregistered and registers it. A registration, new or renewed, reports
+//! the present state of the descriptor as an event. So a change in the meantime is reported then.
 //!
 //! # No registration outlives its descriptor
 //!
-//! The kernel drops a registration when the last duplicate of the descriptor is closed, and it can be
-//! removed through the very number only that it was made with. So the owner of that number deregisters
-//! before it closes. If the table has released the source meanwhile, but the kernel has not been told,
-//! `deregister` waits for the lock of the source: the releaser tells the kernel under that lock.
+//! The kernel drops a registration by itself only when the last duplicate of the descriptor is closed.
+//! Before that, it can be removed only through the number that it was made with. So the owner of that
+//! number deregisters before closing it. If another thread is releasing the source at that time, it has
+//! emptied the table, but perhaps not told the kernel. It does that under the lock of the source, and only
+//! then stores that the source is not registered. So `deregister` waits for it.
 //!
 //! # No event reaches the wrong source
 //!
-//! A descriptor may be closed behind the back of its source while a duplicate exists elsewhere. Nobody
-//! can remove the kernel's registration then, and its events keep coming, when the number and the row of
-//! the table are already another source's. So a token holds the generation of its row, and an event of
-//! an old generation is dropped.
+//! A program may close a descriptor behind the back of its source, while a duplicate exists elsewhere.
+//! Nobody can remove the kernel's registration then. Its events keep coming, even when the number, and the
+//! row of the table, belong to another source. So a token contains the generation of its row, and events of
+//! an old generation are dropped.
 
 use std::collections::HashMap;
 use std::io;
@@ -57,19 +58,19 @@ use crate::task::{self, AsideGuard};
 /// The rows that a table keeps room for.
 const KEPT_ROWS: usize = 64;
 
-/// What the kernel is told about the descriptors of one poll.
+/// The kernel's side of one poll.
 pub(super) trait Kernel {
-    /// What to tell of.
+    /// A set of events to report.
     type Interest: Copy + BitOr<Output = Self::Interest>;
 
-    /// All that a source wants to be told.
+    /// The events that a source needs.
     const ALL: Self::Interest;
 
-    /// Registers `fd`, edge-triggered. Its present state is told as an event.
+    /// Registers `fd`, edge-triggered. Its present state is reported as an event.
     fn add(&self, fd: RawFd, token: Token, interest: Self::Interest) -> io::Result<()>;
 
-    /// Changes the registration of `fd`. Its present state is told as an event, again. Returns false if
-    /// what is open under that number is not registered.
+    /// Changes the registration of `fd`. Its present state is reported as an event, again. Returns false if
+    /// the file that is now open under that number is not registered.
     fn renew(&self, fd: RawFd, token: Token, interest: Self::Interest) -> io::Result<bool>;
 
     /// Removes the registration of `fd`, if there is one.
@@ -85,9 +86,9 @@ pub(super) trait Poll: Sized {
     fn table(&self) -> &Table<Self>;
 }
 
-/// Somebody who is told of a descriptor's events during one wait.
+/// A wait that is told of a descriptor's events.
 pub(super) trait Watcher {
-    /// Has the watcher look at the descriptor.
+    /// Wakes the waiter to look at the descriptor.
     fn fire(&self);
 }
 
@@ -118,7 +119,7 @@ pub(super) struct Rows<P: Poll> {
     rows: Slab<Registered<P>>,
     /// The row of each descriptor. The kernel takes a descriptor once.
     by_fd: HashMap<RawFd, usize>,
-    /// Distinguishes the successive users of a row.
+    /// The generation of the row that was made last.
     generation: u32,
     /// How many rows were removed since the last time that the table gave memory back.
     removed: usize,
@@ -126,11 +127,11 @@ pub(super) struct Rows<P: Poll> {
     kernel: Option<P::Kernel>,
 }
 
-/// A registered descriptor, and who is told of its events.
+/// A registered descriptor, and its sources and watchers.
 pub(super) struct Registered<P: Poll> {
     token: Token,
     fd: RawFd,
-    /// What the kernel tells.
+    /// The events that the kernel reports.
     interest: <P::Kernel as Kernel>::Interest,
     /// Normally one; more if the same descriptor was wrapped twice.
     pub(super) sources: Vec<Arc<P::Source>>,
@@ -154,16 +155,17 @@ impl<P: Poll> Table<P> {
         task::lock_aside(&self.rows)
     }
 
-    /// Nobody polls any more: nothing can be registered from now on.
+    /// Notes that nobody polls any more. Nothing can be registered from now on.
     pub(super) fn close(&self) {
         let kernel = self.lock().kernel.take();
         // Not under the lock: this may close a descriptor.
         drop(kernel);
     }
 
-    /// Starts to deliver the events of `fd` to `source`, beginning with its present state. Of other
-    /// sources for the same number, those without waiters are let go and returned, to be released:
-    /// nobody may ever wait for them again.
+    /// Delivers the events of `fd` to `source` from now on. The present state is the first event.
+    ///
+    /// Other sources of the same descriptor that have no waiters are removed and returned. The caller must
+    /// release them. They may never have waiters again: some programs wrap a descriptor anew for each call.
     fn register(
         &self,
         fd: RawFd,
@@ -177,9 +179,11 @@ impl<P: Poll> Table<P> {
         Ok((registered.token, idle))
     }
 
-    /// Stops the delivery of events to `source`. `fd` must be the descriptor that was registered, and
-    /// still open. It may be closed after this, so its watchers are told to look. Sources without waiters
-    /// are let go, too; all of them are returned, to be released.
+    /// Stops the delivery of events to `source`. `fd` must be the descriptor that was registered, and must
+    /// still be open.
+    ///
+    /// The caller may close it afterwards, so its watchers are told to look. Sources without waiters are
+    /// removed, too. The caller must release all sources that are returned.
     fn deregister(&self, fd: RawFd, token: Token, source: &P::Source) -> Vec<Arc<P::Source>> {
         let mut rows = self.lock();
         let Some(registered) = rows.find_mut(token) else {
@@ -194,12 +198,12 @@ impl<P: Poll> Table<P> {
         removed
     }
 
-    /// Has the kernel forget `fd`, if the table does not know it any more.
+    /// Removes the kernel's registration of `fd`, if the table has none.
     fn unregister(&self, fd: RawFd) {
         self.lock().unregister(fd);
     }
 
-    /// Starts to fire `watcher` at the events of `fd`, beginning with its present state.
+    /// Fires `watcher` at the events of `fd` from now on. The present state is the first event.
     pub(super) fn watch(
         &self,
         fd: RawFd,
@@ -212,7 +216,7 @@ impl<P: Poll> Table<P> {
         Ok(registered.token)
     }
 
-    /// Undoes one call of `watch`, by the watcher of which `is_own` says so.
+    /// Undoes one call of `watch`: removes the watcher for which `is_own` returns true.
     pub(super) fn unwatch(&self, token: Token, is_own: impl Fn(&P::Watcher) -> bool) {
         let mut rows = self.lock();
         if let Some(registered) = rows.find_mut(token) {
@@ -221,14 +225,14 @@ impl<P: Poll> Table<P> {
         }
     }
 
-    /// Takes all sources out.
+    /// Removes all sources, and returns them.
     fn take_sources(&self) -> Vec<(Token, Arc<P::Source>)> {
         self.lock().take_sources()
     }
 }
 
 impl<P: Poll> Rows<P> {
-    /// The row of `token`, unless that is another generation's by now.
+    /// The row of `token`, unless the row belongs to another generation.
     pub(super) fn find(&self, token: Token) -> Option<&Registered<P>> {
         let registered = self.rows.get(token.row())?;
         (registered.token == token).then_some(registered)
@@ -239,8 +243,8 @@ impl<P: Poll> Rows<P> {
         (registered.token == token).then_some(registered)
     }
 
-    /// The registration of `fd` for at least `interest`, made or renewed, so that its present state
-    /// will be told.
+    /// Registers `fd` for at least `interest`, or renews its registration, so that its present state will be
+    /// reported.
     fn registered(
         &mut self,
         fd: RawFd,
@@ -283,7 +287,7 @@ impl<P: Poll> Rows<P> {
         }
     }
 
-    /// Takes a row out, and has its watchers look for themselves.
+    /// Removes a row. Its watchers are told to look.
     fn remove(&mut self, token: Token) {
         if self.find(token).is_some() {
             let removed = self.rows.remove(token.row());
@@ -297,7 +301,7 @@ impl<P: Poll> Rows<P> {
         }
     }
 
-    /// Gives the memory of a burst back. Called once for so many removals that each has cost little.
+    /// Gives back the memory of a burst. Called once per many removals, so that it costs each of them little.
     #[cold]
     fn shrink(&mut self) {
         self.removed = 0;
@@ -305,7 +309,7 @@ impl<P: Poll> Rows<P> {
         self.by_fd.shrink_to(2 * self.rows.len());
     }
 
-    /// Undoes a registration of which nobody is told any more.
+    /// Undoes a registration that has no sources and no watchers.
     fn remove_unused(&mut self, token: Token) {
         if let Some(registered) = self.find(token)
             && registered.is_unused()
@@ -362,7 +366,7 @@ impl<P: Poll> Registered<P> {
             self.watchers.swap_remove(at);
         }
         if self.watchers.is_empty() {
-            // Rows are many, and few of them are watched ever again.
+            // Rows are many, and few of them will be watched again.
             self.watchers = Vec::new();
         }
     }
@@ -373,10 +377,10 @@ impl<P: Poll> Registered<P> {
 }
 
 /// The process that has registered a source, or none. Written under the lock of the source's
-/// registration, read without.
+/// registration, and read without.
 ///
-/// In a fork of that process the registration is the parent's, and its waiters are not there: neither
-/// is touched.
+/// In a fork of that process, the registration belongs to the parent, and the waiters do not exist. Neither
+/// may be touched.
 #[derive(Debug)]
 pub(super) struct RegisteredBy(AtomicU32);
 
@@ -391,7 +395,7 @@ impl RegisteredBy {
         self.0.load(Ordering::Acquire) == process::number()
     }
 
-    /// Whether a process has registered the source that this one is a fork of.
+    /// Whether the source was registered by a process that this process is a fork of.
     pub(super) fn is_a_parent(&self) -> bool {
         let by = self.0.load(Ordering::Acquire);
         by != NO_PROCESS && by != process::number()
@@ -409,7 +413,7 @@ const NO_PROCESS: u32 = 0;
 pub(super) struct Registration<P> {
     poll: Arc<P>,
     token: Token,
-    /// The descriptor that it was registered with: the one that must be open to undo it.
+    /// The descriptor that it was registered with. Only through this one can the registration be undone.
     fd: RawFd,
 }
 
@@ -421,26 +425,26 @@ impl<P> std::fmt::Debug for Registration<P> {
     }
 }
 
-/// An open file description that events are delivered to.
+/// An open file description that receives events.
 pub(super) trait Source: Sized {
     type Poll: Poll<Source = Self>;
 
     fn registered_by(&self) -> &RegisteredBy;
 
-    /// Where it is registered now, if anywhere.
+    /// Where the source is registered, if anywhere.
     fn registration(&self) -> &Mutex<Option<Registration<Self::Poll>>>;
 
-    /// Whether anybody waits.
+    /// Whether the source has waiters.
     fn is_awaited(&self) -> bool;
 
-    /// Makes it ready, and wakes all waiters to try again.
+    /// Makes the source ready, and wakes all its waiters to try again.
     fn retry_all(&self);
 
     /// Registers the source with `poll` through `fd`, unless it is registered.
     ///
     /// # Errors
     ///
-    /// The kernel's; or if the worker of `poll` has gone.
+    /// The kernel's, or one that says that the worker of `poll` has gone.
     fn register(self: &Arc<Self>, poll: &Arc<Self::Poll>, fd: RawFd) -> io::Result<()> {
         let mut registration = task::lock_aside(self.registration());
         if registration.is_some() {
@@ -461,7 +465,7 @@ pub(super) trait Source: Sized {
     }
 
     /// Undoes the registration if it was made with `fd`, which is about to be closed or given away.
-    /// Waiters that use another descriptor register anew with theirs.
+    /// Waiters that use a duplicate register again, with that.
     fn deregister(&self, fd: RawFd) {
         if !self.registered_by().is_this_process() {
             return;
@@ -475,7 +479,7 @@ pub(super) trait Source: Sized {
             own
         };
         if let Some(Registration { poll, token, .. }) = undone {
-            // This source is among them, and has nothing left to release.
+            // One of them is this source, whose registration is undone already.
             for source in poll.table().deregister(fd, token, self) {
                 source.release(&poll, token);
             }
@@ -483,20 +487,20 @@ pub(super) trait Source: Sized {
         }
     }
 
-    /// Undoes the registration with `poll` under `token`, which has dropped its side of it.
+    /// Undoes the registration with `poll` under `token`, after it was removed from the table.
     fn release(&self, poll: &Self::Poll, token: Token) {
         {
             let mut registration = task::lock_aside(self.registration());
-            // By now it may be undone, and another made.
+            // It may have been undone in the meantime, and another one made.
             let is_the_same = |registration: &mut Registration<Self::Poll>| {
                 ptr::eq(&*registration.poll, poll) && registration.token == token
             };
             let Some(Registration { fd, .. }) = registration.take_if(is_the_same) else {
                 return;
             };
-            // The descriptor is still open: its owner deregisters before closing it. Either that has
-            // been done already, and then there was nothing to take here; or it waits for this lock, as
-            // long as the source counts as registered.
+            // The descriptor is still open. Its owner deregisters before closing it. If that had happened
+            // already, there would have been nothing to take here. If it happens now, it waits for the lock
+            // that we hold, since the source still counts as registered.
             poll.table().unregister(fd);
             self.registered_by().set(NO_PROCESS);
         }
@@ -504,8 +508,8 @@ pub(super) trait Source: Sized {
     }
 }
 
-/// Lets go of all sources of `poll`, which is not polled any more. Their waiters register anew, with
-/// other workers. Watchers stay: their coroutines run on the worker of this poll or not at all.
+/// Releases all sources of `poll`, which is not polled any more. Their waiters register again, with other
+/// workers. Watchers stay: their coroutines run on the worker of this poll or not at all.
 pub(super) fn release_sources<P: Poll>(poll: &P) {
     for (token, source) in poll.table().take_sources() {
         source.release(poll, token);

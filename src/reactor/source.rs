@@ -1,4 +1,4 @@
-//! One open file description: its registration, its readiness, and who waits for that.
+//! An open file description of the shims: its registration, its readiness and its waiters.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -15,28 +15,29 @@ use crate::park::Waiters;
 use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
 
-/// Shared by all descriptors of one open file description.
+/// An open file description. All [`Descriptor`](super::Descriptor)s that are duplicates of each other share
+/// one.
 ///
-/// What a read, its wait and its event use lies in two cache lines.
+/// The fields that a read, its wait and its event use come first, and lie in two cache lines.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Source {
-    pub(super) read: Readiness,
+    pub(super) read: SourceHalf,
     registered_by: RegisteredBy,
     pub(super) mode: KnownMode,
-    /// The user has, or has had, the descriptor itself: others may have a duplicate, and options may
-    /// be set of which nothing is known here.
+    /// The user has, or has had, the descriptor itself. So there may be duplicates and options that this
+    /// crate does not know of.
     pub(super) shown: AtomicBool,
-    pub(super) write: Readiness,
+    pub(super) write: SourceHalf,
     registration: Mutex<Option<Registration<Handle>>>,
 }
 
 impl Source {
-    /// One whose timeouts are not known yet.
+    /// A source that is not registered, and whose timeouts are not known yet.
     pub(super) fn new(nonblocking: bool) -> Source {
         Source {
-            read: Readiness::new(),
-            write: Readiness::new(),
+            read: SourceHalf::new(),
+            write: SourceHalf::new(),
             mode: KnownMode::new(nonblocking),
             shown: AtomicBool::new(false),
             registered_by: RegisteredBy::new(),
@@ -44,7 +45,7 @@ impl Source {
         }
     }
 
-    /// Makes sure that events of this source arrive somewhere.
+    /// Makes sure that the source is registered with some worker's poll.
     #[inline]
     pub(super) fn ensure_registered(self: &Arc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
         match self.registered_by.is_this_process() {
@@ -62,14 +63,14 @@ impl Source {
         self.register(&super::local()?, fd.as_raw_fd())
     }
 
-    /// Whether it was registered by a process that this one is a fork of.
+    /// Whether it was registered by a process that this process is a fork of.
     pub(super) fn is_left_in_parent(&self) -> bool {
         self.registered_by.is_a_parent()
     }
 
-    /// Takes note of what the kernel tells.
+    /// Notes an event that the kernel has reported.
     pub(super) fn event(&self, event: &Event) {
-        // An error shows in whatever is tried next.
+        // The next operation returns an error, whatever its direction.
         let error = event.is_error();
         if error || event.is_readable() || event.is_read_closed() || event.is_priority() {
             let closed = if event.is_read_closed() { CLOSED } else { 0 };
@@ -106,33 +107,40 @@ impl registration::Source for Source {
     }
 }
 
-/// Whether the user has asked for non-blocking mode, so that nothing waits; as far as that is known.
+/// Whether the user has set non-blocking mode, as far as is known. Operations then never wait.
 #[derive(Debug)]
 pub(super) struct KnownMode(AtomicU8);
 
-/// Zero is the blocking one.
+const BLOCKING: u8 = 0;
 const NONBLOCKING: u8 = 1;
-const UNKNOWN_MODE: u8 = 2;
+const UNKNOWN_MODE: u8 = 2; // the kernel must be asked
+
+fn mode(nonblocking: bool) -> u8 {
+    match nonblocking {
+        true => NONBLOCKING,
+        false => BLOCKING,
+    }
+}
 
 impl KnownMode {
     fn new(nonblocking: bool) -> KnownMode {
-        KnownMode(AtomicU8::new(nonblocking.into()))
+        KnownMode(AtomicU8::new(mode(nonblocking)))
     }
 
     pub(super) fn set(&self, nonblocking: bool) {
-        self.0.store(nonblocking.into(), Ordering::Relaxed);
+        self.0.store(mode(nonblocking), Ordering::Relaxed);
     }
 
     pub(super) fn forget(&self) {
         self.0.store(UNKNOWN_MODE, Ordering::Relaxed);
     }
 
-    /// Whether it is known that nothing waits.
+    /// Whether the mode is known to be non-blocking.
     pub(super) fn is_known_to_be_nonblocking(&self) -> bool {
         self.0.load(Ordering::Relaxed) == NONBLOCKING
     }
 
-    /// For which `ask` asks the kernel, if it is not known.
+    /// Whether the mode is non-blocking. If it is not known, `ask` asks the kernel.
     pub(super) fn is_nonblocking(&self, ask: impl FnOnce() -> bool) -> bool {
         match self.0.load(Ordering::Relaxed) {
             UNKNOWN_MODE => self.learn(ask),
@@ -146,28 +154,28 @@ impl KnownMode {
         let order = Ordering::Relaxed;
         let learnt = self
             .0
-            .compare_exchange(UNKNOWN_MODE, nonblocking.into(), order, order);
-        // What was set meanwhile is newer.
+            .compare_exchange(UNKNOWN_MODE, mode(nonblocking), order, order);
+        // A mode that was set meanwhile is newer.
         learnt.map_or_else(|set| set == NONBLOCKING, |_| nonblocking)
     }
 }
 
-/// One direction of a source. See `ready_word` for the protocol.
+/// The reading or the writing half of a source. The protocol is described in `ready_word`.
 #[derive(Debug)]
 #[repr(C)]
-pub(super) struct Readiness {
+pub(super) struct SourceHalf {
     word: ReadyWord,
     waiters: Waiters,
-    /// The user's timeout in nanoseconds, or one of the values below.
+    /// The user's timeout in nanoseconds, or `NO_TIMEOUT`, or `UNKNOWN_TIMEOUT`.
     timeout: AtomicU64,
 }
 
 const NO_TIMEOUT: u64 = u64::MAX;
-const UNKNOWN_TIMEOUT: u64 = u64::MAX - 1;
+const UNKNOWN_TIMEOUT: u64 = u64::MAX - 1; // the kernel must be asked
 
-impl Readiness {
-    fn new() -> Readiness {
-        Readiness {
+impl SourceHalf {
+    fn new() -> SourceHalf {
+        SourceHalf {
             word: ReadyWord::new(),
             waiters: Waiters::new(),
             timeout: AtomicU64::new(UNKNOWN_TIMEOUT),
@@ -178,7 +186,7 @@ impl Readiness {
         &self.word
     }
 
-    /// An event: ready, with the sticky `bits`. Wakes one waiter.
+    /// Notes an event, with the bits CLOSED or URGENT. Wakes one waiter.
     fn set(&self, bits: u32) {
         if self.word.set(bits) {
             self.wake_one();
@@ -189,14 +197,15 @@ impl Readiness {
         self.waiters.wake_one(|| self.word.no_waiters());
     }
 
-    /// After an operation: passes readiness that is left on to the next waiter.
+    /// Called after an operation. Wakes the next waiter, if readiness is left.
     pub(super) fn pass_on(&self) {
         if self.word.is_left_for_a_waiter() {
             self.wake_one();
         }
     }
 
-    /// Waits until ready, or `deadline`; returns whether ready.
+    /// Parks the caller until there is readiness, or until `deadline`. Returns false if the deadline has
+    /// passed.
     #[inline(always)]
     pub(super) fn wait(&self, deadline: Option<Deadline>) -> bool {
         let ready = || self.word.is_ready_or_awaited();
@@ -207,7 +216,7 @@ impl Readiness {
         self.timeout.store(in_nanos(timeout), Ordering::Relaxed);
     }
 
-    /// Whether it is known that there is no timeout.
+    /// Whether there is known to be no timeout.
     pub(super) fn has_no_timeout(&self) -> bool {
         self.timeout.load(Ordering::Relaxed) == NO_TIMEOUT
     }
@@ -216,8 +225,8 @@ impl Readiness {
         self.timeout.store(UNKNOWN_TIMEOUT, Ordering::Relaxed);
     }
 
-    /// The timeout, for which `ask` asks the kernel, if it is not known: the descriptor may have
-    /// come from elsewhere with one, or others may have set it.
+    /// The timeout. If it is not known, `ask` asks the kernel: the descriptor may have come from elsewhere
+    /// with a timeout, or others may have set one.
     pub(super) fn timeout(
         &self,
         ask: impl FnOnce() -> io::Result<Option<Duration>>,
@@ -226,7 +235,7 @@ impl Readiness {
         if nanos == UNKNOWN_TIMEOUT {
             nanos = in_nanos(ask()?);
             let order = Ordering::Relaxed;
-            // What was set meanwhile is newer.
+            // A timeout that was set meanwhile is newer.
             let _ = self
                 .timeout
                 .compare_exchange(UNKNOWN_TIMEOUT, nanos, order, order);
@@ -235,6 +244,7 @@ impl Readiness {
     }
 }
 
+/// `timeout` as it is stored. A timeout that is too long is the longest.
 fn in_nanos(timeout: Option<Duration>) -> u64 {
     timeout.map_or(NO_TIMEOUT, |timeout| {
         let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);

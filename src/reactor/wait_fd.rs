@@ -10,14 +10,14 @@ use super::{Interest, Readiness};
 use crate::sys;
 use crate::task::Deadline;
 
-/// All that may tell whether a descriptor can be waited for.
+/// All states that help to tell whether a descriptor can be waited for.
 const ALL: PollFlags = PollFlags::IN
     .union(PollFlags::OUT)
     .union(PollFlags::PRI)
     .union(PollFlags::RDHUP)
     .union(ALWAYS_READY);
 
-/// The state that the kernel gives to what has none.
+/// The state that the kernel reports for files that never change their state.
 const ALWAYS_READY: PollFlags = PollFlags::IN
     .union(PollFlags::OUT)
     .union(PollFlags::RDNORM)
@@ -25,14 +25,16 @@ const ALWAYS_READY: PollFlags = PollFlags::IN
 
 /// Waits until `fd` is ready for something in `interest`, and returns what it is ready for.
 ///
-/// For every kind of descriptor that `poll(2)` can wait on: sockets, pipes, terminals, eventfds,
-/// timerfds, pidfds, inotify, what a C library hands out. Parks the calling coroutine;
-/// off-coroutine, blocks the OS thread. Nothing is read or written, and the mode of the descriptor
-/// is left alone: what follows may still block if another reader or writer is faster.
+/// This works for every descriptor that `poll(2)` can wait on: sockets, pipes, terminals, eventfds,
+/// timerfds, pidfds, inotify, and descriptors of C libraries. It parks the calling coroutine.
+/// Off-coroutine, it blocks the OS thread.
 ///
-/// A descriptor that is ready is reported even if `deadline` has passed. Any number of
-/// coroutines may wait on one descriptor, for the same or for different states, be it here, in
-/// [`shims::select`](crate::shims::select), or in operations of one of the [`shims`](crate::shims).
+/// Nothing is read or written, and the mode of the descriptor is not changed. So the operation that
+/// follows may still block, if another reader or writer is faster.
+///
+/// A descriptor that is ready is reported even if `deadline` has passed. Any number of coroutines may
+/// wait on one descriptor, for the same or for different states: here, in
+/// [`shims::select`](crate::shims::select), and in operations of the [`shims`](crate::shims).
 ///
 /// ```
 /// use greenroom::{Interest, wait_fd};
@@ -53,13 +55,13 @@ const ALWAYS_READY: PollFlags = PollFlags::IN
 /// # Errors
 ///
 /// - [`TimedOut`](io::ErrorKind::TimedOut) when `deadline` has passed.
-/// - [`Unsupported`](io::ErrorKind::Unsupported) for what never changes its state: a regular file, a
-///   directory, a block device. Reading those takes [`unblock`](crate::unblock).
+/// - [`Unsupported`](io::ErrorKind::Unsupported) for a regular file, a directory or a block device, which
+///   never change their state. Use [`unblock`](crate::unblock) to read them.
 /// - `EBADF` if the descriptor is not open.
 ///
 /// # Unwinding
 ///
-/// An interruption point. In a coroutine that unwinds from a panic, an error instead of a wait.
+/// An interruption point. A coroutine that unwinds from a panic gets an error instead of a wait.
 pub fn wait_fd(
     fd: impl AsFd,
     interest: Interest,
@@ -78,6 +80,7 @@ pub fn wait_fd(
     ready?.ok_or_else(|| io::ErrorKind::TimedOut.into())
 }
 
+/// Asks the kernel for the state of `fd`. Returns `None` if it is ready for nothing in `interest`.
 fn look(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Option<Readiness>> {
     let mut polled = [PollFd::from_borrowed_fd(fd, ALL)];
     sys::poll::look(&mut polled)?;

@@ -1,27 +1,27 @@
-//! Waiting on descriptors that others own: registered for one wait.
+//! Waiting on descriptors that belong to somebody else. They are registered for one wait.
 //!
-//! What they are ready for, the kernel is asked, before the wait and after each event:
+//! The kernel is asked for the state of the descriptors before the wait, and again after each event:
 //!
 //! ```text
 //! waiter: look, ready -> return
 //!         register each descriptor
 //!         loop: suspend until FIRED; clear FIRED; look, ready -> return
-//! event:  of interest -> set FIRED, wake the waiter
+//! event:  if it is in the interest: set FIRED, wake the waiter
 //! ```
 //!
-//! *No change is lost.* A registration, made or renewed, tells the present state as an event; so
-//! what changed between the first look and the registering sets FIRED, as does whatever changes
-//! later. FIRED is cleared before a look: what changed earlier shows in that, and what changes
-//! later sets it again. The waiter asks for it under the lock of its queue, and an event takes
-//! that lock after it has set it: one of the two sees the other.
+//! *No change is lost.* A registration, new or renewed, reports the present state as an event. So a change
+//! between the first look and the registration sets FIRED, and so does any later change. FIRED is
+//! cleared before each look. A change before the look shows in the look. A change after the look
+//! sets FIRED again. The waiter checks FIRED under the lock of its queue before it parks, and an event
+//! takes that lock after it has set FIRED. So the waiter sees FIRED, or the event finds it in the queue.
 //!
-//! *No busy loop.* Events are edges. One that comes to nothing (another reader was faster, or it is
-//! a state that the waiter does not count) costs a look, and the next look needs another edge.
+//! *There is no busy loop.* Events are edges. An event may come to nothing: another reader was faster, or
+//! the waiter does not count that state. This costs one look, and the next look needs another edge.
 //!
-//! *Nothing is left.* The registrations are a value on the waiter's stack, which undoes them when
-//! the wait returns or unwinds. The descriptors are borrowed until then, so none is closed, and
-//! its number used anew, while it is registered; what the poll has already taken in for one that
-//! is undone finds its token gone.
+//! *No registration is left.* The registrations are a value on the waiter's stack. Its drop undoes them,
+//! when the wait returns or unwinds. The descriptors are borrowed until then, so no descriptor is closed
+//! while it is registered. An event that the poll has already taken for a registration that was undone
+//! finds no row of its token.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -35,14 +35,16 @@ use crate::park::{self, Waiters};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Deadline};
 
-/// Waits until `look` finds something, or `deadline`: a coroutine by the events of `fds` that are
-/// of interest, an OS thread by `block`, which is given the time that is left.
+/// Waits until `look` returns something, or until `deadline`.
 ///
-/// A coroutine that comes too late to wait lets others go on, before the last look.
+/// A coroutine waits for the events of `fds` that are in their interests. An OS thread calls `block`,
+/// with the time that is left.
+///
+/// If the deadline has passed already, a coroutine yields once before it looks for the last time.
 ///
 /// # Errors
 ///
-/// What `look` and `block` return; and the kernel's, where it does not register a descriptor.
+/// Those of `look` and `block`, and the kernel's if it does not register a descriptor.
 ///
 /// # Unwinding
 ///
@@ -91,19 +93,21 @@ fn time_left(deadline: Deadline) -> Duration {
     deadline.at.saturating_duration_since(Instant::now())
 }
 
-/// Where the events of all descriptors of one wait come together.
+/// One wait: the events of all its descriptors set `fired`.
 pub(super) struct Watch {
     fired: AtomicBool,
-    /// The one who waits.
+    /// The waiting coroutine.
     waiter: Waiters,
 }
 
 impl Watch {
+    /// Has the waiter look at its descriptors.
     pub(super) fn fire(&self) {
         self.fired.store(true, Ordering::Release);
         self.waiter.wake_all();
     }
 
+    /// Parks the caller until the watch has fired since the last call, or until `deadline`.
     fn wait(&self, deadline: Option<Deadline>) -> Outcome {
         let fired = || self.fired.load(Ordering::Acquire);
         let outcome = self.waiter.wait(Kind::Event, deadline, fired);
@@ -134,7 +138,7 @@ impl Watched {
 
     fn add(&mut self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
         match self.reactor.watch(fd, Arc::clone(&self.watch), interest) {
-            // A regular file: its state, which the caller has looked at, never changes.
+            // `fd` is a regular file. The caller has looked at its state, which never changes.
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
             token => {
                 self.registrations.push(token?);
