@@ -25,8 +25,6 @@
 //! serving on 127.0.0.1:7000
 //! ```
 
-#![allow(clippy::print_stdout)]
-
 // Below this line `spawn` makes a coroutine, and what would block its thread parks it.
 use greenroom::shims as std;
 

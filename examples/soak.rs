@@ -9,8 +9,6 @@
 //! The load is a crowd of coroutines, each of which does one thing after another: see `DEEDS`.
 //! Each checks what comes out.
 
-#![allow(clippy::print_stdout)]
-
 use greenroom::shims as std;
 
 use ::std::cell::Cell;

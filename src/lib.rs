@@ -53,6 +53,8 @@
 //!
 //! greenroom runs on Linux.
 
+#![warn(clippy::print_stdout)]
+
 mod atomic;
 mod channel;
 mod coroutine;

@@ -63,7 +63,6 @@ fn formatting_fits() {
         let document = document(100);
         let text = format!("{document:#?}");
         assert!(text.len() > 100_000);
-        #[expect(clippy::print_stdout, reason = "that is the point")]
         {
             println!("{:?}", document.clone().weight);
         }

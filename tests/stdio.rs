@@ -3,7 +3,6 @@
 #![allow(clippy::duplicate_mod, reason = "once for std, once for the shims")]
 #![allow(
     clippy::explicit_write,
-    clippy::print_stdout,
     clippy::print_literal,
     clippy::println_empty_string,
     clippy::write_literal,

@@ -1,11 +1,6 @@
 //! What standard output and error promise of coroutines. Each test starts this binary again, with a pipe
 //! in the place of one of them.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "std's own macros have their part in it"
-)]
-
 use std::fmt::Write as _;
 use std::io::{PipeReader, Read};
 use std::os::fd::AsRawFd;

@@ -1,7 +1,5 @@
 //! What standard input promises. Each test starts this binary again, with another one.
 
-#![allow(clippy::print_stdout, reason = "how a child tells")]
-
 use std::fs::File;
 use std::io::{PipeReader, Write};
 use std::os::fd::AsRawFd;

@@ -5,8 +5,6 @@
 //! something; and each round in a process of its own, because runtimes leave threads, memory and
 //! settings behind.
 
-#![allow(clippy::print_stdout, reason = "the results go to standard output")]
-
 mod channels;
 mod files;
 mod idle;

@@ -23,8 +23,6 @@
 //! to be given back as above, and each run the seed that it takes its schedules from, to be given
 //! back in `SHUTTLE_RANDOM_SEED`.
 
-#![allow(clippy::print_stdout, reason = "the results go to standard output")]
-
 #[path = "check/loom.rs"]
 mod check;
 mod models;

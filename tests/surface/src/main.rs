@@ -12,8 +12,6 @@
 //! differs, is missing or may block and no sentence there says so, and where a sentence has become
 //! superfluous.
 
-#![allow(clippy::print_stdout, reason = "the results go to standard output")]
-
 mod availability;
 mod docs;
 mod explained;
