@@ -62,25 +62,11 @@ impl<T> List<T> {
         unsafe { self.head.as_ref() }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Node<T>> {
-        std::iter::successors(self.first(), |node| {
-            // SAFETY: as above.
-            unsafe { node.next.get().as_ref() }
-        })
-    }
-
     /// # Safety
     ///
     /// `node` is in no list, and lives until it is unlinked from this one.
     pub(crate) unsafe fn push_back(&mut self, node: &Node<T>) {
         self.link(node, self.tail, ptr::null());
-    }
-
-    /// # Safety
-    ///
-    /// As `push_back`.
-    pub(crate) unsafe fn push_front(&mut self, node: &Node<T>) {
-        self.link(node, ptr::null(), self.head);
     }
 
     /// Takes the first one out, which from now on is its owner's again: see there how long it is

@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::lot::{BUCKET_BITS, Bucket, Key, Locked, Place, Queue, Root, Waiter};
-use crate::park::Wait;
+use super::attempt::Patience;
+use super::lot::{BUCKET_BITS, Bucket, BucketState, Locked, LotKey, Queue, Waiter, WaiterNode};
 use crate::sys::fork::{self, HeldOverFork};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Current, Task};
@@ -112,9 +112,9 @@ pub(super) fn park(
     still: impl FnOnce() -> bool,
     queued: impl FnOnce(),
 ) -> Parked {
-    let key = Key::of(address);
+    let key = LotKey::of(address);
     let bucket = bucket(key);
-    let node = Place::node(key, request.note, Holder::owner_of_caller());
+    let node = WaiterNode::new(key, request.note, Holder::owner_of_caller());
     // Those before it may be of this worker, which runs nobody before this wait is over.
     let in_front = request.in_front || waits_alone(request.holder);
     // Not under the lock of the bucket: of an OS thread that waits for the first time, the task is
@@ -125,23 +125,26 @@ pub(super) fn park(
         return Parked::Changed;
     };
     let mut begun = None;
+    let begin = || {
+        let seq = task.word.begin(Kind::Plain);
+        let seq = seq.unwrap_or_else(|_| unreachable!("nothing interrupts a plain wait"));
+        begun = Some(seq);
+        Waiting::new(&task, seq)
+    };
     // SAFETY: the node is new, stays where it is, and is out of the queue when this returns: by the
     // waker, or by `leave`. So does the wait, whose task is there as long as this frame.
-    unsafe {
-        bucket.enter(&node, in_front, || {
-            still().then(|| begun.insert(Wait::begin(Kind::Plain)).waiting())
-        })
-    };
-    let Some(wait) = begun else {
+    unsafe { bucket.enter(&node, in_front, || still().then(begin)) };
+    let Some(seq) = begun else {
         return Parked::Changed;
     };
     queued();
     // Of a task that is left behind; see `pass_on_wake`.
     task.futex.store(key.bucket() as u16 + 1, Ordering::Relaxed);
-    let outcome = wait.suspend_uninterrupted(request.deadline);
+    task.suspend(seq, request.deadline);
     task.futex.store(0, Ordering::Relaxed);
+    let outcome = task.word.outcome();
     if outcome == Outcome::Woken {
-        return Parked::Woken(node.value.token());
+        return Parked::Woken(node.token());
     }
     debug_assert_eq!(outcome, Outcome::TimedOut, "nothing interrupts such a wait");
     bucket.leave(&node);
@@ -151,9 +154,9 @@ pub(super) fn park(
 /// Calls `f` with those who wait at `address`, under the lock of their queue.
 pub(super) fn with_waiters<R>(
     address: &AtomicU32,
-    f: impl FnOnce(&mut Queue<'_, '_, Waiting>) -> R,
+    f: impl FnOnce(&mut Queue<'_, Waiting>) -> R,
 ) -> R {
-    let key = Key::of(address);
+    let key = LotKey::of(address);
     bucket(key).wake(key, f)
 }
 
@@ -166,37 +169,46 @@ pub(crate) fn pass_on_wake(task: &Task) {
     }
 }
 
-/// When to take a lock that is reserved for `holder`. Never, if that is in the queue of the worker that
-/// runs the caller: then it runs before the caller does.
-pub(super) fn patience(holder: Option<Holder>, called: bool) -> Option<Deadline> {
-    let comes_first = holder.is_some_and(Holder::is_here)
-        // Or it has not come, though the caller has run; or it may never, since it was left behind.
-        && !called
-        && !task::is_runtime_stopping();
-    if comes_first {
-        None
+/// How long to wait for a lock that nobody has, because it is reserved for `holder`; `called` is
+/// whether the caller has been called for that lock.
+pub(super) fn patience(holder: Option<Holder>, called: bool) -> Patience {
+    if !holder.is_some_and(Holder::is_here) {
+        return Patience::Short;
+    }
+    let holder_cannot_run =
+        !task::on_coroutine() || thread::panicking() && Current::get().waits_alone();
+    if holder_cannot_run {
+        return Patience::Over;
+    }
+    // It is in the queue of this worker, so it runs before the caller does: unless the caller has run
+    // since, or it was left behind.
+    if called || task::is_runtime_stopping() {
+        Patience::Short
     } else {
-        Deadline::after(PATIENCE)
+        Patience::Unlimited
     }
 }
 
-/// Whether `holder` cannot run while the caller waits for it.
-pub(super) fn is_vain(holder: Option<Holder>) -> bool {
-    let is_here = holder.is_some_and(Holder::is_here);
-    is_here && (!task::on_coroutine() || thread::panicking() && Current::get().waits_alone())
+/// The end of a wait for which there is little patience.
+pub(super) fn shortly() -> Option<Deadline> {
+    Deadline::after(PATIENCE)
 }
 
 /// Whether the caller keeps its worker to itself while it waits, because it unwinds. If so and what
 /// it waits for is held by another coroutine of that worker, this aborts.
+#[inline]
 fn waits_alone(holder: Option<Holder>) -> bool {
-    thread::panicking() && task::on_coroutine() && {
-        let task = task::Current::get();
-        let alone = task.waits_alone();
-        if alone && let Some(slot) = holder.and_then(Holder::slot_here) {
-            task.refuse_deadlock(slot);
-        }
-        alone
+    thread::panicking() && task::on_coroutine() && waits_alone_amid_panic(holder)
+}
+
+#[cold]
+fn waits_alone_amid_panic(holder: Option<Holder>) -> bool {
+    let task = Current::get();
+    let alone = task.waits_alone();
+    if alone && let Some(slot) = holder.and_then(Holder::slot_here) {
+        task.refuse_deadlock(slot);
     }
+    alone
 }
 
 impl Waiter for Waiting {
@@ -222,9 +234,10 @@ const COUNT: usize = 1 << BUCKET_BITS;
 #[repr(align(64))]
 struct Aligned(Bucket<Waiting>);
 
-static BUCKETS: [Aligned; COUNT] = [const { Aligned(Bucket::new(Mutex::new(Root::new()))) }; COUNT];
+static BUCKETS: [Aligned; COUNT] =
+    [const { Aligned(Bucket::new(Mutex::new(BucketState::new()))) }; COUNT];
 
-fn bucket(key: Key) -> &'static Bucket<Waiting> {
+fn bucket(key: LotKey) -> &'static Bucket<Waiting> {
     static SET_UP: AtomicBool = AtomicBool::new(false);
     if !SET_UP.load(Ordering::Relaxed) && !SET_UP.swap(true, Ordering::Relaxed) {
         set_up();

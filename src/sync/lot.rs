@@ -1,564 +1,635 @@
-//! One bucket of the parking lot: who waits at which address.
+//! One bucket of the parking lot: the waiters of each address, in the order in which to wake them.
 //!
 //! ```text
-//!   Bucket (a lock)          those who wait at one address, by their owners
-//!     root ──▶ a ─────────▶ a     the leaders: the first of each owner
-//!             / \   ╲       ╲
-//!            b   c   a ▶ a   a    those behind it, first come first
+//!   Bucket (a mutex)         the waiters of one address, grouped by owner
+//!     root ──▶ a ──▶ a ──▶ a        the first row: leaders, linked by `next_leader`
+//!             / \     ╲     ╲
+//!            b   c     a     a      below each leader: its followers, linked by `next`, oldest first
 //! ```
 //!
-//! All of it lies on the waiters' stacks. One leader at each address is a node of a tree by address.
-//! The tree is a digital search tree: the bits of the key, an address well mixed, say where to turn.
-//! So it needs no balancing, is never deeper than a key has bits, and what is taken out of it is
-//! replaced by any leaf below.
+//! All nodes lie on the waiters' stacks, so waiting allocates nothing.
 //!
-//! The owner of a waiter is the worker that runs it; OS threads count as of one owner. An owner that
-//! computes runs none of its waiters, so a waker must find one of another owner quickly. Waiters are
-//! numbered as they come, and the leader with the lowest number is the first of all. However many
-//! wait at an address, and at how many others, the first is found in as many steps as it has owners.
+//! The *owner* of a waiter is the worker that runs it; all OS threads count as one owner. The
+//! *leader* is the waiter of its owner that is to be woken first; the others of the same owner are
+//! its *followers*. An owner that computes runs none of its waiters, so a waker sometimes needs a
+//! waiter of another owner. Each waiter has an arrival number, and the leader with the lowest number
+//! is the first in line. Finding that one takes as many steps as the address has owners, however
+//! many waiters there are. Usually all waiters have one owner: then the leader is the head of a plain
+//! list, and nothing is compared.
+//!
+//! The *root* of an address is one of its leaders, and a node of a tree keyed by address. The tree is
+//! a digital search tree: at each level one bit of the key chooses the child. The key is the address,
+//! well mixed. So the tree needs no balancing, it is never deeper than a key has bits, and any leaf
+//! below a node can take that node's place.
 //!
 //! # No wake-up is lost
 //!
 //! ```text
 //! waiter: lock ; look at the word ; begin a wait, queue ; unlock ; suspend
-//! waker:  change the word ; lock ; take the first, end its wait ; unlock ; schedule it
+//! waker:  change the word ; lock ; take the first node, end its wait ; unlock ; schedule it
 //! ```
 //!
-//! Either the waiter has the lock first: then the waker finds it queued. Or the waker has: then the
-//! waiter, who looks under the lock, sees the word changed, and does not wait.
+//! If the waiter has the lock first, the waker finds it queued. If the waker has the lock first, the
+//! waiter looks at the word after the change, and does not wait.
 //!
-//! A wait may end otherwise, by a deadline or an interrupt; of that and the waker one wins
-//! (`task/word.rs`). A waker that loses goes on to the next in the queue, so that a wake-up is only
-//! ever spent on one whom it wakes. Who has been woken from here is out of the queue; who has come
-//! back otherwise takes the lock and unlinks itself.
+//! A wait can also end by a deadline. One compare-and-swap decides between the deadline and the waker
+//! (`task/word.rs`). A waker that loses takes the next node, so each wake-up goes to a waiter that it
+//! really wakes. A waiter that was woken from here is out of the queue already. A waiter that timed
+//! out takes the lock and unlinks its own node.
 //!
-//! A node may be used while it is linked, under the lock; and by the waker who has ended its wait,
-//! until it schedules the waiter, who before that does not run.
+//! # How long a node may be used
+//!
+//! While a node is linked, whoever has the lock may use it: its waiter cannot return before it has
+//! taken the lock to unlink the node. After a waker has ended the wait, that waker may use the node
+//! until it schedules the waiter: the waiter does not run before that.
 
-use std::cell::{Cell, UnsafeCell};
-use std::mem;
-use std::ops::Range;
+use std::cell::Cell;
 use std::ptr;
 
 use crate::atomic::{Mutex, MutexGuard, own_lock};
 
-use super::list::{self, List};
-
-/// A wait that has begun, and can be ended.
+/// A wait that has begun, and that others can end.
 pub(super) trait Waiter: Copy {
-    /// Ends it, unless it has ended otherwise. Returns whether it did, so that the caller must
-    /// schedule the waiter.
+    /// Ends the wait, unless it has ended otherwise. Returns whether this call ended it; then the
+    /// caller must schedule the waiter.
     ///
     /// # Safety
     ///
-    /// The waiter has not left the place that it queued in.
+    /// The waiter has not left the frame in which it waits, and does not before this returns.
     unsafe fn end(self) -> bool;
 
-    /// Whether the waiter runs as soon as it is scheduled, as far as can be seen: its owner has
+    /// Whether the waiter would run as soon as it is scheduled, as far as can be seen: its owner has
     /// nothing else to run.
     ///
     /// # Safety
     ///
-    /// The caller has ended its wait, and not scheduled it yet.
+    /// The caller has ended the wait, and has not scheduled the waiter yet.
     unsafe fn runs_at_once(self) -> bool;
 
     /// Makes the waiter run again.
     ///
     /// # Safety
     ///
-    /// The caller has ended its wait, and calls this once.
+    /// The caller has ended the wait, and calls this once.
     unsafe fn schedule(self);
 }
 
-/// Where someone waits, on its stack.
-pub(super) type Node<W> = list::Node<Place<W>>;
+type Link<W> = Cell<*const WaiterNode<W>>;
 
-type Link<W> = Cell<*const Node<W>>;
-
-pub(super) struct Place<W> {
-    key: Key,
-    /// What the waiter wants its waker to know.
-    pub(super) note: u32,
-    /// Who runs the waiter.
-    owner: u32,
-    /// Its number among those at its address.
-    order: Cell<i64>,
-    /// What the waker wants the waiter to know.
-    token: Cell<u32>,
+/// One waiter at an address. It lies on the waiter's stack.
+///
+/// Except for the constants, whoever has the lock of the bucket uses it, and nobody else; the module
+/// docs say for how long.
+pub(super) struct WaiterNode<W> {
+    key: LotKey,
     waiter: Cell<Option<W>>,
-    /// It is the first of its owner at its address.
-    leads: Cell<bool>,
-    /// Of a leader: the others of its owner.
-    behind: UnsafeCell<List<Place<W>>>,
-    /// Of the one in the tree: the subtrees below it.
+    /// The position in the line of the address: lower numbers are woken first.
+    arrival: Cell<i64>,
+    /// The follower after this node; null for the last one. While the node is in a [`Woken`] list:
+    /// the next node there.
+    next: Link<W>,
+    /// In a follower: the node before it. In a leader: the last follower, or the leader itself if it
+    /// has none. Null while the node is not queued.
+    prev: Link<W>,
+    /// A number that the waiter chose, for its waker to read.
+    note: u32,
+    /// The worker that runs the waiter; zero for OS threads.
+    owner: u32,
+    /// In a leader: another leader at the same address. Null in a follower.
+    next_leader: Link<W>,
+    /// In a root: the subtrees below it. Null in all others.
     children: [Link<W>; 2],
-    /// Of the one in the tree: all at its address.
-    line: UnsafeCell<Line<W>>,
+    /// What the waker tells the waiter.
+    token: Cell<u32>,
 }
 
-/// Those who wait at one address.
-struct Line<W> {
-    leaders: List<Place<W>>,
-    /// The numbers that were given out.
-    numbers: Range<i64>,
-}
-
-impl<W> Line<W> {
-    const fn new() -> Line<W> {
-        Line {
-            leaders: List::new(),
-            numbers: 0..0,
-        }
-    }
-
-    /// The number of one who comes now.
-    fn number(&mut self, in_front: bool) -> i64 {
-        match in_front {
-            true => {
-                self.numbers.start -= 1;
-                self.numbers.start
-            }
-            false => {
-                self.numbers.end += 1;
-                self.numbers.end - 1
-            }
-        }
-    }
-
-    fn leader_of(&self, owner: u32) -> Option<&Node<W>> {
-        let mut leaders = self.leaders.iter();
-        leaders.find(|leader| leader.value.owner == owner)
-    }
-
-    /// The first of those whose owner is `wanted`.
-    fn first_of(&self, wanted: impl Fn(u32) -> bool) -> Option<&Node<W>> {
-        let leaders = self.leaders.iter();
-        leaders
-            .filter(|leader| wanted(leader.value.owner))
-            .min_by_key(|leader| leader.value.order.get())
-    }
-}
-
-impl<W> Place<W> {
-    pub(super) fn node(key: Key, note: u32, owner: u32) -> Node<W> {
-        list::Node::new(Place {
+impl<W> WaiterNode<W> {
+    pub(super) fn new(key: LotKey, note: u32, owner: u32) -> WaiterNode<W> {
+        WaiterNode {
             key,
+            waiter: Cell::new(None),
+            arrival: Cell::new(0),
+            next: Cell::new(ptr::null()),
+            prev: Cell::new(ptr::null()),
             note,
             owner,
-            order: Cell::new(0),
-            token: Cell::new(0),
-            waiter: Cell::new(None),
-            leads: Cell::new(false),
-            behind: UnsafeCell::new(List::new()),
+            next_leader: Cell::new(ptr::null()),
             children: [const { Cell::new(ptr::null()) }; 2],
-            line: UnsafeCell::new(Line::new()),
-        })
+            token: Cell::new(0),
+        }
     }
 
-    /// What the waker has said. For the waiter, when it has been woken.
+    /// What the waker told the waiter. For the waiter, after it was woken.
     pub(super) fn token(&self) -> u32 {
         self.token.get()
     }
-}
 
-/// An address, mixed, so that its upper bits depend on all of it; no two addresses have the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key(u64);
-
-impl Key {
-    pub(super) fn of<T>(address: *const T) -> Key {
-        // The factor is odd, so it can be undone: 2^64 by the golden ratio.
-        Key((address.addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    fn is_queued(&self) -> bool {
+        !self.prev.get().is_null()
     }
 
-    /// One of `2^BUCKET_BITS`.
+    /// Takes over from `leader` its place among the leaders, and in the tree if it is the root.
+    fn replace_leader(&self, leader: &WaiterNode<W>) {
+        self.next_leader
+            .set(leader.next_leader.replace(ptr::null()));
+        self.take_children_of(leader);
+    }
+
+    /// Takes over the subtrees below `root`. If that is not a root, there are none.
+    fn take_children_of(&self, root: &WaiterNode<W>) {
+        for (own, others) in self.children.iter().zip(&root.children) {
+            own.set(others.replace(ptr::null()));
+        }
+    }
+}
+
+/// An address, mixed so that its upper bits depend on all of its bits. Different addresses have
+/// different keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LotKey(u64);
+
+impl LotKey {
+    pub(super) fn of<T>(address: *const T) -> LotKey {
+        // 2^64 divided by the golden ratio. It is odd, so multiplying by it loses nothing.
+        LotKey((address.addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// The index of the bucket, out of `2^BUCKET_BITS`.
     pub(super) fn bucket(self) -> usize {
         (self.0 >> (u64::BITS - BUCKET_BITS)) as usize
     }
 
-    /// Where to turn in the tree of a bucket: first at the highest bit.
+    /// The bits that choose the children in the tree of a bucket, the highest bit first.
     fn turns(self) -> u64 {
         self.0 << BUCKET_BITS
     }
 }
 
+/// How many bits of a key choose the bucket.
 pub(super) const BUCKET_BITS: u32 = 8;
 
-pub(super) struct Bucket<W>(Mutex<Root<W>>);
+pub(super) struct Bucket<W>(Mutex<BucketState<W>>);
 
-pub(super) struct Root<W>(Link<W>);
+/// What the lock of a bucket guards.
+pub(super) struct BucketState<W> {
+    /// The top of the tree of addresses.
+    root: Link<W>,
+    /// The arrival numbers that were given out: `front` and above, below `back`. All addresses of the
+    /// bucket share them.
+    front: Cell<i64>,
+    back: Cell<i64>,
+}
 
-// SAFETY: what it leads to is used under the lock that it is in, alone.
-unsafe impl<W: Send> Send for Root<W> {}
+// SAFETY: the nodes that `root` leads to are used only through this value, which is in a mutex. The
+// waiters in them may be used on any thread, since `W` is `Send`.
+unsafe impl<W: Send> Send for BucketState<W> {}
 
-impl<W> Root<W> {
-    pub(super) const fn new() -> Root<W> {
-        Root(Cell::new(ptr::null()))
+impl<W> BucketState<W> {
+    pub(super) const fn new() -> BucketState<W> {
+        BucketState {
+            root: Cell::new(ptr::null()),
+            front: Cell::new(0),
+            back: Cell::new(0),
+        }
+    }
+
+    /// The arrival number of a waiter that queues now.
+    fn next_arrival(&self, in_front: bool) -> i64 {
+        if in_front {
+            self.front.set(self.front.get() - 1);
+            self.front.get()
+        } else {
+            self.back.replace(self.back.get() + 1)
+        }
+    }
+
+    /// The link to the root of `key`. If nobody waits there: the null link to put a root into.
+    fn find(&self, key: LotKey) -> &Link<W> {
+        let mut link = &self.root;
+        let mut turns = key.turns();
+        // SAFETY: a node that the tree links is queued, so it lives. The caller has the lock of the
+        // bucket, since it has this value.
+        while let Some(node) = unsafe { link.get().as_ref() } {
+            if node.key == key {
+                break;
+            }
+            link = &node.children[(turns >> (u64::BITS - 1)) as usize];
+            turns <<= 1;
+        }
+        link
+    }
+
+    /// The link to the leader of `owner` at `key`. If there is none: the null link to put one into.
+    fn find_leader(&self, key: LotKey, owner: u32) -> &Link<W> {
+        let mut link = self.find(key);
+        // SAFETY: a linked leader is queued, so it lives, and the caller has the lock.
+        while let Some(leader) = unsafe { link.get().as_ref() } {
+            if leader.owner == owner {
+                break;
+            }
+            link = &leader.next_leader;
+        }
+        link
+    }
+
+    /// Queues `node`, as the first or the last of its address.
+    ///
+    /// # Safety
+    ///
+    /// `node` is new, and lives until it is taken out of the queue.
+    #[inline]
+    unsafe fn push(&self, node: &WaiterNode<W>, in_front: bool) {
+        node.arrival.set(self.next_arrival(in_front));
+        let link = self.find_leader(node.key, node.owner);
+        // SAFETY: a linked leader is queued, so it lives, and the caller has the lock.
+        let Some(leader) = (unsafe { link.get().as_ref() }) else {
+            node.prev.set(node);
+            link.set(node);
+            return;
+        };
+        let last = leader.prev.get();
+        node.prev.set(last);
+        leader.prev.set(node);
+        if in_front {
+            node.next.set(leader);
+            node.replace_leader(leader);
+            link.set(node);
+        } else {
+            // SAFETY: `last` is the leader or its last follower, so it is queued and lives.
+            unsafe { (*last).next.set(node) };
+        }
+    }
+
+    /// Takes `node` out of the queue.
+    ///
+    /// # Safety
+    ///
+    /// `node` is queued in this bucket.
+    unsafe fn remove(&self, node: &WaiterNode<W>) {
+        let link = self.find_leader(node.key, node.owner);
+        if ptr::eq(link.get(), node) {
+            // SAFETY: `link` leads to `node`, which is queued.
+            unsafe { remove_leader(link) };
+            return;
+        }
+        // SAFETY: `node` is a queued follower. So its owner has a leader, and the nodes before and
+        // after it are queued and live.
+        unsafe {
+            let prev = node.prev.replace(ptr::null());
+            let next = node.next.get();
+            (*prev).next.set(next);
+            let after = if next.is_null() { link.get() } else { next };
+            (*after).prev.set(prev);
+        }
+    }
+}
+
+/// Takes the leader that `link` leads to out of the queue. If it has a follower, that one becomes the
+/// leader. If it was the root and its owner has no other waiter, another leader of its address
+/// becomes the root.
+///
+/// # Safety
+///
+/// `link` leads to a queued leader, and is the link that `find_leader` would return for it. The
+/// caller has the lock of the bucket, and the node may be used for `'a`.
+unsafe fn remove_leader<'a, W>(link: &Link<W>) -> &'a WaiterNode<W> {
+    // SAFETY: the leader is queued. So it lives, and so do its followers, the other leaders, and the
+    // nodes of the tree below it; the lock keeps others from using them.
+    unsafe {
+        let leader = &*link.get();
+        let last = leader.prev.replace(ptr::null());
+        if let Some(follower) = leader.next.get().as_ref() {
+            // If the follower is the last one, this makes its `prev` lead to itself.
+            follower.prev.set(last);
+            follower.replace_leader(leader);
+            link.set(follower);
+        } else if let Some(other) = leader.next_leader.get().as_ref() {
+            other.take_children_of(leader);
+            link.set(other);
+        } else {
+            replace_by_leaf(link, leader);
+        }
+        leader
+    }
+}
+
+/// Takes `node`, to which `link` leads, out of the tree, and puts a leaf from below in its place. All
+/// nodes below agree with it in the turns that lead here, so any of them may stand here. A node that
+/// is not a root has no children: then `link` becomes null.
+///
+/// # Safety
+///
+/// The caller has the lock of the bucket that `node` is in.
+unsafe fn replace_by_leaf<W>(link: &Link<W>, node: &WaiterNode<W>) {
+    let mut leaf_link = link;
+    let mut below = node;
+    while let Some(child) = below.children.iter().find(|child| !child.get().is_null()) {
+        leaf_link = child;
+        // SAFETY: a node that the tree links is queued, so it lives, and the caller has the lock.
+        below = unsafe { &*child.get() };
+    }
+    let leaf = leaf_link.replace(ptr::null());
+    if !ptr::eq(leaf, node) {
+        // SAFETY: the leaf is queued, so it lives, and the caller has the lock.
+        unsafe { (*leaf).take_children_of(node) };
+        link.set(leaf);
+    }
+}
+
+/// A bucket whose lock is held.
+pub(super) struct Locked<'a, W>(MutexGuard<'a, BucketState<W>>);
+
+impl<W> Locked<'_, W> {
+    /// Forgets all waiters. For a forked child: they wait in the parent.
+    pub(super) fn forget_all(&self) {
+        self.0.root.set(ptr::null());
     }
 }
 
 impl<W: Waiter> Bucket<W> {
-    pub(super) const fn new(root: Mutex<Root<W>>) -> Bucket<W> {
-        Bucket(root)
+    pub(super) const fn new(state: Mutex<BucketState<W>>) -> Bucket<W> {
+        Bucket(state)
     }
 
     pub(super) fn lock(&self) -> Locked<'_, W> {
         Locked(own_lock(&self.0))
     }
 
-    /// Queues `node` with the wait that `begin` begins, under the lock; unless that says that there
-    /// is nothing to wait for.
+    /// Calls `begin` under the lock, and queues `node` with the wait that it returns; before all
+    /// others at its address if `in_front`. Does not queue it if `begin` returns `None`, because there
+    /// is nothing to wait for. Returns whether it queued the node.
     ///
     /// # Safety
     ///
-    /// The node is new. It lives until it was woken, or `leave` has returned; and so does what the
-    /// wait points to.
+    /// `node` is new. It lives until its waiter was woken from this bucket, or `leave` has returned;
+    /// and so does what the wait points to.
+    #[inline(always)]
     pub(super) unsafe fn enter(
         &self,
-        node: &Node<W>,
-        first: bool,
+        node: &WaiterNode<W>,
+        in_front: bool,
         begin: impl FnOnce() -> Option<W>,
     ) -> bool {
-        let mut locked = self.lock();
+        let locked = self.lock();
         let Some(waiter) = begin() else {
             return false;
         };
-        node.value.waiter.set(Some(waiter));
-        // SAFETY: the caller's promise, and it is in no list yet.
-        unsafe { locked.push(node, first) };
+        node.waiter.set(Some(waiter));
+        // SAFETY: the caller says that `node` is new and lives long enough. It leaves the queue when a
+        // waker takes it, or in `leave`.
+        unsafe { locked.0.push(node, in_front) };
         true
     }
 
-    /// Takes out a node that has been queued here, and whose wait has ended otherwise than from
-    /// here.
-    pub(super) fn leave(&self, node: &Node<W>) {
+    /// Takes out a node that was queued here, and whose wait has not ended by a wake from here.
+    pub(super) fn leave(&self, node: &WaiterNode<W>) {
         let locked = self.lock();
-        // A waker may have found that the wait had ended.
-        if node.is_linked() {
-            // SAFETY: it is linked, and only ever in here.
-            unsafe { remove(locked.find(node.value.key), node) };
+        // A waker may have taken the node out, and then found that the wait had ended.
+        if node.is_queued() {
+            // SAFETY: it is queued, and the caller says that it was queued here.
+            unsafe { locked.0.remove(node) };
         }
     }
 
-    /// Calls `f` with those who wait at `key`; afterwards makes those run again whom it woke.
-    pub(super) fn wake<R>(&self, key: Key, f: impl FnOnce(&mut Queue<'_, '_, W>) -> R) -> R {
-        let mut locked = self.lock();
-        let mut woken = Woken(List::new());
-        let result = f(&mut Queue {
-            locked: &mut locked,
+    /// Calls `f` with the waiters of `key`, under the lock. Afterwards schedules those that `f` woke:
+    /// not under the lock, for which they may come back at once.
+    pub(super) fn wake<R>(&self, key: LotKey, f: impl FnOnce(&mut Queue<'_, W>) -> R) -> R {
+        let locked = self.lock();
+        let mut queue = Queue {
+            root: locked.0.find(key),
             key,
-            woken: &mut woken,
-        });
+            woken: Woken::new(),
+        };
+        let result = f(&mut queue);
+        let woken = queue.woken;
         drop(locked);
-        // Not under the lock: they may come straight back to it.
         woken.schedule();
         result
     }
 
-    /// Wakes all who wait, at whatever address.
+    /// Wakes the waiters of all addresses.
     pub(super) fn wake_all(&self) {
         let locked = self.lock();
-        let root = &locked.0.0;
-        let mut woken = Woken(List::new());
-        // SAFETY: what is linked lives, and is used under the lock.
-        while let Some(first) = unsafe { root.get().as_ref() } {
-            // SAFETY: it is linked there.
-            unsafe { remove(root, first) };
-            let waiter = first.value.waiter.get();
-            // SAFETY: as in `Queue::wake_first_if`.
-            if waiter.is_some_and(|waiter| unsafe { waiter.end() }) {
-                // SAFETY: as there.
-                unsafe { woken.0.push_back(first) };
-            }
+        let mut woken = Woken::new();
+        let root = &locked.0.root;
+        while !root.get().is_null() {
+            // SAFETY: the top of the tree is a queued leader, and `root` is the link that leads to it.
+            let node = unsafe { remove_leader(root) };
+            // SAFETY: the node was queued until now, and its waiter needs the lock to leave.
+            unsafe { woken.add_if_ended_now(node) };
         }
         drop(locked);
         woken.schedule();
     }
 }
 
-/// Those whose waits were ended, and who do not run before they are scheduled.
-struct Woken<W>(List<Place<W>>);
+/// Nodes that were taken out of their queue and whose waits were ended here, in the order in which to
+/// schedule their waiters. They live until then.
+struct Woken<W> {
+    first: *const WaiterNode<W>,
+    last: *const WaiterNode<W>,
+}
 
 impl<W: Waiter> Woken<W> {
-    fn schedule(mut self) {
-        while let Some(first) = self.0.pop_front() {
-            // SAFETY: the waiter was woken from here, and stays until it is scheduled; it is in
-            // this list once.
-            unsafe {
-                if let Some(waiter) = (*first).value.waiter.get() {
-                    waiter.schedule();
-                }
+    const fn new() -> Woken<W> {
+        Woken {
+            first: ptr::null(),
+            last: ptr::null(),
+        }
+    }
+
+    /// Ends the wait of `node` and adds the node, unless the wait has ended otherwise. Returns whether
+    /// it did.
+    ///
+    /// # Safety
+    ///
+    /// `node` has just been taken out of the queue, by a caller that still has the lock.
+    unsafe fn add_if_ended_now(&mut self, node: &WaiterNode<W>) -> bool {
+        let waiter = node.waiter.get();
+        // SAFETY: the waiter needs the lock, which the caller has, to return from its wait, unless
+        // that is ended by a waker; only this call does so.
+        if !waiter.is_some_and(|waiter| unsafe { waiter.end() }) {
+            return false;
+        }
+        node.next.set(ptr::null());
+        // SAFETY: a node in this list lives, since its waiter was not scheduled.
+        match unsafe { self.last.as_ref() } {
+            None => self.first = node,
+            Some(last) => last.next.set(node),
+        }
+        self.last = node;
+        true
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &WaiterNode<W>> {
+        // SAFETY: a node in this list lives, since its waiter was not scheduled.
+        let first = unsafe { self.first.as_ref() };
+        std::iter::successors(first, |node| {
+            // SAFETY: `next` leads to a node in this list, or is null.
+            unsafe { node.next.get().as_ref() }
+        })
+    }
+
+    fn schedule(self) {
+        let mut next = self.first;
+        // SAFETY: a node in this list lives until its waiter is scheduled, here.
+        while let Some(node) = unsafe { next.as_ref() } {
+            // Read first: the node is gone once its waiter runs.
+            next = node.next.get();
+            if let Some(waiter) = node.waiter.get() {
+                // SAFETY: the wait was ended when the node was added, and the node is in the list
+                // once.
+                unsafe { waiter.schedule() };
             }
         }
     }
 }
 
-/// Those who wait at one address, under the lock.
-pub(super) struct Queue<'a, 'b, W> {
-    locked: &'a mut Locked<'b, W>,
-    key: Key,
-    woken: &'a mut Woken<W>,
+/// The waiters of one address, under the lock of the bucket.
+pub(super) struct Queue<'a, W> {
+    /// The link to the root of the address. When the last waiter is gone it is null, or leads to the
+    /// root of another address.
+    root: &'a Link<W>,
+    key: LotKey,
+    woken: Woken<W>,
 }
 
-impl<W: Waiter> Queue<'_, '_, W> {
-    /// Whether nobody waits; a wait that has just ended otherwise may still count.
+impl<'a, W: Waiter> Queue<'a, W> {
+    /// Whether nobody waits. A waiter that has just timed out may still count.
     pub(super) fn is_empty(&self) -> bool {
-        self.locked.find(self.key).get().is_null()
+        self.root().is_none()
     }
 
-    /// Wakes the first one that can still be woken; returns its note.
+    /// Wakes the first waiter that can still be woken, and returns its note.
     pub(super) fn wake_first(&mut self) -> Option<u32> {
         self.wake_first_if(|_| true)
     }
 
-    /// Wakes the first one that can still be woken, if those before it and it have notes of which
-    /// `wanted` is true; returns its note.
+    /// Wakes the first waiter that can still be woken, and returns its note. Wakes nobody if `wanted`
+    /// is false for its note, or for that of a waiter before it.
     pub(super) fn wake_first_if(&mut self, wanted: impl Fn(u32) -> bool) -> Option<u32> {
-        self.wake_first_of(|_| true, wanted).map(|place| place.note)
+        self.wake_first_of(|_| true, wanted).map(|node| node.note)
     }
 
-    /// Wakes the first of each owner that was not woken from, until one is woken that runs at once.
-    /// An owner that has other things to do may let what was woken wait for its turn, and so must
-    /// not let others wait with it.
+    /// Wakes the first waiter of each owner from which none was woken yet, until one was woken that
+    /// runs at once. An owner that has other things to do may let the waiter that was woken wait for
+    /// its turn, and must not let the waiters of other owners wait with it.
     pub(super) fn wake_of_other_owners(&mut self) {
-        let mut owners = Owners::default();
-        for node in self.woken.0.iter() {
-            if !owners.add(&node.value) {
+        // SAFETY: a node in this list lives, since its waiter was not scheduled.
+        let woken = unsafe { self.woken.first.as_ref() };
+        let is_of_other_owner = |root: &WaiterNode<W>| {
+            !root.next_leader.get().is_null() || woken.is_none_or(|woken| woken.owner != root.owner)
+        };
+        // Most often all waiters are of one owner.
+        if self.root().is_some_and(is_of_other_owner) {
+            self.wake_of_owners_not_woken();
+        }
+    }
+
+    #[cold]
+    fn wake_of_owners_not_woken(&mut self) {
+        let mut owners = BusyOwners::default();
+        for node in self.woken.iter() {
+            // SAFETY: the wait of a node in this list was ended here, and its waiter was not scheduled.
+            if !unsafe { owners.add_owner_of(node) } {
                 return;
             }
         }
-        while let Some(place) = self.wake_first_of(|owner| !owners.have(owner), |_| true)
-            && owners.add(place)
+        while let Some(node) = self.wake_first_of(|owner| !owners.contain(owner), |_| true)
+            // SAFETY: the wait was ended here, and the waiter was not scheduled.
+            && unsafe { owners.add_owner_of(node) }
         {}
     }
 
-    /// Wakes the first one of an owner that is `of` which can still be woken, if it, and those before
-    /// it, have notes that are `wanted`.
+    /// Wakes the first waiter whose owner is `of`, and that can still be woken. Wakes nobody if
+    /// `wanted` is false for its note, or for that of such a waiter before it.
     fn wake_first_of(
         &mut self,
         of: impl Fn(u32) -> bool,
         wanted: impl Fn(u32) -> bool,
-    ) -> Option<&Place<W>> {
+    ) -> Option<&WaiterNode<W>> {
         loop {
-            let link = self.locked.find(self.key);
-            // SAFETY: what is linked lives, and is used under the lock; also below. The line is
-            // borrowed until it is changed by `remove`.
-            let node = unsafe {
-                let line = &*link.get().as_ref()?.value.line.get();
-                &*ptr::from_ref(line.first_of(&of)?)
-            };
-            if !wanted(node.value.note) {
+            let link = self.first_leader(&of)?;
+            // SAFETY: `first_leader` returns the link to a leader, which is queued, and the lock is
+            // held for as long as `self` is there.
+            let node = unsafe { &*link.get() };
+            if !wanted(node.note) {
                 return None;
             }
-            // SAFETY: it is linked there.
-            unsafe { remove(link, node) };
-            // SAFETY: the waiter needs the lock to leave, unless its wait is ended here.
-            if unsafe { node.value.waiter.get()?.end() } {
-                // SAFETY: it is in no list now, and lives until it is scheduled from this one.
-                unsafe { self.woken.0.push_back(node) };
-                return Some(&node.value);
+            // SAFETY: `link` leads to a leader of this bucket, through the root of its address and the
+            // leaders before it. The node lives while the lock is held, or if its wait is ended here,
+            // until its waiter is scheduled.
+            unsafe { remove_leader(link) };
+            // SAFETY: the node has just been taken out, and the lock is held.
+            if unsafe { self.woken.add_if_ended_now(node) } {
+                return Some(node);
             }
         }
     }
 
-    /// Tells those who have been woken, besides what they were told before.
+    /// The link to the leader that came first, out of those whose owner is `of`.
+    fn first_leader(&self, of: impl Fn(u32) -> bool) -> Option<&'a Link<W>> {
+        self.root()?;
+        let mut link = self.root;
+        let mut first = None;
+        let mut first_arrival = i64::MAX;
+        // SAFETY: a linked leader is queued, so it lives, and the lock is held.
+        while let Some(leader) = unsafe { link.get().as_ref() } {
+            if of(leader.owner) && leader.arrival.get() < first_arrival {
+                first = Some(link);
+                first_arrival = leader.arrival.get();
+            }
+            link = &leader.next_leader;
+        }
+        first
+    }
+
+    fn root(&self) -> Option<&'a WaiterNode<W>> {
+        // SAFETY: a node that the tree links is queued, so it lives, and the lock is held.
+        let root = unsafe { self.root.get().as_ref() };
+        root.filter(|root| root.key == self.key)
+    }
+
+    /// Tells all waiters that were woken so far `token`, besides what they were told before.
     pub(super) fn tell(&mut self, token: u32) {
-        for node in self.woken.0.iter() {
-            node.value.token.set(node.value.token.get() | token);
+        for node in self.woken.iter() {
+            node.token.set(node.token.get() | token);
         }
     }
 }
 
-/// A few owners from whom somebody was woken, none of whom runs at once.
+/// A few owners from which a waiter was woken, and which have other things to run before it.
 #[derive(Default)]
-struct Owners {
-    /// The first `len` of these.
-    owners: [u32; Owners::MOST],
+struct BusyOwners {
+    /// The first `len` entries are in use.
+    owners: [u32; BusyOwners::MOST],
     len: usize,
 }
 
-impl Owners {
-    /// From so many, one is enough.
+impl BusyOwners {
+    /// After so many owners, it is likely that one of them gets to its waiter soon.
     const MOST: usize = 8;
 
-    fn have(&self, owner: u32) -> bool {
+    fn contain(&self, owner: u32) -> bool {
         self.owners[..self.len].contains(&owner)
     }
 
-    /// Adds the owner of one that was woken, and is not scheduled yet; returns whether others should
-    /// be woken, too.
-    fn add<W: Waiter>(&mut self, woken: &Place<W>) -> bool {
-        // SAFETY: the caller has ended its wait.
+    /// Adds the owner of `node`. Returns false if no waiters of other owners should be woken: because
+    /// this one runs at once, or because enough were woken.
+    ///
+    /// # Safety
+    ///
+    /// The caller has ended the wait of `node`, and not scheduled its waiter yet.
+    unsafe fn add_owner_of<W: Waiter>(&mut self, node: &WaiterNode<W>) -> bool {
+        // SAFETY: the caller has ended the wait and not scheduled the waiter.
         let runs_at_once = |waiter: W| unsafe { waiter.runs_at_once() };
-        if woken.waiter.get().is_some_and(runs_at_once) {
+        if node.waiter.get().is_some_and(runs_at_once) {
             return false;
         }
-        if !self.have(woken.owner) {
-            self.owners[self.len] = woken.owner;
+        if !self.contain(node.owner) {
+            self.owners[self.len] = node.owner;
             self.len += 1;
         }
-        self.len < Owners::MOST
-    }
-}
-
-/// A bucket whose lock is held.
-pub(super) struct Locked<'a, W>(MutexGuard<'a, Root<W>>);
-
-impl<W> Locked<'_, W> {
-    /// Forgets all who wait: they do so in a process that this one was forked from.
-    pub(super) fn forget_all(&self) {
-        self.0.0.set(ptr::null());
-    }
-
-    /// The link to the first at `key`, or the one, null, to put it into.
-    fn find(&self, key: Key) -> &Link<W> {
-        let mut link = &self.0.0;
-        let mut turns = key.turns();
-        // SAFETY: what the tree links is queued, so it lives, and is used under the lock.
-        while let Some(node) = unsafe { link.get().as_ref() } {
-            if node.value.key == key {
-                break;
-            }
-            link = &node.value.children[(turns >> (u64::BITS - 1)) as usize];
-            turns <<= 1;
-        }
-        link
-    }
-
-    /// # Safety
-    ///
-    /// `node` is in no list, and lives until it is taken out of this.
-    unsafe fn push(&mut self, node: &Node<W>, in_front: bool) {
-        let link = self.find(node.value.key);
-        // SAFETY: as in `find`. Of the lines and lists that nodes hold each is borrowed here and in
-        // `remove`, briefly. The node is in no list, says the caller.
-        unsafe {
-            if link.get().is_null() {
-                *node.value.line.get() = Line::new();
-                link.set(node);
-            }
-            let root = &*link.get();
-            let line = &mut *root.value.line.get();
-            node.value.order.set(line.number(in_front));
-            let leader = line.leader_of(node.value.owner).map(ptr::from_ref);
-            let Some(leader) = leader.map(|leader| &*leader) else {
-                line.lead(node);
-                return;
-            };
-            if !in_front {
-                (*leader.value.behind.get()).push_back(node);
-                return;
-            }
-            line.leaders.remove(leader);
-            leader.value.leads.set(false);
-            node.value.take_those_behind(&leader.value);
-            (*node.value.behind.get()).push_front(leader);
-            line.lead(node);
-            if ptr::eq(root, leader) {
-                node.value.take_place_of(&leader.value);
-                link.set(node);
-            }
-        }
-    }
-}
-
-/// Takes `node` out of the line that `link` leads to.
-///
-/// # Safety
-///
-/// It is linked there, and the caller has the lock.
-unsafe fn remove<W>(link: &Link<W>, node: &Node<W>) {
-    // SAFETY: as in `Locked::push`; and since `node` is linked, its owner has a leader.
-    unsafe {
-        let root = &*link.get();
-        let line = &mut *root.value.line.get();
-        if !node.value.leads.get() {
-            let leader = line.leader_of(node.value.owner);
-            let leader = leader.expect("somebody is before it");
-            (*leader.value.behind.get()).remove(node);
-            return;
-        }
-        line.leaders.remove(node);
-        node.value.leads.set(false);
-        let next = (*node.value.behind.get()).pop_front();
-        if let Some(next) = next.map(|next| &*next) {
-            next.value.take_those_behind(&node.value);
-            line.lead(next);
-        }
-        if !ptr::eq(root, node) {
-            return;
-        }
-        match line.leaders.first().map(ptr::from_ref) {
-            Some(next) => {
-                (*next).value.take_place_of(&root.value);
-                link.set(next);
-            }
-            None => root.value.take_out(link),
-        }
-    }
-}
-
-impl<W> Line<W> {
-    /// Has `node` be the leader of its owner, which has none.
-    ///
-    /// # Safety
-    ///
-    /// As [`List::push_back`].
-    unsafe fn lead(&mut self, node: &Node<W>) {
-        node.value.leads.set(true);
-        // SAFETY: the caller's promise.
-        unsafe { self.leaders.push_back(node) };
-    }
-}
-
-impl<W> Place<W> {
-    /// # Safety
-    ///
-    /// The caller has the lock, and borrows neither list.
-    unsafe fn take_those_behind(&self, other: &Place<W>) {
-        // SAFETY: nobody else uses them, says the caller.
-        unsafe { *self.behind.get() = mem::take(&mut *other.behind.get()) };
-    }
-
-    /// Becomes the one in the tree at its address, instead of `root`.
-    ///
-    /// # Safety
-    ///
-    /// The caller has the lock, and borrows neither line.
-    unsafe fn take_place_of(&self, root: &Place<W>) {
-        for (own, others) in self.children.iter().zip(&root.children) {
-            own.set(others.replace(ptr::null()));
-        }
-        // SAFETY: nobody else uses them, says the caller.
-        unsafe { *self.line.get() = mem::replace(&mut *root.line.get(), Line::new()) };
-    }
-
-    /// Goes out of the tree, where `link` leads here, and has a leaf from below take its place: that
-    /// one may stand there, for all below here agree with it in the turns that lead here.
-    ///
-    /// # Safety
-    ///
-    /// The caller has the lock.
-    unsafe fn take_out(&self, link: &Link<W>) {
-        // SAFETY: as in `Locked::find`.
-        unsafe {
-            let mut leaf_link = link;
-            while let Some(child) = (*leaf_link.get())
-                .value
-                .children
-                .iter()
-                .find(|child| !child.get().is_null())
-            {
-                leaf_link = child;
-            }
-            let leaf = leaf_link.replace(ptr::null());
-            if ptr::eq(leaf_link, link) {
-                return;
-            }
-            for (leafs, own) in (*leaf).value.children.iter().zip(&self.children) {
-                leafs.set(own.replace(ptr::null()));
-            }
-            link.set(leaf);
-        }
+        self.len < BusyOwners::MOST
     }
 }

@@ -3,6 +3,7 @@
 //! [`futex`] is a queue of waiters for each address. The locks of [`shims::sync`](crate::shims::sync)
 //! are made of it.
 
+mod attempt;
 pub(crate) mod condvar;
 pub mod futex;
 mod lot;
@@ -13,8 +14,6 @@ pub(crate) mod rwlock;
 mod spin;
 
 use std::sync::atomic::AtomicU32;
-
-use crate::park::list;
 
 impl mutex::Mutex {
     pub(crate) const fn new() -> mutex::Mutex {

@@ -44,8 +44,8 @@
 
 use crate::atomic::{AtomicU32, Ordering};
 
-use super::futex::{self, Holder, Parked, Request};
-use super::spin;
+use super::attempt::{Attempt, CALLED, CLAIM, MORE, Patience};
+use super::futex::{self, Holder};
 
 const FREE: u32 = 0;
 /// Somebody waits. The number of the holder is above it.
@@ -54,14 +54,7 @@ const WAITERS: u32 = 1;
 const RESERVED: u32 = 1 << 30;
 const _: () = assert!(Holder::BITS < RESERVED.trailing_zeros());
 
-/// In the note of a waiter: it was called before. Its number as a holder is above it.
-const CALLED: u32 = 1;
-
-// What one that is called is told: it may try again, and ...
-/// ... others wait behind it.
-const MORE: u32 = 1;
-/// ... the lock is reserved for it.
-const CLAIM: u32 = 2;
+// The note of a waiter is its number as a holder, above `CALLED`.
 
 /// A lock. Its size is that of its word.
 #[derive(Debug)]
@@ -89,13 +82,9 @@ impl Mutex {
     fn try_reserved(&self, held: u32) -> bool {
         let word = self.word.load(Ordering::Relaxed);
         let reserved = word & RESERVED != 0;
-        let may = || !holder_of(word).is_here() || futex::is_vain(Some(holder_of(word)));
-        reserved && may() && self.swap(word, held | word & WAITERS)
-    }
-
-    #[inline]
-    fn try_free(&self) -> bool {
-        self.swap(FREE, Holder::current().number() << 1)
+        reserved
+            && futex::patience(Some(holder_of(word)), false) != Patience::Unlimited
+            && self.swap(word, held | word & WAITERS)
     }
 
     /// The holder, at the moment. None if it is only reserved.
@@ -106,8 +95,9 @@ impl Mutex {
 
     #[inline]
     pub(crate) fn lock(&self) {
-        if !self.try_free() {
-            self.lock_contended();
+        let held = Holder::current().number() << 1;
+        if !self.swap(FREE, held) {
+            self.lock_contended(held);
         }
     }
 
@@ -127,57 +117,32 @@ impl Mutex {
     }
 
     #[cold]
-    fn lock_contended(&self) {
-        let own = Holder::current().number() << 1;
-        let mut called = false;
-        // What this one was told when it was called.
-        let mut told = 0;
-        let mut patient = true;
-        let mut looks = 0;
+    fn lock_contended(&self, held: u32) {
+        let mut attempt = Attempt::new();
         loop {
             let word = self.word.load(Ordering::Relaxed);
-            let holder = (word != FREE).then(|| holder_of(word));
             let reserved = word & RESERVED != 0;
-            let is_mine = told & CLAIM != 0 || !patient || futex::is_vain(holder);
-            if word == FREE || reserved && is_mine {
-                let others = if told & MORE != 0 { WAITERS } else { 0 };
-                if self.swap(word, own | word & WAITERS | others) {
+            let holder = (word != FREE).then(|| holder_of(word));
+            let patience = attempt.patience(reserved, holder);
+            if word == FREE || patience == Patience::Over {
+                let others = waiters_if(attempt.knows_of_more());
+                if self.swap(word, held | word & WAITERS | others) {
                     return;
                 }
                 continue;
             }
-            if word & WAITERS == 0 {
-                if !called && !reserved && spin::once(&mut looks, holder) {
-                    continue;
-                }
-                if !self.swap(word, word | WAITERS) {
-                    continue;
-                }
+            if word & WAITERS == 0
+                && (!reserved && attempt.spin(holder) || !self.swap(word, word | WAITERS))
+            {
+                continue;
             }
-            patient = true;
-            let request = Request {
-                note: own | if called { CALLED } else { 0 },
-                in_front: called,
-                holder,
-                deadline: if reserved {
-                    futex::patience(holder, called)
-                } else {
-                    None
-                },
-            };
+            let request = attempt.request(held, holder, patience);
             // It is held then, or reserved as it was, or WAITERS would have gone.
             let still = || {
                 let now = self.word.load(Ordering::Relaxed);
                 now & WAITERS != 0 && now & RESERVED == word & RESERVED
             };
-            match futex::park(&self.word, request, still, || {}) {
-                Parked::Woken(token) => {
-                    called = true;
-                    told = token;
-                }
-                Parked::Changed => {}
-                Parked::TimedOut => patient = false,
-            }
+            attempt.note(futex::park(&self.word, request, still, || {}));
         }
     }
 
@@ -195,8 +160,7 @@ impl Mutex {
             queue.wake_of_other_owners();
             let more = !queue.is_empty();
             if is_reserved {
-                let others = if more { WAITERS } else { 0 };
-                let reserved = RESERVED | first & !CALLED | others;
+                let reserved = RESERVED | first & !CALLED | waiters_if(more);
                 self.word.store(reserved, Ordering::Release);
             } else {
                 self.word.store(FREE, Ordering::Release);
@@ -205,6 +169,7 @@ impl Mutex {
         });
     }
 
+    #[inline]
     fn swap(&self, word: u32, new: u32) -> bool {
         self.word
             .compare_exchange(word, new, Ordering::Acquire, Ordering::Relaxed)
@@ -215,4 +180,8 @@ impl Mutex {
 /// Of a lock that is not free: who has it, or is to have it next.
 fn holder_of(word: u32) -> Holder {
     Holder::of_number((word & !RESERVED) >> 1)
+}
+
+fn waiters_if(more: bool) -> u32 {
+    if more { WAITERS } else { 0 }
 }

@@ -143,7 +143,7 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         let word = &self.once.word;
         if word.swap(self.end, Ordering::AcqRel) & WAITERS != 0 {
-            let wake = |queue: &mut super::lot::Queue<'_, '_, _>| {
+            let wake = |queue: &mut super::lot::Queue<'_, _>| {
                 while queue.wake_first().is_some() {}
             };
             futex::with_waiters(word, wake);

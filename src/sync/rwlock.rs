@@ -23,9 +23,9 @@
 
 use crate::atomic::{AtomicU32, Ordering};
 
-use super::futex::{self, Holder, Parked, Request, Waiting};
+use super::attempt::{Attempt, CALLED, CLAIM, MORE, Patience};
+use super::futex::{self, Holder, Waiting};
 use super::lot::Queue;
-use super::spin;
 
 const FREE: u32 = 0;
 /// Somebody waits.
@@ -39,16 +39,8 @@ const WRITE: u32 = 1 << 31;
 const RESERVED: u32 = WRITE | 1 << 30;
 const _: () = assert!(Holder::BITS < 30);
 
-// In the note of a waiter; its number is between them.
-/// It was called before.
-const CALLED: u32 = 1;
+/// In the note of a waiter: it wants to write. Its number as a holder is between this and `CALLED`.
 const WRITER: u32 = 1 << 31;
-
-// What those who are called are told: they may try again, and ...
-/// ... others wait behind them.
-const MORE: u32 = 1;
-/// ... the lock is reserved for them.
-const CLAIM: u32 = 2;
 
 /// A lock. Its size is that of its word.
 #[derive(Debug)]
@@ -107,8 +99,9 @@ impl RwLock {
     fn try_reserved(&self, want: Want) -> bool {
         let word = self.word.load(Ordering::Relaxed);
         let reserved = word & RESERVED == RESERVED;
-        let may = || !holder_of(word).is_here() || futex::is_vain(Some(holder_of(word)));
-        reserved && may() && self.swap(word, want.taken(word)).is_ok()
+        reserved
+            && futex::patience(Some(holder_of(word)), false) != Patience::Unlimited
+            && self.swap(word, want.taken(word)).is_ok()
     }
 
     /// # Panics
@@ -178,55 +171,36 @@ impl RwLock {
 
     #[cold]
     fn lock_contended(&self, want: Want) {
-        let mut called = false;
-        // What this one was told when it was called.
-        let mut told = 0;
-        let mut patient = true;
-        let mut looks = 0;
+        let mut attempt = Attempt::new();
         loop {
             let word = self.word.load(Ordering::Relaxed);
-            let holder = (word & WRITE != 0).then(|| holder_of(word));
             let reserved = word & RESERVED == RESERVED;
-            let is_mine = told & CLAIM != 0 || !patient || futex::is_vain(holder);
-            if want.is_possible(word, called) || reserved && is_mine {
-                let taken = want.taken(word) | waiters_if(told & MORE != 0);
+            let holder = (word & WRITE != 0).then(|| holder_of(word));
+            let patience = attempt.patience(reserved, holder);
+            if want.is_possible(word, attempt.was_called()) || patience == Patience::Over {
+                let taken = want.taken(word) | waiters_if(attempt.knows_of_more());
                 if self.swap(word, taken).is_ok() {
                     return;
                 }
                 continue;
             }
             if word & WAITERS == 0
-                && (!called && !reserved && spin::once(&mut looks, holder)
-                    || self.swap(word, word | WAITERS).is_err())
+                && (!reserved && attempt.spin(holder) || self.swap(word, word | WAITERS).is_err())
             {
                 continue;
             }
-            patient = true;
-            let request = Request {
-                note: want.note() | if called { CALLED } else { 0 },
-                in_front: called,
-                holder,
-                deadline: if reserved {
-                    futex::patience(holder, called)
-                } else {
-                    None
-                },
-            };
+            let request = attempt.request(want.note(), holder, patience);
             // Somebody is to call then: a holder, or a reader that is leaving; or it is reserved as it
             // was.
             let still = || {
                 let now = self.word.load(Ordering::Relaxed);
                 let still_reserved = now & RESERVED == RESERVED;
-                now & WAITERS != 0 && !want.is_possible(now, called) && still_reserved == reserved
+                now & WAITERS != 0
+                    && !want.is_possible(now, attempt.was_called())
+                    && still_reserved == reserved
             };
-            match futex::park(&self.word, request, still, || {}) {
-                Parked::Woken(token) => {
-                    called = true;
-                    told = token;
-                }
-                Parked::Changed => {}
-                Parked::TimedOut => patient = false,
-            }
+            let parked = futex::park(&self.word, request, still, || {});
+            attempt.note(parked);
         }
     }
 
@@ -240,7 +214,7 @@ impl RwLock {
     }
 
     /// Gives the lock up, which is held as by a writer, to those who wait first.
-    fn call_next(&self, queue: &mut Queue<'_, '_, Waiting>) {
+    fn call_next(&self, queue: &mut Queue<'_, Waiting>) {
         let Some(first) = queue.wake_first() else {
             self.word.store(FREE, Ordering::Release);
             return;
@@ -302,7 +276,7 @@ fn holder_of(word: u32) -> Holder {
 }
 
 /// Wakes the one that waits first, if that is a reader; returns whether it is.
-fn wake_reader(queue: &mut Queue<'_, '_, Waiting>) -> bool {
+fn wake_reader(queue: &mut Queue<'_, Waiting>) -> bool {
     queue.wake_first_if(|note| note & WRITER == 0).is_some()
 }
 

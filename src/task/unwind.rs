@@ -30,6 +30,7 @@ thread_local! {
 }
 
 /// Whether the caller certainly does not unwind, so that it may be unwound.
+#[inline]
 pub(crate) fn may_unwind() -> bool {
     !std::thread::panicking()
 }

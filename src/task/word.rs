@@ -97,6 +97,7 @@ impl WaitWord {
     }
 
     /// Begins a wait, or says that an interrupt is pending for waits of this kind.
+    #[inline]
     pub(crate) fn begin(&self, kind: Kind) -> Result<Seq, Pending> {
         let interruptible = kind.is_interruptible();
         let bits = if interruptible { INTERRUPTIBLE } else { 0 } | kind.event_bit();
@@ -145,6 +146,7 @@ impl WaitWord {
     }
 
     /// How the wait ended that the task has just come back from.
+    #[inline]
     pub(crate) fn outcome(&self) -> Outcome {
         match self.0.load(Ordering::Acquire) & STATE {
             WOKEN => Outcome::Woken,

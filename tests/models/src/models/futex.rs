@@ -4,7 +4,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::lot::{Bucket, Key, Place, Queue, Root, Waiter};
+use super::attempt::Patience;
+use super::lot::{Bucket, BucketState, LotKey, Queue, Waiter, WaiterNode};
 use super::parking::Task;
 use super::word::{Kind, Outcome, Seq};
 use super::{Model, large, small};
@@ -69,7 +70,7 @@ thread_local! {
 
 /// Runs `model` with a bucket.
 pub(super) fn with_lot(model: impl FnOnce()) {
-    BUCKET.set(Some(Rc::new(Bucket::new(Mutex::new(Root::new())))));
+    BUCKET.set(Some(Rc::new(Bucket::new(Mutex::new(BucketState::new())))));
     model();
     BUCKET.set(None);
 }
@@ -132,13 +133,16 @@ impl Holder {
     }
 }
 
-pub(super) fn patience(holder: Option<Holder>, called: bool) -> Option<Deadline> {
-    let comes_first = holder.is_some_and(Holder::is_here) && !called;
-    (!comes_first).then_some(Deadline::AtOnce)
+pub(super) fn patience(holder: Option<Holder>, called: bool) -> Patience {
+    if holder.is_some_and(Holder::is_here) && !called {
+        Patience::Unlimited
+    } else {
+        Patience::Short
+    }
 }
 
-pub(super) fn is_vain(_: Option<Holder>) -> bool {
-    false
+pub(super) fn shortly() -> Option<Deadline> {
+    Some(Deadline::AtOnce)
 }
 
 #[derive(Clone, Copy)]
@@ -178,7 +182,7 @@ pub(super) fn park(
     let owner = Holder::current().owner();
     let bucket = bucket();
     let task = Task::new();
-    let node = Place::node(Key::of(address), request.note, owner);
+    let node = WaiterNode::new(LotKey::of(address), request.note, owner);
     let mut begun = None;
     // SAFETY: as in `sync/futex.rs`; the task outlives the wait.
     unsafe {
@@ -214,7 +218,7 @@ pub(super) fn park(
     }
     come_late();
     match outcome {
-        Outcome::Woken => Parked::Woken(node.value.token()),
+        Outcome::Woken => Parked::Woken(node.token()),
         Outcome::TimedOut => Parked::TimedOut,
         Outcome::Interrupted => unreachable!("nothing interrupts such a wait"),
     }
@@ -222,9 +226,9 @@ pub(super) fn park(
 
 pub(super) fn with_waiters<R>(
     address: &AtomicU32,
-    f: impl FnOnce(&mut Queue<'_, '_, Waiting>) -> R,
+    f: impl FnOnce(&mut Queue<'_, Waiting>) -> R,
 ) -> R {
-    bucket().wake(Key::of(address), f)
+    bucket().wake(LotKey::of(address), f)
 }
 
 fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Parked {

@@ -1,5 +1,7 @@
 //! The models, over whatever `check` is.
 
+#[path = "../../../../src/sync/attempt.rs"]
+mod attempt;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/worker/attention.rs"]
 mod attention;
