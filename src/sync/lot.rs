@@ -633,3 +633,7 @@ impl BusyOwners {
         self.len < BusyOwners::MOST
     }
 }
+
+#[cfg(test)]
+#[path = "lot/tests.rs"]
+mod tests;

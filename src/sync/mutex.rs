@@ -71,10 +71,8 @@ impl Mutex {
     #[inline]
     pub(crate) fn try_lock(&self) -> bool {
         let held = Holder::current().number() << 1;
-        let taken = self
-            .word
-            .compare_exchange(FREE, held, Ordering::Acquire, Ordering::Relaxed);
-        taken.is_ok() || taken.is_err_and(|word| word & RESERVED != 0) && self.try_reserved(held)
+        self.swap(FREE, held)
+            || self.word.load(Ordering::Relaxed) & RESERVED != 0 && self.try_reserved(held)
     }
 
     /// Takes the lock though it is reserved, unless that is for another coroutine of this worker.
