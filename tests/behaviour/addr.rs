@@ -1,4 +1,4 @@
-//! What becomes addresses, and how.
+//! Which types convert to addresses, and how.
 
 use super::{std, util};
 use ::std::{iter, option, slice, vec};
@@ -61,7 +61,7 @@ fn references_to_what_becomes_addresses_do_so_too() {
         assert_becomes(&"192.0.2.17:80", &[v4]);
         assert_becomes(&("192.0.2.17", 80), &[v4]);
         assert_becomes(&&[v4][..], &[v4]);
-        // As text that is not sized, behind one.
+        // Unsized text, behind a reference.
         fn of_unsized<T: ToSocketAddrs + ?Sized>(text: &T) -> Vec<SocketAddr> {
             text.to_socket_addrs().unwrap().collect()
         }
@@ -87,7 +87,7 @@ fn colons_that_make_no_address_cannot_be_bound() {
     });
 }
 
-/// Who names the iterators in signatures of its own finds those of std.
+/// Code that names the iterator types in signatures compiles with std's types.
 #[test]
 fn the_iterators_are_those_of_std() {
     fn gives<A: ToSocketAddrs<Iter = I> + ?Sized, I>() {}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use util::everywhere;
 
 #[test]
-fn nobody_goes_on_before_all_are_there_and_one_leads() {
+fn all_wait_for_the_last_and_one_leads() {
     everywhere(|| {
         const SIZE: usize = 10;
         let barrier = Arc::new(Barrier::new(SIZE));
@@ -67,7 +67,7 @@ fn it_can_be_used_again_and_again() {
 }
 
 #[test]
-fn one_for_one_or_nobody_does_not_wait() {
+fn a_barrier_of_one_or_zero_does_not_wait() {
     static BARRIER: Barrier = Barrier::new(1);
     everywhere(|| {
         assert!(BARRIER.wait().is_leader());

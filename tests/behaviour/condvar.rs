@@ -10,7 +10,7 @@ use util::everywhere;
 const MILLI: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(1_000);
 
-/// A value, and who waits for it to change.
+/// A value, and the condition variable to wait with for changes of the value.
 type Shared<T> = Arc<(Mutex<T>, Condvar)>;
 
 fn shared<T>(value: T) -> Shared<T> {
@@ -37,7 +37,7 @@ fn a_wait_gives_the_mutex_back_and_takes_it_again() {
         let notifier = thread::spawn({
             let both = Arc::clone(&both);
             move || {
-                // Not before the other one waits.
+                // The lock is free only once the other task waits.
                 *both.0.lock().unwrap() = true;
                 both.1.notify_one();
             }
@@ -78,7 +78,7 @@ fn notify_all_wakes_all_that_wait() {
     });
 }
 
-/// Each notification lets one of them take something.
+/// Each notification lets one of the waiters take an item.
 #[test]
 fn notify_one_wakes_at_least_one_for_each_call() {
     everywhere(|| {
@@ -99,7 +99,7 @@ fn notify_one_wakes_at_least_one_for_each_call() {
             let mut left = both.0.lock().unwrap();
             *left += 1;
             if n % 2 == 0 {
-                // With the mutex, or without.
+                // Notifies with and without the mutex held.
                 drop(left);
             }
             both.1.notify_one();
@@ -148,7 +148,7 @@ fn a_wait_times_out_with_the_mutex_locked() {
                 let (guard, result) = condvar.wait_timeout(guard, wait).unwrap();
                 assert_eq!(*guard, 1);
                 assert!(mutex.try_lock().is_err());
-                // It may wake up for no reason.
+                // std's wait may end spuriously.
                 if result.timed_out() {
                     break;
                 }

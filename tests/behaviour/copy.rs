@@ -1,4 +1,4 @@
-//! What copying from one thing to another promises.
+//! What `io::copy` promises.
 
 use super::{std, util};
 use std::fs::{File, OpenOptions};
@@ -16,7 +16,7 @@ fn connection() -> (TcpStream, TcpStream) {
     (near, listener.accept().unwrap().0)
 }
 
-/// A file with these bytes, read from the start.
+/// A file that contains `bytes`, with the cursor at the start.
 fn file_of(dir: &Scratch, name: &str, bytes: &[u8]) -> File {
     let mut options = OpenOptions::new();
     let mut file = options

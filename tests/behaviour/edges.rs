@@ -1,4 +1,4 @@
-//! What reads, writes and messages of nothing, of too much and of nonsense return.
+//! What reads, writes and messages return for no bytes, for too many bytes and for invalid arguments.
 
 use super::{std, util};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, PipeReader, PipeWriter, Read, Write};
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use util::everywhere;
 
-/// A wait that is none, as the tables below have it.
+/// The outcome of an operation that would wait: its timeout passes.
 const WAITS: Outcome = Err(ErrorKind::WouldBlock);
 
 type Outcome = Result<usize, ErrorKind>;
 
-/// What is done, to what, and what comes of it.
+/// A description, an operation on a `T`, and the expected outcome.
 type Case<T> = (&'static str, fn(&mut T) -> io::Result<usize>, Outcome);
 
 #[track_caller]
@@ -28,7 +28,7 @@ fn check<T>(kind: &str, make: impl Fn() -> T, cases: &[Case<T>]) {
 
 const TIMEOUT: Option<Duration> = Some(Duration::from_millis(50));
 
-/// More buffers than the kernel takes at a time, of which only the last is not empty.
+/// More buffers than the kernel takes in one call. All but the last are empty.
 fn empty_up_to_the_limit(last: &mut [u8; 1]) -> Vec<IoSliceMut<'_>> {
     let mut bufs: Vec<_> = (0..1024).map(|_| IoSliceMut::new(&mut [])).collect();
     bufs.push(IoSliceMut::new(last));
@@ -41,7 +41,7 @@ fn empty_up_to_the_limit_to_write() -> Vec<IoSlice<'static>> {
     bufs
 }
 
-/// One byte to each buffer.
+/// Splits `buf` into buffers of one byte.
 fn bytes_for(buf: &mut [u8]) -> Vec<IoSliceMut<'_>> {
     buf.chunks_mut(1).map(IoSliceMut::new).collect()
 }
@@ -67,7 +67,7 @@ fn unix() -> Ends<UnixStream> {
     Ends { near, far }
 }
 
-/// The cases of a stream.
+/// The cases that hold for all streams.
 macro_rules! stream_cases {
     () => {
         [
@@ -212,7 +212,7 @@ fn of_tcp_streams() {
                 },
                 Err(ErrorKind::BrokenPipe),
             ),
-            // They wait, and have what they asked for when they have waited in vain.
+            // A read of no bytes waits, and succeeds when its timeout has passed.
             (
                 "a read of nothing with nothing there",
                 |it| it.near.read(&mut []),
@@ -377,7 +377,7 @@ fn unix_datagrams() -> Ends<UnixDatagram> {
     Ends { near, far }
 }
 
-/// The cases of what sends and receives datagrams.
+/// The cases that hold for all datagram sockets.
 macro_rules! datagram_cases {
     () => {
         [

@@ -399,7 +399,7 @@ fn devices_are_files() {
 }
 
 #[test]
-fn a_named_pipe_connects_who_opens_its_ends() {
+fn a_named_pipe_connects_the_tasks_that_open_its_ends() {
     everywhere(|| {
         let dir = Scratch::new();
         let path = dir.join("pipe");
@@ -438,7 +438,7 @@ fn a_write_to_a_named_pipe_writes_all() {
         reader.read_exact(&mut back).unwrap();
         assert_eq!(&back, b"headbody");
 
-        // More than there is room for, in parts and at once.
+        // Writes more than there is room for, in parts and in one call.
         let bytes = util::noise(300_000, 3);
         let writing = thread::spawn({
             let bytes = bytes.clone();
@@ -488,7 +488,7 @@ fn a_named_pipe_in_non_blocking_mode_tells_its_end_from_nothing_yet() {
 }
 
 #[test]
-fn small_writes_of_several_to_a_named_pipe_stay_whole() {
+fn small_writes_of_several_tasks_to_a_named_pipe_stay_whole() {
     const WRITERS: u8 = 5;
     everywhere(|| {
         let dir = Scratch::new();
@@ -750,7 +750,7 @@ fn a_directory_that_cannot_be_listed_says_so_once() {
             .spawn()
             .unwrap();
         let proc = format!("/proc/{}", child.id());
-        // Of a zombie, there is a directory that can be opened and not read.
+        // /proc has a directory of a zombie that can be opened but not read.
         while !fs::read_to_string(format!("{proc}/stat"))
             .unwrap()
             .contains(") Z ")
@@ -842,7 +842,7 @@ fn what_the_kernel_makes_up_is_read() {
 
 #[test]
 fn files_in_memory_are_files() {
-    // A tmpfs, where there is one.
+    // A tmpfs on most machines.
     let place = std::path::Path::new("/dev/shm");
     if !place.is_dir() {
         return;

@@ -1,4 +1,4 @@
-//! What a value that is initialised when it is first used promises.
+//! What a value that is initialised on first access promises.
 
 use super::{std, util};
 use ::std::cell::Cell;
@@ -43,7 +43,7 @@ fn one_that_is_borrowed_mutably_is_made_in_place() {
 }
 
 #[test]
-fn others_wait_while_it_is_made() {
+fn other_tasks_wait_while_the_value_is_initialised() {
     everywhere(|| {
         let made = Arc::new(AtomicUsize::new(0));
         let own = Arc::clone(&made);

@@ -1,4 +1,4 @@
-//! Conversations in lines: a buffered reader and a buffered writer over two clones of one stream.
+//! Line-based conversations, with a buffered reader and a buffered writer over two clones of one stream.
 
 use super::{std, util};
 use ::std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
@@ -24,7 +24,7 @@ fn pause() {
     thread::sleep(Duration::from_millis(15));
 }
 
-/// Sends the pieces as segments of their own, then closes.
+/// Sends each piece as a separate segment, then closes the connection.
 fn sent_in_pieces(pieces: &'static [&'static [u8]]) -> BufReader<TcpStream> {
     let (mut near, far) = pair();
     near.set_nodelay(true).unwrap();
@@ -116,7 +116,7 @@ fn nothing_is_sent_before_the_flush_and_dropping_the_writer_flushes() {
         assert_eq!(line, "held back\n");
         line.clear();
         writer.write_all(b"last words\n").unwrap();
-        drop(writer); // flushes, but does not close: the other clone lives
+        drop(writer); // flushes, but does not close the connection: the other clone lives
         theirs.read_line(&mut line).unwrap();
         assert_eq!(line, "last words\n");
         (&far).write_all(b"answer\n").unwrap();
@@ -191,7 +191,7 @@ fn a_conversation_goes_question_by_question() {
     });
 }
 
-/// Line `n` of one side: of changing length, some empty.
+/// Line `n` of one side. The lengths vary, and some lines are empty.
 fn line(side: &str, n: usize) -> String {
     match n % 17 {
         0 => String::new(),

@@ -1,15 +1,18 @@
-//! What std promises: each file here is compiled once against std and once against the shims.
+//! What std promises. Each file here is compiled once against std and once against the shims.
 //!
-//! The std that is under test, and what the tests share, come from the parent module: a file says
-//! `use super::{std, util};`, so that `std::…` is what is under test and `::std::…` is always the real
-//! one. What touches the whole process is in `tests/process`, `tests/stdio.rs` and `tests/local.rs`.
+//! The parent module of a file provides the std under test and the shared helpers: a file says
+//! `use super::{std, util};`. Then `std::…` is the std under test, and `::std::…` is always the real one.
+//! Tests that touch the whole process are in `tests/process`, `tests/stdio.rs` and `tests/local.rs`.
+//!
+//! `stream.rs` and `datagram.rs` are the suites for all streams and for all datagram sockets. `tcp.rs`,
+//! `udp.rs` and `unix.rs` include them as submodules.
 
 #![allow(clippy::duplicate_mod, reason = "once for std, once for the shims")]
 
 #[path = "../util/mod.rs"]
 mod util;
 
-/// The real std: shows that the tests ask for nothing that std does not do.
+/// Against the real std, to show that std passes all of the tests.
 #[path = "."]
 mod of_std {
     use ::std;

@@ -1,4 +1,4 @@
-//! What unbounded channels promise, and the receivers of all channels.
+//! What unbounded channels promise, and what the receivers of all channels promise.
 
 use super::{std, util};
 use ::std::cell::Cell;
@@ -24,7 +24,7 @@ fn the_handles_may_cross_threads_and_unwinds_as_stds_may() {
     const fn sync<T: Sync>() {}
     const fn unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
     const fn unpin<T: Unpin>() {}
-    // Of what may be sent but not shared.
+    // Messages may be `!Sync`.
     send::<Sender<Cell<u8>>>();
     sync::<Sender<Cell<u8>>>();
     send::<SyncSender<Cell<u8>>>();
@@ -63,7 +63,7 @@ fn values_of_any_size_and_alignment_come_as_they_were_sent() {
     });
 }
 
-/// Compiles only where `T` is not `Sync`: otherwise there would be two of `ambiguous`.
+/// Compiles only if no `$t` implements `$trait`: otherwise the call of `ambiguous` would be ambiguous.
 macro_rules! assert_not {
     ($trait:ident: $($t:ty),+) => {$(
         const _: fn() = || {
@@ -341,7 +341,7 @@ fn values_that_outlive_their_sender_are_dropped_with_the_receiver() {
 }
 
 #[test]
-fn values_are_dropped_once_whoever_goes_first() {
+fn values_are_dropped_once_whichever_end_goes_first() {
     everywhere(|| {
         for round in 0..50 {
             let (made, drops) = (counter(), counter());
@@ -382,7 +382,7 @@ fn a_value_may_use_its_own_channel_when_it_is_dropped() {
                 .0
                 .send(SendsWhenDropped(self.0.clone(), self.1.clone()))
             {
-                // Its destructor would do the same, for ever.
+                // Dropping the refused value would send again, without end.
                 ::std::mem::forget(refused);
             }
         }
@@ -483,7 +483,7 @@ fn recv_timeout_is_ended_by_a_value_and_by_the_disconnection() {
 }
 
 #[test]
-fn a_receiver_whose_time_runs_out_again_and_again_misses_nothing() {
+fn a_receiver_that_times_out_again_and_again_misses_nothing() {
     everywhere(|| {
         const VALUES: u32 = 100;
         let (sender, receiver) = channel();
@@ -552,7 +552,7 @@ fn a_thread_that_only_tries_is_served_all_the_same() {
         let asker = thread::spawn(move || {
             let mut sum = 0;
             while sum < 6 {
-                // Its receiver may have gone by the last time.
+                // The receiver may be gone by the last round.
                 let _ = asks.send(());
                 sum += answered.try_iter().sum::<u32>();
             }

@@ -1,4 +1,4 @@
-//! What bounded channels promise, rendezvous channels included.
+//! What bounded channels promise, including rendezvous channels.
 
 use super::{std, util};
 use ::std::sync::Arc;
@@ -116,7 +116,7 @@ fn a_large_bound_is_kept() {
 // ---------------------------------------------------------- no bound but zero
 
 #[test]
-fn a_rendezvous_takes_a_value_only_when_somebody_receives_it() {
+fn a_rendezvous_channel_takes_a_value_only_when_a_receiver_waits() {
     everywhere(|| {
         let (sender, receiver) = sync_channel(0);
         assert_eq!(sender.try_send(1), Err(TrySendError::Full(1)));
@@ -134,9 +134,9 @@ fn a_rendezvous_takes_a_value_only_when_somebody_receives_it() {
 }
 
 #[test]
-fn who_tries_meets_who_waits() {
+fn a_try_operation_meets_a_waiting_one() {
     everywhere(|| {
-        // A sender that waits.
+        // The sender waits.
         let (sender, receiver) = sync_channel(0);
         let sends = thread::spawn(move || sender.send(1).unwrap());
         let start = Instant::now();
@@ -150,7 +150,7 @@ fn who_tries_meets_who_waits() {
         assert_eq!(received, 1);
         sends.join().unwrap();
 
-        // A receiver that waits.
+        // The receiver waits.
         let (sender, receiver) = sync_channel(0);
         let receives = thread::spawn(move || receiver.recv());
         until("the receiver waits", || sender.try_send(2).is_ok());
@@ -159,7 +159,7 @@ fn who_tries_meets_who_waits() {
 }
 
 #[test]
-fn a_rendezvous_whose_receiver_has_given_up_does_not_happen() {
+fn a_rendezvous_with_a_receiver_that_has_given_up_does_not_happen() {
     everywhere(|| {
         let (sender, receiver) = sync_channel(0);
         assert_eq!(receiver.recv_timeout(ms(5)), Err(RecvTimeoutError::Timeout));
@@ -223,7 +223,7 @@ fn a_sender_that_waits_gets_its_value_back_when_the_receiver_goes() {
 }
 
 #[test]
-fn a_full_channel_whose_receiver_has_gone_is_disconnected_not_full() {
+fn a_full_channel_without_a_receiver_is_disconnected_not_full() {
     everywhere(|| {
         for bound in [0, 1] {
             let (sender, receiver) = sync_channel(bound);
@@ -267,7 +267,7 @@ fn a_queued_value_is_dropped_with_the_receiver_while_the_senders_stay() {
 }
 
 #[test]
-fn values_are_dropped_once_whoever_goes_first() {
+fn values_are_dropped_once_whichever_end_goes_first() {
     everywhere(|| {
         for bound in [0, 1, 4] {
             for round in 0..20 {

@@ -12,7 +12,7 @@ use util::{Finally, everywhere};
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Panics, unheard, with `value` locked.
+/// Panics with the mutex locked. The panic hook does not run.
 fn poison<T: ?Sized>(mutex: &Mutex<T>) {
     let result = catch_unwind(AssertUnwindSafe(|| {
         let _guard = mutex.lock().unwrap();
@@ -57,7 +57,7 @@ fn one_at_a_time_has_it() {
 }
 
 #[test]
-fn others_wait_while_its_holder_sleeps() {
+fn other_tasks_wait_while_the_holder_sleeps() {
     everywhere(|| {
         let mutex = Arc::new(Mutex::new(Vec::new()));
         let mut guard = mutex.lock().unwrap();
@@ -109,7 +109,7 @@ fn the_panic_of_its_holder_poisons_it() {
             holder.join().unwrap_err();
         });
         assert!(mutex.is_poisoned());
-        // The value is there all the same, and the error is the lock.
+        // The value is still accessible, and the error holds the lock.
         let error = mutex.lock().unwrap_err();
         assert_eq!(**error.get_ref(), 2);
         assert!(matches!(mutex.try_lock(), Err(TryLockError::WouldBlock)));
@@ -176,9 +176,9 @@ fn a_panic_that_is_caught_while_it_is_held_does_not_poison() {
     });
 }
 
-/// Where one waits for it, too.
+/// Also while another task waits for the mutex.
 #[test]
-fn a_panic_lets_go_of_it() {
+fn a_panic_unlocks_the_mutex() {
     everywhere(|| {
         let mutex = Arc::new(Mutex::new(0));
         let has_it = Arc::new(AtomicBool::new(false));
@@ -200,7 +200,7 @@ fn a_panic_lets_go_of_it() {
 }
 
 #[test]
-fn its_value_is_dropped_once_by_whoever_has_it() {
+fn the_value_is_dropped_once_by_its_owner() {
     everywhere(|| {
         let drops = AtomicUsize::new(0);
         let counts = || {
@@ -225,7 +225,7 @@ fn one_that_is_borrowed_mutably_needs_no_lock() {
     everywhere(|| {
         let mut mutex = Mutex::new(1);
         *mutex.get_mut().unwrap() += 1;
-        // Not even if a guard was forgotten.
+        // `&mut` access works even if a guard was forgotten.
         ::std::mem::forget(mutex.lock().unwrap());
         assert!(mutex.try_lock().is_err());
         *mutex.get_mut().unwrap() += 1;
@@ -286,7 +286,7 @@ fn it_shows_its_value_unless_it_is_locked() {
     });
 }
 
-/// A lock that failed does not show in the error's type.
+/// `?` boxes an error of the mutex.
 #[test]
 fn its_errors_convert() {
     everywhere(|| {

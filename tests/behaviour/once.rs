@@ -52,7 +52,7 @@ fn all_that_call_it_see_what_happened() {
                         once.wait();
                     } else {
                         once.call_once(|| {
-                            // While it waits, others come.
+                            // Other tasks come while the closure waits.
                             thread::sleep(5 * MILLI);
                             assert_eq!(count.fetch_add(1, Relaxed), 0);
                         });
@@ -101,7 +101,7 @@ fn by_force_it_happens_unpoisoned_too() {
 }
 
 #[test]
-fn those_who_wait_for_a_force_do_not_see_the_poison() {
+fn waiters_for_a_forced_call_do_not_see_the_poison() {
     everywhere(|| {
         let once = Arc::new(poisoned());
         let (inside, go_on) = (
@@ -135,9 +135,9 @@ fn those_who_wait_for_a_force_do_not_see_the_poison() {
     });
 }
 
-/// They are there when it is poisoned.
+/// The waiters wait when the closure panics.
 #[test]
-fn those_who_wait_learn_of_the_poison() {
+fn waiters_learn_of_the_poison() {
     everywhere(|| {
         let once = Arc::new(Once::new());
         let inside = Arc::new(AtomicBool::new(false));
@@ -176,7 +176,7 @@ fn those_who_wait_learn_of_the_poison() {
     });
 }
 
-/// Of many that try by force, while it fails again and again, one succeeds.
+/// Many tasks force calls, which fail again and again, until one succeeds.
 #[test]
 fn one_of_many_succeeds_in_the_end() {
     everywhere(|| {

@@ -58,7 +58,7 @@ fn of_many_that_make_it_one_does() {
     });
 }
 
-/// As well as one that is set.
+/// Whether the earlier value was set or initialised.
 #[test]
 fn a_value_that_comes_too_late_is_given_back() {
     everywhere(|| {
@@ -92,7 +92,7 @@ fn where_making_it_panics_another_one_may() {
         let caught = catch_unwind(AssertUnwindSafe(panics));
         caught.map(|_: &u8| ()).unwrap_err();
         assert_eq!(lock.get(), None);
-        // Also one that waits meanwhile.
+        // Another task that waits meanwhile goes on, too.
         let begun = Arc::new(AtomicBool::new(false));
         let panics = thread::spawn({
             let (lock, begun) = (Arc::clone(&lock), Arc::clone(&begun));
@@ -133,7 +133,8 @@ fn its_value_is_dropped_once_and_only_if_it_is_there() {
     });
 }
 
-/// One that refers to what is dropped before it, as its own drop does not look at it.
+/// The lock is declared before the value that it borrows from. The drop check accepts that, because
+/// dropping the lock does not access the reference.
 #[test]
 fn it_may_outlive_what_its_value_borrows() {
     everywhere(|| {

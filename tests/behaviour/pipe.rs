@@ -67,7 +67,7 @@ fn writing_is_an_error_when_all_readers_are_gone() {
             ErrorKind::BrokenPipe
         );
 
-        // Also for who waits for room.
+        // A writer that waits for room gets the error, too.
         let (reader, mut writer) = pipe().unwrap();
         let writing = thread::spawn(move || writer.write_all(&[0; 1 << 20]));
         thread::sleep(Duration::from_millis(2));
@@ -88,7 +88,7 @@ fn nothing_is_read_and_written_at_once() {
             thread::spawn(move || reader.read(&mut [0; 3]).unwrap())
         };
         thread::sleep(Duration::from_millis(2));
-        // By now it is known that there is nothing.
+        // The other reader has found the pipe empty by now.
         assert_eq!((&reader).read(&mut []).unwrap(), 0);
         assert_eq!((&reader).read_vectored(&mut []).unwrap(), 0);
         let mut bufs = [IoSliceMut::new(&mut []), IoSliceMut::new(&mut [])];
@@ -104,7 +104,7 @@ fn nothing_is_read_and_written_at_once() {
             thread::spawn(move || writer.write_all(&[1; 1 << 20]))
         };
         thread::sleep(Duration::from_millis(2));
-        // By now it is full.
+        // The pipe is full by now.
         assert_eq!((&writer).write(b"").unwrap(), 0);
         assert_eq!((&writer).write_vectored(&[IoSlice::new(b"")]).unwrap(), 0);
         drop(writer);
@@ -116,7 +116,7 @@ fn nothing_is_read_and_written_at_once() {
 }
 
 #[test]
-fn small_writes_of_several_stay_whole() {
+fn small_writes_of_several_tasks_stay_whole() {
     const WRITERS: u8 = 5;
     everywhere(|| {
         let (reader, writer) = pipe().unwrap();

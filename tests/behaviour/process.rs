@@ -275,7 +275,7 @@ fn writing_to_a_child_that_has_gone_is_an_error() {
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         assert!(child.wait().unwrap().success());
-        // A child that another test has just forked may have the pipe until it runs its program.
+        // A child that another test has just forked holds the pipe until the child runs its program.
         let error = loop {
             match stdin.write_all(&[0; 100]) {
                 Ok(()) => thread::yield_now(),
@@ -381,7 +381,7 @@ fn what_runs_before_the_program_can_refuse_it() {
     use std::os::unix::process::CommandExt;
     everywhere(|| {
         let mut command = Command::new("true");
-        // SAFETY: it makes no call but for the error.
+        // SAFETY: the closure makes an error of a number, which neither allocates nor locks.
         unsafe { command.pre_exec(|| Err(std::io::Error::from_raw_os_error(libc::EACCES))) };
         assert_eq!(
             command.status().unwrap_err().kind(),
@@ -433,7 +433,7 @@ fn a_panic_before_the_program_ends_the_child_alone() {
     everywhere(|| {
         let mut command = Command::new("true");
         command.stderr(Stdio::null());
-        // SAFETY: a panic of a text without arguments allocates nothing, and aborts.
+        // SAFETY: a panic in the forked child aborts, and a message without arguments allocates nothing.
         unsafe { command.pre_exec(|| panic!("in the child")) };
         assert_eq!(command.status().unwrap().signal(), Some(libc::SIGABRT));
     });
@@ -450,17 +450,18 @@ fn a_child_has_the_signal_mask_and_the_group_it_was_given() {
                 .stdout(Stdio::piped())
                 .process_group(0);
             if forks {
-                // SAFETY: it does nothing.
+                // SAFETY: the closure does nothing.
                 unsafe { command.pre_exec(|| Ok(())) };
             }
-            // SAFETY: the sets are initialised by the calls that take them.
+            // SAFETY: a zeroed `sigset_t` is valid, and `sigemptyset` and `sigaddset` get pointers to one.
             let (set, mut old) = unsafe {
                 let mut set: libc::sigset_t = ::std::mem::zeroed();
                 libc::sigemptyset(&mut set);
                 libc::sigaddset(&mut set, libc::SIGINT);
                 (set, ::std::mem::zeroed())
             };
-            // SAFETY: both are signal sets. Nothing in between waits, so this is one thread's.
+            // SAFETY: `set` and `old` are valid signal sets. Nothing in between parks, so both calls are on one
+            // thread.
             let mut child = unsafe {
                 libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut old);
                 let child = command.spawn();
@@ -468,7 +469,7 @@ fn a_child_has_the_signal_mask_and_the_group_it_was_given() {
                 child.unwrap()
             };
             let id = child.id() as libc::pid_t;
-            // SAFETY: no preconditions; the group is the child's own.
+            // SAFETY: neither call has preconditions. The signal reaches only the group of the child.
             unsafe {
                 assert_eq!(libc::getpgid(id), id);
                 assert_eq!(libc::kill(-id, libc::SIGINT), 0);
@@ -520,7 +521,7 @@ fn output_takes_the_input_that_was_decided_on() {
             "",
             "it has been read"
         );
-        // Nobody writes to it, and it is closed when the child is waited for.
+        // Nothing writes to the pipe, and `output` closes the pipe before waiting for the child.
         let output = Command::new("cat").stdin(Stdio::piped()).output().unwrap();
         assert!(output.status.success() && output.stdout.is_empty());
     });

@@ -1,4 +1,4 @@
-//! What a readers-writer lock promises.
+//! What a reader-writer lock promises.
 
 use super::{std, util};
 use ::std::cell::Cell;
@@ -11,7 +11,7 @@ use util::{Finally, everywhere};
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Panics, unheard, as its writer.
+/// Panics with the lock held as its writer. The panic hook does not run.
 fn poison<T: ?Sized>(lock: &RwLock<T>) {
     catch_unwind(AssertUnwindSafe(|| {
         let _guard = lock.write().unwrap();
@@ -83,7 +83,7 @@ fn no_reader_sees_what_a_writer_has_half_done() {
     });
 }
 
-/// There is always a reader, and always another one about to be.
+/// At each moment, one task reads and another is about to.
 #[test]
 fn readers_do_not_starve_a_writer() {
     everywhere(|| {
@@ -149,7 +149,7 @@ fn the_panic_of_a_reader_does_not_poison_it() {
             resume_unwind(Box::new(()));
         }));
         reads.map(|(): ()| ()).unwrap_err();
-        // Nor that of one that was a writer.
+        // A panic of a reader that was the writer does not poison either.
         let downgrades = catch_unwind(AssertUnwindSafe(|| {
             let _guard = RwLockWriteGuard::downgrade(lock.write().unwrap());
             resume_unwind(Box::new(()));
@@ -175,7 +175,7 @@ fn a_writer_that_begins_amid_a_panic_does_not_poison() {
 }
 
 #[test]
-fn a_writer_becomes_a_reader_and_lets_others_read() {
+fn a_writer_becomes_a_reader_and_lets_other_tasks_read() {
     everywhere(|| {
         let lock = Arc::new(RwLock::new(1));
         let mut writer = lock.write().unwrap();
@@ -189,7 +189,7 @@ fn a_writer_becomes_a_reader_and_lets_others_read() {
         *writer = 2;
         let reader = RwLockWriteGuard::downgrade(writer);
         assert_eq!(*reader, 2);
-        // While this one reads.
+        // The other tasks read while this one does.
         for other in readers {
             assert_eq!(other.join().unwrap(), 2);
         }
@@ -297,7 +297,7 @@ fn it_shows_its_value_unless_a_writer_has_it() {
     });
 }
 
-/// A guard for something may stand where one for something shorter-lived is wanted.
+/// A guard of a long-lived value can be used as a guard of a shorter-lived one.
 #[test]
 fn a_read_guard_is_covariant() {
     fn shortest<'a>(_: RwLockReadGuard<'_, &'a i32>, _: &'a i32) {}
@@ -325,7 +325,7 @@ fn its_auto_traits() {
     unwinds::<RwLockWriteGuard<'_, u8>>();
 }
 
-/// Which is not so for one lock, where a writer may come in between.
+/// (Two read locks of one lock can deadlock, if a writer comes in between.)
 #[test]
 fn readers_of_different_locks_do_not_wait_for_each_other() {
     everywhere(|| {

@@ -39,7 +39,7 @@ fn a_panic_leaves_nothing_locked_or_poisoned() {
     });
 }
 
-/// What one thread locks another waits for.
+/// Checks that one thread waits for a lock that another holds.
 fn excludes<L: 'static>(lock: fn() -> L) {
     everywhere(|| {
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -76,7 +76,7 @@ fn excludes<L: 'static>(lock: fn() -> L) {
             }
         });
         is_about_to.recv().unwrap();
-        // No pause is long enough to be sure; the log would tell.
+        // The other thread may not wait yet. If the lock did not exclude, the log would show that.
         thread::yield_now();
         go_on.send(()).unwrap();
         is_about_to.recv().unwrap();
@@ -159,10 +159,10 @@ fn the_handles_are_those_of_descriptors_1_and_2() {
     });
 }
 
-/// Runs `f` with the end of a pipe in the place of descriptor `fd`, of which it gets the other end.
+/// Runs `f` with the writing end of a pipe in the place of descriptor `fd`. `f` gets the reading end.
 fn with_pipe<T>(fd: i32, f: impl FnOnce(PipeReader) -> T) -> T {
     let (reader, writer) = io::pipe().unwrap();
-    // Beyond the pipe's own writer, which would keep it from ending.
+    // Drops the pipe's own writer, which would keep the pipe from ending.
     let replaced = Replaced::new(fd, writer.as_raw_fd());
     drop(writer);
     let result = f(reader);
@@ -170,7 +170,7 @@ fn with_pipe<T>(fd: i32, f: impl FnOnce(PipeReader) -> T) -> T {
     result
 }
 
-/// All that there is to read now.
+/// Reads all bytes that are there, without waiting.
 fn there(reader: &mut PipeReader) -> String {
     let mut bytes = vec![0; 100_000];
     let mut len = 0;
@@ -202,7 +202,7 @@ fn output_is_kept_until_its_line_is_whole() {
             assert_eq!(printed("one\ntwo\nthr"), "one\ntwo\n");
             assert_eq!(printed("ee"), "");
             assert_eq!(printed("\n"), "three\n");
-            // More than the buffer takes.
+            // Longer than the buffer.
             let long = "long ".repeat(1000);
             let some = printed(&long);
             assert!(some.len() >= 3900, "{}", some.len());
@@ -239,7 +239,7 @@ fn errors_are_written_at_once() {
     });
 }
 
-/// Prints itself while it is printed.
+/// Prints while it is being formatted.
 struct PrintsItself;
 
 impl std::fmt::Display for PrintsItself {
@@ -306,7 +306,7 @@ fn without_a_reader_writing_fails() {
             broken(1, || writeln!(io::stdout(), "x")),
             io::ErrorKind::BrokenPipe
         );
-        // It keeps the line for another attempt, as it had not been taken.
+        // The buffer keeps the line for another attempt, because the pipe has not taken the line.
         with_pipe(1, |mut reader| {
             io::stdout().flush().unwrap();
             there(&mut reader)
@@ -407,7 +407,7 @@ fn a_child_may_have_the_same_output() {
     });
 }
 
-/// The end of the process writes what is left.
+/// Checks that the end of the process writes the rest of the buffer.
 fn is_flushed_at_the_end(test: &str, end: impl Fn()) {
     if util::role().is_none() {
         let output = util::again!(test, "child").output().unwrap();
@@ -442,7 +442,7 @@ fn the_rest_is_written_at_exit_of_a_thread_that_has_it_locked() {
     });
 }
 
-/// It would wait for ever.
+/// The end of the process does not wait for the lock, which is never released.
 #[test]
 fn the_process_ends_while_another_thread_has_the_lock() {
     if util::role().is_none() {
@@ -467,7 +467,7 @@ fn the_process_ends_while_another_thread_has_the_lock() {
     std::process::exit(0);
 }
 
-/// In a process of its own, whose output is no harness's.
+/// Runs `test` in a process of its own, where no test harness writes to the standard streams.
 fn passes_alone(test: &str) {
     let output = util::again!(test, "child").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

@@ -165,7 +165,7 @@ fn connect_timeout_connects_and_leaves_a_stream_that_waits() {
             far
         });
         let mut buf = [0; 4];
-        (&near).read_exact(&mut buf).unwrap(); // not WouldBlock
+        (&near).read_exact(&mut buf).unwrap(); // does not fail with WouldBlock
         assert_eq!(&buf, b"late");
         assert_eq!(near.read_timeout().unwrap(), None);
         assert_eq!(near.write_timeout().unwrap(), None);
@@ -214,9 +214,9 @@ fn connect_timeout_gives_up_on_a_listener_that_does_not_answer() {
 }
 
 #[test]
-fn nobody_can_listen_on_an_address_of_others() {
+fn listening_on_an_address_of_another_machine_is_an_error() {
     everywhere(|| {
-        // Set aside for documentation, so nobody's.
+        // The address is reserved for documentation, so no machine has it.
         let kind = TcpListener::bind("203.0.113.1:0").unwrap_err().kind();
         assert_eq!(kind, ErrorKind::AddrNotAvailable);
     });
@@ -237,7 +237,7 @@ fn connecting_to_no_address_reaches_this_host() {
 }
 
 #[test]
-fn connecting_to_who_resets_at_once_gives_a_reset_now_or_later() {
+fn connecting_to_a_peer_that_resets_at_once_gives_a_reset_now_or_later() {
     everywhere(|| {
         const ROUNDS: usize = 50;
         let (listener, addr) = listen();
@@ -277,7 +277,7 @@ fn connections_opened_one_inside_the_other_are_served_in_any_order() {
                 conversation.join().unwrap();
             }
         });
-        /// The first to connect is the last to write.
+        /// Connects, descends, and writes: the first task to connect is the last to write.
         fn descend(n: u8, addr: SocketAddr) {
             if n < DEPTH {
                 let mut stream = TcpStream::connect(addr).unwrap();
@@ -311,7 +311,7 @@ fn a_socket_that_is_not_connected_says_so() {
 
 /// A TCP socket that was neither bound nor connected.
 fn unconnected() -> OwnedFd {
-    // SAFETY: socket has no preconditions, and a new descriptor is ours.
+    // SAFETY: `socket` has no preconditions, and nothing else owns the new descriptor.
     unsafe {
         let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         assert!(fd >= 0, "{}", ::std::io::Error::last_os_error());
@@ -337,7 +337,7 @@ fn both_sides_agree_on_addresses() {
 }
 
 #[test]
-fn binding_a_port_somebody_listens_on_is_addr_in_use() {
+fn binding_a_port_that_is_listened_on_is_addr_in_use() {
     everywhere(|| {
         let (_listener, addr) = listen();
         let error = TcpListener::bind(addr).unwrap_err();
@@ -393,7 +393,7 @@ fn incoming_yields_connections_one_after_the_other() {
     });
 }
 
-/// Four acceptors, 40 numbered connections, then one stop for each acceptor.
+/// Runs the acceptors, and makes 40 numbered connections and then one connection that stops each acceptor.
 fn several_acceptors(acceptors: Vec<impl FnOnce() -> Vec<u32> + Send + 'static>, addr: SocketAddr) {
     let count = acceptors.len();
     let running: Vec<_> = acceptors.into_iter().map(thread::spawn).collect();
@@ -469,7 +469,7 @@ fn a_clone_of_a_listener_that_is_given_away_does_not_change_how_the_others_wait(
     everywhere(|| {
         let (listener, addr) = listen();
         let accept = || {
-            // The other thread has its turn while this one waits.
+            // The other task connects while this one waits.
             let connector = thread::spawn(move || {
                 settle();
                 TcpStream::connect(addr).unwrap()
@@ -488,7 +488,7 @@ fn a_clone_of_a_listener_that_is_given_away_does_not_change_how_the_others_wait(
             assert_eq!(kind, ErrorKind::WouldBlock);
             listener.set_nonblocking(false).unwrap();
         }
-        // The new owner's is in the mode that was set, even after that.
+        // The listener that was given away is still in the mode that the user has set.
         let given_away = ::std::net::TcpListener::from(given_away);
         let acceptor = ::std::thread::spawn(move || given_away.accept().unwrap());
         ::std::thread::sleep(ms(50));
@@ -543,7 +543,7 @@ fn a_connection_that_is_reset_before_it_is_accepted_is_accepted_and_reset() {
         let mut got = Vec::new();
         let error = far.read_to_end(&mut got).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-        // The listener is as before.
+        // The listener still works.
         let (near, far) = pair_from(&listener, addr);
         assert_joined(&near, &far);
     });
@@ -561,7 +561,7 @@ fn shutting_a_listener_down_by_its_descriptor_wakes_every_acceptor() {
             })
             .collect();
         settle();
-        // SAFETY: the descriptor is open.
+        // SAFETY: the listener's descriptor is open.
         let done = unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
         assert_eq!(done, 0);
         for acceptor in acceptors {
@@ -663,7 +663,7 @@ fn a_reset_between_two_reads_is_an_error_to_the_second() {
     everywhere(|| {
         let (mut near, mut far) = pair();
         let reader = thread::spawn(move || {
-            // Parked before each of the two.
+            // Parks before each of the two reads.
             let first = far.read(&mut [0; 8]).unwrap();
             (first, far.read(&mut [0; 8]).unwrap_err().kind())
         });
@@ -697,7 +697,7 @@ fn a_reset_wakes_one_parked_reader_with_the_error_and_the_others_with_zero() {
 }
 
 #[test]
-fn a_reset_wakes_who_peeks() {
+fn a_reset_wakes_a_parked_peek() {
     everywhere(|| {
         let (near, far) = pair();
         let peeker = thread::spawn(move || far.peek(&mut [0; 8]).unwrap_err().kind());
@@ -806,7 +806,7 @@ fn accepting_heeds_a_timeout_set_by_the_descriptor_and_hands_it_on() {
         let start = Instant::now();
         assert_timed_out(listener.accept());
         assert!(start.elapsed() >= ms(40));
-        // Also where it was accepted in a coroutine before.
+        // An OS thread heeds the timeout, too, after a coroutine has accepted.
         ::std::thread::scope(|s| {
             s.spawn(|| assert_timed_out(listener.accept()));
         });
@@ -840,7 +840,7 @@ fn what_comes_after_shutdown_read_is_still_read() {
 // --------------------------------------------------------------- urgent data
 
 fn send_urgent(stream: &TcpStream, byte: u8) {
-    // SAFETY: the descriptor is open, and the buffer valid for its one byte.
+    // SAFETY: the descriptor of `stream` is open, and the buffer is valid for reads of one byte.
     let sent = unsafe {
         let fd = stream.as_raw_fd();
         libc::send(fd, (&raw const byte).cast(), 1, libc::MSG_OOB)
@@ -850,7 +850,7 @@ fn send_urgent(stream: &TcpStream, byte: u8) {
 
 fn take_urgent(stream: &TcpStream, how: i32) -> Option<u8> {
     let mut byte = 0_u8;
-    // SAFETY: as above.
+    // SAFETY: the descriptor of `stream` is open, and the buffer is valid for writes of one byte.
     let got = unsafe {
         let fd = stream.as_raw_fd();
         let flags = libc::MSG_OOB | libc::MSG_DONTWAIT | how;
@@ -879,7 +879,7 @@ fn bytes_behind_urgent_data_are_not_lost() {
             }
         });
         for round in 0..ROUNDS {
-            // Parked or not, before the mark or at it.
+            // The reader may be parked or not, before the urgent mark or at the mark.
             near.write_all(b"inline").unwrap();
             if round % 3 == 0 {
                 thread::sleep(ms(1));
@@ -921,7 +921,7 @@ fn urgent_data_alone_is_nothing_to_read() {
 }
 
 #[test]
-fn urgent_data_is_there_for_who_asks_for_it_and_splits_what_is_read() {
+fn urgent_data_is_there_on_request_and_splits_reads() {
     let taken = |early: bool| {
         let (mut near, mut far) = pair();
         far.set_read_timeout(Some(ms(1))).unwrap();
@@ -1041,7 +1041,7 @@ fn a_scope_is_kept() {
     });
 }
 
-/// An IPv6 address of this machine that means something only with its interface.
+/// An IPv6 address of this machine that is valid only together with its interface.
 fn link_local() -> Option<(Ipv6Addr, u32)> {
     let table = ::std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
     let found = table.lines().find_map(|line| {
@@ -1144,7 +1144,7 @@ fn a_nonblocking_listener_does_not_wait_until_it_is_made_to_again() {
         assert_eq!(kind, ErrorKind::WouldBlock);
         assert!(start.elapsed() < PATIENCE);
 
-        // What it accepts waits all the same.
+        // Accepted streams are in blocking mode.
         let mut near = TcpStream::connect(addr).unwrap();
         let start = Instant::now();
         let mut far = loop {
@@ -1177,7 +1177,7 @@ fn a_listener_survives_becoming_an_owned_descriptor_and_back() {
         let listener = TcpListener::from(fd);
         let (near, far) = pair_from(&listener, addr);
         assert_joined(&near, &far);
-        // SAFETY: the descriptor is open, and nobody else\'s.
+        // SAFETY: the descriptor is open, and `into_raw_fd` has given up the ownership.
         let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
         assert_eq!(listener.local_addr().unwrap(), addr);
         let acceptor = thread::spawn(move || listener.accept().unwrap());
@@ -1187,11 +1187,7 @@ fn a_listener_survives_becoming_an_owned_descriptor_and_back() {
     });
 }
 
-// HOOK: when the alias is not the real std, `TcpStream` and
-// `::std::net::TcpStream` are different types. The conversions below are then
-// `From<::std::net::TcpStream>` and its like, which the alias has to provide;
-// with the real std they are the identity, so they compile in both cases.
-// Should the alias have no such conversion, comment this test out.
+// With the real std, the conversions are the identity.
 #[test]
 fn sockets_made_by_the_real_std_can_be_moved_in() {
     everywhere(|| {
@@ -1206,9 +1202,8 @@ fn sockets_made_by_the_real_std_can_be_moved_in() {
         settle();
         drop(far);
         assert_eq!(reader.join().unwrap(), 0);
-        // HOOK, the way back (here too the identity with the real std):
-        // let real = ::std::net::TcpStream::from(TcpStream::connect(addr).unwrap());
-        // assert_eq!(real.peer_addr().unwrap(), addr);
+        let real = ::std::net::TcpStream::from(TcpStream::connect(addr).unwrap());
+        assert_eq!(real.peer_addr().unwrap(), addr);
     });
 }
 
@@ -1229,7 +1224,7 @@ fn debug_output_names_the_addresses_and_the_descriptor() {
             format!("{far:?}"),
             format!("TcpStream {{ addr: {addr:?}, peer: {peer:?}, fd: {fd} }}")
         );
-        // Without a peer it leaves that out.
+        // Without a peer, the output has no `peer`.
         reset_on_close(&near);
         drop(near);
         assert!((&far).read(&mut [0]).is_err());
@@ -1250,7 +1245,7 @@ fn sockets_have_the_auto_traits_of_std() {
     fused::<Incoming<'static>>();
 }
 
-// ------------------------------------------------------------------ in number
+// ------------------------------------------------------------ many connections
 
 #[test]
 fn a_hundred_connections_play_ping_pong_at_once() {

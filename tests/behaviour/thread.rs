@@ -1,7 +1,7 @@
 //! What threads promise.
 //!
-//! Tests of the park token run in a thread of their own: the harness, or `scope`, may have used the
-//! token of the calling thread.
+//! Tests of the park token run in a new thread: the test harness, or `scope`, may have used the token of
+//! the calling thread.
 
 use super::{std, util};
 use ::std::collections::HashSet;
@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use util::{Counted, PATIENCE, counter, everywhere, ms, until};
 
-/// Runs `body` in a fresh thread and hands on its result, or its panic.
+/// Runs `body` in a new thread. Returns its result or resumes its panic.
 fn in_a_fresh_thread<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     match thread::spawn(body).join() {
         Ok(value) => value,
@@ -22,15 +22,15 @@ fn in_a_fresh_thread<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'stati
     }
 }
 
-/// Whether a park returns early, that is, a token was there.
+/// Whether a park returns early, because there was a token.
 fn park_finds_a_token() -> bool {
     let start = Instant::now();
     thread::park_timeout(PATIENCE + ms(5000));
     start.elapsed() < PATIENCE
 }
 
-/// Whether a park lasts its time, that is, no token was there. (A park may
-/// return for no reason, but hardly three times in a row.)
+/// Whether a park lasts for its timeout, because there was no token. A park may return spuriously, but
+/// hardly three times in a row.
 fn park_finds_no_token() -> bool {
     (0..3).any(|_| {
         let start = Instant::now();
@@ -39,7 +39,7 @@ fn park_finds_no_token() -> bool {
     })
 }
 
-/// It becomes 1 and is still 1 a while later.
+/// Checks that `drops` becomes 1 and stays 1.
 #[track_caller]
 fn assert_dropped_once(drops: &AtomicUsize) {
     until("it is dropped", || drops.load(SeqCst) > 0);
@@ -168,7 +168,7 @@ fn a_panic_leaves_the_other_threads_alone() {
 }
 
 #[test]
-fn a_panic_caught_inside_is_nobodys_business() {
+fn a_panic_that_a_thread_catches_itself_does_not_show() {
     everywhere(|| {
         let handle = thread::spawn(|| {
             let caught = catch_unwind(|| {
@@ -182,8 +182,7 @@ fn a_panic_caught_inside_is_nobodys_business() {
     });
 }
 
-/// 40 threads that panic together, each with its number; `amid` happens while
-/// they unwind.
+/// 40 threads panic at the same time, each with its number. Each calls `amid` while it unwinds.
 fn forty_panics(amid: fn()) {
     struct Amid(fn());
     impl Drop for Amid {
@@ -280,7 +279,7 @@ fn a_parent_may_end_before_its_child() {
     });
 }
 
-// ------------------------------------------------------ who a thread is
+// ------------------------------------------------------ names and ids
 
 #[test]
 fn a_name_given_to_the_builder_is_seen_inside_and_outside() {
@@ -289,7 +288,7 @@ fn a_name_given_to_the_builder_is_seen_inside_and_outside() {
             .name("peer 7".to_string())
             .spawn(|| {
                 let before = thread::current().name().map(str::to_owned);
-                thread::sleep(ms(20)); // and it keeps it
+                thread::sleep(ms(20)); // the name stays
                 (before, thread::current().name().map(str::to_owned))
             })
             .unwrap();
@@ -348,7 +347,7 @@ fn ids_are_distinct_and_the_same_inside_and_outside() {
             assert_eq!(handle.join().unwrap(), outside);
             assert!(ids.insert(outside), "{outside:?} twice");
         }
-        // Nor are those of finished threads given out again.
+        // The ids of finished threads are not reused.
         let next = thread::spawn(|| thread::current().id()).join().unwrap();
         assert!(ids.insert(next));
     });
@@ -363,7 +362,7 @@ fn a_thread_handle_outlives_its_thread() {
             .unwrap();
         let gone = handle.thread().clone();
         handle.join().unwrap();
-        gone.unpark(); // no effect, no harm
+        gone.unpark(); // has no effect
         assert_eq!(gone.name(), Some("gone"));
         assert!(!format!("{gone:?}").is_empty());
     });
@@ -467,7 +466,7 @@ fn a_scope_panics_when_an_unjoined_child_did_but_only_after_the_others_are_done(
 }
 
 #[test]
-fn a_scope_whose_own_closure_panics_waits_and_hands_on_that_panic() {
+fn a_scope_with_a_panicking_closure_waits_and_resumes_that_panic() {
     everywhere(|| {
         let done = AtomicUsize::new(0);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -495,7 +494,7 @@ fn joined_threads_of_a_scope_give_their_results_even_panics() {
             assert_eq!(good.join().unwrap(), 8);
             let payload = bad.join().unwrap_err();
             assert_eq!(*payload.downcast::<&str>().unwrap(), "joined");
-        }); // and does not panic
+        }); // the scope does not panic
     });
 }
 
@@ -553,13 +552,13 @@ fn an_unpark_before_the_park_makes_it_return_at_once() {
             thread::current().unpark();
             assert!(park_finds_a_token());
         });
-        // From outside, while the thread is not parked.
+        // Another thread unparks a thread that is not parked.
         let phase = counter();
         let busy = thread::spawn({
             let phase = Arc::clone(&phase);
             move || {
                 phase.store(1, SeqCst);
-                // No waiting in here, it could be what eats the token.
+                // Does not wait, because a wait could take the token.
                 while phase.load(SeqCst) != 2 {
                     thread::yield_now();
                 }
@@ -593,7 +592,7 @@ fn park_timeout_returns_without_an_unpark() {
             assert!(park_finds_no_token());
             assert!(start.elapsed() < PATIENCE);
             thread::park_timeout(Duration::ZERO);
-            // A timeout leaves no token behind, nor takes a later one away.
+            // A park that times out leaves no token behind, and takes no later token away.
             assert!(park_finds_no_token());
             thread::current().unpark();
             assert!(park_finds_a_token());
@@ -626,8 +625,8 @@ fn a_token_survives_sleeping_joining_and_socket_reads() {
                 far.write_all(b"x").unwrap();
                 thread::sleep(ms(50));
             });
-            near.read_exact(&mut [0; 1]).unwrap(); // waits
-            writer.join().unwrap(); // waits
+            near.read_exact(&mut [0; 1]).unwrap(); // parks
+            writer.join().unwrap(); // parks
             near.set_read_timeout(Some(ms(20))).unwrap();
             let _ = near.read(&mut [0; 1]);
             assert!(park_finds_a_token());
@@ -777,7 +776,7 @@ fn shorter_sleeps_end_before_longer_ones_started_earlier() {
 #[test]
 fn yield_now_lets_others_run() {
     everywhere(|| {
-        // Each waits for the other by nothing but yielding.
+        // Each of the two waits for the other, and only yields.
         let ball = counter();
         let players: Vec<_> = (0..2)
             .map(|me| {
@@ -811,7 +810,7 @@ fn available_parallelism_is_known() {
 #[test]
 fn the_result_of_a_detached_thread_is_dropped_once() {
     everywhere(|| {
-        // The handle goes first.
+        // The handle is dropped before the thread ends.
         let drops = counter();
         let value = Counted(Arc::clone(&drops));
         drop(thread::spawn(move || {
@@ -819,7 +818,7 @@ fn the_result_of_a_detached_thread_is_dropped_once() {
             value
         }));
         assert_dropped_once(&drops);
-        // The thread ends first; its result is kept for the handle.
+        // The thread ends before the handle is dropped. The handle keeps the result.
         let drops = counter();
         let value = Counted(Arc::clone(&drops));
         let handle = thread::spawn(move || value);
@@ -831,7 +830,7 @@ fn the_result_of_a_detached_thread_is_dropped_once() {
 }
 
 #[test]
-fn a_joined_result_is_dropped_by_who_joined() {
+fn a_joined_result_is_dropped_by_the_joiner() {
     everywhere(|| {
         let drops = counter();
         let value = Counted(Arc::clone(&drops));
@@ -854,7 +853,7 @@ fn what_a_closure_captured_is_dropped_once_and_before_join_returns() {
         });
         handle.join().unwrap();
         assert_eq!(drops.load(SeqCst), 1);
-        // The same when it panics, and when nobody joins.
+        // The same if the thread panics, and if nothing joins the thread.
         let drops = counter();
         let captured = Counted(Arc::clone(&drops));
         let handle = thread::spawn(move || {
@@ -886,14 +885,13 @@ fn the_payload_of_an_unjoined_panic_is_dropped_once() {
 
 // ----------------------------------------------------------------- panicking
 
-/// Looks, when dropped, whether its thread is panicking; before and after
-/// doing what it was told to do in between.
+/// When dropped, checks whether its thread is panicking, calls `between`, and checks again.
 struct Witness {
     saw: Arc<AtomicUsize>,
     between: fn(),
 }
 
-/// What a witness notes: 10, and 1 for each time it saw a panic.
+/// The result of a witness: 10, plus 1 for each check that found a panic.
 const CALM: usize = 10;
 const PANIC_TWICE: usize = 12;
 
@@ -928,7 +926,7 @@ fn panicking_is_true_while_unwinding_and_false_elsewhere() {
     });
 }
 
-// The hard one: a thread waits amid unwinding, and others run meanwhile.
+// The hard case: a thread waits during an unwind, and other threads run meanwhile.
 #[test]
 fn a_thread_waiting_amid_unwinding_is_the_only_one_panicking() {
     everywhere(|| {
@@ -1011,8 +1009,8 @@ fn functions_and_methods_have_these_signatures() {
     let _: fn(&thread::Thread) -> Option<&str> = thread::Thread::name;
 }
 
-/// Which of the traits `$type` has, in the order given. (What is inherent is found before what is
-/// a trait's.)
+/// For each trait, whether `$type` implements the trait. An inherent item of `Has` is found before the
+/// item of the trait `Lacks`.
 macro_rules! has {
     ($type:ty: $($trait:ident)+) => {{
         #[allow(dead_code, reason = "used for what lacks the trait")]
@@ -1049,7 +1047,7 @@ fn types_have_and_lack_these_auto_traits() {
         auto!(thread::Scope<'_, '_>),
         [true, true, true, false, true]
     );
-    // The result gets by on what `spawn` has demanded.
+    // `spawn` demands that the result is `Send`, so the handle demands nothing of the result.
     let crosses = [true, true, true, false, false];
     assert_eq!(auto!(thread::JoinHandle<u8>), crosses);
     assert_eq!(auto!(thread::JoinHandle<Rc<u8>>), crosses);
@@ -1085,7 +1083,7 @@ fn types_have_and_lack_these_other_traits() {
     assert_eq!(other!(thread::JoinHandle<u8>), debug_alone);
     assert_eq!(other!(thread::Scope<'_, '_>), debug_alone);
     assert_eq!(other!(thread::ScopedJoinHandle<'_, u8>), debug_alone);
-    // Whatever the result is.
+    // The result need not implement `Debug`.
     struct Opaque;
     assert_eq!(other!(thread::JoinHandle<Opaque>), debug_alone);
     assert_eq!(other!(thread::ScopedJoinHandle<'_, Opaque>), debug_alone);
@@ -1100,7 +1098,7 @@ fn an_id_leaves_room_for_none() {
 }
 
 #[test]
-fn debug_output_tells_who_it_is() {
+fn debug_output_names_the_thread() {
     everywhere(|| {
         let named = thread::Builder::new().name("a \"name\"".into());
         let settings = format!("{named:?}");
@@ -1134,7 +1132,7 @@ fn debug_output_tells_who_it_is() {
             let running = s.spawn(move || until("told to go", || theirs.load(SeqCst)));
             assert_eq!(format!("{running:?}"), "ScopedJoinHandle { .. }");
             let one = empty.replace("threads: 0", "threads: 1");
-            // By whoever looks.
+            // Any thread may look at the scope.
             assert_eq!(s.spawn(|| 0).join().unwrap(), 0);
             until("the other one is gone", || format!("{s:?}") == one);
             go.store(true, SeqCst);
@@ -1166,7 +1164,7 @@ fn a_name_with_a_nul_panics_where_it_is_spawned_and_drops_the_closure() {
     everywhere(|| {
         let drops = counter();
         let bad = || thread::Builder::new().name("nul\0inside".into());
-        let _ = bad(); // nothing yet
+        let _ = bad(); // does not panic yet
         let refused = |spawn: &dyn Fn(Counted)| {
             let captured = Counted(Arc::clone(&drops));
             let before = drops.load(SeqCst);
@@ -1182,7 +1180,7 @@ fn a_name_with_a_nul_panics_where_it_is_spawned_and_drops_the_closure() {
             assert_eq!(drops.load(SeqCst), before + 1);
         };
         refused(&|captured| drop(bad().spawn(move || drop(captured))));
-        // SAFETY: nothing is borrowed.
+        // SAFETY: the closure borrows nothing.
         refused(&|captured| drop(unsafe { bad().spawn_unchecked(move || drop(captured)) }));
         let sum = thread::scope(|s| {
             refused(&|captured| drop(bad().spawn_scoped(s, move || drop(captured))));
@@ -1231,9 +1229,9 @@ fn a_stack_that_no_machine_has_is_an_error_and_drops_the_closure() {
                 let second = captured();
                 huge().spawn_scoped(s, move || drop(second)).unwrap_err();
                 assert_eq!(drops.load(SeqCst), 2);
-            }); // does not wait for it
+            }); // the scope does not wait for a thread that was not made
             let third = captured();
-            // SAFETY: nothing is borrowed.
+            // SAFETY: the closure borrows nothing.
             unsafe { huge().spawn_unchecked(move || drop(third)) }.unwrap_err();
             assert_eq!(drops.load(SeqCst), 3);
         }
@@ -1288,7 +1286,7 @@ fn an_unchecked_thread_may_borrow_until_it_is_joined() {
             borrowed.push("your ears");
             borrowed.last().copied()
         };
-        // SAFETY: it is joined before `words` is used again.
+        // SAFETY: the thread borrows `words`, and is joined before `words` is used again.
         let handle = unsafe { builder.spawn_unchecked(borrow) }.unwrap();
         assert_eq!(handle.thread().name(), Some("borrows"));
         assert_eq!(handle.join().unwrap(), Some("your ears"));
@@ -1385,22 +1383,22 @@ fn one_that_is_finished_has_dropped_what_it_captured() {
     });
 }
 
-// ------------------------------------------------------- scopes to the letter
+// ------------------------------------------------------- more on scopes
 
-/// The message of the panic of a scope; what is printed of the panics in it is the hook's.
+/// The message of the panic of a scope.
 fn message_of_a_panicking_scope(body: impl for<'s> FnOnce(&'s thread::Scope<'s, '_>)) -> String {
     let payload = catch_unwind(AssertUnwindSafe(|| thread::scope(body))).unwrap_err();
     payload.downcast::<&str>().unwrap().to_string()
 }
 
 #[test]
-fn a_scope_says_that_a_thread_panicked_which_nobody_joined() {
+fn a_scope_panics_for_an_unjoined_thread_that_panicked() {
     const MESSAGE: &str = "a scoped thread panicked";
     fn fails() {
         resume_unwind(Box::new("its own message"))
     }
     everywhere(|| {
-        // Whether its handle goes before it, after it, or at the end of the scope.
+        // The handle is dropped before the thread ends, after the thread ends, or at the end of the scope.
         let dropped_at_once = message_of_a_panicking_scope(|s| {
             drop(s.spawn(|| {
                 thread::sleep(ms(20));
@@ -1423,7 +1421,7 @@ fn a_scope_says_that_a_thread_panicked_which_nobody_joined() {
             s.spawn(fails).join().unwrap_err();
         });
         assert_eq!(one_of_many, MESSAGE);
-        // The panic of the closure comes first.
+        // If the closure of the scope panics, too, that panic is resumed.
         let own = message_of_a_panicking_scope(|s| {
             s.spawn(fails);
             resume_unwind(Box::new("of the closure"));
@@ -1468,7 +1466,7 @@ fn a_scope_waits_for_destructors_of_results_and_what_they_spawn() {
         let steps = AtomicUsize::new(0);
         thread::scope(|s| {
             let steps = &steps;
-            // Dropped by the thread, and by its handle.
+            // The first result is dropped by the thread, the second by the handle.
             s.spawn(move || {
                 thread::sleep(ms(10));
                 Spawns(s, steps)
@@ -1511,7 +1509,7 @@ fn a_scoped_thread_is_joined_by_another_and_hands_on_borrows() {
         let second = thread::scope(|s| {
             let words = s.spawn(|| text.split(' ').collect::<Vec<&str>>());
             let second = s.spawn(move || words.join().unwrap()[1]);
-            second.join().unwrap() // outlives the scope
+            second.join().unwrap() // the result outlives the scope
         });
         assert_eq!(second, "second");
     });
@@ -1544,7 +1542,7 @@ fn a_scoped_thread_may_capture_by_an_empty_pattern() {
     everywhere(|| looks(&42));
 }
 
-// ------------------------------------------------ the odd ends of park, sleep
+// ------------------------------------------------ more on park and sleep
 
 #[test]
 fn the_longest_of_timeouts_is_ended_by_a_token_like_any_other() {
@@ -1572,7 +1570,7 @@ fn the_longest_of_timeouts_is_ended_by_a_token_like_any_other() {
 fn a_park_of_no_time_takes_a_token_that_is_there() {
     everywhere(|| {
         in_a_fresh_thread(|| {
-            thread::park_timeout(Duration::ZERO); // does not wait for one
+            thread::park_timeout(Duration::ZERO); // does not wait for a token
             thread::current().unpark();
             thread::park_timeout(Duration::ZERO);
             assert!(park_finds_no_token());
@@ -1599,7 +1597,7 @@ fn an_unpark_may_come_from_any_thread_of_the_process() {
             target.unpark();
         });
         parks.join().unwrap();
-        // And back: the one that is unparked is whoever runs this.
+        // The other way round: a thread of the real std unparks this one.
         let me = thread::current();
         let told = Arc::new(AtomicBool::new(false));
         let tells = Arc::clone(&told);

@@ -1,5 +1,5 @@
-//! What thread locals promise. The parent module says what `spawn` and `Builder` are: they make a
-//! thread or a coroutine, which has values of its own.
+//! What thread locals promise. The parent module provides `spawn` and `Builder`, which make a thread or a
+//! coroutine with values of its own.
 
 use super::{Builder, everywhere, spawn, std};
 use ::std::cell::{Cell, RefCell};
@@ -13,7 +13,8 @@ use ::std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread::{AccessError, LocalKey};
 use std::thread_local;
 
-/// Runs `body` where no values have been made yet, and hands its result or panic on.
+/// Runs `body` in a new thread or coroutine, which has no values yet. Returns its result or resumes its
+/// panic.
 fn afresh<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn(body).join() {
         Ok(value) => value,
@@ -21,7 +22,7 @@ fn afresh<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     }
 }
 
-/// What happened, in its order.
+/// The events of a test, in order.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<&'static str>>>);
 
@@ -36,7 +37,7 @@ impl Log {
     }
 }
 
-/// Tells the log when it is dropped.
+/// Adds its name to the log when it is dropped.
 struct Logs(Log, &'static str);
 
 impl Drop for Logs {
@@ -68,7 +69,7 @@ fn each_thread_has_a_value_of_its_own() {
 }
 
 #[test]
-fn a_value_is_made_by_the_first_who_asks_and_once() {
+fn a_value_is_made_once_by_the_first_access() {
     static MADE: AtomicUsize = AtomicUsize::new(0);
     fn make() -> usize {
         MADE.fetch_add(1, SeqCst)
@@ -267,7 +268,8 @@ fn a_ref_cell_is_set_without_its_initialiser() {
 
 #[test]
 fn to_set_the_value_of_a_constant_drops_that() {
-    // The constant is there from the first, so it is replaced; others are made of what is set.
+    // A constant exists from the start, so `set` drops the constant. For other values, `set` makes the
+    // value.
     struct Part;
     static DROPPED: AtomicUsize = AtomicUsize::new(0);
     impl Drop for Part {
@@ -386,7 +388,7 @@ fn a_destructor_may_make_other_values_which_are_dropped_too() {
 
 #[test]
 fn what_was_dropped_is_not_made_again() {
-    // Each makes the other, until one of them is met that is gone.
+    // The destructor of each value makes the other value, until one finds that the other is gone.
     struct A(Log);
     struct B(Log);
     thread_local! {
@@ -438,7 +440,7 @@ fn values_are_dropped_after_a_panic() {
 }
 
 #[test]
-fn who_it_was_is_still_known_in_a_destructor() {
+fn the_name_of_the_thread_is_still_known_in_a_destructor() {
     struct Names(Arc<Mutex<Option<String>>>);
     impl Drop for Names {
         fn drop(&mut self) {
@@ -477,9 +479,9 @@ fn a_result_may_have_been_made_of_values() {
 }
 
 #[test]
-fn a_result_that_nobody_wants_is_dropped_before_the_values() {
+fn an_unwanted_result_is_dropped_before_the_values() {
     thread_local!(static VALUE: RefCell<Option<Logs>> = const { RefCell::new(None) });
-    /// Says whether the value is there when it is dropped.
+    /// Logs, when it is dropped, whether the value is still there.
     struct Unwanted(Log);
     impl Drop for Unwanted {
         fn drop(&mut self) {
@@ -517,14 +519,14 @@ fn a_result_that_nobody_wants_is_dropped_before_the_values() {
 
 // ---------------------------------------------------------- form
 
-/// Of all forms.
+/// Declarations in all forms.
 mod forms {
     use ::std::cell::Cell;
 
     use super::std;
 
     std::thread_local! {
-        /// With a description, and an attribute.
+        /// A declaration with a doc comment and an attribute.
         #[allow(dead_code)]
         pub(super) static PUBLIC: Cell<u8> = const { Cell::new(1) };
         #[cfg(any())]

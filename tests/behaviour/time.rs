@@ -1,4 +1,4 @@
-//! What time promises.
+//! What clocks promise.
 
 use super::{std, util};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use util::everywhere;
 const MILLI: Duration = Duration::from_millis(1);
 
 #[test]
-fn instants_do_not_go_back_whoever_asks() {
+fn instants_do_not_go_back_on_any_thread() {
     everywhere(|| {
         let latest = Arc::new(Mutex::new(Instant::now()));
         let askers: Vec<_> = (0..4)
@@ -48,7 +48,7 @@ fn a_sleep_lasts_at_least_as_long_as_it_is_to() {
             let (start, system) = (Instant::now(), SystemTime::now());
             thread::sleep(sleep);
             assert!(start.elapsed() >= sleep, "{sleep:?}");
-            // The system's clock may be set meanwhile.
+            // The system clock may be set meanwhile, so this may fail.
             let _ = system.elapsed();
         }
     });

@@ -34,8 +34,8 @@ fn connected_pair() -> (UdpSocket, UdpSocket) {
     (a, b)
 }
 
-/// A port nobody else can get and nobody receives on: the socket holding it
-/// is connected to itself, so datagrams from elsewhere are turned away.
+/// A port that is taken but receives nothing: the socket that holds the port is connected to itself, so the
+/// kernel refuses datagrams from other sockets.
 fn closed_port() -> (UdpSocket, SocketAddr) {
     let (holder, addr) = socket();
     holder.connect(addr).unwrap();
@@ -83,7 +83,7 @@ fn a_connected_socket_hears_only_its_peer() {
         assert_eq!(a.peer_addr().unwrap(), b.local_addr().unwrap());
         let (stranger, _) = socket();
         let mut buf = [0; 16];
-        // May or may not be told that nobody wants it; it must not arrive.
+        // The stranger may get an error, and the datagram must not arrive.
         let _ = stranger.send_to(b"psst", b.local_addr().unwrap());
         a.send(b"peer").unwrap();
         assert_eq!(b.recv_from(&mut buf).unwrap(), (4, a.local_addr().unwrap()));
@@ -117,9 +117,9 @@ fn sending_and_connecting_to_no_address_is_invalid_input() {
 }
 
 #[test]
-fn nobody_can_bind_an_address_of_others() {
+fn binding_an_address_of_another_machine_is_an_error() {
     everywhere(|| {
-        // Set aside for documentation, so nobody's.
+        // The address is reserved for documentation, so no machine has it.
         let kind = UdpSocket::bind("203.0.113.1:0").unwrap_err().kind();
         assert_eq!(kind, ErrorKind::AddrNotAvailable);
     });
@@ -133,7 +133,7 @@ fn an_address_of_the_other_family_is_an_error() {
         assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT));
         let error = a.connect((Ipv6Addr::LOCALHOST, 9)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT));
-        // A list falls over to the one that can be connected to.
+        // Of a list, the first address that can be connected to is used.
         let list = [
             (Ipv6Addr::LOCALHOST, 9).into(),
             (Ipv4Addr::LOCALHOST, 9).into(),
@@ -205,7 +205,7 @@ fn a_refusal_is_told_once_and_the_socket_goes_on() {
         };
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         assert!(a.take_error().unwrap().is_none());
-        // It is as good as before.
+        // The socket still works.
         let (b, b_addr) = socket();
         a.connect(b_addr).unwrap();
         b.send_to(b"yes", a_addr).unwrap();
@@ -232,10 +232,10 @@ fn a_receiver_with_no_room_takes_a_datagram_all_the_same() {
 fn more_than_a_datagram_can_be_is_refused_and_not_cut() {
     everywhere(|| {
         let (a, b) = connected_pair();
-        // Address space alone: it is refused before it is looked at.
+        // The mapping uses address space only: the kernel refuses the datagram before reading the memory.
         let len = i32::MAX as usize + 1;
-        // SAFETY: a new mapping, of zeros that nobody changes, which is not unmapped before `data`
-        // has been used for the last time.
+        // SAFETY: the mapping is new and contains zeros that nothing changes. It stays mapped until after the
+        // last use of `data`.
         let data = unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
             let start = libc::mmap(::std::ptr::null_mut(), len, libc::PROT_READ, flags, -1, 0);
@@ -247,7 +247,7 @@ fn more_than_a_datagram_can_be_is_refused_and_not_cut() {
         let (c, _) = socket();
         let error = c.send_to(data, b.local_addr().unwrap()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
-        // SAFETY: see above.
+        // SAFETY: `data` is the whole mapping, and is not used any more.
         let done = unsafe { libc::munmap(data.as_ptr().cast_mut().cast(), len) };
         assert_eq!(done, 0);
         a.send(b"small").unwrap();
@@ -266,7 +266,7 @@ fn peeking_waits_for_a_datagram_and_leaves_it_there() {
                 assert_eq!(&buf[..5], b"first");
             }
             assert_eq!(b.peek(&mut buf).unwrap(), 5);
-            assert_eq!(b.peek(&mut buf[..2]).unwrap(), 2); // cut, but not lost
+            assert_eq!(b.peek(&mut buf[..2]).unwrap(), 2); // loses nothing
             assert_eq!(b.recv_from(&mut buf).unwrap(), (5, a_addr));
             assert_eq!(&buf[..5], b"first");
             assert_eq!(b.peek(&mut buf).unwrap(), 6);
@@ -285,7 +285,7 @@ fn peeking_waits_for_a_datagram_and_leaves_it_there() {
 fn a_large_datagram_arrives_whole_and_one_byte_more_is_an_error() {
     everywhere(|| {
         let ((a, a_addr), (b, b_addr)) = (socket(), socket());
-        // What a packet of either kind has room for beside its headers.
+        // The room in an IPv4 or IPv6 packet beside the headers.
         let most = if LOOPBACK.is_ipv4() { 65_507 } else { 65_527 };
         let data = noise(most + 1, 4);
         assert_eq!(a.send_to(&data[..most], b_addr).unwrap(), most);
@@ -294,7 +294,7 @@ fn a_large_datagram_arrives_whole_and_one_byte_more_is_an_error() {
         assert_same_bytes(&buf[..most], &data[..most]);
         let error = a.send_to(&data, b_addr).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
-        // The socket is none the worse.
+        // The socket still works.
         a.send_to(b"small", b_addr).unwrap();
         assert_eq!(b.recv(&mut buf).unwrap(), 5);
     });
@@ -325,8 +325,6 @@ fn receiving_and_peeking_time_out_and_the_socket_stays_usable() {
         assert_eq!(&buf[..5], b"after");
     });
 }
-
-// -------------------------------------------------------------------- clones
 
 // ------------------------------------------------------- options, conversions
 
@@ -398,7 +396,7 @@ fn options_are_those_of_the_descriptor_as_the_real_std_sees_it() {
 }
 
 #[test]
-fn a_broadcast_needs_the_permission_and_reaches_who_listens() {
+fn a_broadcast_needs_permission_and_reaches_a_receiver() {
     everywhere(|| {
         let all = Ipv4Addr::new(127, 255, 255, 255);
         let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
@@ -420,7 +418,7 @@ fn a_broadcast_needs_the_permission_and_reaches_who_listens() {
     });
 }
 
-/// A member of a group gets what is sent to the group, until it leaves.
+/// Checks that a member of a group gets the datagrams that are sent to the group, until the member leaves.
 fn multicast(
     receiver: UdpSocket,
     sender: UdpSocket,
@@ -460,7 +458,7 @@ fn members_of_a_multicast_group_get_what_is_sent_to_it() {
     everywhere(|| {
         let group = Ipv4Addr::new(239, 255, 71, 71);
         let loopback = Ipv4Addr::LOCALHOST;
-        // Bound to the group, it hears what goes there alone.
+        // A socket that is bound to the group receives only datagrams to the group.
         let receiver = UdpSocket::bind((group, 0)).unwrap();
         let port = receiver.local_addr().unwrap().port();
         let sender = UdpSocket::bind((loopback, 0)).unwrap();
@@ -480,7 +478,7 @@ fn members_of_a_multicast_group_get_what_is_sent_to_it_v6() {
         let Some((ip, interface)) = link_local() else {
             return;
         };
-        // Of the scope of an interface: it does not go out.
+        // The group has the scope of an interface, so the datagrams do not leave the machine.
         let group = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0x71, 0x71);
         let receiver = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
         let port = receiver.local_addr().unwrap().port();
@@ -519,7 +517,7 @@ fn a_scope_is_kept() {
     });
 }
 
-/// An IPv6 address of this machine that means something only with its interface.
+/// An IPv6 address of this machine that is valid only together with its interface.
 fn link_local() -> Option<(Ipv6Addr, u32)> {
     let table = ::std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
     let found = table.lines().find_map(|line| {
@@ -575,7 +573,7 @@ fn clones_and_converted_sockets_have_the_same_address() {
     });
 }
 
-// HOOK: see the test of the same name in tcp.rs.
+// With the real std, the conversion is the identity.
 #[test]
 fn sockets_made_by_the_real_std_can_be_moved_in() {
     everywhere(|| {
@@ -629,9 +627,8 @@ fn two_hundred_queries_half_of_them_unanswered_wait_side_by_side() {
                 thread::spawn(move || {
                     let (socket, _) = socket();
                     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-                    // A query that gets an answer may have to be repeated:
-                    // the machine is busy, and UDP may drop. One that gets
-                    // none is sent once.
+                    // UDP may drop datagrams on a busy machine, so a query that gets an answer may have
+                    // to be repeated. A query to the silent socket is sent once.
                     let (tracker, tries) = match n % 2 {
                         0 => (answering_addr, 10),
                         _ => (silent_addr, 1),

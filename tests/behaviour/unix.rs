@@ -51,13 +51,13 @@ fn assert_kind<T: ::std::fmt::Debug>(result: ::std::io::Result<T>, kind: ErrorKi
 
 /// Whether the open file description of `socket` is in non-blocking mode.
 fn is_nonblocking(socket: &impl AsRawFd) -> bool {
-    // SAFETY: the call reads flags.
+    // SAFETY: F_GETFL only reads flags.
     let flags = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) };
     assert!(flags >= 0, "{}", ::std::io::Error::last_os_error());
     flags & libc::O_NONBLOCK != 0
 }
 
-/// Does `work` while a task beside it ticks, and shows that that went on.
+/// Does `work` beside a task that ticks, and checks that the task goes on ticking.
 fn while_ticking<T>(work: impl FnOnce() -> T) -> T {
     let over = Arc::new(AtomicBool::new(false));
     let ticks = Arc::new(AtomicUsize::new(0));
@@ -216,7 +216,7 @@ fn connecting_and_binding_fail_as_the_system_says() {
         assert_kind(UnixDatagram::bind_addr(&addr), ErrorKind::AddrInUse);
         drop(listener);
         assert_kind(UnixStream::connect(&path), ErrorKind::ConnectionRefused);
-        // Not of the same type; and no name at all.
+        // A socket of another type, and an empty name.
         let other = dir.join("datagram");
         let _datagram = UnixDatagram::bind(&other).unwrap();
         let error = UnixStream::connect(&other).unwrap_err();
@@ -330,7 +330,7 @@ fn a_nonblocking_listener_does_not_wait_until_it_is_made_to_again() {
         assert_kind(listener.accept(), ErrorKind::WouldBlock);
         assert!(is_nonblocking(&listener));
         let mut near = UnixStream::connect(&path).unwrap();
-        // The mode is the listener's alone.
+        // The accepted stream is in blocking mode.
         let (mut far, _) = listener.accept().unwrap();
         let reader = thread::spawn(move || far.read(&mut [0; 4]).unwrap());
         settle();
@@ -360,7 +360,7 @@ fn shutting_a_listener_down_by_its_descriptor_ends_accepting() {
             }
         });
         settle();
-        // SAFETY: the descriptor is open.
+        // SAFETY: the listener's descriptor is open.
         let done = unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
         assert_eq!(done, 0);
         assert_kind(acceptor.join().unwrap(), ErrorKind::InvalidInput);
@@ -375,7 +375,7 @@ fn connecting_waits_for_room_in_a_full_queue() {
         let dir = Scratch::new();
         let path = dir.join("socket");
         let listener = UnixListener::bind(&path).unwrap();
-        // SAFETY: the descriptor is open.
+        // SAFETY: the listener's descriptor is open.
         assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
         let connected = Arc::new(AtomicUsize::new(0));
         let clients: Vec<_> = (0..4u8)
@@ -414,12 +414,12 @@ fn connecting_waits_for_room_in_a_full_queue() {
 }
 
 #[test]
-fn dropping_the_listener_refuses_who_waits_in_its_queue_and_for_it() {
+fn dropping_the_listener_refuses_connections_in_its_queue_and_waiting_ones() {
     everywhere(|| {
         let dir = Scratch::new();
         let path = dir.join("socket");
         let listener = UnixListener::bind(&path).unwrap();
-        // SAFETY: the descriptor is open.
+        // SAFETY: the listener's descriptor is open.
         assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
         let mut queued = UnixStream::connect(&path).unwrap();
         let waiting = thread::spawn(move || UnixStream::connect(path).map(drop));
@@ -463,9 +463,7 @@ fn a_peer_that_goes_with_bytes_unread_resets_the_connection() {
     });
 }
 
-// -------------------------------------------------------------------- sharing
-
-// --------------------------------------------------------- timeouts and modes
+// -------------------------------------------------------------------- modes
 
 #[test]
 fn descriptors_stay_in_blocking_mode() {
@@ -494,22 +492,22 @@ fn conversions_keep_the_mode_and_the_timeouts() {
         let (mut peer, stream) = UnixStream::pair().unwrap();
         stream.set_read_timeout(Some(ms(40))).unwrap();
         assert_timed_out((&stream).read(&mut [0; 1]));
-        // To std and back, ...
+        // To std and back.
         let real = ::std::os::unix::net::UnixStream::from(stream);
         assert_eq!(real.read_timeout().unwrap(), Some(ms(40)));
         assert!(!is_nonblocking(&real));
         let mut stream = UnixStream::from(real);
         assert_timed_out(stream.read(&mut [0; 1]));
-        // ... by an owned descriptor, ...
+        // Through an owned descriptor.
         stream.set_read_timeout(None).unwrap();
         stream.set_nonblocking(true).unwrap();
         let fd = OwnedFd::from(stream);
         assert!(is_nonblocking(&fd));
         let mut stream = UnixStream::from(fd);
         assert_kind(stream.read(&mut [0; 1]), ErrorKind::WouldBlock);
-        // ... and by a raw one.
+        // Through a raw descriptor.
         stream.set_nonblocking(false).unwrap();
-        // SAFETY: the descriptor is open, and nobody else's.
+        // SAFETY: the descriptor is open, and `into_raw_fd` has given up the ownership.
         let mut stream = unsafe { UnixStream::from_raw_fd(stream.into_raw_fd()) };
         assert_eq!(stream.as_fd().as_raw_fd(), stream.as_raw_fd());
         peer.write_all(b"x").unwrap();
@@ -552,7 +550,7 @@ fn a_listener_that_was_accepted_from_is_given_away_in_the_users_mode() {
 fn a_child_process_can_have_a_socket_as_its_standard_output() {
     everywhere(|| {
         let (mut near, far) = UnixStream::pair().unwrap();
-        // As of one that coroutines have waited on.
+        // A coroutine has waited on the descriptor.
         far.set_read_timeout(Some(ms(10))).unwrap();
         assert_timed_out((&far).read(&mut [0; 1]));
         let mut child = ::std::process::Command::new("echo")
@@ -583,7 +581,7 @@ fn datagrams_go_to_paths_and_tell_where_from() {
         assert_eq!(from.as_pathname(), Some(&*a_path));
         assert_eq!(b.send_to_addr(b"back", &from).unwrap(), 4);
         assert_eq!(a.recv(&mut buf).unwrap(), 4);
-        // One without a name, which waits.
+        // From a socket without a name, while the receiver waits.
         let receiver = thread::spawn(move || b.recv_from(&mut [0; 16]).unwrap());
         settle();
         let nobody = UnixDatagram::unbound().unwrap();
@@ -591,7 +589,7 @@ fn datagrams_go_to_paths_and_tell_where_from() {
         let (len, from) = receiver.join().unwrap();
         assert_eq!(len, 4);
         assert!(from.is_unnamed());
-        // And an abstract one.
+        // From a socket with an abstract name.
         let addr = abstract_address();
         let named = UnixDatagram::bind_addr(&addr).unwrap();
         named.send_to(b"x", &a_path).unwrap();
@@ -633,7 +631,7 @@ fn a_datagram_of_16_mib_is_refused() {
 }
 
 #[test]
-fn datagrams_to_nobody_are_refused() {
+fn datagrams_to_an_address_without_a_socket_are_refused() {
     everywhere(|| {
         let dir = Scratch::new();
         let path = dir.join("socket");
@@ -648,7 +646,7 @@ fn datagrams_to_nobody_are_refused() {
     });
 }
 
-/// How many datagrams of `len` bytes `send` takes without waiting.
+/// Calls `send` until it would wait. Returns how many datagrams were sent.
 fn fill(socket: &UnixDatagram, send: impl Fn() -> ::std::io::Result<usize>) -> usize {
     socket.set_nonblocking(true).unwrap();
     let mut sent = 0;
@@ -714,8 +712,7 @@ fn sending_more_than_may_be_under_way_waits_for_the_receiver() {
 #[test]
 fn sending_to_the_address_of_a_full_receiver_waits_for_room() {
     everywhere(|| {
-        // Of few long datagrams the sender may have no more under way, of many short ones the
-        // receiver takes no more.
+        // A few long datagrams fill the sender's buffer. Many short ones fill the receiver's queue.
         for len in [1, 30_000] {
             let dir = Scratch::new();
             let (path, spare) = (dir.join("socket"), dir.join("spare"));
@@ -734,7 +731,7 @@ fn sending_to_the_address_of_a_full_receiver_waits_for_room() {
             while_ticking(settle);
             assert!(!sending.is_finished());
             if len == 1 {
-                // Another receiver is not full.
+                // Another receiver has room.
                 assert_eq!(sender.send_to(b"aside", &spare).unwrap(), 5);
                 assert_eq!(other.recv(&mut [0; 8]).unwrap(), 5);
             }
@@ -749,7 +746,7 @@ fn sending_to_the_address_of_a_full_receiver_waits_for_room() {
 }
 
 #[test]
-fn a_socket_whose_own_peer_is_full_sends_elsewhere_as_soon_as_that_has_room() {
+fn a_socket_with_a_full_peer_sends_to_another_receiver_as_soon_as_that_has_room() {
     everywhere(|| {
         for len in [1, 30_000] {
             let dir = Scratch::new();
@@ -789,10 +786,10 @@ fn a_socket_that_turns_from_a_full_peer_to_another_sends_at_once() {
         sender.set_write_timeout(Some(ms(40))).unwrap();
         assert_timed_out(sender.send(b"x"));
         sender.set_write_timeout(None).unwrap();
-        // It sends to an address although its peer is full, ...
+        // The socket sends to an address although its peer is full.
         assert_eq!(sender.send_to(b"one", &path).unwrap(), 3);
         assert_eq!(receiver.recv(&mut [0; 8]).unwrap(), 3);
-        // ... and to a new peer.
+        // The socket sends to a new peer.
         sender.connect(&path).unwrap();
         assert_eq!(sender.send(b"two!").unwrap(), 4);
         assert_eq!(receiver.recv(&mut [0; 8]).unwrap(), 4);
@@ -834,7 +831,7 @@ fn many_senders_to_one_receiver_all_get_through() {
         for sender in senders {
             sender.join().unwrap();
         }
-        // Of each sender in order, and all of them.
+        // All datagrams of each sender have come, in order.
         for sender in 0..SENDERS {
             let of_sender = got.iter().copied().filter(|n| n / EACH == sender);
             assert!(of_sender.eq(sender * EACH..(sender + 1) * EACH));
@@ -909,7 +906,7 @@ fn shutdown_wakes_a_parked_receiver_of_datagrams() {
             assert_eq!(receiver.join().unwrap(), 0);
             assert_eq!(b.recv(&mut [0; 4]).unwrap(), 0);
             assert_kind(a.send(b"x"), ErrorKind::BrokenPipe);
-            // Who does not wait is not told.
+            // A non-blocking receive does not report the end.
             b.set_nonblocking(true).unwrap();
             assert_kind(b.recv(&mut [0; 4]), ErrorKind::WouldBlock);
             a.shutdown(Shutdown::Both).unwrap();
