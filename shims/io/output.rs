@@ -17,7 +17,7 @@ use crate::task;
 ///
 /// A write parks a coroutine, and blocks an OS thread. Two further cases block the thread. A coroutine
 /// that unwinds cannot park: the write would fail, and the print macros would panic during a panic. While
-/// the process exits, no worker may be left to resume the coroutine.
+/// the process exits, the exit may run on the caller's worker, which then resumes no coroutine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output(RawFd);
 

@@ -18,7 +18,7 @@ fn shared<T>(value: T) -> Shared<T> {
 }
 
 #[test]
-fn a_notification_for_nobody_is_lost() {
+fn a_notification_without_a_waiter_is_lost() {
     everywhere(|| {
         let (mutex, condvar) = &*shared(());
         condvar.notify_one();

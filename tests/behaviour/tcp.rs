@@ -14,7 +14,7 @@ use ::std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use rustix::net::sockopt::Timeout;
 
-use std::net::{Incoming, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
+use std::net::{Incoming, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV6};
 
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 
@@ -1017,7 +1017,7 @@ fn only_v6_is_read_back_and_cannot_be_set_any_more() {
 #[test]
 fn a_scope_is_kept() {
     everywhere(|| {
-        let Some((ip, scope)) = link_local() else {
+        let Some((ip, scope)) = crate::link_local() else {
             return;
         };
         let listener = TcpListener::bind(SocketAddrV6::new(ip, 0, 0, scope)).unwrap();
@@ -1039,23 +1039,6 @@ fn a_scope_is_kept() {
         let near = TcpStream::connect(addr.to_string()).unwrap();
         assert_eq!(near.peer_addr().unwrap(), addr);
     });
-}
-
-/// An IPv6 address of this machine that is valid only together with its interface.
-fn link_local() -> Option<(Ipv6Addr, u32)> {
-    let table = ::std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
-    let found = table.lines().find_map(|line| {
-        let mut fields = line.split_whitespace();
-        let ip = u128::from_str_radix(fields.next()?, 16).ok()?;
-        let interface = u32::from_str_radix(fields.next()?, 16).ok()?;
-        let ip = Ipv6Addr::from(ip);
-        let usable = ::std::net::UdpSocket::bind(SocketAddrV6::new(ip, 0, 0, interface)).is_ok();
-        (ip.is_unicast_link_local() && usable).then_some((ip, interface))
-    });
-    if found.is_none() {
-        eprintln!("skipped, no link-local address");
-    }
-    found
 }
 
 #[test]

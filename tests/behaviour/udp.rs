@@ -475,7 +475,7 @@ fn members_of_a_multicast_group_get_what_is_sent_to_it() {
 #[test]
 fn members_of_a_multicast_group_get_what_is_sent_to_it_v6() {
     everywhere(|| {
-        let Some((ip, interface)) = link_local() else {
+        let Some((ip, interface)) = crate::link_local() else {
             return;
         };
         // The group has the scope of an interface, so the datagrams do not leave the machine.
@@ -496,7 +496,7 @@ fn members_of_a_multicast_group_get_what_is_sent_to_it_v6() {
 #[test]
 fn a_scope_is_kept() {
     everywhere(|| {
-        let Some((ip, scope)) = link_local() else {
+        let Some((ip, scope)) = crate::link_local() else {
             return;
         };
         let bound = || {
@@ -515,23 +515,6 @@ fn a_scope_is_kept() {
         b.connect(a_addr).unwrap();
         assert_eq!(b.peer_addr().unwrap(), a_addr);
     });
-}
-
-/// An IPv6 address of this machine that is valid only together with its interface.
-fn link_local() -> Option<(Ipv6Addr, u32)> {
-    let table = ::std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
-    let found = table.lines().find_map(|line| {
-        let mut fields = line.split_whitespace();
-        let ip = u128::from_str_radix(fields.next()?, 16).ok()?;
-        let interface = u32::from_str_radix(fields.next()?, 16).ok()?;
-        let ip = Ipv6Addr::from(ip);
-        let usable = UdpSocket::bind(SocketAddrV6::new(ip, 0, 0, interface)).is_ok();
-        (ip.is_unicast_link_local() && usable).then_some((ip, interface))
-    });
-    if found.is_none() {
-        eprintln!("skipped, no link-local address");
-    }
-    found
 }
 
 #[test]
