@@ -1,11 +1,12 @@
-//! [`greenroom::shims`] for a whole crate: a dependency that is renamed to `std`.
+//! [`greenroom::shims`] for a whole crate: add this package as a dependency that is renamed to `std`.
 //!
 //! ```toml
 //! [dependencies]
 //! std = { package = "greenroom-std", version = "0.1" }
 //! ```
 //!
-//! Every file of that package, its tests and examples too, then means the shims where it says
-//! `std`; no source changes. `greenroom::guide::porting` says what that covers and what stays std's.
+//! In every file of the dependent package, including tests and examples, the name `std` then stands for
+//! the shims, without any change to the source. `greenroom::guide::porting` says which uses are covered
+//! and which stay std's.
 
 pub use greenroom::shims::*;

@@ -24,17 +24,17 @@ pub(crate) fn render(surface: &Surface) -> String {
     let mut table = format!("# The shims beside std {}\n", surface.version);
     table.push_str(
         "
-Each public item of std that is stable and there on Linux, and what the shims have in its place, as
-the documentation of both has it. Written by `cargo run -p greenroom-surface`; the sentences are those
-of `tests/surface/explained.toml`.
+This table lists each public item of std that is stable and exists on Linux, with its counterpart in
+the shims. `cargo run -p greenroom-surface` writes the table by comparing the documentation of both. The
+explanations come from `tests/surface/explained.toml`.
 
-- *mirrored*: greenroom's own, of the same name and signature. Implementations of traits, auto traits
-  among them, are compared as signatures are.
-- *differs*: greenroom's own with another signature, or not there.
-- *std's own*: re-exported, since it waits for nothing.
-- *blocks*: re-exported, though it may wait, and then blocks the worker.
+- *mirrored*: greenroom's own item, with the same name and signature. Implementations of traits, also of
+  auto traits, are compared, too.
+- *differs*: greenroom's own item with another signature, or missing for good.
+- *std's own*: re-exported, because the item does not wait.
+- *blocks*: re-exported, although the item may wait. A wait blocks the worker.
 - *not yet mirrored*: re-exported, missing or different so far.
-- *added*: not std's.
+- *added*: std has no such item.
 
 ",
     );
