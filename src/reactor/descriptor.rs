@@ -23,8 +23,9 @@ pub(crate) enum Direction {
 
 /// A descriptor of one of std's types, and the source that coroutines wait on.
 ///
-/// When this is dropped or unwrapped, the descriptor is deregistered before it is closed or given away. If
-/// it were closed first, and a duplicate existed, a registration would be left that nobody could remove.
+/// When this is dropped or unwrapped, the descriptor is deregistered before it is closed or given away.
+/// If it were closed first, and a duplicate existed, a registration would be left that nobody could
+/// remove.
 #[derive(Debug)]
 pub(crate) struct Descriptor<T: AsFd> {
     inner: ManuallyDrop<T>,
@@ -42,8 +43,8 @@ impl<T: AsFd> Descriptor<T> {
         descriptor
     }
 
-    /// Wraps a connection that was just accepted from `listener`. It is in blocking mode. It inherits the
-    /// timeouts and options of the listener, as TCP sockets do.
+    /// Wraps a connection that was just accepted from `listener`. It is in blocking mode. It inherits
+    /// the timeouts and options of the listener, as TCP sockets do.
     pub(crate) fn accepted<L: AsFd>(inner: T, listener: &Descriptor<L>) -> Descriptor<T> {
         let Source { read, write, .. } = &*listener.source;
         let accepted = match read.has_no_timeout() && write.has_no_timeout() {
@@ -82,8 +83,8 @@ impl<T: AsFd> Descriptor<T> {
         self
     }
 
-    /// Wraps a duplicate of this descriptor. They share all state, except in a fork of the process that has
-    /// registered it.
+    /// Wraps a duplicate of this descriptor. They share all state, except in a fork of the process that
+    /// has registered it.
     pub(crate) fn share(&self, duplicate: T) -> Descriptor<T> {
         if self.source.is_left_in_parent() {
             return Descriptor::with_mode(duplicate, self.is_nonblocking()).shown();
@@ -110,9 +111,9 @@ impl<T: AsFd> Descriptor<T> {
     pub(crate) fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
         this.source.deregister(this.inner.as_fd().as_raw_fd());
-        // SAFETY: `this` is in a `ManuallyDrop`, so its own drop does not run. This function is the only
-        // code that touches the fields from now on: it drops `source` in place once, and moves `inner` out
-        // once. `close` needs no drop.
+        // SAFETY: `this` is in a `ManuallyDrop`, so its own drop does not run. This function is the
+        // only code that touches the fields from now on: it drops `source` in place once, and moves
+        // `inner` out once. `close` needs no drop.
         unsafe {
             std::ptr::drop_in_place(&raw mut this.source);
             ManuallyDrop::take(&mut this.inner)
@@ -123,8 +124,8 @@ impl<T: AsFd> Descriptor<T> {
         &self.inner
     }
 
-    /// Whether the user has set non-blocking mode: operations never wait. Asks the kernel if that is not
-    /// known.
+    /// Whether the user has set non-blocking mode: operations never wait. Asks the kernel if that is
+    /// not known.
     pub(crate) fn is_nonblocking(&self) -> bool {
         self.source.mode.is_nonblocking(|| mode_of(&*self.inner))
     }
@@ -144,8 +145,8 @@ impl<T: AsFd> Descriptor<T> {
         self.half(direction).set_timeout(timeout);
     }
 
-    /// The descriptor, to be shown to the user. The user may then take urgent data from it, and set its mode
-    /// and timeouts, without this crate's knowledge.
+    /// The descriptor, to be shown to the user. The user may then take urgent data from it, and set its
+    /// mode and timeouts, without this crate's knowledge.
     pub(crate) fn expose(&self) -> &T {
         self.source.read.word().expect_urgent();
         self.source.shown.store(true, Ordering::Relaxed);
@@ -221,8 +222,8 @@ fn mode_of(fd: impl AsFd) -> bool {
 impl<T: AsFd> Drop for Descriptor<T> {
     fn drop(&mut self) {
         self.source.deregister(self.inner.as_fd().as_raw_fd());
-        // SAFETY: this is `drop`, so the field is not used after it. `into_inner`, the only other code that
-        // moves the field out, does not run `drop`.
+        // SAFETY: this is `drop`, so the field is not used after it. `into_inner`, the only other code
+        // that moves the field out, does not run `drop`.
         let inner = unsafe { ManuallyDrop::take(&mut self.inner) };
         match self.close {
             Some(close) if self.is_shown() => close(inner),
@@ -258,27 +259,27 @@ impl<T: AsFd> Operation<'_, T> {
         self
     }
 
-    /// Tries `op` until it does not report that it would block, and parks in between. When the timeout has
-    /// passed, it tries once more. So the kernel decides whether the operation has timed out, not the
-    /// events that have been dispatched so far.
+    /// Tries `op` until it does not report that it would block, and parks in between. When the timeout
+    /// has passed, it tries once more. So the kernel decides whether the operation has timed out, not
+    /// the events that have been dispatched so far.
     ///
     /// # Errors
     ///
-    /// Those of `op`. `WouldBlock`, as std's sockets, when the timeout has passed or the descriptor is in
-    /// non-blocking mode.
+    /// Those of `op`. `WouldBlock`, as std's sockets, when the timeout has passed or the descriptor is
+    /// in non-blocking mode.
     pub(crate) fn run<R>(self, op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         self.run_stream(op, |_| false)
     }
 
-    /// Like [`run`](Operation::run), on a byte stream. `drained` tells from a result of `op` that the stream
-    /// has no more to take. The next operation then parks without a wasted system call.
+    /// Like [`run`](Operation::run), on a byte stream. `drained` tells from a result of `op` that the
+    /// stream has no more to take. The next operation then parks without a wasted system call.
     ///
-    /// A write is always tried first. The kernel reports room only when there is much of it, but accepts
-    /// what fits into less.
+    /// A write is always tried first. The kernel reports room only when there is much of it, but
+    /// accepts what fits into less.
     ///
-    /// Inlined into the function that the program calls. There is one instance per kind of operation anyway.
-    /// And each frame less on a parked stack is a cache line or two less to fetch when the coroutine goes
-    /// on.
+    /// Inlined into the function that the program calls. There is one instance per kind of operation
+    /// anyway. And each frame less on a parked stack is a cache line or two less to fetch when the
+    /// coroutine goes on.
     #[inline(always)]
     pub(crate) fn run_stream<R>(
         self,
@@ -292,7 +293,8 @@ impl<T: AsFd> Operation<'_, T> {
         let mut try_anyway = self.direction == Direction::Write;
         park::spend_operation();
         loop {
-            // Read before the attempt: an event that comes meanwhile changes the word, and is not cleared.
+            // Read before the attempt: an event that comes meanwhile changes the word, and is not
+            // cleared.
             let seen = half.word().observe();
             if seen.is_ready() || try_anyway || descriptor.is_nonblocking() {
                 let result = op(&descriptor.inner);

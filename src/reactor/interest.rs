@@ -132,13 +132,14 @@ impl Readiness {
         self.0.0.is_empty()
     }
 
-    /// Whether a read (or accept) does not block: there is data, the end of the stream, or an error. This is
-    /// the definition of `select(2)`; `POLLIN` alone does not report the end of a pipe.
+    /// Whether a read (or accept) does not block: there is data, the end of the stream, or an error.
+    /// This is the definition of `select(2)`; `POLLIN` alone does not report the end of a pipe.
     pub fn is_readable(self) -> bool {
         self.has(PollFlags::IN | PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
     }
 
-    /// Whether a write does not block: there is room, or an error. This is the definition of `select(2)`.
+    /// Whether a write does not block: there is room, or an error. This is the definition of
+    /// `select(2)`.
     pub fn is_writable(self) -> bool {
         self.has(PollFlags::OUT | PollFlags::ERR)
     }
@@ -158,8 +159,8 @@ impl Readiness {
         self.has(PollFlags::HUP)
     }
 
-    /// Whether there is an error, which the next operation returns, or the reading end of a pipe is closed
-    /// (`POLLERR`).
+    /// Whether there is an error, which the next operation returns, or the reading end of a pipe is
+    /// closed (`POLLERR`).
     pub fn is_error(self) -> bool {
         self.has(PollFlags::ERR)
     }

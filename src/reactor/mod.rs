@@ -4,8 +4,8 @@
 //! thread.
 //!
 //! - A descriptor of the shims is registered once, for both directions, with the poll of the worker on
-//!   which a coroutine first waits for it (`registration`). Its readiness is remembered between operations
-//!   (`ready_word`, `source`). All operations wait in the same loop (`descriptor`).
+//!   which a coroutine first waits for it (`registration`). Its readiness is remembered between
+//!   operations (`ready_word`, `source`). All operations wait in the same loop (`descriptor`).
 //! - A descriptor that belongs to somebody else is registered anew for each wait (`watch`, `wait_fd`).
 
 mod descriptor;
@@ -46,15 +46,16 @@ const KICK: mio::Token = mio::Token(usize::MAX);
 /// The token of the timerfd.
 const ALARM: mio::Token = mio::Token(usize::MAX - 1);
 
-/// The kernel may end a poll late by a thousandth of its timeout: by up to `LATE` for timeouts up to `NEAR`.
+/// The kernel may end a poll late by a thousandth of its timeout: by up to `LATE` for timeouts up to
+/// `NEAR`.
 const LATE: Duration = Duration::from_micros(100);
 const NEAR: Duration = Duration::from_millis(100);
 
 /// The most events that one call takes from the kernel.
 ///
-/// The source and the task of an event are used when the event is dispatched, and again when the coroutine
-/// runs. For so few events, they are then still in the processor's caches. The remaining events wait in the
-/// kernel, in their order. See also [`take_rest`](Reactor::take_rest).
+/// The source and the task of an event are used when the event is dispatched, and again when the
+/// coroutine runs. For so few events, they are then still in the processor's caches. The remaining
+/// events wait in the kernel, in their order. See also [`take_rest`](Reactor::take_rest).
 const EVENTS: usize = 64;
 
 /// A worker's poll. Only that worker uses it.
@@ -130,13 +131,13 @@ impl Kernel for Registry {
 thread_local! {
     /// The reactor of the worker that this thread drives, from `Arc::into_raw`, or null.
     ///
-    /// It has no destructor, so it can be used in the destructors of other thread-locals, which may end a
-    /// runtime.
+    /// It has no destructor, so it can be used in the destructors of other thread-locals, which may end
+    /// a runtime.
     static LOCAL: Cell<*const Handle> = const { Cell::new(ptr::null()) };
 }
 
-/// Sets the reactor that coroutines of this thread register with. `None` when the thread no longer drives a
-/// worker.
+/// Sets the reactor that coroutines of this thread register with. `None` when the thread no longer
+/// drives a worker.
 pub(crate) fn set_local(handle: Option<Arc<Handle>>) {
     let before = LOCAL.replace(handle.map_or(ptr::null(), Arc::into_raw));
     if !before.is_null() {
@@ -200,7 +201,8 @@ impl Reactor {
         self.poll(Some(Duration::ZERO))
     }
 
-    /// Dispatches the events that the previous call has left in the kernel, if it took the most it could.
+    /// Dispatches the events that the previous call has left in the kernel, if it took the most it
+    /// could.
     pub(crate) fn take_rest(&mut self) -> io::Result<()> {
         /// After this many calls, the remaining events are newer than the first call.
         const CALLS: usize = 64;
@@ -248,8 +250,8 @@ impl Reactor {
                 };
             }
         } else if self.alarm_at.is_some_and(|at| now < at && at < deadline.at) {
-            // The alarm expires before the deadline, and is set again then. Far deadlines are often put off
-            // before they pass, so this saves calls.
+            // The alarm expires before the deadline, and is set again then. Far deadlines are often put
+            // off before they pass, so this saves calls.
             return self.block(None);
         }
         self.alarm.set(left)?;
@@ -320,7 +322,8 @@ fn sleep_on(poll: BorrowedFd<'_>, timeout: Duration) -> io::Result<Slept> {
 
 impl Drop for Reactor {
     fn drop(&mut self) {
-        // No descriptor is removed one by one: the kernel drops all registrations when the poll is closed.
+        // No descriptor is removed one by one: the kernel drops all registrations when the poll is
+        // closed.
         self.handle.table.close();
         self.handle.release();
         *self.handle.lock_kick() = None;
@@ -352,13 +355,14 @@ impl Handle {
         registration::release_sources(self);
     }
 
-    /// Whether this process is a fork of the process that made the reactor. Its worker is not here then.
+    /// Whether this process is a fork of the process that made the reactor. Its worker is not here
+    /// then.
     pub(crate) fn is_left_in_parent(&self) -> bool {
         !self.made_by.is_current()
     }
 
-    /// Fires `watch` at the events of `fd` that may be in `interest`, from now on. The present state counts as
-    /// the first event.
+    /// Fires `watch` at the events of `fd` that may be in `interest`, from now on. The present state
+    /// counts as the first event.
     fn watch(
         &self,
         fd: BorrowedFd<'_>,

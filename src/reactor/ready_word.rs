@@ -1,7 +1,8 @@
 //! The readiness of one direction of an open file description, in one word.
 //!
 //! Events are edge-triggered: the kernel reports each of them once. So readiness is remembered until an
-//! operation finds that it is gone. The word holds these bits, and above them a *tick* that counts events:
+//! operation finds that it is gone. The word holds these bits, and above them a *tick* that counts
+//! events:
 //!
 //! - READY: the next operation may succeed.
 //! - WAITERS: there may be waiters in the queue.
@@ -18,18 +19,19 @@
 //! leaver:    after an operation: if READY and WAITERS: lock queue, wake the first
 //! ```
 //!
-//! WAITERS stays set when the queue becomes empty, since mostly the same reader soon comes back. A waker
-//! that finds the queue empty clears the bit, under the lock of the queue.
+//! WAITERS stays set when the queue becomes empty, since mostly the same reader soon comes back. A
+//! waker that finds the queue empty clears the bit, under the lock of the queue.
 //!
-//! *No event is lost between a failed attempt and the clearing of READY.* The tick has changed, so READY is
-//! not cleared, and the operation is tried again.
+//! *No event is lost between a failed attempt and the clearing of READY.* The tick has changed, so
+//! READY is not cleared, and the operation is tried again.
 //!
-//! *No event is lost between the clearing and the queueing.* The waiter's swap (or its load, if WAITERS is
-//! set already) and the event's swap act on the same word. If the event's is first, the waiter sees READY.
-//! Otherwise the event sees WAITERS, and takes the lock of the queue after the waiter has queued under it.
+//! *No event is lost between the clearing and the queueing.* The waiter's swap (or its load, if WAITERS
+//! is set already) and the event's swap act on the same word. If the event's is first, the waiter sees
+//! READY. Otherwise the event sees WAITERS, and takes the lock of the queue after the waiter has queued
+//! under it.
 //!
-//! *No readiness is lost for the second waiter.* An event wakes one waiter only. Whoever ends an operation
-//! and finds READY still set wakes the next.
+//! *No readiness is lost for the second waiter.* An event wakes one waiter only. Whoever ends an
+//! operation and finds READY still set wakes the next.
 
 use crate::atomic::{AtomicU32, Ordering};
 
@@ -62,8 +64,8 @@ impl ReadyWord {
         Seen(self.0.load(Ordering::Acquire))
     }
 
-    /// Notes an event: sets READY and `bits`, CLOSED or URGENT. Returns whether there may be waiters. One of
-    /// them must then be woken.
+    /// Notes an event: sets READY and `bits`, CLOSED or URGENT. Returns whether there may be waiters.
+    /// One of them must then be woken.
     #[must_use]
     pub(super) fn set(&self, bits: u32) -> bool {
         let set = |word: u32| Some(word.wrapping_add(TICK) | READY | bits);
@@ -91,9 +93,9 @@ impl ReadyWord {
         self.clear_unless(seen, 0);
     }
 
-    /// Clears READY after a read that returned less than was asked for: the stream is drained. There are
-    /// three exceptions. An event came since `seen`. Or the stream has ended, which no further event
-    /// reports. Or there was urgent data: it splits the stream, and more data may follow it.
+    /// Clears READY after a read that returned less than was asked for: the stream is drained. There
+    /// are three exceptions. An event came since `seen`. Or the stream has ended, which no further
+    /// event reports. Or there was urgent data: it splits the stream, and more data may follow it.
     pub(super) fn clear_drained(&self, seen: Seen) {
         self.clear_unless(seen, CLOSED | URGENT);
     }
@@ -109,8 +111,8 @@ impl ReadyWord {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, cleared);
     }
 
-    /// Sets WAITERS, unless READY is set. Returns whether READY is set. Called by a waiter under the lock of
-    /// the queue, before it queues.
+    /// Sets WAITERS, unless READY is set. Returns whether READY is set. Called by a waiter under the
+    /// lock of the queue, before it queues.
     #[must_use]
     pub(super) fn is_ready_or_awaited(&self) -> bool {
         // Mostly WAITERS is set already. A load is cheaper than a swap.

@@ -16,32 +16,33 @@
 //! release:     lock table { forget all }  for each: lock source { tell the kernel; forget }  retry all
 //! ```
 //!
-//! *The locks cannot deadlock.* A thread may take the lock of a table while it holds the lock of a source,
-//! but not the other way round.
+//! *The locks cannot deadlock.* A thread may take the lock of a table while it holds the lock of a
+//! source, but not the other way round.
 //!
 //! # No waiter is left without a registration
 //!
 //! A waiter checks that the source is registered, and then queues unless the source is ready. Whoever
-//! undoes a registration first stores that the source is not registered, and then calls `retry_all`, which
-//! makes the source ready and wakes the whole queue. A waiter that checked before that store either finds
-//! the source ready, or is in the queue in time to be woken. It tries its operation again. If that
-//! would block, it finds the source unregistered and registers it. A registration, new or renewed, reports
-//! the present state of the descriptor as an event. So a change in the meantime is reported then.
+//! undoes a registration first stores that the source is not registered, and then calls `retry_all`,
+//! which makes the source ready and wakes the whole queue. A waiter that checked before that store
+//! either finds the source ready, or is in the queue in time to be woken. It tries its operation again.
+//! If that would block, it finds the source unregistered and registers it. A registration, new or
+//! renewed, reports the present state of the descriptor as an event. So a change in the meantime is
+//! reported then.
 //!
 //! # No registration outlives its descriptor
 //!
 //! The kernel drops a registration by itself only when the last duplicate of the descriptor is closed.
 //! Before that, it can be removed only through the number that it was made with. So the owner of that
 //! number deregisters before closing it. If another thread is releasing the source at that time, it has
-//! emptied the table, but perhaps not told the kernel. It does that under the lock of the source, and only
-//! then stores that the source is not registered. So `deregister` waits for it.
+//! emptied the table, but perhaps not told the kernel. It does that under the lock of the source, and
+//! only then stores that the source is not registered. So `deregister` waits for it.
 //!
 //! # No event reaches the wrong source
 //!
 //! A program may close a descriptor behind the back of its source, while a duplicate exists elsewhere.
-//! Nobody can remove the kernel's registration then. Its events keep coming, even when the number, and the
-//! row of the table, belong to another source. So a token contains the generation of its row, and events of
-//! an old generation are dropped.
+//! Nobody can remove the kernel's registration then. Its events keep coming, even when the number, and
+//! the row of the table, belong to another source. So a token contains the generation of its row, and
+//! events of an old generation are dropped.
 
 use std::collections::HashMap;
 use std::io;
@@ -69,8 +70,8 @@ pub(super) trait Kernel {
     /// Registers `fd`, edge-triggered. Its present state is reported as an event.
     fn add(&self, fd: RawFd, token: Token, interest: Self::Interest) -> io::Result<()>;
 
-    /// Changes the registration of `fd`. Its present state is reported as an event, again. Returns false if
-    /// the file that is now open under that number is not registered.
+    /// Changes the registration of `fd`. Its present state is reported as an event, again. Returns
+    /// false if the file that is now open under that number is not registered.
     fn renew(&self, fd: RawFd, token: Token, interest: Self::Interest) -> io::Result<bool>;
 
     /// Removes the registration of `fd`, if there is one.
@@ -164,8 +165,9 @@ impl<P: Poll> Table<P> {
 
     /// Delivers the events of `fd` to `source` from now on. The present state is the first event.
     ///
-    /// Other sources of the same descriptor that have no waiters are removed and returned. The caller must
-    /// release them. They may never have waiters again: some programs wrap a descriptor anew for each call.
+    /// Other sources of the same descriptor that have no waiters are removed and returned. The caller
+    /// must release them. They may never have waiters again: some programs wrap a descriptor anew for
+    /// each call.
     fn register(
         &self,
         fd: RawFd,
@@ -179,11 +181,11 @@ impl<P: Poll> Table<P> {
         Ok((registered.token, idle))
     }
 
-    /// Stops the delivery of events to `source`. `fd` must be the descriptor that was registered, and must
-    /// still be open.
+    /// Stops the delivery of events to `source`. `fd` must be the descriptor that was registered, and
+    /// must still be open.
     ///
-    /// The caller may close it afterwards, so its watchers are told to look. Sources without waiters are
-    /// removed, too. The caller must release all sources that are returned.
+    /// The caller may close it afterwards, so its watchers are told to look. Sources without waiters
+    /// are removed, too. The caller must release all sources that are returned.
     fn deregister(&self, fd: RawFd, token: Token, source: &P::Source) -> Vec<Arc<P::Source>> {
         let mut rows = self.lock();
         let Some(registered) = rows.find_mut(token) else {
@@ -243,8 +245,8 @@ impl<P: Poll> Rows<P> {
         (registered.token == token).then_some(registered)
     }
 
-    /// Registers `fd` for at least `interest`, or renews its registration, so that its present state will be
-    /// reported.
+    /// Registers `fd` for at least `interest`, or renews its registration, so that its present state
+    /// will be reported.
     fn registered(
         &mut self,
         fd: RawFd,
@@ -301,7 +303,8 @@ impl<P: Poll> Rows<P> {
         }
     }
 
-    /// Gives back the memory of a burst. Called once per many removals, so that it costs each of them little.
+    /// Gives back the memory of a burst. Called once per many removals, so that it costs each of them
+    /// little.
     #[cold]
     fn shrink(&mut self) {
         self.removed = 0;
@@ -379,8 +382,8 @@ impl<P: Poll> Registered<P> {
 /// The process that has registered a source, or none. Written under the lock of the source's
 /// registration, and read without.
 ///
-/// In a fork of that process, the registration belongs to the parent, and the waiters do not exist. Neither
-/// may be touched.
+/// In a fork of that process, the registration belongs to the parent, and the waiters do not exist.
+/// Neither may be touched.
 #[derive(Debug)]
 pub(super) struct RegisteredBy(AtomicU32);
 
@@ -413,7 +416,8 @@ const NO_PROCESS: u32 = 0;
 pub(super) struct Registration<P> {
     poll: Arc<P>,
     token: Token,
-    /// The descriptor that it was registered with. Only through this one can the registration be undone.
+    /// The descriptor that it was registered with. Only through this one can the registration be
+    /// undone.
     fd: RawFd,
 }
 
@@ -498,9 +502,9 @@ pub(super) trait Source: Sized {
             let Some(Registration { fd, .. }) = registration.take_if(is_the_same) else {
                 return;
             };
-            // The descriptor is still open. Its owner deregisters before closing it. If that had happened
-            // already, there would have been nothing to take here. If it happens now, it waits for the lock
-            // that we hold, since the source still counts as registered.
+            // The descriptor is still open. Its owner deregisters before closing it. If that had
+            // happened already, there would have been nothing to take here. If it happens now, it waits
+            // for the lock that we hold, since the source still counts as registered.
             poll.table().unregister(fd);
             self.registered_by().set(NO_PROCESS);
         }
@@ -508,8 +512,8 @@ pub(super) trait Source: Sized {
     }
 }
 
-/// Releases all sources of `poll`, which is not polled any more. Their waiters register again, with other
-/// workers. Watchers stay: their coroutines run on the worker of this poll or not at all.
+/// Releases all sources of `poll`, which is not polled any more. Their waiters register again, with
+/// other workers. Watchers stay: their coroutines run on the worker of this poll or not at all.
 pub(super) fn release_sources<P: Poll>(poll: &P) {
     for (token, source) in poll.table().take_sources() {
         source.release(poll, token);

@@ -15,8 +15,8 @@ use crate::park::Waiters;
 use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
 
-/// An open file description. All [`Descriptor`](super::Descriptor)s that are duplicates of each other share
-/// one.
+/// An open file description. All [`Descriptor`](super::Descriptor)s that are duplicates of each other
+/// share one.
 ///
 /// The fields that a read, its wait and its event use come first, and lie in two cache lines.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub(super) struct Source {
     pub(super) read: SourceHalf,
     registered_by: RegisteredBy,
     pub(super) mode: KnownMode,
-    /// The user has, or has had, the descriptor itself. So there may be duplicates and options that this
-    /// crate does not know of.
+    /// The user has, or has had, the descriptor itself. So there may be duplicates and options that
+    /// this crate does not know of.
     pub(super) shown: AtomicBool,
     pub(super) write: SourceHalf,
     registration: Mutex<Option<Registration<Handle>>>,
@@ -204,8 +204,8 @@ impl SourceHalf {
         }
     }
 
-    /// Parks the caller until there is readiness, or until `deadline`. Returns false if the deadline has
-    /// passed.
+    /// Parks the caller until there is readiness, or until `deadline`. Returns false if the deadline
+    /// has passed.
     #[inline(always)]
     pub(super) fn wait(&self, deadline: Option<Deadline>) -> bool {
         let ready = || self.word.is_ready_or_awaited();
@@ -225,8 +225,8 @@ impl SourceHalf {
         self.timeout.store(UNKNOWN_TIMEOUT, Ordering::Relaxed);
     }
 
-    /// The timeout. If it is not known, `ask` asks the kernel: the descriptor may have come from elsewhere
-    /// with a timeout, or others may have set one.
+    /// The timeout. If it is not known, `ask` asks the kernel: the descriptor may have come from
+    /// elsewhere with a timeout, or others may have set one.
     pub(super) fn timeout(
         &self,
         ask: impl FnOnce() -> io::Result<Option<Duration>>,

@@ -55,7 +55,8 @@ const ALWAYS_READY: PollFlags = PollFlags::IN
 /// # Errors
 ///
 /// - [`TimedOut`](io::ErrorKind::TimedOut) when `deadline` has passed.
-/// - [`Unsupported`](io::ErrorKind::Unsupported) for a regular file, a directory or a block device, which
+/// - [`Unsupported`](io::ErrorKind::Unsupported) for a regular file, a directory or a block device,
+///   which
 ///   never change their state. Use [`unblock`](crate::unblock) to read them.
 /// - `EBADF` if the descriptor is not open.
 ///

@@ -9,19 +9,20 @@
 //! event:  if it is in the interest: set FIRED, wake the waiter
 //! ```
 //!
-//! *No change is lost.* A registration, new or renewed, reports the present state as an event. So a change
-//! between the first look and the registration sets FIRED, and so does any later change. FIRED is
-//! cleared before each look. A change before the look shows in the look. A change after the look
+//! *No change is lost.* A registration, new or renewed, reports the present state as an event. So a
+//! change between the first look and the registration sets FIRED, and so does any later change. FIRED
+//! is cleared before each look. A change before the look shows in the look. A change after the look
 //! sets FIRED again. The waiter checks FIRED under the lock of its queue before it parks, and an event
-//! takes that lock after it has set FIRED. So the waiter sees FIRED, or the event finds it in the queue.
+//! takes that lock after it has set FIRED. So the waiter sees FIRED, or the event finds it in the
+//! queue.
 //!
-//! *There is no busy loop.* Events are edges. An event may come to nothing: another reader was faster, or
-//! the waiter does not count that state. This costs one look, and the next look needs another edge.
+//! *There is no busy loop.* Events are edges. An event may come to nothing: another reader was faster,
+//! or the waiter does not count that state. This costs one look, and the next look needs another edge.
 //!
-//! *No registration is left.* The registrations are a value on the waiter's stack. Its drop undoes them,
-//! when the wait returns or unwinds. The descriptors are borrowed until then, so no descriptor is closed
-//! while it is registered. An event that the poll has already taken for a registration that was undone
-//! finds no row of its token.
+//! *No registration is left.* The registrations are a value on the waiter's stack. Its drop undoes
+//! them, when the wait returns or unwinds. The descriptors are borrowed until then, so no descriptor is
+//! closed while it is registered. An event that the poll has already taken for a registration that was
+//! undone finds no row of its token.
 
 use std::io;
 use std::os::fd::BorrowedFd;

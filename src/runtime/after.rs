@@ -1,8 +1,8 @@
 //! Timers that run a closure.
 //!
 //! A pending timer is an entry in the *agenda* of its runtime, not a coroutine. One coroutine, the
-//! *keeper*, serves all of them: it sleeps until the first deadline and spawns the closures that are due.
-//! The first timer of a runtime starts the keeper, which ends with the runtime.
+//! *keeper*, serves all of them: it sleeps until the first deadline and spawns the closures that are
+//! due. The first timer of a runtime starts the keeper, which ends with the runtime.
 //!
 //! # A timer
 //!
@@ -15,45 +15,45 @@
 //!                └─── shutdown ───▶ CANCELLED: the keeper drops its closure
 //! ```
 //!
-//! A timer is PENDING while it is in the queue, and its `position` says where. Both change together, under
-//! the lock of the agenda. So exactly one party takes a timer out of the queue, and the closure is
-//! then that party's: a timer fires once or is cancelled once. FIRED is final, even where no stack can
-//! be had: the keeper then holds this timer and tries again. No closure is run or dropped under the
+//! A timer is PENDING while it is in the queue, and its `position` says where. Both change together,
+//! under the lock of the agenda. So exactly one party takes a timer out of the queue, and the closure
+//! is then that party's: a timer fires once or is cancelled once. FIRED is final, even where no stack
+//! can be had: the keeper then holds this timer and tries again. No closure is run or dropped under the
 //! lock, since the closure may use timers itself.
 //!
 //! # The keeper
 //!
 //! ```text
-//!            first after         spawned           nothing is due
-//!   ABSENT ─────────────▶ STARTING ─────▶ AWAKE ◀──────────────────▶ ASLEEP until t
-//!      ▲                      │            │ ▲      t, an earlier deadline, or the
-//!      └────── no stack ──────┘            │ │      last pending timer is gone   ▲
-//!                                          │ │                                   │
-//!                       nothing is pending │ │ a timer is added                  │
-//!                                          ▼ │                                   │
-//!                                          IDLE ─────────────────────────────────┘
-//!                                               one that is never due is added
-//!   any ──── shutdown ───▶ GONE: pending closures are dropped, later timers are refused
+//! ABSENT   ── the first `after` ──▶ STARTING
+//! STARTING ── it is spawned ──────▶ AWAKE              (no stack: ABSENT again)
+//! AWAKE    ── nothing is due ─────▶ ASLEEP until t
+//! ASLEEP   ── t, an earlier deadline, or the last timer is removed ──▶ AWAKE
+//! AWAKE    ── nothing is pending ─▶ IDLE
+//! IDLE     ── a timer is added ───▶ AWAKE              (one that is never due: ASLEEP)
+//! any      ── shutdown ───────────▶ GONE: drops pending closures, refuses later timers
 //! ```
 //!
 //! *Every pending timer has a keeper.* A timer is added only in the states AWAKE, ASLEEP and IDLE. In
 //! these states the keeper exists, and it ends only with its runtime. If there is no keeper, the adder
-//! first spawns one. It holds a lock meanwhile, so that only one keeper is spawned. If that fails, `after`
-//! fails, and no timer was added. (A keeper that was spawned may still find no stack for its first turn.
-//! The state is then ABSENT again, and timers that were added meanwhile wait for the next `after`.)
+//! first spawns one. It holds a lock meanwhile, so that only one keeper is spawned. If that fails,
+//! `after` fails, and no timer was added. (A keeper that was spawned may still find no stack for its
+//! first turn. The state is then ABSENT again, and timers that were added meanwhile wait for the next
+//! `after`.)
 //!
-//! *[`wait_idle`] waits for pending timers.* It waits for the keeper, a coroutine like any other, except
-//! while the keeper counts as idling, in the state IDLE. The count changes under the lock of the agenda,
-//! together with the state. So the keeper counts as soon as a timer is pending. It spawns the closure of
-//! the last timer before it becomes IDLE. So at every moment the keeper or the spawned coroutine counts.
+//! *[`wait_idle`] waits for pending timers.* It waits for the keeper, a coroutine like any other,
+//! except while the keeper counts as idling, in the state IDLE. The count changes under the lock of the
+//! agenda, together with the state. So the keeper counts as soon as a timer is pending. It spawns the
+//! closure of the last timer before it becomes IDLE. So at every moment the keeper or the spawned
+//! coroutine counts.
 //!
-//! *No deadline is missed.* The keeper looks at the queue and notes the end of its sleep under one lock.
-//! Whoever then adds an earlier deadline, or removes the last timer, sets AWAKE and wakes the keeper. The
-//! keeper checks for AWAKE under the lock of its wait queue before it parks. The waker takes that lock
-//! after setting AWAKE. So either the waker finds the keeper in the wait queue, or the keeper sees AWAKE.
+//! *No deadline is missed.* The keeper looks at the queue and notes the end of its sleep under one
+//! lock. Whoever then adds an earlier deadline, or removes the last timer, sets AWAKE and wakes the
+//! keeper. The keeper checks for AWAKE under the lock of its wait queue before it parks. The waker
+//! takes that lock after setting AWAKE. So either the waker finds the keeper in the wait queue, or the
+//! keeper sees AWAKE.
 //!
-//! *Wake-ups are few.* Only the change from ASLEEP or IDLE to AWAKE wakes the keeper. Thousands of timers
-//! that are set and cancelled before the keeper's next turn cost one wake-up.
+//! *Wake-ups are few.* Only the change from ASLEEP or IDLE to AWAKE wakes the keeper. Thousands of
+//! timers that are set and cancelled before the keeper's next turn cost one wake-up.
 //!
 //! *An idle runtime makes no wake-up.* In IDLE the keeper waits without a deadline.
 //!
@@ -71,24 +71,24 @@ use crate::time::Timer;
 
 /// Runs `f` in a coroutine of its own when `delay` has passed.
 ///
-/// Timers fire in the order of their deadlines. Timers of equal deadlines fire in the order in which they
-/// were set. Their coroutines are spawned in this order, and on a runtime with one worker also start in
-/// it.
+/// Timers fire in the order of their deadlines. Timers of equal deadlines fire in the order in which
+/// they were set. Their coroutines are spawned in this order, and on a runtime with one worker also
+/// start in it.
 ///
-/// A `delay` of zero fires as soon as possible; with more than one worker, perhaps before this returns. A
-/// delay beyond the end of the clock, like [`Duration::MAX`], never fires. A delay may take 1/64 longer,
-/// at most 1 ms, to share a wake-up with other timers. It also takes longer while a coroutine keeps the
-/// worker busy. If no stack is available when the time has come, `f` runs when one is.
+/// A `delay` of zero fires as soon as possible; with more than one worker, perhaps before this returns.
+/// A delay beyond the end of the clock, like [`Duration::MAX`], never fires. A delay may take 1/64
+/// longer, at most 1 ms, to share a wake-up with other timers. It also takes longer while a coroutine
+/// keeps the worker busy. If no stack is available when the time has come, `f` runs when one is.
 ///
 /// The coroutine is detached: its panic goes to the panic hook and nowhere else. A pending timer
-/// takes no stack. [`wait_idle`](crate::wait_idle) waits until the timer has fired or was cancelled. When
-/// its runtime shuts down, `f` is dropped without being called.
+/// takes no stack. [`wait_idle`](crate::wait_idle) waits until the timer has fired or was cancelled.
+/// When its runtime shuts down, `f` is dropped without being called.
 ///
-/// One coroutine fires all timers of a runtime, and stays on one worker as all coroutines do. If that is
-/// worker 0 of a [`Runtime`](crate::Runtime), timers fire only during [`run`](crate::Runtime::run).
+/// One coroutine fires all timers of a runtime, and stays on one worker as all coroutines do. If that
+/// is worker 0 of a [`Runtime`](crate::Runtime), timers fire only during [`run`](crate::Runtime::run).
 ///
-/// Like [`spawn`](crate::spawn()), on an OS thread that is no worker, this uses the default runtime, and
-/// starts it if needed.
+/// Like [`spawn`](crate::spawn()), on an OS thread that is no worker, this uses the default runtime,
+/// and starts it if needed.
 ///
 /// ```
 /// use std::sync::mpsc;

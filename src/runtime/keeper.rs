@@ -49,8 +49,8 @@ pub(super) fn add(
     }
 }
 
-/// Tells the agenda when the keeper has ended. The keeper's closure owns it, so it is dropped even if the
-/// keeper is not spawned, or never runs because no stack is available or its runtime stops.
+/// Tells the agenda when the keeper has ended. The keeper's closure owns it, so it is dropped even if
+/// the keeper is not spawned, or never runs because no stack is available or its runtime stops.
 struct Tenure {
     agenda: Arc<Agenda>,
     /// The keeper's scheduler; `None` before the first turn.
@@ -119,7 +119,8 @@ fn fire(scheduler: &Scheduler, timer: Arc<Timer>) {
 }
 
 /// A timer that has fired, until its closure runs. If this is dropped before, because the runtime shuts
-/// down, the closure is dropped too: timer handles may keep the timer alive, but must not keep its closure.
+/// down, the closure is dropped too: timer handles may keep the timer alive, but must not keep its
+/// closure.
 struct Fired(Option<Arc<Timer>>);
 
 impl Fired {

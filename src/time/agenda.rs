@@ -277,8 +277,8 @@ impl AgendaState {
         When::latest(deadline)
     }
 
-    /// When the keeper must wake up. This is the first deadline, or a later one that is within the slack
-    /// of all before it: the wake-up then serves all of them.
+    /// When the keeper must wake up. This is the first deadline, or a later one that is within the
+    /// slack of all before it: the wake-up then serves all of them.
     fn alarm(&self) -> Option<Deadline> {
         let ahead = self.queue.iter().take(LOOK_AHEAD);
         let mut deadlines = ahead.map_while(|(position, pending)| {
@@ -309,8 +309,8 @@ impl When {
 pub(crate) struct Timer<J: ?Sized = dyn TimerJob> {
     agenda: Arc<Agenda>,
     site: &'static Location<'static>,
-    /// The timer's position in the queue, while it is pending. Changes together with the queue, under the
-    /// lock of the agenda.
+    /// The timer's position in the queue, while it is pending. Changes together with the queue, under
+    /// the lock of the agenda.
     position: Mutex<Option<TimerPosition>>,
     job: J,
 }

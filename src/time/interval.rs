@@ -44,8 +44,8 @@ impl Interval {
     ///
     /// The difference between two results, in periods, therefore tells how many ticks were missed.
     ///
-    /// Other coroutines run first, even if a tick is overdue. With a period of zero, this only lets them
-    /// run. With a period beyond the end of the clock, it never returns.
+    /// Other coroutines run first, even if a tick is overdue. With a period of zero, this only lets
+    /// them run. With a period beyond the end of the clock, it never returns.
     ///
     /// Off-coroutine, this blocks the OS thread.
     ///

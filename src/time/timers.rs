@@ -17,8 +17,8 @@
 //!
 //! # Deadlines share wake-ups
 //!
-//! A deadline may allow for some slack: how late the wake-up may be. [`Timers::alarm`] delays the wake-up
-//! for the first deadline within its slack, so that it serves later ones as well.
+//! A deadline may allow for some slack: how late the wake-up may be. [`Timers::alarm`] delays the
+//! wake-up for the first deadline within its slack, so that it serves later ones as well.
 
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
@@ -39,8 +39,8 @@ pub(crate) struct Timers {
     referred: usize,
     /// The order of the next deadline to be armed.
     next_order: NonZeroU64,
-    /// The latest result of `alarm`: the moment of the wake-up, and its latest moment. A deadline that is
-    /// armed before the latter makes the result invalid.
+    /// The latest result of `alarm`: the moment of the wake-up, and its latest moment. A deadline that
+    /// is armed before the latter makes the result invalid.
     alarm: Option<(Moment, Moment)>,
     /// A buffer for entries that `alarm` and `expire` take out of the queue. Empty between calls.
     taken: Vec<QueuedDeadline>,
@@ -227,8 +227,8 @@ impl Timers {
         armed.is_some_and(|(armed, _)| armed == entry)
     }
 
-    /// Queues the deadline that `entry` stood in for, if there is one. `entry` was taken out of the queue
-    /// and is not in force.
+    /// Queues the deadline that `entry` stood in for, if there is one. `entry` was taken out of the
+    /// queue and is not in force.
     fn replace(&mut self, entry: QueuedDeadline) {
         let state = &mut self.slots[entry.slot as usize];
         if state.queued != Some(entry) {

@@ -54,8 +54,9 @@ const CHANGE: u64 = 1 << 32;
 
 /// The coroutines that idle, and the callers of `wait_idle` to wake when all coroutines do.
 ///
-/// A coroutine is *live* from its spawn to its end. A live coroutine *idles* while it is in `wait_idle`,
-/// or while it serves timers and none is pending. The runtime is idle when all live coroutines idle.
+/// A coroutine is *live* from its spawn to its end. A live coroutine *idles* while it is in
+/// `wait_idle`, or while it serves timers and none is pending. The runtime is idle when all live
+/// coroutines idle.
 ///
 /// # Idleness is reported for one moment
 ///

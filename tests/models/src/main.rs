@@ -1,27 +1,27 @@
 //! Model checks of greenroom's protocols.
 //!
 //! ```text
-//! cargo run --release -p greenroom-models                      all of them
-//! cargo run --release -p greenroom-models -- WORD              those whose names contain WORD
-//! cargo run --release -p greenroom-models -- WORD SCHEDULE     shuttle's SCHEDULE once more
+//! cargo run --release -p greenroom-models                      all models
+//! cargo run --release -p greenroom-models -- WORD              models whose names contain WORD
+//! cargo run --release -p greenroom-models -- WORD SCHEDULE     run shuttle's SCHEDULE again
 //! ```
 //!
-//! The files that are checked are the ones greenroom runs, compiled here over the atomics of two
-//! tools. What stands around them is modelled: a thread for each coroutine, worker or waker, and a
-//! `Signal` for the switch or the poll that a task or worker blocks in.
+//! The checked files are those that greenroom itself runs, compiled here over the atomics of two tools.
+//! The code around them is modelled: a thread for each coroutine, worker or waker, and a `Signal` for
+//! what a task or worker blocks in (the switch to the worker, or the poll).
 //!
-//! - *loom* runs a small model in every order that its threads can come in, within a bound on
-//!   preemptions, and with every value that a load may return under its ordering. So it is what
-//!   checks the orderings and the fences. It takes a sequentially consistent access for one that
-//!   acquires and releases, so what it shows to hold needs no more than the fences.
+//! - *loom* runs a small model in every order of its threads' steps, within a bound on preemptions, and
+//!   with every value that a load may return under its ordering. So loom checks the orderings and the
+//!   fences. It treats a sequentially consistent access as one that acquires and releases. So a model
+//!   that holds under loom needs no more than that, and the fences.
 //! - *shuttle* runs small and large models under random schedules: any order of steps, and orders
-//!   with a few preemptions at places that matter to them (PCT). To it every atomic operation is
-//!   sequentially consistent and a fence is nothing: it checks the logic under many threads, over
-//!   many rounds, and says nothing about orderings.
+//!   with a few preemptions at well-chosen places (PCT). Every atomic operation is sequentially
+//!   consistent, and a fence does nothing. So shuttle checks the logic, with many threads and rounds,
+//!   but not the orderings.
 //!
-//! A model that fails panics. Loom prints the trace of what led there; shuttle prints the schedule,
-//! to be given back as above, and each run the seed that it takes its schedules from, to be given
-//! back in `SHUTTLE_RANDOM_SEED`.
+//! A model that fails panics. Loom prints the trace that led there. Shuttle prints the schedule, to be
+//! run again as shown above. It also prints the seed of its schedules, to be given in
+//! `SHUTTLE_RANDOM_SEED`.
 
 #[path = "check/loom.rs"]
 mod check;

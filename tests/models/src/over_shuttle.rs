@@ -1,4 +1,4 @@
-//! The models over shuttle. See the binary, which has them over loom.
+//! The models over shuttle. The binary has them over loom, and says how to run both.
 
 #[path = "check/shuttle.rs"]
 mod check;

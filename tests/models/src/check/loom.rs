@@ -1,4 +1,4 @@
-//! What models are made of, by loom.
+//! The building blocks of models, from loom.
 
 use std::time::Instant;
 
@@ -37,7 +37,8 @@ pub(crate) mod atomic {
     }
 }
 
-/// What a thread blocks in: the switch to a coroutine's owner, or a worker's poll.
+/// Blocks a thread until another raises it. Stands for the switch to a coroutine's worker, or for a
+/// worker's poll.
 pub(crate) struct Signal {
     raised: AtomicUsize,
     notify: Notify,
@@ -56,11 +57,11 @@ impl Signal {
         self.notify.notify();
     }
 
-    /// Waits until it has been raised since the last time, and returns how often.
+    /// Waits until the signal has been raised since the last call. Returns how often it was.
     pub(crate) fn wait(&self) -> usize {
         loop {
             match self.raised.swap(0, Ordering::Acquire) {
-                // Loom's notification may come for no reason.
+                // Loom's `wait` may return spuriously.
                 0 => self.notify.wait(),
                 raised => return raised,
             }
@@ -68,7 +69,7 @@ impl Signal {
     }
 }
 
-/// Checks the small models whose names contain `wanted`; returns how many.
+/// Checks the small models whose names contain `wanted`. Returns how many there are.
 pub(crate) fn all(wanted: &str) -> usize {
     let mut held = 0;
     for model in models::all().filter(|model| model.name.contains(wanted)) {

@@ -1,4 +1,4 @@
-//! What models are made of, by shuttle.
+//! The building blocks of models, from shuttle.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
@@ -38,16 +38,17 @@ pub(crate) mod atomic {
     }
 }
 
-/// Random schedules, and as many of PCT's, that a model is run under.
+/// Each model runs under this many random schedules, and under as many of PCT's.
 const SCHEDULES: usize = 15_000;
 
-/// Preemptions that PCT places in a schedule, and one.
+/// PCT places this many preemptions in a schedule, less one.
 const DEPTH: usize = 4;
 
-/// A model that takes more steps than this does not end.
+/// A model that takes more steps than this is considered not to end.
 const STEPS: usize = 100_000;
 
-/// What a thread blocks in: the switch to a coroutine's owner, or a worker's poll.
+/// Blocks a thread until another raises it. Stands for the switch to a coroutine's worker, or for a
+/// worker's poll.
 pub(crate) struct Signal {
     raised: Mutex<usize>,
     changed: Condvar,
@@ -66,7 +67,7 @@ impl Signal {
         self.changed.notify_one();
     }
 
-    /// Waits until it has been raised since the last time, and returns how often.
+    /// Waits until the signal has been raised since the last call. Returns how often it was.
     pub(crate) fn wait(&self) -> usize {
         let mut raised = self.raised.lock().unwrap();
         while *raised == 0 {
@@ -76,16 +77,16 @@ impl Signal {
     }
 }
 
-/// As loom's: two that use it at a time are seen.
+/// Like loom's: panics if two threads use the value at the same time, and one of them writes.
 pub(crate) struct UnsafeCell<T> {
-    /// Those who read it, or `WRITER`.
+    /// The number of readers; at least `WRITER` while somebody writes.
     users: AtomicUsize,
     value: std::cell::UnsafeCell<T>,
 }
 
 const WRITER: usize = usize::MAX / 2;
 
-// SAFETY: `with` and `with_mut` panic where two threads would use the value, one of them to write.
+// SAFETY: `with` and `with_mut` panic before a thread could use the value while another writes it.
 unsafe impl<T: Send + Sync> Sync for UnsafeCell<T> {}
 
 impl<T> UnsafeCell<T> {
@@ -100,7 +101,7 @@ impl<T> UnsafeCell<T> {
         let others = self.users.fetch_add(1, Ordering::SeqCst);
         assert!(others < WRITER, "read while it is written");
         let result = f(self.value.get());
-        // Others may come in here.
+        // A schedule may switch to another thread before this.
         self.users.fetch_sub(1, Ordering::SeqCst);
         result
     }
@@ -114,7 +115,7 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// Checks the models whose names contain `wanted`; returns how many.
+/// Checks the models whose names contain `wanted`. Returns how many there are.
 pub fn all(wanted: &str) -> usize {
     let seed = match std::env::var("SHUTTLE_RANDOM_SEED") {
         Ok(seed) => seed.parse().expect("SHUTTLE_RANDOM_SEED is a number"),
@@ -133,8 +134,8 @@ pub fn all(wanted: &str) -> usize {
     held
 }
 
-/// Runs the models whose names contain `wanted` under the schedule that a failure has printed;
-/// returns how many.
+/// Runs the models whose names contain `wanted` under the schedule that a failure has printed. Returns
+/// how many there are.
 pub fn replay(wanted: &str, schedule: &str) -> usize {
     let mut held = 0;
     for model in models::all().filter(|model| model.name.contains(wanted)) {
@@ -148,7 +149,7 @@ pub fn replay(wanted: &str, schedule: &str) -> usize {
 fn run(model: &Model, scheduler: impl Scheduler + 'static) {
     let mut config = Config::new();
     config.max_steps = MaxSteps::FailAfter(STEPS);
-    // The weaker orderings are loom's part.
+    // Shuttle warns that it does not check weak orderings. Loom does.
     config.silence_warnings = true;
     Runner::new(scheduler, config).run(model.run);
 }

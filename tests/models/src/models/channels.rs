@@ -1,4 +1,4 @@
-//! Channels: all of `channel`; and its queue alone, in short blocks.
+//! Channels: all of `channel`, and its queue alone, with short blocks.
 
 use std::sync::Arc as Live;
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError, TrySendError};
@@ -14,14 +14,14 @@ pub(super) const MODELS: &[Model] = &[
     small("channels: a queue in blocks of two", 2, || queue::<2>(7, 0)),
     small("channels: a queue that is shrunk", 3, || queue::<1>(4, 2)),
     large("channels: a long queue", || queue::<4>(30, 3)),
-    small("channels: values against one that waits", 3, || {
+    small("channels: values against a waiting receiver", 3, || {
         exchange(usize::MAX, &[2], 1)
     }),
-    small("channels: room against one that waits", 3, || {
+    small("channels: room against a waiting sender", 3, || {
         exchange(1, &[3], 1)
     }),
     small("channels: a rendezvous", 3, || exchange(0, &[2], 1)),
-    // Of three that spin, loom finds two that do so by turns for ever.
+    // For loom, two of three spinning threads could take turns for ever.
     large("channels: two senders, little room", || {
         exchange(1, &[1, 2], 1);
     }),
@@ -34,7 +34,7 @@ pub(super) const MODELS: &[Model] = &[
     large("channels: two receivers and little room", || {
         exchange(1, &[3], 2);
     }),
-    large("channels: many, and little room", || {
+    large("channels: many senders, little room, two receivers", || {
         exchange(3, &[9, 5, 7], 2);
     }),
     large("channels: a rendezvous of many", || {
@@ -56,7 +56,7 @@ pub(super) const MODELS: &[Model] = &[
     }),
 ];
 
-/// A queue with its ends, each of which one thread has.
+/// A queue with its ends. Each end belongs to one thread.
 struct Queue<const N: usize> {
     pushed: Pushed<usize, N>,
     popped: Popped,
@@ -64,13 +64,13 @@ struct Queue<const N: usize> {
     front: UnsafeCell<Front<usize, N>>,
 }
 
-// SAFETY: the cells check that nobody else uses an end.
+// SAFETY: the cells panic if two threads use an end at the same time.
 unsafe impl<const N: usize> Sync for Queue<N> {}
-// SAFETY: as above.
+// SAFETY: the values are numbers, which may be sent to other threads.
 unsafe impl<const N: usize> Send for Queue<N> {}
 
-/// `count` values, of which one thread makes and another takes one after the other, come in their
-/// order. Room for no more than `capacity` is kept, if that is not zero, and used.
+/// One thread pushes `count` values and another pops them: they come in order. If `capacity` is not
+/// zero, the queue holds no more values than that, and gives back its spare blocks.
 fn queue<const N: usize>(count: usize, capacity: usize) {
     let queue = Arc::new(Queue::<N> {
         pushed: Pushed::new(),
@@ -84,7 +84,7 @@ fn queue<const N: usize>(count: usize, capacity: usize) {
             let mut stock = Stock::new();
             for value in 0..count {
                 let mut push = |back: *mut Back<usize, N>| {
-                    // SAFETY: it is checked that no other access is under way.
+                    // SAFETY: the cell has checked that no other access is under way.
                     let back = unsafe { &mut *back };
                     if capacity > 0 {
                         if !back.has_room(capacity, &queue.pushed, &queue.popped) {
@@ -109,7 +109,7 @@ fn queue<const N: usize>(count: usize, capacity: usize) {
         }
     });
     let pop = |front: *mut Front<usize, N>| {
-        // SAFETY: as above.
+        // SAFETY: the cell has checked that no other access is under way.
         unsafe { (*front).pop(&queue.pushed, &queue.popped) }
     };
     for value in 0..count {
@@ -119,18 +119,20 @@ fn queue<const N: usize>(count: usize, capacity: usize) {
                 None => thread::yield_now(),
             }
         };
-        assert_eq!(popped, value, "each comes once, in order");
+        assert_eq!(popped, value, "each value comes once, in order");
     }
     pushing.join().unwrap();
     assert_eq!(queue.front.with_mut(pop), None);
-    // SAFETY: the other thread is gone, and the queue is empty.
+    // SAFETY: the other thread has ended, and the queue is empty.
     queue.back.with_mut(|back| unsafe { (*back).free() });
 }
 
-/// What is sent: by whom, the how manieth, and what counts those that live.
+/// A value: the number of its sender, its own number there, and a reference that shows whether it was
+/// dropped.
 type Value = (usize, usize, Live<()>);
 
-/// Senders of so many values `each`, and `receivers` that receive until there are no more.
+/// One sender for each number in `each` sends that many values. `receivers` receive until all senders
+/// are gone.
 fn exchange(capacity: usize, each: &'static [usize], receivers: usize) {
     let live = Live::new(());
     let (sender, receiver) = channel(capacity);
@@ -163,12 +165,12 @@ fn exchange(capacity: usize, each: &'static [usize], receivers: usize) {
     received.sort_unstable();
     let sent = each.iter().enumerate();
     let sent = sent.flat_map(|(name, &count)| (0..count).map(move |number| (name, number)));
-    assert!(received.into_iter().eq(sent), "each comes once");
+    assert!(received.into_iter().eq(sent), "each value comes once");
     drop(receiver);
-    assert_eq!(Live::strong_count(&live), 1, "each is dropped");
+    assert_eq!(Live::strong_count(&live), 1, "each value is dropped");
 }
 
-/// All that comes to one, and of each sender in order.
+/// Receives all values that come to this receiver. Those of each sender come in order.
 fn receive(receiver: &Receiver<Value>) -> Vec<(usize, usize)> {
     let mut received = Vec::new();
     loop {
@@ -186,7 +188,7 @@ fn receive(receiver: &Receiver<Value>) -> Vec<(usize, usize)> {
     }
 }
 
-/// A value that comes too late is there for who tries again.
+/// A value that comes after the deadline is received by the next call.
 fn deadline(capacity: usize) {
     let (sender, receiver) = channel(capacity);
     let sending = thread::spawn(move || sender.send(1).unwrap());
@@ -199,7 +201,7 @@ fn deadline(capacity: usize) {
     assert_eq!(receiver.try_recv(), Err(TryRecvError::Disconnected));
 }
 
-/// Who finds the queue full finds room once somebody has received.
+/// A sender that finds the queue full finds room after a value was received.
 fn trying() {
     let (sender, receiver) = channel(1);
     sender.send(0).unwrap();
@@ -222,7 +224,7 @@ fn trying() {
     assert_eq!(sender.try_send(4), Err(TrySendError::Disconnected(4)));
 }
 
-/// Who waits to send gets its value back; what is queued is dropped.
+/// The sender that waits gets its value back. Queued values are dropped.
 fn receiver_goes(capacity: usize) {
     let live = Live::new(());
     let (sender, receiver) = channel(capacity);
@@ -240,5 +242,5 @@ fn receiver_goes(capacity: usize) {
     drop(receiver);
     let sent = sending.join().unwrap();
     assert!((usize::from(received)..=usize::from(received) + capacity).contains(&sent));
-    assert_eq!(Live::strong_count(&live), 1, "all is dropped");
+    assert_eq!(Live::strong_count(&live), 1, "all values are dropped");
 }

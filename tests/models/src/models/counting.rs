@@ -15,7 +15,7 @@ pub(super) const MODELS: &[Model] = &[
     }),
 ];
 
-/// What is used through references, and freed with the last.
+/// A value that is used through references, and freed with the last of them.
 struct Counted {
     refs: Refs,
     uses: AtomicUsize,
@@ -23,28 +23,29 @@ struct Counted {
     freed: AtomicUsize,
 }
 
-// SAFETY: the cell checks that nobody changes it meanwhile.
+// SAFETY: the cell panics if two threads use the value at the same time, and one of them writes.
 unsafe impl Sync for Counted {}
-// SAFETY: as above.
+// SAFETY: the value is a number, which may be sent to other threads.
 unsafe impl Send for Counted {}
 
 impl Counted {
-    /// What the holder of a reference does.
+    /// Uses the value through a reference, and drops the reference.
     fn use_and_let_go(&self) {
-        // SAFETY: it is checked that nobody frees it.
+        // SAFETY: the cell has checked that nobody writes.
         self.used.with(|used| unsafe { *used });
         self.uses.fetch_add(1, Ordering::Relaxed);
         if self.refs.let_go() {
-            // SAFETY: it is checked that nobody uses it.
+            // SAFETY: the cell has checked that nobody else uses the value.
             self.used.with_mut(|used| unsafe { *used = 1 });
-            // Seen, because all that others did happened before.
+            // This load sees all uses, because they happened before the last reference was dropped.
             let uses = self.uses.load(Ordering::Relaxed);
             assert_eq!(self.freed.fetch_add(uses, Ordering::Relaxed), 0);
         }
     }
 }
 
-/// As many threads as references, each of which makes `more`.
+/// `count` threads have a reference each. Each thread makes `more` references, and drops all of its
+/// own.
 fn let_go_of_all(count: usize, more: usize) {
     let counted = Arc::new(Counted {
         refs: Refs::new(count),
@@ -69,5 +70,9 @@ fn let_go_of_all(count: usize, more: usize) {
         other.join().unwrap();
     }
     let freed = counted.freed.load(Ordering::Relaxed);
-    assert_eq!(freed, count * (more + 1), "freed once, by the last");
+    assert_eq!(
+        freed,
+        count * (more + 1),
+        "freed once, with the last reference"
+    );
 }

@@ -9,21 +9,21 @@ pub(super) const MODELS: &[Model] = &[
     large("excluding: five, four times each", || exclude(5, 4)),
 ];
 
-/// What two must not touch at a time, and each finds as the one before left it.
+/// A number that one thread at a time may use.
 struct Guarded {
     spin: Spin,
     count: UnsafeCell<usize>,
 }
 
-// SAFETY: the cell checks that nobody else uses it meanwhile.
+// SAFETY: the cell panics if two threads use the number at the same time.
 unsafe impl Sync for Guarded {}
-// SAFETY: as above.
+// SAFETY: the value is a number, which may be sent to other threads.
 unsafe impl Send for Guarded {}
 
 impl Guarded {
     fn add_one(&self) {
         assert!(self.spin.acquire(), "there is one process");
-        // SAFETY: it is checked that no other access is under way.
+        // SAFETY: the cell has checked that no other access is under way.
         self.count.with_mut(|count| unsafe { *count += 1 });
         self.spin.release();
     }
@@ -44,7 +44,7 @@ fn exclude(threads: usize, times: usize) {
     for other in others {
         other.join().unwrap();
     }
-    // SAFETY: as above; the others are gone.
+    // SAFETY: the cell has checked that no other access is under way: the other threads have ended.
     let count = guarded.count.with(|count| unsafe { *count });
     assert_eq!(count, threads * times);
     assert!(guarded.spin.is_free());

@@ -1,5 +1,5 @@
-//! Waiting at an address: `sync/lot.rs`, as `sync/futex.rs` uses it. The locks find here what that
-//! file has for them.
+//! Waiting at an address: `sync/lot.rs`, used in the way of `sync/futex.rs`. The locks use this module
+//! instead of that file.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,7 +16,7 @@ pub(super) const MODELS: &[Model] = &[
     small("futex: a wake against a wait", 3, wake_against_wait),
     small("futex: two waiters, two wakes", 2, two_waiters),
     small(
-        "futex: a deadline against a wake that another waits for",
+        "futex: a deadline against a wake-up for another waiter",
         2,
         deadline_against_wake,
     ),
@@ -25,27 +25,28 @@ pub(super) const MODELS: &[Model] = &[
 ];
 
 thread_of_model! {
-    /// Who the calling thread is: an OS thread, unless it says something else.
+    /// The identity of the calling thread: an OS thread, unless `be_coroutine` was called.
     static WHO: Cell<u32> = Cell::new(ANYBODY);
 
-    /// After how many wake-ups more it goes on only when that is raised.
+    /// The thread's wake-up with this number, counted down to 1, takes effect only when the signal is
+    /// raised.
     static LATE: RefCell<Option<(usize, Arc<Signal>)>> = RefCell::new(None);
 }
 
 const ANYBODY: u32 = 1;
 const SLOTS: u32 = 16;
 
-/// Has the calling thread be coroutine `slot` of `worker`, from 1 on.
+/// Makes the calling thread act as coroutine `slot` of `worker`. Workers are numbered from 1.
 pub(super) fn be_coroutine(worker: u32, slot: u32) {
     WHO.with(|who| who.set(worker * SLOTS + slot));
 }
 
-/// Calls `f`, in which the calling thread, when it was woken for the `nth` time, does not go on before
-/// `until` is raised.
+/// Calls `f`. When the calling thread is woken for the `nth` time in it, it goes on only when `until`
+/// is raised.
 pub(super) fn late(nth: usize, until: Arc<Signal>, f: impl FnOnce()) {
     LATE.with(|late| late.replace(Some((nth, until))));
     f();
-    // Not to be dropped with the thread.
+    // Not dropped together with the thread: that would be outside the model.
     LATE.with(RefCell::take);
 }
 
@@ -64,7 +65,7 @@ fn come_late() {
 }
 
 thread_local! {
-    /// The only bucket of the model that runs; all its threads share one of the system's.
+    /// The only bucket of the running model. All threads of a model are one OS thread.
     static BUCKET: RefCell<Option<Rc<Bucket<Waiting>>>> = const { RefCell::new(None) };
 }
 
@@ -79,7 +80,7 @@ fn bucket() -> Rc<Bucket<Waiting>> {
     BUCKET.with_borrow(|bucket| bucket.clone().expect("a model with a lot"))
 }
 
-// As in `sync/futex.rs`.
+// The following items have the names and meanings of those in `sync/futex.rs`.
 
 #[derive(Clone, Copy, Default)]
 pub(super) struct Request {
@@ -91,9 +92,9 @@ pub(super) struct Request {
 
 #[derive(Clone, Copy)]
 pub(crate) enum Deadline {
-    /// Sooner or later.
+    /// Passes at some time.
     Later,
-    /// As soon as it is waited for: which may be too late all the same.
+    /// Passes when the wait begins. The wait may still be woken before.
     AtOnce,
 }
 
@@ -104,7 +105,7 @@ pub(super) enum Parked {
     TimedOut,
 }
 
-/// A coroutine, by the number of its worker and its slot there; or an OS thread, worker 0.
+/// A coroutine, by the numbers of its worker and its slot there. OS threads have worker 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Holder(u32);
 
@@ -152,12 +153,12 @@ pub(super) struct Waiting {
     owner: u32,
 }
 
-// SAFETY: a task may be used by any thread, and is while it is alive: see `Waiter`.
+// SAFETY: any thread may use a task. The contracts of `Waiter` guarantee that the task is alive.
 unsafe impl Send for Waiting {}
 
 impl Waiter for Waiting {
     unsafe fn end(self) -> bool {
-        // SAFETY: the waiter is still in `park`, says the caller, and with it is its task.
+        // SAFETY: by the contract of `end`, the waiter is still in `park`, which keeps its task alive.
         unsafe { (*self.task).word.wake(self.seq, Outcome::Woken) }
     }
 
@@ -166,7 +167,8 @@ impl Waiter for Waiting {
     }
 
     unsafe fn schedule(self) {
-        // SAFETY: as above, until this is done.
+        // SAFETY: by the contract of `schedule`, the wait was ended, and the waiter stays in `park`,
+        // which keeps its task alive, until it is scheduled here.
         unsafe { (*self.task).follow_up(true) };
     }
 }
@@ -177,14 +179,16 @@ pub(super) fn park(
     still: impl FnOnce() -> bool,
     queued: impl FnOnce(),
 ) -> Parked {
-    // Whoever that is.
+    // The model does not use the holder.
     let _ = request.holder.map(Holder::number);
     let owner = Holder::current().owner();
     let bucket = bucket();
     let task = Task::new();
     let node = WaiterNode::new(LotKey::of(address), request.note, owner);
     let mut begun = None;
-    // SAFETY: as in `sync/futex.rs`; the task outlives the wait.
+    // SAFETY: the node is new. It and the task, which the wait points to, live until this function
+    // returns. That is after the wait has ended: the node was taken out by a waker then, or is by
+    // `leave`.
     unsafe {
         bucket.enter(&node, request.in_front, || {
             still().then(|| {
@@ -254,7 +258,7 @@ fn words<const N: usize>() -> Arc<[AtomicU32; N]> {
     Arc::new([(); N].map(|()| AtomicU32::new(0)))
 }
 
-/// Who sees the word unchanged is woken.
+/// A waiter that sees the word unchanged is woken.
 fn wake_against_wait() {
     with_lot(|| {
         let words = words::<1>();
@@ -292,7 +296,7 @@ fn two_waiters() {
     });
 }
 
-/// A wake-up is not spent on one that has timed out.
+/// A wake-up is not spent on a waiter that has timed out.
 fn deadline_against_wake() {
     with_lot(|| {
         let words = words::<1>();
@@ -329,7 +333,7 @@ fn two_addresses() {
     });
 }
 
-/// Some time out; the others are woken, each by one wake-up.
+/// Some waiters time out. The others are woken, each by one wake-up.
 fn many_waiters() {
     with_lot(|| {
         let words = words::<3>();

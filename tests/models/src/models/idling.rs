@@ -1,7 +1,7 @@
-//! Whether a runtime is idle, and who waits for that: `worker/census.rs`.
+//! Whether a runtime is idle, and waiters for that: `worker/census.rs`.
 //!
-//! The workers are threads, and so is whoever waits. The keeper of timers is the coroutine that idles
-//! until a timer is set: see `time/agenda.rs`.
+//! Each worker and each waiter is a thread. The keeper of timers is the coroutine that idles until a
+//! timer is set: see `runtime/after.rs`.
 
 use super::census::{Census, Tally};
 use super::{Model, large, small};
@@ -10,28 +10,28 @@ use crate::check::{Arc, Signal, thread};
 
 pub(super) const MODELS: &[Model] = &[
     small(
-        "idling: a timer is handed on while somebody looks",
+        "idling: a coroutine sets a timer and ends, against a look",
         3,
         a_timer_is_handed_on,
     ),
-    small("idling: two last ends against a waiter", 3, two_ends),
     small(
-        "idling: a keeper that begins to idle against a waiter",
+        "idling: the last two coroutines end, against a waiter",
+        3,
+        two_ends,
+    ),
+    small(
+        "idling: a keeper begins to idle, against a waiter",
         3,
         the_keeper_idles,
     ),
-    small(
-        "idling: a coroutine and a thread that both wait",
-        2,
-        two_waiters,
-    ),
-    large("idling: timers of many, some of whom wait", many),
+    small("idling: a coroutine and a thread wait", 2, two_waiters),
+    large("idling: many timers, against two waiters", many),
 ];
 
 struct Runtime {
     census: Census,
     workers: [Tally; 2],
-    /// Coroutines and timers that are not over, as the model knows.
+    /// The number of coroutines and timers that are not over, for the model's own checks.
     there: AtomicUsize,
 }
 
@@ -52,27 +52,27 @@ impl Runtime {
         self.census.look(|| self.is_idle());
     }
 
-    /// As `Scheduler::wait_idle`, of a coroutine or of a thread.
+    /// Like `Scheduler::wait_idle`, called by a coroutine or by a thread.
     fn wait_idle(&self, is_coroutine: bool) {
         let _wait = self.census.begin_wait(is_coroutine);
         self.look();
         self.census.wait(|| self.is_idle());
     }
 
-    /// Worker `number` spawns a coroutine.
+    /// Spawns a coroutine on worker `number`.
     fn spawn(&self, number: usize) {
         self.there.fetch_add(1, Ordering::Relaxed);
         self.workers[number].count_in();
     }
 
-    /// A coroutine of worker `number` ends.
+    /// Ends a coroutine of worker `number`.
     fn end(&self, number: usize) {
         self.there.fetch_sub(1, Ordering::Relaxed);
         self.workers[number].count_out();
         self.look();
     }
 
-    /// The keeper, on worker 0, has nothing to do.
+    /// Spawns the keeper on worker 0. It idles.
     fn begin_keeping(&self) {
         self.workers[0].count_in();
         self.census.begin_idling();
@@ -83,7 +83,7 @@ impl Runtime {
         self.census.end_idling();
     }
 
-    /// The keeper spawns the closure of the only timer, and idles again.
+    /// Fires the only timer: the keeper spawns its closure, and idles again.
     fn fire(&self) {
         self.workers[0].count_in();
         self.census.begin_idling();
@@ -95,8 +95,7 @@ impl Runtime {
     }
 }
 
-/// Something is there all the time: a coroutine, then the timer that it has set, then the coroutine
-/// of that.
+/// At every moment there is a coroutine, or the timer that it has set, or the coroutine of the timer.
 fn a_timer_is_handed_on() {
     let runtime = Runtime::new();
     runtime.begin_keeping();
@@ -167,7 +166,7 @@ fn two_waiters() {
     assert!(runtime.is_idle());
 }
 
-/// Coroutines of worker 1 that set a timer each and end, one after the other, while two threads wait.
+/// Coroutines of worker 1 set a timer each and end, one after the other, while two threads wait.
 fn many() {
     const TIMERS: usize = 4;
     let runtime = Runtime::new();

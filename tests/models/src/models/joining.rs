@@ -24,12 +24,12 @@ pub(super) const MODELS: &[Model] = &[
     ),
 ];
 
-/// A wait, and its task.
+/// A wait, with a task of its own.
 struct Wait {
     word: WaitWord,
     seq: Seq,
     queue: Signal,
-    /// Whether the joiner has gone on, and what lay in its frame is no more.
+    /// Whether the joiner has gone on. The wait would then lie in a frame that no longer exists.
     gone: UnsafeCell<bool>,
 }
 
@@ -47,11 +47,11 @@ impl Wait {
     }
 
     fn is_gone(&self) -> bool {
-        // SAFETY: it is checked that no writing is under way.
+        // SAFETY: the cell has checked that nobody writes.
         self.gone.with(|gone| unsafe { *gone })
     }
 
-    /// Ends the wait; returns whether it lasted.
+    /// Ends the wait, if it has not ended. Returns whether it did.
     fn end(&self, outcome: Outcome) -> bool {
         let ended = self.word.wake(self.seq, outcome);
         if ended {
@@ -61,10 +61,10 @@ impl Wait {
     }
 }
 
-/// What a task leaves. Two that use it at a time are seen.
+/// A task that is joined. Its result is in a cell that checks for simultaneous uses.
 struct Finished {
     completion: Completion<Wait>,
-    /// Of a task that has run: 7, until it is taken.
+    /// 7 from the end of the task until the result is taken, otherwise 0.
     result: UnsafeCell<u32>,
     dropped: AtomicUsize,
 }
@@ -78,16 +78,19 @@ impl Finished {
         })
     }
 
-    /// What the end of the task does.
+    /// Ends the task.
     fn finish(&self) {
-        // SAFETY: it is checked that no other access is under way.
+        // SAFETY: the cell has checked that no other access is under way.
         self.result.with_mut(|result| unsafe { *result = 7 });
         let unwanted = self.completion.finish(|wait| {
-            // SAFETY: a `Joiner` keeps all its waits, even if it has gone on too early.
+            // SAFETY: a `Joiner` keeps all its waits alive, even after it has gone on.
             let wait = unsafe { &*wait };
-            assert!(!wait.is_gone(), "the joiner stays for the finisher");
+            assert!(!wait.is_gone(), "the joiner waits for the finisher");
             let ended = wait.end(Outcome::Woken);
-            assert!(ended || !wait.is_gone(), "until it is let go");
+            assert!(
+                ended || !wait.is_gone(),
+                "the joiner stays until its wait is ended"
+            );
             ended
         });
         if unwanted {
@@ -96,7 +99,7 @@ impl Finished {
     }
 
     fn drop_result(&self) {
-        // SAFETY: as above.
+        // SAFETY: the cell has checked that no other access is under way.
         let result = self.result.with_mut(|result| unsafe { result.replace(0) });
         self.dropped
             .fetch_add(usize::from(result == 7), Ordering::Relaxed);
@@ -104,7 +107,7 @@ impl Finished {
 
     fn take(&self) -> u32 {
         assert!(self.completion.is_done());
-        // SAFETY: as above.
+        // SAFETY: the cell has checked that no other access is under way.
         self.result.with_mut(|result| unsafe { result.replace(0) })
     }
 }
@@ -122,7 +125,7 @@ impl Joiner {
         }
     }
 
-    /// Waits once, for at most as long as `deadline` takes; returns whether the task is done.
+    /// Waits once. `deadline` may end the wait. Returns whether the task is done.
     fn wait(&mut self, deadline: impl FnOnce(&Arc<Wait>)) -> bool {
         let completion = &self.task.completion;
         if completion.is_done() {
@@ -140,7 +143,7 @@ impl Joiner {
         if leaves && !woken {
             completion.leave();
         }
-        // SAFETY: it is checked that nobody else uses it.
+        // SAFETY: the cell has checked that nobody else uses the value.
         wait.gone.with_mut(|gone| unsafe { *gone = true });
         woken
     }
@@ -185,8 +188,8 @@ fn end_against_detach() {
     assert_eq!(task.dropped.load(Ordering::Relaxed), 1);
 }
 
-/// Several ends at a time, each against a joiner that tries in vain for a while: its waits end by
-/// its own deadline, or by another thread, which may come late.
+/// Several tasks end, each while a joiner waits several times. The waits end by the joiner's own
+/// deadline, or by another thread, which may be late.
 fn end_against_many_joins() {
     let joins = [(); 3].map(|()| {
         let task = Finished::new();
@@ -213,7 +216,11 @@ fn end_against_many_joins() {
             }
             end.join().unwrap();
             let dropped = task.dropped.load(Ordering::Relaxed);
-            assert_eq!(dropped, usize::from(!done), "it is taken or dropped, once");
+            assert_eq!(
+                dropped,
+                usize::from(!done),
+                "the result is taken or dropped, once"
+            );
             for interrupter in interrupters {
                 interrupter.join().unwrap();
             }

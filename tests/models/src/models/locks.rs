@@ -11,14 +11,22 @@ use crate::check::{Arc, Signal, UnsafeCell, thread};
 
 pub(super) const MODELS: &[Model] = &[
     small("locks: a mutex of two", 3, || mutex(2, 2, 0)),
-    small("locks: a mutex of two of one worker", 3, || mutex(2, 2, 1)),
-    small("locks: a mutex of two of two workers", 3, || mutex(2, 2, 2)),
-    small("locks: a mutex of three", 2, || mutex(3, 1, 0)),
-    small("locks: a mutex of three of two workers", 2, || {
-        mutex(3, 1, 2)
+    small("locks: a mutex of two coroutines of one worker", 3, || {
+        mutex(2, 2, 1)
     }),
+    small("locks: a mutex of two coroutines of two workers", 3, || {
+        mutex(2, 2, 2)
+    }),
+    small("locks: a mutex of three", 2, || mutex(3, 1, 0)),
+    small(
+        "locks: a mutex of three coroutines of two workers",
+        2,
+        || mutex(3, 1, 2),
+    ),
     large("locks: a mutex of many", || mutex(5, 4, 0)),
-    large("locks: a mutex of many of three workers", || mutex(6, 4, 3)),
+    large("locks: a mutex of many coroutines of three workers", || {
+        mutex(6, 4, 3)
+    }),
     small("locks: a mutex whose first waiter is late", 2, || {
         late(1, Guarded::lock_and_add)
     }),
@@ -50,13 +58,13 @@ pub(super) const MODELS: &[Model] = &[
     }),
     small("locks: a notification against a wait", 3, notification),
     small("locks: a notification against a deadline", 2, deadline),
-    large("locks: many that are notified", many_notifications),
-    small("locks: two that complete a once", 3, || once(2, false)),
-    small("locks: a once that is poisoned", 2, || once(2, true)),
-    large("locks: many that complete a once", || once(5, true)),
+    large("locks: many notifications", many_notifications),
+    small("locks: two threads complete a once", 3, || once(2, false)),
+    small("locks: a poisoned once", 2, || once(2, true)),
+    large("locks: many threads complete a once", || once(5, true)),
 ];
 
-/// What somebody does with a lock.
+/// What a thread does with a reader-writer lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Act {
     Read,
@@ -71,9 +79,10 @@ struct Data {
     value: UnsafeCell<usize>,
 }
 
-// SAFETY: the value is used under the lock, which is what is checked.
+// SAFETY: the cell panics if two threads use the value at the same time, and one of them writes. The
+// lock under test should prevent that.
 unsafe impl Sync for Data {}
-// SAFETY: as above.
+// SAFETY: the value is a number, which may be sent to other threads.
 unsafe impl Send for Data {}
 
 impl Data {
@@ -88,19 +97,20 @@ impl Data {
 impl Act {
     fn on(self, data: &Data) {
         match self {
-            // SAFETY: this thread has locked it for reading.
+            // SAFETY: unlocks what this thread has locked for reading.
             Read => unsafe {
                 data.lock.read();
                 look(data);
                 data.lock.unlock_read();
             },
-            // SAFETY: this thread has locked it for writing.
+            // SAFETY: unlocks what this thread has locked for writing.
             Write => unsafe {
                 data.lock.write();
                 add(data);
                 data.lock.unlock_write();
             },
-            // SAFETY: this thread has locked it for writing, and for reading after the downgrade.
+            // SAFETY: downgrades what this thread has locked for writing, and unlocks that, which it
+            // then has locked for reading.
             Downgrade => unsafe {
                 data.lock.write();
                 let value = add(data);
@@ -113,13 +123,13 @@ impl Act {
 }
 
 fn look(data: &Data) -> usize {
-    // SAFETY: checked by the cell.
+    // SAFETY: the cell has checked that nobody writes.
     data.value.with(|value| unsafe { *value })
 }
 
 fn add(data: &Data) -> usize {
     data.value.with_mut(|value| {
-        // SAFETY: checked by the cell.
+        // SAFETY: the cell has checked that nobody else uses the value.
         unsafe {
             *value += 1;
             *value
@@ -127,7 +137,7 @@ fn add(data: &Data) -> usize {
     })
 }
 
-/// One thread does the acts of `here`, and one for each of `there` that act.
+/// The calling thread does the acts in `here`. For each act in `there`, another thread does it.
 fn rwlock(here: &[Act], there: &[Act]) {
     with_lot(|| {
         let data = Arc::new(Data::new());
@@ -151,8 +161,8 @@ fn rwlock(here: &[Act], there: &[Act]) {
         let all = here.iter().chain(there);
         let writers = all.filter(|&&act| act != Read).count();
         assert_eq!(look(&data), writers);
-        assert!(data.lock.try_write(), "nobody has left it locked");
-        // SAFETY: just locked.
+        assert!(data.lock.try_write(), "the lock is free");
+        // SAFETY: `try_write` has just locked it.
         unsafe { data.lock.unlock_write() };
     });
 }
@@ -164,9 +174,10 @@ struct Guarded {
     data: Data,
 }
 
-// SAFETY: the value is used under the mutex, which is what is checked.
+// SAFETY: the cell panics if two threads use the value at the same time, and one of them writes. The
+// mutex under test should prevent that.
 unsafe impl Sync for Guarded {}
-// SAFETY: as above.
+// SAFETY: the value is a number, which may be sent to other threads.
 unsafe impl Send for Guarded {}
 
 impl Guarded {
@@ -182,26 +193,27 @@ impl Guarded {
     fn locked<R>(&self, f: impl FnOnce() -> R) -> R {
         self.mutex.lock();
         let result = f();
-        // SAFETY: locked above.
+        // SAFETY: this function has locked it.
         unsafe { self.mutex.unlock() };
         result
     }
 
-    /// To be called under the mutex.
+    /// The value. To be called with the mutex locked.
     fn value(&self) -> usize {
-        // SAFETY: checked by the cell.
+        // SAFETY: the cell has checked that nobody writes.
         self.value.with(|value| unsafe { *value })
     }
 
-    /// As `value`.
+    /// Adds one. To be called with the mutex locked.
     fn add(&self) {
-        // SAFETY: checked by the cell.
+        // SAFETY: the cell has checked that nobody else uses the value.
         self.value.with_mut(|value| unsafe { *value += 1 });
     }
 
-    /// As `value`. Returns whether it was notified.
+    /// Waits on the condition variable. To be called with the mutex locked. Returns whether the caller
+    /// was notified.
     fn wait(&self, deadline: Option<Deadline>) -> bool {
-        // SAFETY: the caller has locked it.
+        // SAFETY: the caller has locked the mutex.
         unsafe { self.condvar.wait(&self.mutex, deadline) }
     }
 }
@@ -216,7 +228,8 @@ impl Guarded {
     }
 }
 
-/// `threads` that are coroutines of so many workers, or OS threads.
+/// Each of `threads` adds one, `rounds` times. They are coroutines of so many `workers`; OS threads if
+/// that is zero.
 fn mutex(threads: usize, rounds: usize, workers: u32) {
     with_lot(|| {
         let guarded = Guarded::new();
@@ -242,12 +255,12 @@ fn mutex(threads: usize, rounds: usize, workers: u32) {
             other.join().unwrap();
         }
         assert_eq!(guarded.locked(|| guarded.value()), threads * rounds);
-        assert!(guarded.are_free(), "nobody has left it locked");
+        assert!(guarded.are_free(), "the lock is free");
     });
 }
 
-/// A coroutine that is called for the `nth` time runs no more before another one, of another worker,
-/// has had the lock; which no holder keeps from that.
+/// A coroutine that was woken for the `nth` time does not run before a coroutine of another worker has
+/// had the lock. No thread holds the lock then, so the other coroutine must be able to take it.
 fn late(nth: usize, act: fn(&Guarded)) {
     with_lot(|| {
         let guarded = Guarded::new();
@@ -274,7 +287,7 @@ fn late(nth: usize, act: fn(&Guarded)) {
         }
         late.join().unwrap();
         other.join().unwrap();
-        assert!(guarded.are_free(), "nobody has left it locked");
+        assert!(guarded.are_free(), "the lock is free");
     });
 }
 
@@ -297,7 +310,7 @@ fn notification() {
     });
 }
 
-/// A notification ends one wait, and a deadline that one alone which it is for.
+/// A notification ends one wait. A deadline ends only its own wait.
 fn deadline() {
     with_lot(|| {
         let guarded = Guarded::new();
@@ -322,7 +335,7 @@ fn deadline() {
     });
 }
 
-/// As many notifications as there are waiters, in two kinds, and a deadline now and then.
+/// As many notifications as waiters, of one or of all. Some waits have deadlines.
 fn many_notifications() {
     const WAITERS: usize = 4;
     with_lot(|| {
@@ -342,7 +355,7 @@ fn many_notifications() {
         for n in 0..WAITERS {
             guarded.locked(|| guarded.add());
             if n == WAITERS - 2 {
-                // Which may wake the wrong one, but the next wakes all.
+                // This may wake a waiter for a later value. The next notification wakes all.
                 guarded.condvar.notify_one();
             } else {
                 guarded.condvar.notify_all();
@@ -359,14 +372,14 @@ struct Done {
     value: UnsafeCell<usize>,
 }
 
-// SAFETY: the value is written by who runs the once, and read when that is complete, which is what
-// is checked.
+// SAFETY: the cell panics if two threads use the value at the same time, and one of them writes. The
+// once under test should prevent that.
 unsafe impl Sync for Done {}
-// SAFETY: as above.
+// SAFETY: the value is a number, which may be sent to other threads.
 unsafe impl Send for Done {}
 
-/// It is completed by one, and awaited by another; where it `is_poisoned` first, by one of those who
-/// wait.
+/// Of several `threads`, one completes the `Once`, and the others wait for that. If it `is_poisoned`
+/// first, a waiting thread completes it.
 fn once(threads: usize, is_poisoned: bool) {
     with_lot(|| {
         let done = Arc::new(Done {
@@ -381,7 +394,7 @@ fn once(threads: usize, is_poisoned: bool) {
         let complete = move |done: &Done| {
             if let Ok(running) = done.once.begin(true) {
                 assert_eq!(running.was_poisoned(), is_poisoned);
-                // SAFETY: checked by the cell.
+                // SAFETY: the cell has checked that nobody else uses the value.
                 done.value.with_mut(|value| unsafe { *value += 1 });
                 running.complete();
             }
@@ -394,7 +407,7 @@ fn once(threads: usize, is_poisoned: bool) {
                         complete(&done);
                     }
                     assert!(done.once.wait(true));
-                    // SAFETY: checked by the cell.
+                    // SAFETY: the cell has checked that nobody writes.
                     assert_eq!(done.value.with(|value| unsafe { *value }), 1);
                 })
             })

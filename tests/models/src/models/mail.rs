@@ -1,5 +1,5 @@
-//! Mail and whoever waits for it: `worker/attention.rs` and `task/inbox.rs`, as
-//! `worker/remote.rs` uses them.
+//! Mail, and a worker that waits for it: `worker/attention.rs` and `task/inbox.rs`, used in the way of
+//! `worker/remote.rs`.
 
 use super::attention::Attention;
 use super::inbox::{Inbox, Link};
@@ -29,16 +29,16 @@ pub(super) const MODELS: &[Model] = &[
     ),
 ];
 
-/// A worker as other threads see it: what of `Remote` belongs to mail.
+/// A worker as other threads see it: the part of `Remote` that belongs to mail.
 pub(super) struct Face {
     pub(super) attention: Attention,
-    /// The eventfd.
+    /// Stands for the eventfd.
     pub(super) kicked: Signal,
     inbox: Inbox,
 }
 
 impl Face {
-    /// Of a worker that nobody drives yet.
+    /// The face of a worker that no thread drives yet.
     pub(super) fn new() -> Face {
         Face {
             attention: Attention::new(),
@@ -48,10 +48,10 @@ impl Face {
     }
 
     pub(super) fn send(&self, mail: usize) {
-        // A task that is there for nothing else.
+        // The link of a task of its own.
         let link = Box::leak(Box::new(Link::new()));
         link.set_slot(u32::try_from(mail).unwrap());
-        // SAFETY: it is new, and stays for ever.
+        // SAFETY: the link is new, so it is in no inbox, and it is never freed.
         unsafe { self.inbox.put(link) };
         self.kick();
     }
@@ -73,8 +73,8 @@ impl Face {
         self.inbox.take().map(|mail| mail as usize).collect()
     }
 
-    /// Waits until there is mail, or there may be: one turn of `Worker::wait_with` if it waits
-    /// `alone`, of `find_work_or_sleep` otherwise.
+    /// Waits until there may be mail: one turn of `Worker::wait_with` if the worker waits `alone`,
+    /// otherwise of `find_work_or_sleep`.
     fn wait(&self, alone: bool) {
         match alone {
             true => self.attention.fall_asleep_alone(),
@@ -84,10 +84,10 @@ impl Face {
             self.kicked.wait();
         }
         let to_search = self.attention.wake_up();
-        assert!(!to_search, "nobody has fresh coroutines");
+        assert!(!to_search, "there are no fresh coroutines");
     }
 
-    /// Takes `count` mails.
+    /// Takes `count` mails. `alone` tells, from the number of mails so far, how to wait.
     fn read(&self, count: usize, alone: impl Fn(usize) -> bool) {
         let mut mails = self.take_mail();
         while mails.len() < count {
@@ -95,7 +95,7 @@ impl Face {
             mails.extend(self.take_mail());
         }
         mails.sort_unstable();
-        assert!(mails.into_iter().eq(0..count), "each comes once");
+        assert!(mails.into_iter().eq(0..count), "each mail comes once");
     }
 }
 
@@ -117,7 +117,7 @@ fn sender_against_sleep_alone() {
     read(driven(), 1, 1, |_| true);
 }
 
-/// What is sent before the worker's thread has come lies there then.
+/// Mail that is sent before a thread drives the worker is there when one does.
 fn sender_against_announced() {
     let worker = Arc::new(Face::new());
     worker.attention.announce();
@@ -136,7 +136,7 @@ fn many_senders() {
     read(driven(), 5, 3, |read| read % 4 > 1);
 }
 
-/// A worker that waits for mail and nothing else, of `senders` that send `each` so many.
+/// A worker waits for mail and nothing else. Each of `senders` sends `each` mails.
 fn read(worker: Arc<Face>, senders: usize, each: usize, alone: fn(usize) -> bool) {
     let threads: Vec<_> = (0..senders)
         .map(|sender| {

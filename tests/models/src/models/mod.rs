@@ -1,4 +1,4 @@
-//! The models, over whatever `check` is.
+//! The models, over the tool that `check` stands for.
 
 #[path = "../../../../src/sync/attempt.rs"]
 mod attempt;
@@ -85,13 +85,13 @@ mod waiting;
 
 pub(crate) struct Model {
     pub(crate) name: &'static str,
-    /// The preemptions that loom is to consider; shuttle alone runs the model if there are none.
+    /// How many preemptions loom considers. `None` if only shuttle runs the model.
     #[allow(dead_code, reason = "shuttle considers any number")]
     pub(crate) preemptions: Option<usize>,
     pub(crate) run: fn(),
 }
 
-/// A model that can be run in all orders.
+/// A model that is small enough to be run in all orders.
 const fn small(name: &'static str, preemptions: usize, run: fn()) -> Model {
     Model {
         name,
@@ -100,7 +100,7 @@ const fn small(name: &'static str, preemptions: usize, run: fn()) -> Model {
     }
 }
 
-/// A model of more threads and rounds than that.
+/// A model with too many threads or rounds for that.
 const fn large(name: &'static str, run: fn()) -> Model {
     Model {
         name,

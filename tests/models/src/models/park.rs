@@ -1,4 +1,4 @@
-//! Of `park`, what the channels use.
+//! The part of `park` that the checked files use.
 
 pub(crate) use super::list;
 pub(crate) use super::waiters::Waiters;
@@ -15,17 +15,17 @@ impl Waiters {
     }
 }
 
-/// A wait allocates its task where it begins.
+/// Does nothing: here a wait allocates its task when it begins.
 pub(crate) fn prepare_to_wait() {}
 
 pub(crate) fn is_prepared_to_wait() -> bool {
     true
 }
 
-/// Nobody runs out of it.
+/// Does nothing: no task has a budget.
 pub(crate) fn spend_operation() {}
 
-/// A wait of a task that is there for nothing else.
+/// A wait, with a task of its own.
 pub(crate) struct Wait {
     task: Arc<Task>,
     seq: Seq,

@@ -36,13 +36,13 @@ pub(super) const MODELS: &[Model] = &[
         "parking: wakers of many waits, an interrupt and a token",
         wakers_of_many_waits,
     ),
-    large("parking: two that unpark each other", ping_pong),
+    large("parking: two tasks that unpark each other", ping_pong),
 ];
 
-/// A task: its word, and its owner's queue, in which it may stand once.
+/// A task: its word, and the queue of its owner, in which it may be once.
 pub(crate) struct Task {
     pub(crate) word: WaitWord,
-    /// Who is taken from it may be gone before the waker is through with it.
+    /// In an `Arc` of its own: the task may be gone before the waker has returned from `raise`.
     queue: std::sync::Arc<Signal>,
 }
 
@@ -54,7 +54,7 @@ impl Task {
         })
     }
 
-    /// What a waker does; returns whether it has ended a wait.
+    /// Schedules the task if the caller has `ended` its wait. Returns `ended`.
     pub(super) fn follow_up(&self, ended: bool) -> bool {
         if ended {
             self.schedule();
@@ -84,7 +84,7 @@ impl Task {
         );
     }
 
-    /// The rest of a wait that has begun.
+    /// Suspends a wait that has begun, to its end.
     pub(super) fn suspend(&self) -> Outcome {
         self.switch();
         self.word.outcome()
@@ -121,7 +121,7 @@ fn event_against_deadline() {
         assert_eq!(
             waker.join().unwrap(),
             of == outcome,
-            "the one that counted knows it did"
+            "the waker that ended the wait knows it"
         );
     }
 }
@@ -178,10 +178,10 @@ fn unpark_against_park() {
     task.park();
     let ended = wakers.map(|waker| usize::from(waker.join().unwrap()));
     assert!(ended.iter().sum::<usize>() <= 1, "one park is ended once");
-    // The other unpark came before the park was over, or has left the token.
+    // The other unpark came before the end of the park, or has left the token.
     let left = task.word.begin_for_token().is_none();
     let none = left && task.word.begin_for_token().is_some();
-    assert!(none || !left, "there is one token at most");
+    assert!(none || !left, "there is at most one token");
 }
 
 fn token_survives_a_wait() {
@@ -201,8 +201,8 @@ fn token_survives_a_wait() {
     unparker.join().unwrap();
 }
 
-/// Three wakers for each wait, which are not waited for: most come late, in a wait that is not
-/// theirs, of any kind.
+/// Three wakers for each wait. The task does not wait for them to return, so most of them come during a
+/// later wait, of any kind.
 fn wakers_of_many_waits() {
     let task = Task::new();
     let interrupter = thread::spawn({
@@ -222,7 +222,7 @@ fn wakers_of_many_waits() {
             _ => Kind::Plain,
         };
         let Ok(seq) = task.word.begin(kind) else {
-            assert_eq!(kind, Kind::Peer, "the others are not interrupted");
+            assert_eq!(kind, Kind::Peer, "waits of other kinds are not interrupted");
             interrupted = true;
             continue;
         };
@@ -237,19 +237,23 @@ fn wakers_of_many_waits() {
         let ended = wakers.map(|(of, waker)| waker.join().unwrap().then_some(of));
         let ended: Vec<_> = ended.into_iter().flatten().collect();
         if outcome == Outcome::Interrupted {
-            assert_eq!(ended, [], "the interrupt has ended it");
+            assert_eq!(ended, [], "the interrupt has ended the wait");
             assert_eq!(kind, Kind::Peer);
             interrupts += 1;
         } else {
-            assert_eq!(ended, [outcome], "the one that counted knows it did");
+            assert_eq!(ended, [outcome], "the waker that ended the wait knows it");
         }
     }
     let by_interrupt = usize::from(interrupter.join().unwrap());
     assert_eq!(by_interrupt, interrupts, "one interrupt ends one wait");
     assert!(task.word.is_interrupted());
     assert!(!unparker.join().unwrap(), "no wait was for the token");
-    assert_eq!(task.word.begin_for_token(), None, "it is still there");
-    assert!(task.word.begin_for_token().is_some(), "once");
+    assert_eq!(
+        task.word.begin_for_token(),
+        None,
+        "the token is still there"
+    );
+    assert!(task.word.begin_for_token().is_some(), "there is one token");
 }
 
 /// Two tasks take turns, each woken by the other, while a third unparks both for no reason.

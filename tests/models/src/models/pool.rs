@@ -1,4 +1,4 @@
-//! The threads of the pool: `pool/crew.rs`, as `pool/mod.rs` uses it.
+//! The threads of the pool: `pool/crew.rs`, used in the way of `pool/mod.rs`.
 
 use super::crew::{Crew, Needs, Purpose};
 use super::{Model, large, small};
@@ -14,9 +14,7 @@ pub(super) const MODELS: &[Model] = &[
         against_leaving,
     ),
     small("pool: a job that waits for another, one thread", 2, waiting),
-    large("pool: many jobs of many, two threads", || {
-        jobs(2, &[4, 3, 3])
-    }),
+    large("pool: many submitters, two threads", || jobs(2, &[4, 3, 3])),
 ];
 
 /// A pool whose jobs are numbers.
@@ -25,13 +23,13 @@ struct Pool {
     crew: Mutex<Crew<usize>>,
     job_added: Condvar,
     job_done: Condvar,
-    /// The time of threads that are idle is over.
+    /// Not zero when idle threads are to leave.
     over: AtomicUsize,
     done: AtomicUsize,
     working: AtomicUsize,
 }
 
-/// The job that waits for job 2 to be done.
+/// The job that waits until job 2 is done.
 const WAITS: usize = 1;
 
 impl Pool {
@@ -73,7 +71,7 @@ impl Pool {
                 crew.done(purpose);
             }
             crew.begin_idle(0);
-            // Woken or not, it may be late.
+            // A thread whose time is over may still be woken for a job.
             let mut is_over = false;
             while !crew.has_jobs() && !is_over {
                 is_over = self.over.load(Ordering::SeqCst) > 0;
@@ -102,12 +100,12 @@ impl Pool {
         if purpose == Purpose::Limited {
             self.working.fetch_sub(1, Ordering::SeqCst);
         }
-        // For the one that waits.
+        // Wakes the waiting job.
         let _crew = self.crew.lock().unwrap();
         self.job_done.notify_all();
     }
 
-    /// Ends the time of those who are idle, or will be.
+    /// Has idle threads leave, now and from now on.
     fn end_time(&self) {
         let _crew = self.crew.lock().unwrap();
         self.over.store(1, Ordering::SeqCst);
@@ -115,7 +113,7 @@ impl Pool {
     }
 }
 
-/// Of each of several who submit so many: all jobs are done by the time the threads have left.
+/// Several threads submit `each` so many jobs. All jobs are done when the pool's threads have left.
 fn jobs(most: usize, each: &'static [usize]) {
     let pool = Pool::new(most);
     let submit = |pool: Arc<Pool>, count: usize| {
@@ -140,7 +138,7 @@ fn jobs(most: usize, each: &'static [usize]) {
     assert_eq!(pool.done.load(Ordering::SeqCst), each.iter().sum());
 }
 
-/// A thread that has done its job leaves as another job comes: it does that one, or a new thread does.
+/// A thread is leaving when another job comes. It does that job, or a new thread does.
 fn against_leaving() {
     let pool = Pool::new(1);
     let first = Pool::submit(&pool, 1, Purpose::Limited).expect("the first thread");
@@ -157,7 +155,7 @@ fn against_leaving() {
     assert_eq!(pool.done.load(Ordering::SeqCst), 2);
 }
 
-/// The other has a thread, though there may be only one: the first does not count.
+/// Only one thread is allowed, but a job that waits does not count. So the second job gets a thread.
 fn waiting() {
     let pool = Pool::new(1);
     let threads = [

@@ -1,4 +1,4 @@
-//! Readiness and those who wait for it: `reactor/ready_word.rs`.
+//! Readiness and its waiters: `reactor/ready_word.rs`.
 
 use super::ready_word::ReadyWord;
 use super::word::{Kind, Outcome, Seq, WaitWord};
@@ -28,14 +28,11 @@ pub(super) const MODELS: &[Model] = &[
         a_leaver_passes_on,
     ),
     small(
-        "readiness: an event against a reader that gives up before another",
+        "readiness: an event against two readers, one with a deadline",
         2,
         event_against_timeout,
     ),
-    large(
-        "readiness: readers that give up among others that do not",
-        many_readers,
-    ),
+    large("readiness: many readers, some with deadlines", many_readers),
 ];
 
 /// A socket that holds messages, its readiness, and the queue of its readers.
@@ -60,7 +57,7 @@ impl Waiter {
         Arc::new(Waiter { word, seq, queue })
     }
 
-    /// The deadline has passed.
+    /// Ends the wait, because its deadline has passed.
     fn time_out(&self) {
         if self.word.wake(self.seq, Outcome::TimedOut) {
             self.queue.raise();
@@ -77,7 +74,7 @@ impl Source {
         })
     }
 
-    /// A message arrives, and some worker's poll tells its edge.
+    /// A message arrives, and the poll of some worker reports it.
     fn arrive(&self) {
         self.messages.fetch_add(1, Ordering::AcqRel);
         if self.word.set(0) {
@@ -85,7 +82,7 @@ impl Source {
         }
     }
 
-    /// As `Waiters::wake_one`: the first whose wait lasts.
+    /// Like `Waiters::wake_one`: wakes the first waiter whose wait has not ended otherwise.
     fn wake_one(&self) {
         let mut waiters = self.waiters.lock().unwrap();
         let woken = loop {
@@ -104,7 +101,7 @@ impl Source {
         }
     }
 
-    /// One attempt to take a message.
+    /// Tries to take a message.
     fn try_read(&self) -> bool {
         let take = |messages: usize| messages.checked_sub(1);
         self.messages
@@ -116,8 +113,8 @@ impl Source {
         assert!(self.read_until(|_| ()), "it has no deadline");
     }
 
-    /// The I/O loop, as in `Operation::run_stream`, with a deadline for each wait; returns whether
-    /// there was a message.
+    /// The loop of `Operation::run_stream`. `deadline` may end each wait. Returns whether there was a
+    /// message.
     fn read_until(&self, deadline: impl Fn(&Arc<Waiter>)) -> bool {
         let mut is_too_late = false;
         loop {
@@ -145,7 +142,7 @@ impl Source {
         }
     }
 
-    /// As `Waiters::wait`; returns whether it is ready.
+    /// Like `Waiters::wait`. Returns false if the deadline has passed.
     fn wait(&self, deadline: impl Fn(&Arc<Waiter>)) -> bool {
         let waiter = Waiter::begin();
         {
@@ -159,7 +156,7 @@ impl Source {
         assert_eq!(waiter.queue.wait(), 1, "a task is queued once");
         let woken = waiter.word.outcome() == Outcome::Woken;
         let mut waiters = match woken {
-            // Whoever woke it has taken it out.
+            // The waker has taken the waiter out of the queue.
             true => return true,
             false => self.waiters.lock().unwrap(),
         };
@@ -178,7 +175,7 @@ fn one_reader_one_event() {
     peer.join().unwrap();
 }
 
-/// A reader that takes all there is clears READY by inference, without a failed attempt.
+/// A reader that has taken all messages clears READY, without a failed attempt.
 fn short_read_against_event() {
     let source = Source::new();
     source.arrive();
@@ -208,7 +205,7 @@ fn two_readers_two_messages() {
     }
 }
 
-/// One edge for two messages: the first reader, done, wakes the second.
+/// One event for two messages. The first reader wakes the second when it is done.
 fn a_leaver_passes_on() {
     let source = Source::new();
     let reader = thread::spawn({
@@ -227,7 +224,7 @@ fn a_leaver_passes_on() {
     peer.join().unwrap();
 }
 
-/// A reader whose deadline passes at once, and another that waits behind it, or before.
+/// The deadline of one reader passes at once. Another reader waits before or after it in the queue.
 fn event_against_timeout() {
     let source = Source::new();
     let reader = thread::spawn({
@@ -245,8 +242,8 @@ fn event_against_timeout() {
     peer.join().unwrap();
 }
 
-/// Three readers that want all of what two peers send, and two that wait as long as another thread
-/// lets them; whatever these take comes again.
+/// Three readers take all messages that two peers send. Two more readers have deadlines. A message that
+/// one of these takes is sent again.
 fn many_readers() {
     const MESSAGES: usize = 6;
     let source = Source::new();

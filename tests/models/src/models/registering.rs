@@ -1,8 +1,8 @@
 //! The registration of sources with the polls of workers: `reactor/registration.rs`.
 //!
-//! The kernel is modelled: files that hold messages, descriptors that may be duplicates, and for each
-//! worker a poll with edge-triggered registrations. A thread stands for a worker and for the one
-//! coroutine that it runs: while the coroutine waits, the worker polls.
+//! The kernel is modelled, with files that hold messages, descriptors that may be duplicates, and a
+//! poll with edge-triggered registrations for each worker. A thread stands for a worker and its only
+//! coroutine: while the coroutine waits, the worker polls.
 
 use std::io;
 use std::ops::BitOr;
@@ -15,7 +15,7 @@ use super::{Model, large, small};
 use crate::check::atomic::{AtomicUsize, Mutex, Ordering};
 use crate::check::{Arc, Signal, thread};
 
-/// What the protocol refers to by `std::sync::Arc`. Its counts are no part of the protocol.
+/// The checked file uses std's `Arc`. Its reference counts are no part of the protocol.
 type Shared<T> = std::sync::Arc<T>;
 
 pub(super) const MODELS: &[Model] = &[
@@ -30,7 +30,7 @@ pub(super) const MODELS: &[Model] = &[
         closed_duplicate,
     ),
     small(
-        "registering: what another worker waits by is undone",
+        "registering: a registration is undone while another worker waits",
         3,
         undone_registration,
     ),
@@ -88,7 +88,7 @@ struct Told {
 }
 
 impl Os {
-    /// With so many workers, and a file with so many descriptors.
+    /// An operating system with a file that is open under so many numbers, and its workers.
     fn new(workers: usize, duplicates: usize) -> (Shared<Os>, Vec<Worker>) {
         let signals: Vec<_> = (0..workers).map(|_| Shared::new(Signal::new())).collect();
         let polls = signals.iter().map(|signal| OsPoll {
@@ -147,8 +147,8 @@ impl Os {
         file
     }
 
-    /// Closes `fd`, which must not be registered any more: nobody could remove that, as long as there
-    /// are duplicates.
+    /// Closes `fd`. It must not be registered any more: as long as there are duplicates, nobody could
+    /// remove the registration.
     fn close(&self, fd: RawFd) {
         let mut state = self.0.lock().unwrap();
         let file = state.file(fd).expect("it is open");
@@ -159,14 +159,14 @@ impl Os {
         state.open[fd as usize] = None;
     }
 
-    /// Closes `fd` whatever is registered. A duplicate keeps its file open.
+    /// Closes `fd`, which may be registered. A duplicate keeps its file open.
     fn close_behind_the_back(&self, fd: RawFd) {
         let mut state = self.0.lock().unwrap();
         let file = state.open[fd as usize].take();
         assert!(state.open.contains(&file), "there is a duplicate");
     }
 
-    /// Takes the events of a poll: the tokens, and the files that they are of.
+    /// Takes the events of a poll. Returns their tokens and files.
     fn events(&self, poll: usize) -> Vec<(Token, usize)> {
         let mut state = self.0.lock().unwrap();
         let pending = state.polls[poll].told.iter_mut();
@@ -271,7 +271,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Polls until `is_over`, as a worker that has nothing to run.
+    /// Polls until `is_over`, like a worker that has nothing to run.
     fn poll_until(&self, is_over: impl Fn() -> bool) {
         while !is_over() {
             self.signal.wait();
@@ -286,7 +286,7 @@ impl Worker {
         }
     }
 
-    /// Takes a message from `source` through `fd`: the I/O loop, as `Operation::run_stream`.
+    /// Takes a message from `source` through `fd`, by the loop of `Operation::run_stream`.
     fn read(&self, source: &Shared<Source>, fd: RawFd) {
         loop {
             let seen = source.word.observe();
@@ -306,13 +306,13 @@ impl Worker {
         }
     }
 
-    /// Closes `fd`, as the drop of a `Descriptor`.
+    /// Closes `fd`, like the drop of a `Descriptor`.
     fn close(&self, source: &Source, fd: RawFd) {
         source.deregister(fd);
         self.os.close(fd);
     }
 
-    /// The worker is not driven any more.
+    /// Ends the driving of the worker: it will not poll any more.
     fn leave(&self) {
         registration::release_sources(&*self.poll);
     }
@@ -330,13 +330,13 @@ struct Source {
 struct Waiter {
     word: WaitWord,
     seq: Seq,
-    /// How often it was put into its worker's queue.
+    /// How often the task was put into its worker's queue.
     queued: AtomicUsize,
     worker: Shared<Signal>,
 }
 
 impl Waiter {
-    /// Ends the wait, if it lasts, and has the worker look.
+    /// Ends the wait, if it has not ended, and has the worker look. Returns whether it did.
     fn wake(&self) -> bool {
         let woken = self.word.wake(self.seq, Outcome::Woken);
         if woken {
@@ -369,7 +369,7 @@ impl Source {
         }
     }
 
-    /// As `Waiters::wake_one`. Nobody stops waiting otherwise, so the first can be woken.
+    /// Like `Waiters::wake_one`. Waits do not end otherwise, so the first waiter can be woken.
     fn wake_one(&self) {
         let first = {
             let mut waiters = self.waiters.lock().unwrap();
@@ -431,7 +431,8 @@ impl registration::Source for Source {
     }
 }
 
-/// Both read through the same descriptor. The first that is done leaves, and takes its poll with it.
+/// Both workers read through the same descriptor. The first that is done leaves, and does not poll any
+/// more.
 fn two_workers() {
     let (os, mut workers) = Os::new(2, 1);
     let source = Source::new(0);
@@ -450,8 +451,8 @@ fn two_workers() {
     workers[0].close(&source, 0);
 }
 
-/// Each reads through a duplicate of its own, and closes it. If the other has registered with that, it
-/// registers anew.
+/// Each worker reads through a duplicate of its own, and closes it. If the source was registered with
+/// that duplicate, the other worker registers it again.
 fn closed_duplicate() {
     let (os, mut workers) = Os::new(2, 2);
     let source = Source::new(0);
@@ -471,8 +472,9 @@ fn closed_duplicate() {
     other.join().unwrap();
 }
 
-/// One waits for a source that the other has registered, through a duplicate that is then closed. What
-/// happens after that is told if the first has registered anew.
+/// One worker waits for a source that the other has registered, through a duplicate that the other then
+/// closes. A message that comes later is noticed only if the first worker has registered the source
+/// again.
 fn undone_registration() {
     let (os, mut workers) = Os::new(2, 2);
     let source = Source::new(0);
@@ -490,7 +492,7 @@ fn undone_registration() {
     other.join().unwrap();
 }
 
-/// The file of the first source stays open elsewhere, and its events keep coming.
+/// The file of the first source stays open under another number, so its events keep coming.
 fn number_used_anew() {
     let (os, workers) = Os::new(1, 2);
     let first = Source::new(0);
@@ -508,7 +510,7 @@ fn number_used_anew() {
     workers[0].leave();
 }
 
-/// A registration is undone from both of its ends.
+/// One worker releases the source, while the other closes its descriptor.
 fn closed_while_released() {
     let (os, mut workers) = Os::new(2, 1);
     let source = Source::new(0);

@@ -1,5 +1,5 @@
-//! Fresh coroutines, those who sleep and those who search: `worker/sleep.rs`, as
-//! `worker/mod.rs` uses it.
+//! Fresh coroutines, and workers that sleep and search: `worker/sleep.rs`, used in the way of
+//! `worker/mod.rs`.
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicUsize as Count;
@@ -105,7 +105,7 @@ struct Worker {
     face: Face,
     fresh: Fresh,
     offered: AtomicBool,
-    /// Is ahead, and holds back for now.
+    /// The worker has more coroutines than others, and holds back for now.
     patient: AtomicBool,
 }
 
@@ -114,15 +114,15 @@ struct Runtime {
     injector: Fresh,
     sleep: Sleep,
     stopping: AtomicBool,
-    /// What a coroutine does, by its number.
+    /// The code of each coroutine, by its number.
     body: fn(&Driver<'_>, usize),
-    /// What a coroutine of some models waits for.
+    /// A coroutine waits for this, in some models.
     signal: Signal,
-    // What is only looked at afterwards is no part of the model.
+    // These counts are of std: they are checked at the end, and must not order anything in the model.
     spawned: Count,
     ran: Count,
     abandoned: Count,
-    /// Coroutines that are to run before the runtime stops by itself.
+    /// When so many more coroutines have run, the runtime stops.
     to_run: Count,
 }
 
@@ -147,13 +147,13 @@ impl Sleepers for Runtime {
     }
 }
 
-/// Adds a coroutine to a set; returns false if it was there.
+/// Adds a coroutine to a set. Returns false if it was there already.
 fn add(set: &Count, coroutine: usize) -> bool {
     set.fetch_or(1 << coroutine, Ordering::Relaxed) & (1 << coroutine) == 0
 }
 
 impl Runtime {
-    /// The first worker is the calling thread's. The others are counted on already.
+    /// The calling thread will drive the first worker. The other workers are announced.
     fn new(workers: usize, to_run: usize, body: fn(&Driver<'_>, usize)) -> Arc<Runtime> {
         let worker = || Worker {
             face: Face::new(),
@@ -179,7 +179,7 @@ impl Runtime {
         Arc::new(runtime)
     }
 
-    /// As `Scheduler::spawn`, by a thread that is no worker.
+    /// Like `Scheduler::spawn`, by a thread that is no worker.
     fn spawn(&self, coroutine: usize) {
         assert!(add(&self.spawned, coroutine));
         self.injector.push(coroutine);
@@ -211,15 +211,15 @@ impl Runtime {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// All threads have ended: each coroutine has come to one end.
+    /// To be called when all threads have ended: each coroutine has run, or was abandoned.
     fn check(&self) {
         let [spawned, ran, abandoned] =
             [&self.spawned, &self.ran, &self.abandoned].map(|set| set.load(Ordering::Relaxed));
-        assert_eq!(ran & abandoned, 0, "run or abandoned");
+        assert_eq!(ran & abandoned, 0, "none has run and was abandoned");
         assert_eq!(ran | abandoned, spawned, "none is lost");
     }
 
-    /// As `check`, where nothing was to be abandoned.
+    /// Like `check`, if no coroutine may have been abandoned.
     fn check_all_ran(&self) {
         self.check();
         assert_eq!(self.abandoned.load(Ordering::Relaxed), 0);
@@ -238,14 +238,14 @@ impl Driver<'_> {
         &self.runtime.workers[self.index]
     }
 
-    /// As `Worker::push_fresh`.
+    /// Like `Worker::push_fresh`.
     fn spawn(&self, coroutine: usize) {
         assert!(add(&self.runtime.spawned, coroutine));
         self.worker().fresh.push(coroutine);
         self.runtime.sleep.notify(&**self.runtime);
     }
 
-    /// As `Worker::drive_until_stopped`.
+    /// Like `Worker::drive_until_stopped`.
     fn drive(&self) {
         let runtime = self.runtime;
         self.worker().face.attention.set_driven(true);
@@ -287,7 +287,7 @@ impl Driver<'_> {
         }
     }
 
-    /// As `Worker::holds_back`, with a `placement` that is patient until it is told not to be.
+    /// Like `Worker::holds_back`. The `placement` is patient until the model ends that.
     fn holds_back(&self) -> bool {
         let runtime = self.runtime;
         if self.holding.get() {
@@ -358,7 +358,8 @@ impl Driver<'_> {
         }
     }
 
-    /// Takes one, and puts another into its own deque if there is one.
+    /// Takes a coroutine of another worker, or of the injector. Also moves a second one, if there is
+    /// one, to the own deque.
     fn steal(&self) -> Option<usize> {
         let runtime = self.runtime;
         let others = runtime.workers.iter().enumerate();
@@ -377,7 +378,7 @@ impl Driver<'_> {
         })
     }
 
-    /// As `Worker::wait_with`: waits for mail or a shutdown, and runs nothing else meanwhile.
+    /// Like `Worker::wait_with`: waits for mail or a shutdown, and runs no other coroutine meanwhile.
     fn wait_alone(&self) {
         let face = &self.worker().face;
         while !self.runtime.is_stopping() && face.take_mail().is_empty() {
@@ -385,7 +386,7 @@ impl Driver<'_> {
             if !face.has_mail() && !self.runtime.is_stopping() {
                 face.kicked.wait();
             }
-            assert!(!face.attention.wake_up(), "nobody may have it search");
+            assert!(!face.attention.wake_up(), "no thread may have it search");
         }
     }
 }
@@ -400,8 +401,8 @@ fn drive(runtime: &Arc<Runtime>, index: usize) {
     driver.drive();
 }
 
-/// Drives the first worker here and the others in threads of their own, until `threads`, too, have
-/// ended.
+/// Drives the first worker here, and the others in threads of their own. Returns when these threads and
+/// `threads` have ended.
 fn run(runtime: &Arc<Runtime>, threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
     let threads: Vec<_> = threads.into_iter().chain(others(runtime)).collect();
     drive(runtime, 0);
@@ -410,8 +411,8 @@ fn run(runtime: &Arc<Runtime>, threads: impl IntoIterator<Item = thread::JoinHan
     }
 }
 
-/// As `run`, but this thread comes only to shut down, as `Runtime::shut_down`; its last look at the
-/// injector comes after the fence of its own kicks.
+/// Like `run`, but this thread drives its worker only to shut down, like `Runtime::shut_down`. Its last
+/// look at the injector comes after the fence of its own kicks.
 fn shut_down(runtime: &Arc<Runtime>, threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
     let others = others(runtime);
     runtime.stop();
@@ -436,7 +437,7 @@ fn others(runtime: &Arc<Runtime>) -> Vec<thread::JoinHandle<()>> {
         .collect()
 }
 
-/// A thread that spawns these coroutines.
+/// Starts a thread that spawns `coroutines`.
 fn pusher(
     runtime: &Arc<Runtime>,
     coroutines: impl IntoIterator<Item = usize> + Send + 'static,
@@ -449,7 +450,8 @@ fn pusher(
     })
 }
 
-/// A thread that ends the patience of a worker. The kick is the timer's.
+/// Makes a worker hold back, and starts a thread that ends this. Its kick stands for the worker's
+/// timer.
 fn end_of_patience(runtime: &Arc<Runtime>, index: usize) -> thread::JoinHandle<()> {
     runtime.workers[index]
         .patient
@@ -462,8 +464,8 @@ fn end_of_patience(runtime: &Arc<Runtime>, index: usize) -> thread::JoinHandle<(
     })
 }
 
-// Every coroutine that is pushed is run, whoever sleeps when: otherwise all block for ever, which is
-// reported.
+// Every coroutine that is pushed must run, whichever workers sleep. If one is forgotten, all threads
+// block for ever, which the tools report.
 
 fn one_pusher_one_worker() {
     let runtime = Runtime::new(1, 1, |_, _| ());
@@ -483,7 +485,7 @@ fn one_pusher_two_workers() {
     runtime.check_all_ran();
 }
 
-/// A coroutine keeps its worker until the one that it spawns has run elsewhere.
+/// A coroutine keeps its worker until the coroutine that it has spawned has run on the other worker.
 fn spawn_by_a_busy_worker() {
     let runtime = Runtime::new(2, 2, |driver, coroutine| match coroutine {
         0 => {
@@ -498,7 +500,7 @@ fn spawn_by_a_busy_worker() {
     runtime.check_all_ran();
 }
 
-/// The first worker never takes what it has: the second one comes for it.
+/// The first worker holds back for ever. The second one must take its coroutine.
 fn offer_against_sleep() {
     let runtime = Runtime::new(2, 1, |driver, _| assert_eq!(driver.index, 1));
     runtime.workers[0].patient.store(true, Ordering::Release);
@@ -508,7 +510,7 @@ fn offer_against_sleep() {
     runtime.check_all_ran();
 }
 
-/// Nobody else takes what a worker leaves for a while: it does so itself.
+/// A worker that is alone holds back for a while, and then must take the coroutine itself.
 fn spawn_against_patience() {
     let runtime = Runtime::new(1, 1, |_, _| ());
     let timer = end_of_patience(&runtime, 0);
@@ -521,7 +523,7 @@ fn stop_against_spawn() {
     shut_down(&runtime, [pusher(&runtime, [0])]);
 }
 
-/// A shutdown while a worker steals from the one of this thread.
+/// A shutdown while another worker steals from the first.
 fn stop_against_steal() {
     let runtime = Runtime::new(2, usize::MAX, |_, _| ());
     for coroutine in [0, 1] {
@@ -531,7 +533,7 @@ fn stop_against_steal() {
     shut_down(&runtime, []);
 }
 
-/// A coroutine waits alone for mail that never comes.
+/// A coroutine that waits alone, for mail that never comes, must see the shutdown.
 fn stop_against_waiting_alone() {
     let runtime = Runtime::new(2, usize::MAX, |driver, _| driver.wait_alone());
     assert!(add(&runtime.spawned, 0));
@@ -539,7 +541,7 @@ fn stop_against_waiting_alone() {
     shut_down(&runtime, []);
 }
 
-/// What the coroutines of large models do: the first two spawn two more each, where they run.
+/// The code of coroutines in large models: the first two spawn two more each, on their own workers.
 fn spawn_more(driver: &Driver<'_>, coroutine: usize) {
     if coroutine < 2 {
         driver.spawn(10 + 2 * coroutine);
@@ -551,7 +553,7 @@ fn pushers(runtime: &Arc<Runtime>) -> [thread::JoinHandle<()>; 3] {
     [0, 1, 2].map(|first| pusher(runtime, (first..9).step_by(3)))
 }
 
-/// What `pushers` and `spawn_more` spawn.
+/// The number of coroutines that `pushers` and `spawn_more` spawn.
 const MANY: usize = 9 + 4;
 
 fn many_for_one() {
@@ -571,9 +573,9 @@ fn stop_against_many() {
     shut_down(&runtime, pushers(&runtime));
 }
 
-/// As where a runtime is dropped by one of its coroutines: what the workers see last is all. That
-/// no fence orders, but the sequentially consistent accesses of crossbeam's injector; so loom, which
-/// has none, cannot check it.
+/// A coroutine stops its own runtime, as when it drops it. No thread abandons coroutines afterwards, so
+/// the workers' last looks must find all. The sequentially consistent accesses of crossbeam's injector
+/// guarantee that, not a fence. Loom does not model them, so only shuttle checks this.
 fn stop_from_within() {
     let runtime = Runtime::new(4, usize::MAX, |driver, coroutine| {
         spawn_more(driver, coroutine);
@@ -585,7 +587,7 @@ fn stop_from_within() {
     runtime.check();
 }
 
-/// Half of the workers hold back, each for a while.
+/// Two of the workers hold back for a while.
 fn many_held_back() {
     let runtime = Runtime::new(4, MANY, spawn_more);
     let timers = [0, 2].map(|index| end_of_patience(&runtime, index));
@@ -593,8 +595,7 @@ fn many_held_back() {
     runtime.check_all_ran();
 }
 
-/// Coroutines of the pushers wait alone, all workers at a time if it so happens, for mail that
-/// comes from outside.
+/// Some coroutines wait alone for mail from outside, perhaps on all workers at once.
 fn many_while_alone() {
     let runtime = Runtime::new(3, MANY, |driver, coroutine| {
         spawn_more(driver, coroutine);

@@ -1,4 +1,4 @@
-//! For `sync/spin.rs`: nobody spins, for which a model need not wait.
+//! Replaces `sync/spin.rs`: nobody spins, since that would only make models slower.
 
 use super::futex::Holder;
 

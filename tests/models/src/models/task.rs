@@ -1,4 +1,4 @@
-//! Of `task`, what the channels and the reactor use.
+//! The part of `task` that the checked files use.
 
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/task/waiting.rs"]
@@ -11,7 +11,7 @@ pub(crate) use super::parking::Task;
 pub(crate) use super::word;
 pub(crate) use waiting::{Waiting, Woken};
 
-/// The allocator waits for no coroutine.
+/// An ordinary guard: in the models, the allocator does not use locks of ours.
 pub(crate) type AsideGuard<'a, T> = MutexGuard<'a, T>;
 
 pub(crate) fn lock_aside<T>(mutex: &Mutex<T>) -> AsideGuard<'_, T> {

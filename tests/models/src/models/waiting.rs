@@ -1,4 +1,4 @@
-//! Those who wait for the same thing: `park/waiters.rs`.
+//! Tasks that wait for the same event: `park/waiters.rs`.
 
 use super::task::Deadline;
 use super::waiters::{List, Waiters};
@@ -12,12 +12,12 @@ pub(super) const MODELS: &[Model] = &[
     small("waiting: a wake-up of all against a wait", 3, || {
         one(Wake::All)
     }),
-    small("waiting: two who wait for one thing each", 2, two),
+    small("waiting: two waiters, one thing each", 2, two),
     small("waiting: a deadline against a wake-up", 2, deadline),
-    large("waiting: many, some of whom do not wait for long", many),
+    large("waiting: many waiters, some with deadlines", many),
 ];
 
-/// Things that are waited for, one by each who waits.
+/// A number of things. Each waiter waits for one, and takes it.
 struct Things {
     count: AtomicUsize,
     waiters: Waiters,
@@ -37,7 +37,7 @@ impl Things {
         })
     }
 
-    /// Adds one, and wakes. Returns whether one was woken, if that is known.
+    /// Adds a thing, and wakes one waiter or all. Returns whether one was woken, if that is known.
     fn add(&self, wake: Wake) -> bool {
         self.count.fetch_add(1, Ordering::SeqCst);
         match wake {
@@ -60,7 +60,7 @@ impl Things {
         self.count.fetch_update(order, order, one_less).is_ok()
     }
 
-    /// Takes one when there is one; returns whether there was before the deadline.
+    /// Waits for a thing and takes it. Returns false if the deadline has passed before.
     fn wait(&self, deadline: Option<Deadline>) -> bool {
         while !self.take() {
             let is_there = || self.count.load(Ordering::SeqCst) > 0;
@@ -77,7 +77,7 @@ impl Things {
     }
 }
 
-/// Who waits is woken, or sees that it need not.
+/// A waiter is woken, or sees that it need not wait.
 fn one(wake: Wake) {
     let things = Things::new();
     let adds = thread::spawn({
@@ -108,7 +108,7 @@ fn two() {
     things.check_nobody_waits();
 }
 
-/// A wake-up is not spent on one that has timed out: the other takes what there is.
+/// A wake-up is not spent on a waiter that has timed out: the other waiter takes the thing.
 fn deadline() {
     let things = Things::new();
     let patient = thread::spawn({
