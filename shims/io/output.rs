@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::any_file::AnyFile;
 use crate::reactor::Descriptor;
 use crate::shims::fs::file_system::Nature;
-use crate::sync::reentrant::{Entry, ReentrantLock};
+use crate::sync::reentrant::{ReentrantLock, ReentrantLocked};
 use crate::sys::socket::at_most_iov_max;
 use crate::task;
 
@@ -105,7 +105,7 @@ impl<W: Write> Shared<W> {
     pub(super) fn try_lock(&'static self) -> Option<Guard<W>> {
         self.lock.try_lock().then_some(Guard {
             shared: self,
-            entry: Entry::Held,
+            entry: ReentrantLocked::Held,
             not_send: PhantomData,
         })
     }
@@ -117,7 +117,7 @@ impl<W: Write> Shared<W> {
 #[derive(Debug)]
 pub(super) struct Guard<W: 'static> {
     shared: &'static Shared<W>,
-    entry: Entry,
+    entry: ReentrantLocked,
     /// Makes the guard `!Send`: only the thread that holds the lock may use the writer.
     not_send: PhantomData<*const ()>,
 }
@@ -126,7 +126,7 @@ impl<W: Write> Guard<W> {
     /// Flushes the writer and puts `writer` in its place.
     pub(super) fn replace(&mut self, writer: W) -> io::Result<()> {
         let flushed = self.flush();
-        if self.entry == Entry::Held {
+        if self.entry == ReentrantLocked::Held {
             self.shared.writer.replace(writer);
         }
         flushed
@@ -134,8 +134,8 @@ impl<W: Write> Guard<W> {
 
     fn with<R>(&self, write: impl FnOnce(&mut dyn Write) -> R) -> R {
         match self.entry {
-            Entry::Held => write(&mut *self.shared.writer.borrow_mut()),
-            Entry::Refused => write(&mut { self.shared.output }),
+            ReentrantLocked::Held => write(&mut *self.shared.writer.borrow_mut()),
+            ReentrantLocked::Refused => write(&mut { self.shared.output }),
         }
     }
 }
@@ -160,7 +160,7 @@ impl<W: Write> Write for Guard<W> {
 
 impl<W> Drop for Guard<W> {
     fn drop(&mut self) {
-        if self.entry == Entry::Held {
+        if self.entry == ReentrantLocked::Held {
             // SAFETY: the lock was locked for this guard, which is `!Send` and so on the thread that
             // locked, and which is dropped once.
             unsafe { self.shared.lock.unlock() };

@@ -1,20 +1,24 @@
-//! A list whose nodes lie on the stacks of those who are in it.
+//! A linked list of nodes that lie elsewhere: on the stacks of the waiters that are in the list.
 
 use std::cell::Cell;
 use std::ptr;
 
-/// A doubly linked list. Its nodes are used through it alone, by whoever has it to itself.
+/// A doubly linked list that does not own its nodes.
+///
+/// While a node is linked, it is used only through the list, by the thread that has the list to itself.
 pub(crate) struct List<T> {
     head: *const Node<T>,
     tail: *const Node<T>,
     len: usize,
 }
 
-// SAFETY: the nodes that a list points to are used by whoever may use the list, and live until
-// they are unlinked. What they hold is used from there as well, so it must be able to cross threads.
+// SAFETY: linked nodes live until they are unlinked, and are used only by the thread that has the
+// list to itself. Their values are used by that thread too, and `T` is `Send`.
 unsafe impl<T: Send> Send for List<T> {}
 
-/// A place in a list. The links belong to the list, from the linking to the unlinking.
+/// A value that can be in one list at a time.
+///
+/// While it is linked, the links are used only by the list.
 pub(crate) struct Node<T> {
     pub(crate) value: T,
     prev: Cell<*const Node<T>>,
@@ -32,7 +36,7 @@ impl<T> Node<T> {
         }
     }
 
-    /// Whether it is in a list. To be asked by whoever has that list to itself.
+    /// Whether the node is in a list. The caller has that list to itself.
     pub(crate) fn is_linked(&self) -> bool {
         self.linked.get()
     }
@@ -58,32 +62,29 @@ impl<T> List<T> {
     }
 
     pub(crate) fn first(&self) -> Option<&Node<T>> {
-        // SAFETY: linked nodes live; and this list is borrowed, so none is unlinked.
+        // SAFETY: a linked node lives, and while the list is borrowed none is unlinked.
         unsafe { self.head.as_ref() }
     }
 
     /// # Safety
     ///
-    /// `node` is in no list, and lives until it is unlinked from this one.
+    /// `node` is in no list. It lives and does not move until it is unlinked from this list.
     pub(crate) unsafe fn push_back(&mut self, node: &Node<T>) {
-        self.link(node, self.tail, ptr::null());
+        node.prev.set(self.tail);
+        node.next.set(ptr::null());
+        node.linked.set(true);
+        self.join(self.tail, node);
+        self.tail = node;
+        self.len += 1;
     }
 
-    /// Takes the first one out, which from now on is its owner's again: see there how long it is
-    /// still alive.
+    /// Unlinks and returns the first node. The contract of `push_back` does not say how long it lives
+    /// after that: the user of the list must know.
     pub(crate) fn pop_front(&mut self) -> Option<*const Node<T>> {
         let first = self.head;
-        // SAFETY: what is linked lives, and is linked here.
+        // SAFETY: the first node is linked into this list, so it lives.
         unsafe { self.remove(first.as_ref()?) };
         Some(first)
-    }
-
-    fn link(&mut self, node: &Node<T>, prev: *const Node<T>, next: *const Node<T>) {
-        node.prev.set(prev);
-        node.next.set(next);
-        node.linked.set(true);
-        self.point(prev, next, node, node);
-        self.len += 1;
     }
 
     /// # Safety
@@ -91,29 +92,24 @@ impl<T> List<T> {
     /// `node` is linked into this list.
     pub(crate) unsafe fn remove(&mut self, node: &Node<T>) {
         let (prev, next) = (node.prev.get(), node.next.get());
-        self.point(prev, next, next, prev);
+        self.join(prev, next);
+        if next.is_null() {
+            self.tail = prev;
+        } else {
+            // SAFETY: the neighbour of a linked node is linked, so it lives.
+            unsafe { (*next).prev.set(prev) };
+        }
         node.linked.set(false);
         self.len -= 1;
     }
 
-    /// Has `after` come after `prev`, and `before` before `next`. Where these are null they stand
-    /// for the ends.
-    fn point(
-        &mut self,
-        prev: *const Node<T>,
-        next: *const Node<T>,
-        after: *const Node<T>,
-        before: *const Node<T>,
-    ) {
-        // SAFETY: a linked node's neighbours are linked, so they live.
-        match unsafe { prev.as_ref() } {
-            None => self.head = after,
-            Some(prev) => prev.next.set(after),
-        }
-        // SAFETY: as above.
-        match unsafe { next.as_ref() } {
-            None => self.tail = before,
-            Some(next) => next.prev.set(before),
+    /// Makes `next` the node after `prev`, or the first one if `prev` is null.
+    fn join(&mut self, prev: *const Node<T>, next: *const Node<T>) {
+        if prev.is_null() {
+            self.head = next;
+        } else {
+            // SAFETY: `prev` is a linked node or the neighbour of one, so it is linked and lives.
+            unsafe { (*prev).next.set(next) };
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Parking: the waist that everything which waits is built on.
+//! Parking: everything that waits is built on this module.
 //!
-//! [`park`] suspends the caller until somebody calls [`Unparker::unpark`] for it. The same call
-//! parks a coroutine, whose worker goes on with others, or (off-coroutine) the OS thread. Inside
-//! this crate sources, timers, joins and pool jobs wait by [`Wait`], which shares the mechanism
-//! but not the token; see the drawing in `task::word`.
+//! [`park`] suspends the caller until [`Unparker::unpark`] is called for it. The same call parks a
+//! coroutine, so that its worker runs others, or the OS thread of a caller that is no coroutine.
+//! Inside this crate, sources, timers, joins and pool jobs wait by [`Wait`] instead. It has the same
+//! mechanism but does not touch the token of `park`: see the drawing in `task/word.rs`.
 
 pub(crate) mod list;
 mod waiters;
@@ -23,14 +23,14 @@ pub(crate) use waiters::Waiters;
 
 impl Waiters {
     pub(crate) const fn new() -> Waiters {
-        Waiters::of(Mutex::new(waiters::List::new()))
+        Waiters::of(Mutex::new(waiters::WaitList::new()))
     }
 }
 
-/// Parks the caller until its token is made available, and consumes it.
+/// Parks the caller until its token is available, and consumes the token.
 ///
 /// Like [`std::thread::park`]: if [`Unparker::unpark`] (or [`Thread::unpark`](crate::Thread)) was
-/// called before, this returns at once; any number of such calls leaves one token. Reads, sleeps
+/// called before, this returns at once. Any number of such calls leaves one token. Reads, sleeps
 /// and joins in between do not consume it. Unlike std's, this does not return spuriously.
 ///
 /// # Unwinding
@@ -41,14 +41,14 @@ pub fn park() {
     park_for_token(None);
 }
 
-/// Parks the caller until its token is made available or `deadline` has passed; returns whether
-/// it consumed the token. See [`park`].
+/// Parks the caller until its token is available or `deadline` has passed. Returns whether it consumed
+/// the token. See [`park`].
 pub fn park_until(deadline: Instant) -> bool {
     park_for_token(Some(Deadline::at(deadline)))
 }
 
-/// Parks the caller until its token is made available or `timeout` has passed; returns whether
-/// it consumed the token. See [`park`].
+/// Parks the caller until its token is available or `timeout` has passed. Returns whether it consumed
+/// the token. See [`park`].
 pub fn park_timeout(timeout: Duration) -> bool {
     park_for_token(Deadline::after(timeout))
 }
@@ -72,21 +72,24 @@ pub(crate) fn sleep(duration: Duration) {
     Wait::begin(Kind::Event).suspend(Deadline::after(duration));
 }
 
-/// Unwinds the caller, if it would do so at its next interruption point, because its runtime stops:
-/// not for it to see what the end of others looks like, which unwind for that too. (Where nothing can
-/// unwind, nobody sees that.)
+/// If the caller's runtime is stopping, unwinds the caller now rather than at its next interruption
+/// point.
+///
+/// For a caller that has found that another coroutine is gone. Probably the same shutdown has unwound
+/// that one, and the caller should not take it for a failure. With `panic = "abort"` a shutdown unwinds
+/// nothing.
 pub(crate) fn unwind_with_runtime() {
     if !cfg!(panic = "abort") && task::is_runtime_stopping() && task::may_unwind() {
         unwind();
     }
 }
 
-/// Lets other coroutines of this worker go first.
+/// Lets other coroutines of this worker run first.
 ///
-/// The caller goes to the end of its worker's queue; timers and I/O come in between after some
-/// turns, or after about half a millisecond. Where nothing else of the worker is ready than coroutines
-/// that yield, the worker gives up its processor, too: after a few yields of one that is alone, and now
-/// and then for several. Off-coroutine, this is [`std::thread::yield_now`].
+/// The caller goes to the end of its worker's queue. The worker also looks at timers and I/O after some
+/// turns, or after about half a millisecond. While all its ready coroutines only yield, the worker
+/// sometimes yields its thread to other threads: after a few yields if there is one such coroutine,
+/// and less often if there are several. Outside of coroutines, this is [`std::thread::yield_now`].
 #[inline]
 pub fn yield_now() {
     if !task::on_coroutine() {
@@ -98,19 +101,23 @@ pub fn yield_now() {
     }
 }
 
+/// Yields while the panic count of the thread is raised. The count is the thread's, so the panic may be
+/// that of another, suspended coroutine.
 #[cold]
 fn yield_amid_panics() {
+    // A coroutine that unwinds keeps its worker: see `task/unwind.rs`.
     if !Current::get().waits_alone() {
         let _suspended = task::Suspended::begin();
         coroutine::suspend(Suspend::Yielded);
     }
 }
 
-/// Accounts for one operation of a coroutine, and makes it yield when it has done its share.
+/// Counts one operation of the calling coroutine. After a number of operations the coroutine yields.
+/// Otherwise a coroutine that never has to wait would keep its worker.
 ///
 /// # Unwinding
 ///
-/// Then, if the caller is interrupted: its operations may never have to wait.
+/// If the caller yields and is interrupted: it may reach no other interruption point.
 #[inline]
 pub(crate) fn spend_operation() {
     if budget::spend() {
@@ -118,15 +125,15 @@ pub(crate) fn spend_operation() {
     }
 }
 
-/// Yields.
+/// Yields, and gives the caller a new budget of operations.
 ///
 /// # Unwinding
 ///
-/// Then, if the caller is interrupted: it may never have to wait.
+/// If the caller is interrupted after that: it may reach no other interruption point.
 #[cold]
 pub(crate) fn let_others_go_on() {
     if !task::on_coroutine() {
-        // The system sees to that.
+        // The operating system lets other threads run.
         return budget::refill();
     }
     yield_now();
@@ -135,7 +142,7 @@ pub(crate) fn let_others_go_on() {
     }
 }
 
-/// Makes the token of one coroutine or OS thread available, from anywhere.
+/// Makes the token of one coroutine or OS thread available. Works on any thread.
 ///
 /// ```
 /// greenroom::run(|| {
@@ -153,13 +160,13 @@ impl Unparker {
         Unparker(task::current())
     }
 
-    /// Ends the target's [`park`], or its next one.
+    /// Makes the token available: ends the target's current [`park`], or else its next one.
     pub fn unpark(&self) {
         self.0.unpark();
     }
 }
 
-// As std's handles: what others do to the task meanwhile shows in no invariant of the handle.
+// Like std's `Thread`. The handle has no invariant that a panic could break.
 impl UnwindSafe for Unparker {}
 impl RefUnwindSafe for Unparker {}
 
@@ -169,10 +176,10 @@ impl fmt::Debug for Unparker {
     }
 }
 
-/// The payload with which a coroutine unwinds that its runtime gives up.
+/// The payload with which a coroutine unwinds when its runtime ends.
 ///
-/// Joining such a coroutine gives an `Err` with this payload, and so does joining one that had
-/// not started, or, in a forked child, one that has stayed in the parent.
+/// Joining such a coroutine returns an `Err` with this payload. So does joining a coroutine that had
+/// not started by then and, in a forked child, joining a coroutine of the parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancelled;
 
@@ -184,12 +191,12 @@ impl fmt::Display for Cancelled {
 
 impl std::error::Error for Cancelled {}
 
-/// Unwinds the calling coroutine, without a word from the panic hook.
+/// Unwinds the calling coroutine, without calling the panic hook.
 #[cold]
 pub(crate) fn unwind() -> ! {
     if cfg!(panic = "abort") {
-        // Coroutines of a runtime that ends are left behind before they come here; this one, or this
-        // thread, has to do with another runtime's.
+        // A coroutine of a runtime that ends does not get here: it is left behind. So the caller waits
+        // for something of another runtime, which has ended.
         fatal::abort(format_args!(
             "what the caller waits for was cancelled, and under panic = \"abort\" nothing can unwind"
         ));
@@ -197,7 +204,7 @@ pub(crate) fn unwind() -> ! {
     task::cancel(Box::new(Cancelled))
 }
 
-/// One wait of the calling task, begun: it is to be suspended, once.
+/// One wait of the calling task. It has begun, and must be suspended once.
 #[must_use]
 pub(crate) struct Wait {
     task: Current,
@@ -205,7 +212,7 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// Begins a wait. From now on it can be ended.
+    /// Begins a wait. From now on others can end it.
     ///
     /// # Unwinding
     ///
@@ -215,13 +222,17 @@ impl Wait {
         Wait::try_begin(kind).unwrap_or_else(|pending| pending.unwind())
     }
 
-    /// As `begin`, but leaves the unwinding to the caller.
+    /// Like `begin`, but returns instead of unwinding, so that the caller can unlock something first.
+    ///
+    /// # Errors
+    ///
+    /// If the caller is interrupted and `kind` allows it. Then no wait has begun.
     #[inline(always)]
     pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Pending> {
         let task = Current::get();
         let seq = match task::may_unwind() {
             true => task.word.begin(kind)?,
-            // It may be a destructor that waits: there is no unwinding out of it.
+            // The caller may be a destructor that runs in an unwind, and must not unwind itself.
             false => task
                 .word
                 .begin_amid_unwind(kind, task::is_unwinding_for_certain()),
@@ -229,20 +240,21 @@ impl Wait {
         Ok(Wait { task, seq })
     }
 
-    /// This wait, for others to end.
+    /// A handle with which others can end this wait.
     pub(crate) fn waiting(&self) -> Waiting {
         Waiting::new(&self.task, self.seq)
     }
 
-    /// Ends the wait, whose event has come; returns whether it lasted. It is to be suspended all
-    /// the same.
+    /// Ends the wait, because its event has come already. Returns false if it had ended before. It must
+    /// be suspended all the same.
     pub(crate) fn end(&self) -> bool {
         self.task.wake(self.seq, Outcome::Woken)
     }
 
-    /// Suspends the caller until the wait has ended: woken, or timed out at `deadline`.
+    /// Suspends the caller until the wait has ended. It times out at `deadline`.
     ///
-    /// While the caller unwinds from a panic, its worker waits with it: see the crate docs.
+    /// While the caller unwinds from a panic, its worker runs no other coroutine: see the hazards in the
+    /// guide.
     ///
     /// # Unwinding
     ///
@@ -250,13 +262,14 @@ impl Wait {
     #[inline(always)]
     pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
         match self.suspend_uninterrupted(deadline) {
-            // It does not unwind, or the wait could not have been interrupted.
+            // Only a wait of a caller that does not unwind can be interrupted, so this is no second
+            // unwind.
             Outcome::Interrupted => unwind(),
             outcome => outcome,
         }
     }
 
-    /// As `suspend`, but leaves the unwinding to the caller.
+    /// Like `suspend`, but returns `Interrupted` instead of unwinding.
     #[inline(always)]
     pub(crate) fn suspend_uninterrupted(&self, deadline: Option<Deadline>) -> Outcome {
         self.task.suspend(self.seq, deadline);
@@ -265,10 +278,10 @@ impl Wait {
 }
 
 impl Pending {
-    /// Unwinds the caller, who is interrupted and must not wait.
+    /// Unwinds the caller, which is interrupted and must not wait.
     #[cold]
     pub(crate) fn unwind(self) -> ! {
-        // Were it to catch this and try again for ever, others would still run.
+        // A caller that catches the unwind and tries again in a loop must not keep its worker.
         yield_now();
         unwind()
     }

@@ -1,12 +1,19 @@
 //! A queue of waiting tasks.
 //!
-//! *No wake-up is lost.* A waiter asks under the lock whether there is something to wait for, and
-//! queues; a waker changes that first, and then takes the lock. A wait that ends otherwise has the waiter
-//! take itself out; a waker that finds its node before that passes it over. So what `wake_one` says of
-//! whether it has woken somebody is true, and a wake-up is spent on one that it wakes.
+//! # No wake-up is lost
 //!
-//! Nothing is allocated under the lock: the woken are listed by their nodes, which stay until they are
-//! scheduled.
+//! A waiter asks, under the lock of the queue, whether there is something to wait for, and queues under
+//! the same lock. A waker first changes the answer and then takes the lock. So either the waiter sees
+//! the change, or the waker sees the waiter.
+//!
+//! A wait can also end by a deadline or an interrupt. Then the waiter unlinks its own node. A waker that
+//! finds the node before that skips it. So a wake-up is spent only on a waiter that it really wakes,
+//! and `wake_one` tells the truth about that.
+//!
+//! # Nothing is allocated under the lock
+//!
+//! The allocator may be the user's and wait for locks itself. So the waiters that a waker has woken are
+//! listed by their own nodes, which live until their tasks are scheduled.
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,34 +24,35 @@ use crate::park::{self, Wait, list};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{Deadline, Waiting, Woken};
 
-/// Tasks that wait for the same thing, first come, first woken.
+/// Tasks that wait for the same thing, woken in the order in which they came.
 ///
-/// The nodes lie on the waiters' stacks and unlink themselves, so that a wait costs no allocation
-/// and one that unwinds leaves nothing behind.
+/// The nodes lie on the waiters' stacks, so a wait allocates nothing. A wait that unwinds unlinks its
+/// node.
 pub(crate) struct Waiters {
-    list: Mutex<List>,
+    list: Mutex<WaitList>,
 }
 
-/// A waiter's place in the queue: whom to wake, and from which wait. Belongs to the lock of the list.
-type Node = list::Node<Cell<Option<Waiting>>>;
+/// The node of one waiter: the wait to end. Only used under the lock of the list, and by the waker that
+/// took it out of the list.
+type WaitNode = list::Node<Cell<Option<Waiting>>>;
 
-pub(crate) struct List(list::List<Cell<Option<Waiting>>>);
-
-// SAFETY: the nodes are used under the lock of the list, wherever that is.
-unsafe impl Send for List {}
+/// What the lock of a [`Waiters`] guards.
+pub(crate) struct WaitList(list::List<Cell<Option<Waiting>>>);
 
 impl Waiters {
-    /// With no waiters. (Of which the models can make none in a constant.)
-    pub(crate) const fn of(list: Mutex<List>) -> Waiters {
+    /// Makes an empty queue of an empty list. Not `new`: the models' locks cannot be made in a
+    /// constant.
+    pub(crate) const fn of(list: Mutex<WaitList>) -> Waiters {
         Waiters { list }
     }
 
-    /// Queues the caller and suspends it until it is woken from here, or `deadline` has passed;
-    /// unless `ready` says, under the lock of this queue, that there is nothing to wait for.
+    /// Queues the caller, and suspends it until it is woken from here or `deadline` has passed. Does
+    /// not wait if `ready`, called under the lock of this queue, returns true; then the outcome is
+    /// `Woken`.
     ///
     /// # Unwinding
     ///
-    /// See [`Wait`].
+    /// If the caller is interrupted, and `kind` allows it.
     #[inline(always)]
     pub(crate) fn wait(
         &self,
@@ -52,7 +60,8 @@ impl Waiters {
         deadline: Option<Deadline>,
         ready: impl FnOnce() -> bool,
     ) -> Outcome {
-        let node = Node::new(Cell::new(None));
+        let node = WaitNode::new(Cell::new(None));
+        // Not under the lock: for an OS thread's first wait this allocates.
         park::prepare_to_wait();
         let begun = {
             let mut list = self.lock();
@@ -61,7 +70,8 @@ impl Waiters {
             }
             Wait::try_begin(kind).inspect(|wait| {
                 node.value.set(Some(wait.waiting()));
-                // SAFETY: the node stays where it is until `unlink`, below, has run.
+                // SAFETY: the node is new. It lives in this frame, which is left only after a waker
+                // has unlinked the node (the outcome is `Woken`) or `unlink`, below, has.
                 unsafe { list.0.push_back(&node) };
             })
         };
@@ -72,14 +82,14 @@ impl Waiters {
         };
         let outcome = wait.suspend(deadline);
         if outcome == Outcome::Woken {
-            // Who woke us from here took the node out of the list first.
+            // The waker has taken the node out of the list.
             mem::forget(unlink);
         }
         outcome
     }
 
-    /// Wakes the first waiter that can still be woken; returns whether there was one. If not, calls
-    /// `none` under the lock.
+    /// Wakes the first waiter that can still be woken, and returns whether there was one. If there was
+    /// none, calls `none` under the lock.
     pub(crate) fn wake_one(&self, none: impl FnOnce()) -> bool {
         let woken = {
             let mut list = self.lock();
@@ -89,44 +99,45 @@ impl Waiters {
             }
             woken
         };
-        // Not under the lock: the woken task may come straight back to it.
+        // Not under the lock, for which the woken task may come back at once.
         woken.map(Woken::schedule).is_some()
     }
 
-    /// Wakes all that wait now.
+    /// Wakes all current waiters.
     pub(crate) fn wake_all(&self) {
         self.wake_all_if(|| true);
     }
 
-    /// Wakes all that wait now, if `condition` holds, which is asked under the lock of this queue:
-    /// so it holds while those wait who are woken for it.
+    /// Wakes all current waiters, if `condition` holds. It is called under the lock of this queue, so
+    /// no waiter comes or goes between the answer and the wake-ups.
     pub(crate) fn wake_all_if(&self, condition: impl FnOnce() -> bool) {
         let mut list = self.lock();
         if !condition() {
             return;
         }
         let mut woken = list::List::new();
-        while let Some(node) = list.take_first_whose_wait_ends() {
-            // SAFETY: it is in no list, and lives until its task is scheduled.
+        while let Some(node) = list.pop_and_end_wait() {
+            // SAFETY: the node has just been unlinked. Its wait was ended here, so it lives until its
+            // task is scheduled, below.
             unsafe { woken.push_back(&*node) };
         }
         drop(list);
-        // Not under the lock: a woken task may come straight back to it.
+        // Not under the lock, for which a woken task may come back at once.
         while let Some(node) = woken.pop_front() {
-            // SAFETY: as above; its wait was ended here, and it is scheduled once.
+            // SAFETY: the task was not scheduled yet, so the node lives.
             if let Some(waiting) = unsafe { (*node).value.get() } {
-                // SAFETY: as above.
+                // SAFETY: the wait was ended above, and the node is taken from the list once.
                 unsafe { waiting.ended() }.schedule();
             }
         }
     }
 
-    /// Whether nobody is queued now.
+    /// Whether no waiter is queued.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().0.first().is_none()
     }
 
-    fn lock(&self) -> MutexGuard<'_, List> {
+    fn lock(&self) -> MutexGuard<'_, WaitList> {
         own_lock(&self.list)
     }
 }
@@ -140,11 +151,10 @@ impl fmt::Debug for Waiters {
     }
 }
 
-/// Takes a node out of its list, if it is still there, when its wait ends otherwise than by a waker
-/// from the list.
+/// Unlinks a node when it is dropped, unless a waker has. For a wait that timed out or unwinds.
 struct Unlink<'a> {
     waiters: &'a Waiters,
-    node: &'a Node,
+    node: &'a WaitNode,
 }
 
 impl Drop for Unlink<'_> {
@@ -152,29 +162,32 @@ impl Drop for Unlink<'_> {
     fn drop(&mut self) {
         let mut list = self.waiters.lock();
         if self.node.is_linked() {
-            // SAFETY: linked, and only ever into this list.
+            // SAFETY: the node is linked, and is only ever put into this list. The lock is held.
             unsafe { list.0.remove(self.node) };
         }
     }
 }
 
-impl List {
-    pub(crate) const fn new() -> List {
-        List(list::List::new())
+impl WaitList {
+    pub(crate) const fn new() -> WaitList {
+        WaitList(list::List::new())
     }
 
-    /// Ends the first wait that has not ended otherwise, and takes it and those before it out.
+    /// Ends the wait of the first waiter that can still be woken; see `pop_and_end_wait`.
     fn end_first_wait(&mut self) -> Option<Woken> {
-        let node = self.take_first_whose_wait_ends()?;
-        // SAFETY: the wait was ended, and the task is not scheduled yet.
+        let node = self.pop_and_end_wait()?;
+        // SAFETY: the wait was ended just now, so the node lives until its task is scheduled, for which
+        // the returned value is the only right.
         unsafe { Some((*node).value.get()?.ended()) }
     }
 
-    fn take_first_whose_wait_ends(&mut self) -> Option<*const Node> {
+    /// Unlinks nodes from the front until the wait of one was ended here; returns that one, which lives
+    /// until its task is scheduled. The others had ended otherwise.
+    fn pop_and_end_wait(&mut self) -> Option<*const WaitNode> {
         loop {
             let first = self.0.pop_front()?;
-            // SAFETY: the node lives, and with it the frame in which its task waits: until the owner
-            // has taken this lock, or been woken from here.
+            // SAFETY: the node and the frame in which its task waits live: the task needs the lock, which
+            // the caller has, to leave the frame, unless its wait is ended here.
             if unsafe { (*first).value.get()?.end() }.is_some() {
                 return Some(first);
             }

@@ -1,100 +1,117 @@
-//! One contended attempt to take a lock: what `mutex.rs` and `rwlock.rs` have in common.
+//! One attempt to take a lock that is not free: what `mutex.rs` and `rwlock.rs` have in common.
 //!
-//! A waiter is *called* when an unlocker wakes it: it may then try to take the lock. If it comes too
-//! late it waits again, at the front of the queue, and the next unlock *reserves* the lock for it. A
-//! reserved lock belongs to nobody, and everybody else waits for it as if it were held, but only for
-//! a moment: the waiter with the reservation may be unable to run, because its worker computes.
+//! An unlocker *wakes* the first waiter, which then tries to take the lock. If that waiter comes too
+//! late it waits again, at the front of the queue, and says so in the note of its wait. The next
+//! unlocker that wakes it also *reserves* the lock for it. A reserved lock is held by nobody. The
+//! others wait for it as if it were held, but not for long: the waiter with the reservation may be
+//! unable to run, because another coroutine of its worker computes.
 
-use super::futex::{self, Holder, Parked, Request};
+use super::futex::{self, Holder, Parked, WaitRequest};
 use super::spin;
 
-/// In the note of a waiter: it has been called before. The rest of the note is the lock's.
-pub(super) const CALLED: u32 = 1;
+/// In the note of a waiter: the waiter was woken before, and came too late. The other bits of the note
+/// are the lock's.
+pub(super) const NOTE_RETRY: u32 = 1;
 
-// What an unlocker tells the waiters that it calls:
-/// Others are queued behind them.
-pub(super) const MORE: u32 = 1;
-/// The lock is reserved for them.
-pub(super) const CLAIM: u32 = 2;
+// What an unlocker tells a waiter that it wakes. Both may be set, or none.
+
+/// Other waiters are queued.
+pub(super) const TOLD_MORE: u32 = 1;
+/// The lock is reserved for the waiter.
+pub(super) const TOLD_RESERVED: u32 = 2;
 
 /// How long to wait for a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// Until the caller is called.
+    /// Until the caller is woken.
     Unlimited,
-    /// For a moment: then the reservation is void.
+    /// For a moment. The lock is reserved for another waiter; after that moment the reservation is
+    /// void.
     Short,
-    /// Not at all: the lock is reserved, and the caller takes it.
+    /// Not at all. The lock is reserved, and the caller may take it.
     Over,
 }
 
 /// What the caller has learnt since it first found the lock taken.
-pub(super) struct Attempt {
-    called: bool,
-    /// What it was told when it was called last.
+pub(super) struct LockAttempt {
+    /// An unlocker has woken the caller at least once.
+    was_woken: bool,
+    /// What that unlocker told the caller, the last time.
     told: u32,
-    /// Its last wait, for a reserved lock, has timed out.
+    /// The last wait was for a reserved lock, and has timed out.
     timed_out: bool,
-    /// How often it has looked at the lock without waiting.
-    looks: u32,
+    /// How often the caller has looked at the lock again without waiting.
+    spins: u32,
 }
 
-impl Attempt {
-    pub(super) fn new() -> Attempt {
-        Attempt {
-            called: false,
+impl LockAttempt {
+    pub(super) fn new() -> LockAttempt {
+        LockAttempt {
+            was_woken: false,
             told: 0,
             timed_out: false,
-            looks: 0,
+            spins: 0,
         }
     }
 
-    /// Whether the caller has been called. Then it may go before those that are queued.
-    pub(super) fn was_called(&self) -> bool {
-        self.called
+    /// Whether an unlocker has woken the caller. Then the caller may go before the queued waiters.
+    pub(super) fn was_woken(&self) -> bool {
+        self.was_woken
     }
 
-    /// Whether others are queued behind the caller, of which the word of the lock may not tell.
-    pub(super) fn knows_of_more(&self) -> bool {
-        self.told & MORE != 0
+    /// Whether there are queued waiters that the word of the lock may not show. The unlocker cleared
+    /// WAITERS when it woke the caller; the caller must set it again when it takes the lock.
+    pub(super) fn must_mark_waiters(&self) -> bool {
+        self.told & TOLD_MORE != 0
     }
 
-    /// How long to wait for a lock that is not free: if it `is_reserved`, for `holder`.
+    /// How long to wait for a lock that `holder` has, or, if it `is_reserved`, that is reserved for
+    /// `holder`.
     pub(super) fn patience(&self, is_reserved: bool, holder: Option<Holder>) -> Patience {
         if !is_reserved {
             Patience::Unlimited
-        } else if self.told & CLAIM != 0 || self.timed_out {
+        } else if self.told & TOLD_RESERVED != 0 || self.timed_out {
             Patience::Over
         } else {
-            futex::patience(holder, self.called)
+            futex::patience(holder, self.was_woken)
         }
     }
 
-    /// Lets a moment pass and returns true, if `holder` may be about to unlock. For a lock that nobody
-    /// waits for and that is not reserved.
+    /// Lets a moment pass and returns true, if `holder` may be about to unlock. Only for a lock that is
+    /// held and that nobody waits for.
     pub(super) fn spin(&mut self, holder: Option<Holder>) -> bool {
-        !self.called && spin::once(&mut self.looks, holder)
+        // A caller that was woken has come too late once: it queues rather than compete again.
+        !self.was_woken && spin::once(&mut self.spins, holder)
     }
 
-    /// How to wait for the lock that `holder` has, or that is reserved for `holder`. `note` is the
-    /// lock's part of the note.
-    pub(super) fn request(&self, note: u32, holder: Option<Holder>, patience: Patience) -> Request {
-        Request {
-            note: note | if self.called { CALLED } else { 0 },
-            in_front: self.called,
+    /// How to wait for the lock, with the `patience` that this attempt has. `note` is the lock's part
+    /// of the note.
+    pub(super) fn wait_request(
+        &self,
+        note: u32,
+        holder: Option<Holder>,
+        patience: Patience,
+    ) -> WaitRequest {
+        WaitRequest {
+            note: if self.was_woken {
+                note | NOTE_RETRY
+            } else {
+                note
+            },
+            in_front: self.was_woken,
             holder,
             deadline: match patience {
-                Patience::Short => futex::shortly(),
+                Patience::Short => futex::short_deadline(),
                 Patience::Unlimited | Patience::Over => None,
             },
         }
     }
 
-    /// Notes how such a wait came out.
-    pub(super) fn note(&mut self, parked: Parked) {
+    /// Remembers how a wait for the lock came out.
+    pub(super) fn record(&mut self, parked: Parked) {
         self.timed_out = parked == Parked::TimedOut;
         if let Parked::Woken(token) = parked {
-            self.called = true;
+            self.was_woken = true;
             self.told = token;
         }
     }

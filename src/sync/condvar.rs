@@ -1,46 +1,53 @@
-//! A condition variable, without what it guards.
+//! The raw condition variable: without the data of the mutex.
 //!
-//! Who waits queues first and then unlocks the mutex: so whoever notifies with the mutex locked, or
-//! after that, finds it. WAITING is set under the lock of the queue when somebody queues, and goes
-//! with the last, under the same lock: while it is not set there is nobody to notify. A notifier that
-//! has had the mutex after the waiter sees it set.
+//! A waiter queues before it unlocks the mutex. So a notifier that has the mutex, or has had it after
+//! the waiter, finds the waiter queued.
+//!
+//! WAITING tells notifiers whether to look at the queue at all. A waiter sets it under the lock of the
+//! queue when it queues; a notifier that takes the last waiter clears it under the same lock. So while
+//! waiters are queued it is set. A notifier may read it without that lock: a notifier that has had the
+//! mutex after the waiter sees WAITING, because the mutex orders the two.
 
 use crate::atomic::{AtomicU32, Ordering};
 
-use super::futex::{self, Deadline, Parked, Request};
+use super::futex::{self, Deadline, Parked, WaitRequest};
 use super::mutex::Mutex;
 
+/// Waiters may be queued. The word is this or zero.
 const WAITING: u32 = 1;
 
+/// A raw condition variable of the size of its word.
 #[derive(Debug)]
 pub(crate) struct Condvar {
     word: AtomicU32,
 }
 
 impl Condvar {
-    /// Of a word that is zero. (Of which the models can make none in a constant.)
+    /// Makes one of a word that is zero. Not `new`: the models' words cannot be made in a constant.
     pub(super) const fn of(word: AtomicU32) -> Condvar {
         Condvar { word }
     }
 
-    /// Unlocks `mutex`, waits to be notified, at most until `deadline`, and locks it again. Returns
-    /// whether it was notified.
+    /// Unlocks `mutex`, waits until it is notified or `deadline` has passed, and locks `mutex` again.
+    /// Returns whether it was notified.
     ///
     /// # Safety
     ///
     /// The caller has locked `mutex`.
     #[inline]
     pub(crate) unsafe fn wait(&self, mutex: &Mutex, deadline: Option<Deadline>) -> bool {
-        let request = Request {
+        let request = WaitRequest {
             deadline,
-            ..Request::default()
+            ..WaitRequest::default()
         };
-        let set = || {
+        let mark_waiting = || {
             self.word.store(WAITING, Ordering::Relaxed);
             true
         };
-        // SAFETY: the caller has locked it.
-        let parked = futex::park(&self.word, request, set, || unsafe { mutex.unlock() });
+        // SAFETY: the caller has locked the mutex, and this is the only unlock before it is locked
+        // again.
+        let unlock = || unsafe { mutex.unlock() };
+        let parked = futex::park(&self.word, request, mark_waiting, unlock);
         mutex.lock();
         parked != Parked::TimedOut
     }

@@ -1,6 +1,6 @@
-//! Waiting at an address, as Linux's futex does it: what locks are made of.
+//! Waiting at an address, like Linux's futex. The locks are made of this.
 //!
-//! Coroutines and OS threads wait in one queue, first come, first woken.
+//! Coroutines and OS threads wait in one queue, and are woken in the order in which they came.
 //!
 //! ```
 //! use greenroom::sync::futex;
@@ -31,38 +31,38 @@ use crate::task::{self, Current, Task};
 
 pub(super) use crate::task::{Deadline, Holder, Waiting};
 
-/// How long a lock is waited for that nobody has, because it is reserved for a waiter which was woken
-/// and does not come: its worker computes.
-const PATIENCE: Duration = Duration::from_millis(1);
+/// How long to wait for a lock that is reserved for a waiter that does not run, because another
+/// coroutine of its worker computes.
+const SHORT_WAIT: Duration = Duration::from_millis(1);
 
-/// Between two looks of a caller that cannot be woken.
+/// How long an OS thread sleeps between two looks at a lock, while it cannot be woken.
 const NAP: Duration = Duration::from_micros(50);
 
-/// How a [`wait`] came out.
+/// How a [`wait`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
-    /// A [`wake`] has ended it; or a coroutine was woken that will not run any more, because its runtime has
-    /// ended, and others look in its place.
+    /// A [`wake`] ended the wait. May be spurious when a runtime ends: if a coroutine was woken that will
+    /// never run again, others are woken in its place.
     Woken,
     /// The word did not have the expected value.
     Changed,
-    /// The deadline has passed.
+    /// The deadline passed.
     TimedOut,
 }
 
-/// Waits until somebody calls [`wake`] for `word`, or until `deadline`; unless `word` is not, or no
-/// longer, `expected`.
+/// Waits until [`wake`] is called for `word`, or until `deadline`. Returns at once if the value of
+/// `word` is not `expected`.
 ///
-/// No wake-up comes in between that look and the wait. Who changes the word first and then wakes
-/// reaches whoever had found it unchanged.
+/// The look at the word and the start of the wait are one step for wakers: a thread that changes the
+/// word first, and then wakes, wakes every waiter that saw the old value.
 ///
 /// # Unwinding
 ///
 /// Not an interruption point.
 pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Waited {
-    let request = Request {
+    let request = WaitRequest {
         deadline: deadline.map(Deadline::at),
-        ..Request::default()
+        ..WaitRequest::default()
     };
     let unchanged = || word.load(Ordering::SeqCst) == expected;
     match park(word, request, unchanged, || {}) {
@@ -72,55 +72,56 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Waite
     }
 }
 
-/// Wakes those that have waited for `word` the longest, `n` at most; returns how many.
+/// Wakes at most `n` waiters of `word`, the longest waiting first. Returns how many it woke.
 pub fn wake(word: &AtomicU32, n: usize) -> usize {
     with_waiters(word, |queue| {
         (0..n).take_while(|_| queue.wake_first().is_some()).count()
     })
 }
 
-/// What is to be known of a wait.
+/// How to wait.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Request {
-    /// For the waker.
+pub(super) struct WaitRequest {
+    /// A number for the waker to read.
     pub(super) note: u32,
-    /// Before those who wait already.
+    /// Whether to queue before the waiters that are there already.
     pub(super) in_front: bool,
-    /// Who must go on for the wait to end, if that is known.
+    /// The coroutine or thread that must run for the wait to end, if it is known.
     pub(super) holder: Option<Holder>,
     pub(super) deadline: Option<Deadline>,
 }
 
-/// How a wait came out.
+/// How a [`park`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parked {
-    /// With what the waker has said.
+    /// The caller was woken. The number is what the waker told it.
     Woken(u32),
     /// There was nothing to wait for.
     Changed,
     TimedOut,
 }
 
-/// Waits at `address`, unless `still`, called under the lock of its queue, says that there is nothing
-/// to wait for. Calls `queued` when the caller can be woken, before it is suspended. It does not unwind.
+/// Waits at `address`. Does not wait if `still`, called under the lock of the queue, returns false.
+/// Calls `queued` once the caller can be woken, before it is suspended. Does not unwind.
 ///
-/// Inlined, as what suspends is: see [`Task::suspend`].
+/// `still` and `queued` must not unwind either. Inlined, because it suspends: see [`Task::suspend`].
 #[inline(always)]
 pub(super) fn park(
     address: &AtomicU32,
-    request: Request,
+    request: WaitRequest,
     still: impl FnOnce() -> bool,
     queued: impl FnOnce(),
 ) -> Parked {
     let key = LotKey::of(address);
     let bucket = bucket(key);
     let node = WaiterNode::new(key, request.note, Holder::owner_of_caller());
-    // Those before it may be of this worker, which runs nobody before this wait is over.
+    // A caller that keeps its worker to itself goes first: the waiters before it may be of the same
+    // worker, which runs none of them before this wait is over.
     let in_front = request.in_front || waits_alone(request.holder);
-    // Not under the lock of the bucket: of an OS thread that waits for the first time, the task is
-    // allocated.
+    // Before the lock of the bucket is taken: for an OS thread's first wait this allocates.
     let Some(task) = Current::try_get() else {
-        // The caller is the allocator, called for just that. It looks again in a while.
+        // This is the allocator, called to allocate the task of this thread. It cannot be woken, so it
+        // looks again after a nap.
         thread::sleep(NAP);
         return Parked::Changed;
     };
@@ -131,14 +132,15 @@ pub(super) fn park(
         begun = Some(seq);
         Waiting::new(&task, seq)
     };
-    // SAFETY: the node is new, stays where it is, and is out of the queue when this returns: by the
-    // waker, or by `leave`. So does the wait, whose task is there as long as this frame.
+    // SAFETY: the node is new, and does not move. It has left the bucket when this function returns:
+    // either the outcome is `Woken`, or `leave` is called below. Nothing unwinds before. The wait
+    // points to the task, which `task` keeps alive as long.
     unsafe { bucket.enter(&node, in_front, || still().then(begin)) };
     let Some(seq) = begun else {
         return Parked::Changed;
     };
     queued();
-    // Of a task that is left behind; see `pass_on_wake`.
+    // For `pass_on_wake`, in case this task is left behind while it is suspended.
     task.futex.store(key.bucket() as u16 + 1, Ordering::Relaxed);
     task.suspend(seq, request.deadline);
     task.futex.store(0, Ordering::Relaxed);
@@ -151,7 +153,8 @@ pub(super) fn park(
     Parked::TimedOut
 }
 
-/// Calls `f` with those who wait at `address`, under the lock of their queue.
+/// Calls `f` with the waiters of `address`, under the lock of their queue. Schedules those that `f` woke
+/// after the lock is released.
 pub(super) fn with_waiters<R>(
     address: &AtomicU32,
     f: impl FnOnce(&mut Queue<'_, Waiting>) -> R,
@@ -160,18 +163,18 @@ pub(super) fn with_waiters<R>(
     bucket(key).wake(key, f)
 }
 
-/// Has others go on in the place of `task`, which has been suspended for the last time: if it was woken
-/// here, others may rely on what it would have done. All who wait in its bucket are to look again.
+/// Passes on a wake-up that `task` got here, if it was suspended for the last time. A lock may rely on
+/// what a waiter does after it was woken, so all waiters of the bucket are woken to look again.
 pub(crate) fn pass_on_wake(task: &Task) {
-    let place = task.futex.load(Ordering::Relaxed);
-    if place != 0 && task.word.outcome() == Outcome::Woken {
-        BUCKETS[usize::from(place) - 1].0.wake_all();
+    let bucket = task.futex.load(Ordering::Relaxed);
+    if bucket != 0 && task.word.outcome() == Outcome::Woken {
+        BUCKETS[usize::from(bucket) - 1].0.wake_all();
     }
 }
 
-/// How long to wait for a lock that nobody has, because it is reserved for `holder`; `called` is
-/// whether the caller has been called for that lock.
-pub(super) fn patience(holder: Option<Holder>, called: bool) -> Patience {
+/// How long to wait for a lock that nobody has and that is reserved for `holder`. `was_woken` is whether
+/// the caller has been woken for the lock before.
+pub(super) fn patience(holder: Option<Holder>, was_woken: bool) -> Patience {
     if !holder.is_some_and(Holder::is_here) {
         return Patience::Short;
     }
@@ -180,22 +183,24 @@ pub(super) fn patience(holder: Option<Holder>, called: bool) -> Patience {
     if holder_cannot_run {
         return Patience::Over;
     }
-    // It is in the queue of this worker, so it runs before the caller does: unless the caller has run
-    // since, or it was left behind.
-    if called || task::is_runtime_stopping() {
+    // The holder was woken, so it is in the queue of this worker, and runs before the caller does
+    // again. There are two exceptions: if the caller was woken too, the order of the two in that queue
+    // is not known; and if the runtime ends, the holder may have been left behind.
+    if was_woken || task::is_runtime_stopping() {
         Patience::Short
     } else {
         Patience::Unlimited
     }
 }
 
-/// The end of a wait for which there is little patience.
-pub(super) fn shortly() -> Option<Deadline> {
-    Deadline::after(PATIENCE)
+/// The deadline of a wait with [`Patience::Short`].
+pub(super) fn short_deadline() -> Option<Deadline> {
+    Deadline::after(SHORT_WAIT)
 }
 
-/// Whether the caller keeps its worker to itself while it waits, because it unwinds. If so and what
-/// it waits for is held by another coroutine of that worker, this aborts.
+/// Whether the caller unwinds, so that its worker runs no other coroutine while the caller waits.
+///
+/// Aborts if that would be a deadlock, because `holder` is another coroutine of the worker.
 #[inline]
 fn waits_alone(holder: Option<Holder>) -> bool {
     thread::panicking() && task::on_coroutine() && waits_alone_amid_panic(holder)
@@ -213,64 +218,76 @@ fn waits_alone_amid_panic(holder: Option<Holder>) -> bool {
 
 impl Waiter for Waiting {
     unsafe fn end(self) -> bool {
-        // SAFETY: the waiter is still in `park`, says the caller.
+        // SAFETY: the caller says that the waiter has not left the frame of `park`, in which its task
+        // stays alive.
         unsafe { Waiting::end(self) }.is_some()
     }
 
     unsafe fn runs_at_once(self) -> bool {
-        // SAFETY: the caller's promise; what is not scheduled stays.
+        // SAFETY: the caller has ended the wait and not scheduled the task, which stays alive until
+        // then.
         unsafe { Waiting::runs_at_once(self) }
     }
 
     unsafe fn schedule(self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller has ended the wait, and schedules the task only here.
         unsafe { self.ended() }.schedule();
     }
 }
 
-const COUNT: usize = 1 << BUCKET_BITS;
+const BUCKET_COUNT: usize = 1 << BUCKET_BITS;
 
-/// Alone in its cache line.
+/// A bucket alone in its cache line, so that threads that use different buckets do not disturb each
+/// other.
 #[repr(align(64))]
-struct Aligned(Bucket<Waiting>);
+struct AlignedBucket(Bucket<Waiting>);
 
-static BUCKETS: [Aligned; COUNT] =
-    [const { Aligned(Bucket::new(Mutex::new(BucketState::new()))) }; COUNT];
+static BUCKETS: [AlignedBucket; BUCKET_COUNT] =
+    [const { AlignedBucket(Bucket::new(Mutex::new(BucketState::new()))) }; BUCKET_COUNT];
 
 fn bucket(key: LotKey) -> &'static Bucket<Waiting> {
     static SET_UP: AtomicBool = AtomicBool::new(false);
+    // The load is cheap; the swap lets one thread set up.
     if !SET_UP.load(Ordering::Relaxed) && !SET_UP.swap(true, Ordering::Relaxed) {
-        set_up();
+        lock_buckets_over_forks();
     }
     &BUCKETS[key.bucket()].0
 }
 
-/// Has all buckets locked over a fork, lest a thread hold one that is not there in the child.
+/// Sets up that a thread that forks holds the locks of all buckets meanwhile.
+///
+/// Otherwise another thread could hold one at that moment. That thread does not exist in the child, so
+/// the bucket would stay locked there, and with it each lock of the child that uses the bucket. std's
+/// locks work in a forked child; so do the shims'.
 #[cold]
-fn set_up() {
-    // SAFETY: `in_child` touches memory of which the locks are held, and gives those back, which
-    // takes atomics and a futex call. Where there is no memory for it, a fork in the wrong moment may
-    // leave the child with a bucket that is locked.
+fn lock_buckets_over_forks() {
+    // If there is no memory for this, a child that was forked at a bad moment has a locked bucket.
+    //
+    // SAFETY: `in_child` is async-signal-safe. It writes memory that the locks guard, which this thread
+    // holds, and unlocks them, which takes atomic operations and futex calls.
     let _ = unsafe { fork::at_fork(before_fork, in_parent, in_child) };
 }
 
-static HELD: HeldOverFork<[Locked<'static, Waiting>; COUNT]> = HeldOverFork::new();
+/// The locks of all buckets, while a thread forks.
+static BUCKET_LOCKS: HeldOverFork<[Locked<'static, Waiting>; BUCKET_COUNT]> = HeldOverFork::new();
 
 unsafe extern "C" fn before_fork() {
-    // In the order of the table. Nobody who holds one takes another.
+    // Always in the order of the table. No other code holds two locks of buckets at once, so this
+    // cannot deadlock.
     let locked = std::array::from_fn(|n| BUCKETS[n].0.lock());
-    // SAFETY: they are the same locks each time.
-    unsafe { HELD.keep(locked) };
+    // SAFETY: these are always the guards of the same locks, those of `BUCKETS`.
+    unsafe { BUCKET_LOCKS.keep(locked) };
 }
 
 unsafe extern "C" fn in_parent() {
-    // SAFETY: this thread has forked.
-    drop(unsafe { HELD.take() });
+    // SAFETY: this is the thread that called `before_fork`.
+    drop(unsafe { BUCKET_LOCKS.take() });
 }
 
 unsafe extern "C" fn in_child() {
-    // SAFETY: this thread has forked.
-    if let Some(locked) = unsafe { HELD.take() } {
+    // SAFETY: this is the copy, in the child, of the thread that called `before_fork`.
+    if let Some(locked) = unsafe { BUCKET_LOCKS.take() } {
+        // The waiters wait in the parent.
         locked.iter().for_each(Locked::forget_all);
     }
 }

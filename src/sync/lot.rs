@@ -39,7 +39,7 @@
 //!
 //! # How long a node may be used
 //!
-//! While a node is linked, whoever has the lock may use it: its waiter cannot return before it has
+//! While a node is linked, the holder of the lock may use it: the waiter cannot return before it has
 //! taken the lock to unlink the node. After a waker has ended the wait, that waker may use the node
 //! until it schedules the waiter: the waiter does not run before that.
 
@@ -78,7 +78,7 @@ type Link<W> = Cell<*const WaiterNode<W>>;
 
 /// One waiter at an address. It lies on the waiter's stack.
 ///
-/// Except for the constants, whoever has the lock of the bucket uses it, and nobody else; the module
+/// Only the holder of the bucket's lock uses it, except for the fields that never change. The module
 /// docs say for how long.
 pub(super) struct WaiterNode<W> {
     key: LotKey,
@@ -381,7 +381,7 @@ impl<W: Waiter> Bucket<W> {
         true
     }
 
-    /// Takes out a node that was queued here, and whose wait has not ended by a wake from here.
+    /// Takes out a node that was queued here and was not woken from here.
     pub(super) fn leave(&self, node: &WaiterNode<W>) {
         let locked = self.lock();
         // A waker may have taken the node out, and then found that the wait had ended.
@@ -423,8 +423,8 @@ impl<W: Waiter> Bucket<W> {
     }
 }
 
-/// Nodes that were taken out of their queue and whose waits were ended here, in the order in which to
-/// schedule their waiters. They live until then.
+/// Nodes that were taken out of the queue by a waker that has ended their waits. They are in the order
+/// in which to schedule their waiters, and live until then.
 struct Woken<W> {
     first: *const WaiterNode<W>,
     last: *const WaiterNode<W>,
@@ -541,8 +541,8 @@ impl<'a, W: Waiter> Queue<'a, W> {
         {}
     }
 
-    /// Wakes the first waiter whose owner is `of`, and that can still be woken. Wakes nobody if
-    /// `wanted` is false for its note, or for that of such a waiter before it.
+    /// Wakes the first waiter that can still be woken, out of those with an owner for which `of` is true.
+    /// Wakes nobody if `wanted` is false for its note, or for that of such a waiter before it.
     fn wake_first_of(
         &mut self,
         of: impl Fn(u32) -> bool,
@@ -567,7 +567,7 @@ impl<'a, W: Waiter> Queue<'a, W> {
         }
     }
 
-    /// The link to the leader that came first, out of those whose owner is `of`.
+    /// The link to the first leader in line, out of those with an owner for which `of` is true.
     fn first_leader(&self, of: impl Fn(u32) -> bool) -> Option<&'a Link<W>> {
         self.root()?;
         let mut link = self.root;

@@ -1,7 +1,7 @@
-//! What coroutines and OS threads wait for each other with.
+//! How coroutines and OS threads wait for each other.
 //!
-//! [`futex`] is a queue of waiters for each address. The locks of [`shims::sync`](crate::shims::sync)
-//! are made of it.
+//! [`futex`] has a queue of waiters for each address. The locks of
+//! [`shims::sync`](crate::shims::sync) are made of it.
 
 mod attempt;
 pub(crate) mod condvar;
@@ -14,6 +14,9 @@ pub(crate) mod rwlock;
 mod spin;
 
 use std::sync::atomic::AtomicU32;
+
+// These are here because the models compile the files of the locks over loom's atomics, which have no
+// `const fn new`.
 
 impl mutex::Mutex {
     pub(crate) const fn new() -> mutex::Mutex {

@@ -1,91 +1,100 @@
-//! A lock for one, without what it guards.
+//! The raw mutex: the lock without the data.
+//!
+//! The word is in one of these states. Each of the last three can have WAITERS beside it, and each has
+//! the number of a coroutine or thread in it, or of none that is known ([`Holder`]).
 //!
 //! ```text
-//!             lock                     another waits               unlock, nobody waits
-//!   FREE ──────────────▶ the holder ────────────────▶ the holder ─┐  ─▶ FREE
-//!     ▲                      │                          | WAITERS │
-//!     ├──────unlock──────────┘                            ▲       │ unlock, the first waiter
-//!     │                                                   │       │
-//!     ├──────── is called: it tries again ────────────────┼───────┤
-//!     │                                                   │       │
-//!     └─ (| WAITERS, if it is told of others)             │       │ has been called before
-//!                                                         │       ▼
-//!                      it claims the lock, or another ────┴── RESERVED for it
-//!                      takes it when it does not come
+//!   FREE        nobody has the lock, and no waiter needs to be woken
+//!   held        `lock` has taken it
+//!   RESERVED    nobody has the lock; a waiter that was woken is to have it next
+//!
+//!               lock                          unlock, nobody waits
+//!     FREE ───────────────▶ held             held ─────────────────────────────────▶ FREE
+//!                                            held|WAITERS ──unlock: wakes the first──▶ FREE
+//!     held ──a waiter queues──▶ held|WAITERS                 ──the first was woken before──▶ RESERVED
+//!     RESERVED ──the waiter, or another one that loses patience──▶ held
 //! ```
 //!
-//! The unlocker calls the first that waits, and the lock is free until that one runs: a lock by
-//! another one meanwhile, most often the unlocker itself, takes it without a switch. A waiter that
-//! was called and comes too late waits again, before all others, and the next unlock reserves the
-//! lock for it. So nobody waits for more than two turns of each before it, and a lock that is taken
-//! and given back in a loop costs a switch now and then and not each time.
+//! An unlocker wakes the first waiter and frees the lock. A caller that comes before that waiter runs
+//! takes the lock: most often the unlocker itself, which saves a switch. A waiter that was woken and finds
+//! the lock taken waits again, at the front, and the next unlocker reserves the lock for it. So a
+//! waiter waits for at most two turns of each waiter before it, and a coroutine that locks and unlocks
+//! in a loop does not switch each time.
 //!
-//! # A free lock is not waited for long
+//! # Nobody waits long for a lock that is free
 //!
-//! A coroutine that was called runs when its worker comes to it, and that may compute for seconds. So
-//! the unlocker also calls the first waiter of each other owner (an owner is a worker, or all OS
-//! threads), until it has called one that runs at once; see `lot.rs`. Whichever comes first has the
-//! lock.
+//! A coroutine that was woken runs when its worker gets to it. The worker may compute for seconds
+//! before. So the unlocker also wakes the first waiter of each other owner (an owner is a worker, or
+//! all OS threads together), until it has woken one that can run at once: see `lot.rs`. The waiter that
+//! runs first takes the lock.
 //!
-//! A reservation is waited for like a holder, but only for `PATIENCE`: then it is void, and the lock
-//! is taken. The worker of the one with the reservation needs no such deadline for the others that it
-//! runs, since the former is in its queue already; and where it could not run at all meanwhile (the
-//! caller unwinds, or is the worker itself), there is nothing to wait for.
+//! The others wait for a reserved lock as if it were held, but not for long: see [`Patience`]. If the
+//! reservation is for a coroutine of the caller's own worker, no deadline is needed: that coroutine is
+//! in the worker's queue already, and runs before the caller does. If it cannot run while the caller
+//! waits (the caller unwinds, or is the worker itself), the caller takes the lock.
 //!
-//! # Nobody is forgotten
+//! # No waiter is forgotten
 //!
-//! While somebody is queued, WAITERS is set, or somebody who was called is on its way, and was told
-//! of those behind it. WAITERS is set before one queues, which happens only if it still is, under the
-//! lock of the queue. It goes under the same lock, by whoever then calls the first. That one sets it
-//! again: as holder, if it was told that there are more; or because it has to wait.
+//! While waiters are queued, one of these holds:
 //!
-//! A waiter that was called cannot be kept from trying: its wait is over, and does not unwind. If its
-//! coroutine is left behind before it runs, all that wait are called.
+//! - WAITERS is set, so the next unlocker looks at the queue;
+//! - a waiter was woken, has not tried yet, and was told that there are more.
+//!
+//! A waiter sets WAITERS first. Then it queues, under the lock of the queue, and only if WAITERS is
+//! still set. An unlocker that wakes a waiter clears WAITERS under the same lock, and tells that
+//! waiter if more are queued. The waiter sets WAITERS again: when it takes the lock, or before it
+//! queues again.
+//!
+//! A waiter that was woken always tries: its wait is over, and it does not unwind. If its coroutine is
+//! left behind before it runs, all waiters are woken instead (`futex::pass_on_wake`).
 
 use crate::atomic::{AtomicU32, Ordering};
 
-use super::attempt::{Attempt, CALLED, CLAIM, MORE, Patience};
+use super::attempt::{LockAttempt, NOTE_RETRY, Patience, TOLD_MORE, TOLD_RESERVED};
 use super::futex::{self, Holder};
 
+/// Nobody has the lock, it is reserved for nobody, and WAITERS is not set.
 const FREE: u32 = 0;
-/// Somebody waits. The number of the holder is above it.
+/// Waiters may be queued. The number of the [`Holder`] is above this bit.
 const WAITERS: u32 = 1;
-/// Nobody has it, but the number is that of a waiter which is to have it next.
+/// Nobody has the lock. The number is that of the waiter that is to have it next.
 const RESERVED: u32 = 1 << 30;
 const _: () = assert!(Holder::BITS < RESERVED.trailing_zeros());
 
-// The note of a waiter is its number as a holder, above `CALLED`.
+// The note of a waiter is its number as a holder, above `NOTE_RETRY`, as in the word.
+const _: () = assert!(NOTE_RETRY == WAITERS);
 
-/// A lock. Its size is that of its word.
+/// A raw mutex of the size of its word.
 #[derive(Debug)]
 pub(crate) struct Mutex {
     word: AtomicU32,
 }
 
 impl Mutex {
-    /// Of a word that is zero. (Of which the models can make none in a constant.)
+    /// Makes a mutex of a word that is zero. Not `new`: the models' words cannot be made in a constant.
     pub(super) const fn of(word: AtomicU32) -> Mutex {
         Mutex { word }
     }
 
     #[inline]
     pub(crate) fn try_lock(&self) -> bool {
-        let held = Holder::current().number() << 1;
+        let held = held_by_caller();
         self.swap(FREE, held)
             || self.word.load(Ordering::Relaxed) & RESERVED != 0 && self.try_reserved(held)
     }
 
-    /// Takes the lock though it is reserved, unless that is for another coroutine of this worker.
+    /// Takes the lock if it is reserved. Fails if the reservation is for another coroutine of this
+    /// worker that runs before the caller could wait for it.
     #[cold]
     fn try_reserved(&self, held: u32) -> bool {
         let word = self.word.load(Ordering::Relaxed);
-        let reserved = word & RESERVED != 0;
-        reserved
+        let is_reserved = word & RESERVED != 0;
+        is_reserved
             && futex::patience(Some(holder_of(word)), false) != Patience::Unlimited
             && self.swap(word, held | word & WAITERS)
     }
 
-    /// The holder, at the moment. None if it is only reserved.
+    /// The holder at the moment. `None` if nobody has the lock, even if it is reserved.
     pub(crate) fn holder(&self) -> Option<Holder> {
         let word = self.word.load(Ordering::Relaxed);
         (word != FREE && word & RESERVED == 0).then(|| holder_of(word))
@@ -93,7 +102,7 @@ impl Mutex {
 
     #[inline]
     pub(crate) fn lock(&self) {
-        let held = Holder::current().number() << 1;
+        let held = held_by_caller();
         if !self.swap(FREE, held) {
             self.lock_contended(held);
         }
@@ -101,7 +110,7 @@ impl Mutex {
 
     /// # Safety
     ///
-    /// The caller has locked it.
+    /// The caller has locked the mutex.
     #[inline]
     pub(crate) unsafe fn unlock(&self) {
         let word = self.word.load(Ordering::Relaxed);
@@ -109,6 +118,7 @@ impl Mutex {
             self.word
                 .compare_exchange(word, FREE, Ordering::Release, Ordering::Relaxed)
         };
+        // The exchange fails if a waiter sets WAITERS in between.
         if word & WAITERS != 0 || free().is_err() {
             self.unlock_contended();
         }
@@ -116,57 +126,64 @@ impl Mutex {
 
     #[cold]
     fn lock_contended(&self, held: u32) {
-        let mut attempt = Attempt::new();
+        let mut attempt = LockAttempt::new();
         loop {
             let word = self.word.load(Ordering::Relaxed);
-            let reserved = word & RESERVED != 0;
+            let is_reserved = word & RESERVED != 0;
             let holder = (word != FREE).then(|| holder_of(word));
-            let patience = attempt.patience(reserved, holder);
+            let patience = attempt.patience(is_reserved, holder);
             if word == FREE || patience == Patience::Over {
-                let others = waiters_if(attempt.knows_of_more());
-                if self.swap(word, held | word & WAITERS | others) {
+                let waiters = word & WAITERS | waiters_if(attempt.must_mark_waiters());
+                if self.swap(word, held | waiters) {
                     return;
                 }
                 continue;
             }
             if word & WAITERS == 0
-                && (!reserved && attempt.spin(holder) || !self.swap(word, word | WAITERS))
+                && (!is_reserved && attempt.spin(holder) || !self.swap(word, word | WAITERS))
             {
                 continue;
             }
-            let request = attempt.request(held, holder, patience);
-            // It is held then, or reserved as it was, or WAITERS would have gone.
+            let request = attempt.wait_request(held, holder, patience);
+            // If WAITERS is still set, the lock is held or reserved, so the caller will be woken.
+            // If the lock was unlocked and reserved meanwhile, or the other way round, `patience` is
+            // out of date.
             let still = || {
                 let now = self.word.load(Ordering::Relaxed);
                 now & WAITERS != 0 && now & RESERVED == word & RESERVED
             };
-            attempt.note(futex::park(&self.word, request, still, || {}));
+            let parked = futex::park(&self.word, request, still, || {});
+            attempt.record(parked);
         }
     }
 
     #[cold]
     fn unlock_contended(&self) {
         futex::with_waiters(&self.word, |queue| {
-            let Some(first) = queue.wake_first() else {
+            let Some(first_note) = queue.wake_first() else {
+                // The waiters have timed out.
                 self.word.store(FREE, Ordering::Release);
                 return;
             };
-            let is_reserved = first & CALLED != 0;
-            if is_reserved {
-                queue.tell(CLAIM);
+            let reserve = first_note & NOTE_RETRY != 0;
+            if reserve {
+                // Now, while only the first waiter is woken.
+                queue.tell(TOLD_RESERVED);
             }
             queue.wake_of_other_owners();
             let more = !queue.is_empty();
-            if is_reserved {
-                let reserved = RESERVED | first & !CALLED | waiters_if(more);
+            if reserve {
+                // WAITERS stays set, so nobody needs to be told of more waiters.
+                let reserved = RESERVED | first_note & !NOTE_RETRY | waiters_if(more);
                 self.word.store(reserved, Ordering::Release);
             } else {
                 self.word.store(FREE, Ordering::Release);
-                queue.tell(if more { MORE } else { 0 });
+                queue.tell(if more { TOLD_MORE } else { 0 });
             }
         });
     }
 
+    /// Changes the word from `word` to `new`, with which the caller takes the lock or marks it.
     #[inline]
     fn swap(&self, word: u32, new: u32) -> bool {
         self.word
@@ -175,7 +192,13 @@ impl Mutex {
     }
 }
 
-/// Of a lock that is not free: who has it, or is to have it next.
+/// The word of a lock that the caller holds and nobody waits for.
+#[inline]
+fn held_by_caller() -> u32 {
+    Holder::current().number() << 1
+}
+
+/// The holder, or the waiter that the lock is reserved for. `word` is not FREE.
 fn holder_of(word: u32) -> Holder {
     Holder::of_number((word & !RESERVED) >> 1)
 }

@@ -1,43 +1,51 @@
-//! What is to happen once, without what happens.
+//! The raw `Once`: the state, without the initialiser that is to run once.
 //!
 //! ```text
-//!   INCOMPLETE ──begin──▶ RUNNING, the holder ──end──▶ COMPLETE
-//!                          ▲            │
-//!                          └──begin── POISONED     it has unwound
+//!   INCOMPLETE ──begin──▶ RUNNING, number ──the initialiser returns──▶ COMPLETE
+//!                           ▲          │
+//!                           │          ▼ it unwinds
+//!                           └─begin─ POISONED
 //! ```
 //!
-//! WAITERS beside these has whoever changes them wake all that wait.
+//! The number is that of the coroutine or thread that runs the initialiser ([`Holder`]). WAITERS beside
+//! a state means: wake all waiters when the state changes.
 
 use crate::atomic::{AtomicU32, Ordering};
 
-use super::futex::{self, Holder, Request};
+use super::futex::{self, Holder, WaitRequest, Waiting};
+use super::lot::Queue;
 
+/// The bits of the state. Zero is INCOMPLETE.
 const STATE: u32 = 0b11;
-// Zero is INCOMPLETE.
+/// The initialiser has unwound.
 const POISONED: u32 = 1;
+/// The initialiser runs. The number of the [`Holder`] is from NUMBER_SHIFT on.
 const RUNNING: u32 = 2;
+/// The initialiser has returned.
 const COMPLETE: u32 = 3;
 
-/// Somebody waits.
+/// Waiters may be queued.
 const WAITERS: u32 = 1 << 2;
 
-/// Of the holder's number.
-const SHIFT: u32 = 3;
-const _: () = assert!(SHIFT + Holder::BITS <= u32::BITS);
+/// Where the number of the holder begins.
+const NUMBER_SHIFT: u32 = 3;
+const _: () = assert!(NUMBER_SHIFT + Holder::BITS <= u32::BITS);
 
+/// A raw `Once` of the size of its word.
 #[derive(Debug)]
 pub(crate) struct Once {
     word: AtomicU32,
 }
 
-/// The right, and the duty, to do what is to happen once. Dropped before it has: poisons.
+/// Exclusive right to run the initialiser. Dropping this before `complete` poisons the `Once`.
 pub(crate) struct Running<'a> {
     once: &'a Once,
-    end: u32,
+    /// The state that the drop sets.
+    end_state: u32,
     was_poisoned: bool,
 }
 
-/// Why nobody is to run it.
+/// Why the caller does not run the initialiser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Poisoned,
@@ -45,27 +53,23 @@ pub(crate) enum Ended {
 }
 
 impl Once {
-    /// Of a word that is zero. (Of which the models can make none in a constant.)
+    /// Makes one of a word that is zero. Not `new`: the models' words cannot be made in a constant.
     pub(super) const fn of(word: AtomicU32) -> Once {
         Once { word }
     }
 
-    /// Whether it has happened, and all that it did is seen by the caller.
+    /// Whether the initialiser has returned. If so, the caller sees all that it wrote.
     #[inline]
     pub(crate) fn is_completed(&self) -> bool {
         self.word.load(Ordering::Acquire) & STATE == COMPLETE
     }
 
-    /// Waits until nobody runs it, and has the caller run it; unless it is complete, or is poisoned
-    /// and that counts.
+    /// Waits while the initialiser runs elsewhere, then gives the caller the right to run it.
     ///
     /// # Errors
     ///
-    /// Which of both it is.
-    ///
-    /// # Unwinding
-    ///
-    /// Where a runtime shuts down, and nothing is left that could complete it.
+    /// `Complete`, if the initialiser has returned. `Poisoned`, if it has unwound, unless
+    /// `despite_poison`.
     #[cold]
     pub(crate) fn begin(&self, despite_poison: bool) -> Result<Running<'_>, Ended> {
         let mut word = self.word.load(Ordering::Acquire);
@@ -75,12 +79,12 @@ impl Once {
                 POISONED if !despite_poison => return Err(Ended::Poisoned),
                 RUNNING => word = self.wait_for_change(word),
                 state => {
-                    let running = RUNNING | Holder::current().number() << SHIFT;
+                    let running = RUNNING | Holder::current().number() << NUMBER_SHIFT;
                     match self.swap(word, running | word & WAITERS) {
                         Ok(_) => {
                             return Ok(Running {
                                 once: self,
-                                end: POISONED,
+                                end_state: POISONED,
                                 was_poisoned: state == POISONED,
                             });
                         }
@@ -91,11 +95,8 @@ impl Once {
         }
     }
 
-    /// Waits until it is complete, or is poisoned and that counts; returns whether it is complete.
-    ///
-    /// # Unwinding
-    ///
-    /// As `begin`.
+    /// Waits until the initialiser has returned, or, unless `despite_poison`, has unwound. Returns
+    /// whether it has returned.
     pub(crate) fn wait(&self, despite_poison: bool) -> bool {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
@@ -107,20 +108,25 @@ impl Once {
         }
     }
 
-    /// Waits until the state is not that of `word`; returns the word then.
+    /// Waits until the word is not `word`, which may happen at once. Returns the word after that.
     fn wait_for_change(&self, word: u32) -> u32 {
-        let waited_for = word | WAITERS;
-        if word == waited_for || self.swap(word, waited_for).is_ok() {
-            let request = Request {
-                holder: (word & STATE == RUNNING).then(|| Holder::of_number(word >> SHIFT)),
-                ..Request::default()
+        let marked = word | WAITERS;
+        if word == marked || self.swap(word, marked).is_ok() {
+            let request = WaitRequest {
+                holder: (word & STATE == RUNNING).then(|| Holder::of_number(word >> NUMBER_SHIFT)),
+                ..WaitRequest::default()
             };
-            let still = || self.word.load(Ordering::Relaxed) == waited_for;
+            let still = || self.word.load(Ordering::Relaxed) == marked;
             futex::park(&self.word, request, still, || {});
         }
         self.word.load(Ordering::Acquire)
     }
 
+    /// Changes the word from `word` to `new`.
+    ///
+    /// # Errors
+    ///
+    /// The word that was there instead.
     fn swap(&self, word: u32, new: u32) -> Result<u32, u32> {
         self.word
             .compare_exchange(word, new, Ordering::Acquire, Ordering::Acquire)
@@ -128,25 +134,27 @@ impl Once {
 }
 
 impl Running<'_> {
-    /// Whether it was poisoned before.
+    /// Whether an earlier run of the initialiser has unwound.
     pub(crate) fn was_poisoned(&self) -> bool {
         self.was_poisoned
     }
 
-    /// It has happened.
+    /// Says that the initialiser has returned.
     pub(crate) fn complete(mut self) {
-        self.end = COMPLETE;
+        self.end_state = COMPLETE;
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         let word = &self.once.word;
-        if word.swap(self.end, Ordering::AcqRel) & WAITERS != 0 {
-            let wake = |queue: &mut super::lot::Queue<'_, _>| {
-                while queue.wake_first().is_some() {}
-            };
-            futex::with_waiters(word, wake);
+        if word.swap(self.end_state, Ordering::AcqRel) & WAITERS != 0 {
+            futex::with_waiters(
+                word,
+                |queue: &mut Queue<'_, Waiting>| {
+                    while queue.wake_first().is_some() {}
+                },
+            );
         }
     }
 }

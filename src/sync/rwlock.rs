@@ -1,76 +1,91 @@
-//! A lock for one writer or many readers, without what it guards.
+//! The raw reader-writer lock: the lock without the data.
 //!
-//! The word is FREE, or the number of readers, or WRITE and the number of the holder; with WAITERS
-//! beside it while somebody is queued, or, as in `mutex.rs`, was called and told of others.
-//!
-//! All wait in one queue. While WAITERS is set nobody joins the readers, so that a writer's turn
-//! comes; and since a writer calls all readers that stand first, so does theirs. The rest is as in
-//! `mutex.rs`: those who are called try again, with one of each other owner; a lock that is free is
-//! reserved for one that was called and came too late (and the readers behind it), for a moment.
+//! The word is in one of these states, each with WAITERS beside it or without.
 //!
 //! ```text
-//!   n readers | WAITERS ──the last unlocks──▶ WAITERS ──under the lock of the queue──▶ WRITE | WAITERS
-//!                                                │                                         │ calls
-//!                                     a reader that was called joins                       ▼
-//!                                                └──────▶ 1 reader | WAITERS         FREE, or RESERVED
+//!   FREE            nobody has the lock
+//!   n readers       the count, in steps of READER
+//!   WRITE, number   a writer has the lock; the number is the writer's ([`Holder`])
+//!   RESERVED, number    nobody has the lock; the waiter of that number is to have it next
 //! ```
 //!
-//! The last reader that finds WAITERS becomes a writer for as long as it takes to call the next. If
-//! a reader that was called before has joined meanwhile, that one has become the last.
+//! All waiters of a lock are in one queue. While WAITERS is set no new reader joins the readers, so
+//! writers do not starve. A writer that unlocks wakes all readers at the front of the queue together,
+//! so readers do not starve either. The rest is as in `mutex.rs`, and so is the proof that no waiter
+//! is forgotten: a waiter that was woken tries to take the lock, together with the first waiter of each
+//! other owner; if it was woken before and came too late, the lock is reserved for it, and for the
+//! readers woken with it, for a moment.
 //!
-//! Nobody is given the lock before it runs. So of several readers that are called the first may have
-//! come and gone, and a writer taken the lock, before another one comes.
+//! ```text
+//!   n readers|WAITERS ──the last one unlocks──▶ WAITERS ──under the lock of the queue──▶ WRITE|WAITERS
+//!                                                  │                                        │ wakes
+//!                                     a reader that was woken joins                         ▼
+//!                                                  └──────▶ 1 reader|WAITERS        FREE or RESERVED
+//! ```
+//!
+//! The last reader to unlock, if it finds WAITERS, becomes a writer for as long as it takes to wake the
+//! next waiters. If a reader that was woken earlier joins first, that reader will be the last one
+//! instead.
+//!
+//! Nobody is given the lock before it runs. So of several readers that were woken, the first may have
+//! come and gone, and a writer may have taken the lock, before the next one runs.
 
 use crate::atomic::{AtomicU32, Ordering};
 
-use super::attempt::{Attempt, CALLED, CLAIM, MORE, Patience};
+use super::attempt::{LockAttempt, NOTE_RETRY, Patience, TOLD_MORE, TOLD_RESERVED};
 use super::futex::{self, Holder, Waiting};
 use super::lot::Queue;
 
+/// Nobody has the lock, it is reserved for nobody, and WAITERS is not set.
 const FREE: u32 = 0;
-/// Somebody waits.
+/// Waiters may be queued.
 const WAITERS: u32 = 1;
-/// One reader; or, with WRITE, the lowest bit of the writer's number.
+/// One reader. With WRITE: the lowest bit of the number.
 const READER: u32 = 1 << 1;
+/// The bits that count readers; also the largest count.
 const READERS: u32 = WRITE - READER;
+/// A writer has the lock. Its number is in the bits above WAITERS.
 const WRITE: u32 = 1 << 31;
-/// Nobody has it, but the number is that of a waiter which is to have it next; it has WRITE in it, to
-/// keep all others out.
+/// Nobody has the lock. The number is that of the waiter that is to have it next. WRITE is set too, so
+/// that nobody else takes the lock.
 const RESERVED: u32 = WRITE | 1 << 30;
 const _: () = assert!(Holder::BITS < 30);
 
-/// In the note of a waiter: it wants to write. Its number as a holder is between this and `CALLED`.
-const WRITER: u32 = 1 << 31;
+// The note of a waiter is its number as a holder, in the bits of the word, with NOTE_RETRY and this:
+/// The waiter wants to write.
+const NOTE_WRITER: u32 = 1 << 31;
+const _: () = assert!(NOTE_RETRY == WAITERS);
 
-/// A lock. Its size is that of its word.
+/// A raw lock of the size of its word.
 #[derive(Debug)]
 pub(crate) struct RwLock {
     word: AtomicU32,
 }
 
-/// What somebody wants of a lock.
+/// How a caller wants to lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Want {
+enum Access {
     Read,
     Write,
 }
 
 impl RwLock {
-    /// Of a word that is zero. (Of which the models can make none in a constant.)
+    /// Makes a lock of a word that is zero. Not `new`: the models' words cannot be made in a constant.
     pub(super) const fn of(word: AtomicU32) -> RwLock {
         RwLock { word }
     }
 
-    /// Fails, too, if there are as many readers as can be counted.
+    /// Also fails if there are as many readers as can be counted.
     #[inline]
     pub(crate) fn try_read(&self) -> bool {
-        self.try_join() || self.is_reserved() && self.try_reserved(Want::Read)
+        self.try_join() || self.is_reserved() && self.try_reserved(Access::Read)
     }
 
+    /// Joins the readers, unless a writer has the lock or anybody waits.
     #[inline]
     fn try_join(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
-        // With WRITE, it is more than that.
+        // A word with WRITE is more than READERS.
         while word & WAITERS == 0 && word < READERS {
             match self.swap(word, word + READER) {
                 Ok(_) => return true,
@@ -86,22 +101,26 @@ impl RwLock {
 
     #[inline]
     pub(crate) fn try_write(&self) -> bool {
-        self.try_free() || self.is_reserved() && self.try_reserved(Want::Write)
+        self.try_free() || self.is_reserved() && self.try_reserved(Access::Write)
     }
 
+    /// Takes the lock as a writer, if it is free.
     #[inline]
     fn try_free(&self) -> bool {
-        self.swap(FREE, write_by_caller()).is_ok()
+        self.swap(FREE, WRITE | number_of_caller()).is_ok()
     }
 
-    /// Takes the lock though it is reserved, unless that is for another coroutine of this worker.
+    /// Takes the lock if it is reserved. Fails if the reservation is for another coroutine of this
+    /// worker that runs before the caller could wait for it.
     #[cold]
-    fn try_reserved(&self, want: Want) -> bool {
+    fn try_reserved(&self, access: Access) -> bool {
         let word = self.word.load(Ordering::Relaxed);
-        let reserved = word & RESERVED == RESERVED;
-        reserved
+        let is_reserved = word & RESERVED == RESERVED;
+        is_reserved
             && futex::patience(Some(holder_of(word)), false) != Patience::Unlimited
-            && self.swap(word, want.taken(word)).is_ok()
+            && self
+                .swap(word, access.taken(word, number_of_caller()))
+                .is_ok()
     }
 
     /// # Panics
@@ -110,20 +129,20 @@ impl RwLock {
     #[inline]
     pub(crate) fn read(&self) {
         if !self.try_join() {
-            self.lock_contended(Want::Read);
+            self.lock_contended(Access::Read);
         }
     }
 
     #[inline]
     pub(crate) fn write(&self) {
         if !self.try_free() {
-            self.lock_contended(Want::Write);
+            self.lock_contended(Access::Write);
         }
     }
 
     /// # Safety
     ///
-    /// The caller has locked it as a reader.
+    /// The caller has locked this as a reader.
     #[inline]
     pub(crate) unsafe fn unlock_read(&self) {
         let before = self.word.fetch_sub(READER, Ordering::Release);
@@ -134,11 +153,11 @@ impl RwLock {
 
     /// # Safety
     ///
-    /// The caller has locked it as a writer.
+    /// The caller has locked this as a writer.
     #[inline]
     pub(crate) unsafe fn unlock_write(&self) {
         if !self.leave_write(FREE) {
-            futex::with_waiters(&self.word, |queue| self.call_next(queue));
+            futex::with_waiters(&self.word, |queue| self.wake_next(queue));
         }
     }
 
@@ -146,19 +165,20 @@ impl RwLock {
     ///
     /// # Safety
     ///
-    /// The caller has locked it as a writer.
+    /// The caller has locked this as a writer.
     pub(crate) unsafe fn downgrade(&self) {
         if self.leave_write(READER) {
             return;
         }
         futex::with_waiters(&self.word, |queue| {
             while wake_reader(queue) {}
+            // While WAITERS stays set, only readers that were woken join.
             self.word
                 .store(READER | waiters_if(!queue.is_empty()), Ordering::Release);
         });
     }
 
-    /// Goes from WRITE to `new`, unless somebody waits.
+    /// Changes the word from a writer without WAITERS to `new`. Fails if anybody waits.
     #[inline]
     fn leave_write(&self, new: u32) -> bool {
         let word = self.word.load(Ordering::Relaxed);
@@ -170,74 +190,89 @@ impl RwLock {
     }
 
     #[cold]
-    fn lock_contended(&self, want: Want) {
-        let mut attempt = Attempt::new();
+    fn lock_contended(&self, access: Access) {
+        let number = number_of_caller();
+        let mut attempt = LockAttempt::new();
         loop {
             let word = self.word.load(Ordering::Relaxed);
-            let reserved = word & RESERVED == RESERVED;
+            let is_reserved = word & RESERVED == RESERVED;
             let holder = (word & WRITE != 0).then(|| holder_of(word));
-            let patience = attempt.patience(reserved, holder);
-            if want.is_possible(word, attempt.was_called()) || patience == Patience::Over {
-                let taken = want.taken(word) | waiters_if(attempt.knows_of_more());
+            let patience = attempt.patience(is_reserved, holder);
+            if access.is_possible(word, attempt.was_woken()) || patience == Patience::Over {
+                let taken = access.taken(word, number) | waiters_if(attempt.must_mark_waiters());
                 if self.swap(word, taken).is_ok() {
                     return;
                 }
                 continue;
             }
             if word & WAITERS == 0
-                && (!reserved && attempt.spin(holder) || self.swap(word, word | WAITERS).is_err())
+                && (!is_reserved && attempt.spin(holder)
+                    || self.swap(word, word | WAITERS).is_err())
             {
                 continue;
             }
-            let request = attempt.request(want.note(), holder, patience);
-            // Somebody is to call then: a holder, or a reader that is leaving; or it is reserved as it
-            // was.
+            let request = attempt.wait_request(access.note(number), holder, patience);
+            // If the caller still cannot take the lock, and WAITERS is still set, somebody will wake
+            // the caller: the writer, the last reader, or the waiter with the reservation. If the lock
+            // was unlocked and reserved meanwhile, or the other way round, `patience` is out of date.
             let still = || {
                 let now = self.word.load(Ordering::Relaxed);
-                let still_reserved = now & RESERVED == RESERVED;
+                let is_reserved_now = now & RESERVED == RESERVED;
                 now & WAITERS != 0
-                    && !want.is_possible(now, attempt.was_called())
-                    && still_reserved == reserved
+                    && !access.is_possible(now, attempt.was_woken())
+                    && is_reserved_now == is_reserved
             };
             let parked = futex::park(&self.word, request, still, || {});
-            attempt.note(parked);
+            attempt.record(parked);
         }
     }
 
     #[cold]
     fn unlock_read_contended(&self) {
         futex::with_waiters(&self.word, |queue| {
-            if self.swap(WAITERS, write_by_caller() | WAITERS).is_ok() {
-                self.call_next(queue);
+            // Fails if a reader that was woken has joined: that one unlocks later.
+            if self
+                .swap(WAITERS, WRITE | number_of_caller() | WAITERS)
+                .is_ok()
+            {
+                self.wake_next(queue);
             }
         });
     }
 
-    /// Gives the lock up, which is held as by a writer, to those who wait first.
-    fn call_next(&self, queue: &mut Queue<'_, Waiting>) {
-        let Some(first) = queue.wake_first() else {
+    /// Unlocks for the caller, which has the lock as a writer, and wakes the waiters that are first.
+    fn wake_next(&self, queue: &mut Queue<'_, Waiting>) {
+        let Some(first_note) = queue.wake_first() else {
+            // The waiters have timed out.
             self.word.store(FREE, Ordering::Release);
             return;
         };
-        if first & WRITER == 0 {
+        if first_note & NOTE_WRITER == 0 {
             while wake_reader(queue) {}
         }
-        let is_reserved = first & CALLED != 0;
-        if is_reserved {
-            queue.tell(CLAIM);
+        let reserve = first_note & NOTE_RETRY != 0;
+        if reserve {
+            // Now, before waiters of other owners are woken.
+            queue.tell(TOLD_RESERVED);
         }
         queue.wake_of_other_owners();
         let more = !queue.is_empty();
-        if is_reserved {
-            let number = first & !(WRITER | CALLED);
+        if reserve {
+            // WAITERS stays set, so nobody needs to be told of more waiters.
+            let number = first_note & !(NOTE_WRITER | NOTE_RETRY);
             self.word
                 .store(RESERVED | number | waiters_if(more), Ordering::Release);
         } else {
             self.word.store(FREE, Ordering::Release);
-            queue.tell(if more { MORE } else { 0 });
+            queue.tell(if more { TOLD_MORE } else { 0 });
         }
     }
 
+    /// Changes the word from `word` to `new`, with which the caller takes the lock or marks it.
+    ///
+    /// # Errors
+    ///
+    /// The word that was there instead.
     #[inline]
     fn swap(&self, word: u32, new: u32) -> Result<u32, u32> {
         self.word
@@ -245,39 +280,42 @@ impl RwLock {
     }
 }
 
-impl Want {
-    fn is_possible(self, word: u32, called: bool) -> bool {
+impl Access {
+    /// Whether the caller may take the lock. `was_woken` is whether an unlocker has woken the caller.
+    fn is_possible(self, word: u32, was_woken: bool) -> bool {
         match self {
-            Want::Read => word & WRITE == 0 && (word & WAITERS == 0 || called),
-            Want::Write => word == FREE,
+            Access::Read => word & WRITE == 0 && (word & WAITERS == 0 || was_woken),
+            Access::Write => word == FREE,
         }
     }
 
-    /// What `word`, with which this is possible or which is reserved, becomes.
-    fn taken(self, word: u32) -> u32 {
+    /// The word after the caller, which has `number`, has taken the lock. `word` is the one before: it is
+    /// reserved, or `is_possible` holds for it.
+    fn taken(self, word: u32, number: u32) -> u32 {
         match self {
-            Want::Read if word & WRITE == 0 => one_more_reader(word),
-            Want::Read => READER | word & WAITERS,
-            Want::Write => write_by_caller() | word & WAITERS,
+            Access::Read if word & WRITE == 0 => one_more_reader(word),
+            Access::Read => READER | word & WAITERS,
+            Access::Write => WRITE | number | word & WAITERS,
         }
     }
 
-    fn note(self) -> u32 {
+    fn note(self, number: u32) -> u32 {
         match self {
-            Want::Read => Holder::current().number() * READER,
-            Want::Write => WRITER | (Holder::current().number() * READER),
+            Access::Read => number,
+            Access::Write => NOTE_WRITER | number,
         }
     }
 }
 
-/// Of a lock that has WRITE: who has it, or is to have it next.
+/// The writer, or the waiter that the lock is reserved for. `word` has WRITE.
 fn holder_of(word: u32) -> Holder {
     Holder::of_number((word & !RESERVED) / READER)
 }
 
-/// Wakes the one that waits first, if that is a reader; returns whether it is.
+/// Wakes the first waiter if it is a reader; returns whether it was.
 fn wake_reader(queue: &mut Queue<'_, Waiting>) -> bool {
-    queue.wake_first_if(|note| note & WRITER == 0).is_some()
+    let is_reader = |note| note & NOTE_WRITER == 0;
+    queue.wake_first_if(is_reader).is_some()
 }
 
 fn one_more_reader(word: u32) -> u32 {
@@ -285,9 +323,10 @@ fn one_more_reader(word: u32) -> u32 {
     word + READER
 }
 
+/// The caller's number as a holder, in the bits where the word and the notes have it.
 #[inline]
-fn write_by_caller() -> u32 {
-    WRITE | (Holder::current().number() * READER)
+fn number_of_caller() -> u32 {
+    Holder::current().number() * READER
 }
 
 fn waiters_if(more: bool) -> u32 {
@@ -301,13 +340,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_more_readers_than_can_be_counted_one_that_tries_fails_and_one_that_waits_panics() {
+    fn with_the_most_readers_try_read_fails_and_read_panics() {
         let lock = RwLock::of(AtomicU32::new(READERS - READER));
         assert!(lock.try_read());
         assert!(!lock.try_read());
         assert!(!lock.try_write());
         assert!(catch_unwind(|| lock.read()).is_err());
-        // SAFETY: it was read above.
+        // SAFETY: `try_read` has locked it above.
         unsafe { lock.unlock_read() };
         lock.read();
         assert!(!lock.try_read());

@@ -1,20 +1,20 @@
-//! Waiting a moment for a lock that another OS thread is about to give back.
+//! Spinning for a moment at a lock that another OS thread may be about to unlock.
 
 use std::hint;
 
 use super::futex::Holder;
 
-/// How often to look again. Some microseconds in all: about what it takes to suspend and to wake
-/// somebody on another OS thread, so that the wait is at worst twice as dear.
-const LOOKS: u32 = 32;
+/// How often to look again: some microseconds in all. That is about what it costs to suspend and to
+/// wake a waiter on another OS thread, so a spin in vain at most doubles the cost of the wait.
+const MOST_SPINS: u32 = 32;
 
-/// Lets a moment pass and returns true, if there is any hope that `holder` gets on meanwhile. A
-/// coroutine of the calling thread does not.
-pub(super) fn once(looks: &mut u32, holder: Option<Holder>) -> bool {
-    if *looks == LOOKS || holder.is_some_and(|holder| holder.slot_here().is_some()) {
+/// Lets a moment pass and returns true, unless the caller has spun enough, or cannot hope that
+/// `holder` unlocks meanwhile: a coroutine of the calling thread does not run while the caller spins.
+pub(super) fn once(spins: &mut u32, holder: Option<Holder>) -> bool {
+    if *spins == MOST_SPINS || holder.is_some_and(Holder::is_here) {
         return false;
     }
-    *looks += 1;
+    *spins += 1;
     hint::spin_loop();
     true
 }

@@ -83,7 +83,7 @@ fn bucket() -> Rc<Bucket<Waiting>> {
 // The following items have the names and meanings of those in `sync/futex.rs`.
 
 #[derive(Clone, Copy, Default)]
-pub(super) struct Request {
+pub(super) struct WaitRequest {
     pub(super) note: u32,
     pub(super) in_front: bool,
     pub(super) holder: Option<Holder>,
@@ -134,15 +134,15 @@ impl Holder {
     }
 }
 
-pub(super) fn patience(holder: Option<Holder>, called: bool) -> Patience {
-    if holder.is_some_and(Holder::is_here) && !called {
+pub(super) fn patience(holder: Option<Holder>, was_woken: bool) -> Patience {
+    if holder.is_some_and(Holder::is_here) && !was_woken {
         Patience::Unlimited
     } else {
         Patience::Short
     }
 }
 
-pub(super) fn shortly() -> Option<Deadline> {
+pub(super) fn short_deadline() -> Option<Deadline> {
     Some(Deadline::AtOnce)
 }
 
@@ -175,7 +175,7 @@ impl Waiter for Waiting {
 
 pub(super) fn park(
     address: &AtomicU32,
-    request: Request,
+    request: WaitRequest,
     still: impl FnOnce() -> bool,
     queued: impl FnOnce(),
 ) -> Parked {
@@ -236,9 +236,9 @@ pub(super) fn with_waiters<R>(
 }
 
 fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Parked {
-    let request = Request {
+    let request = WaitRequest {
         deadline,
-        ..Request::default()
+        ..WaitRequest::default()
     };
     park(
         word,

@@ -4,14 +4,14 @@ pub(crate) use super::list;
 pub(crate) use super::waiters::Waiters;
 
 use super::task::{Deadline, Task, Waiting};
-use super::waiters::List;
+use super::waiters::WaitList;
 use super::word::{Kind, Outcome, Pending, Seq};
 use crate::check::atomic::Mutex;
 use crate::check::{Arc, thread};
 
 impl Waiters {
     pub(crate) fn new() -> Waiters {
-        Waiters::of(Mutex::new(List::new()))
+        Waiters::of(Mutex::new(WaitList::new()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tasks that wait for the same event: `park/waiters.rs`.
 
 use super::task::Deadline;
-use super::waiters::{List, Waiters};
+use super::waiters::{WaitList, Waiters};
 use super::word::{Kind, Outcome};
 use super::{Model, large, small};
 use crate::check::atomic::{AtomicUsize, Mutex, Ordering};
@@ -33,7 +33,7 @@ impl Things {
     fn new() -> Arc<Things> {
         Arc::new(Things {
             count: AtomicUsize::new(0),
-            waiters: Waiters::of(Mutex::new(List::new())),
+            waiters: Waiters::of(Mutex::new(WaitList::new())),
         })
     }
 
