@@ -3,6 +3,7 @@
 mod util;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -21,6 +22,9 @@ struct Counting {
 // SAFETY: the system's, after a count.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if WAITS_AT_GATE.get() {
+            wait_at_gate();
+        }
         {
             let mut allocated = self
                 .allocated
@@ -42,6 +46,24 @@ unsafe impl GlobalAlloc for Counting {
             .unwrap_or_else(|error| error.into_inner()) += 1;
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+thread_local! {
+    /// The allocations of this thread wait until the gate is open.
+    static WAITS_AT_GATE: Cell<bool> = const { Cell::new(false) };
+}
+
+static GATE_IS_OPEN: AtomicBool = AtomicBool::new(false);
+static GATE: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+
+fn wait_at_gate() {
+    let (mutex, condvar) = &GATE;
+    let mut guard = mutex.lock().unwrap_or_else(|error| error.into_inner());
+    while !GATE_IS_OPEN.load(Relaxed) {
+        guard = condvar
+            .wait(guard)
+            .unwrap_or_else(|error| error.into_inner());
     }
 }
 
@@ -274,4 +296,25 @@ fn scopes_lend_and_the_pool_works() {
         });
         assert!(numbers.into_iter().eq(0..100));
     });
+}
+
+/// A thread that waits for the first time allocates what it waits with. Until it has that, it cannot be
+/// woken.
+#[test]
+fn an_allocator_waits_at_a_condition_variable_for_a_thread_that_waits_for_the_first_time() {
+    static HELD: Mutex<()> = Mutex::new(());
+    let guard = HELD.lock().unwrap();
+    let (done, over) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        WAITS_AT_GATE.set(true);
+        drop(HELD.lock().unwrap());
+        WAITS_AT_GATE.set(false);
+        done.send(()).unwrap();
+    });
+    std::thread::sleep(Duration::from_millis(20));
+    GATE_IS_OPEN.store(true, Relaxed);
+    GATE.1.notify_all();
+    drop(guard);
+    over.recv_timeout(Duration::from_secs(10)).unwrap();
+    thread.join().unwrap();
 }

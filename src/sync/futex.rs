@@ -104,6 +104,9 @@ pub(super) enum Parked {
 /// Waits at `address`. Does not wait if `still`, called under the lock of the queue, returns false.
 /// Calls `queued` once the caller can be woken, before it is suspended. Does not unwind.
 ///
+/// The allocator of a thread's first wait cannot be woken. For that caller this calls `queued` without
+/// `still`, sleeps for a moment, and returns `Changed`.
+///
 /// `still` and `queued` must not unwind either. Inlined, because it suspends: see [`Task::suspend`].
 #[inline(always)]
 pub(super) fn park(
@@ -121,7 +124,8 @@ pub(super) fn park(
     // Before the lock of the bucket is taken: for an OS thread's first wait this allocates.
     let Some(task) = Current::try_get() else {
         // This is the allocator, called to allocate the task of this thread. It cannot be woken, so it
-        // looks again after a nap.
+        // looks again after a nap. What it would unlock when it is queued must be unlocked for that.
+        queued();
         thread::sleep(NAP);
         return Parked::Changed;
     };
