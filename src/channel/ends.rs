@@ -1,4 +1,4 @@
-//! The handles of a channel: whoever drops the last one of a kind closes that end.
+//! The handles of a channel. Dropping the last handle of a kind closes that end.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,8 +9,9 @@ use super::Channel;
 use crate::atomic::{AtomicUsize, Ordering, fence, process};
 use crate::task::Deadline;
 
-/// A channel of which at most `capacity` values are queued.
+/// Makes a channel that queues at most `capacity` values. It has no bound if that is [`usize::MAX`].
 pub(crate) fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    // The locks and the queues of waiters tell a forked child by its number.
     process::count_forks();
     let shared = Arc::new(Shared {
         channel: Channel::new(capacity),
@@ -20,9 +21,12 @@ pub(crate) fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
 
+/// What all handles of a channel share. The `Arc` frees it; the counts close the ends.
 struct Shared<T> {
     channel: Channel<T>,
+    /// How many `Sender`s there are.
     senders: AtomicUsize,
+    /// How many `Receiver`s there are.
     receivers: AtomicUsize,
 }
 
@@ -34,21 +38,25 @@ impl<T> Deref for Shared<T> {
     }
 }
 
-/// One more handle. As many as would make the count overflow, `Arc` does not allow.
+/// Counts one more handle. Cannot overflow: each handle is also counted by an `Arc`, which aborts long
+/// before that.
 fn count_in(handles: &AtomicUsize) {
+    // The new handle is made from one that exists, so the count cannot reach zero meanwhile.
     handles.fetch_add(1, Ordering::Relaxed);
 }
 
-/// One handle less; returns whether it was the last. What was done with the others happened before.
+/// Counts one handle less. Returns whether it was the last one. Then everything that was done with the
+/// other handles has happened before.
 fn count_out(handles: &AtomicUsize) -> bool {
     let last = handles.fetch_sub(1, Ordering::Release) == 1;
     if last {
+        // Pairs with the `Release` of the other handles.
         fence(Ordering::Acquire);
     }
     last
 }
 
-/// The end that values go into.
+/// A handle of the end that values are sent to. The end closes when the last `Sender` is dropped.
 pub(crate) struct Sender<T>(Arc<Shared<T>>);
 
 impl<T> Sender<T> {
@@ -86,7 +94,8 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// The end that values come out of.
+/// A handle of the end that values are received from. The end closes when the last `Receiver` is
+/// dropped.
 pub(crate) struct Receiver<T>(Arc<Shared<T>>);
 
 impl<T> Receiver<T> {

@@ -1,4 +1,4 @@
-//! Channels: many senders, many receivers, a queue between them.
+//! Channels: many senders, many receivers, and a queue between them.
 //!
 //! ```text
 //!                 ┌ queue: at most `capacity` values
@@ -6,27 +6,28 @@
 //!   wait while it is full       wait while it is empty
 //! ```
 //!
-//! There is a lock for each end, which is held for a few instructions, never while user code runs (be
-//! it the allocator: see `chain::Stock`), and never while somebody is scheduled. Senders hold that of the back, receivers that of the front:
-//! they meet only to wait, or where somebody waits. See `state`, and `chain` for the queue.
+//! Each end has a lock, which is held for a few instructions. User code never runs under a lock, nor
+//! does the global allocator (see `chain::SpareBlocks`), and no task is scheduled under one. Senders
+//! take the lock of the back, receivers that of the front. So they get in each other's way only if one
+//! waits or is about to wait. See `state` for that, and `chain` for the queue.
 //!
-//! *Under the locks*, receivers wait only where the queue is empty and no sender waits; and senders
-//! only where the queue is full. So it is for a capacity of zero, where the queue is both.
+//! *When tasks wait.* Receivers wait only while the queue is empty and no sender waits; senders only
+//! while the queue is full. This holds for a capacity of zero, too, where the queue is both.
 //!
-//! *Values are handed over, not just announced.* Who ends a wait completes the operation that
-//! waited: a sender puts its value into the frame of the first receiver; a receiver takes the first
-//! value of the queue, and moves that of the first sender to the end of it (or takes it, if there is
-//! no queue). So nobody is woken in vain, or overtaken by who comes later, and a sender that fills
-//! the queue wakes its receiver once.
+//! *Values are handed over, not just announced.* A thread that ends a wait also completes the waiting
+//! operation. A sender puts its value into the frame of the first waiting receiver. A receiver takes the
+//! first value of the queue, and moves the value of the first waiting sender to the end of the queue; if
+//! the queue is empty, it takes that sender's value. So a woken task never finds that others were
+//! faster, and a sender that fills the queue wakes its receiver only once.
 //!
-//! *Nothing is lost.* A wait ends by one cause (see `task::word`). If that was the other side, the
-//! value has changed hands, and the waiter stays until it is scheduled: its frame is there
-//! meanwhile. If it was a deadline or an interrupt, the waiter still has what it had; where its node
-//! is found before it has taken that out, it is passed over.
+//! *Nothing is lost.* A wait ends for exactly one reason (see `task::word`). If that was the other end,
+//! the value has changed hands, and the waiting task stays until it is scheduled, so its frame is still
+//! there to receive the value. If it was a deadline or an interrupt, the waiting task still has its own
+//! value, and a thread that finds its node in the queue of waiters passes over it.
 //!
-//! *In a forked child*, an end whose lock another thread had is lost (see `spin`), and so the channel
-//! is as if those at the other end had gone. What is lost is leaked. Who waits in the parent is
-//! forgotten.
+//! *In a forked child*, an end is lost if another thread held its lock at the fork (see `spin`). Then
+//! the channel behaves as if the other end were closed, and queued values are leaked. Tasks that wait in
+//! the parent are forgotten in the child.
 
 mod chain;
 mod ends;
@@ -42,16 +43,16 @@ use crate::park;
 use crate::task::word::Outcome;
 use crate::task::{Deadline, Woken};
 
-use chain::{OutOfStock, Stock};
+use chain::{NoSpareBlock, SpareBlocks};
 pub(crate) use ends::{Receiver, Sender, channel};
 use lock::{Guard, Lock};
-use state::{AtOnce, Offer, Receiving, Sending, State, Taken, UNSENT};
-use waiting::{Entry, Queue};
+use state::{AtOnce, Offer, Receiving, Sending, State, Take, UNSENT};
+use waiting::{WaitQueue, WaiterNode};
 
 /// The most values in a block of the queue.
 const BLOCK: usize = 32;
 
-/// What senders and receivers share; see `ends`.
+/// What senders and receivers share. `ends` has the handles.
 struct Channel<T> {
     state: State<T, BLOCK>,
 }
@@ -63,12 +64,12 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Sends `value`; waits for room. Gives it back if there are no receivers (any more).
+    /// Sends `value`; waits until there is room. Gives the value back if there are no receivers, be it
+    /// only after a while.
     ///
     /// # Unwinding
     ///
-    /// An interruption point. In a destructor, at a time when nobody is left who could receive, the
-    /// value is given back as well.
+    /// An interruption point.
     #[inline]
     fn send(&self, value: T) -> Result<(), SendError<T>> {
         park::spend_operation();
@@ -79,7 +80,7 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Sends `value` if that needs no waiting.
+    /// Sends `value` if that is possible without waiting.
     ///
     /// # Unwinding
     ///
@@ -94,12 +95,11 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Receives a value; waits for one until a deadline, which is asked for if there is none.
+    /// Receives a value. Waits for one until the deadline, which is only computed if there is no value.
     ///
     /// # Unwinding
     ///
-    /// An interruption point. In a destructor, at a time when nobody is left who could send, the
-    /// channel counts as disconnected.
+    /// An interruption point.
     #[inline]
     fn recv(&self, deadline: impl FnOnce() -> Option<Deadline>) -> Result<T, RecvTimeoutError> {
         park::spend_operation();
@@ -109,7 +109,7 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Receives a value if that needs no waiting.
+    /// Receives a value if that is possible without waiting.
     ///
     /// # Unwinding
     ///
@@ -119,28 +119,28 @@ impl<T> Channel<T> {
         if let Some(value) = self.state.take_queued() {
             return Ok(value);
         }
-        let mut stock = Stock::new();
+        let mut spare = SpareBlocks::new();
         loop {
-            match self.state.take(&mut stock) {
-                Taken::Value(value, woken) => {
+            match self.state.take(&mut spare) {
+                Take::Value(value, woken) => {
                     schedule(woken);
                     return Ok(value);
                 }
-                Taken::Nothing(back) if back.without_senders => {
+                Take::Nothing(back) if back.without_senders => {
                     return Err(TryRecvError::Disconnected);
                 }
-                Taken::Nothing(_) => return Err(TryRecvError::Empty),
-                Taken::OutOfStock => {}
-                Taken::Lost => return Err(TryRecvError::Disconnected),
+                Take::Nothing(_) => return Err(TryRecvError::Empty),
+                Take::NoSpareBlock => {}
+                Take::Lost => return Err(TryRecvError::Disconnected),
             }
-            stock.fill();
+            spare.fill();
         }
     }
 
-    /// Goes on with a `send` that could not push at once.
+    /// Continues a `send` that took more than a push.
     ///
-    /// From here on the value stays where it is until it is sent: it may be large, and functions that
-    /// pass it on and give it back would take up much of a coroutine's stack.
+    /// From here on the value stays in one place until it is sent. It may be large, and functions that
+    /// pass it to each other and back would use up much of a coroutine's stack.
     #[inline(never)]
     fn send_slowly<'a>(
         &'a self,
@@ -151,13 +151,14 @@ impl<T> Channel<T> {
         match self.state.offer(&mut value, back) {
             Offer::Taken(woken) => schedule(woken),
             Offer::Refused => {}
+            // The most frequent case is here once more, for the lock need not be given back.
             Offer::Full(back) if park::is_prepared_to_wait() => {
                 match self.state.confirm_full(&mut value, back) {
                     Err(front) => self.wait_for_room(&mut value, front),
-                    Ok(offer) => self.send_with_stock(&mut value, offer),
+                    Ok(offer) => self.send_with_spare_blocks(&mut value, offer),
                 }
             }
-            offer => self.send_with_stock(&mut value, offer),
+            offer => self.send_with_spare_blocks(&mut value, offer),
         }
         match value {
             None => Ok(()),
@@ -165,21 +166,21 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Goes on with a `send` that may have to call the allocator. Leaves the value that is not sent.
+    /// Continues a `send` that may have to call the allocator. A value that cannot be sent stays in
+    /// `value`.
     #[cold]
     #[inline(never)]
-    fn send_with_stock<'a>(&'a self, value: &mut Option<T>, mut offer: Offer<'a, T, BLOCK>) {
-        let mut stock = Stock::new();
+    fn send_with_spare_blocks<'a>(&'a self, value: &mut Option<T>, mut offer: Offer<'a, T, BLOCK>) {
+        let mut spare = SpareBlocks::new();
         loop {
             offer = match offer {
                 Offer::Taken(woken) => return schedule(woken),
                 Offer::Refused => return,
-                Offer::BlockFull(back) => self.push_to_next_block(value, back, &mut stock),
-                // Both call the allocator, so they come after the lock was given back, and before
-                // the wait.
-                Offer::Full(back) if !stock.is_empty() || !park::is_prepared_to_wait() => {
+                Offer::BlockFull(back) => self.push_to_next_block(value, back, &mut spare),
+                // Both calls use the allocator. So they must come after the unlock, and before the wait.
+                Offer::Full(back) if !spare.is_empty() || !park::is_prepared_to_wait() => {
                     drop(back);
-                    stock.free();
+                    spare.free();
                     park::prepare_to_wait();
                     self.state.offer_again(value)
                 }
@@ -191,14 +192,14 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Goes on with a `try_send` that could not push at once.
+    /// Continues a `try_send` that took more than a push.
     #[inline(never)]
     fn try_send_slowly<'a>(
         &'a self,
         value: T,
         back: Guard<'a, Sending<T, BLOCK>>,
     ) -> Result<(), TrySendError<T>> {
-        let mut stock = Stock::new();
+        let mut spare = SpareBlocks::new();
         let mut value = Some(value);
         let mut offer = self.state.offer(&mut value, back);
         let is_full = loop {
@@ -207,10 +208,10 @@ impl<T> Channel<T> {
                     schedule(woken);
                     return Ok(());
                 }
-                Offer::BlockFull(back) => self.push_to_next_block(&mut value, back, &mut stock),
+                Offer::BlockFull(back) => self.push_to_next_block(&mut value, back, &mut spare),
                 Offer::Refused => break false,
                 Offer::Full(back) => {
-                    // Before the stock is dropped, which calls the allocator.
+                    // Before `spare` is dropped, which calls the allocator.
                     drop(back);
                     break true;
                 }
@@ -223,85 +224,93 @@ impl<T> Channel<T> {
         })
     }
 
-    /// Pushes the value behind the last block, which is full. If that takes a block which the stock
-    /// does not have, gives the lock back, allocates one, and offers the value again.
+    /// Pushes the value into the block after the last one, which is full. If that takes a new block and
+    /// `spare` has none: unlocks, allocates a block, and offers the value again.
     fn push_to_next_block<'a>(
         &'a self,
         value: &mut Option<T>,
         mut back: Guard<'a, Sending<T, BLOCK>>,
-        stock: &mut Stock<T, BLOCK>,
+        spare: &mut SpareBlocks<T, BLOCK>,
     ) -> Offer<'a, T, BLOCK> {
-        match self.state.push_to_next_block(value, &mut back, stock) {
+        match self.state.push_to_next_block(value, &mut back, spare) {
             Ok(()) => Offer::Taken(None),
-            Err(OutOfStock) => {
+            Err(NoSpareBlock) => {
                 drop(back);
-                stock.fill();
+                spare.fill();
                 self.state.offer_again(value)
             }
         }
     }
 
-    /// Waits until a receiver takes the value, or leaves it here because there are no receivers.
+    /// Waits until a receiver has taken the value. If there are no receivers any more, the value stays
+    /// in `value`.
     #[inline(always)]
     fn wait_for_room(&self, value: &mut Option<T>, front: Guard<'_, Receiving<T, BLOCK>>) {
-        let entry = Entry::new(value.take());
-        entry.wait(self.state.front(), front, |front| &mut front.senders, None);
-        *value = entry.into_value();
+        let node = WaiterNode::new(value.take());
+        node.wait(self.state.front(), front, |front| &mut front.senders, None);
+        *value = node.into_value();
     }
 
+    /// Continues a `recv` that found no value to be popped under the front's lock alone.
     #[inline(never)]
     fn take_or_wait(
         &self,
         deadline: impl FnOnce() -> Option<Deadline>,
     ) -> Result<T, RecvTimeoutError> {
+        // May call the allocator, so this comes before the locks.
         park::prepare_to_wait();
-        let mut stock = Stock::new();
+        let mut spare = SpareBlocks::new();
         let back = loop {
-            match self.state.take(&mut stock) {
-                Taken::Value(value, woken) => {
+            match self.state.take(&mut spare) {
+                Take::Value(value, woken) => {
                     schedule(woken);
                     return Ok(value);
                 }
-                Taken::Nothing(back) if stock.is_empty() => break back,
-                // To free it before the wait.
-                Taken::Nothing(_) => {}
-                Taken::OutOfStock => {
-                    stock.fill();
+                Take::Nothing(back) if spare.is_empty() => break back,
+                // The blocks are freed before the wait, so this unlocks and looks again.
+                Take::Nothing(_) => {}
+                Take::NoSpareBlock => {
+                    spare.fill();
                     continue;
                 }
-                Taken::Lost => return Err(RecvTimeoutError::Disconnected),
+                Take::Lost => return Err(RecvTimeoutError::Disconnected),
             }
-            stock.free();
+            spare.free();
         };
         if back.without_senders {
             return Err(RecvTimeoutError::Disconnected);
         }
-        let entry = Entry::new(None);
+        let node = WaiterNode::new(None);
         let end = self.state.back();
-        let outcome = entry.wait(end, back, |back| &mut back.receivers, deadline());
-        match (entry.into_value(), outcome) {
+        let outcome = node.wait(end, back, |back| &mut back.receivers, deadline());
+        match (node.into_value(), outcome) {
             (Some(value), _) => Ok(value),
             (None, Outcome::TimedOut) => Err(RecvTimeoutError::Timeout),
+            // Woken without a value: the last sender has gone.
             (None, Outcome::Woken | Outcome::Interrupted) => Err(RecvTimeoutError::Disconnected),
         }
     }
 
-    /// The last sender has gone: what is queued can still be received, then no more comes.
+    /// Called when the last sender has gone. Queued values can still be received; then receivers find
+    /// the channel disconnected.
     fn close_sending(&self) {
         self.state.close_sending();
-        release(self.state.back(), |back| &mut back.receivers);
+        wake_all(self.state.back(), |back| &mut back.receivers);
     }
 
-    /// The last receiver has gone: has senders keep what they have, and drops what is queued.
+    /// Called when the last receiver has gone. Waiting senders get their values back; queued values are
+    /// dropped.
     fn close_receiving(&self) {
         self.state.close_receiving();
-        release(self.state.front(), |front| &mut front.senders);
+        wake_all(self.state.front(), |front| &mut front.senders);
         self.state.clear();
     }
 }
 
-/// Wakes all of a queue to which nobody comes any more, with what they have.
-fn release<T, E>(end: &Lock<E>, queue: fn(&mut E) -> &mut Queue<T>) {
+/// Wakes all tasks of a queue to which none is added any more. They keep the values that they have.
+///
+/// Unlocks before each task is scheduled.
+fn wake_all<T, E>(end: &Lock<E>, queue: fn(&mut E) -> &mut WaitQueue<T>) {
     while let Some(mut held) = end.lock() {
         let first = queue(&mut held).end_first_wait().map(|(_, woken)| woken);
         drop(held);
@@ -312,6 +321,7 @@ fn release<T, E>(end: &Lock<E>, queue: fn(&mut E) -> &mut Queue<T>) {
     }
 }
 
+/// Schedules the task that an operation has woken, if any.
 #[inline]
 fn schedule(woken: Option<Woken>) {
     if let Some(woken) = woken {
@@ -322,7 +332,8 @@ fn schedule(woken: Option<Woken>) {
 impl<T> fmt::Debug for Channel<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut channel = f.debug_struct("Channel");
-        // What is written to may be the user's.
+        // The counts are read first, since the formatter may be user code, and that must not run under
+        // the locks.
         if let Some((queued, senders, receivers)) = self.counts() {
             channel
                 .field("queued", &queued)
@@ -334,7 +345,8 @@ impl<T> fmt::Debug for Channel<T> {
 }
 
 impl<T> Channel<T> {
-    /// The values queued, and those who wait to send and to receive; unless the queue is lost.
+    /// How many values are queued, how many senders wait, and how many receivers. `None` if a lock is
+    /// lost.
     fn counts(&self) -> Option<(usize, usize, usize)> {
         let mut back = self.state.back().lock()?;
         let front = self.state.front().lock()?;

@@ -5,34 +5,44 @@
 //!        ◀─release──                            a plain store: half the price of a mutex
 //! ```
 //!
-//! *Exclusion*: of all that find it FREE, one swap succeeds. *Order*: what the holder before did
-//! happened before its store, which the swap has read. *Progress*: whoever waits watches the word,
-//! then gives its processor away, lest the holder be the one that waits for that; and if the system
-//! would rather run the waiter, as it may by their priorities, sleeps.
+//! *Exclusion.* If several threads find the word FREE, the compare-and-swap of only one succeeds.
 //!
-//! *Forks.* Of all threads, a forked child has the one that forked. If another held the lock, nobody
-//! is there to give it back, and what it guards may be in the midst of a change. The word tells, by
-//! the process: in any other, nobody gets the lock.
+//! *Order.* A release is a store with `Release`, and the next swap reads that store with `Acquire`. So
+//! what the previous holder did happens before what the next one does.
 //!
-//! A mutex would have to learn, by another atomic operation, whether somebody sleeps. Nothing waits
-//! long here: the holder neither blocks nor runs user code.
+//! *Progress.* A waiting thread first watches the word, with pauses. Then it yields its processor, since
+//! the holder may need that one. If yielding does not help, it sleeps: the system may prefer to run the
+//! waiting thread over the holder, because of their priorities.
+//!
+//! *Forks.* A forked child has only the thread that forked. If another thread held the lock at the fork,
+//! nothing in the child can release it, and the protected data may be half-changed. So the word names
+//! the process of the holder. If a thread finds the process that its own was forked from, the lock is
+//! lost, and the thread gives up instead of waiting for ever.
+//!
+//! A mutex would be slower, because its release has to find out, by another atomic operation, whether a
+//! thread sleeps. Waits here are short, since the holder neither blocks nor runs user code.
 
 use std::time::Duration;
 
 use crate::atomic::{AtomicU32, Ordering, pause, process, yield_now};
 
+/// Not locked. Otherwise the word is the number of the holder's process, which is not zero.
 const FREE: u32 = 0;
 
-/// How often to look before giving the processor away, with pauses that double so many times, and
-/// how often to do that before sleeping.
-///
-/// The pauses let the holder's processor go on for a while with what is in its cache.
+/// How often a waiting thread looks, with pauses in between, before it yields its processor.
 const SPINS: u32 = 16;
+
+/// The pauses double this many times. They let the holder go on for a while without its cache line being
+/// taken away.
 const DOUBLINGS: u32 = 6;
+
+/// How often a waiting thread yields its processor before it sleeps.
 const YIELDS: u32 = 1_000;
 
+/// How long a waiting thread sleeps between two looks.
 const SLEEP: Duration = Duration::from_micros(50);
 
+/// The lock without its data.
 #[derive(Debug)]
 pub(super) struct Spin(AtomicU32);
 
@@ -41,8 +51,8 @@ impl Spin {
         Spin(AtomicU32::new(FREE))
     }
 
-    /// Returns whether it is the caller's now: it never will be if a process that this one was forked
-    /// from had it.
+    /// Waits for the lock and takes it. Returns false if the lock is lost: a process that this one was
+    /// forked from holds it.
     #[must_use]
     #[inline]
     pub(super) fn acquire(&self) -> bool {
@@ -50,13 +60,14 @@ impl Spin {
         self.try_acquire(process) || self.wait(process)
     }
 
-    /// Called by the holder.
+    /// Unlocks. To be called by the holder.
     #[inline]
     pub(super) fn release(&self) {
         self.0.store(FREE, Ordering::Release);
     }
 
-    /// Whether nobody has it, who may not be there. Asked by the only one left that could take it.
+    /// Whether the lock is free. To be asked only when no other thread of this process can take it; then
+    /// false means that the lock is lost.
     pub(super) fn is_free(&self) -> bool {
         self.0.load(Ordering::Relaxed) == FREE
     }

@@ -1,7 +1,8 @@
-//! What the senders and the receivers of a channel share: two ends, each under a lock.
+//! What the senders and the receivers of a channel share: its two ends, each under a lock of its own.
 //!
-//! Who sends holds the back, and finds there whether somebody waits for a value; who receives holds
-//! the front, and finds there whether somebody waits for room. Who needs both takes the back first.
+//! A sender locks the back, and finds there whether a receiver waits for a value. A receiver locks the
+//! front, and finds there whether a sender waits for room. A thread that needs both locks takes the
+//! back first.
 //!
 //! ```text
 //!   holding      the back                          the front
@@ -9,112 +10,122 @@
 //!                queue a receiver, wake one        queue a sender, wake one
 //! ```
 //!
-//! *Receivers wait only where the queue is empty.* Who holds the back, and sees as many values popped
-//! as were pushed, knows that the queue is empty: no more than these can have been popped. It stays
-//! so, as nobody else can push, until the receiver is queued where the next sender will find it.
+//! *Receivers wait only while the queue is empty.* A receiver about to wait holds the back, and reads
+//! that as many values have been popped as were pushed. No more can have been popped, so the queue is
+//! empty. It stays empty, since only the holder of the back pushes, until the receiver is in the queue
+//! of waiters, where the next sender finds it.
 //!
-//! *Senders wait only where the queue is full.* Who holds both, and sees it full, may give back the
-//! back: it stays full, as nobody else can pop, until the sender is queued where the next receiver
-//! will find it. While somebody waits there, values are popped under both locks, and the queue is
-//! refilled: nobody finds the room before who waits for it.
+//! *Senders wait only while the queue is full.* A sender about to wait holds both locks, and sees that
+//! the queue is full. Then it may unlock the back: the queue stays full, since only the holder of the
+//! front pops, until the sender is in the queue of waiters, where the next receiver finds it. While a
+//! sender waits, receivers pop under both locks, and push the first waiting sender's value into the room
+//! that this makes. So no other sender finds that room first.
 //!
-//! *Nobody waits for who waits for it.* The two exclude each other but for a capacity of zero, where
-//! the queue is both. There, a receiver asks under both locks whether a sender waits. A sender that
-//! is not queued yet, but holds the front to be, is waited for; and one that comes later finds the
-//! receiver, which keeps the back until it is queued.
+//! *A sender and a receiver never wait for each other.* The conditions above exclude each other, except
+//! for a capacity of zero, where the queue is both empty and full. There, a receiver takes both locks
+//! and looks for a waiting sender. Take a sender that is about to wait, and holds the front: the
+//! receiver gets that lock only after the sender is queued. A sender that comes later gets the back only
+//! after the receiver is queued.
 
 use std::mem::{self, MaybeUninit};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use super::chain::{self, OutOfStock, Popped, Pushed, Stock};
+use super::chain::{self, NoSpareBlock, Popped, Pushed, SpareBlocks};
 use super::lock::{Guard, Lock};
-use super::waiting::Queue;
+use super::waiting::WaitQueue;
 use crate::task::Woken;
 
-/// The queue, in blocks of up to `N` values, and those who wait.
+/// The queue, in blocks of up to `N` values, and the waiters.
+///
+/// Senders write the first part, receivers the last one.
 #[repr(C)]
 pub(super) struct State<T, const N: usize> {
     back: Back<T, N>,
-    /// Has the ends lie in different cache lines, and not in two that processors fetch together. To
-    /// be aligned to that, a channel would cost thrice as much to allocate.
+    /// Keeps the two ends in different cache lines, and not in two lines that processors fetch as a
+    /// pair. An alignment to 128 bytes would do so too, but would make a channel three times as
+    /// expensive to allocate.
     _gap: [MaybeUninit<u8>; 128],
     front: Front<T, N>,
 }
 
+/// The end that values are sent to.
 struct Back<T, const N: usize> {
     pushed: Pushed<T, N>,
     lock: Lock<Sending<T, N>>,
 }
 
-/// What lies under the lock of the back.
+/// The data under the lock of the back.
 pub(super) struct Sending<T, const N: usize> {
-    /// The most values in the queue.
+    /// How many values may be queued.
     capacity: usize,
-    queue: chain::Back<T, N>,
-    /// With room for a value.
-    pub(super) receivers: Queue<T>,
-    /// No more values come.
+    queue: chain::Tail<T, N>,
+    /// The waiting receivers.
+    pub(super) receivers: WaitQueue<T>,
+    /// The last sender has gone, so no more values come.
     pub(super) without_senders: bool,
-    /// No more values are taken.
+    /// The last receiver has gone, so no more values are taken.
     without_receivers: bool,
 }
 
+/// The end that values are received from.
 struct Front<T, const N: usize> {
     popped: Popped,
     lock: Lock<Receiving<T, N>>,
 }
 
-/// What lies under the lock of the front.
+/// The data under the lock of the front.
 pub(super) struct Receiving<T, const N: usize> {
-    queue: chain::Front<T, N>,
-    /// With the values that have no room.
-    pub(super) senders: Queue<T>,
+    queue: chain::Head<T, N>,
+    /// The waiting senders, each with its value.
+    pub(super) senders: WaitQueue<T>,
 }
 
-// As a mutex, though this cannot be poisoned: user code is never unwound through it.
+// As std's mutex. User code never unwinds while a lock is held, so no broken invariant can be seen.
 impl<T, const N: usize> UnwindSafe for State<T, N> {}
 impl<T, const N: usize> RefUnwindSafe for State<T, N> {}
 
-/// What came of an attempt to send without more ado.
+/// The result of [`State::push_at_once`].
 pub(super) enum AtOnce<'a, T, const N: usize> {
     Pushed,
-    /// It takes more: see [`State::offer`].
+    /// The value takes more than a push. Continue with [`State::offer`].
     Not(T, Guard<'a, Sending<T, N>>),
-    /// It cannot be sent: the queue is lost.
+    /// The lock of the back is lost, so nothing can be sent.
     Lost(T),
 }
 
-/// What came of an attempt to send.
+/// The result of [`State::offer`]. Except for `Taken`, the value is left where it was.
 pub(super) enum Offer<'a, T, const N: usize> {
-    /// The value has gone: to this receiver, if one waited.
+    /// The value was sent. If a receiver waited, it went to that receiver, which the caller is to
+    /// schedule.
     Taken(Option<Woken>),
-    /// Nobody waits to receive, nor begins to before the lock is given back. See
-    /// [`State::confirm_full`].
+    /// There seems to be no room. No receiver waits, and none begins to wait while the lock is held. To
+    /// wait, continue with [`State::confirm_full`].
     Full(Guard<'a, Sending<T, N>>),
-    /// There is room, but the last block is full: see [`State::push_to_next_block`].
+    /// There is room, but the last block is full. Continue with [`State::push_to_next_block`].
     BlockFull(Guard<'a, Sending<T, N>>),
-    /// The value cannot be sent: there are no receivers, or the queue is lost.
+    /// The value cannot be sent: there are no receivers, or a lock is lost.
     Refused,
 }
 
-/// Why a value that is offered is there to be sent.
+/// Why `expect` finds a value that is being sent.
 pub(super) const UNSENT: &str = "a value is here until it has been sent";
 
-/// What came of an attempt to receive.
-pub(super) enum Taken<'a, T, const N: usize> {
-    /// And the sender that was relieved, if one waited.
+/// The result of [`State::take`].
+pub(super) enum Take<'a, T, const N: usize> {
+    /// The first value. If a sender waited, its value was moved into the queue or is this one, and the
+    /// caller is to schedule the sender.
     Value(T, Option<Woken>),
-    /// Nobody waits to send, nor begins to before the lock is given back.
+    /// There is no value. No sender waits, and none begins to wait while the lock is held.
     Nothing(Guard<'a, Sending<T, N>>),
-    /// To relieve the first sender takes a block, which the stock does not have: the caller is to try
-    /// again with one.
-    OutOfStock,
-    /// Nor will there be any: the queue is lost.
+    /// Moving the first waiting sender's value into the queue takes a new block, and the spare blocks
+    /// have none. Nothing was changed; the caller is to try again with a block.
+    NoSpareBlock,
+    /// A lock is lost, so nothing can be received.
     Lost,
 }
 
 impl<T, const N: usize> State<T, N> {
-    /// For so many values room is kept when they have gone, if there is no bound. If there is, for all.
+    /// For how many values a channel without bound keeps room. A bounded channel keeps all its room.
     const KEPT: usize = 1_024;
 
     pub(super) fn new(capacity: usize) -> State<T, N> {
@@ -125,8 +136,8 @@ impl<T, const N: usize> State<T, N> {
                 pushed: Pushed::new(),
                 lock: Lock::new(Sending {
                     capacity,
-                    queue: chain::Back::new(kept),
-                    receivers: Queue::new(),
+                    queue: chain::Tail::new(kept),
+                    receivers: WaitQueue::new(),
                     without_senders: false,
                     without_receivers: false,
                 }),
@@ -135,27 +146,29 @@ impl<T, const N: usize> State<T, N> {
             front: Front {
                 popped: Popped::new(),
                 lock: Lock::new(Receiving {
-                    queue: chain::Front::new(),
-                    senders: Queue::new(),
+                    queue: chain::Head::new(),
+                    senders: WaitQueue::new(),
                 }),
             },
         }
     }
 
+    /// The lock of the back.
     #[inline]
     pub(super) fn back(&self) -> &Lock<Sending<T, N>> {
         &self.back.lock
     }
 
-    /// To be held after the back, if both are.
+    /// The lock of the front. A thread that needs both takes the back first.
     #[inline]
     pub(super) fn front(&self) -> &Lock<Receiving<T, N>> {
         &self.front.lock
     }
 
-    /// Queues `value`, if nobody waits for it and the last block has room.
+    /// Queues `value`, if no receiver waits for it and the last block has room.
     ///
-    /// The most frequent end of a `send`, to be inlined into it.
+    /// Most sends end here, so this is inlined into them. Everything else is left to
+    /// [`offer`](State::offer).
     #[inline(always)]
     pub(super) fn push_at_once(&self, value: T) -> AtOnce<'_, T, N> {
         let Some(mut back) = self.back().lock() else {
@@ -172,7 +185,7 @@ impl<T, const N: usize> State<T, N> {
         AtOnce::Pushed
     }
 
-    /// Takes the value out, if somebody waits for it or there is room.
+    /// Sends the value, if a receiver waits for it or there is room.
     #[inline]
     pub(super) fn offer<'a>(
         &'a self,
@@ -194,7 +207,7 @@ impl<T, const N: usize> State<T, N> {
         self.queue(value, back)
     }
 
-    /// As `offer`, for a caller that has given the lock back meanwhile.
+    /// As [`offer`](State::offer), for a caller that has unlocked the back in the meantime.
     #[inline(never)]
     pub(super) fn offer_again(&self, value: &mut Option<T>) -> Offer<'_, T, N> {
         match self.back().lock() {
@@ -203,7 +216,7 @@ impl<T, const N: usize> State<T, N> {
         }
     }
 
-    /// Queues the value, for which there is room, unless that takes another block.
+    /// Queues the value, unless that takes another block. There must be room for it.
     #[inline]
     fn queue<'a>(
         &self,
@@ -217,21 +230,21 @@ impl<T, const N: usize> State<T, N> {
         Offer::Taken(None)
     }
 
-    /// Queues the value, for which there is room, where the last block is full. Fails if that takes a
-    /// block which the stock does not have.
+    /// Queues the value in the next block, after the last one has been found full. There must be room
+    /// for the value. Fails if that takes a new block and `spare` has none.
     pub(super) fn push_to_next_block(
         &self,
         value: &mut Option<T>,
         back: &mut Sending<T, N>,
-        stock: &mut Stock<T, N>,
-    ) -> Result<(), OutOfStock> {
-        self.prepare(back, stock)?;
+        spare: &mut SpareBlocks<T, N>,
+    ) -> Result<(), NoSpareBlock> {
+        self.prepare(back, spare)?;
         self.push(back, value.take().expect(UNSENT));
         Ok(())
     }
 
-    /// Offers the value, for which there was no room, once more. Fails if there still is none; then
-    /// there will be none before the lock, which the caller gets, is given back.
+    /// Takes the front as well, and looks once more whether the queue is full. If so, unlocks the back
+    /// and returns the front as the error: the queue stays full while the caller holds that.
     #[inline]
     pub(super) fn confirm_full<'a>(
         &'a self,
@@ -248,10 +261,11 @@ impl<T, const N: usize> State<T, N> {
         Ok(self.queue(value, back))
     }
 
-    /// Takes the next value, if it seems that there is one, and nobody has to be relieved.
+    /// Takes the next value without the lock of the back, if there seems to be one and no sender waits
+    /// for the room.
     #[inline]
     pub(super) fn take_queued(&self) -> Option<T> {
-        if self.front.popped.seems_all(&self.back.pushed) {
+        if self.front.popped.seems_empty(&self.back.pushed) {
             return None;
         }
         let mut front = self.front().lock()?;
@@ -261,32 +275,34 @@ impl<T, const N: usize> State<T, N> {
         }
     }
 
-    /// Takes the next value; or makes sure that there is none.
+    /// Takes the next value, or makes sure that there is none.
     #[inline]
-    pub(super) fn take(&self, stock: &mut Stock<T, N>) -> Taken<'_, T, N> {
+    pub(super) fn take(&self, spare: &mut SpareBlocks<T, N>) -> Take<'_, T, N> {
         let Some(mut back) = self.back().lock() else {
-            return Taken::Lost;
+            return Take::Lost;
         };
         if back.capacity > 0 && self.len(&mut back) == 0 {
-            back.queue.shrink(stock);
-            return Taken::Nothing(back);
+            back.queue.shrink(spare);
+            return Take::Nothing(back);
         }
         let Some(front) = self.front().lock() else {
-            return Taken::Lost;
+            return Take::Lost;
         };
-        // Then one of them may be relieved, whose value is queued.
+        // The value of a waiting sender is pushed below, which must not fail then.
         if back.capacity > 0
             && front.senders.len() > 0
-            && let Err(OutOfStock) = self.prepare(&mut back, stock)
+            && let Err(NoSpareBlock) = self.prepare(&mut back, spare)
         {
-            return Taken::OutOfStock;
+            return Take::NoSpareBlock;
         }
         match self.take_and_refill(&mut back, front) {
-            Some((value, woken)) => Taken::Value(value, woken),
-            None => Taken::Nothing(back),
+            Some((value, woken)) => Take::Value(value, woken),
+            None => Take::Nothing(back),
         }
     }
 
+    /// Takes the first value of the queue, and moves the first waiting sender's value to its end. With
+    /// an empty queue, takes the first waiting sender's value.
     fn take_and_refill(
         &self,
         back: &mut Sending<T, N>,
@@ -307,25 +323,27 @@ impl<T, const N: usize> State<T, N> {
         Some((value, Some(woken)))
     }
 
-    /// No more values come. Those who wait to receive are left for the caller.
+    /// Notes that no more values come. The caller wakes the waiting receivers.
     pub(super) fn close_sending(&self) {
         if let Some(mut back) = self.back().lock() {
             back.without_senders = true;
         }
     }
 
-    /// No more values are taken. Those who wait to send are left for the caller.
+    /// Notes that no more values are taken. The caller wakes the waiting senders.
     pub(super) fn close_receiving(&self) {
         if let Some(mut back) = self.back().lock() {
             back.without_receivers = true;
         }
     }
 
-    /// Drops what is queued, when nobody sends or receives any more; not under a lock, since
-    /// destructors may come back to it. If the queue is lost, so is what it has.
+    /// Drops all queued values, once nothing sends or receives any more.
+    ///
+    /// Each value is dropped while no lock is held, since its destructor may use this channel. If a lock
+    /// is lost, the values are leaked.
     pub(super) fn clear(&self) {
-        let rest = Rest(self);
-        while self.has_some()
+        let rest = ClearOnUnwind(self);
+        while self.has_values()
             && let Some(mut front) = self.front().lock()
         {
             let first = self.pop(&mut front);
@@ -333,52 +351,60 @@ impl<T, const N: usize> State<T, N> {
             drop(first);
         }
         mem::forget(rest);
-        let mut stock = Stock::new();
+        let mut spare = SpareBlocks::new();
         if let Some(mut back) = self.back().lock() {
-            back.queue.shrink_to_nothing(&self.front.popped, &mut stock);
+            back.queue.shrink_to_nothing(&self.front.popped, &mut spare);
         }
     }
 
-    /// Whether values are queued. Asked when nobody sends or receives any more.
-    fn has_some(&self) -> bool {
-        !self.front.popped.is_all(&self.back.pushed)
+    /// Whether values are queued. Exact only once nothing sends or receives any more.
+    fn has_values(&self) -> bool {
+        !self.front.popped.is_empty(&self.back.pushed)
     }
 
-    /// To be called before `push`.
+    /// See [`chain::Tail::prepare`].
     #[inline]
-    fn prepare(&self, back: &mut Sending<T, N>, stock: &mut Stock<T, N>) -> Result<(), OutOfStock> {
+    fn prepare(
+        &self,
+        back: &mut Sending<T, N>,
+        spare: &mut SpareBlocks<T, N>,
+    ) -> Result<(), NoSpareBlock> {
         back.queue
-            .prepare(&self.back.pushed, &self.front.popped, stock)
+            .prepare(&self.back.pushed, &self.front.popped, spare)
     }
 
+    /// See [`chain::Tail::push`].
     #[inline]
     fn push(&self, back: &mut Sending<T, N>, value: T) {
         back.queue.push(value, &self.back.pushed);
     }
 
+    /// Whether fewer values are queued than may be.
     #[inline]
     fn has_room(&self, back: &mut Sending<T, N>) -> bool {
         back.queue
             .has_room(back.capacity, &self.back.pushed, &self.front.popped)
     }
 
-    /// The values queued, or, unless the front is held as well, more: somebody may be taking them.
+    /// How many values are queued. Too many if a receiver is popping at this moment, which it cannot if
+    /// the front is locked as well.
     pub(super) fn len(&self, back: &mut Sending<T, N>) -> usize {
         back.queue.len(&self.back.pushed, &self.front.popped)
     }
 
+    /// See [`chain::Head::pop`].
     #[inline]
     fn pop(&self, front: &mut Receiving<T, N>) -> Option<T> {
         front.queue.pop(&self.back.pushed, &self.front.popped)
     }
 }
 
-/// Clears what is left where a destructor panics.
-struct Rest<'a, T, const N: usize>(&'a State<T, N>);
+/// Drops the remaining values when the destructor of one has panicked.
+struct ClearOnUnwind<'a, T, const N: usize>(&'a State<T, N>);
 
-impl<T, const N: usize> Drop for Rest<'_, T, N> {
+impl<T, const N: usize> Drop for ClearOnUnwind<'_, T, N> {
     fn drop(&mut self) {
-        if self.0.has_some() {
+        if self.0.has_values() {
             self.0.clear();
         }
     }
@@ -386,14 +412,16 @@ impl<T, const N: usize> Drop for Rest<'_, T, N> {
 
 impl<T, const N: usize> Drop for State<T, N> {
     fn drop(&mut self) {
-        if self.has_some() {
+        if self.has_values() {
             self.clear();
         }
-        if self.has_some() {
+        // Where a lock is lost the values are still there, and the blocks are leaked with them.
+        if self.has_values() {
             return;
         }
         if let Some(back) = self.back.lock.get_mut() {
-            // SAFETY: nobody else has the state, and the queue is empty.
+            // SAFETY: the state is borrowed exclusively and goes away, so neither end is used any more,
+            // and the queue is empty.
             unsafe { back.queue.free() };
         }
     }

@@ -1,4 +1,5 @@
-//! Those who wait at one end of a channel, each with a value or with room for one.
+//! The queue of tasks that wait at one end of a channel: senders with a value, or receivers with room
+//! for one.
 
 use std::cell::Cell;
 
@@ -9,134 +10,155 @@ use crate::park::list::{List, Node};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{Deadline, Waiting, Woken};
 
-/// First come, first served. It lies under the lock of its end, and so does what it points to.
-pub(super) struct Queue<T> {
-    list: List<Place<T>>,
-    /// Where those in it wait. In a fork of that process they do not, and their stacks may be others'.
+/// The waiters of one end, first come, first served.
+///
+/// The lock of the end protects the queue and the waiters that it points to.
+pub(super) struct WaitQueue<T> {
+    list: List<Waiter<T>>,
+    /// The process in which the listed tasks wait. In a forked child they do not exist, and their stacks
+    /// may be in use for something else, so the child must not touch the nodes.
     process: u32,
 }
 
-// SAFETY: the list is used under the lock of its end, wherever that is; of what a place holds,
-// the value crosses threads, and the task may be used from any.
-unsafe impl<T: Send> Send for Queue<T> {}
+// SAFETY: the queue and its nodes are only used under the lock of its end, by whichever thread holds
+// that lock. Of a node's content, the value may cross threads (`T: Send`), and a `Waiting` may be used
+// from any thread.
+unsafe impl<T: Send> Send for WaitQueue<T> {}
 
-/// A waiter's place in a queue. It belongs to the lock while it is linked, then to whoever has ended
-/// the wait, until that has scheduled the task, and then to the waiter.
-struct Place<T> {
-    waiter: Cell<Option<Waiting>>,
+/// A waiting task and its value.
+///
+/// While the node is linked, the holder of the lock owns this. A thread that ends the wait owns it until
+/// it schedules the task. After that, the waiting task owns it again.
+struct Waiter<T> {
+    /// Whom to wake. Set before the node is linked.
+    waiting: Cell<Option<Waiting>>,
+    /// The value to send, or the received value.
     value: Cell<Option<T>>,
 }
 
-/// A waiter's frame.
-pub(super) struct Entry<T>(Node<Place<T>>);
+/// A [`Waiter`] as a node of a queue. Lies in the frame of the waiting task.
+pub(super) struct WaiterNode<T>(Node<Waiter<T>>);
 
-impl<T> Entry<T> {
-    pub(super) fn new(value: Option<T>) -> Entry<T> {
-        Entry(Node::new(Place {
-            waiter: Cell::new(None),
+impl<T> WaiterNode<T> {
+    pub(super) fn new(value: Option<T>) -> WaiterNode<T> {
+        WaiterNode(Node::new(Waiter {
+            waiting: Cell::new(None),
             value: Cell::new(value),
         }))
     }
 
-    /// What the waiter is left with.
+    /// The value that is there after the wait: the received one, or the one that was not sent.
     pub(super) fn into_value(self) -> Option<T> {
         self.0.value.value.into_inner()
     }
 
-    /// Queues the caller, who holds the lock of its `end`, and suspends it until its wait is over.
+    /// Queues the caller and suspends it until its wait has ended.
+    ///
+    /// The caller has locked `end`, and passes the guard as `held`. The lock is given back once the
+    /// caller is queued.
     ///
     /// # Unwinding
     ///
     /// See [`Wait`].
+    ///
+    /// Always inlined, because a processor mispredicts the return from each function that was called
+    /// before a switch and returns after it.
     #[inline(always)]
     pub(super) fn wait<E>(
         &self,
         end: &Lock<E>,
         mut held: Guard<'_, E>,
-        queue: fn(&mut E) -> &mut Queue<T>,
+        queue: fn(&mut E) -> &mut WaitQueue<T>,
         deadline: Option<Deadline>,
     ) -> Outcome {
         let wait = match Wait::try_begin(Kind::Peer) {
             Ok(wait) => wait,
             Err(pending) => {
+                // Unwinding runs user code, which must not run under the lock.
                 drop(held);
                 pending.unwind()
             }
         };
-        self.0.value.waiter.set(Some(wait.waiting()));
-        // SAFETY: the node is new, and stays where it is until it is unlinked, at the latest by the
-        // guard below.
-        unsafe { queue(&mut held).own_list().push_back(&self.0) };
+        self.0.value.waiting.set(Some(wait.waiting()));
+        // SAFETY: the node is in no list, for this function is called once for each node. The node does
+        // not move while it is borrowed, and `unlink` below takes it out before the borrow ends.
+        unsafe { queue(&mut held).list_of_this_process().push_back(&self.0) };
         drop(held);
         let mut unlink = Unlink {
-            entry: self,
+            node: self,
             end,
             queue,
             needed: true,
         };
         let outcome = wait.suspend(deadline);
-        // Who woke us took the node out first.
+        // A thread that wakes the task unlinks its node first.
         unlink.needed = outcome != Outcome::Woken;
         outcome
     }
 }
 
-/// Takes a waiter out of its queue when its wait ends, in whatever way.
+/// Unlinks a node when its wait ends, be it by an unwind.
 struct Unlink<'a, T, E> {
-    entry: &'a Entry<T>,
+    node: &'a WaiterNode<T>,
     end: &'a Lock<E>,
-    queue: fn(&mut E) -> &mut Queue<T>,
+    queue: fn(&mut E) -> &mut WaitQueue<T>,
     needed: bool,
 }
 
 impl<T, E> Drop for Unlink<'_, T, E> {
     fn drop(&mut self) {
+        // The node may have been taken out meanwhile, by a thread that found its wait ended.
         if self.needed
             && let Some(mut held) = self.end.lock()
-            && self.entry.0.is_linked()
+            && self.node.0.is_linked()
         {
-            // SAFETY: linked, and only ever into this queue.
-            unsafe { (self.queue)(&mut held).list.remove(&self.entry.0) };
+            // SAFETY: the node is linked, and `wait` links it into no other list than this one.
+            unsafe { (self.queue)(&mut held).list.remove(&self.node.0) };
         }
     }
 }
 
-impl<T> Queue<T> {
-    pub(super) fn new() -> Queue<T> {
-        Queue {
+impl<T> WaitQueue<T> {
+    pub(super) fn new() -> WaitQueue<T> {
+        WaitQueue {
             list: List::new(),
             process: process::number(),
         }
     }
 
-    /// As many are queued, or were in a process that this one was forked from.
+    /// The number of waiters. In a forked child this may still be the number in the parent.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Those who wait in this process.
+    /// The waiters of this process. Forgets those of a process that this one was forked from.
     #[inline]
-    fn own_list(&mut self) -> &mut List<Place<T>> {
+    fn list_of_this_process(&mut self) -> &mut List<Waiter<T>> {
         if self.process != process::number() {
-            *self = Queue::new();
+            *self = WaitQueue::new();
         }
         &mut self.list
     }
 
-    /// Ends the first wait that has not ended otherwise, and takes it and those before it out.
-    /// Returns what it waits with, which the caller may use before it schedules the waiter.
+    /// Ends the first wait of the queue that has not ended otherwise. Unlinks that waiter and those before
+    /// it.
+    ///
+    /// Returns the cell of the waiter's value, which the caller may use until it schedules the waiter.
     #[inline]
     pub(super) fn end_first_wait(&mut self) -> Option<(&Cell<Option<T>>, Woken)> {
-        let list = self.own_list();
+        let list = self.list_of_this_process();
         loop {
             let first = list.pop_front()?;
-            // SAFETY: a node that was linked lives, and with it the frame in which its task waits,
-            // until the owner has taken the lock, which the caller holds, or is scheduled.
-            let place = unsafe { &(*first).value };
-            // SAFETY: as above.
-            if let Some(woken) = unsafe { place.waiter.get()?.end() } {
-                return Some((&place.value, woken));
+            // SAFETY: the node was linked until now, and the caller holds the lock. If its wait has ended
+            // otherwise, the task takes that lock before it leaves the node's frame (see `Unlink`). If this
+            // function ends the wait, the task stays until it is scheduled.
+            let waiter = unsafe { &(*first).value };
+            let waiting = waiter.waiting.get()?;
+            // SAFETY: the node was linked until now, under the lock that the caller holds. So the task is
+            // still in the frame in which it waits, and leaves it only with that lock or after `end`.
+            if let Some(woken) = unsafe { waiting.end() } {
+                return Some((&waiter.value, woken));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc as Live;
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError, TrySendError};
 
-use super::chain::{Back, Front, Popped, Pushed, Stock};
+use super::chain::{Head, Popped, Pushed, SpareBlocks, Tail};
 use super::channel::{Receiver, Sender, channel};
 use super::task::Deadline;
 use super::{Model, large, small};
@@ -60,8 +60,8 @@ pub(super) const MODELS: &[Model] = &[
 struct Queue<const N: usize> {
     pushed: Pushed<usize, N>,
     popped: Popped,
-    back: UnsafeCell<Back<usize, N>>,
-    front: UnsafeCell<Front<usize, N>>,
+    back: UnsafeCell<Tail<usize, N>>,
+    front: UnsafeCell<Head<usize, N>>,
 }
 
 // SAFETY: the cells panic if two threads use an end at the same time.
@@ -75,28 +75,28 @@ fn queue<const N: usize>(count: usize, capacity: usize) {
     let queue = Arc::new(Queue::<N> {
         pushed: Pushed::new(),
         popped: Popped::new(),
-        back: UnsafeCell::new(Back::new(0)),
-        front: UnsafeCell::new(Front::new()),
+        back: UnsafeCell::new(Tail::new(0)),
+        front: UnsafeCell::new(Head::new()),
     });
     let pushing = thread::spawn({
         let queue = queue.clone();
         move || {
-            let mut stock = Stock::new();
+            let mut spare = SpareBlocks::new();
             for value in 0..count {
-                let mut push = |back: *mut Back<usize, N>| {
+                let mut push = |back: *mut Tail<usize, N>| {
                     // SAFETY: the cell has checked that no other access is under way.
                     let back = unsafe { &mut *back };
                     if capacity > 0 {
                         if !back.has_room(capacity, &queue.pushed, &queue.popped) {
                             return false;
                         }
-                        back.shrink_to_nothing(&queue.popped, &mut stock);
+                        back.shrink_to_nothing(&queue.popped, &mut spare);
                     }
                     if back
-                        .prepare(&queue.pushed, &queue.popped, &mut stock)
+                        .prepare(&queue.pushed, &queue.popped, &mut spare)
                         .is_err()
                     {
-                        stock.fill();
+                        spare.fill();
                         return false;
                     }
                     back.push(value, &queue.pushed);
@@ -108,7 +108,7 @@ fn queue<const N: usize>(count: usize, capacity: usize) {
             }
         }
     });
-    let pop = |front: *mut Front<usize, N>| {
+    let pop = |front: *mut Head<usize, N>| {
         // SAFETY: the cell has checked that no other access is under way.
         unsafe { (*front).pop(&queue.pushed, &queue.popped) }
     };
