@@ -1,7 +1,8 @@
-//! Coroutine locals: statics of which each coroutine has a value of its own.
+//! Coroutine locals: statics of which each coroutine has its own value.
 //!
-//! A key is two things, of which each access uses one: in a coroutine, a place among the values that
-//! hang on its task (see `task::locals`); on an OS thread without one, a `thread_local!` of std's.
+//! A [`LocalKey`] leads to two kinds of values. In a coroutine, it finds the coroutine's value, which hangs
+//! on the task (see `task::locals`). On an OS thread outside of any coroutine, it uses a `thread_local!` of
+//! std's.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -15,15 +16,17 @@ use crate::park::Cancelled;
 use crate::task::locals::{self, Locals};
 use crate::task::{self, Description, Task};
 
-/// Declares statics of which each coroutine has a value of its own.
+/// Declares statics of which each coroutine has its own value.
 ///
-/// Like [`std::thread_local!`], and of the same form; it gives a [`LocalKey`], through which the
-/// value is reached. It is made when a coroutine first uses it, and dropped when that ends, before
-/// whoever joins it goes on. Nothing is shared, so that the value need not be [`Send`]; and since a
-/// coroutine stays on its thread, a reference to it may be held across a wait.
+/// The form is that of [`std::thread_local!`]. Each static is a [`LocalKey`], through which code gets at
+/// the value.
 ///
-/// On an OS thread outside of any coroutine it is the thread's. (A worker's thread has none of its
-/// own in this sense, but for what runs there outside of coroutines.)
+/// A coroutine's value is made when the coroutine first uses it. It is dropped when the coroutine ends,
+/// before a join of the coroutine returns. Coroutines share no values, so a value need not be [`Send`].
+/// References to a value may be held across waits, since a coroutine never leaves its thread.
+///
+/// On an OS thread outside of any coroutine, the static has the thread's value. Coroutines never see
+/// that of their worker's thread.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -45,9 +48,11 @@ use crate::task::{self, Description, Task};
 ///
 /// # Destructors
 ///
-/// Values are dropped in the reverse order of their making. A destructor may use others, and make
-/// them; what has been dropped, or is being, gives an [`AccessError`]. A panic in a destructor aborts
-/// the process, as in std's; but an interrupt only ends that destructor.
+/// Values are dropped in the reverse order of their making. A destructor may use other coroutine locals,
+/// and may make their values. A value that was dropped, or is being dropped, gives an [`AccessError`].
+///
+/// A panic in a destructor aborts the process, as in std. If a destructor is unwound because the runtime
+/// stops, only that destructor ends.
 #[macro_export]
 macro_rules! coroutine_local {
     () => {};
@@ -57,7 +62,7 @@ macro_rules! coroutine_local {
     ) => {
         $(#[$attr])*
         $vis const $name: $crate::LocalKey<$t> = {
-            static __GREENROOM_KEY: $crate::__local::Key<$t> = $crate::__local::Key::new();
+            static __GREENROOM_KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
             $crate::__local::thread_local! {
                 static __GREENROOM_THREAD: $t = const $init;
             }
@@ -78,7 +83,7 @@ macro_rules! coroutine_local {
             fn __greenroom_make() -> $t {
                 $init
             }
-            static __GREENROOM_KEY: $crate::__local::Key<$t> = $crate::__local::Key::new();
+            static __GREENROOM_KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
             $crate::__local::thread_local! {
                 static __GREENROOM_THREAD: $t =
                     $crate::__local::first(&__GREENROOM_KEY, __greenroom_make);
@@ -93,40 +98,42 @@ macro_rules! coroutine_local {
     };
 }
 
-/// What the macro expands to, besides the key.
+/// What the expansion of [`coroutine_local!`](crate::coroutine_local) uses, besides [`LocalKey`].
 pub mod parts {
     pub use std::thread_local;
 
-    pub use crate::local::{Key, first};
+    pub use crate::local::{ValueKey, first};
 }
 
-/// Which value: its address counts.
+/// Identifies a coroutine local by its address. A static.
 #[derive(Debug)]
-pub struct Key<T>(locals::Key, PhantomData<fn() -> T>);
+pub struct ValueKey<T>(locals::KeyAddress, PhantomData<fn() -> T>);
 
-impl<T> Key<T> {
-    /// One of its own.
+impl<T> ValueKey<T> {
+    /// A new key, different from all others once it has its place.
     #[allow(clippy::new_without_default, reason = "for statics")]
-    pub const fn new() -> Key<T> {
-        Key(locals::Key::new(), PhantomData)
+    pub const fn new() -> ValueKey<T> {
+        ValueKey(locals::KeyAddress::new(), PhantomData)
     }
 }
 
 thread_local! {
-    /// With which value of this thread to begin instead of calling its initialiser: the key, and an
-    /// `Option<T>`.
-    static FIRST: Cell<Option<(NonNull<locals::Key>, NonNull<()>)>> = const { Cell::new(None) };
+    /// Set while `LocalKey::initialize_with` makes a value of this thread: the key, and the `Option<T>` that
+    /// holds the value to begin with instead of the initialiser's.
+    static FIRST: Cell<Option<(NonNull<locals::KeyAddress>, NonNull<()>)>> = const { Cell::new(None) };
 
-    /// The values of the coroutine that the thread was in the middle of when the process was forked,
-    /// and, in the child, still is.
+    /// In a forked child: the values of the coroutine that has forked. The thread still runs that
+    /// coroutine's code, though it does not count as a coroutine any more.
     static FORKED: Cell<*const Locals> = const { Cell::new(ptr::null()) };
 }
 
-/// The first value of the calling thread: the one that is about to be set, if so.
-pub fn first<T: 'static>(key: &'static Key<T>, make: fn() -> T) -> T {
+/// The first value of the calling thread: the one that is about to be set, or else that of the
+/// initialiser `make`.
+pub fn first<T: 'static>(key: &'static ValueKey<T>, make: fn() -> T) -> T {
     match FIRST.get() {
         Some((of, value)) if of == NonNull::from(&key.0) => {
-            // SAFETY: `initialize_with` lends an `Option<T>` under this key while it calls us.
+            // SAFETY: `initialize_with` has stored a pointer to its `Option<T>` under the key of this type.
+            // It waits for this call, and does not use the `Option` meanwhile.
             unsafe { value.cast::<Option<T>>().as_mut() }.take()
         }
         _ => None,
@@ -134,7 +141,8 @@ pub fn first<T: 'static>(key: &'static Key<T>, make: fn() -> T) -> T {
     .unwrap_or_else(make)
 }
 
-/// In the child of a fork: the values of the coroutine that has forked stay those of the thread.
+/// Called in a forked child, on a thread that still counts as a coroutine: keeps that coroutine's values
+/// for the thread.
 pub(crate) fn keep_over_fork() {
     task::with_running(|task| {
         if let Some(task) = task {
@@ -143,14 +151,15 @@ pub(crate) fn keep_over_fork() {
     });
 }
 
-/// Drops the values of `task`, which is the calling one and has ended, or never began.
+/// Drops the values of `task`. To be called by the task when its closure has ended or was dropped.
 #[inline]
 pub(crate) fn end(task: &Task) {
-    // SAFETY: its closure has returned, or unwound, or was dropped before it began, and with it all
-    // that used its values.
+    // SAFETY: the caller is the task. Its closure has returned, has unwound, or was dropped without running,
+    // and references to values cannot outlive that.
     unsafe { task.locals().end(|payload| survive(task, &*payload)) };
 }
 
+/// Called when the destructor of a value has panicked. Returns only if the runtime has unwound it.
 #[cold]
 fn survive(task: &Task, payload: &(dyn Any + Send)) {
     if !payload.is::<Cancelled>() {
@@ -161,21 +170,23 @@ fn survive(task: &Task, payload: &(dyn Any + Send)) {
     }
 }
 
-/// A static of which each coroutine has a value of its own.
+/// A static of which each coroutine has its own value.
 ///
-/// Like [`std::thread::LocalKey`]; made by [`coroutine_local!`](crate::coroutine_local).
+/// Like [`std::thread::LocalKey`]. [`coroutine_local!`](crate::coroutine_local) makes it.
 pub struct LocalKey<T: 'static> {
-    key: &'static Key<T>,
+    key: &'static ValueKey<T>,
     make: fn() -> T,
-    /// Its first value is there before anybody asks.
+    /// The initialiser is a constant. In std such a value exists from the beginning, so `set` does not
+    /// replace the initialiser but sets the value.
     constant: bool,
+    /// The values of OS threads.
     thread: &'static std::thread::LocalKey<T>,
 }
 
 impl<T: 'static> LocalKey<T> {
     #[doc(hidden)]
     pub const fn lazy(
-        key: &'static Key<T>,
+        key: &'static ValueKey<T>,
         make: fn() -> T,
         thread: &'static std::thread::LocalKey<T>,
     ) -> LocalKey<T> {
@@ -189,7 +200,7 @@ impl<T: 'static> LocalKey<T> {
 
     #[doc(hidden)]
     pub const fn constant(
-        key: &'static Key<T>,
+        key: &'static ValueKey<T>,
         make: fn() -> T,
         thread: &'static std::thread::LocalKey<T>,
     ) -> LocalKey<T> {
@@ -205,7 +216,7 @@ impl<T: 'static> LocalKey<T> {
     ///
     /// # Panics
     ///
-    /// If the value was dropped, or is being; or if the initialiser does.
+    /// If the value was dropped or is being dropped, or if the initialiser panics.
     #[track_caller]
     pub fn with<F, R>(&'static self, f: F) -> R
     where
@@ -221,11 +232,11 @@ impl<T: 'static> LocalKey<T> {
     ///
     /// # Errors
     ///
-    /// If the value was dropped, or is being.
+    /// If the value was dropped or is being dropped.
     ///
     /// # Panics
     ///
-    /// If the initialiser does.
+    /// If the initialiser panics.
     #[inline]
     pub fn try_with<F, R>(&'static self, f: F) -> Result<R, AccessError>
     where
@@ -234,13 +245,13 @@ impl<T: 'static> LocalKey<T> {
         let value = self.find(self.make, || {
             self.thread.try_with(|value| NonNull::from(value))
         })?;
-        // SAFETY: it stays until the coroutine, or thread, has ended, which it does not while it is
-        // in here; and there are no references but shared ones.
+        // SAFETY: the value stays in place until the coroutine or thread ends, which cannot happen during
+        // this call. Only shared references to it are ever given out.
         Ok(f(unsafe { value.as_ref() }))
     }
 
-    /// Looks in a coroutine for its value, which `make` makes if there is none, and elsewhere for
-    /// the thread's.
+    /// The address of the caller's value. In a coroutine, `make` makes the value if there is none. On an
+    /// OS thread, this is what `of_thread` returns.
     #[inline]
     fn find(
         &'static self,
@@ -248,11 +259,13 @@ impl<T: 'static> LocalKey<T> {
         of_thread: impl FnOnce() -> Result<NonNull<T>, std::thread::AccessError>,
     ) -> Result<NonNull<T>, AccessError> {
         task::with_running(|task| {
-            // SAFETY: in the child the coroutine that has forked stays where it is: it does not return.
+            // SAFETY: `FORKED` is null, or this is a forked child, in which the coroutine that has forked
+            // never returns. So its task, with its values, is never freed there.
             let forked = || unsafe { FORKED.get().as_ref() };
             match task.map(Task::locals).or_else(forked) {
                 Some(locals) => {
-                    // SAFETY: they are the caller's; and a `Key<T>` comes with this type alone.
+                    // SAFETY: they are the values of the running coroutine, or of the one that has forked and
+                    // still runs on this thread. A `ValueKey<T>` is only used with its type `T`.
                     let found = unsafe { locals.get_or_make(&self.key.0, make) };
                     found.map_err(|_| AccessError)
                 }
@@ -261,12 +274,13 @@ impl<T: 'static> LocalKey<T> {
         })
     }
 
-    /// Calls `f` with the value; and with `value`, if that did not become it.
+    /// Calls `f` with the caller's value, which is made from `value` if there is none. If there is one
+    /// already, or it must begin as a constant, `f` gets `value`, too.
     #[track_caller]
     fn initialize_with<R>(&'static self, value: T, f: impl FnOnce(Option<T>, &T) -> R) -> R {
         let unused = Cell::new(Some(value));
         let make = || {
-            // What a constant begins with is the constant.
+            // A constant's value exists from the beginning, so it begins as the constant.
             let first = if self.constant { None } else { unused.take() };
             first.unwrap_or_else(self.make)
         };
@@ -282,7 +296,8 @@ impl<T: 'static> LocalKey<T> {
             found
         };
         match self.find(make, of_thread) {
-            // SAFETY: as in `try_with`.
+            // SAFETY: the value stays in place until the coroutine or thread ends, which cannot happen
+            // during this call. Only shared references to it are ever given out.
             Ok(found) => f(unused.take(), unsafe { found.as_ref() }),
             Err(error) => refuse(error),
         }
@@ -290,12 +305,12 @@ impl<T: 'static> LocalKey<T> {
 }
 
 impl<T: 'static> LocalKey<Cell<T>> {
-    /// Like [`std::thread::LocalKey::set`]: makes the value, without calling its initialiser, or
-    /// sets it.
+    /// Like [`std::thread::LocalKey::set`]. If there is no value yet, makes it without calling the
+    /// initialiser.
     ///
     /// # Panics
     ///
-    /// If the value was dropped, or is being.
+    /// If the value was dropped or is being dropped.
     #[track_caller]
     pub fn set(&'static self, value: T) {
         self.initialize_with(Cell::new(value), |value, cell| {
@@ -309,7 +324,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
     ///
     /// # Panics
     ///
-    /// As [`with`](LocalKey::with).
+    /// If [`with`](LocalKey::with) does.
     #[track_caller]
     pub fn get(&'static self) -> T
     where
@@ -322,7 +337,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
     ///
     /// # Panics
     ///
-    /// As [`with`](LocalKey::with).
+    /// If [`with`](LocalKey::with) does.
     #[track_caller]
     pub fn take(&'static self) -> T
     where
@@ -335,7 +350,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
     ///
     /// # Panics
     ///
-    /// As [`with`](LocalKey::with).
+    /// If [`with`](LocalKey::with) does.
     #[track_caller]
     pub fn replace(&'static self, value: T) -> T {
         self.with(|cell| cell.replace(value))
@@ -347,7 +362,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     ///
     /// # Panics
     ///
-    /// As [`with`](LocalKey::with), and if the value is mutably borrowed.
+    /// If [`with`](LocalKey::with) does, or if the value is mutably borrowed.
     #[track_caller]
     pub fn with_borrow<F, R>(&'static self, f: F) -> R
     where
@@ -360,7 +375,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     ///
     /// # Panics
     ///
-    /// As [`with`](LocalKey::with), and if the value is borrowed.
+    /// If [`with`](LocalKey::with) does, or if the value is borrowed.
     #[track_caller]
     pub fn with_borrow_mut<F, R>(&'static self, f: F) -> R
     where
@@ -369,12 +384,12 @@ impl<T: 'static> LocalKey<RefCell<T>> {
         self.with(|cell| f(&mut cell.borrow_mut()))
     }
 
-    /// Like [`std::thread::LocalKey::set`]: makes the value, without calling its initialiser, or
-    /// sets it.
+    /// Like [`std::thread::LocalKey::set`]. If there is no value yet, makes it without calling the
+    /// initialiser.
     ///
     /// # Panics
     ///
-    /// If the value is borrowed, or was dropped, or is being.
+    /// If the value is borrowed, was dropped, or is being dropped.
     #[track_caller]
     pub fn set(&'static self, value: T) {
         self.initialize_with(RefCell::new(value), |value, cell| {
@@ -388,7 +403,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     ///
     /// # Panics
     ///
-    /// As [`with`](LocalKey::with), and if the value is borrowed.
+    /// If [`with`](LocalKey::with) does, or if the value is borrowed.
     #[track_caller]
     pub fn take(&'static self) -> T
     where
@@ -401,7 +416,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     ///
     /// # Panics
     ///
-    /// As [`with`](LocalKey::with), and if the value is borrowed.
+    /// If [`with`](LocalKey::with) does, or if the value is borrowed.
     #[track_caller]
     pub fn replace(&'static self, value: T) -> T {
         self.with(|cell| cell.replace(value))
@@ -414,9 +429,9 @@ impl<T: 'static> fmt::Debug for LocalKey<T> {
     }
 }
 
-/// A value was asked for that its coroutine, or thread, has dropped.
+/// The coroutine or thread has dropped the value that was asked for, or is dropping it.
 ///
-/// Like [`std::thread::AccessError`], of which only std can make values.
+/// Like [`std::thread::AccessError`], which is a different type because only std can make its values.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AccessError;

@@ -1,4 +1,4 @@
-//! Scoped coroutines, which may borrow from their spawner.
+//! Scoped coroutines, which may borrow from the code that spawns them.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::default_runtime::with_current_or_default;
-use super::join::{Guard, Join, JoinHandle, Unjoined};
+use super::join::{Join, JoinHandle, PacketGuard, Unjoined};
 use super::spawn::Builder;
 use super::thread::{self, Thread};
 use crate::park::{self, Waiters};
@@ -17,7 +17,8 @@ use crate::task;
 use crate::task::word::Kind;
 use crate::worker::Worker;
 
-/// Runs `f`, which can spawn coroutines that borrow from the caller, and waits for all of them.
+/// Calls `f`, which can spawn coroutines that borrow from the caller, and waits until all of them have
+/// ended.
 ///
 /// Like [`std::thread::scope`].
 ///
@@ -34,7 +35,8 @@ use crate::worker::Worker;
 ///
 /// # Panics
 ///
-/// With `f`'s panic; if a coroutine panicked that was not joined.
+/// If `f` panics, with the same payload. Also if a coroutine of the scope has panicked that was not
+/// joined.
 #[track_caller]
 pub fn scope<'env, F, T>(f: F) -> T
 where
@@ -52,15 +54,15 @@ where
         scope: PhantomData,
         env: PhantomData,
     };
-    // Caught first, so that the wait is not part of an unwind.
+    // A panic of `f` is caught first, since a wait during an unwind would keep the worker.
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
     let idle = || scope.data.running.load(Ordering::SeqCst) == 0;
     if !idle() {
         Worker::refuse_to_wait_alone_for("the end of a scope's coroutines");
     }
-    // In a fork of the process the children are not there, and nobody uses what they borrow.
+    // In a forked child the scope's coroutines do not run, so nothing uses what they borrow.
     while !idle() && scope.data.made_by.is_current() {
-        // Not interruptible: the children borrow from this stack.
+        // Not interruptible, since the coroutines borrow from this stack.
         scope.data.ended.wait(Kind::Plain, None, idle);
     }
     match result {
@@ -68,7 +70,8 @@ where
         Ok(_) if scope.data.unjoined_panic.load(Ordering::Relaxed) => {
             panic!("a scoped thread panicked")
         }
-        // The runtime shuts down, and this coroutine with it.
+        // A coroutine of the scope was unwound, since the runtime shuts down. Unwind this one, too,
+        // rather than return as if that coroutine had finished.
         Ok(_) if scope.data.unjoined_cancel.load(Ordering::Relaxed) && task::may_unwind() => {
             park::unwind()
         }
@@ -79,24 +82,30 @@ where
 /// A scope to spawn coroutines in. See [`scope`].
 pub struct Scope<'scope, 'env: 'scope> {
     data: Arc<ScopeData>,
-    /// Invariant, so that `'scope` cannot shrink to a part of the scope.
+    /// Invariant in `'scope`, so that this lifetime cannot shrink to a part of the scope.
     scope: PhantomData<&'scope mut &'scope ()>,
+    /// Invariant in `'env`, as std's.
     env: PhantomData<&'env mut &'env ()>,
 }
 
+/// What a scope shares with its coroutines and their handles.
 struct ScopeData {
+    /// The process that made the scope.
     made_by: Process,
-    /// Coroutines of this scope that have not ended.
+    /// How many coroutines of this scope have not ended.
     running: AtomicUsize,
+    /// A coroutine that was not joined has panicked.
     unjoined_panic: AtomicBool,
+    /// A coroutine that was not joined was unwound by its runtime.
     unjoined_cancel: AtomicBool,
+    /// Waits until `running` is zero.
     ended: Waiters,
-    /// Whose scope it is, for those who want to see that.
+    /// The coroutine or thread that made the scope, for `Debug`.
     main_thread: Thread,
 }
 
 impl ScopeData {
-    /// Takes note of a coroutine that did not end well, and that nobody joined.
+    /// Notes how a coroutine has ended that is not joined, if it has not returned.
     fn note(&self, how: Unjoined) {
         let flag = match how {
             Unjoined::Panicked => &self.unjoined_panic,
@@ -106,17 +115,19 @@ impl ScopeData {
     }
 }
 
-/// Held by each coroutine of a scope until the last of what it borrows has been used.
+/// Held by each coroutine of a scope until it uses none of its borrows any more.
 struct Member(Arc<ScopeData>);
 
 impl Member {
     fn of(scope: &Arc<ScopeData>) -> Member {
+        // Relaxed: `scope` reads the count after `f` has returned. If a coroutine of the scope spawns
+        // another one, its own count is given back, with SeqCst, only later.
         scope.running.fetch_add(1, Ordering::Relaxed);
         Member(Arc::clone(scope))
     }
 }
 
-impl Guard for Member {
+impl PacketGuard for Member {
     fn unjoined(&self, how: Unjoined) {
         self.0.note(how);
     }
@@ -135,7 +146,8 @@ impl<'scope, 'env> Scope<'scope, 'env> {
     ///
     /// # Panics
     ///
-    /// As [`spawn`](crate::spawn()).
+    /// If there is no stack for the coroutine, or if the default runtime cannot be started. Use
+    /// [`Builder::spawn_scoped`] to get an error instead.
     #[track_caller]
     pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
     where
@@ -149,11 +161,11 @@ impl<'scope, 'env> Scope<'scope, 'env> {
 }
 
 impl Builder {
-    /// As [`Scope::spawn`].
+    /// Spawns a coroutine with these settings in `scope`. See [`Scope::spawn`].
     ///
     /// # Errors
     ///
-    /// As [`spawn`](Builder::spawn).
+    /// Those of [`spawn`](Builder::spawn).
     #[track_caller]
     pub fn spawn_scoped<'scope, 'env, F, T>(
         self,
@@ -166,8 +178,8 @@ impl Builder {
     {
         let site = Location::caller();
         let handle = with_current_or_default(|scheduler| {
-            // SAFETY: the guard is a member of the scope, which does not end before that is
-            // dropped; and the handle does not leave `'scope`.
+            // SAFETY: `f` and `T` live for `'scope`. The guard is a member of the scope, and the scope does
+            // not end before the guard was dropped. The handle cannot outlive `'scope` either, by its type.
             unsafe { self.spawn_with_guard(scheduler, site, f, Member::of(&scope.data)) }
         })?;
         Ok(ScopedJoinHandle {
@@ -177,28 +189,28 @@ impl Builder {
         })
     }
 
-    /// As [`spawn`](Builder::spawn), of a coroutine that may borrow.
+    /// Spawns a coroutine that may borrow, without a scope.
     ///
-    /// Like [`std::thread::Builder::spawn_unchecked`]. For code to be able to rely on it, joining
-    /// this coroutine is no interruption point: the join ends with the coroutine, and not before.
+    /// Like [`std::thread::Builder::spawn_unchecked`]. Unsafe code may rely on the join of this coroutine,
+    /// so that join is no interruption point: it does not end before the coroutine has ended.
     ///
     /// ```
     /// let words = String::from("one two three");
     /// let borrowed = &words;
     /// let count = move || borrowed.split(' ').count();
-    /// // SAFETY: it is joined before `words` goes.
+    /// // SAFETY: the coroutine is joined before `words` is dropped.
     /// let handle = unsafe { greenroom::Builder::new().spawn_unchecked(count) }.unwrap();
     /// assert_eq!(handle.join().unwrap(), 3);
     /// ```
     ///
     /// # Errors
     ///
-    /// As [`spawn`](Builder::spawn).
+    /// Those of [`spawn`](Builder::spawn).
     ///
     /// # Safety
     ///
-    /// The coroutine does not outlive what `f` and its result borrow: it is joined before, if
-    /// that is not `'static`.
+    /// The coroutine does not outlive what `f` and its result borrow. Unless they are `'static`, the caller
+    /// must join it before the borrows end.
     #[track_caller]
     pub unsafe fn spawn_unchecked<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where
@@ -207,7 +219,8 @@ impl Builder {
     {
         let site = Location::caller();
         let handle = with_current_or_default(|scheduler| {
-            // SAFETY: what is borrowed outlives the coroutine and its result, says the caller.
+            // SAFETY: the caller promises that what `f` and the result borrow outlives the coroutine, and
+            // joins it before the borrows end.
             unsafe { self.spawn_with_guard(scheduler, site, f, ()) }
         })?;
         Ok(handle.committed())
@@ -221,9 +234,9 @@ pub struct ScopedJoinHandle<'scope, T> {
     scope: PhantomData<&'scope ()>,
 }
 
-// SAFETY: the result crosses to the joiner, and `T: Send`; what else there is may be shared.
+// SAFETY: the handle gives access to the result, which is `Send`. Its other parts are `Send` themselves.
 unsafe impl<T: Send> Send for ScopedJoinHandle<'_, T> {}
-// SAFETY: a shared handle gives no access to the result.
+// SAFETY: a shared handle gives no access to the result, only to parts that are `Sync` themselves.
 unsafe impl<T: Send> Sync for ScopedJoinHandle<'_, T> {}
 
 impl<T> ScopedJoinHandle<'_, T> {
@@ -231,7 +244,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// # Errors
     ///
-    /// As [`JoinHandle::join`].
+    /// Those of [`JoinHandle::join`].
     ///
     /// # Panics
     ///

@@ -5,17 +5,19 @@ use std::io;
 use std::panic::Location;
 
 use super::default_runtime::with_current_or_default;
-use super::join::{Guard, JoinHandle, LocalJoinHandle, Packet};
+use super::join::{JoinHandle, LocalJoinHandle, Packet, PacketGuard};
 use super::{fork, thread};
 use crate::task::{Role, Task, TaskRef};
 use crate::worker::{Scheduler, Worker};
 
-/// Spawns a coroutine, and returns the handle to join it.
+/// Spawns a coroutine and returns a handle to join it.
 ///
-/// It goes to the end of its worker's queue: it does not run before the caller parks or yields,
-/// unless another worker has nothing to do and takes it. From then on it stays where it is, so
-/// what lives on its stack need not be [`Send`]. On an OS thread that is no worker, this starts
-/// the default runtime, whose threads end with the process.
+/// The coroutine goes to the end of the calling worker's queue, so it does not run before the caller
+/// parks or yields. A worker that has nothing to do may take the coroutine and start it earlier. Once
+/// started, a coroutine never moves to another thread, so values on its stack need not be [`Send`].
+///
+/// On an OS thread that is no worker, this spawns on the default runtime, and starts it first if
+/// necessary. The threads of the default runtime end with the process.
 ///
 /// ```
 /// // No runtime is set up: the first spawn starts the default one.
@@ -25,8 +27,8 @@ use crate::worker::{Scheduler, Worker};
 ///
 /// # Panics
 ///
-/// If no stack can be had, or the default runtime not be started; [`Builder::spawn`] returns an
-/// error.
+/// If there is no stack for the coroutine, or if the default runtime cannot be started. Use
+/// [`Builder::spawn`] to get an error instead.
 #[track_caller]
 pub fn spawn<F, T>(f: F) -> JoinHandle<T>
 where
@@ -38,8 +40,8 @@ where
         .expect("failed to spawn a coroutine")
 }
 
-/// Spawns a coroutine on the calling worker, which it does not leave: so it may capture what is
-/// not [`Send`].
+/// Spawns a coroutine that only the calling worker may start. So its closure and result need not be
+/// [`Send`].
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -54,7 +56,8 @@ where
 ///
 /// # Panics
 ///
-/// Off-coroutine, and if no stack can be had; [`Builder::spawn_local`] returns an error.
+/// If the caller is no coroutine, or if there is no stack for the new one. Use
+/// [`Builder::spawn_local`] to get an error instead.
 #[track_caller]
 pub fn spawn_local<F, T>(f: F) -> LocalJoinHandle<T>
 where
@@ -66,7 +69,7 @@ where
         .expect("failed to spawn a coroutine")
 }
 
-/// The settings of a coroutine, like [`std::thread::Builder`].
+/// The settings of a coroutine that is about to be spawned, like [`std::thread::Builder`].
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -83,31 +86,33 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Starts with the defaults: no name, and the runtime's stack size.
+    /// The default settings: no name, and the runtime's stack size.
     pub fn new() -> Builder {
         Builder::default()
     }
 
-    /// Names the coroutine, for panic messages and [`current`](crate::current). A name with a NUL in
-    /// it makes spawning panic, as in std.
+    /// Names the coroutine. The name appears in panic messages and in [`current`](crate::current).
+    ///
+    /// If the name contains a NUL byte, spawning panics, as in std.
     pub fn name(mut self, name: String) -> Builder {
         self.name = Some(name);
         self
     }
 
-    /// The least usable stack size in bytes. It is rounded up to a power of two, at least 16 KiB.
+    /// Sets the usable stack size in bytes. It is rounded up to a power of two, and to at least 16 KiB.
     pub fn stack_size(mut self, size: usize) -> Builder {
         self.stack_size = Some(size);
         self
     }
 
-    /// As [`spawn`](crate::spawn()).
+    /// Spawns a coroutine with these settings. See [`spawn`](crate::spawn()).
     ///
     /// # Errors
     ///
-    /// The operating system's, when no stack can be had or the default runtime not be started;
-    /// `InvalidInput` for a stack of more than 1 GiB; `Unsupported` in a fork of a process that has had a
-    /// runtime.
+    /// - the operating system's error, if there is no stack for the coroutine or the default runtime
+    ///   cannot be started;
+    /// - `InvalidInput` for a stack of more than 1 GiB;
+    /// - `Unsupported` in a fork of a process that has had a runtime.
     #[track_caller]
     pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where
@@ -115,12 +120,13 @@ impl Builder {
         T: Send + 'static,
     {
         let site = Location::caller();
-        // SAFETY: nothing is borrowed.
+        // SAFETY: `f` and `T` are `'static`, so what they borrow stays.
         with_current_or_default(|scheduler| unsafe {
             self.spawn_with_guard(scheduler, site, f, ())
         })
     }
 
+    /// Spawns a coroutine on the runtime of `scheduler`.
     #[track_caller]
     pub(crate) fn spawn_on<F, T>(self, scheduler: &Scheduler, f: F) -> io::Result<JoinHandle<T>>
     where
@@ -130,16 +136,17 @@ impl Builder {
         if scheduler.is_left_in_parent() {
             return Err(fork::left_in_parent());
         }
-        // SAFETY: nothing is borrowed.
+        // SAFETY: `f` and `T` are `'static`, so what they borrow stays.
         unsafe { self.spawn_with_guard(scheduler, Location::caller(), f, ()) }
     }
 
-    /// Spawns a coroutine that may borrow.
+    /// Spawns a coroutine that may borrow. `guard` is dropped after its closure and, unless the handle
+    /// takes the result, after its result.
     ///
     /// # Safety
     ///
-    /// What `f` and `T` borrow stays until `guard` has been dropped, or, if the result has not
-    /// been taken by then, the handle.
+    /// What `f` and `T` borrow stays valid until `guard` was dropped; and, if the result has not been
+    /// taken or dropped by then, until the handle was dropped.
     pub(crate) unsafe fn spawn_with_guard<'a, F, T, G>(
         self,
         scheduler: &Scheduler,
@@ -150,21 +157,22 @@ impl Builder {
     where
         F: FnOnce() -> T + Send + 'a,
         T: Send + 'a,
-        G: Guard + Send + 'a,
+        G: PacketGuard + Send + 'a,
     {
-        // SAFETY: the caller's promise.
+        // SAFETY: `into_task` demands of what `f` and `T` borrow what our caller promises.
         let (task, joined) = unsafe { self.into_task(scheduler, Role::Spawned, site, f, guard)? };
         scheduler.spawn(task);
-        // SAFETY: the body was made for `T`, this is its handle, and `T` is `Send`.
+        // SAFETY: the task's body was made for results of type `T`, which is `Send`, and this is its only
+        // handle.
         Ok(unsafe { JoinHandle::new(joined) })
     }
 
-    /// As [`spawn_local`](crate::spawn_local()).
+    /// Spawns a coroutine with these settings. See [`spawn_local`](crate::spawn_local()).
     ///
     /// # Errors
     ///
-    /// As [`spawn`](Builder::spawn); `Unsupported` off-coroutine, where there is no worker to stay
-    /// on.
+    /// Those of [`spawn`](Builder::spawn); and `Unsupported` if the caller is no coroutine, since there is
+    /// no worker then that could start the new one.
     #[track_caller]
     pub fn spawn_local<F, T>(self, f: F) -> io::Result<LocalJoinHandle<T>>
     where
@@ -177,18 +185,23 @@ impl Builder {
                 let why = "spawn_local needs a worker: call it from a coroutine";
                 io::Error::new(io::ErrorKind::Unsupported, why)
             })?;
-            // SAFETY: nothing is borrowed.
+            // SAFETY: `f` and `T` are `'static`, so what they borrow stays.
             let (task, joined) =
                 unsafe { self.into_task(worker.scheduler(), Role::Local, site, f, ())? };
             worker.spawn_local(task);
-            // SAFETY: the body was made for `T`, this is its handle, and stays on this thread.
+            // SAFETY: the task's body was made for results of type `T`, and this is its only handle. The
+            // task runs on the calling worker's thread, since only this worker starts it.
             Ok(unsafe { LocalJoinHandle::new(joined) })
         })
     }
 
+    /// Makes the task, and reserves its stack. Returns the reference for the scheduler and that for the
+    /// handle.
+    ///
     /// # Safety
     ///
-    /// As [`spawn_with_guard`](Builder::spawn_with_guard).
+    /// What `f` and `T` borrow stays valid until `guard` was dropped; and, if the result has not been
+    /// taken or dropped by then, until the handle was dropped.
     unsafe fn into_task<'a, F, T, G>(
         self,
         scheduler: &Scheduler,
@@ -200,14 +213,15 @@ impl Builder {
     where
         F: FnOnce() -> T + 'a,
         T: 'a,
-        G: Guard + 'a,
+        G: PacketGuard + 'a,
     {
         let name = self.name.map(thread::checked_name);
         let reservation = Some(scheduler.reserve_stack(self.stack_size)?);
         let body = Packet::new(f, guard);
         let task = Task::new(name, site, role, scheduler.number(), reservation, body);
-        // SAFETY: the closure, guard and result are used by the run or the abandonment of the task,
-        // which drops the guard last, and by the handle.
+        // SAFETY: the closure and the result are only used when the task runs or is abandoned, which
+        // drops the guard last, and by the handle. Our caller promises that what they borrow stays valid
+        // for so long.
         Ok(unsafe { TaskRef::pair(task) })
     }
 }

@@ -1,4 +1,4 @@
-//! The handle by which a coroutine or OS thread is known: what `thread::current()` returns.
+//! The handle of a coroutine or OS thread, as `thread::current()` returns it.
 
 use std::ffi::CString;
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::task::{self, TaskRef};
 
 /// A handle to a coroutine or an OS thread.
 ///
-/// Like [`std::thread::Thread`], which it stands for in [`shims::thread`](crate::shims::thread).
+/// Like [`std::thread::Thread`]. [`shims::thread`](crate::shims::thread) has it in place of that type.
 #[derive(Clone)]
 pub struct Thread {
     task: TaskRef,
@@ -24,25 +24,27 @@ impl Thread {
         &self.task
     }
 
-    /// The number of this coroutine or thread, which no other has or will have.
+    /// The number of this coroutine or thread. No other one of the process has it, now or later.
     #[must_use]
     pub fn id(&self) -> ThreadId {
         ThreadId(self.task.id())
     }
 
-    /// The name it was given by [`Builder::name`](crate::Builder::name).
+    /// The coroutine's name, if [`Builder::name`](crate::Builder::name) has set one; or the OS thread's
+    /// name, if it has one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.task.name()
     }
 
-    /// Makes its park token available: ends its [`park`](crate::park), or its next one.
+    /// Makes the park token of this coroutine or thread available. Ends its current
+    /// [`park`](crate::park()), or makes its next one return at once.
     pub fn unpark(&self) {
         self.task.unpark();
     }
 }
 
-// As std's: what others do to the thread meanwhile shows in no invariant of the handle.
+// As std's handle: no invariant of it can be broken by a panic.
 impl UnwindSafe for Thread {}
 impl RefUnwindSafe for Thread {}
 
@@ -55,13 +57,13 @@ impl fmt::Debug for Thread {
     }
 }
 
-/// The number of a coroutine or OS thread, never given to another one of the process.
+/// The number of a coroutine or OS thread. It is never given to another one of the process.
 ///
-/// Like [`std::thread::ThreadId`], of which only std can make values.
+/// Like [`std::thread::ThreadId`], which is a different type because only std can make its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ThreadId(NonZeroU64);
 
-/// The handle of the calling coroutine, or OS thread.
+/// The handle of the calling coroutine or OS thread.
 ///
 /// ```
 /// let builder = greenroom::Builder::new().name("reader".into());
@@ -69,8 +71,8 @@ pub struct ThreadId(NonZeroU64);
 /// assert_eq!(reader.join().unwrap().as_deref(), Some("reader"));
 /// ```
 ///
-/// The first thread of the process is called `main`, and so are the main coroutines of
-/// [`run`](crate::run), which are others:
+/// The first thread of the process is called `main`. So are the main coroutines of
+/// [`run`](crate::run), though they are different ones:
 ///
 /// ```standalone_crate
 /// let main = greenroom::current();
@@ -85,11 +87,11 @@ pub fn current() -> Thread {
     Thread::of(task::current())
 }
 
-/// A name to be given to a coroutine.
+/// Checks a name that is about to be given to a coroutine.
 ///
 /// # Panics
 ///
-/// If it has a NUL in it, as std does, whose names are C strings.
+/// If the name contains a NUL byte, as std does.
 pub(crate) fn checked_name(name: String) -> Box<str> {
     if name.contains('\0') {
         let why = CString::new(name).expect_err("there is one");

@@ -1,13 +1,12 @@
-//! Memory is allocated under a lock of ours, or a borrow.
+//! Allocating memory while a lock or a borrow of this crate is held.
 //!
-//! The global allocator may be the user's, and wait for locks of the shims. Were it to park the calling
-//! coroutine, others of the worker would come to the lock, or the borrow. So the caller is no coroutine
-//! meanwhile: what the allocator waits for blocks the thread, for the moment that another one
-//! has the allocator's lock.
+//! The global allocator may be the user's, and may wait for locks of the shims. If such a wait parked
+//! the calling coroutine, other coroutines of the worker would run meanwhile and find the lock or the
+//! borrow taken. So during the allocation the caller does not count as a coroutine: a wait blocks the
+//! thread, for the moment that another thread needs the allocator's lock.
 //!
-//! Where a wait begins or ends, and so in what the allocator itself may call, this would not do: nothing
-//! is allocated there under a lock. See `sync/lot.rs`, `park/waiters.rs`, `channel`,
-//! `task/inbox.rs`.
+//! The places where a wait begins or ends must do better, since the allocator may itself call them. They
+//! allocate nothing under a lock. See `sync/lot.rs`, `park/waiters.rs`, `channel`, `task/inbox.rs`.
 
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -16,7 +15,7 @@ use std::sync::{Mutex, MutexGuard};
 use super::{RUNNING, Task};
 use crate::sys::switches::own_lock;
 
-/// The caller is no coroutine, as long as this is there. It must not suspend.
+/// While this lives, the caller does not count as a coroutine. It must not suspend.
 pub(crate) struct Aside(Option<NonNull<Task>>);
 
 impl Aside {
@@ -33,21 +32,21 @@ impl Drop for Aside {
     }
 }
 
-/// Calls `f`, which allocates, and may not be suspended in that.
+/// Calls `f`, which may allocate while a borrow is held. A wait in it blocks the thread.
 #[inline]
 pub(crate) fn aside<R>(f: impl FnOnce() -> R) -> R {
     let _aside = Aside::begin();
     f()
 }
 
-/// A lock under which memory is allocated, held.
+/// Holds a mutex under which memory is allocated.
 pub(crate) struct AsideGuard<'a, T> {
-    // Dropped in this order.
+    // Dropped in this order: the mutex is unlocked before the caller counts as a coroutine again.
     guard: MutexGuard<'a, T>,
     _aside: Aside,
 }
 
-/// As [`own_lock`], for a lock under which memory is allocated.
+/// Like [`own_lock`], for a mutex under which memory is allocated.
 #[inline]
 pub(crate) fn lock_aside<T>(mutex: &Mutex<T>) -> AsideGuard<'_, T> {
     let aside = Aside::begin();

@@ -1,24 +1,26 @@
-//! How much a coroutine may do before it must let others run.
+//! How many operations a coroutine may do before it must yield.
 //!
-//! An operation that always completes at once never parks; without a budget, a coroutine reading
-//! from a fast peer would keep its worker to itself.
+//! An operation that can always complete at once never parks. Without a budget, a coroutine that reads
+//! from a fast peer would never give up its worker.
 
 use std::cell::Cell;
 
-/// The operations of one turn.
+/// The operations that a coroutine may do in one turn.
 const TURN: u32 = 32;
 
 thread_local! {
+    /// What is left of the budget of the coroutine that runs on this thread.
     static LEFT: Cell<u32> = const { Cell::new(TURN) };
 }
 
-/// Grants a full budget to the coroutine whose turn begins.
+/// Gives a full budget to the coroutine that begins its turn.
 #[inline]
 pub(crate) fn refill() {
     LEFT.set(TURN);
 }
 
-/// Takes one operation from the budget; returns whether the coroutine must yield first.
+/// Takes one operation from the budget. Returns whether the budget was used up, so that the coroutine
+/// must yield first.
 #[inline]
 #[must_use]
 pub(crate) fn spend() -> bool {
@@ -27,7 +29,7 @@ pub(crate) fn spend() -> bool {
     left == 0
 }
 
-/// The operations that the turn which just ended has done.
+/// How many operations were done in the turn that has just ended.
 #[inline]
 pub(crate) fn spent() -> u32 {
     TURN - LEFT.get()

@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-/// The most nanoseconds that a deadline may be late so that its neighbours share a wake-up: as much
-/// as the timers of others are coarse that count milliseconds.
+/// The largest slack in nanoseconds: one millisecond. Many programs use timers that count milliseconds,
+/// so being late by that much is not unusual.
 const MOST_SLACK: u32 = 1_000_000;
 
-/// A moment, and how much later will do.
+/// A moment, and how much later a wake-up is still good enough. Deadlines that are close to each other
+/// share a wake-up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
-    /// In nanoseconds, as there are many.
+    /// In nanoseconds. A `u32`, since there are many deadlines.
     slack: u32,
 }
 
@@ -20,7 +21,7 @@ impl Deadline {
         Deadline { at, slack: 0 }
     }
 
-    /// `at`, or up to `slack` later.
+    /// At `at`, or up to `slack` later.
     pub(crate) fn with_slack(at: Instant, slack: Duration) -> Deadline {
         Deadline {
             at,
@@ -36,8 +37,10 @@ impl Deadline {
         self.slack
     }
 
-    /// The moment `timeout` from now; never, if that is beyond the clock. A long timeout need not
-    /// be exact: waking up costs as much as serving thousands of them.
+    /// The moment `timeout` from now. `None`, which means never, if that is beyond the clock's range.
+    ///
+    /// The slack is 1/64 of the timeout, within a limit. A long timeout need not be exact, and one
+    /// wake-up costs as much as serving thousands of deadlines.
     pub(crate) fn after(timeout: Duration) -> Option<Deadline> {
         Some(Deadline {
             at: Instant::now().checked_add(timeout)?,

@@ -1,16 +1,20 @@
-//! Who holds a lock, in the few bits that a lock has for it.
+//! The holder of a lock, in the few bits that a lock has for it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A coroutine, by the number of its worker and its slot there; or anybody else.
+/// A coroutine, named by the number of its worker and its slot there. Or any other holder, which has no
+/// name of its own.
 ///
-/// The number fits into [`BITS`](Holder::BITS) bits, and is not zero. A coroutine is told from others
-/// for as long as it runs; afterwards, its number may go to another one of its worker.
+/// As a number it fits into [`BITS`](Holder::BITS) bits, and is not zero. A coroutine's name is its own
+/// while the coroutine runs; later it may be that of another coroutine of the same worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Holder(u32);
 
+/// The low bits of a holder: the slot. The bits above are the number of the worker.
 const SLOT_BITS: u32 = 20;
+
+/// How many numbers of workers there are, with zero, which means none.
 const WORKERS: usize = 512;
 
 thread_local! {
@@ -19,9 +23,10 @@ thread_local! {
 }
 
 impl Holder {
+    /// How many bits the number of a holder needs.
     pub(crate) const BITS: u32 = SLOT_BITS + WORKERS.ilog2();
 
-    /// An OS thread, or a coroutine of which there are too many to be told apart.
+    /// An OS thread, or a coroutine with too large a slot or on a worker without a number.
     const ANYBODY: Holder = Holder(1);
 
     /// The caller.
@@ -41,16 +46,18 @@ impl Holder {
         self.0
     }
 
+    /// The holder with that number.
+    ///
     /// # Panics
     ///
-    /// If the number is no holder's.
+    /// If no holder has such a number.
     pub(crate) fn of_number(number: u32) -> Holder {
         assert!(number != 0 && number >> Holder::BITS == 0);
         Holder(number)
     }
 
-    /// What tells the worker of the calling coroutine from others; zero, if that is not known, or the
-    /// caller is no coroutine.
+    /// A number for the worker of the calling coroutine, different from those of other workers. Zero if
+    /// the caller is no coroutine, or its worker has no number.
     #[inline]
     pub(crate) fn owner_of_caller() -> u32 {
         if super::on_coroutine() {
@@ -60,13 +67,13 @@ impl Holder {
         }
     }
 
-    /// Whether it is a coroutine of the calling thread.
+    /// Whether the holder is a coroutine of the calling thread.
     #[inline]
     pub(crate) fn is_here(self) -> bool {
         self.slot_here().is_some()
     }
 
-    /// If it is a coroutine of the calling thread: its slot.
+    /// The slot of the holder, if it is a coroutine of the calling thread.
     pub(crate) fn slot_here(self) -> Option<u32> {
         let worker = WORKER.get();
         let here = worker != 0 && self.0 >> SLOT_BITS == worker >> SLOT_BITS;
@@ -74,11 +81,12 @@ impl Holder {
     }
 }
 
-/// The number of a worker. No other has it meanwhile.
+/// The number of a worker, different from those of all other workers that exist. Zero if there were too
+/// many workers to get one.
 #[derive(Debug)]
 pub(crate) struct WorkerNumber(u32);
 
-/// Which numbers are taken; zero is.
+/// A bit for each number: whether it is taken. Zero is never given out.
 static TAKEN: [AtomicU64; WORKERS / 64] = {
     let mut taken = [const { AtomicU64::new(0) }; WORKERS / 64];
     taken[0] = AtomicU64::new(1);
@@ -86,7 +94,7 @@ static TAKEN: [AtomicU64; WORKERS / 64] = {
 };
 
 impl WorkerNumber {
-    /// The first one that is free; if there is none, zero, by which nobody is known.
+    /// Takes the smallest free number. Zero if there is none.
     pub(crate) fn take() -> WorkerNumber {
         for (index, taken) in TAKEN.iter().enumerate() {
             let first_free = |word: u64| (word != u64::MAX).then(|| word | (word + 1));
@@ -98,17 +106,17 @@ impl WorkerNumber {
         WorkerNumber(0)
     }
 
-    /// The calling thread drives the worker of this number from now on.
+    /// Notes that the calling thread drives the worker with this number, from now on.
     pub(crate) fn enter(&self) {
         WORKER.set(self.0 << SLOT_BITS);
     }
 
-    /// The calling thread drives no worker any more.
+    /// Notes that the calling thread drives no worker any more.
     pub(crate) fn leave() {
         WORKER.set(0);
     }
 
-    /// Nobody is known by it any more.
+    /// Frees the number for other workers. No holder is named by it any more.
     pub(crate) fn give_back(&self) {
         if self.0 != 0 {
             let (index, bit) = (self.0 as usize / 64, self.0 % 64);

@@ -1,26 +1,32 @@
-//! Woken tasks, on their way to their owner.
+//! Tasks that other threads have woken, on their way to their owner.
 //!
-//! A list of links, each of which lies in a task, latest first:
+//! A lock-free list of links, the latest first. Each link lies in its task:
 //!
 //! ```text
 //! waker:  link.next = head ; head: next -> link (a swap that releases)
-//! owner:  head: all -> none (a swap that acquires) ; turn the list round ; run the tasks in that order
+//! owner:  head: all -> none (a swap that acquires) ; reverse the list ; run the tasks in that order
 //! ```
 //!
-//! Nothing is allocated and nobody waits. *A link is in one list at most*, for whoever has ended a wait
-//! of a task sends it, once, and it does not wait again before it has run. *What the owner finds is
-//! whole*: its swap reads the last of the wakers' swaps, which come one from the other. *A link lives
-//! while it is in a list*: its task was woken, and its owner runs it after it has taken it out. The waker
-//! does not touch it after its swap.
+//! Nothing is allocated, and nothing waits.
+//!
+//! *A link is in at most one list.* Only a thread that has ended the wait of a task sends its link, and
+//! does so once. The task waits again only after it has run, hence after its link was taken out.
+//!
+//! *The owner sees complete links.* Its swap acquires what the last waker's swap released. Each waker's
+//! swap has acquired what the one before it released.
+//!
+//! *A link lives while it is in a list.* Its task was woken, so it does not end before it has run, which
+//! it does only after the owner has taken the link out. A waker does not touch the link after its swap.
 
 use std::ptr;
 
 use crate::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-/// A task's place in its owner's inbox.
+/// A task as an element of its owner's inbox.
 pub(crate) struct Link {
+    /// The link that was sent before this one. Only meaningful while this link is in a list.
     next: AtomicPtr<Link>,
-    /// The name the owner knows the task by.
+    /// The number by which the owner knows the task.
     slot: AtomicU32,
 }
 
@@ -37,12 +43,13 @@ impl Link {
         self.slot.load(Ordering::Relaxed)
     }
 
-    /// Called before the task runs.
+    /// To be called before the task runs.
     pub(crate) fn set_slot(&self, slot: u32) {
         self.slot.store(slot, Ordering::Relaxed);
     }
 }
 
+/// The list that wakers add to and the owner empties.
 pub(crate) struct Inbox(AtomicPtr<Link>);
 
 impl Inbox {
@@ -50,17 +57,17 @@ impl Inbox {
         Inbox(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// Whether it has anything.
+    /// Whether there is a link in it.
     #[inline]
     pub(crate) fn has_mail(&self) -> bool {
         !self.0.load(Ordering::Acquire).is_null()
     }
 
-    /// Puts `link` into it.
+    /// Adds `link`. From any thread.
     ///
     /// # Safety
     ///
-    /// It is in no inbox, and lives until it was taken out of this one.
+    /// The link is in no inbox, and lives until the owner has taken it out of this one.
     pub(crate) unsafe fn put(&self, link: &Link) {
         let mut head = self.0.load(Ordering::Relaxed);
         loop {
@@ -76,11 +83,12 @@ impl Inbox {
         }
     }
 
-    /// Takes all that is there out, in the order in which it came. Called by the owner.
+    /// Takes all links out, in the order in which they came. To be called by the owner.
     pub(crate) fn take(&self) -> Mail {
         let mut latest = self.0.swap(ptr::null_mut(), Ordering::AcqRel);
         let mut first = ptr::null_mut();
-        // SAFETY: what is in the list lives, and is ours since we have taken it.
+        // SAFETY: the caller of `put` has promised that a link lives until it was taken out, and its
+        // task does not run before the owner does that. Nothing else touches a link in the list.
         while let Some(link) = unsafe { latest.as_ref() } {
             let before = link.next.load(Ordering::Relaxed);
             link.next.store(first, Ordering::Relaxed);
@@ -91,14 +99,15 @@ impl Inbox {
     }
 }
 
-/// The slots of tasks that were woken. None of them runs before its slot was taken from here.
+/// Iterates over the slots of the tasks taken from an inbox. No task may run before its slot was
+/// returned from here.
 pub(crate) struct Mail(*mut Link);
 
 impl Iterator for Mail {
     type Item = u32;
 
     fn next(&mut self) -> Option<u32> {
-        // SAFETY: its task has not run since it was woken.
+        // SAFETY: the link's task was woken and has not run since, so it has not ended.
         let link = unsafe { self.0.as_ref() }?;
         self.0 = link.next.load(Ordering::Relaxed);
         Some(link.slot())

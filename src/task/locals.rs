@@ -1,10 +1,12 @@
-//! The values that a coroutine has of coroutine locals.
+//! A coroutine's values of coroutine locals.
 //!
-//! A value is made when it is first asked for, and has a place of its own until the coroutine ends:
-//! so its address stays. The places are found by their keys' addresses, in a small table that hangs
-//! on the task; a task without values has none. At the end values are dropped in the reverse order
-//! of their making. A destructor may make others, which are dropped after it; none that was dropped
-//! is made again. When none is left, the places go.
+//! A value is made when it is first asked for. It lies in an allocation of its own until the coroutine
+//! ends, so its address does not change. A small hash table, which hangs on the task, finds values by
+//! the address of their key. A task without values has no table.
+//!
+//! When the coroutine ends, its values are dropped, the youngest first. A destructor may make further
+//! values, which are dropped next. A value that was dropped is not made again. When no value is left,
+//! the allocations are freed.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -15,55 +17,61 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::aside::Aside;
 
-/// What identifies a value, and its type: the address of a static of this type.
+/// A static of this type identifies a coroutine local, and thereby the type of its values, by its
+/// address.
 #[derive(Debug)]
 #[repr(align(16))]
-pub(crate) struct Key(#[allow(dead_code, reason = "a place in memory")] u8);
+pub(crate) struct KeyAddress(#[allow(dead_code, reason = "a place in memory")] u8);
 
-impl Key {
-    pub(crate) const fn new() -> Key {
-        Key(0)
+impl KeyAddress {
+    pub(crate) const fn new() -> KeyAddress {
+        KeyAddress(0)
     }
 }
 
-/// The values of one task, and used by that alone.
-pub(crate) struct Locals(AtomicPtr<Table>);
+/// The values of one task. Only that task uses them.
+pub(crate) struct Locals(AtomicPtr<ValueTable>);
 
-/// An open-addressed hash table; and the values in the order of their making.
-struct Table {
-    /// A power of two of them, of which at least a quarter is vacant.
-    entries: Box<[Option<Entry>]>,
+/// A hash table with open addressing, and a list of the values in the order in which they were made.
+struct ValueTable {
+    /// The length is a power of two. At least a quarter is vacant.
+    slots: Box<[Option<TableSlot>]>,
+    /// How many slots are used.
     len: usize,
-    /// Not dropped yet. Each knows the one before.
+    /// The youngest value that was not dropped yet. Each value leads to the next older one.
     newest: Option<NonNull<Header>>,
 }
 
+/// A value's slot in the hash table.
 #[derive(Clone, Copy)]
-struct Entry {
-    key: *const Key,
-    place: NonNull<Header>,
+struct TableSlot {
+    key: *const KeyAddress,
+    value: NonNull<Header>,
 }
 
-/// The place of a value, whose type is known to whoever has the key.
+/// The allocation of a value. The type is known to the code that has the key.
 #[repr(C)]
-struct Place<T> {
+struct ValueBox<T> {
     header: Header,
-    /// Initialised until the header says that it is dropped.
+    /// Initialised until the header says that it was dropped.
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
+/// The part of a [`ValueBox`] that does not depend on the type of the value.
 struct Header {
     dropped: Cell<bool>,
     older: Option<NonNull<Header>>,
+    /// [`ValueBox::drop_value`] of the value's type.
     drop_value: unsafe fn(NonNull<Header>),
+    /// [`ValueBox::free`] of the value's type.
     free: unsafe fn(NonNull<Header>),
 }
 
-/// The value was dropped, as the coroutine ends.
+/// The value was dropped, since the coroutine ends.
 #[derive(Debug)]
 pub(crate) struct Dropped;
 
-/// How many entries a table has at first.
+/// The number of slots in a new table.
 const FEW: usize = 4;
 
 impl Locals {
@@ -71,98 +79,115 @@ impl Locals {
         Locals(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// The value of `key`, made by `make` if there is none. It stays until the task ends, but if
-    /// `make` makes it, too: then what that has made is replaced.
+    /// The value of `key`. If there is none, it is made by `make`.
+    ///
+    /// The value stays until the task ends. There is one exception: if `make` itself causes a value of
+    /// the same key to be made, the outer value replaces that one.
     ///
     /// # Safety
     ///
-    /// The caller is the task that this belongs to. A key comes with the same `T` each time.
+    /// The calling task is the one that these locals belong to. A key is always used with the same `T`.
     #[inline]
     pub(crate) unsafe fn get_or_make<T>(
         &self,
-        key: &'static Key,
+        key: &'static KeyAddress,
         make: impl FnOnce() -> T,
     ) -> Result<NonNull<T>, Dropped> {
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller promises that it is the task itself, and that `T` is the key's type.
         match unsafe { self.find::<T>(key) } {
             Some(found) => found,
-            // SAFETY: as above.
+            // SAFETY: the caller promises that it is the task itself, and that `T` is the key's type.
             None => unsafe { self.make(key, make) },
         }
     }
 
+    /// The value of `key`, if it was made.
+    ///
     /// # Safety
     ///
-    /// As `get_or_make`.
+    /// The calling task is the one that these locals belong to. A key is always used with the same `T`.
     #[inline]
-    unsafe fn find<T>(&self, key: &'static Key) -> Option<Result<NonNull<T>, Dropped>> {
+    unsafe fn find<T>(&self, key: &'static KeyAddress) -> Option<Result<NonNull<T>, Dropped>> {
         let table = self.0.load(Ordering::Relaxed);
-        // SAFETY: only the caller uses the table, and nobody else is at it: no user code runs here.
-        let place = unsafe { table.as_ref()?.find(key)? };
-        // SAFETY: places live as long as the table, and this one was made for a `T`.
-        let place = unsafe { place.cast::<Place<T>>().as_ref() };
-        Some(place.get())
+        // SAFETY: only the calling task uses its table. No other reference to the table exists, since
+        // none is held while user code runs.
+        let value = unsafe { table.as_ref()?.find(key)? };
+        // SAFETY: the allocation lives as long as the table. It was made for the key's type, which the
+        // caller promises to be `T`.
+        let value = unsafe { value.cast::<ValueBox<T>>().as_ref() };
+        Some(value.get())
     }
 
+    /// Makes the value of `key`.
+    ///
     /// # Safety
     ///
-    /// As `get_or_make`; and there is no value.
+    /// The calling task is the one that these locals belong to. A key is always used with the same `T`.
     #[cold]
     unsafe fn make<T>(
         &self,
-        key: &'static Key,
+        key: &'static KeyAddress,
         make: impl FnOnce() -> T,
     ) -> Result<NonNull<T>, Dropped> {
-        // Which may do anything, so the table is looked at only after that.
+        // `make` is user code and may use any coroutine local. So the table is looked at after it.
         let value = make();
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller promises that it is the task itself, and that `T` is the key's type.
         if let Some(found) = unsafe { self.find::<T>(key) } {
             let made_meanwhile = found?;
-            // SAFETY: it is alive. References to it were handed out only within `make`, and are
-            // gone.
+            // SAFETY: the value is initialised, since it was not dropped. References to it were given out
+            // only to code that `make` has called, and so are gone.
             drop(unsafe { made_meanwhile.replace(value) });
             return Ok(made_meanwhile);
         }
-        // An allocator that uses coroutine locals finds the thread's meanwhile.
+        // If the allocator uses coroutine locals, it gets the thread's values while this lives, and
+        // does not touch the table.
         let _aside = Aside::begin();
         if self.0.load(Ordering::Relaxed).is_null() {
-            self.0
-                .store(Box::into_raw(Box::new(Table::new())), Ordering::Relaxed);
+            self.0.store(
+                Box::into_raw(Box::new(ValueTable::new())),
+                Ordering::Relaxed,
+            );
         }
-        // SAFETY: as in `find`.
+        // SAFETY: only the calling task uses its table, and no other reference to the table exists.
         let table = unsafe { &mut *self.0.load(Ordering::Relaxed) };
-        let place = Box::new(Place::new(value, table.newest));
-        let place = NonNull::from(Box::leak(place));
-        table.newest = Some(place.cast());
-        table.insert(Entry {
+        let value = Box::new(ValueBox::new(value, table.newest));
+        let value = NonNull::from(Box::leak(value));
+        table.newest = Some(value.cast());
+        table.insert(TableSlot {
             key,
-            place: place.cast(),
+            value: value.cast(),
         });
-        // SAFETY: it was just made.
-        unsafe { place.as_ref() }.get()
+        // SAFETY: the allocation was just made, and is freed only with the table.
+        unsafe { value.as_ref() }.get()
     }
 
-    /// Drops all values. Where a destructor panics, `panicked` says what becomes of that.
+    /// Drops all values. If a destructor panics, calls `panicked` with the payload and continues.
     ///
     /// # Safety
     ///
-    /// The caller is the task that this belongs to, and uses none of the values.
+    /// The calling task is the one that these locals belong to, and uses none of the values any more.
     #[inline]
     pub(crate) unsafe fn end(&self, panicked: impl FnMut(Box<dyn Any + Send>)) {
         if !self.0.load(Ordering::Relaxed).is_null() {
-            // SAFETY: the caller's promises.
+            // SAFETY: the caller promises that it is the task itself and uses no value any more, and
+            // there is a table.
             unsafe { self.drop_all(panicked) };
         }
     }
 
+    /// As [`end`](Locals::end), for a task that has a table.
+    ///
     /// # Safety
     ///
-    /// As `end`.
+    /// The calling task is the one that these locals belong to, and uses none of the values any more.
+    /// There is a table.
     #[cold]
     unsafe fn drop_all(&self, mut panicked: impl FnMut(Box<dyn Any + Send>)) {
-        // SAFETY: as in `find`: the table is left before a destructor runs.
+        // SAFETY: only the calling task uses its table. This reference to it ends before a destructor
+        // runs, which may use the table.
         while let Some(newest) = unsafe { (*self.0.load(Ordering::Relaxed)).take_newest() } {
-            // SAFETY: it is alive, and after this not in the list any more.
+            // SAFETY: the value was in the list, so it was not dropped; it is out of the list now. Its
+            // allocation lives as long as the table.
             let dropped = catch_unwind(AssertUnwindSafe(|| unsafe {
                 let drop_value = newest.as_ref().drop_value;
                 drop_value(newest);
@@ -172,91 +197,94 @@ impl Locals {
             }
         }
         let table = self.0.swap(ptr::null_mut(), Ordering::Relaxed);
-        // SAFETY: it came from a box, and is taken back once.
+        // SAFETY: `make` has made the table from a box, and the swap makes sure that nothing else finds
+        // it.
         let table = unsafe { Box::from_raw(table) };
-        for Entry { place, .. } in table.entries.iter().flatten() {
-            // SAFETY: all places were made by `make`, and nobody finds them any more.
-            unsafe { (place.as_ref().free)(*place) };
+        for TableSlot { value, .. } in table.slots.iter().flatten() {
+            // SAFETY: `make` has made each allocation from a box, the slot is its only owner, and the
+            // header's function is that of its type.
+            unsafe { (value.as_ref().free)(*value) };
         }
     }
 }
 
-impl Table {
-    fn new() -> Table {
-        Table {
-            entries: Box::new([None; FEW]),
+impl ValueTable {
+    fn new() -> ValueTable {
+        ValueTable {
+            slots: Box::new([None; FEW]),
             len: 0,
             newest: None,
         }
     }
 
     #[inline]
-    fn find(&self, key: *const Key) -> Option<NonNull<Header>> {
+    fn find(&self, key: *const KeyAddress) -> Option<NonNull<Header>> {
         let mut index = self.first_index(key);
+        // Ends, because a part of the table is vacant.
         loop {
-            let entry = self.entries[index]?;
-            if entry.key == key {
-                return Some(entry.place);
+            let slot = self.slots[index]?;
+            if slot.key == key {
+                return Some(slot.value);
             }
             index = self.next_index(index);
         }
     }
 
-    /// Where to look first. Keys that are neighbours do not compete.
+    /// Where to look first. Keys that are neighbours in memory get different indices.
     #[inline]
-    fn first_index(&self, key: *const Key) -> usize {
-        (key.addr() / size_of::<Key>()) & (self.entries.len() - 1)
+    fn first_index(&self, key: *const KeyAddress) -> usize {
+        (key.addr() / size_of::<KeyAddress>()) & (self.slots.len() - 1)
     }
 
     #[inline]
     fn next_index(&self, index: usize) -> usize {
-        (index + 1) & (self.entries.len() - 1)
+        (index + 1) & (self.slots.len() - 1)
     }
 
-    /// Adds an entry, of a key that is not there.
-    fn insert(&mut self, entry: Entry) {
-        if (self.len + 1) * 4 > self.entries.len() * 3 {
-            let larger = vec![None; self.entries.len() * 2].into_boxed_slice();
-            for old in mem::replace(&mut self.entries, larger)
-                .into_iter()
-                .flatten()
-            {
+    /// Adds a key that is not in the table. Grows the table first if it is three quarters full.
+    fn insert(&mut self, slot: TableSlot) {
+        if (self.len + 1) * 4 > self.slots.len() * 3 {
+            let larger = vec![None; self.slots.len() * 2].into_boxed_slice();
+            for old in mem::replace(&mut self.slots, larger).into_iter().flatten() {
                 self.put(old);
             }
         }
-        self.put(entry);
+        self.put(slot);
         self.len += 1;
     }
 
-    fn put(&mut self, entry: Entry) {
-        let mut index = self.first_index(entry.key);
-        while self.entries[index].is_some() {
+    /// Puts `slot` at the first vacant index for its key.
+    fn put(&mut self, slot: TableSlot) {
+        let mut index = self.first_index(slot.key);
+        while self.slots[index].is_some() {
             index = self.next_index(index);
         }
-        self.entries[index] = Some(entry);
+        self.slots[index] = Some(slot);
     }
 
+    /// Takes the youngest value out of the list, but not out of the table.
     fn take_newest(&mut self) -> Option<NonNull<Header>> {
         let newest = self.newest?;
-        // SAFETY: places live as long as the table.
+        // SAFETY: the allocations of values live as long as the table.
         self.newest = unsafe { newest.as_ref().older };
         Some(newest)
     }
 }
 
-impl<T> Place<T> {
-    fn new(value: T, older: Option<NonNull<Header>>) -> Place<T> {
-        Place {
+impl<T> ValueBox<T> {
+    fn new(value: T, older: Option<NonNull<Header>>) -> ValueBox<T> {
+        ValueBox {
             header: Header {
                 dropped: Cell::new(false),
                 older,
-                drop_value: Place::<T>::drop_value,
-                free: Place::<T>::free,
+                drop_value: ValueBox::<T>::drop_value,
+                free: ValueBox::<T>::free,
             },
             value: UnsafeCell::new(MaybeUninit::new(value)),
         }
     }
 
+    /// The address of the value, unless that was dropped.
     #[inline]
     fn get(&self) -> Result<NonNull<T>, Dropped> {
         if self.header.dropped.get() {
@@ -265,22 +293,30 @@ impl<T> Place<T> {
         NonNull::new(self.value.get().cast()).ok_or(Dropped)
     }
 
+    /// Drops the value, but does not free the allocation.
+    ///
     /// # Safety
     ///
-    /// This is the header of a `Place<T>`, whose value nobody uses.
-    unsafe fn drop_value(place: NonNull<Header>) {
-        // SAFETY: says the caller.
-        let place = unsafe { place.cast::<Place<T>>().as_ref() };
-        place.header.dropped.set(true);
-        // SAFETY: it was not dropped before, and nobody gets at it any more.
-        unsafe { (*place.value.get()).assume_init_drop() };
+    /// `header` is that of a live `ValueBox<T>`. The value was not dropped and is not in use.
+    unsafe fn drop_value(header: NonNull<Header>) {
+        // SAFETY: the caller promises that this is the header of a live `ValueBox<T>`, and a header lies at
+        // the start of its `ValueBox`.
+        let this = unsafe { header.cast::<ValueBox<T>>().as_ref() };
+        // Before the destructor, which must not find the value.
+        this.header.dropped.set(true);
+        // SAFETY: the caller promises that the value was not dropped and is not in use. From now on
+        // `get` does not return it.
+        unsafe { (*this.value.get()).assume_init_drop() };
     }
 
+    /// Frees the allocation. The value is not dropped.
+    ///
     /// # Safety
     ///
-    /// This is the header of a `Place<T>` that came from a box, and nobody uses.
-    unsafe fn free(place: NonNull<Header>) {
-        // SAFETY: says the caller.
-        drop(unsafe { Box::from_raw(place.cast::<Place<T>>().as_ptr()) });
+    /// `header` is that of a `ValueBox<T>` that came from a box, and is not used any more.
+    unsafe fn free(header: NonNull<Header>) {
+        // SAFETY: the caller promises that the header lies at the start of a `ValueBox<T>` that came from
+        // a box and is not used any more.
+        drop(unsafe { Box::from_raw(header.cast::<ValueBox<T>>().as_ptr()) });
     }
 }

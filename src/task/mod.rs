@@ -1,8 +1,12 @@
-//! A task: what can wait.
+//! Tasks: everything that can wait.
 //!
-//! Coroutines are tasks, and so is every OS thread that waits through this crate. A [`Task`] is
-//! the small shared part that outlives its stack: handles, wakers and queues refer to it. It knows
-//! how to be scheduled by its [`Owner`] and nothing of schedulers.
+//! Every coroutine is a task, and so is every OS thread that waits through this crate. A [`Task`] is the
+//! small shared part of a coroutine, to which handles, wakers and queues refer. It may outlive the
+//! coroutine's stack. A task is scheduled by its [`Owner`], and knows nothing of schedulers.
+//!
+//! The parts of a task have files of their own: `word` (how the current wait stands), `completion` (its
+//! end, for the joiner), `refs` and `task_ref` (references to it), `locals` (coroutine locals), `inbox`
+//! (woken tasks on their way to their owner), `os_thread` (OS threads as tasks).
 
 mod aside;
 pub(crate) mod budget;
@@ -48,85 +52,93 @@ pub(crate) use unwind::{
 pub(crate) use waiting::{Waiting, Woken};
 use word::{Outcome, Seq, WaitWord};
 
-/// What a task runs, and what it leaves: a closure until it runs, then its result.
+/// The part of a task that depends on the type of its closure: holds the closure until the task runs, and
+/// then the result.
 pub(crate) trait Body: Send + Sync {
-    /// Runs the closure to its end, leaves its result, and ends `task`, which this is the body of.
+    /// Runs the closure, stores its result, and ends the task. `task` is the task with this body.
     ///
     /// # Safety
     ///
-    /// Called at most once, instead of `abandon`, by the owner of the task.
+    /// Called by the owner of the task. Of `run` and `abandon`, only one is called, and once.
     unsafe fn run(&self, task: &Task);
 
-    /// Gives `task` up before it has started: drops the closure, and tells the joiner `why`.
+    /// Ends a task that has not started: drops the closure, and stores `why` as the result. `task` is the
+    /// task with this body.
     ///
     /// # Safety
     ///
-    /// Called at most once, instead of `run`, by whoever took the task from its queue.
+    /// The caller has taken the task out of a queue of fresh tasks. Of `run` and `abandon`, only one is
+    /// called, and once.
     unsafe fn abandon(&self, task: &Task, why: Box<dyn Any + Send>);
 }
 
-/// What schedules and suspends a task: the worker it is pinned to, or its own OS thread.
+/// Schedules and suspends a task: the worker that a coroutine is pinned to, or the OS thread of an OS
+/// thread's task.
 pub(crate) trait Owner: Send + Sync {
-    /// Makes the waiting task in `slot` run again, if this is the thread it runs on.
+    /// Schedules the task in `slot`, if the calling thread is the owner's. Returns whether it is.
     fn schedule_here(&self, slot: u32) -> bool;
 
-    /// Makes the waiting task of that link run again. From any thread.
+    /// Schedules the task of that link. From any thread.
     ///
     /// # Safety
     ///
-    /// The caller has ended the wait of the task, and schedules it once.
+    /// The caller has ended the wait of the task, and schedules the task only once for that.
     unsafe fn schedule(&self, link: &Link);
 
-    /// Whether what is scheduled runs at once, because there is nothing else to run.
+    /// Whether a task that is scheduled now would run at once, because the owner has nothing else to run.
     fn runs_at_once(&self) -> bool;
 
-    /// Has wait `seq` of the calling task, in `slot`, end as timed out at `deadline`.
+    /// Sets a timer that ends wait `seq` of the calling task, in `slot`, at `deadline`.
     fn arm(&self, slot: u32, deadline: Deadline, seq: Seq);
 
-    /// Forgets that deadline.
+    /// Cancels the timer of the calling task, in `slot`.
     fn disarm(&self, slot: u32);
 
-    /// Suspends the calling task, whose word says that it is parked in wait `seq`, until that
-    /// wait has ended; at `deadline` at the latest it ends as timed out. For a task that cannot just
-    /// be switched away from: an OS thread, or a coroutine amid panics.
+    /// Suspends the calling task until wait `seq`, which has begun, has ended. At `deadline` the wait ends
+    /// as timed out.
+    ///
+    /// Only for tasks that need more than a switch: OS threads, and coroutines while std's panic count of
+    /// the thread is raised.
     fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>);
 
-    /// Whether the calling task keeps this owner to itself while it waits: see `keeps_thread`.
+    /// Whether the calling task keeps the owner's thread to itself while it waits. See `keeps_thread`.
     fn waits_alone(&self) -> bool;
 
-    /// Whether the runtime of the owner's tasks shuts down.
+    /// Whether the owner's runtime shuts down.
     fn is_stopping(&self) -> bool;
 
-    /// Aborts, because the calling task waits like that for one of the same owner, in `slot`.
+    /// Aborts the process, since the calling task keeps the thread to itself and waits for another task of
+    /// the same owner, in `slot`.
     fn refuse_deadlock(&self, task: &Task, slot: u32) -> !;
 }
 
-/// A coroutine or OS thread, as others see it.
+/// The part of a coroutine or OS thread that others refer to.
 ///
-/// What each wait and each wake uses comes first, and together.
+/// The fields that every wait and every wake use come first, so that they share a cache line.
 #[repr(C)]
 pub(crate) struct Task<B: ?Sized = dyn Body> {
-    /// How the task's current wait stands.
+    /// The state of the task's current wait.
     pub(crate) word: WaitWord,
-    /// Set when a coroutine is pinned to the worker that first runs it.
-    /// Null before. See `pin` for how long what it points to is there.
+    /// Set when the task is pinned, which for a coroutine is before its first turn. Null until then. See
+    /// `pin` for how long the pointer is valid.
     owner: AtomicPtr<Arc<dyn Owner>>,
-    /// The name the owner knows it by, and its place in what that has been sent.
+    /// The slot by which the owner knows the task, and the task's place in the owner's inbox.
     link: Link,
-    /// The number of its runtime.
+    /// The number of the task's runtime.
     runtime: u32,
-    /// Its runtime has unwound it.
+    /// The runtime has begun to unwind the task. See `unwind`.
     cancelled: Flag,
-    /// Zero until somebody asks.
+    /// The number that identifies the task in the process. Zero until it is asked for.
     id: AtomicU64,
     name: Option<Box<str>>,
     spawned_at: &'static Location<'static>,
     role: Role,
-    /// Where it waits by `sync::futex`, which knows what this means; zero for nowhere.
+    /// Where the task waits by `sync::futex`, in that module's terms. Zero for nowhere.
     pub(crate) futex: AtomicU16,
-    /// The low half of the number of the process: which fits in here, and does for this.
+    /// The low half of the number of the process that made the task. Half fits in here, and suffices to
+    /// tell a process from its forks.
     made_by: u16,
-    /// The right to a stack, until it has finished: the class of that, or null.
+    /// The task's reservation of a stack, as its class. Null once the task has finished.
     stack_class: AtomicPtr<Class>,
     locals: Locals,
     completion: Completion<Waiting>,
@@ -134,21 +146,21 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     body: B,
 }
 
-/// What a task is to its runtime.
+/// The role of a task in its runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// The coroutine that `run` runs; the runtime ends with it.
+    /// The main coroutine, which `run` runs. `run` returns when it has finished.
     Main,
-    /// A coroutine that may start on any worker.
+    /// A coroutine that any worker may start.
     Spawned,
-    /// A coroutine that must start on the worker that spawned it.
+    /// A coroutine that only the worker on which it was spawned may start.
     Local,
-    /// Not the runtime's.
+    /// An OS thread, which belongs to no runtime.
     OsThread,
 }
 
 impl<B: Body> Task<B> {
-    /// A task that has not started, for a [`TaskRef::pair`].
+    /// A task that has not started. To be passed to [`TaskRef::pair`], which makes its two references.
     pub(crate) fn new(
         name: Option<Box<str>>,
         spawned_at: &'static Location<'static>,
@@ -179,12 +191,12 @@ impl<B: Body> Task<B> {
 }
 
 impl Task {
-    /// Pins the task to its owner, which knows it as `slot`.
+    /// Pins the task to its owner, which knows the task by `slot`.
     ///
     /// # Safety
     ///
-    /// Called once, before the task runs. `owner` stays where it is until the task has run for the
-    /// last time and has no wait that could be ended.
+    /// Called once, before the task runs. `owner` stays valid and in place until the task has run for the
+    /// last time and none of its waits can be ended any more.
     pub(crate) unsafe fn pin(&self, owner: &Arc<dyn Owner>, slot: u32) {
         self.link.set_slot(slot);
         debug_assert!(self.owner.load(Ordering::Relaxed).is_null());
@@ -192,11 +204,12 @@ impl Task {
         self.owner.store(owner, Ordering::Release);
     }
 
-    /// The owner of this task, which runs, or of which the caller has just ended a wait: so it will
-    /// run again.
+    /// The owner of this task. To be called by the task itself, or by a thread that has ended a wait of it
+    /// and not scheduled it yet.
     fn owner(&self) -> &Arc<dyn Owner> {
         let owner = self.owner.load(Ordering::Acquire);
-        // SAFETY: what waits has run, and what runs is pinned; and it is there, says `pin`.
+        // SAFETY: the task runs, or will run again since its wait was ended. So it was pinned, and the
+        // caller of `pin` has promised that the owner is valid until the task has run for the last time.
         unsafe { owner.as_ref() }.expect("a task that waits is pinned")
     }
 
@@ -209,7 +222,7 @@ impl Task {
         self.name.as_deref()
     }
 
-    /// The place that spawned it.
+    /// Where the task was spawned.
     pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
         self.spawned_at
     }
@@ -218,15 +231,14 @@ impl Task {
         self.role
     }
 
-    /// Whether the task will never run (again) in this process, which is a fork of the one that
-    /// made it.
+    /// Whether this process is a fork of the one that made the task. Then the task never runs here.
     #[inline]
     pub(crate) fn is_left_in_parent(&self) -> bool {
         self.made_by != Process::current().number() as u16
     }
 
-    /// Called by the calling task, which is this one, when its closure has ended: does not return
-    /// in a process that was forked from the coroutine, if it would go on with others' work there.
+    /// Aborts the process if it is one that this task has forked. To be called by the task when its closure
+    /// has returned. In the child, the worker's loop, to which the coroutine would return, must not go on.
     #[inline]
     pub(crate) fn end_in_its_process(&self) {
         if !on_coroutine() {
@@ -243,13 +255,13 @@ impl Task {
         ));
     }
 
-    /// Whether the calling task, which is this one, would wait for another one of its runtime though it
-    /// keeps its worker to itself.
+    /// Whether `other` is a task of the same runtime, and this task would keep its worker to itself while it
+    /// waits for `other`. To be called by this task.
     pub(crate) fn waits_alone_for(&self, other: &Task) -> bool {
         self.runtime == other.runtime && self.waits_alone()
     }
 
-    /// The number of this task, unique in the process.
+    /// The number that identifies this task in the process. Taken when it is first asked for.
     pub(crate) fn id(&self) -> NonZeroU64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         if let Some(id) = NonZeroU64::new(self.id.load(Ordering::Relaxed)) {
@@ -266,13 +278,13 @@ impl Task {
         NonZeroU64::new(id).expect("ids count from 1")
     }
 
-    /// Its coroutine locals.
+    /// The task's coroutine locals.
     #[inline]
     pub(crate) fn locals(&self) -> &Locals {
         &self.locals
     }
 
-    /// Its end, for its joiner.
+    /// The task's end, as its joiner sees it.
     #[inline]
     pub(crate) fn completion(&self) -> &Completion<Waiting> {
         &self.completion
@@ -283,33 +295,34 @@ impl Task {
         &self.body
     }
 
-    /// The class of stack that is reserved for this task.
+    /// The class of the stack that is reserved for this task.
     ///
     /// # Panics
     ///
-    /// If it has finished.
+    /// If the task has finished.
     pub(crate) fn stack_class(&self) -> &'static Class {
         let class = self.stack_class.load(Ordering::Relaxed);
-        // SAFETY: what is not null came from `into_raw`, a reference to a static.
+        // SAFETY: a pointer that is not null came from `Reservation::into_raw`, which returns the address
+        // of a static.
         unsafe { class.as_ref() }.expect("a task that has not finished has a reservation")
     }
 
-    /// Takes the right to a stack back. Called by whoever ends the task.
+    /// Takes the reservation of a stack back. To be called once, by the thread that ends the task.
     pub(crate) fn take_reservation(&self) -> Option<Reservation> {
         let class = self.stack_class.load(Ordering::Relaxed);
         self.stack_class.store(ptr::null_mut(), Ordering::Relaxed);
-        // SAFETY: what is not null came from `into_raw`, and is taken back once: by the one that
-        // ends the task.
+        // SAFETY: a pointer that is not null came from `Reservation::into_raw`. It is restored only once,
+        // since only the thread that ends the task comes here.
         (!class.is_null()).then(|| unsafe { Reservation::from_raw(class) })
     }
 
-    /// Has the processor fetch it.
+    /// Has the processor fetch the task into its caches.
     #[inline]
     pub(crate) fn prefetch(&self) {
         memory::prefetch_all(self);
     }
 
-    /// Ends wait `seq`, if it has not ended; returns whether it did.
+    /// Ends wait `seq` and schedules the task, unless the wait has ended. Returns whether this has ended it.
     #[inline]
     pub(crate) fn wake(&self, seq: Seq, outcome: Outcome) -> bool {
         let ended = self.word.wake(seq, outcome);
@@ -319,15 +332,16 @@ impl Task {
         ended
     }
 
-    /// Hands over the token of `thread::park`.
+    /// Makes the token of `thread::park` available.
     pub(crate) fn unpark(&self) {
         if self.word.unpark() {
             self.schedule();
         }
     }
 
-    /// Makes the task run again. For whoever has ended its wait, once; others may drop the task
-    /// before this returns.
+    /// Schedules the task. To be called by the thread that has ended its wait, once for that.
+    ///
+    /// The task may run, end and be freed before this returns.
     #[inline]
     pub(crate) fn schedule(&self) {
         let slot = self.slot();
@@ -338,34 +352,37 @@ impl Task {
 
     #[cold]
     fn schedule_elsewhere(&self) {
-        // Another thread may run the task to its end, and drop it, before this one is through.
+        // Once scheduled, the task may run on another thread, end and be freed, and so may its worker. The
+        // clone keeps the owner alive for the rest of its `schedule`.
         let owner = Arc::clone(self.owner());
-        // SAFETY: the caller has ended the wait, and does this once.
+        // SAFETY: the caller of `Task::schedule` has ended the task's wait, and schedules it once for that.
         unsafe { owner.schedule(&self.link) };
     }
 
-    /// Whether the task, whose wait the caller has ended, runs as soon as it is scheduled.
+    /// Whether the task would run as soon as it is scheduled. To be called by the thread that has ended its
+    /// wait, before it schedules the task.
     #[inline]
     pub(crate) fn runs_at_once(&self) -> bool {
         self.owner().runs_at_once()
     }
 
-    /// Whether the calling task, which is this one, keeps its owner to itself while it waits.
+    /// Whether this task, which is the calling one, keeps its owner's thread to itself while it waits.
     pub(crate) fn waits_alone(&self) -> bool {
         self.owner().waits_alone()
     }
 
-    /// Aborts, because the calling task, which is this one, waits alone for what another one of its
-    /// worker holds, in `slot`.
+    /// Aborts the process, since this task, which is the calling one, keeps its worker to itself and waits
+    /// for a lock that another task of this worker holds, in `slot`.
     pub(crate) fn refuse_deadlock(&self, slot: u32) -> ! {
         self.owner().refuse_deadlock(self, slot)
     }
 
-    /// Suspends the calling task, which is this one and in wait `seq`, until that has ended; at
-    /// `deadline` at the latest.
+    /// Suspends this task, which is the calling one, until wait `seq` has ended. At `deadline` the wait ends
+    /// as timed out.
     ///
-    /// Inlined into what waits, with the switch: the processor predicts where a function returns to
-    /// by its call, and mispredicts each that has called before a switch and returns after it.
+    /// Always inlined, together with the switch. A processor predicts the target of a return from the last
+    /// calls, so it mispredicts the return from each function that was called before a switch and returns
+    /// after it.
     #[inline(always)]
     pub(crate) fn suspend(&self, seq: Seq, deadline: Option<Deadline>) {
         #[cfg(debug_assertions)]
@@ -383,7 +400,7 @@ impl Task {
     }
 }
 
-/// A flag that its own coroutine alone sets and reads.
+/// A flag that only its own coroutine sets and reads.
 struct Flag(AtomicBool);
 
 impl Flag {
@@ -400,7 +417,7 @@ impl Flag {
     }
 }
 
-/// A coroutine's name and origin. Written async-signal-safely.
+/// Displays a coroutine's name and where it was spawned. Async-signal-safe.
 pub(crate) struct Description<'a>(pub(crate) &'a Task);
 
 impl fmt::Display for Description<'_> {
@@ -421,28 +438,28 @@ impl<B: ?Sized> fmt::Debug for Task<B> {
 }
 
 thread_local! {
-    /// The coroutine that runs on this thread.
+    /// The coroutine that runs on this thread. `None` also during an `Aside`.
     static RUNNING: Cell<Option<NonNull<Task>>> = const { Cell::new(None) };
 }
 
-/// In the child of a fork: the caller is no coroutine, even if it was.
+/// Called in a forked child: the caller does not count as a coroutine any more.
 pub(crate) fn forget_running() {
     RUNNING.set(None);
 }
 
-/// Whether the caller is a coroutine.
+/// Whether the caller counts as a coroutine.
 #[inline]
 pub(crate) fn on_coroutine() -> bool {
     RUNNING.get().is_some()
 }
 
-/// The calling task, the running coroutine or the OS thread, for a handle to keep.
+/// A reference to the calling task: the running coroutine, or the OS thread's task.
 pub(crate) fn current() -> TaskRef {
     running().unwrap_or_else(os_thread::current)
 }
 
-/// Makes sure that the calling thread has a task to wait with, or is a coroutine: so that the next wait
-/// allocates nothing.
+/// Makes sure that the caller has a task, so that its next wait allocates nothing. A coroutine always has
+/// one; an OS thread gets its task now.
 #[inline]
 pub(crate) fn prepare_to_wait() {
     if !on_coroutine() {
@@ -450,16 +467,16 @@ pub(crate) fn prepare_to_wait() {
     }
 }
 
-/// Whether the next wait of the caller allocates nothing.
+/// Whether the caller has a task, so that its next wait allocates nothing.
 #[inline]
 pub(crate) fn is_prepared_to_wait() -> bool {
     on_coroutine() || os_thread::is_prepared()
 }
 
-/// The calling task, for as long as the caller's frame lives. It does not leave that.
+/// The calling task. Must stay in the frame of the caller.
 pub(crate) struct Current {
     task: NonNull<Task>,
-    /// What keeps an OS thread's task alive, until `let_go`.
+    /// The reference that keeps an OS thread's task alive. Dropped by `let_go`.
     thread: Option<ManuallyDrop<TaskRef>>,
 }
 
@@ -472,7 +489,7 @@ impl Drop for Current {
     }
 }
 
-/// Apart from the rest, so that a coroutine's wait need not have a call for it.
+/// Not inlined, so that a coroutine's wait contains no code for it.
 #[cold]
 fn let_go(thread: ManuallyDrop<TaskRef>) {
     drop(ManuallyDrop::into_inner(thread));
@@ -487,8 +504,8 @@ impl Current {
         }
     }
 
-    /// As `get`. None on an OS thread that is in the middle of making its task: then the caller is the
-    /// allocator, which was called for that.
+    /// The calling task. `None` on an OS thread that is making its task: then the caller is the allocator,
+    /// which was called for that.
     #[inline]
     pub(crate) fn try_get() -> Option<Current> {
         (RUNNING.get().is_some() || !os_thread::is_being_made()).then(Current::get)
@@ -508,45 +525,46 @@ impl Deref for Current {
 
     #[inline]
     fn deref(&self) -> &Task {
-        // SAFETY: an OS thread's task is kept alive by the reference beside it, and a coroutine's
-        // by its worker, until the coroutine has ended: and this lies in one of its frames.
+        // SAFETY: an OS thread's task is kept alive by the reference in `thread`. A coroutine's task is
+        // kept alive by its worker until the coroutine has ended, and this lies in a frame of it.
         unsafe { self.task.as_ref() }
     }
 }
 
-/// The running coroutine's task, if the caller is one.
+/// A reference to the running coroutine's task. `None` if the caller is no coroutine.
 #[inline]
 pub(crate) fn running() -> Option<TaskRef> {
-    // SAFETY: the pointer came from the `TaskRef` that `enter`'s caller holds for as long as the
-    // coroutine runs, which it does now.
+    // SAFETY: `enter` has got the pointer from a `TaskRef`, which its caller holds while the coroutine
+    // runs.
     RUNNING.get().map(|task| unsafe { TaskRef::another(task) })
 }
 
-/// Unwinds the calling coroutine with `payload`, because its runtime ends it.
+/// Unwinds the calling coroutine with `payload`, since its runtime ends it.
 pub(crate) fn cancel(payload: Box<dyn Any + Send>) -> ! {
     unwind::note_cancelled(true);
     resume_unwind(payload)
 }
 
-/// Notes that the running coroutine has come to the end of its unwind.
+/// Notes that the unwind of the running coroutine has come to its end.
 #[cold]
 pub(crate) fn note_unwound() {
     unwind::note_cancelled(false);
 }
 
-/// Looks at the running coroutine's task, if the caller is one.
+/// Calls `look` with the running coroutine's task; with `None` if the caller is no coroutine.
 #[inline]
 pub(crate) fn with_running<R>(look: impl FnOnce(Option<&Task>) -> R) -> R {
-    // SAFETY: as in `running`: the task lives while its coroutine runs.
+    // SAFETY: `enter` has got the pointer from a `TaskRef`, which its caller holds while the coroutine
+    // runs. `look` returns before the coroutine ends.
     look(RUNNING.get().map(|task| unsafe { &*task.as_ptr() }))
 }
 
-/// Whether the caller is a coroutine whose runtime shuts down.
+/// Whether the caller is a coroutine, and its runtime shuts down.
 pub(crate) fn is_runtime_stopping() -> bool {
     with_running(|task| task.is_some_and(|task| task.owner().is_stopping()))
 }
 
-/// Runs `turn` as a turn of the coroutine `task`.
+/// Runs `turn`, which switches to the coroutine of `task`, as a turn of that coroutine.
 #[inline(always)]
 pub(crate) fn enter<R>(task: &TaskRef, turn: impl FnOnce() -> R) -> R {
     debug_assert!(RUNNING.get().is_none(), "one coroutine runs at a time");

@@ -1,4 +1,4 @@
-//! OS threads as tasks: a thread that waits through this crate owns itself.
+//! OS threads as tasks. A thread that waits through this crate is its own owner.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -16,16 +16,17 @@ use crate::sys::switches::own_lock;
 use crate::sys::thread_end::AtEnd;
 
 thread_local! {
-    /// The thread's task, when it has waited or was asked for: stands for a reference that was
-    /// forgotten. Without a destructor: those of others' thread-locals may wait, too, and are found
-    /// by who knows the thread from before.
+    /// The thread's task, once it was needed. Stands for a reference, which `forget` takes back.
+    ///
+    /// It has no destructor of its own, since the destructors of other thread-locals may wait, too. They
+    /// must find the task under which the thread is known from before.
     static THREAD: Cell<Option<NonNull<Task>>> = const { Cell::new(None) };
 
-    /// The task is being made, which allocates: and the allocator may want to wait.
+    /// Whether the task is being made. That allocates, and the allocator may want to wait.
     static BEING_MADE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling thread is about to have a task, and has none yet.
+/// Whether the calling thread is making its task, and has none yet.
 pub(super) fn is_being_made() -> bool {
     BEING_MADE.get()
 }
@@ -35,7 +36,7 @@ pub(super) fn current() -> TaskRef {
     let Some(task) = THREAD.get() else {
         return first();
     };
-    // SAFETY: `THREAD` stands for one reference until `forget` takes that out, on this thread.
+    // SAFETY: `THREAD` stands for a reference until `forget` takes that back, on this thread.
     unsafe { TaskRef::another(task) }
 }
 
@@ -44,13 +45,14 @@ pub(super) fn is_prepared() -> bool {
     THREAD.get().is_some()
 }
 
-/// Has the calling thread have its task.
+/// Makes sure that the calling thread has its task.
 pub(super) fn prepare() {
     if !is_prepared() {
         drop(first());
     }
 }
 
+/// Makes the calling thread's task.
 #[cold]
 #[track_caller]
 fn first() -> TaskRef {
@@ -62,18 +64,20 @@ fn first() -> TaskRef {
     let (task, kept) = new();
     THREAD.set(Some(ManuallyDrop::new(kept).as_ptr()));
     BEING_MADE.set(false);
-    // Anything but null. Where that fails the task is leaked.
+    // `forget` is called at the end of the thread if the kept pointer is not null; which pointer does not
+    // matter. If this fails, the task is leaked.
     let _ = AT_END.keep((&raw const AT_END).cast_mut().cast());
     task
 }
 
-/// Destructors of thread-locals, which go first, still are the thread.
+/// Calls `forget` at the end of each thread that has a task, after the destructors of thread-locals.
 static AT_END: AtEnd = AtEnd::new(forget);
 
-/// The thread ends.
+/// Drops the reference that `THREAD` stands for.
 extern "C" fn forget(_: *mut c_void) {
     if let Some(task) = THREAD.take() {
-        // SAFETY: `THREAD` stood for it, and does no more.
+        // SAFETY: `THREAD` stood for a reference that `first` has forgotten, and now is empty, so the
+        // reference is restored only once.
         drop(unsafe { TaskRef::taken_back(task) });
     }
 }
@@ -84,15 +88,17 @@ fn new() -> (TaskRef, TaskRef) {
     let owner: Box<Arc<dyn Owner>> = Box::new(Arc::new(OsThread::default()));
     let body = NoBody { owner };
     let task = Task::new(name, Location::caller(), Role::OsThread, 0, None, body);
-    // SAFETY: it is new; and the owner stays in its place as long as the task is there.
+    // SAFETY: the task is new, so it has not been pinned. The owner lies in a box, which the task's body
+    // keeps in place as long as the task exists.
     unsafe { Task::pin(&task, &task.body.owner, 0) };
-    // SAFETY: it borrows nothing.
+    // SAFETY: the body borrows nothing.
     unsafe { TaskRef::pair(task) }
 }
 
-/// Where an OS thread sleeps.
+/// Where an OS thread sleeps while its task waits.
 #[derive(Default)]
 struct OsThread {
+    /// The task's wait has ended.
     scheduled: Mutex<bool>,
     changed: Condvar,
 }
@@ -108,7 +114,7 @@ impl Owner for OsThread {
     }
 
     fn runs_at_once(&self) -> bool {
-        // Sooner or later the system sees to that.
+        // The system runs the thread sooner or later, whatever other tasks do.
         true
     }
 
@@ -137,19 +143,20 @@ impl Owner for OsThread {
             if left.is_zero() && task.word.wake(seq, Outcome::TimedOut) {
                 return;
             }
-            // Beyond its deadline but woken: the waker is about to say so.
-            let patience = if left.is_zero() { Duration::MAX } else { left };
-            let waited = self.changed.wait_timeout(scheduled, patience);
+            // If the deadline has passed and the wait has ended otherwise, the waker is about to call
+            // `schedule`. The thread must wait for that call, so that it does not end a later wait.
+            let limit = if left.is_zero() { Duration::MAX } else { left };
+            let waited = self.changed.wait_timeout(scheduled, limit);
             scheduled = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         *scheduled = false;
     }
 
-    fn is_stopping(&self) -> bool {
+    fn waits_alone(&self) -> bool {
         false
     }
 
-    fn waits_alone(&self) -> bool {
+    fn is_stopping(&self) -> bool {
         false
     }
 
@@ -158,8 +165,9 @@ impl Owner for OsThread {
     }
 }
 
-/// What an OS thread runs is not ours.
+/// The body of an OS thread's task, which runs no code of this crate.
 struct NoBody {
+    /// The task's owner. In a box, since tasks point to the `Arc`.
     owner: Box<Arc<dyn Owner>>,
 }
 

@@ -1,24 +1,26 @@
-//! How many references to a task there are.
+//! The number of references to a task.
 //!
 //! ```text
-//!   n ──another──▶ n + 1        by who has one
-//!   n ──let_go───▶ n - 1        1 ──let_go──▶ the last: by whom the task is freed
+//!   n ──another──▶ n + 1        by the owner of a reference
+//!   n ──let_go───▶ n - 1        1 ──let_go──▶ the last one: the caller frees the task
 //! ```
 //!
-//! Unlike `Arc`'s there are no weak ones, and a task begins with as many as its maker needs: a spawn
-//! and join takes one atomic read-modify-write for its two references, where `Arc` takes four.
+//! This differs from `Arc` in two ways. There are no weak references. And a task begins with as many
+//! references as its maker needs, so a spawn and join takes one atomic read-modify-write for its two
+//! references, where `Arc` takes four.
 //!
-//! Whoever sees a count of one has the only reference, so nobody can make another meanwhile, and it
-//! need not be counted down. All that others did with theirs happened before: they let go with
-//! `Release`, and this was read with `Acquire`, from the last of them or a later change of the count.
+//! A thread that reads a count of one owns the only reference. No other thread can make a new one
+//! meanwhile, so the count need not be decremented. Everything that was done with the other references
+//! has happened before: they were let go with `Release`, and this thread has read the count with
+//! `Acquire`, from the last such change or from a later one in the same release sequence.
 
 use crate::atomic::{AtomicUsize, Ordering};
 
 #[derive(Debug)]
 pub(super) struct Refs(AtomicUsize);
 
-/// As `Arc`: long before the count could wrap around. Each reference takes memory, but for those that
-/// were forgotten.
+/// The limit of the count, as `Arc`'s. Only references that were forgotten can add up to so many, since
+/// others take memory. Far from the point at which the count would wrap around.
 const MOST: usize = isize::MAX as usize;
 
 impl Refs {
@@ -26,21 +28,22 @@ impl Refs {
         Refs(AtomicUsize::new(count))
     }
 
-    /// Counts one more, for who has one; returns whether there are not too many.
+    /// Counts one more reference. The caller owns one. Returns false if there are too many.
     #[inline]
     #[must_use]
     pub(super) fn another(&self) -> bool {
-        // Handing it to another thread is what orders that thread's accesses after these.
+        // Relaxed: passing the new reference to another thread orders that thread's accesses.
         self.0.fetch_add(1, Ordering::Relaxed) < MOST
     }
 
-    /// Counts one less, for who had it; returns whether it was the last.
+    /// Counts one reference less. The caller has owned it. Returns whether it was the last one.
     #[inline]
     #[must_use]
     pub(super) fn let_go(&self) -> bool {
         self.is_one() || self.0.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
+    /// Whether there is exactly one reference.
     #[inline]
     pub(super) fn is_one(&self) -> bool {
         self.0.load(Ordering::Acquire) == 1

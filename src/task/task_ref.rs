@@ -1,4 +1,4 @@
-//! A shared reference to a task.
+//! A counted reference to a task.
 
 use std::mem;
 use std::ops::Deref;
@@ -7,12 +7,14 @@ use std::ptr::NonNull;
 use super::{Body, Task};
 use crate::fatal;
 
-/// A shared reference to a task of any kind, which is freed with the last. See `refs`.
+/// A counted reference to a task with any body. The task is freed with the last reference. See `refs`.
 pub(crate) struct TaskRef(NonNull<Task>);
 
-// SAFETY: as `Arc`: a task is `Send` and `Sync`, and the references to it are counted by atomics.
+// SAFETY: as for `Arc<Task>`: a task is `Send` and `Sync` (checked below), and its references are counted
+// by an atomic.
 unsafe impl Send for TaskRef {}
-// SAFETY: as above.
+// SAFETY: as for `Arc<Task>`: a shared `TaskRef` gives access to a shared task, and lets other threads
+// clone the reference. A task is `Send` and `Sync` (checked below).
 unsafe impl Sync for TaskRef {}
 
 const _: () = {
@@ -21,15 +23,16 @@ const _: () = {
 };
 
 impl TaskRef {
-    /// The two references to a new task, which may borrow.
+    /// Allocates a task and returns its first two references. Its body may borrow.
     ///
     /// # Safety
     ///
-    /// The body uses nothing that it borrows after the end of the borrow. (What is left of it when
-    /// the last reference goes is dropped then, whenever that is.)
+    /// Nothing uses what the body borrows after that borrow has ended. (The body itself is dropped with
+    /// the last reference, which may be later.)
     pub(crate) unsafe fn pair<'a, B: Body + 'a>(task: Task<B>) -> (TaskRef, TaskRef) {
         let task: Box<Task<dyn Body + 'a>> = Box::new(task);
-        // SAFETY: only the lifetime changes, by the caller's promise.
+        // SAFETY: the two types differ only in the lifetime of the body's borrows, and the caller promises
+        // that nothing is used beyond that lifetime.
         let task = unsafe { mem::transmute::<Box<Task<dyn Body + 'a>>, Box<Task>>(task) };
         let task = NonNull::from(Box::leak(task));
         // `Task::new` has counted both.
@@ -40,20 +43,24 @@ impl TaskRef {
         self.0
     }
 
+    /// A new reference to a task that is known by its address.
+    ///
     /// # Safety
     ///
-    /// `task` came from `as_ptr`, and there is a reference to it.
+    /// `task` came from `as_ptr`, and a reference to it exists during the call.
     pub(crate) unsafe fn another(task: NonNull<Task>) -> TaskRef {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that a reference exists, which keeps the task allocated.
         if !unsafe { task.as_ref() }.refs.another() {
             fatal::abort(format_args!("too many references to a coroutine"));
         }
         TaskRef(task)
     }
 
+    /// Restores a reference that was forgotten.
+    ///
     /// # Safety
     ///
-    /// `task` came from `as_ptr` of a reference that was forgotten since, and is taken back once.
+    /// `task` came from `as_ptr` of a reference that was forgotten since, and is restored only once.
     pub(super) unsafe fn taken_back(task: NonNull<Task>) -> TaskRef {
         TaskRef(task)
     }
@@ -69,14 +76,14 @@ impl Deref for TaskRef {
 
     #[inline]
     fn deref(&self) -> &Task {
-        // SAFETY: it is there as long as this reference counts.
+        // SAFETY: this counted reference keeps the task allocated.
         unsafe { self.0.as_ref() }
     }
 }
 
 impl Clone for TaskRef {
     fn clone(&self) -> TaskRef {
-        // SAFETY: this one is there.
+        // SAFETY: `self` is a reference to the task, and exists during the call.
         unsafe { TaskRef::another(self.0) }
     }
 }
@@ -85,7 +92,8 @@ impl Drop for TaskRef {
     #[inline]
     fn drop(&mut self) {
         if self.refs.let_go() {
-            // SAFETY: it came from a box, and nobody else refers to it now.
+            // SAFETY: `pair` has made the task from a box. This was the last reference, so nothing else
+            // uses the task.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
     }

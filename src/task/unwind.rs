@@ -1,31 +1,35 @@
 //! Which coroutine of a thread unwinds.
 //!
-//! std counts the unwinds of an OS thread, and a coroutine that is suspended amid its unwind stays in
-//! that count while others of its thread run. So there are two questions, with different answers:
+//! std counts the unwinds of an OS thread. A coroutine that is suspended in the middle of its unwind
+//! stays in that count while other coroutines of the thread run. So there are two questions, with
+//! different answers.
 //!
-//! - *May a coroutine be unwound?* Only if it certainly does not unwind: a second unwind out of a
-//!   destructor aborts the process. It certainly does not while std's count is zero. So a wait that
-//!   begins then may be interrupted at any time, for what a coroutine does cannot change while it is
-//!   suspended. A wait that begins while the count is raised may be interrupted once its worker, between
-//!   two turns, finds the count at zero (`LATER` in `word`).
-//! - *Does the caller unwind?* It does if the count is raised and nobody else is suspended amid an
-//!   unwind ([`is_unwinding`]); otherwise only what its runtime has done to it is known. A panic that a
-//!   coroutine raises, or catches, while another one of its thread is suspended amid an unwind is not.
+//! *May a coroutine be unwound?* Only if it certainly does not unwind already, since a second unwind out
+//! of a destructor aborts the process. If std's count is zero, it certainly does not. A wait that begins
+//! then may be interrupted at any time, because a suspended coroutine cannot begin to unwind. A wait that
+//! begins while the count is raised may be interrupted later, once its worker finds the count at zero
+//! between two turns (`LATER` in `word`).
 //!
-//! Coroutines are suspended amid their unwind while their runtime stops, and only then; a worker
-//! otherwise waits together with a coroutine that unwinds. In the panic hook that holds at any time, for
-//! std notes by thread that a hook runs: a panic of another coroutine there would abort the process.
+//! *Does the caller unwind?* It does if the count is raised and no other coroutine of the thread is
+//! suspended in its unwind ([`is_unwinding`]). Otherwise only one thing is known: whether the runtime has
+//! unwound the caller. Nothing tells whether a coroutine has raised or caught a panic of its own while
+//! another one of its thread was suspended in its unwind.
+//!
+//! Coroutines are suspended in their unwind only while their runtime stops. Before that, a worker waits
+//! together with a coroutine that unwinds. In the panic hook it always waits with the coroutine, because
+//! std notes by thread that a hook runs, and aborts if another coroutine panics meanwhile.
 
 use std::cell::Cell;
 
 use super::{Task, with_running};
 
 thread_local! {
-    /// Suspensions of this thread's coroutines that began with std's count raised, and unwinds of the
-    /// thread itself amid which it drives a worker.
+    /// How many unwinds that std counts for this thread are certainly not the running coroutine's:
+    /// suspensions of coroutines that began with std's count raised, and unwinds of the thread itself in
+    /// the midst of which it drives a worker.
     static SUSPENDED: Cell<u32> = const { Cell::new(0) };
 
-    /// Panic hooks that run on this thread.
+    /// How many panic hooks run on this thread.
     static HOOKS: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -35,7 +39,7 @@ pub(crate) fn may_unwind() -> bool {
     !std::thread::panicking()
 }
 
-/// Whether the caller unwinds, as far as that is known; or is in the panic hook.
+/// Whether the caller unwinds, as far as can be known, or is in the panic hook.
 #[inline]
 pub(crate) fn is_unwinding() -> bool {
     std::thread::panicking() && is_own_unwind()
@@ -46,13 +50,13 @@ fn is_own_unwind() -> bool {
     is_unwinding_for_certain() || with_running(|task| task.is_some_and(Task::is_cancelled))
 }
 
-/// Whether the caller, while std's count is raised, is for certain the reason of that.
+/// Whether it is certain that the caller unwinds, given that std's count is raised.
 pub(crate) fn is_unwinding_for_certain() -> bool {
     SUSPENDED.get() == 0 || is_in_hook()
 }
 
-/// Whether the caller keeps its thread to itself while it waits: it is in the panic hook, or it is known
-/// to unwind and `may_switch` does not hold.
+/// Whether the caller keeps its thread to itself while it waits. It does in the panic hook, and if it
+/// certainly unwinds and `may_switch` returns false.
 #[cold]
 pub(crate) fn keeps_thread(may_switch: impl FnOnce() -> bool) -> bool {
     is_in_hook() || (std::thread::panicking() && is_unwinding_for_certain() && !may_switch())
@@ -63,13 +67,13 @@ fn is_in_hook() -> bool {
 }
 
 impl Task {
-    /// Whether its runtime has unwound it.
+    /// Whether the task's runtime has begun to unwind it, and the unwind has not come to its end.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.get()
     }
 }
 
-/// Notes that the runtime is about to unwind the running coroutine, or that this is over.
+/// Notes that the runtime is about to unwind the running coroutine, or that this unwind is over.
 pub(super) fn note_cancelled(cancelled: bool) {
     with_running(|task| {
         if let Some(task) = task {
@@ -78,7 +82,8 @@ pub(super) fn note_cancelled(cancelled: bool) {
     });
 }
 
-/// A suspension that began with std's count raised, until it is over.
+/// Marks an unwind on this thread as not that of the running coroutine, while this lives. Made for each
+/// suspension that begins with std's count raised.
 pub(crate) struct Suspended(());
 
 impl Suspended {
@@ -94,7 +99,7 @@ impl Drop for Suspended {
     }
 }
 
-/// A run of the panic hook.
+/// Notes that the panic hook runs on this thread, while this lives.
 pub(crate) struct InHook(());
 
 impl InHook {

@@ -9,52 +9,61 @@
 //!        next begin
 //! ```
 //!
-//! Each wait has a sequence number. A waker holds the number of the wait it is for, and its one
-//! compare-and-swap succeeds only while that wait lasts: a late waker is dropped, and of several
-//! (an event, a deadline, an interrupt) exactly one decides the outcome and has, alone, the duty to
-//! schedule the task. Every wait that has begun is suspended, and every suspension ends by being
-//! scheduled. So a task is never in a queue twice and never forgotten:
+//! Each wait has a sequence number. A waker knows the number of the wait that it is for, and its one
+//! compare-and-swap succeeds only while that wait lasts. So a late waker has no effect. If there are
+//! several wakers (an event, a deadline, an interrupt), exactly one decides the outcome, and that one
+//! must schedule the task.
 //!
-//! - *wake before the switch-out, or during it*: the waker queues the task with its owner, and only
-//!   the owner, once the switch is over, takes it from there.
-//! - *two wakers*: the second one's swap fails.
-//! - *a waker that finds the task running* finds no wait of its number, or none at all.
+//! Every wait that has begun is suspended, and every suspension ends because the task is scheduled. So a
+//! task is never in a queue twice, and never forgotten:
 //!
-//! The word also carries the *token* of `thread::park`, which is public: internal wakes never
-//! touch it, and it survives reads, sleeps and locks in between, as std's does. A wait that is
-//! PUBLIC ends by `unpark`, too.
+//! - *The wake comes before the task is switched away from, or during that.* The waker puts the task into
+//!   a queue of its owner. Only the owner takes the task from there, and does so after the switch.
+//! - *There are two wakers.* The swap of the second one fails.
+//! - *The task runs.* The waker finds no wait with its number, or no wait at all.
+//!
+//! The word also carries the *token* of `thread::park`. That token is public: internal wakes never touch
+//! it, and it outlasts reads, sleeps and locks in between, as std's does. A PUBLIC wait is also ended by
+//! `unpark`.
 
 use crate::atomic::{AtomicU64, Ordering};
 
+/// The bits of the state, which has one of the values below.
 const STATE: u64 = 0b111;
+/// No wait has begun yet.
 const ENDED: u64 = 0;
+/// The current wait lasts.
 const WAITING: u64 = 1;
+/// The current wait has ended, since its event has come.
 const WOKEN: u64 = 2;
+/// The current wait has ended, since its deadline has passed.
 const TIMED_OUT: u64 = 3;
+/// The current wait has ended, since the task was interrupted.
 const INTERRUPTED: u64 = 4;
 
-/// The public token of `thread::park`.
+/// The public token of `thread::park` is there.
 const TOKEN: u64 = 1 << 3;
-/// Waits that may be interrupted are, from now on.
+/// The task is interrupted: interruptible waits do not begin any more.
 const INTERRUPT: u64 = 1 << 4;
 /// The current wait may be interrupted.
 const INTERRUPTIBLE: u64 = 1 << 5;
-/// The current wait is `thread::park`'s.
+/// The current wait is that of `thread::park`.
 const PUBLIC: u64 = 1 << 6;
 /// The current wait is for an event that comes by itself.
 const EVENT: u64 = 1 << 7;
 /// The current wait may be interrupted once it is known that the task does not unwind.
 const LATER: u64 = 1 << 8;
 
+/// The unit of the sequence number, which fills the remaining bits.
 const SEQ: u64 = 1 << 9;
-/// What belongs to the task, not to its current wait.
+/// The bits that belong to the task, not to its current wait.
 const LASTING: u64 = TOKEN | INTERRUPT;
 
-/// The number of a wait.
+/// The sequence number of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seq(u64);
 
-/// How a wait ended.
+/// How a wait has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Woken,
@@ -67,11 +76,12 @@ pub(crate) enum Outcome {
 pub(crate) enum Kind {
     /// For an event that comes by itself: I/O, a deadline, the end of a pool job. Interruptible.
     Event,
-    /// For such an event, which uses memory of the waiter's stack. Not interruptible.
+    /// For such an event, while something uses memory of the waiter's stack. Not interruptible.
     Borrowed,
     /// For another task: a join, a channel. Interruptible.
     Peer,
-    /// For another task, by a wait that std never unwinds: a lock, `park`, a scope. Not interruptible.
+    /// For another task, by a wait that never unwinds in std: a lock, `park`, a scope. Not
+    /// interruptible.
     Plain,
 }
 
@@ -88,6 +98,7 @@ impl Kind {
     }
 }
 
+/// The state of a task's current wait, and the task's token. See the module documentation.
 #[derive(Debug)]
 pub(crate) struct WaitWord(AtomicU64);
 
@@ -96,7 +107,7 @@ impl WaitWord {
         WaitWord(AtomicU64::new(ENDED))
     }
 
-    /// Begins a wait, or says that an interrupt is pending for waits of this kind.
+    /// Begins a wait. Fails if an interrupt is pending and waits of this kind are interruptible.
     #[inline]
     pub(crate) fn begin(&self, kind: Kind) -> Result<Seq, Pending> {
         let interruptible = kind.is_interruptible();
@@ -104,8 +115,8 @@ impl WaitWord {
         self.begin_unless(if interruptible { INTERRUPT } else { 0 }, bits)
     }
 
-    /// Begins a wait of a task that unwinds, or may, if that is not `certain`. No pending interrupt keeps it
-    /// from waiting.
+    /// Begins a wait of a task that unwinds, or, if that is not `certain`, may unwind. A pending
+    /// interrupt does not prevent it.
     pub(crate) fn begin_amid_unwind(&self, kind: Kind, certain: bool) -> Seq {
         let later = match kind.is_interruptible() && !certain {
             true => LATER,
@@ -115,6 +126,7 @@ impl WaitWord {
         begun.unwrap_or_else(|Pending| unreachable!("nothing keeps it from beginning"))
     }
 
+    /// Begins a wait with `bits`, unless one of the bits `pending` is set.
     #[inline(always)]
     fn begin_unless(&self, pending: u64, bits: u64) -> Result<Seq, Pending> {
         let next = |word: u64| {
@@ -130,7 +142,7 @@ impl WaitWord {
         }
     }
 
-    /// Begins a public wait, unless the token is there, which it consumes.
+    /// Begins a public wait. If the token is there, consumes it instead, and returns `None`.
     pub(crate) fn begin_for_token(&self) -> Option<Seq> {
         let next = |word: u64| {
             Some(match word & TOKEN {
@@ -145,7 +157,7 @@ impl WaitWord {
         (before & TOKEN == 0).then(|| Seq(seq(before) + SEQ))
     }
 
-    /// How the wait ended that the task has just come back from.
+    /// How the last wait has ended. To be asked by the task, after it was suspended in that wait.
     #[inline]
     pub(crate) fn outcome(&self) -> Outcome {
         match self.0.load(Ordering::Acquire) & STATE {
@@ -156,26 +168,28 @@ impl WaitWord {
         }
     }
 
-    /// Whether waits that may be interrupted are.
+    /// Whether the task is interrupted.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.0.load(Ordering::Relaxed) & INTERRUPT != 0
     }
 
-    /// Whether the task waits for an event that comes by itself; and if so, whether it might unwind instead.
+    /// Whether the task waits for an event that comes by itself. If so, returns whether the wait might
+    /// be interrupted later instead.
     pub(crate) fn awaits_event(&self) -> Option<bool> {
         let word = self.0.load(Ordering::Relaxed);
         (word & STATE == WAITING && word & EVENT != 0).then_some(word & LATER != 0)
     }
 
-    // Each of these returns whether it has ended a wait, so that the caller must schedule the task.
+    // Each of the following functions returns whether it has ended a wait. If so, the caller must
+    // schedule the task.
 
-    /// Ends the wait numbered `of`, if it has not ended.
+    /// Ends wait `of`, unless it has ended.
     #[must_use]
     pub(crate) fn wake(&self, of: Seq, outcome: Outcome) -> bool {
         self.end(outcome, |word| seq(word) == of.0)
     }
 
-    /// Hands over the public token: ends a public wait, or leaves the token for the next one.
+    /// Makes the public token available: ends a public wait, or leaves the token for the next one.
     #[must_use]
     pub(crate) fn unpark(&self) -> bool {
         let waits = |word: u64| word & (STATE | PUBLIC) == WAITING | PUBLIC;
@@ -191,26 +205,29 @@ impl WaitWord {
         waits(before.unwrap_or_else(|word| word))
     }
 
-    /// Interrupts the current wait if it is interruptible, and all such waits to come.
+    /// Interrupts the task: ends its current wait, if that is interruptible, and prevents such waits from
+    /// beginning.
     #[must_use]
     pub(crate) fn interrupt(&self) -> bool {
         self.0.fetch_or(INTERRUPT, Ordering::AcqRel);
         self.end(Outcome::Interrupted, |word| word & INTERRUPTIBLE != 0)
     }
 
-    /// Interrupts the current wait if it began amid an unwind that turns out to be another task's.
+    /// Interrupts the current wait if it began while some task of the thread unwound. By now it is known
+    /// that this task does not.
     #[must_use]
     pub(crate) fn interrupt_later(&self) -> bool {
         self.end(Outcome::Interrupted, |word| word & LATER != 0)
     }
 
-    /// Ends the current wait, whatever its kind, of a task that will never run again: nobody is to
-    /// schedule it, and no waker is to take it for one that can be woken.
+    /// Ends the current wait, whatever its kind, of a task that will never run again. The task must not
+    /// be scheduled, and from now on no waker finds a wait that it could end.
     pub(crate) fn retire(&self) {
-        // It may be in no wait, or woken.
+        // The task may be in no wait, or already woken.
         let _ = self.end(Outcome::Interrupted, |_| true);
     }
 
+    /// Ends the current wait with `outcome`, if it lasts and `applies` returns true for the word.
     fn end(&self, outcome: Outcome, applies: impl Fn(u64) -> bool) -> bool {
         let state = match outcome {
             Outcome::Woken => WOKEN,
@@ -225,10 +242,11 @@ impl WaitWord {
     }
 }
 
-/// An interrupt is pending.
+/// The wait has not begun, since an interrupt is pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pending;
 
+/// The sequence number in a word.
 fn seq(word: u64) -> u64 {
     word & !(SEQ - 1)
 }

@@ -1,4 +1,8 @@
 //! Joining: waiting for a coroutine's result.
+//!
+//! The task keeps its result in its body (`packet`), and its end in a `task::completion`. A handle is the
+//! only one that takes the result. If the handle is dropped instead, the result is dropped by it or by the
+//! end of the task, whichever comes later.
 
 mod packet;
 
@@ -15,25 +19,27 @@ use crate::park::{self, Cancelled, Wait};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Description, Task, TaskRef};
 
-pub(crate) use packet::{Guard, Packet, Unjoined};
+pub(crate) use packet::{Packet, PacketGuard, Unjoined};
 use packet::{drop_unwanted, take_result};
 
-/// The one right to a task's result.
+/// The only right to a task's result.
 ///
-/// Where it goes unused, the result is dropped by whoever is later: the end of the task, or this.
+/// If it is dropped unused, the result is dropped by this or by the end of the task, whichever comes later.
 pub(crate) struct Join<T> {
     thread: Thread,
-    /// How it waits.
+    /// The kind of the wait: interruptible or not.
     kind: Kind,
-    /// Shared with the task until that ends. As std's handles, these are invariant in `T` and not
-    /// unwind safe.
+    /// The result, which is shared with the task until that ends. As std's handles, this is invariant in `T`
+    /// and not unwind safe.
     result: PhantomData<Arc<UnsafeCell<T>>>,
 }
 
 impl<T> Join<T> {
+    /// The right to the result of `task`.
+    ///
     /// # Safety
     ///
-    /// The task's body was made for results of type `T`, and this is its only `Join`.
+    /// The task's body is a `Packet` for results of type `T`, and this is its only `Join`.
     pub(crate) unsafe fn new(task: TaskRef) -> Join<T> {
         Join {
             thread: Thread::of(task),
@@ -50,13 +56,14 @@ impl<T> Join<T> {
         self.thread.task().completion().is_done()
     }
 
-    /// Waits for the end of the task, and takes its result.
+    /// Waits until the task has ended, and takes its result.
     pub(crate) fn join(&self) -> std::thread::Result<T> {
         if !self.is_finished() && !wait_for(self.thread.task(), self.kind) {
             return Err(Box::new(Cancelled));
         }
         let result = self.take();
         let result = result.expect("the result of a finished task is there until it is joined");
+        // If the runtime stops, unwind now rather than report another coroutine's cancellation.
         if let Err(payload) = &result
             && payload.is::<Cancelled>()
             && self.kind == Kind::Peer
@@ -66,14 +73,17 @@ impl<T> Join<T> {
         result
     }
 
+    /// Takes the result. To be called when the task is done.
     fn take(&self) -> Option<std::thread::Result<T>> {
-        // SAFETY: the task is done (the callers know), its results have this type, and there is no
-        // other taker (the contract of `new`).
+        // SAFETY: the task is done, as both callers have checked. The caller of `new` has promised that the
+        // body is a `Packet` for results of type `T`, and that there is no other `Join`, which could take
+        // the result at the same time.
         unsafe { take_result(self.thread.task().body()) }
     }
 
-    /// Drops the result where the task has ended; otherwise the task will.
-    /// Returns how the task ended, if that was not well.
+    /// Gives up the result. Drops it if the task has ended; otherwise the task will drop it.
+    ///
+    /// If the task has ended without returning, and was not joined, returns how.
     pub(crate) fn detach(&self) -> Option<Unjoined> {
         let done = self.thread.task().completion().detach();
         let unwanted = done.then(|| self.take()).flatten()?;
@@ -86,8 +96,8 @@ impl<T> Join<T> {
     }
 }
 
-/// Waits for the end of `task`, which has not ended just now; returns whether that has come. It never
-/// does in a fork of the process that the task runs in.
+/// Waits until `task` has ended. Returns false, without waiting, in a fork of the process that made the
+/// task, since it does not run there.
 ///
 /// # Panics
 ///
@@ -110,17 +120,20 @@ fn wait_for(task: &Task, kind: Kind) -> bool {
         let leaving = if task.completion().await_by(&joiner) {
             Some(Leaving(task))
         } else {
+            // The task has ended meanwhile. A wait that has begun must be suspended, which returns at once.
             wait.end();
             None
         };
         if wait.suspend(None) == Outcome::Woken {
+            // The finisher has ended the wait, and does not use it any more.
             mem::forget(leaving);
         }
     }
     true
 }
 
-/// The wait of a joiner which may end otherwise than by the end of the task.
+/// Takes the joiner's wait back from the task's completion when dropped, since the wait has ended without
+/// the task's end. Also runs if the joiner unwinds.
 struct Leaving<'a>(&'a Task);
 
 impl Drop for Leaving<'_> {
@@ -134,7 +147,7 @@ fn is_running(task: &Task) -> bool {
     task::with_running(|running| running.is_some_and(|running| ptr::addr_eq(running, task)))
 }
 
-/// Aborts if the caller keeps its worker to itself and `joined` may need the same one.
+/// Aborts if the caller keeps its worker to itself while it waits, and `joined` may need that worker.
 #[cold]
 fn refuse_to_wait_alone(joined: &Task) {
     if let Some(joiner) = task::running()
@@ -154,35 +167,42 @@ impl<T> Drop for Join<T> {
     }
 }
 
-/// The right to join a coroutine, like [`std::thread::JoinHandle`].
+/// Joins a coroutine, like [`std::thread::JoinHandle`].
 ///
-/// Dropped, it detaches the coroutine, which runs on.
+/// Dropping the handle detaches the coroutine, which runs on.
 pub struct JoinHandle<T>(Join<T>);
 
-// SAFETY: as std's: the result crosses to the joiner, which `spawn` has made sure it may (`T:
-// Send`); a shared handle gives no access to it.
+// SAFETY: as std's handle. Whichever thread has the handle gets the result. The caller of `new` has promised
+// that the result may cross threads.
 unsafe impl<T> Send for JoinHandle<T> {}
-// SAFETY: as above.
+// SAFETY: a shared handle gives no access to the result, only to a `Thread`, which is `Sync`, and to the
+// atomics of the task's completion.
 unsafe impl<T> Sync for JoinHandle<T> {}
 
 impl<T> JoinHandle<T> {
+    /// The handle of `task`.
+    ///
     /// # Safety
     ///
-    /// As [`Join::new`]; and `T` may cross threads.
+    /// The task's body is a `Packet` for results of type `T`, and this is its only handle. Values of type
+    /// `T` may cross threads.
     pub(crate) unsafe fn new(task: TaskRef) -> JoinHandle<T> {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller promises that the body is a `Packet` for results of type `T`, and that there is
+        // no other handle.
         JoinHandle(unsafe { Join::new(task) })
     }
 
-    /// Waits for the coroutine to finish.
+    /// Waits for the coroutine to finish, and returns its result.
     ///
     /// # Errors
     ///
-    /// The payload of its panic; [`Cancelled`], if its runtime has unwound it, or was gone before it
-    /// started, or in a forked child; an [`io::Error`](std::io::Error), if the operating system had no
-    /// memory for its stack when it was to start, so that it never did.
+    /// - the payload of the coroutine's panic;
+    /// - [`Cancelled`], if its runtime has unwound the coroutine or was gone before it started; and in a
+    ///   forked child, where the coroutine does not run;
+    /// - an [`io::Error`](std::io::Error), if the operating system had no memory for the coroutine's stack,
+    ///   so that the coroutine never started.
     ///
-    /// A coroutine that its runtime has left behind does not end, and is waited for for ever: see the
+    /// A coroutine that its runtime has left behind never finishes, so this waits for ever. See the
     /// [hazards](crate::guide::hazards).
     ///
     /// # Panics
@@ -191,7 +211,7 @@ impl<T> JoinHandle<T> {
     ///
     /// # Unwinding
     ///
-    /// An interruption point, unless the coroutine is from
+    /// An interruption point, unless the coroutine was spawned by
     /// [`spawn_unchecked`](crate::Builder::spawn_unchecked).
     pub fn join(self) -> std::thread::Result<T> {
         self.0.join()
@@ -207,8 +227,8 @@ impl<T> JoinHandle<T> {
         self.0
     }
 
-    /// The same handle, the join of which does not unwind before the coroutine has ended: others
-    /// rely on it.
+    /// This handle, but its join is no interruption point: it does not end before the coroutine has ended.
+    /// Unsafe code relies on that.
     pub(crate) fn committed(mut self) -> JoinHandle<T> {
         self.0.kind = Kind::Plain;
         self
@@ -220,9 +240,10 @@ impl<T> JoinHandle<T> {
     }
 }
 
-/// The right to join a coroutine of the same worker, from [`spawn_local`](crate::spawn_local).
+/// Joins a coroutine of the same worker. [`spawn_local`](crate::spawn_local) returns it.
 ///
-/// It does not leave its thread, so the result need not be [`Send`].
+/// The handle cannot leave its thread, so the result need not be [`Send`]. Dropping the handle detaches the
+/// coroutine, which runs on.
 ///
 /// ```compile_fail
 /// fn send<T: Send>() {}
@@ -230,16 +251,20 @@ impl<T> JoinHandle<T> {
 /// ```
 pub struct LocalJoinHandle<T> {
     join: Join<T>,
-    /// Not `Send`.
+    /// Keeps the handle on its thread: it is neither `Send` nor `Sync`.
     local: PhantomData<*mut ()>,
 }
 
 impl<T> LocalJoinHandle<T> {
+    /// The handle of `task`.
+    ///
     /// # Safety
     ///
-    /// As [`Join::new`]; and the task runs on the calling thread.
+    /// The task's body is a `Packet` for results of type `T`, and this is its only handle. The task runs on
+    /// the calling thread.
     pub(crate) unsafe fn new(task: TaskRef) -> LocalJoinHandle<T> {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller promises that the body is a `Packet` for results of type `T`, and that there is
+        // no other handle.
         let join = unsafe { Join::new(task) };
         LocalJoinHandle {
             join,
@@ -247,15 +272,17 @@ impl<T> LocalJoinHandle<T> {
         }
     }
 
-    /// Waits for the coroutine to finish.
+    /// Waits for the coroutine to finish, and returns its result.
     ///
     /// # Errors
     ///
-    /// The payload of its panic; [`Cancelled`], if its runtime has unwound it, or was gone before it
-    /// started, or in a forked child; an [`io::Error`](std::io::Error), if the operating system had no
-    /// memory for its stack when it was to start, so that it never did.
+    /// - the payload of the coroutine's panic;
+    /// - [`Cancelled`], if its runtime has unwound the coroutine or was gone before it started; and in a
+    ///   forked child, where the coroutine does not run;
+    /// - an [`io::Error`](std::io::Error), if the operating system had no memory for the coroutine's stack,
+    ///   so that the coroutine never started.
     ///
-    /// A coroutine that its runtime has left behind does not end, and is waited for for ever: see the
+    /// A coroutine that its runtime has left behind never finishes, so this waits for ever. See the
     /// [hazards](crate::guide::hazards).
     ///
     /// # Panics

@@ -1,4 +1,4 @@
-//! What a coroutine runs, and what it leaves.
+//! The body of a coroutine's task: first its closure, then its result.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -11,33 +11,36 @@ use crate::local;
 use crate::park::Cancelled;
 use crate::task::{self, Body, Task, Woken};
 
-/// A closure until it runs, then its result, until that is taken.
+/// A closure until it runs, then its result, which is `None` once it was taken.
 ///
-/// What it holds shows in the task's progress alone. The result lies at the beginning, whatever the
-/// closure is: there the joiner finds it, which knows its type and no more.
+/// Nothing in here says which of the two it holds; that follows from the progress of the task. The result
+/// lies at the start, whatever the type of the closure. So the joiner, which only knows the type of the
+/// result, finds it there.
 #[repr(C)]
 union Stage<F, T> {
     closure: ManuallyDrop<F>,
     result: ManuallyDrop<Option<thread::Result<T>>>,
 }
 
-/// A closure until it runs, then its result; with a guard that is dropped last of all.
+/// The body of a task: a closure or its result, and a guard that is dropped after them.
 ///
-/// Nothing of it is dropped with the task, which stale wakers and handles may keep alive beyond
-/// the lifetimes of a scoped closure: `run` or `abandon` consumes the closure, and the handle (or,
-/// where that is gone, the end of the task) consumes the result.
+/// When the task is freed, nothing in here is dropped. Late wakers and handles may keep the task allocated
+/// longer than the borrows of a scoped closure last. Instead, `run` or `abandon` consumes the closure, and
+/// the handle consumes the result; or the end of the task does, if the handle is gone.
 #[repr(C)]
 pub(crate) struct Packet<F, T, G> {
     stage: UnsafeCell<Stage<F, T>>,
+    /// `None` once the task has ended.
     guard: UnsafeCell<ManuallyDrop<Option<G>>>,
 }
 
-// SAFETY: the closure, result and guard are touched by one party at a time: by the owner until
-// the task is done, by the one holder of the handle after that (see the contracts of
-// `Body`). Whether they may cross threads is decided where the task is made: `spawn` demands
-// `Send` of F and T, `spawn_local` confines owner and handle to one thread.
+// SAFETY: the parts of a packet are accessed by one thread at a time: by the task's owner until the task is
+// done, then by the owner of its only handle (see the contracts of `Body`). Whether the parts may cross
+// threads is checked where the task is made: `spawn` demands `Send` of `F`, `T` and `G`, and `spawn_local`
+// keeps the owner and the handle on one thread.
 unsafe impl<F, T, G> Send for Packet<F, T, G> {}
-// SAFETY: as above; shared references give no access but through `Body`.
+// SAFETY: a shared packet gives access to its parts only by the unsafe functions of `Body` and
+// `take_result`. Their contracts allow one thread at a time.
 unsafe impl<F, T, G> Sync for Packet<F, T, G> {}
 
 impl<F, T, G> Packet<F, T, G> {
@@ -50,45 +53,50 @@ impl<F, T, G> Packet<F, T, G> {
         }
     }
 
+    /// Takes the closure out.
+    ///
     /// # Safety
     ///
     /// Called once, by `run` or `abandon`.
     unsafe fn take_closure(&self) -> F {
-        // SAFETY: the stage is what `new` made of it, and nobody else looks at it before a result
-        // is there. It is not read as a closure again.
+        // SAFETY: the stage still holds the closure that `new` has put there, since only this call takes
+        // it. Nothing else accesses the stage before the task is done.
         unsafe { ManuallyDrop::take(&mut (*self.stage.get()).closure) }
     }
 
+    /// Stores the result, for the handle to take.
+    ///
     /// # Safety
     ///
-    /// The closure was taken, the task is not done, and the caller is the one that ends it.
+    /// The closure was taken, and the caller is about to end the task, which is not done yet.
     unsafe fn leave(&self, result: thread::Result<T>) {
         let result = ManuallyDrop::new(Some(result));
-        // SAFETY: nobody else looks at the stage before the task is done.
+        // SAFETY: the closure was taken, so nothing in the stage is lost. Nothing else accesses the stage
+        // before the task is done.
         unsafe { self.stage.get().write(Stage { result }) };
     }
 }
 
-/// Takes the result of a task, unless it was taken.
+/// Takes the result of a task. `None` if it was taken before.
 ///
 /// # Safety
 ///
-/// `body` is a `Packet` for results of type `T`; its task is done, and no other call takes the result
-/// at the same time.
+/// `body` is a `Packet` for results of type `T`. Its task is done, with a result that was stored, and no
+/// other call takes the result at the same time.
 pub(super) unsafe fn take_result<T>(body: &dyn Body) -> Option<thread::Result<T>> {
     let result = ptr::from_ref(body).cast::<UnsafeCell<Option<thread::Result<T>>>>();
-    // SAFETY: by their layouts, the packet begins with its stage, and that with the result, which
-    // `leave` has put there; access to it is exclusive, says the caller.
+    // SAFETY: by their `repr(C)`, the packet begins with its stage, and the stage with the result. The
+    // caller promises that the result was stored, and that nothing else accesses it during this call.
     unsafe { (*(*result).get()).take() }
 }
 
-/// What a packet tells its guard about a result that nobody took.
-pub(crate) trait Guard {
-    /// The task did not end well, and nobody will join it.
+/// What a packet drops last, and tells about a result that is not joined.
+pub(crate) trait PacketGuard {
+    /// The task has panicked or was cancelled, and will not be joined.
     fn unjoined(&self, _how: Unjoined) {}
 }
 
-/// How a task ended whose result nobody takes.
+/// How a task that is not joined has ended, if it has not returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unjoined {
     Panicked,
@@ -105,21 +113,24 @@ impl Unjoined {
     }
 }
 
-impl Guard for () {}
+impl PacketGuard for () {}
 
 impl<F, T, G> Packet<F, T, G>
 where
     F: FnOnce() -> T,
-    G: Guard,
+    G: PacketGuard,
 {
-    /// Ends `task`, and its locals. A result that nobody wants is dropped before these, as in std;
-    /// after them if that turns out too late.
+    /// Ends `task` with `result`, and drops its coroutine locals.
+    ///
+    /// A result that will not be taken is dropped before the coroutine locals, as in std. If that is known
+    /// too late, it is dropped after them.
     ///
     /// # Safety
     ///
-    /// The caller is the one that took the closure of `task`'s body, this.
+    /// This is the body of `task`, and the caller has taken its closure.
     unsafe fn finish(&self, task: &Task, result: thread::Result<T>) {
-        // SAFETY: as the caller says; the guard is its too.
+        // SAFETY: the caller runs or abandons the task, which happens once, and nothing else accesses the
+        // guard.
         let guard = unsafe { (*self.guard.get()).take() };
         if task.completion().is_detached() {
             drop_unjoined(result, guard.as_ref());
@@ -127,13 +138,14 @@ where
             publish(task);
         } else {
             local::end(task);
-            // SAFETY: as the caller says.
+            // SAFETY: the caller has taken the closure, and `publish` below ends the task.
             unsafe { self.leave(result) };
             if publish(task) {
-                // SAFETY: the handle is gone, so nobody else takes the result.
+                // SAFETY: this packet's results are of type `T`, and this one was just stored. The handle is
+                // gone, so nothing else takes the result.
                 if let Some(result) = unsafe { take_result::<T>(self) } {
                     drop_unjoined(result, guard.as_ref());
-                    // What that has made.
+                    // The result's destructor may have made further values.
                     local::end(task);
                 }
             }
@@ -142,18 +154,19 @@ where
     }
 }
 
-/// Drops a result that nobody will see, and tells the guard how the task ended.
-fn drop_unjoined<T>(result: thread::Result<T>, guard: Option<&impl Guard>) {
+/// Drops a result that will not be taken, and tells the guard how the task has ended.
+fn drop_unjoined<T>(result: thread::Result<T>, guard: Option<&impl PacketGuard>) {
     if let (Err(payload), Some(guard)) = (&result, guard) {
         guard.unjoined(Unjoined::of(&**payload));
     }
     drop_unwanted(result);
 }
 
-/// Shows that the task is done, and wakes the joiner; returns whether nobody wants the result.
+/// Publishes that the task is done, and wakes the joiner. Returns whether nothing will take the result.
 fn publish(task: &Task) -> bool {
     task.completion().finish(|joiner| {
-        // SAFETY: the joiner is suspended in this wait, or stays for this to return.
+        // SAFETY: the joiner stays in the frame of this wait while it waits. If its wait ends otherwise, it
+        // still stays until `finish` lets go of the wait, after this call.
         let woken = unsafe { (*joiner).end() };
         woken.map(Woken::schedule).is_some()
     })
@@ -162,31 +175,31 @@ fn publish(task: &Task) -> bool {
 impl<F, T, G> Body for Packet<F, T, G>
 where
     F: FnOnce() -> T,
-    G: Guard,
+    G: PacketGuard,
 {
     unsafe fn run(&self, task: &Task) {
-        // SAFETY: `run` is called once.
+        // SAFETY: the contract of `run`: of `run` and `abandon`, only one is called, and once.
         let f = unsafe { self.take_closure() };
         let result = catch_unwind(AssertUnwindSafe(f));
         if result.is_err() {
             task::note_unwound();
         }
         task.end_in_its_process();
-        // SAFETY: the closure was taken here.
+        // SAFETY: the contract of `run`: this is the body of `task`. The closure was taken above.
         unsafe { self.finish(task, result) };
     }
 
     unsafe fn abandon(&self, task: &Task, why: Box<dyn Any + Send>) {
-        // SAFETY: as in `run`, which is not called.
+        // SAFETY: the contract of `abandon`: of `run` and `abandon`, only one is called, and once.
         let f = unsafe { self.take_closure() };
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(f)));
-        // SAFETY: the closure was taken here.
+        // SAFETY: the contract of `abandon`: this is the body of `task`. The closure was taken above.
         unsafe { self.finish(task, Err(dropped.err().unwrap_or(why))) };
     }
 }
 
-/// Drops a result that nobody will see. A panic in its destructor has nowhere to go but to the
-/// hook, which has reported it.
+/// Drops a result that will not be taken. If its destructor panics, the panic hook has reported that, and
+/// there is no caller to which the panic could go on.
 pub(super) fn drop_unwanted<T>(result: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(result))) {
         mem::forget(payload);
