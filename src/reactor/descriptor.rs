@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::registration::Source as _;
+use super::registration::Registrable as _;
 use super::source::{Source, SourceHalf};
 use crate::park;
 use crate::sys::mode_turn::ModeTurn;

@@ -35,10 +35,10 @@ use crate::task::Deadline;
 
 pub(crate) use descriptor::{Descriptor, Direction, Operation};
 pub use interest::{Interest, Readiness};
-use registration::{Kernel, Table, Token, Watcher};
+use registration::{Kernel, Registrar, RegistrationTable, Token, Watcher};
 use source::Source;
 pub use wait_fd::wait_fd;
-use watch::Watch;
+use watch::DescriptorWatch;
 pub(crate) use watch::wait_for;
 
 /// The token of the eventfd that kicks write to.
@@ -79,12 +79,12 @@ pub(crate) struct Handle {
     made_by: Process,
     /// `None` when the worker has gone. Tasks keep handles for longer, perhaps for ever.
     kick: Mutex<Option<mio::Waker>>,
-    table: Table<Handle>,
+    table: RegistrationTable<Handle>,
 }
 
 /// A wait for some events of a descriptor.
 struct WatchFor {
-    watch: Arc<Watch>,
+    watch: Arc<DescriptorWatch>,
     interest: Interest,
 }
 
@@ -94,12 +94,12 @@ impl Watcher for WatchFor {
     }
 }
 
-impl registration::Poll for Handle {
+impl Registrar for Handle {
     type Kernel = Registry;
     type Source = Source;
     type Watcher = WatchFor;
 
-    fn table(&self) -> &Table<Handle> {
+    fn table(&self) -> &RegistrationTable<Handle> {
         &self.table
     }
 }
@@ -179,7 +179,7 @@ impl Reactor {
         let handle = Arc::new(Handle {
             made_by: Process::current(),
             kick: Mutex::new(Some(mio::Waker::new(poll.registry(), KICK)?)),
-            table: Table::new(poll.registry().try_clone()?),
+            table: RegistrationTable::new(poll.registry().try_clone()?),
         });
         let events = Events::with_capacity(EVENTS);
         Ok(Reactor {
@@ -366,7 +366,7 @@ impl Handle {
     fn watch(
         &self,
         fd: BorrowedFd<'_>,
-        watch: Arc<Watch>,
+        watch: Arc<DescriptorWatch>,
         interest: Interest,
     ) -> io::Result<Token> {
         let to_register = interest.to_register();
@@ -375,7 +375,7 @@ impl Handle {
     }
 
     /// Undoes one call of [`watch`](Handle::watch).
-    fn unwatch(&self, token: Token, watch: &Arc<Watch>) {
+    fn unwatch(&self, token: Token, watch: &Arc<DescriptorWatch>) {
         if self.is_left_in_parent() {
             return;
         }
@@ -386,7 +386,7 @@ impl Handle {
 
 #[cfg(test)]
 mod tests {
-    use super::registration::Source as _;
+    use super::registration::Registrable as _;
     use super::*;
 
     /// A deadline with some slack, but too little for whole milliseconds.

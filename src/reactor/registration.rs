@@ -78,13 +78,13 @@ pub(super) trait Kernel {
     fn remove(&self, fd: RawFd);
 }
 
-/// The poll of a worker.
-pub(super) trait Poll: Sized {
+/// The poll of a worker, with which sources are registered.
+pub(super) trait Registrar: Sized {
     type Kernel: Kernel;
-    type Source: Source<Poll = Self>;
+    type Source: Registrable<Registrar = Self>;
     type Watcher: Watcher;
 
-    fn table(&self) -> &Table<Self>;
+    fn table(&self) -> &RegistrationTable<Self>;
 }
 
 /// A wait that is told of a descriptor's events.
@@ -110,14 +110,14 @@ impl Token {
 }
 
 /// What is registered with one poll.
-pub(super) struct Table<P: Poll> {
+pub(super) struct RegistrationTable<R: Registrar> {
     /// Locked to insert, remove and dispatch; never while waiting on the operating system.
-    rows: Mutex<Rows<P>>,
+    rows: Mutex<Rows<R>>,
 }
 
-/// The content of a [`Table`].
-pub(super) struct Rows<P: Poll> {
-    rows: Slab<Registered<P>>,
+/// The content of a [`RegistrationTable`].
+pub(super) struct Rows<R: Registrar> {
+    rows: Slab<RegisteredDescriptor<R>>,
     /// The row of each descriptor. The kernel takes a descriptor once.
     by_fd: HashMap<RawFd, usize>,
     /// The generation of the row that was made last.
@@ -125,23 +125,23 @@ pub(super) struct Rows<P: Poll> {
     /// How many rows were removed since the last time that the table gave memory back.
     removed: usize,
     /// `None` when the worker has gone, and nobody polls any more.
-    kernel: Option<P::Kernel>,
+    kernel: Option<R::Kernel>,
 }
 
 /// A registered descriptor, and its sources and watchers.
-pub(super) struct Registered<P: Poll> {
+pub(super) struct RegisteredDescriptor<R: Registrar> {
     token: Token,
     fd: RawFd,
     /// The events that the kernel reports.
-    interest: <P::Kernel as Kernel>::Interest,
+    interest: <R::Kernel as Kernel>::Interest,
     /// Normally one; more if the same descriptor was wrapped twice.
-    pub(super) sources: Vec<Arc<P::Source>>,
-    pub(super) watchers: Vec<P::Watcher>,
+    pub(super) sources: Vec<Arc<R::Source>>,
+    pub(super) watchers: Vec<R::Watcher>,
 }
 
-impl<P: Poll> Table<P> {
-    pub(super) fn new(kernel: P::Kernel) -> Table<P> {
-        Table {
+impl<R: Registrar> RegistrationTable<R> {
+    pub(super) fn new(kernel: R::Kernel) -> RegistrationTable<R> {
+        RegistrationTable {
             rows: Mutex::new(Rows {
                 rows: Slab::new(),
                 by_fd: HashMap::new(),
@@ -152,7 +152,7 @@ impl<P: Poll> Table<P> {
         }
     }
 
-    pub(super) fn lock(&self) -> AsideGuard<'_, Rows<P>> {
+    pub(super) fn lock(&self) -> AsideGuard<'_, Rows<R>> {
         task::lock_aside(&self.rows)
     }
 
@@ -171,10 +171,10 @@ impl<P: Poll> Table<P> {
     fn register(
         &self,
         fd: RawFd,
-        source: Arc<P::Source>,
-    ) -> io::Result<(Token, Vec<Arc<P::Source>>)> {
+        source: Arc<R::Source>,
+    ) -> io::Result<(Token, Vec<Arc<R::Source>>)> {
         let mut rows = self.lock();
-        let registered = rows.registered(fd, P::Kernel::ALL)?;
+        let registered = rows.registered(fd, R::Kernel::ALL)?;
         let idle = registered.take_sources(|other| !other.is_awaited());
         registered.sources.reserve_exact(1);
         registered.sources.push(source);
@@ -186,7 +186,7 @@ impl<P: Poll> Table<P> {
     ///
     /// The caller may close it afterwards, so its watchers are told to look. Sources without waiters
     /// are removed, too. The caller must release all sources that are returned.
-    fn deregister(&self, fd: RawFd, token: Token, source: &P::Source) -> Vec<Arc<P::Source>> {
+    fn deregister(&self, fd: RawFd, token: Token, source: &R::Source) -> Vec<Arc<R::Source>> {
         let mut rows = self.lock();
         let Some(registered) = rows.find_mut(token) else {
             // A release may have removed the row, and not told the kernel yet.
@@ -209,8 +209,8 @@ impl<P: Poll> Table<P> {
     pub(super) fn watch(
         &self,
         fd: RawFd,
-        watcher: P::Watcher,
-        interest: <P::Kernel as Kernel>::Interest,
+        watcher: R::Watcher,
+        interest: <R::Kernel as Kernel>::Interest,
     ) -> io::Result<Token> {
         let mut rows = self.lock();
         let registered = rows.registered(fd, interest)?;
@@ -219,7 +219,7 @@ impl<P: Poll> Table<P> {
     }
 
     /// Undoes one call of `watch`: removes the watcher for which `is_own` returns true.
-    pub(super) fn unwatch(&self, token: Token, is_own: impl Fn(&P::Watcher) -> bool) {
+    pub(super) fn unwatch(&self, token: Token, is_own: impl Fn(&R::Watcher) -> bool) {
         let mut rows = self.lock();
         if let Some(registered) = rows.find_mut(token) {
             registered.remove_watcher(is_own);
@@ -228,19 +228,19 @@ impl<P: Poll> Table<P> {
     }
 
     /// Removes all sources, and returns them.
-    fn take_sources(&self) -> Vec<(Token, Arc<P::Source>)> {
+    fn take_sources(&self) -> Vec<(Token, Arc<R::Source>)> {
         self.lock().take_sources()
     }
 }
 
-impl<P: Poll> Rows<P> {
+impl<R: Registrar> Rows<R> {
     /// The row of `token`, unless the row belongs to another generation.
-    pub(super) fn find(&self, token: Token) -> Option<&Registered<P>> {
+    pub(super) fn find(&self, token: Token) -> Option<&RegisteredDescriptor<R>> {
         let registered = self.rows.get(token.row())?;
         (registered.token == token).then_some(registered)
     }
 
-    fn find_mut(&mut self, token: Token) -> Option<&mut Registered<P>> {
+    fn find_mut(&mut self, token: Token) -> Option<&mut RegisteredDescriptor<R>> {
         let registered = self.rows.get_mut(token.row())?;
         (registered.token == token).then_some(registered)
     }
@@ -250,8 +250,8 @@ impl<P: Poll> Rows<P> {
     fn registered(
         &mut self,
         fd: RawFd,
-        interest: <P::Kernel as Kernel>::Interest,
-    ) -> io::Result<&mut Registered<P>> {
+        interest: <R::Kernel as Kernel>::Interest,
+    ) -> io::Result<&mut RegisteredDescriptor<R>> {
         let kernel = self
             .kernel
             .as_ref()
@@ -272,7 +272,7 @@ impl<P: Poll> Rows<P> {
         let token = Token::new(self.generation, vacant.key());
         kernel.add(fd, token, interest)?;
         self.by_fd.insert(fd, vacant.key());
-        Ok(vacant.insert(Registered {
+        Ok(vacant.insert(RegisteredDescriptor {
             token,
             fd,
             interest,
@@ -323,7 +323,7 @@ impl<P: Poll> Rows<P> {
         }
     }
 
-    fn take_sources(&mut self) -> Vec<(Token, Arc<P::Source>)> {
+    fn take_sources(&mut self) -> Vec<(Token, Arc<R::Source>)> {
         let mut taken = Vec::new();
         self.rows.retain(|_, registered| {
             let token = registered.token;
@@ -341,7 +341,7 @@ impl<P: Poll> Rows<P> {
 
     /// The sources of all rows.
     #[cfg(test)]
-    pub(super) fn sources(&self) -> impl Iterator<Item = &Arc<P::Source>> {
+    pub(super) fn sources(&self) -> impl Iterator<Item = &Arc<R::Source>> {
         self.rows
             .iter()
             .flat_map(|(_, registered)| &registered.sources)
@@ -353,18 +353,18 @@ impl<P: Poll> Rows<P> {
     }
 }
 
-impl<P: Poll> Registered<P> {
+impl<R: Registrar> RegisteredDescriptor<R> {
     fn fire_watchers(&self) {
         self.watchers.iter().for_each(Watcher::fire);
     }
 
-    fn take_sources(&mut self, which: impl Fn(&P::Source) -> bool) -> Vec<Arc<P::Source>> {
+    fn take_sources(&mut self, which: impl Fn(&R::Source) -> bool) -> Vec<Arc<R::Source>> {
         self.sources
             .extract_if(.., |source| which(source))
             .collect()
     }
 
-    fn remove_watcher(&mut self, is_own: impl Fn(&P::Watcher) -> bool) {
+    fn remove_watcher(&mut self, is_own: impl Fn(&R::Watcher) -> bool) {
         if let Some(at) = self.watchers.iter().position(is_own) {
             self.watchers.swap_remove(at);
         }
@@ -413,15 +413,15 @@ impl RegisteredBy {
 const NO_PROCESS: u32 = 0;
 
 /// Where a source is registered.
-pub(super) struct Registration<P> {
-    poll: Arc<P>,
+pub(super) struct Registration<R> {
+    registrar: Arc<R>,
     token: Token,
     /// The descriptor that it was registered with. Only through this one can the registration be
     /// undone.
     fd: RawFd,
 }
 
-impl<P> std::fmt::Debug for Registration<P> {
+impl<R> std::fmt::Debug for Registration<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registration")
             .field("fd", &self.fd)
@@ -430,13 +430,13 @@ impl<P> std::fmt::Debug for Registration<P> {
 }
 
 /// An open file description that receives events.
-pub(super) trait Source: Sized {
-    type Poll: Poll<Source = Self>;
+pub(super) trait Registrable: Sized {
+    type Registrar: Registrar<Source = Self>;
 
     fn registered_by(&self) -> &RegisteredBy;
 
     /// Where the source is registered, if anywhere.
-    fn registration(&self) -> &Mutex<Option<Registration<Self::Poll>>>;
+    fn registration(&self) -> &Mutex<Option<Registration<Self::Registrar>>>;
 
     /// Whether the source has waiters.
     fn is_awaited(&self) -> bool;
@@ -444,26 +444,26 @@ pub(super) trait Source: Sized {
     /// Makes the source ready, and wakes all its waiters to try again.
     fn retry_all(&self);
 
-    /// Registers the source with `poll` through `fd`, unless it is registered.
+    /// Registers the source with `registrar` through `fd`, unless it is registered.
     ///
     /// # Errors
     ///
-    /// The kernel's, or one that says that the worker of `poll` has gone.
-    fn register(self: &Arc<Self>, poll: &Arc<Self::Poll>, fd: RawFd) -> io::Result<()> {
+    /// The kernel's, or one that says that the worker of `registrar` has gone.
+    fn register(self: &Arc<Self>, registrar: &Arc<Self::Registrar>, fd: RawFd) -> io::Result<()> {
         let mut registration = task::lock_aside(self.registration());
         if registration.is_some() {
             return Ok(());
         }
-        let (token, idle) = poll.table().register(fd, Arc::clone(self))?;
+        let (token, idle) = registrar.table().register(fd, Arc::clone(self))?;
         *registration = Some(Registration {
-            poll: Arc::clone(poll),
+            registrar: Arc::clone(registrar),
             token,
             fd,
         });
         self.registered_by().set(process::number());
         drop(registration);
         for other in idle {
-            other.release(poll, token);
+            other.release(registrar, token);
         }
         Ok(())
     }
@@ -482,22 +482,25 @@ pub(super) trait Source: Sized {
             }
             own
         };
-        if let Some(Registration { poll, token, .. }) = undone {
+        if let Some(Registration {
+            registrar, token, ..
+        }) = undone
+        {
             // One of them is this source, whose registration is undone already.
-            for source in poll.table().deregister(fd, token, self) {
-                source.release(&poll, token);
+            for source in registrar.table().deregister(fd, token, self) {
+                source.release(&registrar, token);
             }
             self.retry_all();
         }
     }
 
-    /// Undoes the registration with `poll` under `token`, after it was removed from the table.
-    fn release(&self, poll: &Self::Poll, token: Token) {
+    /// Undoes the registration with `registrar` under `token`, after it was removed from the table.
+    fn release(&self, registrar: &Self::Registrar, token: Token) {
         {
             let mut registration = task::lock_aside(self.registration());
             // It may have been undone in the meantime, and another one made.
-            let is_the_same = |registration: &mut Registration<Self::Poll>| {
-                ptr::eq(&*registration.poll, poll) && registration.token == token
+            let is_the_same = |registration: &mut Registration<Self::Registrar>| {
+                ptr::eq(&*registration.registrar, registrar) && registration.token == token
             };
             let Some(Registration { fd, .. }) = registration.take_if(is_the_same) else {
                 return;
@@ -505,17 +508,17 @@ pub(super) trait Source: Sized {
             // The descriptor is still open. Its owner deregisters before closing it. If that had
             // happened already, there would have been nothing to take here. If it happens now, it waits
             // for the lock that we hold, since the source still counts as registered.
-            poll.table().unregister(fd);
+            registrar.table().unregister(fd);
             self.registered_by().set(NO_PROCESS);
         }
         self.retry_all();
     }
 }
 
-/// Releases all sources of `poll`, which is not polled any more. Their waiters register again, with
+/// Releases all sources of `registrar`, which is not polled any more. Their waiters register again, with
 /// other workers. Watchers stay: their coroutines run on the worker of this poll or not at all.
-pub(super) fn release_sources<P: Poll>(poll: &P) {
-    for (token, source) in poll.table().take_sources() {
-        source.release(poll, token);
+pub(super) fn release_sources<R: Registrar>(registrar: &R) {
+    for (token, source) in registrar.table().take_sources() {
+        source.release(registrar, token);
     }
 }

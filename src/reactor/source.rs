@@ -10,7 +10,7 @@ use mio::event::Event;
 
 use super::Handle;
 use super::ready_word::{CLOSED, ReadyWord, URGENT};
-use super::registration::{self, RegisteredBy, Registration, Source as _};
+use super::registration::{RegisteredBy, Registrable, Registration};
 use crate::park::Waiters;
 use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
@@ -84,8 +84,8 @@ impl Source {
     }
 }
 
-impl registration::Source for Source {
-    type Poll = Handle;
+impl Registrable for Source {
+    type Registrar = Handle;
 
     fn registered_by(&self) -> &RegisteredBy {
         &self.registered_by

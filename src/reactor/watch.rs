@@ -77,7 +77,7 @@ pub(crate) fn wait_for<'fd, R>(
     if task::is_unwinding() {
         return Err(super::error_amid_unwind());
     }
-    let mut watched = Watched::new()?;
+    let mut watched = WatchedDescriptors::new()?;
     for (fd, interest) in fds {
         watched.add(fd, interest)?;
     }
@@ -95,13 +95,13 @@ fn time_left(deadline: Deadline) -> Duration {
 }
 
 /// One wait: the events of all its descriptors set `fired`.
-pub(super) struct Watch {
+pub(super) struct DescriptorWatch {
     fired: AtomicBool,
     /// The waiting coroutine.
     waiter: Waiters,
 }
 
-impl Watch {
+impl DescriptorWatch {
     /// Has the waiter look at its descriptors.
     pub(super) fn fire(&self) {
         self.fired.store(true, Ordering::Release);
@@ -118,19 +118,19 @@ impl Watch {
 }
 
 /// The registrations of one wait, undone on drop.
-struct Watched {
+struct WatchedDescriptors {
     reactor: Arc<Handle>,
-    watch: Arc<Watch>,
+    watch: Arc<DescriptorWatch>,
     registrations: Vec<Token>,
 }
 
-impl Watched {
-    fn new() -> io::Result<Watched> {
-        let watch = Watch {
+impl WatchedDescriptors {
+    fn new() -> io::Result<WatchedDescriptors> {
+        let watch = DescriptorWatch {
             fired: AtomicBool::new(false),
             waiter: Waiters::new(),
         };
-        Ok(Watched {
+        Ok(WatchedDescriptors {
             reactor: super::local()?,
             watch: Arc::new(watch),
             registrations: Vec::new(),
@@ -149,7 +149,7 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedDescriptors {
     fn drop(&mut self) {
         for &token in &self.registrations {
             self.reactor.unwatch(token, &self.watch);

@@ -20,7 +20,7 @@ const WINDOW_BITS: u32 = 24;
 ///
 /// So pushing and popping a few among very many items touches little memory.
 #[derive(Debug)]
-pub(super) struct Queue<T> {
+pub(super) struct MomentQueue<T> {
     near: BinaryHeap<Reverse<T>>,
     /// Items of earlier windows are in `near`, items of this window and later ones in `far`.
     next_window: u64,
@@ -29,9 +29,9 @@ pub(super) struct Queue<T> {
     far_len: usize,
 }
 
-impl<T: Timed> Queue<T> {
-    pub(super) fn new() -> Queue<T> {
-        Queue {
+impl<T: Timed> MomentQueue<T> {
+    pub(super) fn new() -> MomentQueue<T> {
+        MomentQueue {
             near: BinaryHeap::new(),
             next_window: 0,
             far: BTreeMap::new(),
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn pop_until_takes_items_up_to_a_moment_and_keeps_the_rest() {
-        let mut queue = Queue::new();
+        let mut queue = MomentQueue::new();
         for moment in [5, 1 << 40, 3, 1 << 30] {
             queue.push((moment, 0));
         }
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn items_are_popped_in_order_however_far_apart_they_are() {
         for range in [1, 1_000, 1 << WINDOW_BITS, 1 << 34, u64::MAX] {
-            let mut queue = Queue::new();
+            let mut queue = MomentQueue::new();
             let mut items: Vec<_> = scattered(2_000, range).collect();
             items.extend([(0, 2_000), (Moment::MAX, 2_001), (Moment::MAX, 2_002)]);
             items.iter().for_each(|&item| queue.push(item));
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_item_that_is_pushed_between_pops_is_popped_in_order() {
-        let mut queue = Queue::new();
+        let mut queue = MomentQueue::new();
         let mut sorted = std::collections::BTreeSet::new();
         let mut popped = 0;
         for item in scattered(5_000, 1 << 30) {
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn retain_removes_the_other_items() {
-        let mut queue = Queue::new();
+        let mut queue = MomentQueue::new();
         let items: Vec<_> = scattered(1_000, 1 << 32).collect();
         items.iter().for_each(|&item| queue.push(item));
         queue.peek();

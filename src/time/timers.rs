@@ -23,7 +23,7 @@
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-use super::queue::{Moment, Queue, Timed};
+use super::queue::{Moment, MomentQueue, Timed};
 use crate::sys::memory;
 use crate::task::Deadline;
 use crate::task::word::Seq;
@@ -33,7 +33,7 @@ use crate::task::word::Seq;
 pub(crate) struct Timers {
     /// Moments are counted from here.
     origin: Instant,
-    queue: Queue<QueuedDeadline>,
+    queue: MomentQueue<QueuedDeadline>,
     slots: Vec<SlotDeadline>,
     /// The number of entries in the queue that a slot refers to. The others are orphans.
     referred: usize,
@@ -92,7 +92,7 @@ impl Timers {
     pub(crate) fn new() -> Timers {
         Timers {
             origin: Instant::now(),
-            queue: Queue::new(),
+            queue: MomentQueue::new(),
             slots: Vec::new(),
             referred: 0,
             next_order: NonZeroU64::MIN,
@@ -259,8 +259,8 @@ impl Timers {
     /// Moves the first few entries that have passed at `now` from the queue to `taken`. Returns whether
     /// there are any.
     fn pop_passed(&mut self, now: Moment) -> bool {
-        const AT_ONCE: usize = 16;
-        while self.taken.len() < AT_ONCE
+        const POPPED_AT_ONCE: usize = 16;
+        while self.taken.len() < POPPED_AT_ONCE
             && let Some(entry) = self.queue.pop_until(now)
         {
             memory::prefetch_all(&self.slots[entry.slot as usize]);

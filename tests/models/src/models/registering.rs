@@ -9,7 +9,9 @@ use std::ops::BitOr;
 use std::os::fd::RawFd;
 
 use super::ready_word::ReadyWord;
-use super::registration::{self, Kernel, RegisteredBy, Registration, Source as _, Table, Token};
+use super::registration::{
+    self, Kernel, RegisteredBy, Registrable, Registrar, Registration, RegistrationTable, Token,
+};
 use super::word::{Kind, Outcome, Seq, WaitWord};
 use super::{Model, large, small};
 use crate::check::atomic::{AtomicUsize, Mutex, Ordering};
@@ -105,7 +107,7 @@ impl Os {
                 os: Shared::clone(&os),
                 number,
             };
-            let table = Table::new(kernel);
+            let table = RegistrationTable::new(kernel);
             Worker {
                 os: Shared::clone(&os),
                 number,
@@ -239,15 +241,15 @@ impl Kernel for OfPoll {
 }
 
 struct Poll {
-    table: Table<Poll>,
+    table: RegistrationTable<Poll>,
 }
 
-impl registration::Poll for Poll {
+impl Registrar for Poll {
     type Kernel = OfPoll;
     type Source = Source;
     type Watcher = NoWatcher;
 
-    fn table(&self) -> &Table<Poll> {
+    fn table(&self) -> &RegistrationTable<Poll> {
         &self.table
     }
 }
@@ -407,8 +409,8 @@ impl Source {
     }
 }
 
-impl registration::Source for Source {
-    type Poll = Poll;
+impl Registrable for Source {
+    type Registrar = Poll;
 
     fn registered_by(&self) -> &RegisteredBy {
         &self.registered_by
