@@ -103,7 +103,8 @@ impl<T> List<T> {
         self.len -= 1;
     }
 
-    /// Makes `next` the node after `prev`, or the first one if `prev` is null.
+    /// Makes `next` the node after `prev`, or the first one if `prev` is null. The caller sets the link
+    /// back.
     fn join(&mut self, prev: *const Node<T>, next: *const Node<T>) {
         if prev.is_null() {
             self.head = next;

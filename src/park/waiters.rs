@@ -76,7 +76,7 @@ impl Waiters {
             })
         };
         let wait = begun.unwrap_or_else(|pending| pending.unwind());
-        let unlink = Unlink {
+        let unlink = UnlinkOnDrop {
             waiters: self,
             node: &node,
         };
@@ -152,12 +152,12 @@ impl fmt::Debug for Waiters {
 }
 
 /// Unlinks a node when it is dropped, unless a waker has. For a wait that timed out or unwinds.
-struct Unlink<'a> {
+struct UnlinkOnDrop<'a> {
     waiters: &'a Waiters,
     node: &'a WaitNode,
 }
 
-impl Drop for Unlink<'_> {
+impl Drop for UnlinkOnDrop<'_> {
     #[cold]
     fn drop(&mut self) {
         let mut list = self.waiters.lock();

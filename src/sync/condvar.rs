@@ -72,6 +72,7 @@ impl Condvar {
     #[cold]
     fn notify_waiting(&self, n: usize) {
         futex::with_waiters(&self.word, |queue| {
+            // `wake_first` skips waiters that have timed out, so no notification is spent on one.
             let woken = (0..n).take_while(|_| queue.wake_first().is_some());
             woken.for_each(drop);
             if queue.is_empty() {

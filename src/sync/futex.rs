@@ -24,7 +24,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::attempt::Patience;
-use super::lot::{BUCKET_BITS, Bucket, BucketState, Locked, LotKey, Queue, Waiter, WaiterNode};
+use super::lot::{
+    BUCKET_BITS, Bucket, BucketState, LockedBucket, LotKey, LotNode, LotQueue, LotWaiter,
+};
 use crate::sys::fork::{self, HeldOverFork};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Current, Task};
@@ -117,7 +119,7 @@ pub(super) fn park(
 ) -> Parked {
     let key = LotKey::of(address);
     let bucket = bucket(key);
-    let node = WaiterNode::new(key, request.note, Holder::owner_of_caller());
+    let node = LotNode::new(key, request.note, Holder::owner_of_caller());
     // A caller that keeps its worker to itself goes first: the waiters before it may be of the same
     // worker, which runs none of them before this wait is over.
     let in_front = request.in_front || waits_alone(request.holder);
@@ -161,7 +163,7 @@ pub(super) fn park(
 /// after the lock is released.
 pub(super) fn with_waiters<R>(
     address: &AtomicU32,
-    f: impl FnOnce(&mut Queue<'_, Waiting>) -> R,
+    f: impl FnOnce(&mut LotQueue<'_, Waiting>) -> R,
 ) -> R {
     let key = LotKey::of(address);
     bucket(key).wake(key, f)
@@ -220,7 +222,7 @@ fn waits_alone_amid_panic(holder: Option<Holder>) -> bool {
     alone
 }
 
-impl Waiter for Waiting {
+impl LotWaiter for Waiting {
     unsafe fn end(self) -> bool {
         // SAFETY: the caller says that the waiter has not left the frame of `park`, in which its task
         // stays alive.
@@ -273,7 +275,8 @@ fn lock_buckets_over_forks() {
 }
 
 /// The locks of all buckets, while a thread forks.
-static BUCKET_LOCKS: HeldOverFork<[Locked<'static, Waiting>; BUCKET_COUNT]> = HeldOverFork::new();
+static BUCKET_LOCKS: HeldOverFork<[LockedBucket<'static, Waiting>; BUCKET_COUNT]> =
+    HeldOverFork::new();
 
 unsafe extern "C" fn before_fork() {
     // Always in the order of the table. No other code holds two locks of buckets at once, so this
@@ -292,6 +295,6 @@ unsafe extern "C" fn in_child() {
     // SAFETY: this is the copy, in the child, of the thread that called `before_fork`.
     if let Some(locked) = unsafe { BUCKET_LOCKS.take() } {
         // The waiters wait in the parent.
-        locked.iter().for_each(Locked::forget_all);
+        locked.iter().for_each(LockedBucket::forget_all);
     }
 }

@@ -49,7 +49,7 @@ use std::ptr;
 use crate::atomic::{Mutex, MutexGuard, own_lock};
 
 /// A wait that has begun, and that others can end.
-pub(super) trait Waiter: Copy {
+pub(super) trait LotWaiter: Copy {
     /// Ends the wait, unless it has ended otherwise. Returns whether this call ended it; then the
     /// caller must schedule the waiter.
     ///
@@ -74,38 +74,38 @@ pub(super) trait Waiter: Copy {
     unsafe fn schedule(self);
 }
 
-type Link<W> = Cell<*const WaiterNode<W>>;
+type LotLink<W> = Cell<*const LotNode<W>>;
 
 /// One waiter at an address. It lies on the waiter's stack.
 ///
 /// Only the holder of the bucket's lock uses it, except for the fields that never change. The module
 /// docs say for how long.
-pub(super) struct WaiterNode<W> {
+pub(super) struct LotNode<W> {
     key: LotKey,
     waiter: Cell<Option<W>>,
     /// The position in the line of the address: lower numbers are woken first.
     arrival: Cell<i64>,
-    /// The follower after this node; null for the last one. While the node is in a [`Woken`] list:
+    /// The follower after this node; null for the last one. While the node is in a [`WokenNodes`] list:
     /// the next node there.
-    next: Link<W>,
+    next: LotLink<W>,
     /// In a follower: the node before it. In a leader: the last follower, or the leader itself if it
     /// has none. Null while the node is not queued.
-    prev: Link<W>,
+    prev: LotLink<W>,
     /// A number that the waiter chose, for its waker to read.
     note: u32,
     /// The worker that runs the waiter; zero for OS threads.
     owner: u32,
     /// In a leader: another leader at the same address. Null in a follower.
-    next_leader: Link<W>,
+    next_leader: LotLink<W>,
     /// In a root: the subtrees below it. Null in all others.
-    children: [Link<W>; 2],
+    children: [LotLink<W>; 2],
     /// What the waker tells the waiter.
     token: Cell<u32>,
 }
 
-impl<W> WaiterNode<W> {
-    pub(super) fn new(key: LotKey, note: u32, owner: u32) -> WaiterNode<W> {
-        WaiterNode {
+impl<W> LotNode<W> {
+    pub(super) fn new(key: LotKey, note: u32, owner: u32) -> LotNode<W> {
+        LotNode {
             key,
             waiter: Cell::new(None),
             arrival: Cell::new(0),
@@ -129,14 +129,14 @@ impl<W> WaiterNode<W> {
     }
 
     /// Takes over from `leader` its place among the leaders, and in the tree if it is the root.
-    fn replace_leader(&self, leader: &WaiterNode<W>) {
+    fn replace_leader(&self, leader: &LotNode<W>) {
         self.next_leader
             .set(leader.next_leader.replace(ptr::null()));
         self.take_children_of(leader);
     }
 
     /// Takes over the subtrees below `root`. If that is not a root, there are none.
-    fn take_children_of(&self, root: &WaiterNode<W>) {
+    fn take_children_of(&self, root: &LotNode<W>) {
         for (own, others) in self.children.iter().zip(&root.children) {
             own.set(others.replace(ptr::null()));
         }
@@ -173,9 +173,9 @@ pub(super) struct Bucket<W>(Mutex<BucketState<W>>);
 /// What the lock of a bucket guards.
 pub(super) struct BucketState<W> {
     /// The top of the tree of addresses.
-    root: Link<W>,
+    root: LotLink<W>,
     /// The arrival numbers that were given out: `front` and above, below `back`. All addresses of the
-    /// bucket share them.
+    /// bucket share them, since only the order within an address matters. They are too many to overflow.
     front: Cell<i64>,
     back: Cell<i64>,
 }
@@ -204,7 +204,7 @@ impl<W> BucketState<W> {
     }
 
     /// The link to the root of `key`. If nobody waits there: the null link to put a root into.
-    fn find(&self, key: LotKey) -> &Link<W> {
+    fn find(&self, key: LotKey) -> &LotLink<W> {
         let mut link = &self.root;
         let mut turns = key.turns();
         // SAFETY: a node that the tree links is queued, so it lives. The caller has the lock of the
@@ -220,7 +220,7 @@ impl<W> BucketState<W> {
     }
 
     /// The link to the leader of `owner` at `key`. If there is none: the null link to put one into.
-    fn find_leader(&self, key: LotKey, owner: u32) -> &Link<W> {
+    fn find_leader(&self, key: LotKey, owner: u32) -> &LotLink<W> {
         let mut link = self.find(key);
         // SAFETY: a linked leader is queued, so it lives, and the caller has the lock.
         while let Some(leader) = unsafe { link.get().as_ref() } {
@@ -238,7 +238,7 @@ impl<W> BucketState<W> {
     ///
     /// `node` is new, and lives until it is taken out of the queue.
     #[inline]
-    unsafe fn push(&self, node: &WaiterNode<W>, in_front: bool) {
+    unsafe fn push(&self, node: &LotNode<W>, in_front: bool) {
         node.arrival.set(self.next_arrival(in_front));
         let link = self.find_leader(node.key, node.owner);
         // SAFETY: a linked leader is queued, so it lives, and the caller has the lock.
@@ -265,7 +265,7 @@ impl<W> BucketState<W> {
     /// # Safety
     ///
     /// `node` is queued in this bucket.
-    unsafe fn remove(&self, node: &WaiterNode<W>) {
+    unsafe fn remove(&self, node: &LotNode<W>) {
         let link = self.find_leader(node.key, node.owner);
         if ptr::eq(link.get(), node) {
             // SAFETY: `link` leads to `node`, which is queued.
@@ -292,7 +292,7 @@ impl<W> BucketState<W> {
 ///
 /// `link` leads to a queued leader, and is the link that `find_leader` would return for it. The
 /// caller has the lock of the bucket, and the node may be used for `'a`.
-unsafe fn remove_leader<'a, W>(link: &Link<W>) -> &'a WaiterNode<W> {
+unsafe fn remove_leader<'a, W>(link: &LotLink<W>) -> &'a LotNode<W> {
     // SAFETY: the leader is queued. So it lives, and so do its followers, the other leaders, and the
     // nodes of the tree below it; the lock keeps others from using them.
     unsafe {
@@ -320,7 +320,7 @@ unsafe fn remove_leader<'a, W>(link: &Link<W>) -> &'a WaiterNode<W> {
 /// # Safety
 ///
 /// The caller has the lock of the bucket that `node` is in.
-unsafe fn replace_by_leaf<W>(link: &Link<W>, node: &WaiterNode<W>) {
+unsafe fn replace_by_leaf<W>(link: &LotLink<W>, node: &LotNode<W>) {
     let mut leaf_link = link;
     let mut below = node;
     while let Some(child) = below.children.iter().find(|child| !child.get().is_null()) {
@@ -337,22 +337,22 @@ unsafe fn replace_by_leaf<W>(link: &Link<W>, node: &WaiterNode<W>) {
 }
 
 /// A bucket whose lock is held.
-pub(super) struct Locked<'a, W>(MutexGuard<'a, BucketState<W>>);
+pub(super) struct LockedBucket<'a, W>(MutexGuard<'a, BucketState<W>>);
 
-impl<W> Locked<'_, W> {
+impl<W> LockedBucket<'_, W> {
     /// Forgets all waiters. For a forked child: they wait in the parent.
     pub(super) fn forget_all(&self) {
         self.0.root.set(ptr::null());
     }
 }
 
-impl<W: Waiter> Bucket<W> {
+impl<W: LotWaiter> Bucket<W> {
     pub(super) const fn new(state: Mutex<BucketState<W>>) -> Bucket<W> {
         Bucket(state)
     }
 
-    pub(super) fn lock(&self) -> Locked<'_, W> {
-        Locked(own_lock(&self.0))
+    pub(super) fn lock(&self) -> LockedBucket<'_, W> {
+        LockedBucket(own_lock(&self.0))
     }
 
     /// Calls `begin` under the lock, and queues `node` with the wait that it returns; before all
@@ -366,7 +366,7 @@ impl<W: Waiter> Bucket<W> {
     #[inline(always)]
     pub(super) unsafe fn enter(
         &self,
-        node: &WaiterNode<W>,
+        node: &LotNode<W>,
         in_front: bool,
         begin: impl FnOnce() -> Option<W>,
     ) -> bool {
@@ -382,7 +382,7 @@ impl<W: Waiter> Bucket<W> {
     }
 
     /// Takes out a node that was queued here and was not woken from here.
-    pub(super) fn leave(&self, node: &WaiterNode<W>) {
+    pub(super) fn leave(&self, node: &LotNode<W>) {
         let locked = self.lock();
         // A waker may have taken the node out, and then found that the wait had ended.
         if node.is_queued() {
@@ -393,12 +393,12 @@ impl<W: Waiter> Bucket<W> {
 
     /// Calls `f` with the waiters of `key`, under the lock. Afterwards schedules those that `f` woke:
     /// not under the lock, for which they may come back at once.
-    pub(super) fn wake<R>(&self, key: LotKey, f: impl FnOnce(&mut Queue<'_, W>) -> R) -> R {
+    pub(super) fn wake<R>(&self, key: LotKey, f: impl FnOnce(&mut LotQueue<'_, W>) -> R) -> R {
         let locked = self.lock();
-        let mut queue = Queue {
+        let mut queue = LotQueue {
             root: locked.0.find(key),
             key,
-            woken: Woken::new(),
+            woken: WokenNodes::new(),
         };
         let result = f(&mut queue);
         let woken = queue.woken;
@@ -410,7 +410,7 @@ impl<W: Waiter> Bucket<W> {
     /// Wakes the waiters of all addresses.
     pub(super) fn wake_all(&self) {
         let locked = self.lock();
-        let mut woken = Woken::new();
+        let mut woken = WokenNodes::new();
         let root = &locked.0.root;
         while !root.get().is_null() {
             // SAFETY: the top of the tree is a queued leader, and `root` is the link that leads to it.
@@ -425,14 +425,14 @@ impl<W: Waiter> Bucket<W> {
 
 /// Nodes that were taken out of the queue by a waker that has ended their waits. They are in the order
 /// in which to schedule their waiters, and live until then.
-struct Woken<W> {
-    first: *const WaiterNode<W>,
-    last: *const WaiterNode<W>,
+struct WokenNodes<W> {
+    first: *const LotNode<W>,
+    last: *const LotNode<W>,
 }
 
-impl<W: Waiter> Woken<W> {
-    const fn new() -> Woken<W> {
-        Woken {
+impl<W: LotWaiter> WokenNodes<W> {
+    const fn new() -> WokenNodes<W> {
+        WokenNodes {
             first: ptr::null(),
             last: ptr::null(),
         }
@@ -444,7 +444,7 @@ impl<W: Waiter> Woken<W> {
     /// # Safety
     ///
     /// `node` has just been taken out of the queue, by a caller that still has the lock.
-    unsafe fn add_if_ended_now(&mut self, node: &WaiterNode<W>) -> bool {
+    unsafe fn add_if_ended_now(&mut self, node: &LotNode<W>) -> bool {
         let waiter = node.waiter.get();
         // SAFETY: the waiter needs the lock, which the caller has, to return from its wait, unless
         // that is ended by a waker; only this call does so.
@@ -461,7 +461,7 @@ impl<W: Waiter> Woken<W> {
         true
     }
 
-    fn iter(&self) -> impl Iterator<Item = &WaiterNode<W>> {
+    fn iter(&self) -> impl Iterator<Item = &LotNode<W>> {
         // SAFETY: a node in this list lives, since its waiter was not scheduled.
         let first = unsafe { self.first.as_ref() };
         std::iter::successors(first, |node| {
@@ -486,15 +486,15 @@ impl<W: Waiter> Woken<W> {
 }
 
 /// The waiters of one address, under the lock of the bucket.
-pub(super) struct Queue<'a, W> {
+pub(super) struct LotQueue<'a, W> {
     /// The link to the root of the address. When the last waiter is gone it is null, or leads to the
     /// root of another address.
-    root: &'a Link<W>,
+    root: &'a LotLink<W>,
     key: LotKey,
-    woken: Woken<W>,
+    woken: WokenNodes<W>,
 }
 
-impl<'a, W: Waiter> Queue<'a, W> {
+impl<'a, W: LotWaiter> LotQueue<'a, W> {
     /// Whether nobody waits. A waiter that has just timed out may still count.
     pub(super) fn is_empty(&self) -> bool {
         self.root().is_none()
@@ -517,7 +517,7 @@ impl<'a, W: Waiter> Queue<'a, W> {
     pub(super) fn wake_of_other_owners(&mut self) {
         // SAFETY: a node in this list lives, since its waiter was not scheduled.
         let woken = unsafe { self.woken.first.as_ref() };
-        let is_of_other_owner = |root: &WaiterNode<W>| {
+        let is_of_other_owner = |root: &LotNode<W>| {
             !root.next_leader.get().is_null() || woken.is_none_or(|woken| woken.owner != root.owner)
         };
         // Most often all waiters are of one owner.
@@ -547,7 +547,7 @@ impl<'a, W: Waiter> Queue<'a, W> {
         &mut self,
         of: impl Fn(u32) -> bool,
         wanted: impl Fn(u32) -> bool,
-    ) -> Option<&WaiterNode<W>> {
+    ) -> Option<&LotNode<W>> {
         loop {
             let link = self.first_leader(&of)?;
             // SAFETY: `first_leader` returns the link to a leader, which is queued, and the lock is
@@ -568,7 +568,7 @@ impl<'a, W: Waiter> Queue<'a, W> {
     }
 
     /// The link to the first leader in line, out of those with an owner for which `of` is true.
-    fn first_leader(&self, of: impl Fn(u32) -> bool) -> Option<&'a Link<W>> {
+    fn first_leader(&self, of: impl Fn(u32) -> bool) -> Option<&'a LotLink<W>> {
         self.root()?;
         let mut link = self.root;
         let mut first = None;
@@ -584,7 +584,7 @@ impl<'a, W: Waiter> Queue<'a, W> {
         first
     }
 
-    fn root(&self) -> Option<&'a WaiterNode<W>> {
+    fn root(&self) -> Option<&'a LotNode<W>> {
         // SAFETY: a node that the tree links is queued, so it lives, and the lock is held.
         let root = unsafe { self.root.get().as_ref() };
         root.filter(|root| root.key == self.key)
@@ -620,7 +620,7 @@ impl BusyOwners {
     /// # Safety
     ///
     /// The caller has ended the wait of `node`, and not scheduled its waiter yet.
-    unsafe fn add_owner_of<W: Waiter>(&mut self, node: &WaiterNode<W>) -> bool {
+    unsafe fn add_owner_of<W: LotWaiter>(&mut self, node: &LotNode<W>) -> bool {
         // SAFETY: the caller has ended the wait and not scheduled the waiter.
         let runs_at_once = |waiter: W| unsafe { waiter.runs_at_once() };
         if node.waiter.get().is_some_and(runs_at_once) {

@@ -1,19 +1,21 @@
 //! The raw mutex: the lock without the data.
 //!
-//! The word is in one of these states. Each of the last three can have WAITERS beside it, and each has
-//! the number of a coroutine or thread in it, or of none that is known ([`Holder`]).
-//!
 //! ```text
-//!   FREE        nobody has the lock, and no waiter needs to be woken
-//!   held        `lock` has taken it
-//!   RESERVED    nobody has the lock; a waiter that was woken is to have it next
+//!   state        WAITERS      what it means
+//!   FREE         never set    nobody has the lock
+//!   held         or not       a caller has the lock; the word has its number
+//!   RESERVED     or not       nobody has the lock; the word has the number of the waiter that is next
 //!
-//!               lock                          unlock, nobody waits
-//!     FREE ───────────────▶ held             held ─────────────────────────────────▶ FREE
-//!                                            held|WAITERS ──unlock: wakes the first──▶ FREE
-//!     held ──a waiter queues──▶ held|WAITERS                 ──the first was woken before──▶ RESERVED
-//!     RESERVED ──the waiter, or another one that loses patience──▶ held
+//!   from                what happens                                            to
+//!   FREE                `lock`                                                  held
+//!   held                another `lock`, before its caller queues                held, WAITERS
+//!   held                `unlock`                                                FREE
+//!   held, WAITERS       `unlock` wakes the first waiter for the first time      FREE
+//!   held, WAITERS       `unlock` wakes the first waiter, not for the first time RESERVED
+//!   RESERVED            the waiter runs, or another caller loses patience       held
 //! ```
+//!
+//! The number is that of a [`Holder`]: it tells coroutines of the same worker from others.
 //!
 //! An unlocker wakes the first waiter and frees the lock. A caller that comes before that waiter runs
 //! takes the lock: most often the unlocker itself, which saves a switch. A waiter that was woken and finds

@@ -13,7 +13,7 @@
 use crate::atomic::{AtomicU32, Ordering};
 
 use super::futex::{self, Holder, WaitRequest, Waiting};
-use super::lot::Queue;
+use super::lot::LotQueue;
 
 /// The bits of the state. Zero is INCOMPLETE.
 const STATE: u32 = 0b11;
@@ -110,6 +110,8 @@ impl Once {
 
     /// Waits until the word is not `word`, which may happen at once. Returns the word after that.
     fn wait_for_change(&self, word: u32) -> u32 {
+        // The drop of `Running` wakes waiters if it finds WAITERS. So WAITERS is set first, and the caller
+        // queues only if the word is still the same, which it looks at under the lock of the queue.
         let marked = word | WAITERS;
         if word == marked || self.swap(word, marked).is_ok() {
             let request = WaitRequest {
@@ -148,10 +150,11 @@ impl Running<'_> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         let word = &self.once.word;
+        // Release: a caller that finds COMPLETE sees what the initialiser wrote.
         if word.swap(self.end_state, Ordering::AcqRel) & WAITERS != 0 {
             futex::with_waiters(
                 word,
-                |queue: &mut Queue<'_, Waiting>| {
+                |queue: &mut LotQueue<'_, Waiting>| {
                     while queue.wake_first().is_some() {}
                 },
             );

@@ -34,7 +34,7 @@ use crate::atomic::{AtomicU32, Ordering};
 
 use super::attempt::{LockAttempt, NOTE_RETRY, Patience, TOLD_MORE, TOLD_RESERVED};
 use super::futex::{self, Holder, Waiting};
-use super::lot::Queue;
+use super::lot::LotQueue;
 
 /// Nobody has the lock, it is reserved for nobody, and WAITERS is not set.
 const FREE: u32 = 0;
@@ -146,6 +146,8 @@ impl RwLock {
     #[inline]
     pub(crate) unsafe fn unlock_read(&self) {
         let before = self.word.fetch_sub(READER, Ordering::Release);
+        // One reader and WAITERS: this was the last reader, and must wake the waiters. If WAITERS is
+        // set only after this, the waiter that sets it finds the lock free and takes it.
         if before == READER | WAITERS {
             self.unlock_read_contended();
         }
@@ -172,7 +174,7 @@ impl RwLock {
         }
         futex::with_waiters(&self.word, |queue| {
             while wake_reader(queue) {}
-            // While WAITERS stays set, only readers that were woken join.
+            // WAITERS stays set if a writer is queued: then only the readers woken here join.
             self.word
                 .store(READER | waiters_if(!queue.is_empty()), Ordering::Release);
         });
@@ -241,13 +243,14 @@ impl RwLock {
     }
 
     /// Unlocks for the caller, which has the lock as a writer, and wakes the waiters that are first.
-    fn wake_next(&self, queue: &mut Queue<'_, Waiting>) {
+    fn wake_next(&self, queue: &mut LotQueue<'_, Waiting>) {
         let Some(first_note) = queue.wake_first() else {
             // The waiters have timed out.
             self.word.store(FREE, Ordering::Release);
             return;
         };
         if first_note & NOTE_WRITER == 0 {
+            // Readers do not exclude each other, so all that are at the front may go together.
             while wake_reader(queue) {}
         }
         let reserve = first_note & NOTE_RETRY != 0;
@@ -284,6 +287,7 @@ impl Access {
     /// Whether the caller may take the lock. `was_woken` is whether an unlocker has woken the caller.
     fn is_possible(self, word: u32, was_woken: bool) -> bool {
         match self {
+            // WAITERS keeps new readers out, but not those that have queued for their turn.
             Access::Read => word & WRITE == 0 && (word & WAITERS == 0 || was_woken),
             Access::Write => word == FREE,
         }
@@ -294,6 +298,7 @@ impl Access {
     fn taken(self, word: u32, number: u32) -> u32 {
         match self {
             Access::Read if word & WRITE == 0 => one_more_reader(word),
+            // The lock is reserved: the caller is the first reader.
             Access::Read => READER | word & WAITERS,
             Access::Write => WRITE | number | word & WAITERS,
         }
@@ -313,7 +318,7 @@ fn holder_of(word: u32) -> Holder {
 }
 
 /// Wakes the first waiter if it is a reader; returns whether it was.
-fn wake_reader(queue: &mut Queue<'_, Waiting>) -> bool {
+fn wake_reader(queue: &mut LotQueue<'_, Waiting>) -> bool {
     let is_reader = |note| note & NOTE_WRITER == 0;
     queue.wake_first_if(is_reader).is_some()
 }

@@ -4,12 +4,12 @@ use std::pin::Pin;
 use super::*;
 
 /// A waiter of a test.
-struct Waiting {
-    node: WaiterNode<&'static Wait>,
-    wait: &'static Wait,
+struct QueuedWaiter {
+    node: LotNode<&'static TestWait>,
+    wait: &'static TestWait,
 }
 
-struct Wait {
+struct TestWait {
     id: usize,
     /// The wait has ended, by a wake or otherwise.
     ended: Cell<bool>,
@@ -21,7 +21,7 @@ thread_local! {
     static SCHEDULED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Waiter for &'static Wait {
+impl LotWaiter for &'static TestWait {
     unsafe fn end(self) -> bool {
         !self.ended.replace(true)
     }
@@ -101,7 +101,7 @@ impl Random {
 }
 
 /// Takes the waiters that were scheduled since the last call; they may go now.
-fn scheduled(waiting: &mut Vec<Pin<Box<Waiting>>>) -> Vec<usize> {
+fn scheduled(waiting: &mut Vec<Pin<Box<QueuedWaiter>>>) -> Vec<usize> {
     let scheduled = SCHEDULED.take();
     waiting.retain(|waiting| !scheduled.contains(&waiting.wait.id));
     scheduled
@@ -116,7 +116,7 @@ fn random_use(seed: u64, owners: usize) {
     let mut random = Random(seed);
     let bucket = Bucket::new(Mutex::new(BucketState::new()));
     let mut plain = Plain::default();
-    let mut waiting: Vec<Pin<Box<Waiting>>> = Vec::new();
+    let mut waiting: Vec<Pin<Box<QueuedWaiter>>> = Vec::new();
     for id in 0..if cfg!(miri) { 200 } else { 5_000 } {
         let address = random.below(words.len());
         let key = LotKey::of(&words[address]);
@@ -130,13 +130,13 @@ fn random_use(seed: u64, owners: usize) {
                     runs_at_once: random.below(4) == 0,
                     ended: false,
                 };
-                let wait = Box::leak(Box::new(Wait {
+                let wait = Box::leak(Box::new(TestWait {
                     id,
                     ended: Cell::new(false),
                     runs_at_once: waiter.runs_at_once,
                 }));
-                let node = WaiterNode::new(key, waiter.note, waiter.owner);
-                let new = Box::pin(Waiting { node, wait });
+                let node = LotNode::new(key, waiter.note, waiter.owner);
+                let new = Box::pin(QueuedWaiter { node, wait });
                 let in_front = random.below(3) == 0;
                 // SAFETY: the node is new, and in a box that is kept until it was woken or has left.
                 assert!(unsafe { bucket.enter(&new.node, in_front, || Some(new.wait)) });
@@ -206,13 +206,13 @@ fn what_a_waker_tells_reaches_the_waiters_that_it_has_woken() {
     let word = 0_u32;
     let key = LotKey::of(&word);
     let bucket = Bucket::new(Mutex::new(BucketState::new()));
-    let wait = Box::leak(Box::new(Wait {
+    let wait = Box::leak(Box::new(TestWait {
         id: 0,
         ended: Cell::new(false),
         runs_at_once: false,
     }));
-    let node = WaiterNode::new(key, 7, 0);
-    let later = WaiterNode::new(key, 8, 0);
+    let node = LotNode::new(key, 7, 0);
+    let later = LotNode::new(key, 8, 0);
     // SAFETY: both are new, and leave the bucket below.
     unsafe {
         assert!(!bucket.enter(&later, false, || None));

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::attempt::Patience;
-use super::lot::{Bucket, BucketState, LotKey, Queue, Waiter, WaiterNode};
+use super::lot::{Bucket, BucketState, LotKey, LotNode, LotQueue, LotWaiter};
 use super::parking::Task;
 use super::word::{Kind, Outcome, Seq};
 use super::{Model, large, small};
@@ -153,10 +153,10 @@ pub(super) struct Waiting {
     owner: u32,
 }
 
-// SAFETY: any thread may use a task. The contracts of `Waiter` guarantee that the task is alive.
+// SAFETY: any thread may use a task. The contracts of `LotWaiter` guarantee that the task is alive.
 unsafe impl Send for Waiting {}
 
-impl Waiter for Waiting {
+impl LotWaiter for Waiting {
     unsafe fn end(self) -> bool {
         // SAFETY: by the contract of `end`, the waiter is still in `park`, which keeps its task alive.
         unsafe { (*self.task).word.wake(self.seq, Outcome::Woken) }
@@ -184,7 +184,7 @@ pub(super) fn park(
     let owner = Holder::current().owner();
     let bucket = bucket();
     let task = Task::new();
-    let node = WaiterNode::new(LotKey::of(address), request.note, owner);
+    let node = LotNode::new(LotKey::of(address), request.note, owner);
     let mut begun = None;
     // SAFETY: the node is new. It and the task, which the wait points to, live until this function
     // returns. That is after the wait has ended: the node was taken out by a waker then, or is by
@@ -230,7 +230,7 @@ pub(super) fn park(
 
 pub(super) fn with_waiters<R>(
     address: &AtomicU32,
-    f: impl FnOnce(&mut Queue<'_, Waiting>) -> R,
+    f: impl FnOnce(&mut LotQueue<'_, Waiting>) -> R,
 ) -> R {
     bucket().wake(LotKey::of(address), f)
 }
