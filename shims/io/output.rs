@@ -19,7 +19,7 @@ use crate::task;
 /// that unwinds cannot park: the write would fail, and the print macros would panic during a panic. While
 /// the process exits, the exit may run on the caller's worker, which then resumes no coroutine.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Output(RawFd);
+pub(super) struct OutputFd(RawFd);
 
 static EXITING: AtomicBool = AtomicBool::new(false);
 
@@ -32,9 +32,9 @@ pub(super) fn is_exiting() -> bool {
     EXITING.load(Ordering::Relaxed)
 }
 
-impl Output {
-    pub(super) const STDOUT: Output = Output(libc::STDOUT_FILENO);
-    pub(super) const STDERR: Output = Output(libc::STDERR_FILENO);
+impl OutputFd {
+    pub(super) const STDOUT: OutputFd = OutputFd(libc::STDOUT_FILENO);
+    pub(super) const STDERR: OutputFd = OutputFd(libc::STDERR_FILENO);
 
     pub(super) fn as_fd(self) -> BorrowedFd<'static> {
         // SAFETY: descriptors 1 and 2 belong to the process and stay open while the process runs. std
@@ -43,7 +43,7 @@ impl Output {
     }
 }
 
-impl Write for Output {
+impl Write for OutputFd {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(buf)])
     }
@@ -74,36 +74,36 @@ impl Write for Output {
 
 /// A writer that the whole process shares, behind a lock that its holder may lock again.
 #[derive(Debug)]
-pub(super) struct Shared<W> {
+pub(super) struct SharedWriter<W> {
     lock: ReentrantLock,
     /// Used by the holder of the lock only. Borrowed for single calls, which run no code of the user's.
     writer: RefCell<W>,
-    output: Output,
+    output: OutputFd,
 }
 
 // SAFETY: only the holder of the lock uses the writer, and one thread at a time holds the lock. The writer
 // passes from thread to thread, which is why `W` is `Send`.
-unsafe impl<W: Send> Sync for Shared<W> {}
+unsafe impl<W: Send> Sync for SharedWriter<W> {}
 
-impl<W: Write> Shared<W> {
-    pub(super) const fn new(writer: W, output: Output) -> Shared<W> {
-        Shared {
+impl<W: Write> SharedWriter<W> {
+    pub(super) const fn new(writer: W, output: OutputFd) -> SharedWriter<W> {
+        SharedWriter {
             lock: ReentrantLock::new(),
             writer: RefCell::new(writer),
             output,
         }
     }
 
-    pub(super) fn lock(&'static self) -> Guard<W> {
-        Guard {
+    pub(super) fn lock(&'static self) -> SharedWriterGuard<W> {
+        SharedWriterGuard {
             shared: self,
             entry: self.lock.lock(),
             not_send: PhantomData,
         }
     }
 
-    pub(super) fn try_lock(&'static self) -> Option<Guard<W>> {
-        self.lock.try_lock().then_some(Guard {
+    pub(super) fn try_lock(&'static self) -> Option<SharedWriterGuard<W>> {
+        self.lock.try_lock().then_some(SharedWriterGuard {
             shared: self,
             entry: ReentrantLocked::Held,
             not_send: PhantomData,
@@ -111,18 +111,18 @@ impl<W: Write> Shared<W> {
     }
 }
 
-/// A guard of a [`Shared`].
+/// A guard of a [`SharedWriter`].
 ///
 /// If the lock was refused, writes bypass the writer and go straight to the descriptor.
 #[derive(Debug)]
-pub(super) struct Guard<W: 'static> {
-    shared: &'static Shared<W>,
+pub(super) struct SharedWriterGuard<W: 'static> {
+    shared: &'static SharedWriter<W>,
     entry: ReentrantLocked,
     /// Makes the guard `!Send`: only the thread that holds the lock may use the writer.
     not_send: PhantomData<*const ()>,
 }
 
-impl<W: Write> Guard<W> {
+impl<W: Write> SharedWriterGuard<W> {
     /// Flushes the writer and puts `writer` in its place.
     pub(super) fn replace(&mut self, writer: W) -> io::Result<()> {
         let flushed = self.flush();
@@ -140,7 +140,7 @@ impl<W: Write> Guard<W> {
     }
 }
 
-impl<W: Write> Write for Guard<W> {
+impl<W: Write> Write for SharedWriterGuard<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.with(|writer| writer.write(buf))
     }
@@ -158,7 +158,7 @@ impl<W: Write> Write for Guard<W> {
     }
 }
 
-impl<W> Drop for Guard<W> {
+impl<W> Drop for SharedWriterGuard<W> {
     fn drop(&mut self) {
         if self.entry == ReentrantLocked::Held {
             // SAFETY: the lock was locked for this guard, which is `!Send` and so on the thread that

@@ -5,9 +5,9 @@ use std::io;
 use std::marker::PhantomData;
 use std::process::Stdio;
 
-use super::output::{Guard, Output, Shared, is_output, writes_by};
+use super::output::{OutputFd, SharedWriter, SharedWriterGuard, is_output, writes_by};
 
-static STDERR: Shared<Output> = Shared::new(Output::STDERR, Output::STDERR);
+static STDERR: SharedWriter<OutputFd> = SharedWriter::new(OutputFd::STDERR, OutputFd::STDERR);
 
 /// Like [`std::io::stderr`], but waits park the coroutine.
 ///
@@ -27,7 +27,7 @@ pub fn stderr() -> Stderr {
 
 /// Like [`std::io::Stderr`], but waits park the coroutine. See [`stderr`].
 pub struct Stderr {
-    shared: &'static Shared<Output>,
+    shared: &'static SharedWriter<OutputFd>,
 }
 
 /// Like [`std::io::StderrLock`], but waits park the coroutine.
@@ -40,7 +40,7 @@ pub struct Stderr {
 /// send::<greenroom::shims::io::StderrLock<'static>>();
 /// ```
 pub struct StderrLock<'a> {
-    guard: Guard<Output>,
+    guard: SharedWriterGuard<OutputFd>,
     lifetime: PhantomData<&'a Stderr>,
 }
 
@@ -60,7 +60,7 @@ impl From<Stderr> for Stdio {
     }
 }
 
-is_output!(Output::STDERR; Stderr: "Stderr", StderrLock<'_>: "StderrLock");
+is_output!(OutputFd::STDERR; Stderr: "Stderr", StderrLock<'_>: "StderrLock");
 
 writes_by! {
     Stderr: |this| this.lock();

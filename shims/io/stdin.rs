@@ -17,20 +17,20 @@ use crate::shims::sync::{Mutex, MutexGuard, PoisonError};
 /// invisible to the other.
 #[must_use]
 pub fn stdin() -> Stdin {
-    static INPUT: OnceLock<Mutex<BufReader<Input>>> = OnceLock::new();
+    static INPUT: OnceLock<Mutex<BufReader<InputFd>>> = OnceLock::new();
     Stdin {
-        input: INPUT.get_or_init(|| Mutex::new(BufReader::new(Input))),
+        input: INPUT.get_or_init(|| Mutex::new(BufReader::new(InputFd))),
     }
 }
 
 /// Like [`std::io::Stdin`], but waits park the coroutine. The descriptor stays in blocking mode.
 pub struct Stdin {
-    input: &'static Mutex<BufReader<Input>>,
+    input: &'static Mutex<BufReader<InputFd>>,
 }
 
 /// Like [`std::io::StdinLock`].
 pub struct StdinLock<'a> {
-    input: MutexGuard<'a, BufReader<Input>>,
+    input: MutexGuard<'a, BufReader<InputFd>>,
 }
 
 impl Stdin {
@@ -58,7 +58,7 @@ impl Stdin {
 }
 
 /// Descriptor 0, unbuffered. Each read looks at what the descriptor leads to at that time.
-struct Input;
+struct InputFd;
 
 fn descriptor() -> BorrowedFd<'static> {
     // SAFETY: descriptor 0 belongs to the process and stays open while the process runs. std assumes the
@@ -66,7 +66,7 @@ fn descriptor() -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) }
 }
 
-impl Read for Input {
+impl Read for InputFd {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.read_vectored(&mut [IoSliceMut::new(buf)])
     }

@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 use std::process::Stdio;
 use std::sync::OnceLock;
 
-use super::output::{self, Guard, Output, Shared, is_output, writes_by};
+use super::output::{self, OutputFd, SharedWriter, SharedWriterGuard, is_output, writes_by};
 
-static STDOUT: OnceLock<Shared<Lines>> = OnceLock::new();
+static STDOUT: OnceLock<SharedWriter<Lines>> = OnceLock::new();
 
 /// Like [`std::io::stdout`], but waits park the coroutine.
 ///
@@ -49,20 +49,20 @@ pub fn stdout() -> Stdout {
     }
 }
 
-fn open() -> Shared<Lines> {
+fn open() -> SharedWriter<Lines> {
     // SAFETY: `flush_at_exit` does not unwind, and uses only statics, so it may run at any time.
     let is_flushed = unsafe { libc::atexit(flush_at_exit) } == 0;
     let lines = match is_flushed && !output::is_exiting() {
-        true => Lines(LineWriter::new(Output::STDOUT)),
+        true => Lines(LineWriter::new(OutputFd::STDOUT)),
         false => Lines::unbuffered(),
     };
-    Shared::new(lines, Output::STDOUT)
+    SharedWriter::new(lines, OutputFd::STDOUT)
 }
 
 /// Flushes the buffer, and leaves standard output unbuffered for the rest of the exit.
 extern "C" fn flush_at_exit() {
     output::exit();
-    if let Some(mut stdout) = STDOUT.get().and_then(Shared::try_lock) {
+    if let Some(mut stdout) = STDOUT.get().and_then(SharedWriter::try_lock) {
         // A failure cannot be reported to anyone while the process exits.
         let _ = stdout.replace(Lines::unbuffered());
     }
@@ -70,7 +70,7 @@ extern "C" fn flush_at_exit() {
 
 /// Like [`std::io::Stdout`], but waits park the coroutine. See [`stdout`].
 pub struct Stdout {
-    shared: &'static Shared<Lines>,
+    shared: &'static SharedWriter<Lines>,
 }
 
 /// Like [`std::io::StdoutLock`], but waits park the coroutine.
@@ -83,7 +83,7 @@ pub struct Stdout {
 /// send::<greenroom::shims::io::StdoutLock<'static>>();
 /// ```
 pub struct StdoutLock<'a> {
-    guard: Guard<Lines>,
+    guard: SharedWriterGuard<Lines>,
     lifetime: PhantomData<&'a Stdout>,
 }
 
@@ -98,11 +98,11 @@ impl Stdout {
 }
 
 /// A line-buffered writer to descriptor 1. A flush flushes std's buffer, too.
-struct Lines(LineWriter<Output>);
+struct Lines(LineWriter<OutputFd>);
 
 impl Lines {
     fn unbuffered() -> Lines {
-        Lines(LineWriter::with_capacity(0, Output::STDOUT))
+        Lines(LineWriter::with_capacity(0, OutputFd::STDOUT))
     }
 }
 
@@ -158,7 +158,7 @@ impl From<Stdout> for Stdio {
     }
 }
 
-is_output!(Output::STDOUT; Stdout: "Stdout", StdoutLock<'_>: "StdoutLock");
+is_output!(OutputFd::STDOUT; Stdout: "Stdout", StdoutLock<'_>: "StdoutLock");
 
 writes_by! {
     Stdout: |this| this.lock();

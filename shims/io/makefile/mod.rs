@@ -23,9 +23,9 @@
 //!   [`SocketFile::buffer`] and [`SocketFile::into_parts`].
 #![forbid(unsafe_code)]
 
-mod input;
+mod buffered_stream;
 mod options;
-mod output;
+mod read_buffer;
 mod socket_file;
 mod text_file;
 

@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::MakeFile;
-use super::input::{Input, too_long};
+use super::buffered_stream::BufferedStream;
 use super::options::invalid;
-use super::output::Output;
+use super::read_buffer::{ReadBuffer, too_long};
 
 /// A buffered two-way file over a stream, which `makefile` returns.
 ///
@@ -46,8 +46,8 @@ use super::output::Output;
 /// # }
 /// ```
 pub struct SocketFile<S: Read + Write> {
-    input: Input,
-    output: Output<S>,
+    read_buffer: ReadBuffer,
+    stream: BufferedStream<S>,
     can_read: bool,
     can_write: bool,
 }
@@ -77,8 +77,8 @@ impl<S: Read + Write> SocketFile<S> {
 
     pub(super) fn with_options(stream: S, options: &MakeFile) -> SocketFile<S> {
         SocketFile {
-            input: Input::new(options),
-            output: Output::new(stream, options),
+            read_buffer: ReadBuffer::new(options),
+            stream: BufferedStream::new(stream, options),
             can_read: options.read,
             can_write: options.write,
         }
@@ -86,29 +86,29 @@ impl<S: Read + Write> SocketFile<S> {
 
     /// The stream. A direct read of the stream skips the bytes that this file has read ahead.
     pub fn get_ref(&self) -> &S {
-        self.output.stream()
+        self.stream.get_ref()
     }
 
     /// The stream. A direct read of the stream skips the bytes that this file has read ahead. A direct
     /// write overtakes the bytes that this file has not flushed.
     pub fn get_mut(&mut self) -> &mut S {
-        self.output.stream_mut()
+        self.stream.get_mut()
     }
 
     /// The bytes that were read from the stream and not yet from this file.
     pub fn buffer(&self) -> &[u8] {
-        self.input.bytes()
+        self.read_buffer.bytes()
     }
 
     /// The bytes that were written to this file and not yet to the stream.
     pub fn unflushed(&self) -> &[u8] {
-        self.output.bytes()
+        self.stream.bytes()
     }
 
     /// The stream, the bytes that were read ahead, and the bytes that were not flushed.
     pub fn into_parts(self) -> (S, Vec<u8>, Vec<u8>) {
-        let (stream, unflushed) = self.output.into_parts();
-        (stream, self.input.into_bytes(), unflushed)
+        let (stream, unflushed) = self.stream.into_parts();
+        (stream, self.read_buffer.into_bytes(), unflushed)
     }
 
     /// Whether the file was made for reading.
@@ -128,7 +128,7 @@ impl<S: Read + Write> SocketFile<S> {
     ///
     /// The error of the flush. Dropping the file flushes, too, but ignores the error.
     pub fn close(mut self) -> io::Result<()> {
-        self.output.flush()
+        self.stream.flush()
     }
 
     /// Reads up to and including `delimiter`, which may arrive in pieces.
@@ -167,10 +167,10 @@ impl<S: Read + Write> SocketFile<S> {
         &mut self,
         find: impl FnMut(&[u8], usize) -> Option<usize>,
     ) -> io::Result<Record> {
-        let limit = self.input.limit();
+        let limit = self.read_buffer.limit();
         match self.find(limit, find)? {
-            Some(length) => Ok(Record::Complete(self.input.take(length))),
-            None => Ok(Record::Incomplete(self.input.take_all())),
+            Some(length) => Ok(Record::Complete(self.read_buffer.take(length))),
+            None => Ok(Record::Incomplete(self.read_buffer.take_all())),
         }
     }
 
@@ -193,8 +193,8 @@ impl<S: Read + Write> SocketFile<S> {
         };
         let length = self.find(limit, ends)?;
         Ok(match length {
-            Some(length) => self.input.take(length),
-            None => self.input.take_all(),
+            Some(length) => self.read_buffer.take(length),
+            None => self.read_buffer.take_all(),
         })
     }
 
@@ -205,7 +205,7 @@ impl<S: Read + Write> SocketFile<S> {
     /// The stream's. The bytes that were read stay for the next read.
     pub fn read_full(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.check_readable()?;
-        self.input.read_full(self.output.stream_mut(), buf)
+        self.read_buffer.read_full(self.stream.get_mut(), buf)
     }
 
     /// Reads the bytes that are there. Waits for at least one byte; returns no bytes at the end of the
@@ -216,7 +216,7 @@ impl<S: Read + Write> SocketFile<S> {
     /// The stream's.
     pub fn read_available(&mut self) -> io::Result<Vec<u8>> {
         let length = self.fill_buf()?.len();
-        Ok(self.input.take(length))
+        Ok(self.read_buffer.take(length))
     }
 
     /// Reads lines until the lines have `hint` bytes in total or the file ends. Like Python's
@@ -235,7 +235,7 @@ impl<S: Read + Write> SocketFile<S> {
                 Ok(line) => line.into_bytes(),
                 Err(error) if lines.is_empty() => return Err(error),
                 Err(error) => {
-                    self.input.put_off(error);
+                    self.read_buffer.put_off(error);
                     break;
                 }
             };
@@ -264,7 +264,7 @@ impl<S: Read + Write> SocketFile<S> {
         find: impl FnMut(&[u8], usize) -> Option<usize>,
     ) -> io::Result<Option<usize>> {
         self.check_readable()?;
-        self.input.find(self.output.stream_mut(), limit, find)
+        self.read_buffer.find(self.stream.get_mut(), limit, find)
     }
 
     /// Takes the bytes up to the end that `find` finds, or up to the end of the file.
@@ -278,7 +278,7 @@ impl<S: Read + Write> SocketFile<S> {
     /// Reads once from the stream into the buffer. Returns the number of bytes.
     pub(super) fn fill(&mut self) -> io::Result<usize> {
         self.check_readable()?;
-        self.input.fill(self.output.stream_mut())
+        self.read_buffer.fill(self.stream.get_mut())
     }
 
     fn check_readable(&self) -> io::Result<()> {
@@ -317,7 +317,7 @@ fn allowed(allowed: bool, why: &'static str) -> io::Result<()> {
 impl<S: Read + Write> Read for SocketFile<S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.check_readable()?;
-        self.input.read(self.output.stream_mut(), buf)
+        self.read_buffer.read(self.stream.get_mut(), buf)
     }
 
     /// # Errors
@@ -328,7 +328,7 @@ impl<S: Read + Write> Read for SocketFile<S> {
         if read == buf.len() {
             return Ok(());
         }
-        self.input.put_back(&buf[..read]);
+        self.read_buffer.put_back(&buf[..read]);
         Err(io::ErrorKind::UnexpectedEof.into())
     }
 
@@ -336,7 +336,7 @@ impl<S: Read + Write> Read for SocketFile<S> {
     ///
     /// As std. `InvalidData` if the file does not end within its [limit](MakeFile::limit).
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        let limit = self.input.limit();
+        let limit = self.read_buffer.limit();
         let mut read = 0;
         loop {
             let there = self.fill_buf()?;
@@ -358,9 +358,9 @@ impl<S: Read + Write> Read for SocketFile<S> {
     /// The errors of [`read_to_end`](Read::read_to_end), but the bytes that were read before the error stay
     /// for the next read.
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-        let limit = self.input.limit();
+        let limit = self.read_buffer.limit();
         self.find(limit, |_, _| None)?;
-        let rest = self.input.take_all();
+        let rest = self.read_buffer.take_all();
         buf.push_str(utf8(&rest)?);
         Ok(rest.len())
     }
@@ -375,7 +375,7 @@ impl<S: Read + Write> BufRead for SocketFile<S> {
     }
 
     fn consume(&mut self, amount: usize) {
-        self.input.consume(amount);
+        self.read_buffer.consume(amount);
     }
 
     fn read_until(&mut self, byte: u8, buf: &mut Vec<u8>) -> io::Result<usize> {
@@ -405,16 +405,16 @@ impl<S: Read + Write> Write for SocketFile<S> {
 
     fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
         self.check_writable()?;
-        self.output.write_all(buf)
+        self.stream.write_all(buf)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         self.check_writable()?;
-        self.output.write_vectored(bufs)
+        self.stream.write_vectored(bufs)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.output.flush()
+        self.stream.flush()
     }
 }
 

@@ -7,24 +7,24 @@ use super::MakeFile;
 
 /// A stream with a buffer for writes. Reads bypass the buffer.
 #[derive(Debug)]
-pub(super) struct Output<S: Write> {
+pub(super) struct BufferedStream<S: Write> {
     writer: BufWriter<S>,
     line_buffered: bool,
 }
 
-impl<S: Read + Write> Output<S> {
-    pub(super) fn new(stream: S, options: &MakeFile) -> Output<S> {
-        Output {
+impl<S: Read + Write> BufferedStream<S> {
+    pub(super) fn new(stream: S, options: &MakeFile) -> BufferedStream<S> {
+        BufferedStream {
             writer: BufWriter::with_capacity(options.buffer, stream),
             line_buffered: options.line_buffered,
         }
     }
 
-    pub(super) fn stream(&self) -> &S {
+    pub(super) fn get_ref(&self) -> &S {
         self.writer.get_ref()
     }
 
-    pub(super) fn stream_mut(&mut self) -> &mut S {
+    pub(super) fn get_mut(&mut self) -> &mut S {
         self.writer.get_mut()
     }
 

@@ -8,7 +8,7 @@ use super::MakeFile;
 /// Bytes that were read from the stream and not yet from the file. A byte stays until it is consumed, so
 /// a timeout loses nothing.
 #[derive(Debug)]
-pub(super) struct Input {
+pub(super) struct ReadBuffer {
     /// The unread bytes are `bytes[start..end]`.
     bytes: Vec<u8>,
     start: usize,
@@ -33,9 +33,9 @@ enum AfterTimeout {
     Fails,
 }
 
-impl Input {
-    pub(super) fn new(options: &MakeFile) -> Input {
-        Input {
+impl ReadBuffer {
+    pub(super) fn new(options: &MakeFile) -> ReadBuffer {
+        ReadBuffer {
             bytes: Vec::new(),
             start: 0,
             end: 0,
@@ -128,7 +128,7 @@ impl Input {
         Ok(read)
     }
 
-    /// Saves an error of [`find`](Input::find) when the caller returns something else first. The next read
+    /// Saves an error of [`find`](ReadBuffer::find) when the caller returns something else first. The next read
     /// from the stream returns the error. Errors that the next read would meet again are not saved.
     pub(super) fn put_off(&mut self, error: io::Error) {
         let too_long = self.bytes().len() > self.limit;
