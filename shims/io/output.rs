@@ -97,7 +97,7 @@ impl<W: Write> SharedWriter<W> {
     pub(super) fn lock(&'static self) -> SharedWriterGuard<W> {
         SharedWriterGuard {
             shared: self,
-            entry: self.lock.lock(),
+            locked: self.lock.lock(),
             not_send: PhantomData,
         }
     }
@@ -105,7 +105,7 @@ impl<W: Write> SharedWriter<W> {
     pub(super) fn try_lock(&'static self) -> Option<SharedWriterGuard<W>> {
         self.lock.try_lock().then_some(SharedWriterGuard {
             shared: self,
-            entry: ReentrantLocked::Held,
+            locked: ReentrantLocked::Held,
             not_send: PhantomData,
         })
     }
@@ -117,7 +117,7 @@ impl<W: Write> SharedWriter<W> {
 #[derive(Debug)]
 pub(super) struct SharedWriterGuard<W: 'static> {
     shared: &'static SharedWriter<W>,
-    entry: ReentrantLocked,
+    locked: ReentrantLocked,
     /// Makes the guard `!Send`: only the thread that holds the lock may use the writer.
     not_send: PhantomData<*const ()>,
 }
@@ -126,14 +126,14 @@ impl<W: Write> SharedWriterGuard<W> {
     /// Flushes the writer and puts `writer` in its place.
     pub(super) fn replace(&mut self, writer: W) -> io::Result<()> {
         let flushed = self.flush();
-        if self.entry == ReentrantLocked::Held {
+        if self.locked == ReentrantLocked::Held {
             self.shared.writer.replace(writer);
         }
         flushed
     }
 
     fn with<R>(&self, write: impl FnOnce(&mut dyn Write) -> R) -> R {
-        match self.entry {
+        match self.locked {
             ReentrantLocked::Held => write(&mut *self.shared.writer.borrow_mut()),
             ReentrantLocked::Refused => write(&mut { self.shared.output }),
         }
@@ -160,7 +160,7 @@ impl<W: Write> Write for SharedWriterGuard<W> {
 
 impl<W> Drop for SharedWriterGuard<W> {
     fn drop(&mut self) {
-        if self.entry == ReentrantLocked::Held {
+        if self.locked == ReentrantLocked::Held {
             // SAFETY: the lock was locked for this guard, which is `!Send` and so on the thread that
             // locked, and which is dropped once.
             unsafe { self.shared.lock.unlock() };

@@ -2,7 +2,8 @@
 //!
 //! The parent module of a file provides the std under test and the shared helpers: a file says
 //! `use super::{std, util};`. Then `std::…` is the std under test, and `::std::…` is always the real one.
-//! Tests that touch the whole process are in `tests/process`, `tests/stdio.rs` and `tests/local.rs`.
+//! Tests that start child processes or touch the whole process are in `tests/process`, `tests/stdio.rs` and
+//! `tests/local.rs`.
 //!
 //! `stream.rs` and `datagram.rs` are the suites for all streams and for all datagram sockets. `tcp.rs`,
 //! `udp.rs` and `unix.rs` include them as submodules.
@@ -28,7 +29,6 @@ mod of_std {
     mod addr;
     mod barrier;
     mod condvar;
-    mod copy;
     mod edges;
     mod fs;
     mod lazy_lock;
@@ -63,7 +63,6 @@ mod of_shims {
     mod addr;
     mod barrier;
     mod condvar;
-    mod copy;
     mod edges;
     mod fs;
     mod lazy_lock;

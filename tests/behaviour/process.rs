@@ -1,13 +1,19 @@
 //! What child processes promise.
+//!
+//! The tests that start child processes are here and in `copy.rs`, and `tests/process` runs both. Between
+//! fork and exec, a child keeps the descriptors of its parent open. That could fail the tests of
+//! `tests/behaviour` that expect a pipe or a connection to end.
 
 use super::{std, util};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
-use std::thread;
+use std::time::Duration;
+use std::{fs, thread};
 
-use util::everywhere;
+use util::{assert_timed_out, everywhere};
 
 fn shell(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");
@@ -549,4 +555,43 @@ fn children_can_be_sent_shared_and_caught() {
     all::<std::process::ChildStdout>();
     all::<std::process::ChildStderr>();
     some::<Command>();
+}
+
+#[test]
+fn a_child_process_can_have_a_socket_as_its_standard_output() {
+    everywhere(|| {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        // A coroutine has waited on the descriptor.
+        far.set_read_timeout(Some(Duration::from_millis(10)))
+            .unwrap();
+        assert_timed_out((&far).read(&mut [0; 1]));
+        let mut child = Command::new("echo")
+            .arg("from the child")
+            .stdout(Stdio::from(OwnedFd::from(far)))
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        near.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "from the child\n");
+        assert!(child.wait().unwrap().success());
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_listed_says_so_once() {
+    everywhere(|| {
+        let mut child = Command::new("true").stdin(Stdio::null()).spawn().unwrap();
+        let proc = format!("/proc/{}", child.id());
+        // /proc has a directory of a zombie that can be opened but not read.
+        while !fs::read_to_string(format!("{proc}/stat"))
+            .unwrap()
+            .contains(") Z ")
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if let Ok(entries) = fs::read_dir(format!("{proc}/net")) {
+            assert!(entries.filter(Result::is_err).take(2).count() < 2);
+        }
+        child.wait().unwrap();
+    });
 }

@@ -546,25 +546,6 @@ fn a_listener_that_was_accepted_from_is_given_away_in_the_users_mode() {
     });
 }
 
-#[test]
-fn a_child_process_can_have_a_socket_as_its_standard_output() {
-    everywhere(|| {
-        let (mut near, far) = UnixStream::pair().unwrap();
-        // A coroutine has waited on the descriptor.
-        far.set_read_timeout(Some(ms(10))).unwrap();
-        assert_timed_out((&far).read(&mut [0; 1]));
-        let mut child = ::std::process::Command::new("echo")
-            .arg("from the child")
-            .stdout(::std::process::Stdio::from(OwnedFd::from(far)))
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        near.read_to_string(&mut said).unwrap();
-        assert_eq!(said, "from the child\n");
-        assert!(child.wait().unwrap().success());
-    });
-}
-
 // ------------------------------------------------------------------ datagrams
 
 #[test]

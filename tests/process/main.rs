@@ -16,6 +16,7 @@ mod of_std {
 
     use crate::util::of_std as util;
 
+    mod copy;
     mod process;
 }
 
@@ -25,5 +26,6 @@ mod of_shims {
 
     use crate::util;
 
+    mod copy;
     mod process;
 }
