@@ -8,5 +8,6 @@ pub mod fs;
 pub mod net;
 pub mod prelude;
 pub mod process;
+pub mod thread;
 
 pub use ::std::os::unix::*;

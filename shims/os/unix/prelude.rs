@@ -4,3 +4,4 @@
 pub use ::std::os::unix::prelude::*;
 
 pub use super::process::CommandExt;
+pub use super::thread::JoinHandleExt;

@@ -1,0 +1,222 @@
+//! `cargo greenroom COMMAND`.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use cargo_metadata::MetadataCommand;
+use toml::Table;
+
+use crate::crates::DROP_INS;
+use crate::error::{Context, Error, Result, write_if_changed};
+use crate::explain::Graph;
+use crate::facade::Plan;
+use crate::options::{self, HELP, Options, Request};
+use crate::session::{Session, VARIABLE};
+use crate::toolchain::{self, Compiler};
+use crate::wrapper::{RUSTC_NAME, RUSTDOC_NAME};
+
+/// The source of greenroom where the program names it: another name for the one below its std.
+const GREENROOM: &str =
+    "//! The greenroom that the program's std is built on.\n\npub use the_one::*;\n";
+
+pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
+    match options::parse(args)? {
+        Request::Help => print!("{HELP}"),
+        Request::Version => println!("cargo-greenroom {}", env!("CARGO_PKG_VERSION")),
+        Request::Cargo(options) => return run_cargo(&options),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_cargo(options: &Options) -> Result<ExitCode> {
+    if env::var_os(VARIABLE).is_some() {
+        return Err(Error::new(
+            "cargo greenroom runs inside of another one: call plain cargo here, which builds on \
+             greenroom's std as it is",
+        ));
+    }
+    let compiler = Compiler::find()?;
+    let target = match (&options.target, env::var("CARGO_BUILD_TARGET")) {
+        (Some(target), _) => target.clone(),
+        (None, Ok(target)) => target,
+        (None, Err(_)) => compiler.host.clone(),
+    };
+    let metadata = metadata(options, &target)?;
+    let graph = Graph::of(&metadata, &options.except)?;
+    if options.explain {
+        eprint!("{}", graph.explain());
+    }
+
+    let base = match &options.target_dir {
+        Some(dir) => dir.clone(),
+        None => metadata.target_directory.clone().into_std_path_buf(),
+    };
+    let base = std::path::absolute(&base).unwrap_or(base);
+    let dirs = Dirs::new(base.join("greenroom"))?;
+    let chain = chained_wrapper();
+    let facade_session = Session {
+        chain: chain.clone(),
+        ..Session::default()
+    };
+    let wrapper = dirs.wrapper(RUSTC_NAME, "facade")?;
+    let plan = Plan {
+        options,
+        target: &target,
+        dir: &dirs.facade,
+        workspace_manifest: &metadata.workspace_root.as_std_path().join("Cargo.toml"),
+        features: &graph.greenroom_features,
+        wrapper: &wrapper,
+        session: &facade_session,
+    };
+    let session = Session {
+        facade: Some(plan.build()?),
+        except: options.except.clone(),
+        main: options.main,
+        chain,
+        rustdoc: toolchain::rustdoc().into(),
+        notes: dirs.notes.clone(),
+        drop_ins: dirs.drop_ins.clone(),
+    };
+    dirs.write_drop_ins()?;
+    run_on_program(options, &target, &dirs, &session)
+}
+
+fn run_on_program(
+    options: &Options,
+    target: &str,
+    dirs: &Dirs,
+    session: &Session,
+) -> Result<ExitCode> {
+    let identity = session.identity()?;
+    let path = dirs.base.join("session");
+    session.write(&path)?;
+    let _ = fs::remove_dir_all(&dirs.notes);
+    let mut cargo = toolchain::cargo();
+    cargo.arg(&options.command);
+    if options.target.is_none() {
+        cargo.args(["--target", target]);
+    }
+    cargo
+        .arg("--target-dir")
+        .arg(&dirs.program)
+        .args(&options.cargo_args)
+        .env("RUSTC_WRAPPER", dirs.wrapper(RUSTC_NAME, &identity)?)
+        .env("RUSTDOC", dirs.wrapper(RUSTDOC_NAME, &identity)?)
+        .env(VARIABLE, &path);
+    let status = cargo.status().context(|| "cannot run cargo".into())?;
+    if !status.success() {
+        hint(&dirs.notes);
+    }
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(101)))
+}
+
+/// Says so, where crates have failed to compile because of the patch.
+fn hint(notes: &Path) {
+    let Ok(entries) = fs::read_dir(notes) else {
+        return;
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let names: BTreeSet<String> = names.collect();
+    for name in names {
+        eprintln!(
+            "\nnote: {name} does not compile on greenroom's std, by an error that names greenroom's items \
+             (above). Most often, it gives a type of std's to a crate that was left out, or takes one \
+             from it.\n      `--except {name}` leaves it on the real std; crates that exchange such \
+             types with it must then be left out, too. `--explain` tells which crates are on which std."
+        );
+    }
+}
+
+fn metadata(options: &Options, target: &str) -> Result<cargo_metadata::Metadata> {
+    let mut command = MetadataCommand::new();
+    let mut other = vec![format!("--filter-platform={target}")];
+    other.extend(options.metadata_args.iter().cloned());
+    command.other_options(other);
+    command.exec().map_err(|error| match error {
+        // cargo's own words, without those around them.
+        cargo_metadata::Error::CargoMetadata { stderr } => {
+            let text = stderr.trim();
+            Error::new(text.strip_prefix("error: ").unwrap_or(text))
+        }
+        other => Error::new(format!(
+            "cannot learn of the program's dependencies: {other}"
+        )),
+    })
+}
+
+/// The wrapper that the user has set, in the environment or in cargo's configuration.
+fn chained_wrapper() -> Option<PathBuf> {
+    let of_environment = ["RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"]
+        .iter()
+        .find_map(env::var_os);
+    if let Some(wrapper) = of_environment {
+        return (!wrapper.is_empty()).then(|| wrapper.into());
+    }
+    let here = env::current_dir().ok()?;
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let dirs = here.ancestors().map(|dir| dir.join(".cargo")).chain(home);
+    dirs.flat_map(|dir| [dir.join("config.toml"), dir.join("config")])
+        .find_map(|file| {
+            let config: Table = fs::read_to_string(file).ok()?.parse().ok()?;
+            let wrapper = config.get("build")?.get("rustc-wrapper")?.as_str()?;
+            Some(wrapper.into())
+        })
+}
+
+/// Where this command keeps what it makes.
+struct Dirs {
+    base: PathBuf,
+    facade: PathBuf,
+    program: PathBuf,
+    drop_ins: PathBuf,
+    notes: PathBuf,
+}
+
+impl Dirs {
+    fn new(base: PathBuf) -> Result<Dirs> {
+        fs::create_dir_all(&base).context(|| format!("cannot create {}", base.display()))?;
+        Ok(Dirs {
+            facade: base.join("facade"),
+            program: base.join("program"),
+            drop_ins: base.join("drop-ins"),
+            notes: base.join("notes"),
+            base,
+        })
+    }
+
+    fn write_drop_ins(&self) -> Result<()> {
+        for drop_in in DROP_INS {
+            let path = self.drop_ins.join(format!("{}.rs", drop_in.package));
+            write_if_changed(&path, drop_in.source.as_bytes())?;
+        }
+        for name in ["greenroom", "greenroom-std"] {
+            write_if_changed(
+                &self.drop_ins.join(format!("{name}.rs")),
+                GREENROOM.as_bytes(),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// A link to this program, by whose name it knows its role. The path changes with the session's
+    /// identity: cargo remembers what a wrapper has said of the compiler's version by its path.
+    fn wrapper(&self, name: &str, identity: &str) -> Result<PathBuf> {
+        let this = env::current_exe().context(|| "cannot find this program".into())?;
+        let dir = self.base.join("bin");
+        fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
+        let link = dir.join(format!("{name}{identity}"));
+        if fs::read_link(&link).is_ok_and(|to| to == this) {
+            return Ok(link);
+        }
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(&this, &link)
+            .context(|| format!("cannot create {}", link.display()))?;
+        Ok(link)
+    }
+}

@@ -1,0 +1,117 @@
+//! What is known of single crates: which keep OS threads, which are replaced, which still block.
+
+/// What to do with a package of the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// Its `std` is the facade.
+    Patched,
+    /// Its `std` is the facade, but the threads that it spawns are the operating system's: each of them
+    /// waits in a poll of its own, which would block a worker.
+    OsThreads,
+    /// It is greenroom itself, or the facade, which the program names as a dependency: it becomes another
+    /// name for the one that the facade is built on.
+    Greenroom,
+    /// Its sources are replaced by a drop-in.
+    DropIn(&'static DropIn),
+    /// It keeps the real std, because the user says so.
+    Excepted,
+}
+
+/// Sources of this program that replace those of a package.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DropIn {
+    pub package: &'static str,
+    /// The versions that it replaces, up to the first number that is not zero.
+    pub version: &'static str,
+    pub source: &'static str,
+    pub why: &'static str,
+}
+
+pub const DROP_INS: &[DropIn] = &[DropIn {
+    package: "parking_lot_core",
+    version: "0.9.",
+    source: include_str!("../drop-ins/parking_lot_core.rs"),
+    why: "it waits in the kernel by a system call of its own; the drop-in parks coroutines",
+}];
+
+/// Packages whose own threads wait in a poll.
+const REACTORS: &[&str] = &["tokio", "async-io", "async-global-executor"];
+
+/// Packages that go past std, and what of them still blocks a worker.
+const BLOCKING: &[(&str, &str)] = &[
+    (
+        "mio",
+        "its `Poll::poll` blocks its OS thread: run the loop that calls it on a real thread",
+    ),
+    (
+        "polling",
+        "its `Poller::wait` blocks its OS thread: run it on a real thread",
+    ),
+    (
+        "socket2",
+        "its own `connect`, `accept`, `recv` and `send` block; sockets that were converted to std's park",
+    ),
+    ("rustix", "its system calls block where they wait"),
+    ("nix", "its system calls block where they wait"),
+    (
+        "signal-hook",
+        "its iterator blocks its OS thread: give it a real thread, or wait for its descriptor",
+    ),
+    (
+        "ctrlc",
+        "its handler waits on a thread of its own, as a coroutine that keeps a worker",
+    ),
+    (
+        "openssl",
+        "the library's own sockets block; streams that are handed to it park",
+    ),
+    (
+        "libsqlite3-sys",
+        "the library computes and waits for files on the worker: wrap long queries in `greenroom::unblock`",
+    ),
+    ("curl-sys", "the library's own sockets block"),
+    ("pq-sys", "the library's own sockets block"),
+    ("mysqlclient-sys", "the library's own sockets block"),
+];
+
+impl Treatment {
+    /// The treatment of version `version` of a package, when `except` keep the real std.
+    pub fn of(package: &str, version: &str, except: &[String]) -> Treatment {
+        if except.iter().any(|name| *name == package.replace('_', "-")) {
+            return Treatment::Excepted;
+        }
+        match package {
+            "greenroom" | "greenroom-std" => Treatment::Greenroom,
+            name if REACTORS.contains(&name) => Treatment::OsThreads,
+            name => DROP_INS
+                .iter()
+                .find(|drop_in| drop_in.package == name && version.starts_with(drop_in.version))
+                .map_or(Treatment::Patched, Treatment::DropIn),
+        }
+    }
+}
+
+/// What of a package still blocks a worker, if that is known.
+pub fn blocks(package: &str) -> Option<&'static str> {
+    let known = BLOCKING.iter().find(|(name, _)| *name == package);
+    known.map(|(_, why)| *why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_patched_unless_something_else_is_known_of_it() {
+        let of = |package, version| Treatment::of(package, version, &["left-pad".into()]);
+        assert_eq!(of("ureq", "2.0.0"), Treatment::Patched);
+        assert_eq!(of("tokio", "1.0.0"), Treatment::OsThreads);
+        assert_eq!(of("greenroom", "0.1.0"), Treatment::Greenroom);
+        assert_eq!(of("left_pad", "1.0.0"), Treatment::Excepted);
+        assert!(matches!(
+            of("parking_lot_core", "0.9.12"),
+            Treatment::DropIn(_)
+        ));
+        assert_eq!(of("parking_lot_core", "0.8.6"), Treatment::Patched);
+    }
+}

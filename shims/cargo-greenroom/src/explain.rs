@@ -1,0 +1,163 @@
+//! The packages of the program, and what `--explain` says of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use cargo_metadata::{DependencyKind, Metadata, PackageId, TargetKind};
+
+use crate::crates::{self, Treatment};
+use crate::error::{Error, Result};
+
+/// The packages that cargo may compile for the target, by name and version.
+pub struct Graph {
+    packages: BTreeMap<(String, String), Treatment>,
+    /// Build scripts' and proc macros' packages, which run in the compiler.
+    of_compiler: BTreeSet<String>,
+    /// The features of greenroom that the program asks for.
+    pub greenroom_features: Vec<String>,
+}
+
+impl Graph {
+    /// # Errors
+    ///
+    /// If the program depends on another version of greenroom than the facade is built on, or `except`
+    /// names a crate that the program does not have.
+    pub fn of(metadata: &Metadata, except: &[String]) -> Result<Graph> {
+        let resolve = metadata
+            .resolve
+            .as_ref()
+            .ok_or_else(|| Error::new("cargo does not tell the program's dependencies"))?;
+        let nodes: BTreeMap<&PackageId, _> =
+            resolve.nodes.iter().map(|node| (&node.id, node)).collect();
+        let is_proc_macro = |id: &PackageId| {
+            let targets = &metadata[id].targets;
+            targets
+                .iter()
+                .any(|target| target.kind.contains(&TargetKind::ProcMacro))
+        };
+        let mut target = BTreeSet::new();
+        let mut compiler = BTreeSet::new();
+        let mut open: Vec<(&PackageId, bool)> = metadata
+            .workspace_members
+            .iter()
+            .map(|id| (id, false))
+            .collect();
+        while let Some((id, in_compiler)) = open.pop() {
+            let in_compiler = in_compiler || is_proc_macro(id);
+            let seen = if in_compiler {
+                &mut compiler
+            } else {
+                &mut target
+            };
+            if !seen.insert(id) {
+                continue;
+            }
+            for dependency in nodes.get(id).map_or(&[][..], |node| &node.deps) {
+                for kind in &dependency.dep_kinds {
+                    let for_build = kind.kind == DependencyKind::Build;
+                    open.push((&dependency.pkg, in_compiler || for_build));
+                }
+            }
+        }
+        let mut packages = BTreeMap::new();
+        let mut greenroom_features = BTreeSet::new();
+        for id in &target {
+            let package = &metadata[*id];
+            let name = package.name.to_string();
+            let version = package.version.to_string();
+            let treatment = Treatment::of(&name, &version, except);
+            if treatment == Treatment::Greenroom {
+                if version != env!("CARGO_PKG_VERSION") {
+                    return Err(Error::new(format!(
+                        "the program depends on {name} {version}, and this is the command of version {}: \
+                         install that of {version}",
+                        env!("CARGO_PKG_VERSION")
+                    )));
+                }
+                let features = nodes.get(*id).map_or(&[][..], |node| &node.features);
+                let known = features.iter().map(|feature| feature.to_string());
+                greenroom_features.extend(known.filter(|feature| feature != "default"));
+            }
+            packages.insert((name, version), treatment);
+        }
+        for name in except {
+            let mut names = packages.keys().map(|(name, _)| name.replace('_', "-"));
+            if !names.any(|known| known == *name) {
+                return Err(Error::new(format!(
+                    "--except {name}: the program has no such crate among its dependencies"
+                )));
+            }
+        }
+        let of_compiler = compiler.difference(&target);
+        Ok(Graph {
+            of_compiler: of_compiler
+                .map(|id| metadata[*id].name.to_string())
+                .collect(),
+            packages,
+            greenroom_features: greenroom_features.into_iter().collect(),
+        })
+    }
+
+    /// What is patched, what is not, and what still blocks.
+    pub fn explain(&self) -> String {
+        let mut text = String::new();
+        let all = |wanted: fn(&Treatment) -> bool| {
+            let packages = self
+                .packages
+                .iter()
+                .filter(move |(_, treatment)| wanted(treatment));
+            packages
+                .map(|((name, version), _)| format!("{name} {version}"))
+                .collect::<Vec<_>>()
+        };
+        let mut section = |title: &str, lines: Vec<String>| {
+            if !lines.is_empty() {
+                let _ = writeln!(text, "{title}:");
+                lines.iter().for_each(|line| {
+                    let _ = writeln!(text, "  {line}");
+                });
+            }
+        };
+        section(
+            "on greenroom's std",
+            all(|treatment| matches!(treatment, Treatment::Patched | Treatment::OsThreads)),
+        );
+        section(
+            "of these, their own threads stay OS threads, because each waits in a poll",
+            all(|treatment| *treatment == Treatment::OsThreads),
+        );
+        let drop_ins = self
+            .packages
+            .iter()
+            .filter_map(|((name, version), treatment)| match treatment {
+                Treatment::DropIn(drop_in) => Some(format!("{name} {version}: {}", drop_in.why)),
+                _ => None,
+            });
+        section("replaced by a drop-in", drop_ins.collect());
+        section(
+            "the greenroom that the program names, which is the one below its std",
+            all(|treatment| *treatment == Treatment::Greenroom),
+        );
+        section(
+            "on the real std, as --except says",
+            all(|treatment| *treatment == Treatment::Excepted),
+        );
+        section(
+            "left alone, because it runs in the compiler",
+            self.of_compiler.iter().cloned().collect(),
+        );
+        let names: BTreeSet<&str> = self
+            .packages
+            .keys()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let blocking = names
+            .into_iter()
+            .filter_map(|name| crates::blocks(name).map(|why| format!("{name}: {why}")));
+        section(
+            "past std, and so still able to block a worker",
+            blocking.collect(),
+        );
+        text
+    }
+}

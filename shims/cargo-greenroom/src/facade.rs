@@ -1,0 +1,206 @@
+//! The facade: greenroom's shims under the name of std, built for the program's target and profile.
+//!
+//! It is a package that this writes, in a directory of its own, and that cargo builds with the program's
+//! profiles, configuration and environment.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use cargo_metadata::Message;
+use toml::{Table, Value};
+
+use crate::error::{Context, Error, Result, write_if_changed};
+use crate::options::Options;
+use crate::session::{Built, Session, VARIABLE};
+use crate::toolchain;
+
+/// The library of the package: `std` for crates whose threads stay OS threads.
+const THREADS_STD: &str = "\
+//! The facade, but for the threads that are spawned: these are the operating system's.
+
+pub use greenroom_std::*;
+
+pub mod thread {
+    pub use ::std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle, scope, spawn};
+    pub use greenroom_std::thread::*;
+}
+";
+
+/// Where greenroom comes from.
+enum Source {
+    /// A checkout.
+    Path(PathBuf),
+    /// The registry, in the version of this program.
+    Registry,
+}
+
+impl Source {
+    /// The checkout that `GREENROOM_PATH` names; or the one that this program was built in, if it is
+    /// still there; or else the registry.
+    fn find() -> Result<Source> {
+        let is_checkout = |path: &Path| path.join("shims/std/Cargo.toml").is_file();
+        if let Some(path) = env::var_os("GREENROOM_PATH") {
+            let path = PathBuf::from(path);
+            let path = path.canonicalize().unwrap_or(path);
+            return match is_checkout(&path) {
+                true => Ok(Source::Path(path)),
+                false => Err(Error::new(format!(
+                    "GREENROOM_PATH is {}, where there is no greenroom",
+                    path.display()
+                ))),
+            };
+        }
+        let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        Ok(match built_in.canonicalize() {
+            Ok(path) if is_checkout(&path) => Source::Path(path),
+            _ => Source::Registry,
+        })
+    }
+
+    fn dependency(&self, features: &[String]) -> Value {
+        let mut table = Table::new();
+        match self {
+            Source::Path(path) => {
+                let path = path.join("shims/std").display().to_string();
+                table.insert("path".into(), path.into());
+            }
+            Source::Registry => {
+                let version = concat!("=", env!("CARGO_PKG_VERSION"));
+                table.insert("version".into(), version.into());
+            }
+        }
+        let features: Vec<Value> = features.iter().map(|name| name.as_str().into()).collect();
+        table.insert("features".into(), features.into());
+        table.into()
+    }
+}
+
+/// What the facade is built from and where.
+pub struct Plan<'a> {
+    pub options: &'a Options,
+    pub target: &'a str,
+    /// The directory of the facade.
+    pub dir: &'a Path,
+    /// The manifest of the program's workspace, with its profiles.
+    pub workspace_manifest: &'a Path,
+    /// The features of greenroom that the program asks for.
+    pub features: &'a [String],
+    /// This program, as the wrapper.
+    pub wrapper: &'a Path,
+    /// The session for that.
+    pub session: &'a Session,
+}
+
+impl Plan<'_> {
+    /// Builds the facade, or finds that it is up to date.
+    ///
+    /// # Errors
+    ///
+    /// If its directory cannot be written to, or cargo fails. cargo has said why then.
+    pub fn build(&self) -> Result<Built> {
+        let source = Source::find()?;
+        let package = self.dir.join("package");
+        write_if_changed(&package.join("lib.rs"), THREADS_STD.as_bytes())?;
+        let manifest = package.join("Cargo.toml");
+        write_if_changed(&manifest, self.manifest(&source)?.as_bytes())?;
+        if let Source::Path(checkout) = &source
+            && let Ok(lock) = fs::read(checkout.join("Cargo.lock"))
+            && !package.join("Cargo.lock").exists()
+        {
+            write_if_changed(&package.join("Cargo.lock"), &lock)?;
+        }
+        let session = self.dir.join("session");
+        self.session.write(&session)?;
+
+        let mut cargo = toolchain::cargo();
+        cargo
+            .args(["build", "--message-format=json-render-diagnostics"])
+            .args(["--profile", self.options.facade_profile()])
+            .args(["--target", self.target])
+            .arg("--manifest-path")
+            .arg(&manifest)
+            .arg("--target-dir")
+            .arg(self.dir.join("target"))
+            .env("RUSTC_WRAPPER", self.wrapper)
+            .env_remove("RUSTC_WORKSPACE_WRAPPER")
+            .env(VARIABLE, &session)
+            .stdout(Stdio::piped());
+        if self.options.offline {
+            cargo.arg("--offline");
+        }
+        let mut child = cargo.spawn().context(|| "cannot run cargo".into())?;
+        let output = child.stdout.take().expect("stdout is piped");
+        let mut libraries = Vec::new();
+        for message in Message::parse_stream(std::io::BufReader::new(output)) {
+            if let Message::CompilerArtifact(artifact) =
+                message.context(|| "cannot read what cargo says".into())?
+            {
+                let files = artifact.filenames.into_iter();
+                libraries.extend(files.filter(|file| file.extension() == Some("rlib")));
+            }
+        }
+        let status = child.wait().context(|| "cannot wait for cargo".into())?;
+        if !status.success() {
+            return Err(Error::new(format!(
+                "greenroom's std cannot be built for {} in profile {}",
+                self.target,
+                self.options.facade_profile()
+            )));
+        }
+        // cargo names the library of a root package without a hash, and those of others with one.
+        let library = |name: &str| {
+            let is_it = |path: &&cargo_metadata::camino::Utf8PathBuf| {
+                let stem = path.file_stem().unwrap_or_default();
+                let rest = stem
+                    .strip_prefix("lib")
+                    .and_then(|stem| stem.strip_prefix(name));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            };
+            let found = libraries.iter().find(is_it);
+            let found = found.map(|path| path.clone().into_std_path_buf());
+            found.ok_or_else(|| Error::new(format!("cargo has built no library {name}")))
+        };
+        let std = library("greenroom_std")?;
+        let dependencies = std.parent().unwrap_or(self.dir).to_path_buf();
+        Ok(Built {
+            threads_std: library("greenroom_threads_std")?,
+            greenroom: library("greenroom")?,
+            std,
+            dependencies,
+        })
+    }
+
+    fn manifest(&self, source: &Source) -> Result<String> {
+        let mut package = Table::new();
+        package.insert("name".into(), "greenroom-threads-std".into());
+        package.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        package.insert("edition".into(), "2024".into());
+        let mut lib = Table::new();
+        lib.insert("path".into(), "lib.rs".into());
+        let mut dependencies = Table::new();
+        dependencies.insert("greenroom-std".into(), source.dependency(self.features));
+        let mut manifest = Table::new();
+        manifest.insert("package".into(), package.into());
+        manifest.insert("lib".into(), lib.into());
+        manifest.insert("dependencies".into(), dependencies.into());
+        // A workspace of its own, whatever directory it lies in.
+        manifest.insert("workspace".into(), Table::new().into());
+        if let Some(profiles) = self.profiles()? {
+            manifest.insert("profile".into(), profiles);
+        }
+        toml::to_string(&manifest).context(|| "cannot write the facade's manifest".into())
+    }
+
+    /// The profiles of the program, which hold for the facade, too: a program has one panic strategy.
+    fn profiles(&self) -> Result<Option<Value>> {
+        let path = self.workspace_manifest;
+        let text =
+            fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
+        let manifest: Table = text
+            .parse()
+            .context(|| format!("cannot read {}", path.display()))?;
+        Ok(manifest.get("profile").cloned())
+    }
+}

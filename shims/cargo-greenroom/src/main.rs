@@ -1,0 +1,34 @@
+//! `cargo greenroom run`: an unmodified program, and everything that it depends on, on greenroom's
+//! green threads.
+//!
+//! # How it works
+//!
+//! 1. The facade `greenroom-std` is built for the program's target, profile and flags (`facade`).
+//! 2. cargo then builds the program as usual, into a target directory of its own, with this program
+//!    as its `RUSTC_WRAPPER` (`wrapper`). For each crate of the target, the wrapper tells rustc that
+//!    the crate named `std` is the facade. Build scripts and proc macros are left alone.
+//!
+//! The command leaves what the wrapper needs to know in a file, the *session* (`session`).
+
+mod command;
+mod crates;
+mod error;
+mod explain;
+mod facade;
+mod options;
+mod session;
+mod toolchain;
+mod wrapper;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let result = match wrapper::Role::of_this_process() {
+        Some(role) => wrapper::run(role),
+        None => command::run(std::env::args_os().skip(1).collect()),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(101)
+    })
+}

@@ -1,0 +1,244 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+
+pub const HELP: &str = "\
+Runs cargo on an unmodified program with its threads on green threads
+
+Usage: cargo greenroom <COMMAND> [OPTIONS] [-- ARGS]
+
+Commands:
+  build, run, test, check, clippy, bench, doc    as cargo's, with all of its options
+
+Options of this command:
+      --except <CRATE>  Leave a crate of the dependency graph on the real std (repeatable)
+      --explain         Say which crates are patched, which are not, and which still block
+      --main            Run `main` as a coroutine, too
+  -h, --help            Print this
+  -V, --version         Print the version
+
+The program is built in `target/greenroom`. `GREENROOM_WORKERS` sets the number of OS threads that
+run coroutines, and `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` the size of their stacks.
+";
+
+/// cargo's commands that this one knows.
+const COMMANDS: [&str; 7] = ["build", "run", "test", "check", "clippy", "bench", "doc"];
+
+/// A command line without errors.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request {
+    Help,
+    Version,
+    Cargo(Options),
+}
+
+/// What to have cargo do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// cargo's command.
+    pub command: String,
+    /// What to pass on to it, from `--` on untouched.
+    pub cargo_args: Vec<OsString>,
+    /// Crates that keep the real std.
+    pub except: Vec<String>,
+    pub explain: bool,
+    pub main: bool,
+    pub target: Option<String>,
+    /// cargo's profile, by its name on the command line.
+    pub profile: Option<String>,
+    pub target_dir: Option<PathBuf>,
+    pub manifest_path: Option<PathBuf>,
+    pub offline: bool,
+    /// The options of cargo that `cargo metadata` must have, too.
+    pub metadata_args: Vec<String>,
+}
+
+impl Options {
+    /// The profile that cargo builds the facade in.
+    pub fn facade_profile(&self) -> &str {
+        match &self.profile {
+            Some(profile) => profile,
+            None if self.command == "bench" => "release",
+            None => "dev",
+        }
+    }
+}
+
+/// Reads the arguments after the name of the program. cargo passes `greenroom` as the first.
+pub fn parse(args: Vec<OsString>) -> Result<Request> {
+    let mut args = args.into_iter().peekable();
+    args.next_if(|first| first == "greenroom");
+    let mut options = Options::default();
+    while let Some(arg) = args.next() {
+        if arg == "--" {
+            options.cargo_args.push(arg);
+            options.cargo_args.extend(args);
+            break;
+        }
+        let Some(text) = arg.to_str().map(str::to_owned) else {
+            options.cargo_args.push(arg);
+            continue;
+        };
+        let (name, inline) = match text.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+            _ => (text.as_str(), None),
+        };
+        let is_given = inline.is_some();
+        let mut value = || -> Result<String> {
+            let next = || args.next().and_then(|value| value.into_string().ok());
+            let value = inline.clone().or_else(next);
+            value.ok_or_else(|| Error::new(format!("{name} needs a value")))
+        };
+        match name {
+            "-h" | "--help" if options.command.is_empty() => return Ok(Request::Help),
+            "-V" | "--version" if options.command.is_empty() => return Ok(Request::Version),
+            "--except" => options.except.push(value()?.replace('_', "-")),
+            "--explain" if !is_given => options.explain = true,
+            "--main" if !is_given => options.main = true,
+            "--target" => {
+                let target = value()?;
+                if options.target.is_some() {
+                    return Err(Error::new(
+                        "cargo greenroom builds for one target at a time",
+                    ));
+                }
+                options.pass(name, &target);
+                options.target = Some(target);
+            }
+            // The directory is this command's to choose, below the one that is asked for.
+            "--target-dir" => options.target_dir = Some(value()?.into()),
+            "--profile" => {
+                let profile = value()?;
+                options.pass(name, &profile);
+                options.profile = Some(profile);
+            }
+            "-r" | "--release" if !is_given => {
+                options.profile = Some("release".into());
+                options.cargo_args.push(arg);
+            }
+            "--manifest-path" => {
+                let path = value()?;
+                options.pass(name, &path);
+                options.pass_to_metadata(name, Some(&path));
+                options.manifest_path = Some(path.into());
+            }
+            "--config" => {
+                let config = value()?;
+                options.pass(name, &config);
+                options.pass_to_metadata(name, Some(&config));
+            }
+            "--offline" | "--frozen" | "--locked" if !is_given => {
+                options.offline |= name != "--locked";
+                options.pass_to_metadata(name, None);
+                options.cargo_args.push(arg);
+            }
+            _ if options.command.is_empty() => options.command = command(&text)?,
+            _ => options.cargo_args.push(arg),
+        }
+    }
+    if options.command.is_empty() {
+        return Ok(Request::Help);
+    }
+    Ok(Request::Cargo(options))
+}
+
+fn command(name: &str) -> Result<String> {
+    let full = match name {
+        "b" => "build",
+        "r" => "run",
+        "t" => "test",
+        "c" => "check",
+        "d" => "doc",
+        name => name,
+    };
+    match COMMANDS.contains(&full) {
+        true => Ok(full.into()),
+        false => Err(Error::new(format!(
+            "no such command: `{name}`; `cargo greenroom` knows {}",
+            COMMANDS.join(", ")
+        ))),
+    }
+}
+
+impl Options {
+    fn pass(&mut self, name: &str, value: &str) {
+        self.cargo_args.push(name.into());
+        self.cargo_args.push(value.into());
+    }
+
+    fn pass_to_metadata(&mut self, name: &str, value: Option<&str>) {
+        self.metadata_args.push(name.into());
+        self.metadata_args.extend(value.map(str::to_owned));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Request> {
+        super::parse(line.split(' ').map(OsString::from).collect())
+    }
+
+    fn options(line: &str) -> Options {
+        match parse(line) {
+            Ok(Request::Cargo(options)) => options,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_of_this_command_are_taken_out_and_the_rest_goes_to_cargo() {
+        let options =
+            options("greenroom run --explain -p app --except=a_b --except c --bin x -- --except d");
+        assert_eq!(options.command, "run");
+        assert!(options.explain && !options.main);
+        assert_eq!(options.except, ["a-b", "c"]);
+        let passed = ["-p", "app", "--bin", "x", "--", "--except", "d"];
+        assert_eq!(options.cargo_args, passed);
+    }
+
+    #[test]
+    fn the_profile_is_that_of_the_command_unless_one_is_named() {
+        assert_eq!(options("build").facade_profile(), "dev");
+        assert_eq!(options("test").facade_profile(), "dev");
+        assert_eq!(options("bench").facade_profile(), "release");
+        assert_eq!(options("run -r").facade_profile(), "release");
+        assert_eq!(options("run --release").cargo_args, ["--release"]);
+        assert_eq!(options("run --profile=tiny").facade_profile(), "tiny");
+    }
+
+    #[test]
+    fn what_selects_the_dependency_graph_also_goes_to_cargo_metadata() {
+        let options = options("check --manifest-path a/Cargo.toml --offline --config x.y=1");
+        let expected = [
+            "--manifest-path",
+            "a/Cargo.toml",
+            "--offline",
+            "--config",
+            "x.y=1",
+        ];
+        assert_eq!(options.metadata_args, expected);
+        assert_eq!(options.cargo_args, expected);
+        assert!(options.offline);
+    }
+
+    #[test]
+    fn a_bad_command_line_is_an_error_that_says_why() {
+        let error = |line| parse(line).unwrap_err().to_string();
+        assert!(error("greenroom fly").contains("no such command: `fly`"));
+        assert!(error("run --except").contains("--except needs a value"));
+        assert!(error("build --target a --target b").contains("one target at a time"));
+    }
+
+    #[test]
+    fn without_a_command_there_is_help() {
+        assert_eq!(parse("greenroom").unwrap(), Request::Help);
+        assert_eq!(parse("greenroom --help").unwrap(), Request::Help);
+        assert_eq!(parse("greenroom -V").unwrap(), Request::Version);
+        assert_eq!(options("run --help").cargo_args, ["--help"]);
+    }
+}

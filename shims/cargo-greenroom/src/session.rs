@@ -1,0 +1,164 @@
+//! What the command tells the wrapper: a file of lines `key=value`, whose path is in the environment.
+
+use std::env;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use crate::crates::DROP_INS;
+use crate::error::{Context, Error, Result, write_if_changed};
+
+/// The environment variable with the path of the session.
+pub const VARIABLE: &str = "CARGO_GREENROOM_SESSION";
+
+/// What the wrapper has to do with the crates that cargo has it compile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Session {
+    /// What is built; `None` while it is the facade itself.
+    pub facade: Option<Built>,
+    /// Names of packages that keep the real std.
+    pub except: Vec<String>,
+    /// `main` is to run as a coroutine.
+    pub main: bool,
+    /// The wrapper that the user has set, if any: it is called in turn.
+    pub chain: Option<PathBuf>,
+    /// The rustdoc that the wrapper stands for.
+    pub rustdoc: PathBuf,
+    /// Where the wrapper notes what failed because of the patch.
+    pub notes: PathBuf,
+    /// Sources that are compiled instead of those of a package, by the name of the package.
+    pub drop_ins: PathBuf,
+}
+
+/// The facade, built.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Built {
+    /// The library that is `std`.
+    pub std: PathBuf,
+    /// The library that is `std` for packages whose threads stay OS threads.
+    pub threads_std: PathBuf,
+    /// The library that is `greenroom`.
+    pub greenroom: PathBuf,
+    /// Where the libraries are that these depend on.
+    pub dependencies: PathBuf,
+}
+
+impl Session {
+    /// A number that changes with whatever makes compiled crates stale: this session, the libraries of
+    /// the facade, the drop-ins.
+    pub fn identity(&self) -> Result<String> {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        env!("CARGO_PKG_VERSION").hash(&mut hasher);
+        DROP_INS
+            .iter()
+            .for_each(|drop_in| drop_in.source.hash(&mut hasher));
+        if let Some(built) = &self.facade {
+            for library in [&built.std, &built.threads_std, &built.greenroom] {
+                let metadata = fs::metadata(library)
+                    .context(|| format!("cannot find {}", library.display()))?;
+                metadata.len().hash(&mut hasher);
+                metadata.modified().ok().hash(&mut hasher);
+            }
+        }
+        Ok(format!("{:016x}", hasher.finish()))
+    }
+
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let built = self.facade.clone().unwrap_or_default();
+        let chain = self.chain.clone().unwrap_or_default();
+        let except = self.except.join(",").into();
+        let main = if self.main {
+            "yes".into()
+        } else {
+            PathBuf::new()
+        };
+        let lines = [
+            ("std", &built.std),
+            ("threads-std", &built.threads_std),
+            ("greenroom", &built.greenroom),
+            ("dependencies", &built.dependencies),
+            ("except", &except),
+            ("main", &main),
+            ("chain", &chain),
+            ("rustdoc", &self.rustdoc),
+            ("notes", &self.notes),
+            ("drop-ins", &self.drop_ins),
+        ];
+        let mut text = String::new();
+        for (key, value) in lines {
+            let value = value.to_str().filter(|value| !value.contains('\n'));
+            let value = value.ok_or_else(|| {
+                Error::new(format!(
+                    "cargo greenroom cannot use a path that is no text ({key})"
+                ))
+            })?;
+            text += &format!("{key}={value}\n");
+        }
+        write_if_changed(path, text.as_bytes())
+    }
+
+    /// The session of the command that this wrapper works for.
+    pub fn of_environment() -> Result<Session> {
+        let path = env::var_os(VARIABLE)
+            .ok_or_else(|| Error::new("this program is a compiler wrapper of `cargo greenroom`"))?;
+        Session::read(Path::new(&path))
+    }
+
+    fn read(path: &Path) -> Result<Session> {
+        let text = fs::read_to_string(path)
+            .context(|| format!("cannot read the session {}", path.display()))?;
+        let value = |key: &str| {
+            let mut lines = text.lines().filter_map(|line| line.split_once('='));
+            let found = lines.find(|(name, _)| *name == key).map(|(_, value)| value);
+            found.unwrap_or_default()
+        };
+        let facade = Built {
+            std: value("std").into(),
+            threads_std: value("threads-std").into(),
+            greenroom: value("greenroom").into(),
+            dependencies: value("dependencies").into(),
+        };
+        let except = value("except").split(',').filter(|name| !name.is_empty());
+        Ok(Session {
+            facade: (facade != Built::default()).then_some(facade),
+            except: except.map(str::to_owned).collect(),
+            main: !value("main").is_empty(),
+            chain: Some(value("chain"))
+                .filter(|chain| !chain.is_empty())
+                .map(PathBuf::from),
+            rustdoc: value("rustdoc").into(),
+            notes: value("notes").into(),
+            drop_ins: value("drop-ins").into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_read_as_it_was_written() {
+        let path = env::temp_dir().join(format!("greenroom-session-{}", std::process::id()));
+        let full = Session {
+            facade: Some(Built {
+                std: "/a/libstd.rlib".into(),
+                threads_std: "/a/libthreads.rlib".into(),
+                greenroom: "/a=b/libgreenroom.rlib".into(),
+                dependencies: "/a/deps".into(),
+            }),
+            except: vec!["tokio".into(), "mio".into()],
+            main: true,
+            chain: Some("/usr/bin/cache".into()),
+            rustdoc: "rustdoc".into(),
+            notes: "/a/notes".into(),
+            drop_ins: "/a/drop-ins".into(),
+        };
+        for session in [Session::default(), full] {
+            session.write(&path).unwrap();
+            assert_eq!(Session::read(&path).unwrap(), session);
+        }
+        fs::remove_file(path).unwrap();
+    }
+}

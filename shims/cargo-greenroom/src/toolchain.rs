@@ -1,0 +1,107 @@
+//! The compiler and cargo in use.
+
+use std::env;
+use std::ffi::OsString;
+use std::process::Command;
+
+use crate::error::{Context, Error, Result};
+
+/// The oldest compiler whose prelude macros come from the `std` that it is told to use.
+const OLDEST: (u32, u32) = (1, 95);
+
+/// `rustc`, as cargo would find it.
+pub fn rustc() -> OsString {
+    env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
+}
+
+/// `rustdoc`, as cargo would find it.
+pub fn rustdoc() -> OsString {
+    env::var_os("RUSTDOC").unwrap_or_else(|| "rustdoc".into())
+}
+
+/// cargo: the one that runs this command, if one does.
+pub fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// What `rustc -vV` says.
+#[derive(Debug)]
+pub struct Compiler {
+    pub host: String,
+}
+
+impl Compiler {
+    /// Asks the compiler.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or it is too old.
+    pub fn find() -> Result<Compiler> {
+        let rustc = rustc();
+        let output = Command::new(&rustc)
+            .arg("-vV")
+            .output()
+            .context(|| format!("cannot run the compiler, {}", rustc.display()))?;
+        if !output.status.success() {
+            return Err(Error::new(format!(
+                "the compiler, {}, does not tell its version: {}",
+                rustc.display(),
+                String::from_utf8_lossy(&output.stderr).trim()
+            )));
+        }
+        Compiler::parse(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn parse(verbose_version: String) -> Result<Compiler> {
+        let field = |name: &str| {
+            let value = verbose_version
+                .lines()
+                .find_map(|line| line.strip_prefix(name));
+            value.ok_or_else(|| Error::new(format!("`rustc -vV` does not tell its {name}")))
+        };
+        let release = field("release: ")?;
+        let mut numbers = release
+            .split(['.', '-'])
+            .map_while(|part| part.parse().ok());
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if version < OLDEST {
+            return Err(Error::new(format!(
+                "cargo greenroom needs Rust {}.{} or newer, and this is {release}: in older ones \
+                 `println!` and `thread_local!` cannot be replaced for a whole program. Take a newer \
+                 toolchain, as in `cargo +stable greenroom`, or the rename of a single crate (see \
+                 greenroom's guide to porting).",
+                OLDEST.0, OLDEST.1
+            )));
+        }
+        let host = field("host: ")?.to_owned();
+        Ok(Compiler { host })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(release: &str) -> Result<Compiler> {
+        Compiler::parse(format!(
+            "rustc {release}\nhost: x-y-z\nrelease: {release}\n"
+        ))
+    }
+
+    #[test]
+    fn the_version_and_the_host_are_those_that_the_compiler_tells() {
+        assert_eq!(parse("1.95.0").unwrap().host, "x-y-z");
+        assert!(parse("1.97.0-nightly").is_ok());
+        assert!(parse("2.0.0").is_ok());
+    }
+
+    #[test]
+    fn a_compiler_that_is_too_old_is_refused_with_a_way_out() {
+        let error = parse("1.80.1").unwrap_err().to_string();
+        assert!(
+            error.contains("this is 1.80.1") && error.contains("cargo +stable"),
+            "{error}"
+        );
+        assert!(Compiler::parse("nonsense".into()).is_err());
+    }
+}

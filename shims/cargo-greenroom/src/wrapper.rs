@@ -1,0 +1,370 @@
+//! This program as cargo's compiler wrapper: it tells rustc which crate is `std`.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::crates::Treatment;
+use crate::error::{Context, Error, Result};
+use crate::session::{Built, Session};
+
+/// What this process stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `RUSTC_WRAPPER`: the arguments are the compiler and its arguments.
+    Rustc,
+    /// `RUSTDOC`: the arguments are rustdoc's.
+    Rustdoc,
+}
+
+/// The names under which this program is a wrapper; what follows is the identity of the session.
+pub const RUSTC_NAME: &str = "greenroom-rustc-";
+pub const RUSTDOC_NAME: &str = "greenroom-rustdoc-";
+
+impl Role {
+    /// What the name of this process says.
+    pub fn of_this_process() -> Option<Role> {
+        let name = env::args_os().next()?;
+        let name = Path::new(&name).file_name()?.to_str()?.to_owned();
+        match name {
+            name if name.starts_with(RUSTC_NAME) => Some(Role::Rustc),
+            name if name.starts_with(RUSTDOC_NAME) => Some(Role::Rustdoc),
+            _ => None,
+        }
+    }
+}
+
+pub fn run(role: Role) -> Result<ExitCode> {
+    let session = Session::of_environment()?;
+    let mut args: Vec<OsString> = env::args_os().skip(1).collect();
+    match role {
+        Role::Rustdoc => {
+            if let Some(built) = &session.facade
+                && is_of_target(&args)
+            {
+                add_std(&mut args, &built.std, built);
+            }
+            Err(exec(Command::new(&session.rustdoc).args(args)))
+        }
+        Role::Rustc => {
+            if args.is_empty() {
+                return Err(Error::new("a compiler wrapper is called with a compiler"));
+            }
+            let compiler = args.remove(0);
+            let command = match &session.chain {
+                Some(chain) => {
+                    let mut command = Command::new(chain);
+                    command.arg(compiler);
+                    command
+                }
+                None => Command::new(compiler),
+            };
+            if args == ["-vV"] {
+                return tell_version(command, &session);
+            }
+            match &session.facade {
+                None => compile_for_facade(command, args),
+                Some(built) => compile(command, args, &session, built),
+            }
+        }
+    }
+}
+
+/// Replaces this process.
+fn exec(command: &mut Command) -> Error {
+    let name = command.get_program().display().to_string();
+    Error::new(format!("cannot run {name}: {}", command.exec()))
+}
+
+/// cargo takes what the compiler says here for its version: a facade that has changed is a new compiler,
+/// which makes what was compiled before stale.
+fn tell_version(mut command: Command, session: &Session) -> Result<ExitCode> {
+    let output = command.arg("-vV").output();
+    let output = output.context(|| "cannot ask the compiler for its version".into())?;
+    let mut stdout = std::io::stdout();
+    let _ = std::io::stderr().write_all(&output.stderr);
+    let written = stdout
+        .write_all(&output.stdout)
+        .and_then(|()| match &session.facade {
+            Some(_) if output.status.success() => {
+                let identity = session
+                    .identity()
+                    .map_err(|error| std::io::Error::other(error.to_string()))?;
+                writeln!(stdout, "greenroom: {identity}")
+            }
+            _ => Ok(()),
+        });
+    written.context(|| "cannot tell the compiler's version".into())?;
+    Ok(code_of(output.status))
+}
+
+/// Compiles a crate that the facade consists of.
+fn compile_for_facade(mut command: Command, args: Vec<OsString>) -> Result<ExitCode> {
+    if !is_of_target(&args) {
+        return Err(exec(command.args(args)));
+    }
+    // The program may be linked with LTO or without: the libraries serve both.
+    let mut kept = Vec::new();
+    let mut args = args.into_iter().peekable();
+    while let Some(arg) = args.next() {
+        let is_lto = |value: &OsStr| {
+            value.to_str().is_some_and(|value| {
+                ["linker-plugin-lto", "embed-bitcode", "lto"]
+                    .iter()
+                    .any(|name| {
+                        value
+                            .strip_prefix(name)
+                            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+                    })
+            })
+        };
+        if arg == "-C" && args.next_if(|value| is_lto(value)).is_some() {
+            continue;
+        }
+        kept.push(arg);
+    }
+    // The program may have the same crates in the same versions, as others.
+    kept.extend(["-C", "metadata=greenroom-facade"].map(OsString::from));
+    Err(exec(command.args(kept)))
+}
+
+/// Compiles a crate of the program.
+fn compile(
+    mut command: Command,
+    mut args: Vec<OsString>,
+    session: &Session,
+    built: &Built,
+) -> Result<ExitCode> {
+    let package = env::var("CARGO_PKG_NAME").unwrap_or_default();
+    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    if !is_of_target(&args) {
+        return Err(exec(command.args(args)));
+    }
+    match Treatment::of(&package, &version, &session.except) {
+        Treatment::Excepted => return Err(exec(command.args(args))),
+        Treatment::Patched => add_std(&mut args, &built.std, built),
+        Treatment::OsThreads => add_std(&mut args, &built.threads_std, built),
+        Treatment::DropIn(drop_in) => {
+            replace_source(
+                &mut args,
+                &session.drop_ins.join(format!("{}.rs", drop_in.package)),
+            );
+            add_std(&mut args, &built.std, built);
+            add_extern(&mut args, "greenroom", &built.greenroom);
+        }
+        Treatment::Greenroom => {
+            replace_source(&mut args, &session.drop_ins.join(format!("{package}.rs")));
+            let library = if package == "greenroom" {
+                &built.greenroom
+            } else {
+                &built.std
+            };
+            add_extern(&mut args, "the_one", library);
+            add_dependencies(&mut args, built);
+        }
+    }
+    if session.main && has_value(&args, "--crate-type", "bin") {
+        args.extend(["-C", "link-arg=-Wl,--wrap=main"].map(OsString::from));
+    }
+    let is_wrong = watch(command.args(args))?;
+    if is_wrong.names_greenroom {
+        // What cannot be written is not worth another error.
+        let _ = fs::create_dir_all(&session.notes);
+        let _ = fs::write(session.notes.join(&package), "");
+    }
+    Ok(is_wrong.code)
+}
+
+/// How a compilation ended.
+struct Outcome {
+    code: ExitCode,
+    /// It has failed, with an error that speaks of greenroom's items.
+    names_greenroom: bool,
+}
+
+/// Runs the compiler, and passes on what it says to cargo.
+fn watch(command: &mut Command) -> Result<Outcome> {
+    let name = command.get_program().display().to_string();
+    let mut child = command
+        .stderr(Stdio::piped())
+        .spawn()
+        .context(|| format!("cannot run {name}"))?;
+    let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+    let mut own = std::io::stderr().lock();
+    let mut names_greenroom = false;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = stderr.read_until(b'\n', &mut line);
+        if read.context(|| format!("cannot read what {name} says"))? == 0 {
+            break;
+        }
+        names_greenroom |= is_error_about_greenroom(&line);
+        // Where cargo has gone, the compiler is about to be ended, too.
+        let _ = own.write_all(&line);
+    }
+    let status = child.wait().context(|| format!("cannot wait for {name}"))?;
+    Ok(Outcome {
+        names_greenroom: names_greenroom && !status.success(),
+        code: code_of(status),
+    })
+}
+
+/// Whether a line of the compiler, which is JSON, is an error that names a path of greenroom's.
+fn is_error_about_greenroom(line: &[u8]) -> bool {
+    let contains = |text: &str| {
+        line.windows(text.len())
+            .any(|window| window == text.as_bytes())
+    };
+    contains("\"level\":\"error\"") && (contains("greenroom::") || contains("greenroom_std"))
+}
+
+fn code_of(status: std::process::ExitStatus) -> ExitCode {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(u8::try_from(code.unwrap_or(1)).unwrap_or(1))
+}
+
+/// Whether a crate is compiled that belongs to the program. Build scripts, proc macros and what these
+/// depend on run in the compiler: cargo names no target for them. Crates named `___` are questions.
+fn is_of_target(args: &[OsString]) -> bool {
+    let names_target = args.iter().any(|arg| {
+        arg.to_str()
+            .is_some_and(|arg| arg == "--target" || arg.starts_with("--target="))
+    });
+    let names_crate = args.iter().any(|arg| arg == "--crate-name");
+    names_target
+        && names_crate
+        && !has_value(args, "--crate-type", "proc-macro")
+        && !has_value(args, "--crate-name", "___")
+}
+
+fn has_value(args: &[OsString], option: &str, value: &str) -> bool {
+    args.windows(2)
+        .any(|pair| pair[0] == option && pair[1] == value)
+}
+
+/// Has `library` be the crate's `std`, also where the program names the facade as its own.
+fn add_std(args: &mut Vec<OsString>, library: &Path, built: &Built) {
+    let is_own_std = |value: &OsString| {
+        value
+            .to_str()
+            .is_some_and(|value| value == "std" || value.starts_with("std="))
+    };
+    while let Some(position) = args
+        .windows(2)
+        .position(|pair| pair[0] == "--extern" && is_own_std(&pair[1]))
+    {
+        args.drain(position..position + 2);
+    }
+    add_extern(args, "std", library);
+    add_dependencies(args, built);
+}
+
+fn add_extern(args: &mut Vec<OsString>, name: &str, library: &Path) {
+    let mut value = OsString::from(format!("{name}="));
+    value.push(library);
+    args.push("--extern".into());
+    args.push(value);
+}
+
+fn add_dependencies(args: &mut Vec<OsString>, built: &Built) {
+    let mut value = OsString::from("dependency=");
+    value.push(&built.dependencies);
+    args.push("-L".into());
+    args.push(value);
+}
+
+/// Compiles `source` instead of the crate's root file.
+fn replace_source(args: &mut [OsString], source: &Path) {
+    let root = (0..args.len()).find(|&position| {
+        let is_value = position > 0
+            && args[position - 1].to_str().is_some_and(|option| {
+                [
+                    "--crate-name",
+                    "--cfg",
+                    "--check-cfg",
+                    "--extern",
+                    "-o",
+                    "-C",
+                    "-L",
+                ]
+                .contains(&option)
+            });
+        !is_value && Path::new(&args[position]).extension() == Some(OsStr::new("rs"))
+    });
+    if let Some(root) = root {
+        args[root] = source.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    fn built() -> Built {
+        Built {
+            std: "/f/libgreenroom_std.rlib".into(),
+            threads_std: "/f/libgreenroom_threads_std.rlib".into(),
+            greenroom: "/f/libgreenroom.rlib".into(),
+            dependencies: "/f/deps".into(),
+        }
+    }
+
+    #[test]
+    fn crates_of_the_target_are_patched_and_those_that_run_in_the_compiler_are_not() {
+        assert!(is_of_target(&args(
+            "--crate-name app src/main.rs --target x"
+        )));
+        assert!(is_of_target(&args(
+            "--crate-name app src/main.rs --target=x"
+        )));
+        assert!(!is_of_target(&args(
+            "--crate-name build_script_build build.rs"
+        )));
+        assert!(!is_of_target(&args("- --crate-name ___ --target x")));
+        assert!(!is_of_target(&args(
+            "--crate-name derive --crate-type proc-macro --target x"
+        )));
+        assert!(!is_of_target(&args("--print cfg --target x")));
+    }
+
+    #[test]
+    fn the_facade_replaces_one_that_the_program_names_itself() {
+        let mut args = args("--crate-name a --extern std=/other.rlib --extern libc=/libc.rlib");
+        add_std(&mut args, &built().std, &built());
+        let expected = "--crate-name a --extern libc=/libc.rlib --extern std=/f/libgreenroom_std.rlib \
+                        -L dependency=/f/deps";
+        assert_eq!(args, self::args(expected));
+    }
+
+    #[test]
+    fn a_drop_in_is_compiled_instead_of_the_root_file() {
+        let mut args = args("--crate-name a.rs --edition=2021 /x/src/lib.rs --cfg y.rs");
+        replace_source(&mut args, Path::new("/d/a.rs"));
+        assert_eq!(
+            args,
+            self::args("--crate-name a.rs --edition=2021 /d/a.rs --cfg y.rs")
+        );
+    }
+
+    #[test]
+    fn an_error_that_names_greenroom_is_noticed_and_a_warning_is_not() {
+        let line = br#"{"message":"expected `greenroom::shims::net::TcpStream`","level":"error"}"#;
+        assert!(is_error_about_greenroom(line));
+        let line = br#"{"message":"unused `greenroom::x`","level":"warning"}"#;
+        assert!(!is_error_about_greenroom(line));
+        assert!(!is_error_about_greenroom(
+            br#"{"message":"no `x`","level":"error"}"#
+        ));
+    }
+}
