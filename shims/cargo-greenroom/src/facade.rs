@@ -130,6 +130,15 @@ impl Plan<'_> {
         if self.options.offline {
             cargo.arg("--offline");
         }
+        // Once it was built, cargo has nothing to say that the program's own build does not.
+        let built = self.dir.join(format!(
+            "built-{}-{}",
+            self.target,
+            self.options.facade_profile()
+        ));
+        if self.options.quiet || built.exists() {
+            cargo.arg("--quiet");
+        }
         let mut child = cargo.spawn().context(|| "cannot run cargo".into())?;
         let output = child.stdout.take().expect("stdout is piped");
         let mut libraries = Vec::new();
@@ -149,6 +158,7 @@ impl Plan<'_> {
                 self.options.facade_profile()
             )));
         }
+        write_if_changed(&built, b"")?;
         // cargo names the library of a root package without a hash, and those of others with one.
         let library = |name: &str| {
             let is_it = |path: &&cargo_metadata::camino::Utf8PathBuf| {

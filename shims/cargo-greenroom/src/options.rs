@@ -52,6 +52,7 @@ pub struct Options {
     pub target_dir: Option<PathBuf>,
     pub manifest_path: Option<PathBuf>,
     pub offline: bool,
+    pub quiet: bool,
     /// The options of cargo that `cargo metadata` must have, too.
     pub metadata_args: Vec<String>,
 }
@@ -129,6 +130,10 @@ pub fn parse(args: Vec<OsString>) -> Result<Request> {
                 let config = value()?;
                 options.pass(name, &config);
                 options.pass_to_metadata(name, Some(&config));
+            }
+            "-q" | "--quiet" if !is_given => {
+                options.quiet = true;
+                options.cargo_args.push(arg);
             }
             "--offline" | "--frozen" | "--locked" if !is_given => {
                 options.offline |= name != "--locked";
