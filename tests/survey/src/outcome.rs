@@ -1,0 +1,208 @@
+//! What came of a crate, and the table of all.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Display, Write};
+
+use crate::crates::Entry;
+
+/// What came of one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It was not done.
+    Left,
+    /// It has failed: it does not compile, say.
+    Failed,
+    /// It was not over in time.
+    TooLong,
+    Built,
+    Tested(Tests),
+}
+
+/// The tests of a crate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tests {
+    pub passed: BTreeSet<String>,
+    pub failed: BTreeSet<String>,
+}
+
+impl Tests {
+    /// Reads what test harnesses have written. The tests of one binary are told from those of another by
+    /// the line that cargo writes before.
+    pub fn read(output: &str) -> Tests {
+        let mut tests = Tests::default();
+        let mut binary = "";
+        for line in output.lines() {
+            let line = line.trim();
+            if let Some(rest) = line
+                .strip_prefix("Running ")
+                .or(line.strip_prefix("Doc-tests "))
+            {
+                binary = rest.split(" (").next().unwrap_or(rest);
+            } else if let Some(rest) = line.strip_prefix("test ")
+                && let Some((name, result)) = rest.rsplit_once(" ... ")
+            {
+                let name = format!("{binary}: {name}");
+                match result {
+                    "ok" => drop(tests.passed.insert(name)),
+                    "FAILED" => drop(tests.failed.insert(name)),
+                    _ => {}
+                }
+            }
+        }
+        tests
+    }
+}
+
+impl Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Left => f.write_str("-"),
+            Step::Failed => f.write_str("fails"),
+            Step::TooLong => f.write_str("hangs"),
+            Step::Built => f.write_str("builds"),
+            Step::Tested(tests) if tests.failed.is_empty() => {
+                write!(f, "{} pass", tests.passed.len())
+            }
+            Step::Tested(tests) => {
+                write!(
+                    f,
+                    "{} pass, {} fail",
+                    tests.passed.len(),
+                    tests.failed.len()
+                )
+            }
+        }
+    }
+}
+
+/// A crate, both ways.
+#[derive(Clone, Debug)]
+pub struct Row {
+    name: String,
+    version: String,
+    known: Option<String>,
+    pub on_std: Step,
+    pub on_greenroom: Step,
+    /// The end of what was written where it is worse on greenroom's std.
+    pub details: String,
+}
+
+impl Row {
+    pub fn new(entry: &Entry) -> Row {
+        Row {
+            name: entry.name.clone(),
+            version: entry.version.clone(),
+            known: entry.known.clone(),
+            on_std: Step::Left,
+            on_greenroom: Step::Left,
+            details: String::new(),
+        }
+    }
+
+    pub fn unfetched(entry: &Entry, error: String) -> Row {
+        Row {
+            details: error,
+            on_greenroom: Step::Failed,
+            on_std: Step::Built,
+            ..Row::new(entry)
+        }
+    }
+
+    /// The tests that pass on std and not on greenroom's.
+    fn lost(&self) -> Vec<&str> {
+        match (&self.on_std, &self.on_greenroom) {
+            (Step::Tested(std), Step::Tested(greenroom)) => std
+                .passed
+                .difference(&greenroom.passed)
+                .map(String::as_str)
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether it fares worse on greenroom's std, for no reason that is known.
+    pub fn is_surprise(&self) -> bool {
+        let worse = match (&self.on_std, &self.on_greenroom) {
+            (Step::Failed | Step::TooLong | Step::Left, _) => false,
+            (Step::Built, other) => *other != Step::Built,
+            (Step::Tested(_), Step::Tested(_)) => !self.lost().is_empty(),
+            (Step::Tested(_), _) => true,
+        };
+        worse && self.known.is_none()
+    }
+}
+
+impl Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Row {
+            name,
+            version,
+            on_std,
+            on_greenroom,
+            ..
+        } = self;
+        write!(
+            f,
+            "{name} {version}: std {on_std}; greenroom {on_greenroom}"
+        )?;
+        for lost in self.lost().iter().take(20) {
+            write!(f, "\n      lost: {lost}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The table that is checked in.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "# Crates on greenroom's std\n\n\
+         The own tests of published crates, unmodified, by `cargo test` and by `cargo greenroom test`.\n\
+         Written by `cargo run --release -p greenroom-survey -- --write`.\n\n\
+         | crate | on std | by `cargo greenroom` | why they differ |\n|---|---|---|---|\n",
+    );
+    for row in rows {
+        let why = row.known.as_deref().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "| {} {} | {} | {} | {why} |",
+            row.name, row.version, row.on_std, row.on_greenroom
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tested(output: &str) -> Step {
+        Step::Tested(Tests::read(output))
+    }
+
+    #[test]
+    fn tests_are_told_apart_by_their_binaries() {
+        let output = "     Running unittests src/lib.rs (target/x)\ntest a ... ok\ntest b ... FAILED\n\
+                      test c ... ignored\n   Doc-tests x\ntest a ... ok\n";
+        let tests = Tests::read(output);
+        let expected = ["unittests src/lib.rs: a", "x: a"].map(String::from);
+        assert_eq!(tests.passed, BTreeSet::from(expected));
+        assert_eq!(tests.failed.len(), 1);
+    }
+
+    #[test]
+    fn what_is_lost_for_no_known_reason_is_a_surprise() {
+        let mut row = Row::new(&Entry::default());
+        row.on_std = tested("test a ... ok\ntest b ... FAILED\n");
+        row.on_greenroom = tested("test a ... ok\ntest b ... FAILED\n");
+        assert!(!row.is_surprise());
+        row.on_greenroom = tested("test a ... FAILED\n");
+        assert!(row.is_surprise());
+        row.known = Some("it spins".into());
+        assert!(!row.is_surprise());
+        row.known = None;
+        row.on_greenroom = Step::TooLong;
+        assert!(row.is_surprise());
+        row.on_std = Step::Failed;
+        assert!(!row.is_surprise());
+    }
+}
