@@ -1,8 +1,18 @@
-//! Programs that were written for std's blocking API and its threads, on coroutines.
+//! How to run programs that were written for std's blocking API and threads.
 //!
-//! # Three ways
+//! # Four ways
 //!
-//! **A file**: one line at its top.
+//! | | what you write | whose code then parks |
+//! |---|---|---|
+//! | [a file](#a-file) | one line at its top | that file's |
+//! | [a crate](#a-crate) | one line in its `Cargo.toml` | that crate's |
+//! | [a program](#a-program) | `cargo greenroom run` | the program's and all its dependencies' |
+//! | a process | *not there yet* | C libraries, and crates that call libc themselves |
+//!
+//! The ways mix. The types are the same, whichever way brought them, and they convert from and to
+//! std's own types. Code that no way reaches blocks its worker, unless it is wrapped in [`unblock`].
+//!
+//! ## A file
 //!
 //! ```
 //! use greenroom::shims as std;
@@ -11,9 +21,10 @@
 //! # let _ = TcpListener::bind("127.0.0.1:0");
 //! ```
 //!
-//! It holds for the module that it stands in: a nested module needs its own. Edition 2018 or later.
+//! The line holds for the module that it stands in. A nested module needs its own. It works from
+//! edition 2018 on. Macros without a path, such as `println!`, stay std's.
 //!
-//! **A crate**: a dependency that is renamed, and no change to any source.
+//! ## A crate
 //!
 //! ```toml
 //! [dependencies]
@@ -21,20 +32,75 @@
 //! ```
 //!
 //! The compiler then finds greenroom's shims where it looks for a crate named `std`. That holds for
-//! all of the package in all editions: nested modules, unit tests, integration tests, documentation
-//! tests, examples, binaries; and for `#![no_std]` crates that say `extern crate std`. It does not
-//! matter if the package has a feature of that name. If it is a library whose signatures have types
-//! such as `TcpStream`, those are the shims' to its users.
+//! the whole package in all editions: nested modules, macros without a path, unit tests, integration
+//! tests, documentation tests, examples and binaries. It also holds for `#![no_std]` crates that say
+//! `extern crate std`. A library whose signatures have types such as `TcpStream` then has the shims'
+//! types in them.
 //!
-//! Someone else's crate is ported like that, too, in a copy (`cargo vendor` makes one) whose
-//! `Cargo.toml` gets this line; `[patch.crates-io]` puts it in place of the published one. See
-//! [below](#crates-that-were-tried) for some that were.
+//! To port someone else's crate, add the line to a copy of it (`cargo vendor` makes one), and put the
+//! copy in place of the published crate by `[patch.crates-io]`. See
+//! [below](#crates-that-were-tried) for crates that were tried.
 //!
-//! **A process**, with the C libraries in it, by interposing the functions of libc: *not there yet*.
-//! Until it is, what neither line reaches blocks its worker, unless it is wrapped in [`unblock`].
+//! ## A program
 //!
-//! They mix: the types are the same whichever line brought them, and files of a renamed crate may
-//! have the other one, too. The untouched std is in [`shims::real`], and types convert both ways:
+//! ```console
+//! $ cargo install cargo-greenroom
+//! $ cargo greenroom run
+//! ```
+//!
+//! This compiles an unmodified program and everything that it depends on against the shims. Build
+//! scripts and proc macros are left alone. `build`, `test`, `check`, `clippy`, `bench` and `doc` work
+//! like `run`, with all of cargo's options, and in a target directory of their own.
+//!
+//! - `--explain` tells which crates are on greenroom's std, and which can still block a worker.
+//! - `--except CRATE` leaves a crate on the real std. Types such as `TcpStream` then do not fit
+//!   between it and the others.
+//! - The threads that tokio and async-io start for themselves stay OS threads, because each of them
+//!   waits in a poll of its own. The rest of these crates is on the shims, so they work beside coroutines.
+//! - parking_lot's locks park coroutines, too: `cargo greenroom` replaces parking_lot_core, which waits
+//!   by a system call of its own.
+//!
+//! All thread-locals of such a program belong to its coroutines, in all of its Rust code. So the hazard
+//! of [shared thread-locals](crate::guide::hazards#shared-thread-locals) is gone. C code and crates that
+//! make system calls themselves remain.
+//!
+//! Coroutines then have std's default stack size, 2 MiB of address space, unless
+//! `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` says otherwise.
+//!
+//! # What then happens
+//!
+//! `thread::spawn`, `scope` and `Builder` make coroutines, in the caller's runtime, or else in the
+//! default runtime. `GREENROOM_WORKERS` is the number of the default runtime's workers. Without it there
+//! are as many as cores.
+//!
+//! `main` stays an OS thread. It blocks as usual, and the process ends when it returns. To make it a
+//! coroutine like the others, on the thread that it has, call [`run`](crate::run):
+//!
+//! ```
+//! greenroom::run(|| {
+//!     // what main did
+//! });
+//! ```
+//!
+//! Coroutines of different workers run in parallel, so a data race stays a data race. Coroutines of one
+//! worker take turns where they wait.
+//!
+//! # What stays std's
+//!
+//! - Under the line for a file: the prelude, and macros without a path, such as `println!` and
+//!   `thread_local!`. Such a `println!` writes to std's own [`stdout`](std::io::stdout). It blocks the worker
+//!   while a pipe or a terminal does not take more. std's lock belongs to the worker's thread, so if a
+//!   `Display` implementation waits, another coroutine of the worker can print in the middle of its line.
+//!   `std::println!` and `use std::println` are the shims'.
+//! - What is named by `core::` or `alloc::`, and what [`shims`] does not mirror: collections, formatting,
+//!   the traits of `io`, `Arc`, atomics. These are std's items, so that crates can exchange them.
+//! - Other crates, unless the whole program is compiled by `cargo greenroom`. That includes what their
+//!   macros reach by `$crate`. A macro that writes `std::` or `::std::` into your crate, as many derives
+//!   do, means what your crate means by it.
+//! - Build scripts, which have dependencies of their own.
+//! - What the operating system says about the calling thread.
+//!
+//! The real std is always in [`shims::real`], and types convert both ways:
 //!
 //! ```
 //! use greenroom::shims as std;
@@ -47,40 +113,10 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
-//! # What then happens
-//!
-//! `thread::spawn`, `scope` and `Builder` make coroutines, in the runtime of the caller or else in
-//! the default one, whose number of workers is `GREENROOM_WORKERS`, or as many as there are cores.
-//! `main` stays an OS thread, which blocks as ever, and whose return ends the process. To have it as
-//! a coroutine among the others, on the thread that it has, call [`run`](crate::run):
-//!
-//! ```
-//! greenroom::run(|| {
-//!     // what main did
-//! });
-//! ```
-//!
-//! Coroutines of different workers run in parallel, so nothing that was a race is less of one.
-//! Those of one worker take turns where they wait.
-//!
-//! # What stays std's
-//!
-//! - The prelude, and macros without a path: `println!`, `thread_local!`, `vec!`. What they print goes to
-//!   std's own [`stdout`](std::io::stdout) and [`stderr`](std::io::stderr): where a pipe or a terminal does
-//!   not take more, they block the worker, and std's lock is the worker's, so a `Display` that waits lets
-//!   others of the worker print amid its line. `std::println!` and `use std::println` are the shims'.
-//! - What goes by `core::` or `alloc::`, and what [`shims`] does not mirror: collections, formatting,
-//!   the traits of `io`, `Arc`, atomics. They are the same items as ever, so that other crates take
-//!   and give them.
-//! - Other crates: what they do in their functions, and what their macros reach by `$crate`. A macro
-//!   that writes `std::` or `::std::` into your crate, as many derives do, means what your crate does.
-//! - Build scripts, which have dependencies of their own.
-//! - What is asked of the operating system about the calling thread.
-//!
 //! # Crates that were tried
 //!
-//! Blocking crates, in copies that have the line in their `Cargo.toml`, with no change to any source. All
-//! of them build; the last column says what else there is to know.
+//! These blocking crates were tried in copies that have the line in their `Cargo.toml`, with no change to
+//! any source, and with the features that need no C library. All of them build.
 //!
 //! | crate | what it is | what it needs |
 //! |---|---|---|
@@ -89,7 +125,7 @@
 //! | minreq 2.14 | an HTTP client | nothing |
 //! | tungstenite 0.30 | websockets | nothing |
 //! | tiny_http 0.12 | an HTTP server | nothing |
-//! | rouille 3.6 | an HTTP server | tiny_http, of which it takes types, ported as well |
+//! | rouille 3.6 | an HTTP server | tiny_http, whose types it takes, must be ported as well |
 //! | suppaftp 12.2 | an FTP client | nothing |
 //! | imap 2.4 | an IMAP client | nothing |
 //! | memcache 0.21 | a memcached client | nothing |
@@ -97,15 +133,17 @@
 //! | threadpool 1.8 | a pool of threads | nothing |
 //! | crossbeam-channel 0.5.17 | channels | nothing |
 //! | redis 1.8 | a redis client | the feature `socket2` |
-//! | mysql 28.0 | a MySQL client | the feature `socket2`; it connects by socket2, which blocks the worker until the server has answered |
+//! | mysql 28.0 | a MySQL client | the feature `socket2`. It connects by socket2, which blocks the worker until the server has answered |
 //! | lettre 0.11 | an SMTP client | as mysql |
-//! | r2d2 0.8 | a pool of connections | to be left as it is published: it waits by the locks of parking_lot, which block the worker. With as many connections as there are threads at once, none waits; else [`unblock`] around `get` |
-//! | scheduled-thread-pool 0.2 | a pool of threads | the same: ported, its idle threads keep their workers |
+//! | r2d2 0.8 | a pool of connections | `cargo greenroom`. By the line alone, the locks of parking_lot block the worker: keep the published crate, and have as many connections as threads, or wrap `get` in [`unblock`] |
+//! | scheduled-thread-pool 0.2 | a pool of threads | as r2d2 |
 //!
-//! They were tried with the features that need no C library. Tests of the repository run redis, mysql,
-//! lettre, ureq, tungstenite, minreq and tiny_http, with many threads on one worker. The feature `socket2` of `greenroom-std` (and
-//! of `greenroom`) makes sockets of [socket2](https://docs.rs/socket2/0.6) 0.6 and the shims' convert into
-//! each other, as std's do:
+//! Tests of the repository run redis, mysql, lettre, ureq, tungstenite, minreq and tiny_http with many
+//! threads on one worker. `tests/survey` runs the own test suites of published crates, unmodified, by
+//! `cargo greenroom test`.
+//!
+//! The feature `socket2` of `greenroom-std` (and of `greenroom`) converts between the sockets of
+//! [socket2](https://docs.rs/socket2/0.6) 0.6 and the shims', as socket2 itself does for std's:
 //!
 //! ```toml
 //! [dependencies]
@@ -116,23 +154,23 @@
 //!
 //! | symptom | cause | what to write |
 //! |---|---|---|
-//! | a worker stops for good, or for a while, with connections that have data | a lock or a channel of the real std is waited for, whose other side needs that worker; mostly a guard that was held across a wait | [`shims::sync`] |
-//! | ..., while one thread computes | nothing waits | [`yield_now`] now and then, or [`unblock`] around it |
-//! | ..., while one is in a C library, or in a crate that is not ported | it blocks the OS thread | [`unblock`] around the call; [`wait_fd`] before it, if the library tells its descriptor |
-//! | a `thread_local!` has what another request left there | without a path it is std's, and coroutines of a worker share its values | `std::thread_local! { … }`, or `use std::thread_local;` above; [`coroutine_local!`] |
-//! | the value of a `thread_local!` changes or goes while it is in use: undefined behaviour | its initialiser waits, and another coroutine of the worker has initialised it meanwhile | the same; [`deny_blocking`](crate::deny_blocking()) names the wait |
+//! | a worker stops for good, or for a while, although its connections have data | a lock or a channel of the real std is waited for, and the other side needs that worker. Most often a guard is held across a wait | [`shims::sync`] |
+//! | the same, while one thread computes | nothing waits | [`yield_now`] now and then, or [`unblock`] around the computation |
+//! | the same, while one thread is in a C library or in a crate that is not ported | the library blocks the OS thread | [`unblock`] around the call; [`wait_fd`] before it, if the library tells its descriptor |
+//! | a `thread_local!` has the value of another request | without a path it is std's, and the coroutines of a worker share its values | `std::thread_local! { … }`, or `use std::thread_local;` above; [`coroutine_local!`] |
+//! | the value of a `thread_local!` changes or goes while it is in use, which is undefined behaviour | its initialiser waits, and another coroutine of the worker has initialised the value meanwhile | the same; [`deny_blocking`](crate::deny_blocking()) names the wait |
 //! | mismatched types: `LocalKey`, and a different `LocalKey` | without a path it is std's | the same |
 //! | mismatched types: `TcpStream`, and a different `TcpStream` | another crate means std's | `.into()`; or port that crate, too |
 //! | another crate misses `ToSocketAddrs` of a type of yours | the shims' trait is one of its own | implement [`real::net::ToSocketAddrs`](std::net::ToSocketAddrs) as well |
-//! | parts of lines of output are out of order | the shims' `stdout` and std's, which the macros without a path print to, each keep the beginning of a line | `std::print!`, or [`flush`](std::io::Write::flush) of the shims' `stdout`, which flushes both |
+//! | parts of lines of output are out of order | the shims' `stdout` and std's, which macros without a path print to, each buffer the beginning of a line | `std::print!`, or [`flush`](std::io::Write::flush) of the shims' `stdout`, which flushes both |
 //! | a worker stops while nobody reads standard output | a macro without a path | `std::println!`, or `use std::println;` above |
-//! | a test's output is not captured | a harness captures what std's own macros print | `println!` without a path, where `std` is the shims |
+//! | a test's output is not captured | a harness captures only what std's own macros print | `std::real::println!` |
 //! | lines of standard input are missing | the shims' `stdin` and std's each read ahead | use one of the two throughout |
 //! | `has overflowed its stack` | 256 KiB, where threads have 2 MiB | [`Builder::stack_size`]; `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` for all |
-//! | no `as_pthread_t`, or a thread that must be the system's (signals, affinity, a GUI) | a coroutine is not one | `std::real::thread::spawn` |
-//! | the program ends too early | `main` returns, as with std's threads | join them; [`wait_idle`] |
-//! | threads that are left end with [`Cancelled`] | [`run`](crate::run) unwinds what is left | join them before it ends |
-//! | a thread's destructors do not run at the end of [`run`](crate::run) | it waited for a lock, a condition variable or an `unpark`, and was left behind | have it end before, by a flag or a channel |
+//! | `a coroutine has no pthread_t`, or a thread must be the system's (signals, affinity, a GUI) | a coroutine is not an OS thread | `std::real::thread::spawn` |
+//! | the program ends too early | `main` returns, as with std's threads | join the threads; [`wait_idle`] |
+//! | threads that are left end with [`Cancelled`] | [`run`](crate::run) unwinds the remaining coroutines | join them before it ends |
+//! | a thread's destructors do not run at the end of [`run`](crate::run) | it waited for a lock, a condition variable or an `unpark`, and was left behind | end it before, by a flag or a channel |
 //! | a forked child cannot start threads | the process had a runtime | fork before the first one, or call `exec` |
 //!
 //! The ones that need more than another name:

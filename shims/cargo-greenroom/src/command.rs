@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result, write_if_changed};
 use crate::explain::Graph;
 use crate::facade::Plan;
 use crate::options::{self, HELP, Options, Request};
-use crate::session::{Session, VARIABLE};
+use crate::session::{NOTES_VARIABLE, Session, VARIABLE};
 use crate::toolchain::{self, Compiler};
 use crate::wrapper::{RUSTC_NAME, RUSTDOC_NAME};
 
@@ -78,7 +78,6 @@ fn run_cargo(options: &Options) -> Result<ExitCode> {
         main: options.main,
         chain,
         rustdoc: toolchain::rustdoc().into(),
-        notes: dirs.notes.clone(),
         drop_ins: dirs.drop_ins.clone(),
     };
     dirs.write_drop_ins()?;
@@ -92,9 +91,10 @@ fn run_on_program(
     session: &Session,
 ) -> Result<ExitCode> {
     let identity = session.identity()?;
-    let path = dirs.base.join("session");
+    // By its identity: another command may run at the same time, with other options.
+    let path = dirs.base.join("sessions").join(&identity);
     session.write(&path)?;
-    let _ = fs::remove_dir_all(&dirs.notes);
+    let notes = dirs.base.join(format!("notes-{}", std::process::id()));
     let mut cargo = toolchain::cargo();
     cargo.arg(&options.command);
     if options.target.is_none() {
@@ -106,10 +106,12 @@ fn run_on_program(
         .args(&options.cargo_args)
         .env("RUSTC_WRAPPER", dirs.wrapper(RUSTC_NAME, &identity)?)
         .env("RUSTDOC", dirs.wrapper(RUSTDOC_NAME, &identity)?)
-        .env(VARIABLE, &path);
+        .env(VARIABLE, &path)
+        .env(NOTES_VARIABLE, &notes);
     let status = cargo.status().context(|| "cannot run cargo".into())?;
     if !status.success() {
-        hint(&dirs.notes);
+        hint(&notes);
+        let _ = fs::remove_dir_all(&notes);
     }
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(101)))
@@ -175,7 +177,6 @@ struct Dirs {
     facade: PathBuf,
     program: PathBuf,
     drop_ins: PathBuf,
-    notes: PathBuf,
 }
 
 impl Dirs {
@@ -185,7 +186,6 @@ impl Dirs {
             facade: base.join("facade"),
             program: base.join("program"),
             drop_ins: base.join("drop-ins"),
-            notes: base.join("notes"),
             base,
         })
     }

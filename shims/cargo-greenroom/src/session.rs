@@ -11,6 +11,10 @@ use crate::error::{Context, Error, Result, write_if_changed};
 /// The environment variable with the path of the session.
 pub const VARIABLE: &str = "CARGO_GREENROOM_SESSION";
 
+/// The environment variable with the directory in which the wrapper notes the packages that do not
+/// compile because of the patch.
+pub const NOTES_VARIABLE: &str = "CARGO_GREENROOM_NOTES";
+
 /// What the wrapper has to do with the crates that cargo has it compile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Session {
@@ -24,8 +28,6 @@ pub struct Session {
     pub chain: Option<PathBuf>,
     /// The rustdoc that the wrapper stands for.
     pub rustdoc: PathBuf,
-    /// Where the wrapper notes what failed because of the patch.
-    pub notes: PathBuf,
     /// Sources that are compiled instead of those of a package, by the name of the package.
     pub drop_ins: PathBuf,
 }
@@ -82,7 +84,6 @@ impl Session {
             ("main", &main),
             ("chain", &chain),
             ("rustdoc", &self.rustdoc),
-            ("notes", &self.notes),
             ("drop-ins", &self.drop_ins),
         ];
         let mut text = String::new();
@@ -128,7 +129,6 @@ impl Session {
                 .filter(|chain| !chain.is_empty())
                 .map(PathBuf::from),
             rustdoc: value("rustdoc").into(),
-            notes: value("notes").into(),
             drop_ins: value("drop-ins").into(),
         })
     }
@@ -152,7 +152,6 @@ mod tests {
             main: true,
             chain: Some("/usr/bin/cache".into()),
             rustdoc: "rustdoc".into(),
-            notes: "/a/notes".into(),
             drop_ins: "/a/drop-ins".into(),
         };
         for session in [Session::default(), full] {

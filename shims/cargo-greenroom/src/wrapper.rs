@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use crate::crates::Treatment;
 use crate::error::{Context, Error, Result};
-use crate::session::{Built, Session};
+use crate::session::{Built, NOTES_VARIABLE, Session};
 
 /// What this process stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,11 +172,18 @@ fn compile(
     }
     let is_wrong = watch(command.args(args))?;
     if is_wrong.names_greenroom {
-        // What cannot be written is not worth another error.
-        let _ = fs::create_dir_all(&session.notes);
-        let _ = fs::write(session.notes.join(&package), "");
+        note(&package);
     }
     Ok(is_wrong.code)
+}
+
+/// Notes that a package does not compile because of the patch.
+fn note(package: &str) {
+    if let Some(notes) = env::var_os(NOTES_VARIABLE) {
+        // What cannot be written is not worth another error.
+        let _ = fs::create_dir_all(&notes);
+        let _ = fs::write(Path::new(&notes).join(package), "");
+    }
 }
 
 /// How a compilation ended.

@@ -1,0 +1,269 @@
+//! `cargo greenroom` on a program with one of each kind of crate.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use serial_test::serial;
+
+/// The program, copied to where its manifests are manifests. All tests share it, and its target directory.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("program");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/program");
+        copy(&fixture, &program);
+        program
+    })
+}
+
+/// Writes what has changed: cargo rebuilds what is newer.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let from = entry.unwrap().path();
+        let to = to.join(from.file_name().unwrap());
+        if from.is_dir() {
+            copy(&from, &to);
+            continue;
+        }
+        let mut text = fs::read_to_string(&from).unwrap();
+        let to = match to.extension() {
+            Some(extension) if extension == "in" => to.with_extension(""),
+            _ => to,
+        };
+        text = text.replace("@GREENROOM@", &checkout().display().to_string());
+        if fs::read_to_string(&to).ok().as_ref() != Some(&text) {
+            fs::write(to, text).unwrap();
+        }
+    }
+}
+
+fn checkout() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    path.canonicalize().unwrap()
+}
+
+fn clean(command: &mut Command) -> &mut Command {
+    for variable in [
+        "RUSTC_WRAPPER",
+        "RUSTFLAGS",
+        "CARGO_TARGET_DIR",
+        "GREENROOM_PATH",
+    ] {
+        command.env_remove(variable);
+    }
+    // Of one size, and without debug information, so that the facade is built soon.
+    command
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("CARGO_TERM_COLOR", "never")
+        .env("RUST_BACKTRACE", "0")
+        .current_dir(program())
+}
+
+fn green(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-greenroom"));
+    command.arg("greenroom").args(line.split(' '));
+    clean(&mut command);
+    command
+}
+
+fn plain(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(line.split(' '));
+    clean(&mut command);
+    command
+}
+
+fn output(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn stdout(command: &mut Command) -> String {
+    let output = output(command);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{stderr}",
+        output.status
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command says that fails.
+fn failure(command: &mut Command) -> String {
+    let output = output(command);
+    assert!(!output.status.success(), "{command:?} succeeds");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+const GREEN: &str = "on greenroom: true\nfew OS threads: true\nmade: 42, script: 7, quiet: true\n";
+
+#[test]
+#[serial]
+fn an_unmodified_program_runs_its_threads_on_few_os_threads() {
+    let on_std = stdout(&mut plain("run -q"));
+    assert_eq!(on_std, GREEN.replacen("true", "false", 2));
+    assert_eq!(stdout(&mut green("run -q")), GREEN);
+}
+
+#[test]
+#[serial]
+fn what_a_program_writes_and_how_it_ends_are_the_same() {
+    for arguments in ["lines", "panic", "exit"] {
+        let line = format!("run -q -- {arguments}");
+        let (on_std, on_greenroom) = (output(&mut plain(&line)), output(&mut green(&line)));
+        assert_eq!(on_std.stdout, on_greenroom.stdout, "{arguments}");
+        assert_eq!(on_std.status, on_greenroom.status, "{arguments}");
+    }
+}
+
+#[test]
+#[serial]
+fn one_worker_runs_all_threads_and_main_stays_an_os_thread() {
+    let written = stdout(green("run -q -- main").env("GREENROOM_WORKERS", "1"));
+    let mut parts = written.trim().split(", ");
+    assert_eq!(parts.next(), Some("main"));
+    assert_eq!(parts.next(), Some("5 ticks"));
+}
+
+#[test]
+#[serial]
+fn unit_integration_and_documentation_tests_pass() {
+    let written = stdout(&mut green("test"));
+    let passed = written.matches("test result: ok. 1 passed").count();
+    assert_eq!(passed, 3, "{written}");
+}
+
+#[test]
+#[serial]
+fn a_program_with_link_time_optimisation_runs() {
+    assert_eq!(stdout(&mut green("run -q --profile lto")), GREEN);
+}
+
+#[test]
+#[serial]
+fn a_program_that_aborts_on_panic_runs() {
+    assert_eq!(stdout(&mut green("run -q --profile abort")), GREEN);
+}
+
+#[test]
+#[serial]
+fn checks_lints_and_documentation_work() {
+    for line in ["check -q", "clippy -q", "doc -q --no-deps"] {
+        stdout(&mut green(line));
+    }
+}
+
+#[test]
+#[serial]
+fn a_library_for_other_languages_has_greenroom_in_it() {
+    stdout(&mut green("build -q -p shared"));
+    let host = stdout(Command::new("rustc").args(["--print", "host-tuple"]));
+    let dir = program().join("target/greenroom/program").join(host.trim());
+    let library = fs::read(dir.join("debug/libshared.so")).unwrap();
+    let text = b"greenroom-";
+    assert!(library.windows(text.len()).any(|window| window == text));
+}
+
+#[test]
+#[serial]
+fn a_program_that_names_greenroom_gets_the_one_below_its_std() {
+    let written = stdout(&mut green("run -q --features names-greenroom -- named"));
+    assert_eq!(written, "5\n");
+}
+
+#[test]
+#[serial]
+fn a_wrapper_of_the_users_is_called_in_turn() {
+    let log = program().join("wrapped");
+    let wrapper = program().join("wrapper");
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >> '{}'\nexec \"$@\"\n",
+        log.display()
+    );
+    fs::write(&wrapper, script).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&wrapper, executable).unwrap();
+    let _ = fs::remove_file(&log);
+    stdout(green("build -q").env("RUSTC_WRAPPER", &wrapper));
+    let calls = fs::read_to_string(log).unwrap();
+    let patched =
+        |line: &str| line.contains("--crate-name quiet") && line.contains("--extern std=");
+    assert!(calls.lines().any(patched), "{calls}");
+}
+
+#[test]
+#[serial]
+fn a_crate_that_is_left_out_keeps_std_and_explain_says_so() {
+    let output = output(&mut green("check --except quiet --explain"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let section = |title: &str| {
+        let from = said
+            .find(title)
+            .unwrap_or_else(|| panic!("{title}: {said}"));
+        let lines = said[from..].lines().skip(1);
+        lines
+            .take_while(|line| line.starts_with("  "))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        section("on the real std, as --except says:"),
+        ["  quiet 0.0.0"]
+    );
+    assert_eq!(
+        section("left alone, because it runs in the compiler:"),
+        ["  made"]
+    );
+    assert!(section("on greenroom's std:").contains(&"  program 0.0.0"));
+}
+
+#[test]
+#[serial]
+fn a_type_that_clashes_is_an_error_that_names_the_way_out() {
+    let said = failure(&mut green("check --features gives-type --except quiet"));
+    assert!(said.contains("mismatched types"), "{said}");
+    assert!(
+        said.contains("note: program does not compile on greenroom's std"),
+        "{said}"
+    );
+    assert!(said.contains("--except program"), "{said}");
+}
+
+#[test]
+#[serial]
+fn a_broken_program_gives_the_compilers_own_errors() {
+    let said = failure(&mut green("check --features broken"));
+    assert!(said.contains("error[E0308]: mismatched types"), "{said}");
+    assert!(!said.contains("greenroom's std"), "{said}");
+}
+
+#[test]
+#[serial]
+fn what_cannot_work_is_said_at_once() {
+    let said = |command: &mut Command| failure(command);
+    assert!(said(&mut green("check --except nothing")).contains("no such crate"));
+    assert!(said(&mut green("check --manifest-path nothing")).contains("nothing"));
+    assert!(said(green("check").env("RUSTC", "/no/compiler")).contains("/no/compiler"));
+    assert!(said(green("check").env("CARGO_GREENROOM_SESSION", "x")).contains("inside of another"));
+    assert!(
+        said(green("check").env("GREENROOM_PATH", "/nowhere")).contains("there is no greenroom")
+    );
+    let file = program().join("Cargo.toml");
+    let line = format!("check --target-dir {}", file.display());
+    assert!(said(&mut green(&line)).contains("cannot create"));
+}
+
+#[test]
+#[serial]
+fn what_was_built_is_not_built_again_and_another_choice_is() {
+    stdout(&mut green("build -q"));
+    let again = output(&mut green("build"));
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert!(!said.contains("Compiling"), "{said}");
+    let other = output(&mut green("build --except quiet"));
+    let said = String::from_utf8(other.stderr).unwrap();
+    assert!(said.contains("Compiling quiet"), "{said}");
+}
