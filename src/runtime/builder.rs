@@ -11,7 +11,13 @@ use crate::coroutine::Class;
 use crate::worker::{Parts, Scheduler};
 
 /// The default usable stack size of a coroutine, in bytes of address space.
-const STACK_SIZE: usize = 256 << 10;
+///
+/// `cargo greenroom` sets the cfg: an unmodified program may rely on the size that std's threads have.
+const STACK_SIZE: usize = if cfg!(greenroom_whole_program) {
+    2 << 20
+} else {
+    256 << 10
+};
 
 /// How long the end of a runtime waits, by default, for coroutines that do not end.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
@@ -57,7 +63,8 @@ impl RuntimeBuilder {
     }
 
     /// The usable stack size, in bytes, of coroutines whose [`Builder`](crate::Builder) asks for no other.
-    /// Default: `GREENROOM_STACK_SIZE`, or else `RUST_MIN_STACK`, or else 256 KiB.
+    /// Default: `GREENROOM_STACK_SIZE`, or else `RUST_MIN_STACK`, or else 256 KiB
+    /// (2 MiB, as std's threads, in a program that `cargo greenroom` has built).
     ///
     /// This is address space. A coroutine occupies only the memory that it has touched.
     pub fn stack_size(mut self, bytes: usize) -> RuntimeBuilder {

@@ -129,6 +129,8 @@ fn compile_for_facade(mut command: Command, args: Vec<OsString>) -> Result<ExitC
     }
     // The program may have the same crates in the same versions, as others.
     kept.extend(["-C", "metadata=greenroom-facade"].map(OsString::from));
+    // Its threads have stacks of std's size then.
+    kept.extend(["--cfg", "greenroom_whole_program"].map(OsString::from));
     Err(exec(command.args(kept)))
 }
 
