@@ -205,9 +205,9 @@ fn a_crate_that_is_left_out_keeps_std_and_explain_says_so() {
             .find(title)
             .unwrap_or_else(|| panic!("{title}: {said}"));
         let lines = said[from..].lines().skip(1);
-        lines
-            .take_while(|line| line.starts_with("  "))
-            .collect::<Vec<_>>()
+        // cargo's own lines are indented further.
+        let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+        lines.take_while(is_name).collect::<Vec<_>>()
     };
     assert_eq!(
         section("on the real std, as --except says:"),
