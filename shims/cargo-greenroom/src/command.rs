@@ -23,7 +23,7 @@ use crate::wrapper::{RUSTC_NAME, RUSTDOC_NAME};
 const GREENROOM: &str =
     "//! The greenroom that the program's std is built on.\n\npub use the_one::*;\n";
 
-pub fn run(args: Vec<OsString>) -> Result<ExitCode> {
+pub(crate) fn run(args: Vec<OsString>) -> Result<ExitCode> {
     match options::parse(args)? {
         Request::Help => print!("{HELP}"),
         Request::Version => println!("cargo-greenroom {}", env!("CARGO_PKG_VERSION")),

@@ -2,7 +2,7 @@
 
 /// What to do with a package of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Treatment {
+pub(crate) enum Treatment {
     /// Its `std` is the facade.
     Patched,
     /// Its `std` is the facade, but the threads that it spawns are the operating system's: each of them
@@ -19,15 +19,15 @@ pub enum Treatment {
 
 /// Sources of this program that replace those of a package.
 #[derive(Debug, PartialEq, Eq)]
-pub struct DropIn {
-    pub package: &'static str,
+pub(crate) struct DropIn {
+    pub(crate) package: &'static str,
     /// The versions that it replaces, up to the first number that is not zero.
-    pub version: &'static str,
-    pub source: &'static str,
-    pub why: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) source: &'static str,
+    pub(crate) why: &'static str,
 }
 
-pub const DROP_INS: &[DropIn] = &[DropIn {
+pub(crate) const DROP_INS: &[DropIn] = &[DropIn {
     package: "parking_lot_core",
     version: "0.9.",
     source: include_str!("../drop-ins/parking_lot_core.rs"),
@@ -76,7 +76,7 @@ const BLOCKING: &[(&str, &str)] = &[
 
 impl Treatment {
     /// The treatment of version `version` of a package, when `except` keep the real std.
-    pub fn of(package: &str, version: &str, except: &[String]) -> Treatment {
+    pub(crate) fn of(package: &str, version: &str, except: &[String]) -> Treatment {
         if except.iter().any(|name| *name == package.replace('_', "-")) {
             return Treatment::Excepted;
         }
@@ -92,7 +92,7 @@ impl Treatment {
 }
 
 /// What of a package still blocks a worker, if that is known.
-pub fn blocks(package: &str) -> Option<&'static str> {
+pub(crate) fn blocks(package: &str) -> Option<&'static str> {
     let known = BLOCKING.iter().find(|(name, _)| *name == package);
     known.map(|(_, why)| *why)
 }

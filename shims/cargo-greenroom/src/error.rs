@@ -5,12 +5,12 @@ use std::path::Path;
 
 /// One message, which says what was attempted and why it failed.
 #[derive(Debug)]
-pub struct Error(String);
+pub(crate) struct Error(String);
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    pub fn new(message: impl Into<String>) -> Error {
+    pub(crate) fn new(message: impl Into<String>) -> Error {
         Error(message.into())
     }
 }
@@ -22,7 +22,7 @@ impl Display for Error {
 }
 
 /// Says what was attempted when an operation failed.
-pub trait Context<T> {
+pub(crate) trait Context<T> {
     fn context(self, attempted: impl FnOnce() -> String) -> Result<T>;
 }
 
@@ -33,7 +33,7 @@ impl<T, E: Display> Context<T> for std::result::Result<T, E> {
 }
 
 /// Writes `content` to `path`, unless the file has it already: cargo rebuilds what is newer.
-pub fn write_if_changed(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn write_if_changed(path: &Path, content: &[u8]) -> Result<()> {
     if std::fs::read(path).is_ok_and(|before| before == content) {
         return Ok(());
     }

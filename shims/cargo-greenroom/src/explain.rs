@@ -9,12 +9,12 @@ use crate::crates::{self, Treatment};
 use crate::error::{Error, Result};
 
 /// The packages that cargo may compile for the target, by name and version.
-pub struct Graph {
+pub(crate) struct Graph {
     packages: BTreeMap<(String, String), Treatment>,
     /// Build scripts' and proc macros' packages, which run in the compiler.
     of_compiler: BTreeSet<String>,
     /// The features of greenroom that the program asks for.
-    pub greenroom_features: Vec<String>,
+    pub(crate) greenroom_features: Vec<String>,
 }
 
 impl Graph {
@@ -22,7 +22,7 @@ impl Graph {
     ///
     /// If the program depends on another version of greenroom than the facade is built on, or `except`
     /// names a crate that the program does not have.
-    pub fn of(metadata: &Metadata, except: &[String]) -> Result<Graph> {
+    pub(crate) fn of(metadata: &Metadata, except: &[String]) -> Result<Graph> {
         let resolve = metadata
             .resolve
             .as_ref()
@@ -99,7 +99,7 @@ impl Graph {
     }
 
     /// What is patched, what is not, and what still blocks.
-    pub fn explain(&self) -> String {
+    pub(crate) fn explain(&self) -> String {
         let mut text = String::new();
         let all = |wanted: fn(&Treatment) -> bool| {
             let packages = self

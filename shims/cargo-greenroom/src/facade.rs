@@ -78,19 +78,19 @@ impl Source {
 }
 
 /// What the facade is built from and where.
-pub struct Plan<'a> {
-    pub options: &'a Options,
-    pub target: &'a str,
+pub(crate) struct Plan<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) target: &'a str,
     /// The directory of the facade.
-    pub dir: &'a Path,
+    pub(crate) dir: &'a Path,
     /// The manifest of the program's workspace, with its profiles.
-    pub workspace_manifest: &'a Path,
+    pub(crate) workspace_manifest: &'a Path,
     /// The features of greenroom that the program asks for.
-    pub features: &'a [String],
+    pub(crate) features: &'a [String],
     /// This program, as the wrapper.
-    pub wrapper: &'a Path,
+    pub(crate) wrapper: &'a Path,
     /// The session for that.
-    pub session: &'a Session,
+    pub(crate) session: &'a Session,
 }
 
 impl Plan<'_> {
@@ -99,7 +99,7 @@ impl Plan<'_> {
     /// # Errors
     ///
     /// If its directory cannot be written to, or cargo fails. cargo has said why then.
-    pub fn build(&self) -> Result<Built> {
+    pub(crate) fn build(&self) -> Result<Built> {
         let source = Source::find()?;
         let package = self.dir.join("package");
         write_if_changed(&package.join("lib.rs"), THREADS_STD.as_bytes())?;

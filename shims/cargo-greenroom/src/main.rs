@@ -10,6 +10,8 @@
 //!
 //! The command leaves what the wrapper needs to know in a file, the *session* (`session`).
 
+#![allow(clippy::print_stdout, reason = "a command, whose output it is")]
+
 mod command;
 mod crates;
 mod error;

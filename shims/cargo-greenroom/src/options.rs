@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 Runs cargo on an unmodified program with its threads on green threads
 
 Usage: cargo greenroom <COMMAND> [OPTIONS] [-- ARGS]
@@ -29,7 +29,7 @@ const COMMANDS: [&str; 7] = ["build", "run", "test", "check", "clippy", "bench",
 
 /// A command line without errors.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     Help,
     Version,
     Cargo(Options),
@@ -37,29 +37,29 @@ pub enum Request {
 
 /// What to have cargo do.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub(crate) struct Options {
     /// cargo's command.
-    pub command: String,
+    pub(crate) command: String,
     /// What to pass on to it, from `--` on untouched.
-    pub cargo_args: Vec<OsString>,
+    pub(crate) cargo_args: Vec<OsString>,
     /// Crates that keep the real std.
-    pub except: Vec<String>,
-    pub explain: bool,
-    pub main: bool,
-    pub target: Option<String>,
+    pub(crate) except: Vec<String>,
+    pub(crate) explain: bool,
+    pub(crate) main: bool,
+    pub(crate) target: Option<String>,
     /// cargo's profile, by its name on the command line.
-    pub profile: Option<String>,
-    pub target_dir: Option<PathBuf>,
-    pub manifest_path: Option<PathBuf>,
-    pub offline: bool,
-    pub quiet: bool,
+    pub(crate) profile: Option<String>,
+    pub(crate) target_dir: Option<PathBuf>,
+    pub(crate) manifest_path: Option<PathBuf>,
+    pub(crate) offline: bool,
+    pub(crate) quiet: bool,
     /// The options of cargo that `cargo metadata` must have, too.
-    pub metadata_args: Vec<String>,
+    pub(crate) metadata_args: Vec<String>,
 }
 
 impl Options {
     /// The profile that cargo builds the facade in.
-    pub fn facade_profile(&self) -> &str {
+    pub(crate) fn facade_profile(&self) -> &str {
         match &self.profile {
             Some(profile) => profile,
             None if self.command == "bench" => "release",
@@ -69,7 +69,7 @@ impl Options {
 }
 
 /// Reads the arguments after the name of the program. cargo passes `greenroom` as the first.
-pub fn parse(args: Vec<OsString>) -> Result<Request> {
+pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
     let mut args = args.into_iter().peekable();
     args.next_if(|first| first == "greenroom");
     let mut options = Options::default();

@@ -9,46 +9,46 @@ use crate::crates::DROP_INS;
 use crate::error::{Context, Error, Result, write_if_changed};
 
 /// The environment variable with the path of the session.
-pub const VARIABLE: &str = "CARGO_GREENROOM_SESSION";
+pub(crate) const VARIABLE: &str = "CARGO_GREENROOM_SESSION";
 
 /// The environment variable with the directory in which the wrapper notes the packages that do not
 /// compile because of the patch.
-pub const NOTES_VARIABLE: &str = "CARGO_GREENROOM_NOTES";
+pub(crate) const NOTES_VARIABLE: &str = "CARGO_GREENROOM_NOTES";
 
 /// What the wrapper has to do with the crates that cargo has it compile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Session {
+pub(crate) struct Session {
     /// What is built; `None` while it is the facade itself.
-    pub facade: Option<Built>,
+    pub(crate) facade: Option<Built>,
     /// Names of packages that keep the real std.
-    pub except: Vec<String>,
+    pub(crate) except: Vec<String>,
     /// `main` is to run as a coroutine.
-    pub main: bool,
+    pub(crate) main: bool,
     /// The wrapper that the user has set, if any: it is called in turn.
-    pub chain: Option<PathBuf>,
+    pub(crate) chain: Option<PathBuf>,
     /// The rustdoc that the wrapper stands for.
-    pub rustdoc: PathBuf,
+    pub(crate) rustdoc: PathBuf,
     /// Sources that are compiled instead of those of a package, by the name of the package.
-    pub drop_ins: PathBuf,
+    pub(crate) drop_ins: PathBuf,
 }
 
 /// The facade, built.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Built {
+pub(crate) struct Built {
     /// The library that is `std`.
-    pub std: PathBuf,
+    pub(crate) std: PathBuf,
     /// The library that is `std` for packages whose threads stay OS threads.
-    pub threads_std: PathBuf,
+    pub(crate) threads_std: PathBuf,
     /// The library that is `greenroom`.
-    pub greenroom: PathBuf,
+    pub(crate) greenroom: PathBuf,
     /// Where the libraries are that these depend on.
-    pub dependencies: PathBuf,
+    pub(crate) dependencies: PathBuf,
 }
 
 impl Session {
     /// A number that changes with whatever makes compiled crates stale: this session, the libraries of
     /// the facade, the drop-ins.
-    pub fn identity(&self) -> Result<String> {
+    pub(crate) fn identity(&self) -> Result<String> {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         env!("CARGO_PKG_VERSION").hash(&mut hasher);
@@ -66,7 +66,7 @@ impl Session {
         Ok(format!("{:016x}", hasher.finish()))
     }
 
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let built = self.facade.clone().unwrap_or_default();
         let chain = self.chain.clone().unwrap_or_default();
         let except = self.except.join(",").into();
@@ -100,7 +100,7 @@ impl Session {
     }
 
     /// The session of the command that this wrapper works for.
-    pub fn of_environment() -> Result<Session> {
+    pub(crate) fn of_environment() -> Result<Session> {
         let path = env::var_os(VARIABLE)
             .ok_or_else(|| Error::new("this program is a compiler wrapper of `cargo greenroom`"))?;
         Session::read(Path::new(&path))

@@ -10,24 +10,24 @@ use crate::error::{Context, Error, Result};
 const OLDEST: (u32, u32) = (1, 95);
 
 /// `rustc`, as cargo would find it.
-pub fn rustc() -> OsString {
+pub(crate) fn rustc() -> OsString {
     env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
 }
 
 /// `rustdoc`, as cargo would find it.
-pub fn rustdoc() -> OsString {
+pub(crate) fn rustdoc() -> OsString {
     env::var_os("RUSTDOC").unwrap_or_else(|| "rustdoc".into())
 }
 
 /// cargo: the one that runs this command, if one does.
-pub fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 /// What `rustc -vV` says.
 #[derive(Debug)]
-pub struct Compiler {
-    pub host: String,
+pub(crate) struct Compiler {
+    pub(crate) host: String,
 }
 
 impl Compiler {
@@ -36,7 +36,7 @@ impl Compiler {
     /// # Errors
     ///
     /// If there is none, or it is too old.
-    pub fn find() -> Result<Compiler> {
+    pub(crate) fn find() -> Result<Compiler> {
         let rustc = rustc();
         let output = Command::new(&rustc)
             .arg("-vV")

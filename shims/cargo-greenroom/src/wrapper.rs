@@ -14,7 +14,7 @@ use crate::session::{Built, NOTES_VARIABLE, Session};
 
 /// What this process stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// `RUSTC_WRAPPER`: the arguments are the compiler and its arguments.
     Rustc,
     /// `RUSTDOC`: the arguments are rustdoc's.
@@ -22,12 +22,12 @@ pub enum Role {
 }
 
 /// The names under which this program is a wrapper; what follows is the identity of the session.
-pub const RUSTC_NAME: &str = "greenroom-rustc-";
-pub const RUSTDOC_NAME: &str = "greenroom-rustdoc-";
+pub(crate) const RUSTC_NAME: &str = "greenroom-rustc-";
+pub(crate) const RUSTDOC_NAME: &str = "greenroom-rustdoc-";
 
 impl Role {
     /// What the name of this process says.
-    pub fn of_this_process() -> Option<Role> {
+    pub(crate) fn of_this_process() -> Option<Role> {
         let name = env::args_os().next()?;
         let name = Path::new(&name).file_name()?.to_str()?.to_owned();
         match name {
@@ -38,7 +38,7 @@ impl Role {
     }
 }
 
-pub fn run(role: Role) -> Result<ExitCode> {
+pub(crate) fn run(role: Role) -> Result<ExitCode> {
     let session = Session::of_environment()?;
     let mut args: Vec<OsString> = env::args_os().skip(1).collect();
     match role {

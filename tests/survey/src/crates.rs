@@ -5,24 +5,24 @@ use std::path::Path;
 
 /// A line of the list: a crate, how to test it, and what is known to be different.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    pub name: String,
-    pub version: String,
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) version: String,
     /// Taken by continuous integration.
-    pub handful: bool,
+    pub(crate) handful: bool,
     /// Only built: its tests cannot be run from the published package, or need what is not there.
-    pub build_only: bool,
+    pub(crate) build_only: bool,
     /// Passed to cargo, both ways.
-    pub cargo_args: Vec<String>,
+    pub(crate) cargo_args: Vec<String>,
     /// Passed to the test binaries, both ways.
-    pub test_args: Vec<String>,
+    pub(crate) test_args: Vec<String>,
     /// Why it may fail, or fail more tests, on greenroom's std.
-    pub known: Option<String>,
+    pub(crate) known: Option<String>,
 }
 
 /// Reads the list: in each line, the name and version; options in square brackets, separated by
 /// semicolons; after a `#`, a comment.
-pub fn read(path: &Path) -> Result<Vec<Entry>, String> {
+pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let lines = text
         .lines()

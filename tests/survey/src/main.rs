@@ -4,6 +4,8 @@
 //! `cargo run -p greenroom-survey -- --help` tells how to call it. The crates are listed in
 //! `crates.txt`, and the table that comes of it is `SURVEY.md`, both beside this package's manifest.
 
+#![allow(clippy::print_stdout, reason = "a command, whose output it is")]
+
 mod crates;
 mod outcome;
 mod package;

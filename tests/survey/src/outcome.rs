@@ -7,7 +7,7 @@ use crate::crates::Entry;
 
 /// What came of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// It was not done.
     Left,
     /// It has failed: it does not compile, say.
@@ -20,15 +20,15 @@ pub enum Step {
 
 /// The tests of a crate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tests {
-    pub passed: BTreeSet<String>,
-    pub failed: BTreeSet<String>,
+pub(crate) struct Tests {
+    pub(crate) passed: BTreeSet<String>,
+    pub(crate) failed: BTreeSet<String>,
 }
 
 impl Tests {
     /// Reads what test harnesses have written. The tests of one binary are told from those of another by
     /// the line that cargo writes before.
-    pub fn read(output: &str) -> Tests {
+    pub(crate) fn read(output: &str) -> Tests {
         let mut tests = Tests::default();
         let mut binary = "";
         for line in output.lines() {
@@ -77,18 +77,18 @@ impl Display for Step {
 
 /// A crate, both ways.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     name: String,
     version: String,
     known: Option<String>,
-    pub on_std: Step,
-    pub on_greenroom: Step,
+    pub(crate) on_std: Step,
+    pub(crate) on_greenroom: Step,
     /// The end of what was written where it is worse on greenroom's std.
-    pub details: String,
+    pub(crate) details: String,
 }
 
 impl Row {
-    pub fn new(entry: &Entry) -> Row {
+    pub(crate) fn new(entry: &Entry) -> Row {
         Row {
             name: entry.name.clone(),
             version: entry.version.clone(),
@@ -99,7 +99,7 @@ impl Row {
         }
     }
 
-    pub fn unfetched(entry: &Entry, error: String) -> Row {
+    pub(crate) fn unfetched(entry: &Entry, error: String) -> Row {
         Row {
             details: error,
             on_greenroom: Step::Failed,
@@ -121,7 +121,7 @@ impl Row {
     }
 
     /// Whether it fares worse on greenroom's std, for no reason that is known.
-    pub fn is_surprise(&self) -> bool {
+    pub(crate) fn is_surprise(&self) -> bool {
         let worse = match (&self.on_std, &self.on_greenroom) {
             (Step::Failed | Step::TooLong | Step::Left, _) => false,
             (Step::Built, other) => *other != Step::Built,
@@ -153,7 +153,7 @@ impl Display for Row {
 }
 
 /// The table that is checked in.
-pub fn table(rows: &[Row]) -> String {
+pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = String::from(
         "# Crates on greenroom's std\n\n\
          The own tests of published crates, unmodified, by `cargo test` and by `cargo greenroom test`.\n\

@@ -8,7 +8,7 @@ use cargo_metadata::MetadataCommand;
 use crate::crates::Entry;
 
 /// Copies the published package of `entry` below `work`, as a workspace of its own; returns where it is.
-pub fn fetch(entry: &Entry, work: &Path) -> Result<PathBuf, String> {
+pub(crate) fn fetch(entry: &Entry, work: &Path) -> Result<PathBuf, String> {
     let package = work.join("packages").join(&entry.name);
     let done = package.join(".complete");
     if fs::read_to_string(&done).is_ok_and(|version| version == entry.version) {

@@ -10,7 +10,7 @@ use crate::crates::Entry;
 use crate::outcome::{Row, Step, Tests};
 
 /// Builds the command `cargo-greenroom` of this repository; returns where it is.
-pub fn command(home: &Path) -> Result<PathBuf, String> {
+pub(crate) fn command(home: &Path) -> Result<PathBuf, String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["build", "--quiet", "-p", "cargo-greenroom"])
@@ -25,7 +25,7 @@ pub fn command(home: &Path) -> Result<PathBuf, String> {
 }
 
 /// Builds `package`, and runs its tests if asked for, on std and on greenroom's.
-pub fn compare(
+pub(crate) fn compare(
     entry: &Entry,
     package: &Path,
     work: &Path,
