@@ -6,8 +6,9 @@ use std::process::Command;
 
 use crate::error::{Context, Error, Result};
 
-/// The oldest compiler whose prelude macros come from the `std` that it is told to use.
-const OLDEST: (u32, u32) = (1, 95);
+/// The oldest compiler that builds greenroom. Macros of the prelude come from the `std` that it is told to
+/// use, in this one as in newer ones.
+const OLDEST: (u32, u32) = (1, 89);
 
 /// `rustc`, as cargo would find it.
 pub(crate) fn rustc() -> OsString {
@@ -66,10 +67,8 @@ impl Compiler {
         let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         if version < OLDEST {
             return Err(Error::new(format!(
-                "cargo greenroom needs Rust {}.{} or newer, and this is {release}: in older ones \
-                 `println!` and `thread_local!` cannot be replaced for a whole program. Take a newer \
-                 toolchain, as in `cargo +stable greenroom`, or the rename of a single crate (see \
-                 greenroom's guide to porting).",
+                "cargo greenroom needs Rust {}.{} or newer, and this is {release}: take a newer toolchain, \
+                 as in `cargo +stable greenroom`",
                 OLDEST.0, OLDEST.1
             )));
         }
