@@ -24,7 +24,8 @@
 //! | `io::{stdout, Stdout, StdoutLock, stderr, Stderr, StderrLock}` | [`io`] | waits park; separate locks and a separate buffer |
 //! | `print!`, `println!`, `eprint!`, `eprintln!`, `dbg!` | [`println!`](macro@println) | write to the streams above; must be named by a path (`std::println!`) or imported (`use std::println`) |
 //! | `io::IsTerminal` | [`io::IsTerminal`] | a separate trait, for all types with a descriptor: std's is sealed |
-//! | `os` | [`os`] | std's own, except for the items named here; coroutines' handles have no `os::unix::thread::JoinHandleExt` |
+//! | `os` | [`os`] | std's own, except for the items named here |
+//! | `os::unix::thread::JoinHandleExt` | [`os::unix::thread::JoinHandleExt`] | a separate trait, whose methods panic for a coroutine: it has no `pthread_t` |
 //! | `process::{Command, Child, ChildStdin, ChildStdout, ChildStderr}` | [`process`] | waits park |
 //! | `os::unix::process::CommandExt` | [`process::CommandExt`] | a separate trait: std's is sealed |
 //! | `sync::{Mutex, RwLock, Condvar, Once, OnceLock, LazyLock, Barrier}` and their guards | [`sync`] | waits park |
@@ -41,7 +42,7 @@
 //!
 //! # What still blocks the worker
 //!
-//! Some items stay std's own: the methods of `Path` that ask for metadata, and the macros of the prelude
+//! Under the `use` line, some items stay std's own: the methods of `Path` that ask for metadata, and the macros of the prelude
 //! that are written without a path, such as `println!`. If one of these may wait long, wrap the call in
 //! [`unblock`](crate::unblock). A `thread_local!` without a path is std's own, too: the coroutines of one
 //! OS thread share its values.

@@ -15,10 +15,9 @@
 //!
 //! # What is missing
 //!
-//! Everything stable in std is here, except `os::unix::thread::JoinHandleExt`. A coroutine has no
-//! `pthread_t`. With the `pthread_t` of its worker, a `pthread_join`, `pthread_cancel` or `pthread_kill`
-//! would reach all coroutines of the worker. The trait is std's own, and coroutines' handles do not
-//! implement it.
+//! Everything stable in std is here. A coroutine has no `pthread_t`, so the methods of
+//! [`os::unix::thread::JoinHandleExt`](crate::shims::os::unix::thread::JoinHandleExt) panic for its
+//! handle.
 //!
 //! Unstable items of std are missing until they are stable: `sleep_until` (use
 //! [`park_until`](crate::park_until)), `Thread::{into_raw, from_raw}`, `ThreadId::as_u64`,

@@ -1,7 +1,4 @@
 //! [`std::os::unix`], but waits park the coroutine.
-//!
-//! `thread::JoinHandleExt` is std's own. The handles of coroutines do not implement the trait, because a
-//! coroutine has no pthread.
 #![forbid(unsafe_code)]
 
 pub mod fs;
