@@ -42,10 +42,13 @@
 //!
 //! # What still blocks the worker
 //!
-//! Under the `use` line, some items stay std's own: the methods of `Path` that ask for metadata, and the macros of the prelude
-//! that are written without a path, such as `println!`. If one of these may wait long, wrap the call in
-//! [`unblock`](crate::unblock). A `thread_local!` without a path is std's own, too: the coroutines of one
-//! OS thread share its values.
+//! - The methods of `Path` that ask for metadata. They are inherent methods of std's own type.
+//! - Under the `use` line for a single file, macros without a path, such as `println!`. There, a
+//!   `thread_local!` without a path is std's own, too: the coroutines of one OS thread share its values. A
+//!   crate or a program that is ported as a whole has the shims' macros (see
+//!   [the guide](crate::guide::porting)).
+//!
+//! If such a call may wait for long, wrap it in [`unblock`](crate::unblock).
 
 pub use ::std::*;
 

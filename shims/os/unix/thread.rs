@@ -1,4 +1,5 @@
 //! [`std::os::unix::thread`], for the handles of coroutines.
+#![forbid(unsafe_code)]
 
 pub use ::std::os::unix::thread::RawPthread;
 
