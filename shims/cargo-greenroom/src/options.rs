@@ -16,7 +16,6 @@ Commands:
 Options of this command:
       --except <CRATE>  Leave a crate of the dependency graph on the real std (repeatable)
       --explain         Say which crates are patched, which are not, and which still block
-      --main            Run `main` as a coroutine, too
   -h, --help            Print this
   -V, --version         Print the version
 
@@ -45,7 +44,6 @@ pub(crate) struct Options {
     /// Crates that keep the real std.
     pub(crate) except: Vec<String>,
     pub(crate) explain: bool,
-    pub(crate) main: bool,
     pub(crate) target: Option<String>,
     /// cargo's profile, by its name on the command line.
     pub(crate) profile: Option<String>,
@@ -98,7 +96,6 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
             "-V" | "--version" if options.command.is_empty() => return Ok(Request::Version),
             "--except" => options.except.push(value()?.replace('_', "-")),
             "--explain" if !is_given => options.explain = true,
-            "--main" if !is_given => options.main = true,
             "--target" => {
                 let target = value()?;
                 if options.target.is_some() {
@@ -200,7 +197,7 @@ mod tests {
         let options =
             options("greenroom run --explain -p app --except=a_b --except c --bin x -- --except d");
         assert_eq!(options.command, "run");
-        assert!(options.explain && !options.main);
+        assert!(options.explain);
         assert_eq!(options.except, ["a-b", "c"]);
         let passed = ["-p", "app", "--bin", "x", "--", "--except", "d"];
         assert_eq!(options.cargo_args, passed);

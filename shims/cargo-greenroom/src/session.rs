@@ -22,8 +22,6 @@ pub(crate) struct Session {
     pub(crate) facade: Option<Built>,
     /// Names of packages that keep the real std.
     pub(crate) except: Vec<String>,
-    /// `main` is to run as a coroutine.
-    pub(crate) main: bool,
     /// The wrapper that the user has set, if any: it is called in turn.
     pub(crate) chain: Option<PathBuf>,
     /// The rustdoc that the wrapper stands for.
@@ -70,18 +68,12 @@ impl Session {
         let built = self.facade.clone().unwrap_or_default();
         let chain = self.chain.clone().unwrap_or_default();
         let except = self.except.join(",").into();
-        let main = if self.main {
-            "yes".into()
-        } else {
-            PathBuf::new()
-        };
         let lines = [
             ("std", &built.std),
             ("threads-std", &built.threads_std),
             ("greenroom", &built.greenroom),
             ("dependencies", &built.dependencies),
             ("except", &except),
-            ("main", &main),
             ("chain", &chain),
             ("rustdoc", &self.rustdoc),
             ("drop-ins", &self.drop_ins),
@@ -124,7 +116,6 @@ impl Session {
         Ok(Session {
             facade: (facade != Built::default()).then_some(facade),
             except: except.map(str::to_owned).collect(),
-            main: !value("main").is_empty(),
             chain: Some(value("chain"))
                 .filter(|chain| !chain.is_empty())
                 .map(PathBuf::from),
@@ -149,7 +140,6 @@ mod tests {
                 dependencies: "/a/deps".into(),
             }),
             except: vec!["tokio".into(), "mio".into()],
-            main: true,
             chain: Some("/usr/bin/cache".into()),
             rustdoc: "rustdoc".into(),
             drop_ins: "/a/drop-ins".into(),

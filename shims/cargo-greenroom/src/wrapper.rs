@@ -169,14 +169,11 @@ fn compile(
             add_dependencies(&mut args, built);
         }
     }
-    if session.main && has_value(&args, "--crate-type", "bin") {
-        args.extend(["-C", "link-arg=-Wl,--wrap=main"].map(OsString::from));
-    }
-    let is_wrong = watch(command.args(args))?;
-    if is_wrong.names_greenroom {
+    let outcome = watch(command.args(args))?;
+    if outcome.names_greenroom {
         note(&package);
     }
-    Ok(is_wrong.code)
+    Ok(outcome.code)
 }
 
 /// Notes that a package does not compile because of the patch.
