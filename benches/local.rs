@@ -1,4 +1,5 @@
-//! What does the access to a coroutine local cost: in a coroutine, on a thread, and next to std's?
+//! What does an access to a coroutine-local cost: in a coroutine, on a thread, and compared with std's
+//! thread-local?
 
 mod util;
 
@@ -30,7 +31,7 @@ fn main() {
         group.bench_function("std's", |bencher| {
             bencher.iter(|| OF_STD.with(count));
         });
-        // What it adds to a coroutine: see `spawn.rs`.
+        // The cost that it adds to a coroutine: compare with `spawn.rs`.
         group.bench_function("spawned coroutine that uses one", |bencher| {
             in_a_coroutine(|| {
                 bencher.iter(|| spawn(|| CONST.with(count)).join().expect("no panic"));

@@ -1,4 +1,4 @@
-//! What does a coroutine cost that does nothing, from its spawn to its join?
+//! What does an empty coroutine cost, from its spawn to its join?
 
 mod util;
 

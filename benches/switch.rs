@@ -1,4 +1,4 @@
-//! What does a yield cost, between 2 coroutines, and where 10,000 compete for the caches?
+//! What does a yield cost, between 2 coroutines, and between 10,000 that compete for the caches?
 
 mod util;
 
@@ -17,8 +17,8 @@ fn main() {
             group.bench_function(BenchmarkId::new("yield_now", coroutines), |bencher| {
                 let runtime = util::one_worker();
                 let stop = Arc::new(AtomicBool::new(false));
-                // They outlast a `run`: so they need not be started for each sample, which would
-                // leave no time for rounds in which the caches are as in the long run.
+                // They live across several calls of `run`. If they were started for each sample, there
+                // would be no time for rounds with caches in their usual state.
                 let others = runtime.run(|| start(coroutines - 1, &stop));
                 bencher.iter_custom(|rounds| {
                     runtime.run(|| {
@@ -43,7 +43,7 @@ fn main() {
     });
 }
 
-/// Coroutines that have all begun to yield, and do until `stop`.
+/// Coroutines that have all begun to yield, and go on until `stop` is set.
 fn start(count: u64, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<()>> {
     let started = Arc::new(AtomicU64::new(0));
     let one = |_| {

@@ -1,4 +1,4 @@
-//! What do locks cost, that nobody else wants and that others queue for?
+//! What do locks cost, uncontended and contended?
 
 mod util;
 
@@ -17,7 +17,7 @@ fn main() {
     });
 }
 
-/// One lock and unlock in a coroutine; std's beside ours.
+/// One lock and unlock in a coroutine, and the same with std's lock.
 fn uncontended(criterion: &mut Criterion) {
     let in_a_coroutine = |bencher: &mut Bencher<'_>, mut lock: Box<dyn FnMut(u64)>| {
         let runtime = util::one_worker();
@@ -66,7 +66,7 @@ fn uncontended(criterion: &mut Criterion) {
     });
 }
 
-/// One lock and unlock, where each of 100 coroutines yields while it has the lock.
+/// One lock and unlock. Each of 100 coroutines yields while it holds the lock.
 fn contended(bencher: &mut Bencher<'_>) {
     const COROUTINES: u64 = 100;
     let runtime = util::one_worker();

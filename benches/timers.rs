@@ -13,15 +13,15 @@ fn main() {
     util::run(|criterion| {
         let mut group = criterion.benchmark_group("timers");
 
-        // The ping-pong of `park.rs`, one of whose parks has a deadline: the difference is what
-        // it takes to read the clock, to arm and to cancel.
+        // The ping-pong of `park.rs`, in which one of the parks has a deadline. The difference is the
+        // cost of reading the clock, arming and disarming.
         group.bench_function("arm and cancel", |bencher| {
             util::ping_pong(bencher, || {
                 assert!(park_timeout(Duration::from_secs(60)), "timed out");
             });
         });
 
-        // Of the time that passes, 1 ms is what was asked for; the worker's CPU time is all cost.
+        // 1 ms of the time was asked for. All CPU time of the worker is cost.
         let clocks = [
             ("time", ClockId::Monotonic),
             ("CPU", ClockId::ThreadCPUTime),
@@ -47,10 +47,10 @@ fn main() {
 
 const SLEEPERS: u64 = 1_000;
 
-/// Coroutines that sleep for all of 0 to 999 µs, spawned in no order of their deadlines.
+/// Coroutines that sleep for 0 to 999 µs, spawned out of the order of their deadlines.
 fn sleep_at_once() {
     let sleeper = |index| {
-        // Coprime to their number: each duration comes once.
+        // Coprime to the number of sleepers, so each duration comes once.
         let micros = index * 617 % SLEEPERS;
         spawn(move || sleep(Duration::from_micros(micros)))
     };

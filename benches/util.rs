@@ -1,4 +1,4 @@
-//! What the benches share.
+//! Shared by the benches.
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
@@ -9,8 +9,8 @@ use greenroom::{Runtime, RuntimeBuilder, Unparker, park, spawn};
 
 /// Runs `bench` with the arguments of the process.
 ///
-/// Short, because on a machine that is shared no single run is exact, however long: to compare
-/// two versions, run them by turns.
+/// The measurements are short, because on a shared machine no single run is exact, however long. To
+/// compare two versions, run them in turns.
 pub(crate) fn run(bench: fn(&mut Criterion)) {
     let mut criterion = Criterion::default()
         .sample_size(20)
@@ -26,8 +26,8 @@ pub(crate) fn one_worker() -> Runtime {
     RuntimeBuilder::new().workers(1).build().expect("a runtime")
 }
 
-/// Times round trips between two coroutines of one worker, two parks and two unparks each; the
-/// caller's park is `await_pong`.
+/// Measures round trips between two coroutines of one worker: two parks and two unparks each. The caller
+/// parks by `await_pong`.
 pub(crate) fn ping_pong(bencher: &mut Bencher<'_>, await_pong: impl Fn()) {
     let runtime = one_worker();
     bencher.iter_custom(|trips| {

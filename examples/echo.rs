@@ -25,7 +25,7 @@
 //! serving on 127.0.0.1:7000
 //! ```
 
-// Below this line `spawn` makes a coroutine, and what would block its thread parks it.
+// Below this line `spawn` makes a coroutine, and calls that would block a thread park the coroutine.
 use greenroom::shims as std;
 
 use std::fs;
@@ -66,25 +66,26 @@ The status is 0 if every message came back as it was sent, 1 if not, and 2 if
 the arguments are wrong.
 ";
 
-/// The server listens on 127.0.0.1, .2, .3 and so on: for each of them a client has some 28,000
-/// ports of its own, and each has a backlog.
+/// The server listens on 127.0.0.1, .2, .3 and so on. For each address a client has about 28,000 ports,
+/// and each listener has a backlog.
 const LISTENERS: u8 = 4;
 
-/// How many connections may be opening, so that they fit in any server's backlog.
+/// How many connections may be opening at once. They fit into the backlog of any server.
 const OPENING_AT_ONCE: usize = 64;
 
 const CONNECT_ATTEMPTS: u32 = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longer than a connection can take to fail by itself, so as to speak up only when none can.
+/// Longer than a connection can take to fail by itself, so that this reports only if nothing moves.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest message: a client reads only when it has written all of one, and in between the
-/// socket buffers have to hold it.
+/// The longest message. A client reads only after it has written all of a message, so the socket buffers
+/// must hold it.
 const MAX_SIZE: usize = 64 * 1024;
 
-/// What a process opens besides its connections: standard streams, listeners, the runtime's own.
+/// How many descriptors a process has besides its connections: standard streams, listeners, those of the
+/// runtime.
 const SPARE_DESCRIPTORS: usize = 64;
 
 /// How often progress is shown.
@@ -149,11 +150,11 @@ fn serve_own_client(options: &Options) -> Result<ExitCode, String> {
     let mut client = client_command(&servers, options)
         .and_then(|mut command| command.spawn())
         .map_err(|e| format!("cannot start the client process: {e}"))?;
-    // A child process blocks who waits for it, so a thread from the pool does.
+    // Waits on the pool.
     let status = greenroom::unblock(move || client.wait())
         .map_err(|e| format!("cannot wait for the client process: {e}"))?;
 
-    // It prints the outcome itself, if it gets there.
+    // The client prints the outcome itself, if it gets that far.
     if !matches!(status.code(), Some(0 | 1)) {
         println!("failed: the client process died: {status}");
     }
@@ -180,7 +181,7 @@ fn client_command(servers: &[SocketAddr], options: &Options) -> io::Result<Comma
     Ok(command)
 }
 
-/// Listens, and finds out the port if `address` leaves the choice to the system.
+/// Listens. Returns the address, with the port that the system has chosen if `address` leaves it open.
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
     TcpListener::bind(address)
         .and_then(|listener| listener.local_addr().map(|address| (listener, address)))
@@ -190,18 +191,19 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
 fn serve(listener: &TcpListener) -> ! {
     loop {
         match listener.accept() {
-            // What ends a connection early is its client's to report.
+            // The client reports what ends a connection early.
             Ok((stream, _)) => drop(thread::spawn(move || echo(stream))),
-            // Mostly descriptors that have run out, which they do until connections close.
+            // Mostly there are no descriptors left, until connections close.
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }
     }
 }
 
 fn echo(mut stream: TcpStream) -> io::Result<()> {
-    // The last part of a long message must not wait until the client acknowledges the part before.
+    // Otherwise the last part of a long message would wait until the client has acknowledged the part
+    // before.
     stream.set_nodelay(true)?;
-    // Small enough for the stack of a connection that waits in `read` to take one page.
+    // So small that the stack of a connection that waits in `read` takes one page.
     let mut buffer = [0; 512];
     loop {
         match stream.read(&mut buffer)? {
@@ -221,14 +223,14 @@ fn talk_to(servers: &[SocketAddr], options: &Options) -> ExitCode {
     client.report(elapsed, &latencies, &errors)
 }
 
-/// The organiser, who shows the crowd's progress and notices when there is none.
+/// The organiser. It shows the progress of the connections, and notices when there is none.
 struct Client {
     crowd: Arc<Crowd>,
     connections: Vec<JoinHandle<Result<Vec<Duration>, String>>>,
     server_process: Option<Process>,
     client_process: Process,
     looked: Instant,
-    /// What had happened when something last did, and when that was.
+    /// The progress when it last changed, and when that was.
     moved: (usize, Instant),
     stalled: bool,
 }
@@ -257,8 +259,8 @@ impl Client {
         let wanted = self.crowd.load.connections;
         for (number, &server) in (1..=wanted).zip(servers.iter().cycle()) {
             self.wait_until(|it| it.opening() < OPENING_AT_ONCE);
-            // One lost connection fails the run: a server that is not there need not be asked ten
-            // thousand times.
+            // One lost connection fails the run, so there is no need to ask an absent server ten thousand
+            // times.
             if self.stalled || self.crowd.ended.load(Relaxed) > 0 {
                 break;
             }
@@ -291,8 +293,8 @@ impl Client {
         elapsed
     }
 
-    /// Returns the latencies of the connections that ended well, in ascending order, and what went
-    /// wrong on the others.
+    /// Joins all connections. Returns the latencies of those that ended well, in ascending order, and the
+    /// errors of the others.
     fn join_all(&mut self) -> (Vec<Duration>, Vec<String>) {
         let (mut latencies, mut errors) = (Vec::new(), Vec::new());
         if self.stalled {
@@ -361,7 +363,7 @@ impl Client {
         }
     }
 
-    /// Parks until it is `done`, for which connections unpark it, or stalled.
+    /// Parks until `done` returns true, or until nothing moves any more. Connections unpark this thread.
     fn wait_until(&mut self, done: impl Fn(&Client) -> bool) {
         while !self.stalled && !done(self) {
             thread::park_timeout(TICK);
@@ -384,29 +386,29 @@ impl Client {
     }
 }
 
-/// Shows `progress` in the place of what was shown before.
+/// Shows `progress` in the place of the progress before.
 fn show(progress: &str) {
     if io::stderr().is_terminal() {
         eprint!("\r{progress}\x1b[K");
     }
 }
 
-/// What the connections and their organiser, the client's first thread, tell each other.
+/// What the connections share with their organiser, the client's first thread.
 struct Crowd {
     load: Load,
-    /// Connections that were opened, be they still open or not.
+    /// Connections that were opened, whether or not they are still open.
     opened: AtomicUsize,
     /// Messages that came back as they were sent.
     echoed: AtomicUsize,
-    /// Connections that are over, be it well or not.
+    /// Connections that are over, whether or not they ended well.
     ended: AtomicUsize,
-    /// Set once all connections are open; each is parked until then.
+    /// Set when all connections are open. Each of them parks until then.
     may_talk: AtomicBool,
     organiser: Thread,
 }
 
 impl Crowd {
-    /// While none may talk, those that ended are those that could not be opened.
+    /// Before the connections may talk, those that ended are those that failed to open.
     fn opened_or_failed(&self) -> usize {
         self.opened.load(Relaxed) + self.ended.load(Relaxed)
     }
@@ -425,7 +427,7 @@ impl Crowd {
     }
 }
 
-/// One connection from end to end; its messages' latencies, or what went wrong and when.
+/// The life of one connection. Returns the latencies of its messages, or an error.
 fn connection(number: usize, server: SocketAddr, crowd: &Crowd) -> Result<Vec<Duration>, String> {
     let mut stream = open(server).map_err(|why| format!("opening: {why}"))?;
     crowd.opened.fetch_add(1, Relaxed);
@@ -436,7 +438,7 @@ fn connection(number: usize, server: SocketAddr, crowd: &Crowd) -> Result<Vec<Du
 
     let mut latencies = Vec::with_capacity(crowd.load.messages);
     for message in 1..=crowd.load.messages {
-        // No two messages are alike, so that another one's echo is found out too.
+        // No two messages are alike, so that the echo of another message is noticed.
         let text = format!("{number}.{message} ");
         let content: Vec<u8> = text.bytes().cycle().take(crowd.load.size).collect();
         let sent = Instant::now();
@@ -449,8 +451,8 @@ fn connection(number: usize, server: SocketAddr, crowd: &Crowd) -> Result<Vec<Du
     Ok(latencies)
 }
 
-/// Connects, and has one byte echoed: what is connected here may sit in the backlog there, but the
-/// byte comes back only once a thread of the server has the connection.
+/// Connects, and has one byte echoed. A connection may sit in the server's backlog, but the byte comes
+/// back only after a thread of the server has accepted it.
 fn open(server: SocketAddr) -> Result<TcpStream, String> {
     let mut stream = connect(server).map_err(explain)?;
     exchange(&mut stream, b".")?;
@@ -488,7 +490,7 @@ fn exchange(stream: &mut TcpStream, content: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Lets the server close first, which shows whether it sends more than it was sent.
+/// Lets the server close first. That shows whether the server sends more than it should.
 fn close(mut stream: TcpStream) -> Result<(), String> {
     stream.shutdown(Shutdown::Write).map_err(explain)?;
     match stream.read(&mut [0]).map_err(explain)? {
@@ -500,13 +502,13 @@ fn close(mut stream: TcpStream) -> Result<(), String> {
 fn explain(error: io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "the server closed the connection".into(),
-        // A socket whose timeout has passed says the former, a connect the latter.
+        // After a timeout, a socket returns the former, a connect the latter.
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the server does not answer".into(),
         _ => error.to_string(),
     }
 }
 
-/// The most that a process has taken so far.
+/// The most resources that a process has used so far.
 struct Process {
     id: u32,
     threads: usize,
@@ -523,7 +525,7 @@ impl Process {
         }
     }
 
-    /// Looks again: the kernel keeps the peak of memory by itself, but not that of threads.
+    /// Measures again. The kernel keeps the peak of memory by itself, but not of threads.
     fn measure(&mut self) {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id)).unwrap_or_default();
         let number = |key| {
@@ -564,7 +566,7 @@ struct Load {
 }
 
 impl Options {
-    /// The options, or none if help is what is asked for.
+    /// The options, or `None` if help was asked for.
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
         let (connections, messages, size) = (10_000, 5, 64);
         let mut options = Options {
@@ -607,7 +609,7 @@ impl Options {
 
 fn parse_address(name: &str, value: &str) -> Result<SocketAddr, String> {
     match value.parse::<SocketAddr>() {
-        // A server may leave the port to the system.
+        // A server may leave the choice of the port to the system.
         Ok(address) if address.port() != 0 || name == "--serve" => Ok(address),
         _ => Err(format!(
             "{name}: '{value}' is not an address like 127.0.0.1:7000"
@@ -622,7 +624,7 @@ fn parse_number(name: &str, value: &str, max: usize) -> Result<usize, String> {
     }
 }
 
-/// Lets this process, and its children, open as many descriptors as they may; returns how many.
+/// Raises the limit on descriptors of this process and its children to the maximum. Returns the limit.
 fn raise_descriptor_limit() -> io::Result<usize> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

@@ -128,7 +128,7 @@ fn live_together(count: usize, stack_size: Option<usize>) -> Result<(), String> 
     Ok(())
 }
 
-/// What this process takes, in KiB, and the number of its mappings.
+/// The memory of this process in KiB, and the number of its mappings.
 struct Footprint {
     resident: usize,
     page_tables: usize,
@@ -152,7 +152,7 @@ impl Footprint {
     }
 }
 
-/// The count and the stack size; nothing, if help is what is asked for.
+/// Returns the count and the stack size, or `None` if help was asked for.
 fn parse(
     mut arguments: impl Iterator<Item = String>,
 ) -> Result<Option<(usize, Option<usize>)>, String> {

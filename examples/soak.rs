@@ -49,20 +49,21 @@ The status is 0 if all went well and nothing was left, 1 if not, and 2 if the
 arguments are wrong.
 ";
 
-/// The server listens on 127.0.0.1, .2, .3 and so on: each has ports of its own for its clients.
+/// The server listens on 127.0.0.1, .2, .3 and so on. For each address the clients have ports of their
+/// own.
 const LISTENERS: u8 = 4;
 
-/// How long the first round takes, after which is measured what is to come back.
+/// How long the first round takes. The footprint is measured after it.
 const WARM_UP: Duration = Duration::from_secs(5);
 
-/// How long what is cached may take to be given back: stacks one second of idleness, threads of
-/// the pool five.
+/// How long caches may take to be given back: stacks after one second of idleness, threads of the pool
+/// after five.
 const SETTLING: Duration = Duration::from_secs(10);
 
-/// By how much memory may have grown: allocators keep what is fragmented.
+/// How much memory may have grown, because allocators keep fragmented memory.
 const TOLERANCE_KIB: usize = 4 << 10;
 
-/// Nothing here takes as long as this, so that only what hangs is given up.
+/// Longer than anything here takes, so only what hangs is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
@@ -103,7 +104,7 @@ fn soak(options: &Options) -> Result<String, String> {
     let round = |time| {
         let watch = Watch::new(time + 2 * PATIENCE);
         load(time, options.crowd, &totals)?;
-        // All coroutines but this one have ended: else the watch ends the wait.
+        // All other coroutines end. If not, the watch ends the process.
         greenroom::wait_idle();
         drop(watch);
         Ok::<_, String>(())
@@ -130,7 +131,7 @@ fn soak(options: &Options) -> Result<String, String> {
     ))
 }
 
-/// One round: a server, and a crowd that keeps it and itself busy for `time`.
+/// One round: a server, and a crowd that is busy for `time`.
 fn load(time: Duration, crowd: usize, totals: &Arc<Totals>) -> Result<(), String> {
     let server = Server::start().map_err(|error| format!("the server: {error}"))?;
     let end = Instant::now() + time;
@@ -198,7 +199,7 @@ const DEEDS: [(&str, Deed); 22] = [
     ("stacks of all sizes", stacks),
 ];
 
-/// One of the crowd.
+/// A member of the crowd.
 struct Member {
     server: [SocketAddr; LISTENERS as usize],
     chance: Chance,
@@ -248,7 +249,7 @@ fn echo(member: &mut Member) -> Result<(), String> {
     Ok(())
 }
 
-/// More than socket buffers hold: it has to be written and read at once.
+/// More than the socket buffers hold, so it has to be written and read at once.
 fn large_echo(member: &mut Member) -> Result<(), String> {
     let stream = member.connect(ECHO)?;
     let content = member.chance.bytes(100_000..=500_000);
@@ -296,7 +297,7 @@ fn half_close(member: &mut Member) -> Result<(), String> {
     Ok(())
 }
 
-/// With the reply on its way, or the server about to read, or to write.
+/// Resets while the reply is on its way, or the server is about to read or to write.
 fn reset_by_the_client(member: &mut Member) -> Result<(), String> {
     let mut stream = member.connect(ECHO)?;
     let content = member.chance.bytes(1..=10_000);
@@ -343,7 +344,7 @@ fn lines(member: &mut Member) -> Result<(), String> {
     Ok(())
 }
 
-/// Datagrams may be lost, where buffers are full: then they are sent again.
+/// Datagrams are lost if buffers are full. Then they are sent again.
 fn datagrams(member: &mut Member) -> Result<(), String> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(text)?;
     socket.connect(member.server[0]).map_err(text)?;
@@ -357,7 +358,7 @@ fn datagrams(member: &mut Member) -> Result<(), String> {
         loop {
             socket.send(&content).map_err(text)?;
             match socket.recv(&mut reply) {
-                // What comes late is the reply to an earlier one.
+                // A late datagram is the reply to an earlier one.
                 Ok(length) if reply[..length] == content => break,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => attempts += 1,
@@ -528,7 +529,7 @@ fn unparks(_: &mut Member) -> Result<(), String> {
         os_thread.thread().unpark();
     }
     let joined = greenroom::unblock(move || os_thread.join().is_ok());
-    // The last unpark may have come after its round was seen to be over.
+    // The last unpark may have come after its round was over.
     greenroom::park_timeout(Duration::ZERO);
     check(joined, "the OS thread panicked")
 }
@@ -538,14 +539,14 @@ fn recursion(member: &mut Member) -> Result<(), String> {
         let frame = black_box([depth; 64]);
         match depth {
             0 => {
-                // With all of it on the stack.
+                // Other coroutines run while the whole recursion is on the stack.
                 thread::yield_now();
                 0
             }
             _ => descend(depth - 1) + frame[depth % 64] / depth,
         }
     }
-    // Now and then: half a megabyte is touched for it.
+    // Rarely, because it touches half a megabyte.
     if member.chance.below(10) > 0 {
         return Ok(());
     }
@@ -591,7 +592,7 @@ fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     )?)
 }
 
-/// A port that nobody listens on, for as long as the descriptor is open.
+/// A port on which nobody listens, as long as the descriptor is open.
 fn closed_port() -> io::Result<(OwnedFd, SocketAddr)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
     let cloexec = SocketFlags::CLOEXEC;
@@ -601,7 +602,7 @@ fn closed_port() -> io::Result<(OwnedFd, SocketAddr)> {
     Ok((socket, address))
 }
 
-/// Numbers that look like chance, the same in every run.
+/// Pseudo-random numbers, the same in every run.
 struct Chance(u64);
 
 impl Chance {
@@ -620,7 +621,7 @@ impl Chance {
         self.next() as usize % limit
     }
 
-    /// Up to so many milliseconds, and not none.
+    /// From 1 µs to `most` milliseconds.
     fn moment(&mut self, most: usize) -> Duration {
         Duration::from_micros(1 + self.below(1_000 * most) as u64)
     }
@@ -681,7 +682,7 @@ impl Server {
         let caller = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         caller.send_to(b"stop", self.addresses[0])?;
         for address in self.addresses {
-            // It may have stopped by itself, with an error which joining it gives.
+            // The server may have stopped by itself, with an error that the join returns.
             let _ = TcpStream::connect(address);
         }
         for service in self.acceptors.into_iter().chain([self.datagrams]) {
@@ -699,7 +700,7 @@ fn accept(listener: &TcpListener, stopping: &AtomicBool) -> io::Result<()> {
         if stopping.load(Relaxed) {
             return Ok(());
         }
-        // How a conversation ends is checked by the client.
+        // The client checks how a conversation ends.
         thread::spawn(|| serve(stream));
     }
 }
@@ -732,7 +733,7 @@ fn serve(stream: TcpStream) -> io::Result<()> {
 
 // The measure.
 
-/// Ends the process if it is not dropped in time.
+/// Ends the process, unless it is dropped in time.
 struct Watch {
     over: Arc<AtomicBool>,
     thread: Option<::std::thread::JoinHandle<()>>,
@@ -764,13 +765,13 @@ impl Drop for Watch {
         self.over.store(true, Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // It has nothing left to do: this does not keep the worker.
+            // The thread has nothing left to do, so this does not hold up the worker.
             let _ = thread.join();
         }
     }
 }
 
-/// What this process has.
+/// The resources of this process.
 struct Footprint {
     descriptors: usize,
     os_threads: usize,
@@ -791,7 +792,8 @@ impl Footprint {
         }
     }
 
-    /// Looks again until `enough`, or until all that is given back after a while has been.
+    /// Measures again until `enough` returns true, or until the caches have had the time to be given
+    /// back.
     fn settle(&mut self, enough: impl Fn(&Footprint) -> bool) {
         let start = Instant::now();
         while start.elapsed() < SETTLING && !enough(self) {
@@ -800,7 +802,7 @@ impl Footprint {
         }
     }
 
-    /// What there is more of than `before`.
+    /// The first resource of which there is more than in `before`.
     fn exceeds(&self, before: &Footprint) -> Option<String> {
         let more = |what: &str, now: usize, before: usize, tolerance: usize| {
             (now > before + tolerance).then(|| format!("{before} {what} have become {now}"))
@@ -820,7 +822,7 @@ struct Options {
 }
 
 impl Options {
-    /// The options, or none if help is what is asked for.
+    /// The options, or `None` if help was asked for.
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
         let mut options = Options {
             time: Duration::from_secs(600),

@@ -1,4 +1,4 @@
-//! A global allocator that uses a lock of the shims, as one does that is ported by the rename.
+//! A global allocator that uses a lock of the shims, as an allocator does that was ported by the rename.
 
 mod util;
 
@@ -13,13 +13,13 @@ use greenroom::shims::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
 use greenroom::shims::thread;
 use greenroom::{RuntimeBuilder, after, spawn, spawn_local, unblock, yield_now};
 
-/// Counts under the lock, which is contended: others allocate all the time.
+/// Counts under the lock. The lock is contended, because other threads allocate all the time.
 struct Counting {
     allocated: Mutex<u64>,
     freed: RwLock<u64>,
 }
 
-// SAFETY: the system's, after a count.
+// SAFETY: the system's allocator does the work. This only counts.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if WAITS_AT_GATE.get() {
@@ -35,7 +35,7 @@ unsafe impl GlobalAlloc for Counting {
                 std::hint::spin_loop();
             }
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
         unsafe { System.alloc(layout) }
     }
 
@@ -44,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
             .freed
             .write()
             .unwrap_or_else(|error| error.into_inner()) += 1;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller keeps the contract of `dealloc`, which is the same.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -73,8 +73,8 @@ static ALLOCATOR: Counting = Counting {
     freed: RwLock::new(0),
 };
 
-/// Runs `main` on one worker and on two, while OS threads allocate: some for long, and many that wait
-/// for the first time.
+/// Runs `main` on one worker and on two, while OS threads allocate: some for long, and many others for
+/// the first time.
 fn amid_allocations(main: fn()) {
     for workers in [1, 2] {
         util::on_an_os_thread(|| run_amid_allocations(workers, main));
@@ -109,7 +109,7 @@ fn allocate() {
 }
 
 #[test]
-fn coroutines_are_spawned_sleep_and_are_joined() {
+fn coroutines_are_spawned_and_sleep_and_are_joined() {
     amid_allocations(|| {
         let sleepers: Vec<_> = (0..500)
             .map(|n| {
@@ -239,7 +239,7 @@ fn timers_fire_and_are_cancelled() {
 }
 
 #[test]
-fn sockets_are_accepted_read_written_and_closed() {
+fn sockets_are_accepted_and_read_and_written_and_closed() {
     amid_allocations(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();

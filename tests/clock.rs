@@ -1,7 +1,7 @@
-//! Time that is told to wait for passes whatever becomes of the wall clock.
+//! Waits for time last as long as they should, whatever happens to the wall clock.
 //!
-//! The clock of this binary jumps, by as much as an hour forwards and backwards: its own
-//! `clock_gettime` stands in for that of libc.
+//! The wall clock of this binary jumps by up to an hour, forwards and backwards: its own `clock_gettime`
+//! replaces libc's.
 
 mod util;
 
@@ -20,7 +20,7 @@ const MILLI: Duration = Duration::from_millis(1);
 
 const HOUR: i64 = 3600;
 
-/// How far the wall clock is off, in seconds.
+/// By how many seconds the wall clock is off.
 static OFF: AtomicI64 = AtomicI64::new(0);
 
 /// # Safety
@@ -31,10 +31,10 @@ unsafe extern "C" fn clock_gettime(
     clock: libc::clockid_t,
     time: *mut libc::timespec,
 ) -> libc::c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller keeps the contract of `clock_gettime`.
     let done = unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) };
     if done == 0 && [libc::CLOCK_REALTIME, libc::CLOCK_REALTIME_COARSE].contains(&clock) {
-        // SAFETY: the kernel has just filled it in.
+        // SAFETY: the kernel has just written `time`.
         unsafe { (*time).tv_sec += OFF.load(SeqCst) };
     }
     done as libc::c_int
@@ -48,16 +48,16 @@ unsafe extern "C" fn gettimeofday(
     time: *mut libc::timeval,
     zone: *mut libc::c_void,
 ) -> libc::c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller keeps the contract of `gettimeofday`.
     let done = unsafe { libc::syscall(libc::SYS_gettimeofday, time, zone) };
     if done == 0 && !time.is_null() {
-        // SAFETY: the kernel has just filled it in.
+        // SAFETY: the kernel has just written `time`.
         unsafe { (*time).tv_sec += OFF.load(SeqCst) };
     }
     done as libc::c_int
 }
 
-/// A wall clock that jumps all the time, until this is dropped.
+/// Makes the wall clock jump all the time, until dropped.
 struct Jumps {
     over: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -95,7 +95,7 @@ impl Drop for Jumps {
     }
 }
 
-/// Runs `test` wherever it must come out the same, while the clock jumps.
+/// Runs `test` in all places where the result must be the same, while the clock jumps.
 fn everywhere(test: impl Fn()) {
     util::everywhere(|| {
         let _jumps = Jumps::begin();
@@ -103,7 +103,7 @@ fn everywhere(test: impl Fn()) {
     });
 }
 
-/// A wait that was cut short shows here; one that became an hour longer, as a hang.
+/// A wait that was cut short fails here. A wait that became an hour longer hangs.
 #[track_caller]
 fn assert_lasts(time: Duration, wait: impl FnOnce()) {
     let start = Instant::now();
@@ -114,7 +114,7 @@ fn assert_lasts(time: Duration, wait: impl FnOnce()) {
 
 #[test]
 #[serial]
-fn the_wall_clock_does_jump_and_the_monotonic_one_does_not() {
+fn the_wall_clock_jumps_and_the_monotonic_clock_does_not() {
     let (wall, monotonic) = (SystemTime::now(), Instant::now());
     for off in [HOUR, -HOUR] {
         OFF.store(off, SeqCst);
@@ -219,7 +219,7 @@ fn timeouts_of_sockets_pass_in_time() {
             assert_lasts(AT_LEAST, || assert_times_out(near.read(&mut [0])));
             assert_lasts(AT_LEAST, || assert_times_out(datagrams.recv(&mut [0])));
         }
-        // What may take a minute does not time out because an hour seems to have passed.
+        // A wait of up to a minute does not time out because an hour seems to have passed.
         near.set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         let far = thread::spawn(move || {
@@ -232,7 +232,7 @@ fn timeouts_of_sockets_pass_in_time() {
     });
 }
 
-/// What a jump of the system's own clock would reach, unlike the above: alarms of the kernel's.
+/// A jump of the system's own clock would affect alarms of the kernel, which the tests above cannot show.
 #[test]
 #[serial]
 fn all_alarms_of_the_process_are_monotonic() {
@@ -244,7 +244,7 @@ fn all_alarms_of_the_process_are_monotonic() {
         let timer = after(Duration::from_secs(1000), || unreachable!());
         let mut alarms = 0;
         for info in fs::read_dir("/proc/self/fdinfo").unwrap() {
-            // The directory's own descriptor is closed by then, or others.
+            // The descriptor of the directory itself, or of another test, is closed by then.
             let Ok(info) = fs::read_to_string(info.unwrap().path()) else {
                 continue;
             };

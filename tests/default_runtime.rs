@@ -1,4 +1,4 @@
-//! The runtime that nobody has set up: only plain threads spawn here.
+//! The default runtime: only plain threads spawn here.
 
 mod util;
 
@@ -14,15 +14,15 @@ use util::Finally;
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Runs `child` in a process of its own, in which there was no runtime yet and std's panic hook is
-/// in place; returns what that wrote to stderr. `name` is that of the calling test.
+/// Runs `child` in a process of its own, which has had no runtime, and has std's panic hook. Returns its
+/// standard error. `name` is the name of the calling test.
 fn in_a_fresh_process(
     name: &str,
     environment: &[(&str, &str)],
     child: impl FnOnce(),
 ) -> Option<String> {
     if util::role().is_some() {
-        // Whatever the test harness may have set.
+        // The test harness may have set a hook.
         drop(panic::take_hook());
         util::on_an_os_thread(child);
         eprintln!("end of child");
@@ -56,7 +56,7 @@ fn a_plain_thread_can_spawn_and_join() {
 
 #[test]
 #[serial]
-fn what_is_spawned_runs_elsewhere_than_on_the_thread_that_spawns() {
+fn a_coroutine_runs_on_another_thread_than_the_one_that_spawns_it() {
     util::on_an_os_thread(|| {
         let here = std::thread::current().id();
         for _ in 0..20 {
@@ -68,7 +68,7 @@ fn what_is_spawned_runs_elsewhere_than_on_the_thread_that_spawns() {
 
 #[test]
 #[serial]
-fn a_plain_thread_can_have_a_scope() {
+fn a_plain_thread_can_use_a_scope() {
     util::on_an_os_thread(|| {
         let mut numbers = [1, 2, 3];
         let sum = AtomicUsize::new(0);
@@ -89,7 +89,7 @@ fn a_plain_thread_can_have_a_scope() {
 
 #[test]
 #[serial]
-fn wait_idle_waits_for_all_there_are_and_those_they_spawn() {
+fn wait_idle_waits_for_all_coroutines_and_those_they_spawn() {
     util::on_an_os_thread(|| {
         let ended = Arc::new(AtomicUsize::new(0));
         for n in 0..50 {
@@ -184,7 +184,7 @@ fn the_default_runtime_and_another_do_not_mix() {
     util::on_an_os_thread(|| {
         let outside = greenroom::spawn(greenroom::park);
         let unparker = outside.thread().clone();
-        // Neither waits for what the other has, nor unwinds it.
+        // Neither runtime waits for coroutines of the other, or unwinds them.
         util::on_workers(1, move || {
             greenroom::spawn(|| thread::sleep(MILLI));
             greenroom::wait_idle();
@@ -197,7 +197,7 @@ fn the_default_runtime_and_another_do_not_mix() {
 
 #[test]
 #[serial]
-fn what_threads_spawn_starts_while_coroutines_spawn_without_end() {
+fn coroutines_spawned_by_threads_start_while_coroutines_spawn_without_end() {
     fn chain(over: Arc<AtomicBool>) {
         if !over.load(SeqCst) {
             greenroom::spawn(move || chain(over));
@@ -228,7 +228,7 @@ fn a_destructor_can_start_it_while_its_thread_panics() {
         let unwound = catch_unwind(|| {
             let _spawns = Finally(|| {
                 assert_eq!(greenroom::spawn(|| 6 * 7).join().unwrap(), 42);
-                // What the panicking thread could not set up, the workers have.
+                // The workers have set up what the panicking thread could not.
                 let named = greenroom::Builder::new().name("named".into());
                 named.spawn(|| panic!("of it")).unwrap().join().unwrap_err();
             });
@@ -263,7 +263,7 @@ fn limit_address_space(bytes: u64) {
 #[serial]
 fn a_start_that_fails_leaves_nothing_behind_and_may_be_tried_again() {
     let name = "a_start_that_fails_leaves_nothing_behind_and_may_be_tried_again";
-    // Threads of 64 MiB, and room for some.
+    // The stacks of the threads have 64 MiB, and there is room for a few.
     let environment = [("GREENROOM_WORKERS", "40"), ("RUST_MIN_STACK", "67108864")];
     in_a_fresh_process(name, &environment, || {
         let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
@@ -274,7 +274,7 @@ fn a_start_that_fails_leaves_nothing_behind_and_may_be_tried_again() {
             limit_address_space(libc::RLIM_INFINITY);
             assert_eq!(spawned.unwrap_err().kind(), ErrorKind::WouldBlock);
             assert_eq!(util::open_descriptors(), before.1);
-            // One that was joined may still be on its way out.
+            // A thread that was joined may still be listed for a moment.
             while threads() != before.0 {
                 std::thread::sleep(MILLI);
             }

@@ -1,10 +1,10 @@
-//! In debug builds, coroutines that block their worker are named.
+//! In debug builds, coroutines that block their worker are reported by name.
 
 mod util;
 
 #[cfg(not(debug_assertions))]
 #[test]
-fn release_builds_watch_nobody() {
+fn release_builds_report_nothing() {
     use std::sync::{Arc, Mutex, PoisonError};
     use std::time::Duration;
 
@@ -37,7 +37,7 @@ mod watched {
 
     const MOMENT: Duration = Duration::from_millis(5);
 
-    /// What a report says.
+    /// The content of a report.
     #[derive(Clone, Debug)]
     struct Finding {
         name: String,
@@ -46,7 +46,7 @@ mod watched {
         text: String,
     }
 
-    /// What is reported from now on.
+    /// The reports that come from now on.
     #[derive(Clone, Default)]
     struct Findings(Arc<Mutex<Vec<Finding>>>);
 
@@ -78,16 +78,16 @@ mod watched {
             std::mem::take(&mut *self.lock())
         }
 
-        /// Those of coroutines with that name. Of others, a busy machine may have reason to report:
-        /// whatever touches memory may have to wait for a page, or for a lock of the kernel's.
+        /// The reports about coroutines with that name. On a busy machine there may be reports about
+        /// others: any access to memory may have to wait for a page, or for a lock in the kernel.
         fn take_of(&self, name: &str) -> Vec<Finding> {
             let all = self.take().into_iter();
             all.filter(|finding| finding.name == name).collect()
         }
     }
 
-    /// What is reported of `f` satisfies `is_right`, in one of a few attempts: what the machine has
-    /// reason for is rare, and what is wrong would be there each time.
+    /// Checks that the reports of `f` satisfy `is_right`, in one of a few attempts. Reports that the
+    /// machine causes are rare, and wrong reports would come each time.
     fn undisturbed(f: impl Fn(), is_right: impl Fn(&[Finding]) -> bool) {
         let attempt = || {
             let findings = Findings::new();
@@ -108,7 +108,7 @@ mod watched {
         undisturbed(f, <[Finding]>::is_empty);
     }
 
-    /// Has four workers do a lot with each other: they contend for every lock that they share.
+    /// Has four workers contend for every lock that they share.
     fn hammer(rounds: usize) {
         util::on_workers(4, || {
             let stop = Arc::new(AtomicBool::new(false));
@@ -223,11 +223,11 @@ mod watched {
 
     /// The calling thread, for `until_blocked`.
     fn thread_id() -> libc::pid_t {
-        // SAFETY: it has no preconditions.
+        // SAFETY: the call has no preconditions.
         unsafe { libc::gettid() }
     }
 
-    /// Waits until the thread has to wait.
+    /// Waits until the thread blocks.
     fn until_blocked(thread: libc::pid_t) {
         let is_blocked = || {
             let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
@@ -238,7 +238,7 @@ mod watched {
         }
     }
 
-    /// Locks what another thread has locked, and gives back when this one waits for it.
+    /// Takes a lock that another thread holds until this thread blocks.
     fn contend() {
         let lock = Arc::new(Mutex::new(()));
         let is_locked = Arc::new(AtomicBool::new(false));
@@ -259,7 +259,7 @@ mod watched {
         until_finished(&holder);
     }
 
-    /// Reads a pipe to which another thread writes when this one waits for it.
+    /// Reads a pipe to which another thread writes once this thread blocks.
     fn read_a_pipe() {
         let (mut reader, mut writer) = std::io::pipe().unwrap();
         let (about_to_read, who) = mpsc::channel();
@@ -280,7 +280,7 @@ mod watched {
 
     #[test]
     #[serial]
-    fn what_blocks_its_worker_is_named_with_the_place_that_spawned_it() {
+    fn a_coroutine_that_blocks_is_named_with_its_spawn_site() {
         let findings = Findings::new();
         for workers in [1, 2] {
             for (name, offend) in [
@@ -314,7 +314,7 @@ mod watched {
 
     #[test]
     #[serial]
-    fn the_turns_that_block_are_counted_by_the_place_that_spawned_them() {
+    fn blocking_turns_are_counted_by_spawn_site() {
         let findings = Findings::new();
         util::on_workers(2, || {
             for name in ["one", "two"] {
@@ -365,7 +365,7 @@ mod watched {
 
     #[test]
     #[serial]
-    fn what_parks_is_not_reported() {
+    fn a_park_is_not_reported() {
         for workers in [1, 2] {
             assert_nobody_is_blamed(|| {
                 util::on_workers(workers, || {
@@ -415,7 +415,7 @@ mod watched {
 
     #[test]
     #[serial]
-    fn what_computes_or_yields_the_processor_is_not_reported() {
+    fn computing_and_yielding_the_processor_are_not_reported() {
         assert_nobody_is_blamed(|| {
             util::on_workers(2, || {
                 let start = Instant::now();
@@ -446,7 +446,7 @@ mod watched {
 
     #[test]
     #[serial]
-    fn four_workers_that_hammer_on_each_other_are_not_blamed() {
+    fn four_contending_workers_are_not_reported() {
         assert_nobody_is_blamed(|| hammer(300));
     }
 
@@ -481,7 +481,7 @@ mod watched {
         }
         let findings = Findings::new();
         util::on_workers(1, || {
-            // Spawned here, for turns are counted by that place.
+            // All are spawned here, because turns are counted by spawn site.
             let named = |name: &str, body: fn()| {
                 let builder = Builder::new().name(name.to_owned());
                 builder.spawn(body).unwrap()
@@ -490,7 +490,7 @@ mod watched {
                 let parks = named("parks", || PARKS.with(|value| assert_eq!(*value, 1)));
                 parks.join().unwrap();
             };
-            // The second one finds the value.
+            // The second call finds the value.
             parks();
             parks();
             let later = named("parks later", || {

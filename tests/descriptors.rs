@@ -1,7 +1,6 @@
-//! Sockets that are dropped, in whatever state, leave no descriptor behind.
+//! Sockets that are dropped, in whatever state, leave no descriptor open.
 //!
-//! This counts the descriptors of the whole process. Being the only test of this file, it has its
-//! process to itself; add none.
+//! This counts the descriptors of the whole process, so it must stay the only test of this file.
 
 mod util;
 
@@ -17,8 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use util::{everywhere, open_descriptors};
 
-/// Uses, one after the other, `count` connections in every way that holds a
-/// descriptor.
+/// Uses `count` connections, one after the other, in every way that holds a descriptor.
 fn use_connections(count: usize) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -32,7 +30,7 @@ fn use_connections(count: usize) {
             }
             1 => drop((near.try_clone().unwrap(), far.try_clone().unwrap())),
             2 => {
-                // Dropped by another task, after having waited there.
+                // Another task waits on it, and drops it.
                 let reader = thread::spawn(move || far.read(&mut [0; 1]).unwrap());
                 thread::yield_now();
                 drop(near);
@@ -47,7 +45,7 @@ fn use_connections(count: usize) {
     }
 }
 
-/// The same of Unix sockets.
+/// The same with Unix sockets.
 fn use_unix_sockets(count: usize) {
     let name = format!("greenroom descriptors {}", ::std::process::id());
     let name = SocketAddr::from_abstract_name(name).unwrap();
@@ -62,7 +60,7 @@ fn use_unix_sockets(count: usize) {
     for n in 0..count {
         match n % 6 {
             0 => {
-                // The second has to wait until there is room in the queue.
+                // The second connect has to wait until there is room in the queue.
                 let clients = [(); 2].map(|()| {
                     let name = name.clone();
                     thread::spawn(move || UnixStream::connect_addr(&name).unwrap())
@@ -80,7 +78,7 @@ fn use_unix_sockets(count: usize) {
                 assert_eq!(reader.join().unwrap(), 0);
             }
             2 => {
-                // Waits until there is room at the receiver.
+                // This send waits until the receiver has room.
                 let socket = UnixDatagram::unbound().unwrap();
                 let to = to.clone();
                 let sender = thread::spawn(move || {
@@ -100,7 +98,7 @@ fn use_unix_sockets(count: usize) {
                     near.send_fds(&fds, b"x").unwrap();
                     assert_eq!(far.recv_fds(max, &mut [0; 1]).is_ok(), received);
                 }
-                // Received by who does not ask for any, and by nobody.
+                // One message is received without asking for descriptors, the other is never received.
                 near.send_fds(&fds, b"x").unwrap();
                 assert_eq!((&far).read(&mut [0; 1]).unwrap(), 1);
                 near.send_fds(&[receiver.as_fd()], b"x").unwrap();
@@ -123,7 +121,7 @@ fn use_unix_sockets(count: usize) {
 #[test]
 fn dropping_sockets_releases_their_descriptors() {
     everywhere(|| {
-        // Whatever is opened once and kept.
+        // Opens what is opened once and kept.
         use_connections(4);
         use_unix_sockets(6);
         let before = open_descriptors();

@@ -1,4 +1,4 @@
-//! What programs commonly do fits into a stack of the default size, optimised or not.
+//! Common code fits into a stack of the default size, with and without optimisation.
 
 mod util;
 
@@ -13,7 +13,7 @@ use greenroom::shims::net::ToSocketAddrs;
 use greenroom::shims::thread;
 use serial_test::serial;
 
-/// Runs `body` in a coroutine with a stack of the default size: not in main, whose is larger.
+/// Runs `body` in a coroutine with a stack of the default size. The stack of main is larger.
 fn in_a_coroutine(body: fn()) {
     for workers in [1, 2] {
         util::on_workers(workers, || thread::spawn(body).join().unwrap());
@@ -40,7 +40,7 @@ struct Node {
     more: BTreeMap<String, Option<Box<Node>>>,
 }
 
-/// A document like JSON, so many levels deep.
+/// A nested document, `depth` levels deep.
 fn document(depth: usize) -> Node {
     let children = match depth {
         0 => Vec::new(),
@@ -93,7 +93,7 @@ fn panics_and_backtraces_with_symbols_fit() {
     });
 }
 
-/// The hook prints a backtrace, with symbols, from the deepest place of all.
+/// The hook prints a backtrace with symbols, from the deepest frame.
 #[test]
 #[serial]
 fn a_report_of_a_panic_with_a_backtrace_fits() {
@@ -171,7 +171,7 @@ fn processes_threads_and_name_resolution_fit() {
                 .next()
                 .is_some()
         );
-        // What libc does itself, on the stack that it is called on.
+        // libc resolves the name itself, on the stack of the caller.
         let resolved = std::net::ToSocketAddrs::to_socket_addrs(&("localhost", 80)).unwrap();
         assert!(resolved.count() > 0);
     });

@@ -1,4 +1,4 @@
-//! What becomes of runtimes, and of what they serve, when the process forks.
+//! What happens to a runtime, and to what its coroutines use, when the process forks.
 
 mod util;
 
@@ -22,17 +22,17 @@ const MILLI: Duration = Duration::from_millis(1);
 /// How long a child may take before it counts as hung.
 const PATIENCE: u32 = 50;
 
-/// A forked child that has not been waited for.
+/// A forked child that was not waited for yet.
 struct Child(libc::pid_t);
 
-/// Forks; returns none in the child, which ends if it hangs.
+/// Forks. Returns `None` in the child, which is killed if it hangs.
 fn fork() -> Option<Child> {
-    // SAFETY: what the child does after it is what is tested. The locks of others that it needs
-    // are those of the allocator, which libc sees to, and of this crate.
+    // SAFETY: the tests decide what the child does, and that is under test. The child needs the locks of
+    // the allocator, which libc resets, and the locks of this crate.
     match unsafe { libc::fork() } {
         -1 => panic!("{}", io::Error::last_os_error()),
         0 => {
-            // SAFETY: it has no preconditions, and ends the process later.
+            // SAFETY: the call has no preconditions. The signal ends the process.
             unsafe { libc::alarm(PATIENCE) };
             None
         }
@@ -41,7 +41,7 @@ fn fork() -> Option<Child> {
 }
 
 fn exit(code: i32) -> ! {
-    // SAFETY: it has no preconditions.
+    // SAFETY: the call has no preconditions.
     unsafe { libc::_exit(code) }
 }
 
@@ -54,19 +54,19 @@ fn fork_to(checks: impl FnOnce()) -> Child {
         exit(0)
     };
     let text = [message(&*payload), "\n".into()].concat();
-    // Past the harness, which captures what is printed.
-    // SAFETY: the range is the string's.
+    // A system call, because the harness captures what std prints. SAFETY: the pointer and the length are
+    // the string's.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
     exit(1)
 }
 
 impl Child {
-    /// Waits for the end, parked if in a coroutine; returns the status.
+    /// Waits for the end of the child, and returns its status. A coroutine parks.
     fn wait(self) -> i32 {
         let start = Instant::now();
         loop {
             let mut status = 0;
-            // SAFETY: the pointer is valid.
+            // SAFETY: `status` is valid to write to.
             match unsafe { libc::waitpid(self.0, &raw mut status, libc::WNOHANG) } {
                 0 => thread::sleep(MILLI),
                 -1 => panic!("{}", io::Error::last_os_error()),
@@ -93,7 +93,7 @@ fn message(payload: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "a panic".into())
 }
 
-/// Two ends of a connection, both of which have been waited on.
+/// The two ends of a connection. Both have been waited on.
 fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -110,7 +110,7 @@ fn connection() -> (TcpStream, TcpStream) {
     (one, reads.join().unwrap())
 }
 
-/// Sends what it gets back, a little later: so that the other side waits.
+/// Echoes after a short time, so that the other side has to wait.
 fn echo_slowly(mut stream: TcpStream) {
     let mut buffer = [0; 100];
     while let Ok(len @ 1..) = stream.read(&mut buffer) {
@@ -128,7 +128,7 @@ fn ask(stream: &mut TcpStream, text: &[u8]) {
 
 #[test]
 #[serial]
-fn what_a_child_does_with_its_copies_does_not_disturb_the_parent() {
+fn a_child_that_uses_its_copies_does_not_disturb_the_parent() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             let (mut shared, theirs) = connection();
@@ -150,7 +150,7 @@ fn what_a_child_does_with_its_copies_does_not_disturb_the_parent() {
 
             let clone = shared.try_clone().unwrap();
             let child = spawn(move || {
-                // What the child takes out, the parent still has.
+                // The parent still has what the child takes out.
                 let mut handed = Some((clone, lent, parked));
                 let child = fork_to(|| {
                     let (clone, mut lent, parked) = handed.take().unwrap();
@@ -172,7 +172,7 @@ fn what_a_child_does_with_its_copies_does_not_disturb_the_parent() {
                     parked.thread().unpark();
                     let joined = parked.join().unwrap_err();
                     assert!(joined.is::<Cancelled>());
-                    // Blocking, over a connection that the parent waited on, and over a new one.
+                    // The child blocks: on a connection that the parent has waited on, and on a new one.
                     ask(&mut lent, b"from the child");
                     let mut again = lent.try_clone().unwrap();
                     drop(lent);
@@ -188,7 +188,7 @@ fn what_a_child_does_with_its_copies_does_not_disturb_the_parent() {
                 thread::sleep(MILLI);
                 handed.unwrap()
             });
-            // Meanwhile, and afterwards.
+            // During the child's life, and after it.
             for _ in 0..20 {
                 ask(&mut shared, b"meanwhile");
             }
@@ -208,16 +208,16 @@ fn what_a_child_does_with_its_copies_does_not_disturb_the_parent() {
 
 #[test]
 #[serial]
-fn what_children_tell_a_sleeping_worker_does_not_wake_it_in_the_parent() {
+fn a_wake_in_the_child_does_not_wake_the_parents_worker() {
     const CHILDREN: u64 = 60;
     util::on_workers(2, || {
         let (tell, told) = std::sync::mpsc::channel();
         let parked = spawn(move || {
-            // SAFETY: it has no preconditions.
+            // SAFETY: the call has no preconditions.
             tell.send(unsafe { libc::gettid() }).unwrap();
             park();
         });
-        // Blocks this worker, so the other one takes that coroutine.
+        // This worker is busy, so the other one takes that coroutine.
         let worker = told.recv().unwrap();
         std::thread::sleep(5 * MILLI);
         let before = sleeps_of(worker);
@@ -229,7 +229,7 @@ fn what_children_tell_a_sleeping_worker_does_not_wake_it_in_the_parent() {
                 exit(0);
             }
             let mut status = 0;
-            // SAFETY: the pointer is valid.
+            // SAFETY: `status` is valid to write to.
             assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
             assert_eq!(status, 0);
         }
@@ -260,7 +260,7 @@ fn a_coroutine_that_returns_in_the_child_ends_it_with_a_message() {
                 let forker = name.spawn(move || {
                     let child = fork();
                     if child.is_none() {
-                        // SAFETY: both are open.
+                        // SAFETY: both descriptors are open.
                         unsafe { libc::dup2(writer.as_raw_fd(), libc::STDERR_FILENO) };
                         if panics {
                             std::panic::resume_unwind(Box::new(()));
@@ -288,9 +288,9 @@ fn a_coroutine_that_returns_in_the_child_ends_it_with_a_message() {
 
 fn pipe() -> (OwnedFd, OwnedFd) {
     let mut fds = [0; 2];
-    // SAFETY: there is room for two.
+    // SAFETY: the array has room for two descriptors.
     assert_eq!(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
-    // SAFETY: they are new, and nobody else's.
+    // SAFETY: the descriptors are new, and nobody else owns them.
     fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).into()
 }
 
@@ -316,7 +316,7 @@ fn a_main_coroutine_that_returns_in_the_child_ends_it_too() {
 
 #[test]
 #[serial]
-fn a_thread_that_forks_between_two_runs_has_no_runtime_in_the_child() {
+fn a_child_forked_between_two_runs_has_no_runtime() {
     util::on_an_os_thread(|| {
         let runtime = RuntimeBuilder::new().workers(2).build().unwrap();
         let ended = Arc::new(AtomicUsize::new(0));
@@ -354,7 +354,7 @@ fn a_thread_that_forks_between_two_runs_has_no_runtime_in_the_child() {
     });
 }
 
-/// What a runtime does.
+/// Uses most features of a runtime.
 fn exercise() {
     let handles: Vec<_> = (0..50)
         .map(|n| {
@@ -375,7 +375,7 @@ fn exercise() {
     assert_eq!(unblock(|| 3), 3);
 }
 
-/// Calls `checks` in a process that has had no runtime yet: this one, started again.
+/// Calls `checks` in a process that has had no runtime: this test, started again.
 fn in_a_fresh_process(name: &str, checks: impl FnOnce()) {
     if util::role().is_some() {
         return checks();
@@ -387,8 +387,8 @@ fn in_a_fresh_process(name: &str, checks: impl FnOnce()) {
 
 #[test]
 #[serial]
-fn processes_that_fork_before_their_first_runtime_have_all_of_them() {
-    let name = "processes_that_fork_before_their_first_runtime_have_all_of_them";
+fn processes_that_fork_before_their_first_runtime_can_have_runtimes() {
+    let name = "processes_that_fork_before_their_first_runtime_can_have_runtimes";
     in_a_fresh_process(name, || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -434,11 +434,11 @@ fn a_child_that_is_forked_while_a_hook_runs_is_told_that_it_has_no_runtime() {
     });
 }
 
-/// The child is forked while other threads use a channel, in a process that has no runtime at first.
+/// The child is forked while other threads use a channel, in a process without a runtime.
 #[test]
 #[serial]
-fn a_fork_leaves_nobody_at_a_channel_that_others_were_using() {
-    let name = "a_fork_leaves_nobody_at_a_channel_that_others_were_using";
+fn in_a_forked_child_nobody_waits_at_a_channel_that_others_were_using() {
+    let name = "in_a_forked_child_nobody_waits_at_a_channel_that_others_were_using";
     in_a_fresh_process(name, channels_over_forks);
 }
 
@@ -469,7 +469,7 @@ fn channels_over_forks() {
 
 #[test]
 #[serial]
-fn who_waits_at_a_channel_in_the_parent_does_not_in_the_child() {
+fn waiters_of_a_channel_in_the_parent_do_not_wait_in_the_child() {
     util::on_workers(2, || {
         type Start = fn(mpsc::SyncSender<u32>);
         let starts: [Start; 2] = [
@@ -497,7 +497,7 @@ fn who_waits_at_a_channel_in_the_parent_does_not_in_the_child() {
     });
 }
 
-/// Forks to `checks`, many times, while other threads do these things over and over.
+/// Forks many times, and calls `checks` in each child, while other threads repeat `things`.
 fn fork_beside(things: [Box<dyn FnMut() + Send>; 2], mut checks: impl FnMut()) {
     let over = AtomicBool::new(false);
     std::thread::scope(|s| {
@@ -519,7 +519,7 @@ fn fork_beside(things: [Box<dyn FnMut() + Send>; 2], mut checks: impl FnMut()) {
 
 #[test]
 #[serial]
-fn a_scope_does_not_wait_in_the_child_for_who_is_not_there() {
+fn in_a_forked_child_a_scope_does_not_wait_for_coroutines_that_are_not_there() {
     util::on_workers(2, || {
         let mut number = 1;
         let child = thread::scope(|s| {
@@ -539,7 +539,7 @@ fn a_scope_does_not_wait_in_the_child_for_who_is_not_there() {
 
 #[test]
 #[serial]
-fn commands_run_from_coroutines() {
+fn coroutines_may_run_commands() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             let (mut stream, theirs) = connection();
@@ -550,8 +550,8 @@ fn commands_run_from_coroutines() {
                         let mut command = Command::new("sh");
                         command.args(["-c", &format!("echo {n}")]);
                         if n % 2 == 0 {
-                            // With this, std forks; without, it takes posix_spawn.
-                            // SAFETY: it does nothing.
+                            // With a closure std forks, without one it uses posix_spawn. SAFETY: the
+                            // closure does nothing.
                             unsafe { command.pre_exec(|| Ok(())) };
                         }
                         let output = command.output().unwrap();

@@ -1,4 +1,4 @@
-//! What a burst takes goes back to the allocator.
+//! The memory of a burst goes back to the allocator.
 
 mod util;
 
@@ -17,17 +17,17 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 
 struct Counting;
 
-// SAFETY: the system's, after a count.
+// SAFETY: the system's allocator does the work. This only counts.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         USED.fetch_add(layout.size(), Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         USED.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller keeps the contract of `dealloc`, which is the same.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -37,15 +37,15 @@ static ALLOCATOR: Counting = Counting;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Runs `burst`, which takes `least` bytes at its peak, on one worker: which after a while has given
-/// back nearly all.
+/// Runs `burst` on one worker. At its peak, `burst` takes at least `least` bytes, and a while later
+/// nearly all of them must be free.
 fn is_given_back(least: usize, burst: fn(&dyn Fn())) {
     util::on_workers(1, || {
         let small: Vec<_> = (0..10)
             .map(|_| spawn(|| thread::sleep(SECOND / 1_000)))
             .collect();
         small.into_iter().for_each(|one| one.join().unwrap());
-        // What is kept by choice: hot stacks, and the list of those that are free.
+        // Hot stacks, and the list of free ones, are kept on purpose.
         thread::sleep(2 * SECOND);
         let before = USED.load(Relaxed);
         let peak = Cell::new(0);
@@ -67,7 +67,7 @@ fn is_given_back(least: usize, burst: fn(&dyn Fn())) {
 
 #[test]
 #[serial]
-fn fresh_coroutines_that_queued() {
+fn fresh_coroutines_in_a_queue() {
     is_given_back(1 << 20, |at_peak| {
         for n in 0..100_000 {
             match n % 2 {
@@ -80,10 +80,10 @@ fn fresh_coroutines_that_queued() {
     });
 }
 
-/// Beside one that stays, and its deadline.
+/// Beside a coroutine that stays, and its deadline.
 #[test]
 #[serial]
-fn coroutines_that_were_ready_and_slept() {
+fn ready_and_sleeping_coroutines() {
     is_given_back(1 << 20, |at_peak| {
         let stays = spawn(|| greenroom::park_timeout(1_000 * SECOND));
         let sleepers: Vec<_> = (0..20_000)

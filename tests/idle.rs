@@ -1,4 +1,4 @@
-//! Where nothing happens, nothing runs.
+//! An idle runtime makes no wake-ups.
 
 mod util;
 
@@ -41,8 +41,8 @@ fn switches() -> Vec<(String, u64)> {
     switches
 }
 
-/// Connections that wait in every way there is, on a runtime of so many workers; then looks for
-/// wake-ups from outside the runtime.
+/// Has connections wait in every way, on a runtime with `workers` workers. Counts wake-ups from outside
+/// of the runtime.
 fn idle_for_a_while(workers: usize) {
     let (ready, is_ready) = ::std::sync::mpsc::channel();
     let driver = ::std::thread::Builder::new().name("greenroom-0".into());
@@ -53,7 +53,7 @@ fn idle_for_a_while(workers: usize) {
             let acceptor = thread::spawn(move || {
                 let streams: Vec<_> = listener.incoming().take(100).map(Result::unwrap).collect();
                 let readers = streams.into_iter().enumerate().map(|(n, mut stream)| {
-                    // Timeouts that were armed and cancelled must not wake anybody either.
+                    // Timeouts that were armed and cancelled must not wake a worker either.
                     let timeout = (n % 2 == 0).then_some(Duration::from_secs(600));
                     stream.set_read_timeout(timeout).unwrap();
                     thread::spawn(move || stream.read(&mut [0]).unwrap())
@@ -84,7 +84,7 @@ fn idle_for_a_while(workers: usize) {
     });
     let runtime = runtime.unwrap();
     let inside = is_ready.recv().unwrap();
-    // What was under way comes to rest; a noisy machine may take a while for that.
+    // Waits until all is quiet. On a noisy machine that may take a while.
     let mut quiet = false;
     for _ in 0..10 {
         ::std::thread::sleep(Duration::from_millis(200));

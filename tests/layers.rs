@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the ground up. Modules of one line do not know each other.
+/// From the bottom up. Modules in one row do not know each other.
 const LAYERS: &[&[&str]] = &[
     // The operating system.
     &["sys"],
@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["coroutine"],
     &["task"],
     &["park"],
-    // What there is to wait for, and what tells of it.
+    // What there is to wait for, and what reports.
     &[
         "channel", "diagnose", "local", "pool", "reactor", "sync", "time",
     ],
@@ -31,7 +31,7 @@ const LAYERS: &[&[&str]] = &[
     &["runtime"],
     // std's shape.
     &["guide", "shims"],
-    // The crate's root re-exports, and has no code.
+    // The crate's root, which only re-exports.
     &[""],
 ];
 
@@ -96,7 +96,7 @@ fn paths(source: &str) -> Vec<String> {
     found
 }
 
-/// Adds the paths that `rest` continues `prefix` with; returns what is behind them.
+/// Adds each path that `rest` continues `prefix` with. Returns the text after them.
 fn expand<'a>(prefix: &str, rest: &'a str, found: &mut Vec<String>) -> &'a str {
     let rest = rest.trim_start();
     if let Some(mut rest) = rest.strip_prefix('{') {
@@ -117,7 +117,7 @@ fn expand<'a>(prefix: &str, rest: &'a str, found: &mut Vec<String>) -> &'a str {
         Some(rest) if !name.is_empty() => expand(&format!("{prefix}{name}::"), rest, found),
         _ => {
             found.push(format!("{prefix}{name}"));
-            // What is not part of a path, like `*` or `as name`, ends at the next separator.
+            // Text that is not part of a path, like `*` or `as name`, ends at the next separator.
             rest.trim_start_matches(|c| c != ',' && c != '}' && c != ';')
         }
     }

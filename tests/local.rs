@@ -1,4 +1,4 @@
-//! What thread locals promise: the same, whether std's or the shims'; and what is of coroutines.
+//! Thread-locals and coroutine-locals.
 
 #![allow(clippy::duplicate_mod, reason = "once for std, once for the shims")]
 
@@ -29,7 +29,7 @@ mod of_shims {
     mod thread_local;
 }
 
-/// Where there is no coroutine, the values are the thread's.
+/// Off-coroutine, the values belong to the thread.
 #[path = "behaviour"]
 mod of_shims_on_os_threads {
     use ::std::thread::{Builder, spawn};
@@ -51,24 +51,24 @@ use greenroom::shims::thread::sleep;
 use greenroom::{Cancelled, RuntimeBuilder, coroutine_local, spawn, spawn_local, yield_now};
 use util::Counted;
 
-/// The system's, which counts what the calling thread has of it.
+/// The system's allocator, which counts the bytes of the calling thread.
 struct Counting;
 
 thread_local! {
     static BYTES: Cell<isize> = const { Cell::new(0) };
 }
 
-// SAFETY: the system's own answers.
+// SAFETY: the system's allocator does the work. This only counts.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.set(BYTES.get() + layout.size() as isize);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         BYTES.set(BYTES.get() - layout.size() as isize);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller keeps the contract of `dealloc`, which is the same.
         unsafe { System.dealloc(place, layout) }
     }
 }
@@ -79,7 +79,7 @@ static COUNTING: Counting = Counting;
 // ---------------------------------------------------------- coroutines of one worker
 
 #[test]
-fn values_do_not_leak_between_coroutines_of_one_worker() {
+fn coroutines_of_one_worker_have_separate_values() {
     coroutine_local!(static NAME: Cell<Option<u32>> = const { Cell::new(None) });
     util::on_workers(1, || {
         let one = |name| {
@@ -102,7 +102,7 @@ fn values_do_not_leak_between_coroutines_of_one_worker() {
 }
 
 #[test]
-fn a_coroutine_on_the_stack_of_another_does_not_find_its_values() {
+fn a_coroutine_on_a_reused_stack_does_not_find_old_values() {
     coroutine_local!(static VALUE: Cell<u32> = const { Cell::new(0) });
     util::on_workers(1, || {
         for n in 1..100 {
@@ -130,7 +130,7 @@ fn an_initialiser_may_park() {
 }
 
 #[test]
-fn the_thread_and_its_coroutines_have_values_of_their_own() {
+fn a_thread_and_its_coroutines_have_separate_values() {
     coroutine_local!(static VALUE: Cell<u32> = const { Cell::new(0) });
     std::thread::spawn(|| {
         VALUE.set(1);
@@ -147,7 +147,7 @@ fn the_thread_and_its_coroutines_have_values_of_their_own() {
 }
 
 #[test]
-fn a_local_coroutine_has_values_too() {
+fn a_local_coroutine_has_values_of_its_own() {
     coroutine_local!(static LIST: RefCell<Vec<Rc<u8>>> = const { RefCell::new(Vec::new()) });
     util::on_workers(1, || {
         let shared = Rc::new(1);
@@ -188,8 +188,8 @@ fn coroutines_that_end_leave_no_memory() {
             }
         };
         burst();
-        // The queues may grow, or what they have outgrown be freed elsewhere; but a leak would show
-        // each time, and one value of each coroutine would make more than 10,000 bytes.
+        // Queues may grow, or be freed on another thread. But a leak would show each time, and one value
+        // of each coroutine would be more than 10,000 bytes.
         let grown = [(); 5].map(|()| {
             let before = BYTES.get();
             burst();
@@ -240,7 +240,8 @@ fn values_are_dropped_when_the_runtime_shuts_down() {
             });
             greenroom::park_timeout(Duration::from_millis(5));
             assert_eq!(drops.load(SeqCst), 0);
-            // It will not run, but what it has is dropped in a coroutine, and may make values there.
+            // This coroutine will not run. But its captures are dropped in a coroutine, and may make
+            // values there.
             let sets_when_dropped = SetsWhenDropped(Some(Counted(Arc::clone(&drops))));
             (parked, spawn(move || drop(sets_when_dropped)))
         });
@@ -292,7 +293,7 @@ fn an_interrupt_ends_a_destructor_and_nothing_else() {
 }
 
 #[test]
-fn a_result_that_nobody_takes_may_use_values_when_it_is_dropped() {
+fn an_unwanted_result_may_use_values_when_it_is_dropped() {
     coroutine_local!(static VALUE: RefCell<Vec<Counted>> = const { RefCell::new(Vec::new()) });
     struct Uses(Arc<AtomicUsize>);
     impl Drop for Uses {
@@ -341,31 +342,28 @@ fn a_panic_in_a_destructor_aborts() {
 }
 
 #[test]
-fn a_forked_child_goes_on_with_the_values_of_its_coroutine() {
+fn a_forked_child_keeps_the_values_of_its_coroutine() {
     coroutine_local!(static VALUE: Cell<u32> = const { Cell::new(0) });
     if util::role().is_none() {
-        let output = util::again!(
-            "a_forked_child_goes_on_with_the_values_of_its_coroutine",
-            "child",
-        )
-        .output()
-        .unwrap();
+        let output = util::again!("a_forked_child_keeps_the_values_of_its_coroutine", "child",)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{output:?}");
         return;
     }
     util::on_workers(1, || {
         let forks = spawn(|| {
             VALUE.set(7);
-            // SAFETY: the child does nothing but look at its memory and end.
+            // SAFETY: the child only looks at its memory, and ends.
             match unsafe { libc::fork() } {
                 0 => {
                     let kept = VALUE.replace(8) == 7 && VALUE.get() == 8;
-                    // SAFETY: always.
+                    // SAFETY: the call has no preconditions.
                     unsafe { libc::_exit(if kept { 33 } else { 1 }) }
                 }
                 child => {
                     let mut status = 0;
-                    // SAFETY: the status is valid, and the child ours.
+                    // SAFETY: `status` is valid to write to, and the child was started here.
                     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
                     libc::WEXITSTATUS(status)
                 }

@@ -1,4 +1,4 @@
-//! What takes as much memory as it is to take, however often it is done.
+//! Memory does not grow, however often something is done.
 
 mod util;
 
@@ -16,14 +16,14 @@ use greenroom::shims::thread;
 use greenroom::{Builder, Unparker};
 use serial_test::serial;
 
-/// Of what takes its time without optimisation, less will do there.
+/// Fewer without optimisation, where each takes longer.
 const MANY: usize = if cfg!(debug_assertions) {
     100_000
 } else {
     1_000_000
 };
 
-/// What the growth of memory may be that has other causes: allocators, threads' first steps.
+/// How much memory may grow for other reasons, such as the allocator and the first steps of threads.
 const NOISE: usize = 1 << 20;
 
 /// The memory that this process occupies, in bytes.
@@ -52,7 +52,7 @@ fn connection() -> (TcpStream, TcpStream) {
     (near, listener.accept().unwrap().0)
 }
 
-/// A stream that takes note of how deep in the stack it is read.
+/// A stream that records how deep in the stack it is read.
 struct Sounded {
     stream: TcpStream,
     reads: Cell<usize>,
@@ -67,7 +67,7 @@ impl Read for Sounded {
         self.reads.set(self.reads.get() + 1);
         self.highest.set(self.highest.get().max(address));
         self.lowest.set(self.lowest.get().min(address));
-        // In small pieces, so that there are many.
+        // In small pieces, so that there are many reads.
         let most = buf.len().min(64);
         (&self.stream).read(&mut buf[..most])
     }
@@ -83,8 +83,8 @@ impl Write for Sounded {
     }
 }
 
-/// Half a million lines of no text, each with one byte after it: a reader that was made of
-/// callbacks nested as deep as there are chunks would need a stack of that many frames.
+/// Half a million empty lines, each with one byte after it. A reader made of nested callbacks would need
+/// a stack frame for each.
 #[test]
 #[serial]
 fn a_million_chunks_in_one_burst_are_read_on_a_small_stack() {
@@ -136,7 +136,7 @@ fn timeouts_that_are_armed_and_cancelled_leave_nothing_behind() {
             let rounds = move |count| {
                 let parker = thread::spawn(move || {
                     for round in 0..count {
-                        // Due before the last one, which so cannot stand for it.
+                        // Earlier than the last deadline, whose entry therefore cannot stand in for it.
                         let timeout = Duration::from_secs(2_000_000 - round as u64);
                         assert!(greenroom::park_timeout(timeout));
                     }
@@ -188,7 +188,7 @@ fn read_timeouts_that_do_not_pass_leave_nothing_behind() {
     });
 }
 
-/// Those that have ended leave their places to the next ones, be they joined or detached.
+/// Coroutines that have ended leave their place to the next, whether they were joined or detached.
 #[test]
 #[serial]
 fn coroutines_that_come_and_go_leave_nothing_behind() {
@@ -218,11 +218,10 @@ fn coroutines_that_come_and_go_leave_nothing_behind() {
     });
 }
 
-/// A page of stack, and what the task and its handle take.
-/// What is allocated, in bytes.
+/// A coroutine takes a page of stack, its task and its handle. This is what is allocated, in bytes.
 #[cfg(target_env = "gnu")]
 fn allocated() -> usize {
-    // SAFETY: it has no preconditions.
+    // SAFETY: the call has no preconditions.
     let info = unsafe { libc::mallinfo2() };
     info.uordblks + info.hblkhd
 }
@@ -243,7 +242,7 @@ fn a_burst_through_a_channel_leaves_little_behind_though_nobody_waits() {
         let after = allocated();
         assert!(after < before + NOISE, "{before} bytes became {after}");
 
-        // Nor does the queue become empty.
+        // The queue never becomes empty meanwhile.
         for _ in 0..MANY {
             send();
         }
@@ -269,7 +268,7 @@ fn a_hundred_thousand_parked_coroutines_take_little_more_than_a_page_each() {
         for _ in 0..COUNT {
             crowd.push(thread::spawn(greenroom::park));
         }
-        // All have begun, and parked, when this one comes to run after them.
+        // All of them have begun, and parked, when this one has run after them.
         thread::spawn(|| ()).join().unwrap();
         let each = (resident() - before) / COUNT;
         for coroutine in crowd {

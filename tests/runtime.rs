@@ -1,4 +1,4 @@
-//! Runtimes: what they run, what they leave behind, and how they end.
+//! Runtimes: what they run, what they leave behind, how they end.
 
 mod util;
 
@@ -35,7 +35,7 @@ fn connection() -> (TcpStream, TcpStream) {
 
 #[test]
 #[serial]
-fn run_returns_what_main_returns_and_lends_what_the_caller_has() {
+fn run_returns_the_result_of_main_and_lends_the_callers_borrows() {
     util::on_an_os_thread(|| {
         let mut text = String::from("lent");
         let length = greenroom::run(|| {
@@ -44,7 +44,7 @@ fn run_returns_what_main_returns_and_lends_what_the_caller_has() {
             text.len()
         });
         assert_eq!((length, &*text), (16, "lent and changed"));
-        // What main returns may borrow, and need not be `Send`.
+        // The result of main may borrow, and need not be `Send`.
         let borrowed: Rc<&str> = runtime(4).run(|| Rc::new(&*text));
         assert_eq!(*borrowed, text);
     });
@@ -118,10 +118,10 @@ fn a_runtime_whose_main_has_panicked_says_that_it_is_over() {
     });
 }
 
-/// A coroutine that waits in some way for ever, having signed on.
+/// A way to wait for ever. Counts itself before it waits.
 type Waits = Box<dyn FnOnce(&AtomicUsize) + Send>;
 
-/// All the ways to wait, one coroutine for each.
+/// All ways to wait, each for a coroutine of its own.
 fn all_ways_to_wait() -> Vec<(&'static str, Waits)> {
     let (listener, udp) = (
         TcpListener::bind("127.0.0.1:0").unwrap(),
@@ -207,7 +207,7 @@ fn all_ways_to_wait() -> Vec<(&'static str, Waits)> {
 
 #[test]
 #[serial]
-fn the_end_of_a_runtime_unwinds_whatever_waits_and_tells_the_joiners() {
+fn the_end_of_a_runtime_unwinds_all_waits_and_tells_the_joiners() {
     for workers in [1, 4] {
         util::on_an_os_thread(|| {
             let drops = Arc::new(AtomicUsize::new(0));
@@ -250,7 +250,7 @@ fn the_end_of_a_runtime_unwinds_whatever_waits_and_tells_the_joiners() {
 
 #[test]
 #[serial]
-fn run_alone_unwinds_what_is_left_before_it_returns() {
+fn run_unwinds_what_is_left_before_it_returns() {
     util::on_an_os_thread(|| {
         let drops = Arc::new(AtomicUsize::new(0));
         greenroom::run(|| {
@@ -269,7 +269,7 @@ fn run_alone_unwinds_what_is_left_before_it_returns() {
 
 #[test]
 #[serial]
-fn those_that_never_started_are_dropped_and_their_joiners_told() {
+fn coroutines_that_never_started_are_dropped_and_their_joiners_told() {
     util::on_an_os_thread(|| {
         let drops = Arc::new(AtomicUsize::new(0));
         let handles: Vec<_> = util::on_workers(1, || {
@@ -356,7 +356,7 @@ fn scoped_children_are_unwound_before_what_they_borrow_from_their_parent() {
                                 let borrower = Borrower(parents);
                                 match n % 3 {
                                     0 | 1 => thread::sleep(LONG),
-                                    // Holds its unwinding up for a while.
+                                    // Makes the unwind take longer.
                                     _ => {
                                         let _ = catch_unwind(|| thread::sleep(LONG));
                                         for _ in 0..50 {
@@ -383,7 +383,7 @@ fn scoped_children_are_unwound_before_what_they_borrow_from_their_parent() {
 
 #[test]
 #[serial]
-fn what_is_spawned_while_a_runtime_ends_does_not_outlive_it() {
+fn coroutines_spawned_while_a_runtime_ends_do_not_outlive_it() {
     for workers in [1, 4] {
         util::on_an_os_thread(|| {
             struct Spawns(Arc<AtomicUsize>, Arc<Mutex<Vec<JoinHandle<()>>>>);
@@ -486,7 +486,7 @@ fn parked_coroutines_survive_between_two_runs() {
                 assert_eq!(runtime.run(|| spawn(move || n).join().unwrap()), n);
             }
             std::thread::sleep(30 * MILLI);
-            // From outside, while worker 0 has no thread.
+            // From outside, while no thread drives worker 0.
             parks.thread().unpark();
             near.write_all(&[3]).unwrap();
             let values = runtime.run(|| {
@@ -501,7 +501,7 @@ fn parked_coroutines_survive_between_two_runs() {
     });
 }
 
-/// The threads of greenroom's that this process has.
+/// The number of threads of this process that belong to greenroom.
 fn greenroom_threads() -> usize {
     std::fs::read_dir("/proc/self/task")
         .unwrap()
@@ -510,7 +510,7 @@ fn greenroom_threads() -> usize {
         .count()
 }
 
-/// Threads that were joined may be listed for a moment more.
+/// A thread that was joined may still be listed for a moment.
 fn wait_for_threads(number: usize) {
     let start = Instant::now();
     while greenroom_threads() != number {
@@ -636,7 +636,7 @@ fn a_join_waits_for_a_coroutine_of_another_runtime() {
                 });
                 hand_over.send(slow).unwrap();
                 park();
-                // Cancels one that is joined from the other runtime.
+                // Cancels a coroutine that is joined from the other runtime.
                 hand_over.send(spawn(|| 0)).unwrap();
             });
         });
@@ -652,7 +652,7 @@ fn a_join_waits_for_a_coroutine_of_another_runtime() {
 
 #[test]
 #[serial]
-fn a_runtime_inside_a_coroutine_panics_and_says_why() {
+fn a_runtime_inside_a_coroutine_panics_with_the_reason() {
     util::on_an_os_thread(|| {
         runtime(1).run(|| {
             let payload = catch_unwind(|| greenroom::run(|| ())).unwrap_err();
@@ -681,7 +681,7 @@ fn a_local_spawn_off_a_worker_is_unsupported() {
 
 #[test]
 #[serial]
-fn a_local_coroutine_shares_what_is_not_send() {
+fn a_local_coroutine_may_share_values_that_are_not_send() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             let here = std::thread::current().id();
@@ -797,14 +797,14 @@ fn a_runtime_without_workers_is_refused() {
     assert!(message(&*payload).contains("at least one worker"));
 }
 
-/// Waits on `stream` in the runtime it is called in.
+/// Waits on `stream`, in the runtime of the caller.
 fn wait_once(stream: &mut TcpStream, peer: &TcpStream) {
     let mut peer = peer.try_clone().unwrap();
     let writer = std::thread::spawn(move || {
         std::thread::sleep(5 * MILLI);
         peer.write_all(b"x").unwrap();
     });
-    // Where readiness never comes, this fails instead of hanging.
+    // If no readiness comes, this fails instead of hanging.
     let timeout = Some(Duration::from_secs(10));
     stream.set_read_timeout(timeout).unwrap();
     let mut byte = [0];
@@ -815,7 +815,7 @@ fn wait_once(stream: &mut TcpStream, peer: &TcpStream) {
 
 #[test]
 #[serial]
-fn a_descriptor_that_waited_in_one_runtime_goes_on_in_the_next_and_in_none() {
+fn a_descriptor_that_waited_in_one_runtime_works_in_the_next_and_in_none() {
     util::on_an_os_thread(|| {
         let (mut stream, peer) = connection();
         for workers in [1, 4, 1] {
@@ -837,7 +837,7 @@ fn a_descriptor_that_waited_in_one_runtime_goes_on_in_the_next_and_in_none() {
 
 #[test]
 #[serial]
-fn a_descriptor_that_waited_in_a_runtime_which_rests_goes_on_in_another() {
+fn a_descriptor_that_waited_in_a_runtime_that_is_not_run_works_in_another() {
     util::on_an_os_thread(|| {
         let (mut stream, peer) = connection();
         let (first, second) = (runtime(1), runtime(1));
@@ -851,7 +851,7 @@ fn a_descriptor_that_waited_in_a_runtime_which_rests_goes_on_in_another() {
 #[test]
 #[serial]
 fn a_stack_is_as_large_as_asked_for() {
-    /// Uses at least as many KiB of stack, in frames of which nearly all is asked for.
+    /// Uses at least `kilobytes` KiB of stack, nearly all of them in large frames.
     #[inline(never)]
     fn deep(kilobytes: usize) -> usize {
         let mut frame = [0_u8; 16 << 10];
@@ -868,7 +868,7 @@ fn a_stack_is_as_large_as_asked_for() {
         let large = Builder::new().stack_size(4 << 20);
         let large = large.spawn(|| deep(DEPTH)).unwrap();
         assert_eq!(large.join().unwrap(), DEPTH / 16);
-        // Exactly what was asked for, with one frame.
+        // One frame with exactly the size that was asked for.
         let one = Builder::new().stack_size(4 << 20).spawn(|| {
             let mut frame = [0_u8; 3 << 20];
             std::hint::black_box(&mut frame).fill(1);
@@ -886,7 +886,7 @@ fn a_stack_is_as_large_as_asked_for() {
 
 #[test]
 #[serial]
-fn a_stack_that_is_too_large_is_invalid() {
+fn a_stack_that_is_too_large_is_invalid_input() {
     util::everywhere(|| {
         for size in [(1 << 30) + 1, 1 << 40, usize::MAX] {
             let error = Builder::new().stack_size(size).spawn(|| ()).unwrap_err();
@@ -901,7 +901,7 @@ fn a_stack_that_is_too_large_is_invalid() {
     });
     let error = RuntimeBuilder::new().stack_size(2 << 30).build();
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidInput);
-    // The largest and the smallest there are.
+    // The largest and the smallest size.
     util::on_workers(1, || {
         for size in [0, 1, 1 << 30] {
             let handle = Builder::new().stack_size(size).spawn(|| 4).unwrap();
@@ -925,8 +925,8 @@ fn in_a_child(name: &str, environment: &[(&str, &str)]) -> String {
 
 #[test]
 #[serial]
-fn settings_in_the_environment_are_heeded_or_refused() {
-    const NAME: &str = "settings_in_the_environment_are_heeded_or_refused";
+fn settings_in_the_environment_are_used_or_refused() {
+    const NAME: &str = "settings_in_the_environment_are_used_or_refused";
     if util::role().is_some() {
         match RuntimeBuilder::new().build() {
             Ok(runtime) => eprintln!("built {runtime:?}"),
@@ -936,7 +936,7 @@ fn settings_in_the_environment_are_heeded_or_refused() {
                 eprintln!("spawn refused {:?}: {spawned}", spawned.kind());
                 let run = catch_unwind(|| greenroom::run(|| ())).unwrap_err();
                 eprintln!("run refused: {}", message(&*run));
-                // What is set by hand counts first.
+                // Settings by code override the environment.
                 let both = RuntimeBuilder::new().workers(1).stack_size(1 << 16);
                 both.build().unwrap().run(|| spawn(|| ()).join().unwrap());
             }
@@ -977,7 +977,7 @@ fn settings_in_the_environment_are_heeded_or_refused() {
 
 #[test]
 #[serial]
-fn the_result_of_a_scoped_coroutine_that_nobody_joins_is_dropped_once() {
+fn an_unjoined_result_of_a_scoped_coroutine_is_dropped_once() {
     static ALIVE: AtomicUsize = AtomicUsize::new(0);
     struct Counted(#[allow(dead_code, reason = "freed twice, it would show")] Box<u8>);
     impl Drop for Counted {
@@ -1003,7 +1003,7 @@ fn assert_cancelled<T>(handle: JoinHandle<T>) {
     assert!(payload.is::<Cancelled>());
 }
 
-/// Runs `test`, and waits until nothing is left of runtimes that end by themselves.
+/// Runs `test`. Then waits until nothing is left of runtimes that end by themselves.
 fn until_nothing_is_left<T>(test: impl FnOnce() -> T) -> T {
     let (threads, descriptors) = (greenroom_threads(), util::open_descriptors());
     let value = test();
@@ -1016,7 +1016,7 @@ fn until_nothing_is_left<T>(test: impl FnOnce() -> T) -> T {
         );
         std::thread::sleep(MILLI);
     }
-    // Now that they have ended their workers they have their names, too.
+    // The threads have ended their workers, so they have their names by now.
     wait_for_threads(threads);
     value
 }
@@ -1047,7 +1047,7 @@ fn a_runtime_dropped_on_a_coroutine_drops_what_has_not_started_and_leaves_nothin
 
 #[test]
 #[serial]
-fn a_runtime_dropped_on_a_coroutine_leaves_the_locals_of_that_alone() {
+fn a_runtime_dropped_on_a_coroutine_does_not_touch_that_coroutines_locals() {
     greenroom::coroutine_local! {
         static VALUE: RefCell<Option<Counted>> = const { RefCell::new(None) };
     }
@@ -1071,7 +1071,7 @@ fn a_runtime_dropped_on_a_coroutine_leaves_the_locals_of_that_alone() {
 
 #[test]
 #[serial]
-fn a_runtime_dropped_on_a_coroutine_unwinds_what_its_other_workers_have() {
+fn a_runtime_dropped_on_a_coroutine_unwinds_the_coroutines_of_its_other_workers() {
     until_nothing_is_left(|| {
         util::on_workers(1, || {
             let inner = runtime(3);
@@ -1096,7 +1096,7 @@ fn a_runtime_dropped_on_a_coroutine_unwinds_what_its_other_workers_have() {
 
 #[test]
 #[serial]
-fn a_runtime_dropped_amid_a_panic_tells_the_joiners_of_all_it_has() {
+fn a_runtime_dropped_during_a_panic_tells_all_joiners() {
     util::on_a_thread_that_stays(|| {
         for workers in [1, 3] {
             let handles = Mutex::new(Vec::new());
@@ -1139,7 +1139,7 @@ thread_local! {
 
 #[test]
 #[serial]
-fn a_runtime_may_end_among_the_thread_locals_of_its_thread() {
+fn a_runtime_may_be_dropped_with_the_thread_locals_of_its_thread() {
     util::on_an_os_thread(|| {
         let drops = Arc::new(AtomicUsize::new(0));
         for workers in [1, 3] {

@@ -1,4 +1,4 @@
-//! What standard input, output and error promise: the same, whether std's or the shims'.
+//! Standard input, output and error: the shims do as std does.
 
 #![allow(clippy::duplicate_mod, reason = "once for std, once for the shims")]
 #![allow(

@@ -1,8 +1,4 @@
 //! The handles of a channel. Dropping the last handle of a kind closes that end.
-//!
-//! Two kinds of counts lead to that. The `Arc` counts all handles, and frees the channel with the last one.
-//! The channel's own counts say how many senders and how many receivers are left; the handle that brings
-//! such a count to zero closes its end, while the `Arc` still keeps the channel alive.
 
 use std::fmt;
 use std::ops::Deref;

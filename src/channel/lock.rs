@@ -25,9 +25,6 @@ impl<T> UnwindSafe for Lock<T> {}
 impl<T> RefUnwindSafe for Lock<T> {}
 
 /// Holds a [`Lock`] and gives access to its data. Unlocks when dropped.
-///
-/// While one lives, no user code may run, be it a destructor of a value, a formatter, or the global
-/// allocator. Such code might use the same channel, and would wait for this lock for ever.
 pub(super) struct Guard<'a, T>(&'a Lock<T>);
 
 impl<T> Lock<T> {

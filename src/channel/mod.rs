@@ -25,26 +25,6 @@
 //! there to receive the value. If it was a deadline or an interrupt, the waiting task still has its own
 //! value, and a thread that finds its node in the queue of waiters passes over it.
 //!
-//! *How a send goes.*
-//!
-//! 1. `send` locks the back. If no receiver waits and the last block has a free slot, it pushes the value
-//!    and unlocks. Most sends end here, so this part is inlined into the caller.
-//! 2. Otherwise `send_slowly` continues under the same lock. A waiting receiver gets the value, and is
-//!    scheduled after the unlock.
-//! 3. If the queue seems full, the sender locks the front as well, and looks again. If the queue is full,
-//!    the sender unlocks the back, joins the queue of waiters, unlocks the front, and waits.
-//! 4. If the last block is full, the value goes into another block: the oldest one, if its values have all
-//!    been popped, or a spare one. To allocate a spare one, the sender unlocks, and then starts again.
-//!
-//! *How a receive goes.*
-//!
-//! 1. `recv` compares the counts of pushed and popped values without a lock. If the queue seems to have a
-//!    value, `recv` locks the front. If no sender waits, it pops the value and unlocks. This part, too, is
-//!    inlined into the caller.
-//! 2. Otherwise `take_or_wait` locks both ends. If a sender waits, the receiver moves that sender's value
-//!    into the queue, or takes it, and schedules the sender after the unlock.
-//! 3. If there is no value, the receiver joins the queue of waiters, unlocks, and waits.
-//!
 //! *In a forked child*, an end is lost if another thread held its lock at the fork (see `spin`). Then
 //! the channel behaves as if the other end were closed, and queued values are leaked. Tasks that wait in
 //! the parent are forgotten in the child.
@@ -141,7 +121,6 @@ impl<T> Channel<T> {
         }
         let mut spare = SpareBlocks::new();
         loop {
-            // An arm that does not return has dropped its guard when the allocator is called below.
             match self.state.take(&mut spare) {
                 Take::Value(value, woken) => {
                     schedule(woken);

@@ -174,8 +174,6 @@ impl<T, const N: usize> State<T, N> {
         let Some(mut back) = self.back().lock() else {
             return AtOnce::Lost(value);
         };
-        // `has_room` reads the receivers' cache line only if the count that it has read before does not
-        // suffice.
         if back.without_receivers
             || back.receivers.len() > 0
             || !self.has_room(&mut back)
@@ -290,8 +288,7 @@ impl<T, const N: usize> State<T, N> {
         let Some(front) = self.front().lock() else {
             return Take::Lost;
         };
-        // If a sender waits, its value may be pushed below. That cannot be undone halfway, so the slot for
-        // it is made sure of first.
+        // The value of a waiting sender is pushed below, which must not fail then.
         if back.capacity > 0
             && front.senders.len() > 0
             && let Err(NoSpareBlock) = self.prepare(&mut back, spare)
@@ -312,7 +309,6 @@ impl<T, const N: usize> State<T, N> {
         mut front: Guard<'_, Receiving<T, N>>,
     ) -> Option<(T, Option<Woken>)> {
         let first = self.pop(&mut front);
-        // A waiter may be passed over here, if its wait has just ended otherwise.
         let Some((sender, woken)) = front.senders.end_first_wait() else {
             return first.map(|value| (value, None));
         };

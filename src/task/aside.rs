@@ -15,10 +15,7 @@ use std::sync::{Mutex, MutexGuard};
 use super::{RUNNING, Task};
 use crate::sys::switches::own_lock;
 
-/// While this lives, the caller does not count as a coroutine, and must not suspend.
-///
-/// Holds the task of the calling coroutine, which counts again when this is dropped. Holds nothing on an OS
-/// thread, and within another `Aside`.
+/// While this lives, the caller does not count as a coroutine. It must not suspend.
 pub(crate) struct Aside(Option<NonNull<Task>>);
 
 impl Aside {
@@ -42,7 +39,7 @@ pub(crate) fn aside<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Holds a mutex under which memory is allocated. The caller does not count as a coroutine meanwhile.
+/// Holds a mutex under which memory is allocated.
 pub(crate) struct AsideGuard<'a, T> {
     // Dropped in this order: the mutex is unlocked before the caller counts as a coroutine again.
     guard: MutexGuard<'a, T>,

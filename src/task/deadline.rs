@@ -11,7 +11,7 @@ const MOST_SLACK: u32 = 1_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
-    /// In nanoseconds, at most about four seconds. A `u32`, since there are many deadlines.
+    /// In nanoseconds. A `u32`, since there are many deadlines.
     slack: u32,
 }
 

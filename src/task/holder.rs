@@ -1,9 +1,4 @@
 //! The holder of a lock, in the few bits that a lock has for it.
-//!
-//! A lock notes its holder so that a waiter can tell whether that is a coroutine of its own thread. If it
-//! is, spinning is pointless. And if the waiter keeps the worker to itself, it would wait for ever (see
-//! `Owner::refuse_deadlock`). Holders that do not fit into the bits share one number: then a waiter may spin
-//! in vain, and such a deadlock is not reported.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +29,7 @@ impl Holder {
     /// An OS thread, or a coroutine with too large a slot or on a worker without a number.
     const ANYBODY: Holder = Holder(1);
 
-    /// The caller as a holder.
+    /// The caller.
     #[inline]
     pub(crate) fn current() -> Holder {
         super::with_running(|task| match (task, WORKER.get()) {
@@ -102,7 +97,6 @@ impl WorkerNumber {
     /// Takes the smallest free number. Zero if there is none.
     pub(crate) fn take() -> WorkerNumber {
         for (index, taken) in TAKEN.iter().enumerate() {
-            // Sets the lowest bit that is zero.
             let first_free = |word: u64| (word != u64::MAX).then(|| word | (word + 1));
             let before = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, first_free);
             if let Ok(before) = before {

@@ -1,12 +1,4 @@
 //! OS threads as tasks. A thread that waits through this crate is its own owner.
-//!
-//! A thread gets its task when it first waits, or first asks for its handle. The task may outlive the thread,
-//! since handles and late wakers refer to it.
-//!
-//! A wait goes like that of a coroutine up to the switch: instead of switching away, the thread sleeps at a
-//! condition variable. The waker sets `scheduled` under the mutex, and so is not missed by a thread that is
-//! about to sleep. `scheduled` is set once for each wait that has ended by a waker, and reset at the end of
-//! that wait, so it never ends a later one.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -139,7 +131,6 @@ impl Owner for OsThread {
             .scheduled
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // A condition variable may also return spuriously.
         while !*scheduled {
             let Some(deadline) = deadline else {
                 scheduled = self
@@ -149,7 +140,6 @@ impl Owner for OsThread {
                 continue;
             };
             let left = deadline.at.saturating_duration_since(Instant::now());
-            // If this ends the wait, no waker does, so nothing will call `schedule`.
             if left.is_zero() && task.word.wake(seq, Outcome::TimedOut) {
                 return;
             }

@@ -1,4 +1,5 @@
-//! Under `panic = "abort"` nothing can unwind: what is left at the end of a runtime is left behind.
+//! Under `panic = "abort"` nothing can unwind, so coroutines that are left at the end of a runtime are
+//! left behind.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -35,7 +36,7 @@ fn runtimes_end_with_coroutines_left() {
 
 #[test]
 #[serial]
-fn a_coroutine_that_keeps_its_worker_goes_on_there_when_the_grace_is_over() {
+fn a_coroutine_that_keeps_its_worker_goes_on_there_after_the_grace() {
     let output = under_abort("stubborn");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}\n{stderr}", output.status);

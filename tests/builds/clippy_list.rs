@@ -1,5 +1,5 @@
 //! `shims/lints/clippy.toml`, the list of what blocks in std: it finds what it should, nothing else, and
-//! lacks nothing.
+//! is complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,9 +12,9 @@ const LIST: &str = include_str!("../../shims/lints/clippy.toml");
 
 const OFFENCES: &str = include_str!("../fixtures/offences/main.rs");
 
-/// The functions and types of std's modules that the list leaves out.
+/// The functions and types of std's modules that are not in the list.
 const LEFT_OUT: &[(&str, &str)] = &[
-    // Wait for nobody.
+    // These do not wait.
     ("thread", "available_parallelism current panicking"),
     ("thread", "AccessError LocalKey Thread ThreadId"),
     (
@@ -50,7 +50,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "path",
         "Ancestors Components Display Iter Path PathBuf PrefixComponent StripPrefixError",
     ),
-    // Wait as what they are given does.
+    // These wait only if the values they are given do.
     ("io", "copy read_to_string"),
     (
         "io",
@@ -58,7 +58,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ),
 ];
 
-/// Whether there is what this needs; says so if not.
+/// Whether clippy is installed. Says so if not.
 fn has_clippy() -> bool {
     let version = Command::new(env!("CARGO"))
         .args(["clippy", "--version"])
@@ -70,8 +70,7 @@ fn has_clippy() -> bool {
     is_there
 }
 
-/// Runs clippy with the list on a package of its own, of which this is the source; returns what it
-/// says, a lint a line.
+/// Runs clippy with the list on a package made from `source`. Returns a line for each lint.
 fn clippy(name: &str, source: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clippy_list");
@@ -85,7 +84,7 @@ fn clippy(name: &str, source: &str) -> Vec<String> {
     fs::write(package.join("Cargo.toml"), manifest).unwrap();
     fs::write(package.join("clippy.toml"), LIST).unwrap();
     fs::write(package.join("src/main.rs"), source).unwrap();
-    // The versions that are there: nothing is to be downloaded.
+    // Uses the locked versions, so that nothing is downloaded.
     let _ = fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock"));
     let output = Command::new(env!("CARGO"))
         .current_dir(&package)
@@ -103,7 +102,7 @@ fn clippy(name: &str, source: &str) -> Vec<String> {
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{stderr}");
-    // Cargo's own last line counts them.
+    // The last line, in which cargo counts the warnings.
     let is_count = |line: &str| line.contains("generated") && line.contains(&format!("`{name}`"));
     stderr
         .lines()
@@ -141,7 +140,7 @@ fn each_offence_gives_one_lint() {
 
 #[test]
 #[serial]
-fn the_same_code_under_the_shims_gives_none() {
+fn the_same_code_under_the_shims_gives_no_lint() {
     if !has_clippy() {
         return;
     }
@@ -176,7 +175,7 @@ fn each_type_of_the_list_is_found() {
 
 #[test]
 #[serial]
-fn what_the_list_recommends_is_there_and_no_offence_itself() {
+fn the_recommended_items_exist_and_are_no_offences() {
     if !has_clippy() {
         return;
     }
@@ -192,7 +191,7 @@ fn what_the_list_recommends_is_there_and_no_offence_itself() {
     assert_eq!(clippy("recommended", &source), [""; 0]);
 }
 
-/// The paths in one of the list's two arrays.
+/// The paths in one of the two arrays of the list.
 fn listed(array: &str) -> BTreeSet<String> {
     let (_, entries) = LIST.split_once(&format!("{array} = [")).unwrap();
     let (entries, _) = entries.split_once("\n]").unwrap();
@@ -205,8 +204,8 @@ fn listed(array: &str) -> BTreeSet<String> {
     set
 }
 
-/// What std's own documentation has, where it is installed: the paths of the stable functions and
-/// structs of these modules.
+/// The paths of the stable functions and structs of these modules, from std's own documentation. `None`,
+/// if that is not installed.
 fn documented<'a>(
     modules: impl Iterator<Item = &'a str>,
 ) -> Option<(BTreeSet<String>, BTreeSet<String>)> {
@@ -228,7 +227,7 @@ fn documented<'a>(
                 .map(|rest| rest.split_once(".html").unwrap().0);
             let stable = names.filter(|name| {
                 let entry = index.split_once(&format!("href=\"{kind}.{name}.html\""));
-                // Deprecated items have no entry, but a page.
+                // Deprecated items have a page, but no entry.
                 entry.is_none_or(|(_, rest)| {
                     !rest.split("</dt>").next().unwrap().contains("Experimental")
                 })
@@ -240,12 +239,12 @@ fn documented<'a>(
 }
 
 #[test]
-fn what_std_has_is_listed_or_left_out_for_a_reason() {
+fn every_item_of_std_is_listed_or_left_out_for_a_reason() {
     let mut left_out: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (module, names) in LEFT_OUT {
         left_out.entry(module).or_default().extend(names.split(' '));
     }
-    // Nothing of that is left out.
+    // Nothing in these modules is left out.
     let modules = left_out.keys().copied().chain(["os/unix/fs"]);
     let Some((functions, types)) = documented(modules) else {
         eprintln!("NOT TESTED: the documentation of std is not installed");
@@ -257,7 +256,7 @@ fn what_std_has_is_listed_or_left_out_for_a_reason() {
         .map(|(module, name)| format!("std::{}::{name}", module.replace('/', "::")))
         .collect();
     let mut methods = listed("disallowed-methods");
-    // No functions of a module.
+    // This is no function of a module.
     assert!(methods.remove("std::net::ToSocketAddrs::to_socket_addrs"));
     methods.retain(|path| !path.starts_with("std::path::Path::"));
     let listed: BTreeSet<_> = methods

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serial_test::serial;
 
-/// What an example is said to print: the lines below `$ cargo run --example NAME` in its documentation.
+/// The output that an example quotes: the lines below `$ cargo run --example NAME` in its documentation.
 fn quoted(source: &str, name: &str) -> Option<String> {
     let command = format!("//! $ cargo run --example {name}");
     let mut lines = source.lines().skip_while(|&line| line != command);

@@ -1,4 +1,4 @@
-//! A crate under whose `std` are the shims, by a dependency that is renamed: nothing in it changes.
+//! Crates that get the shims as their `std` by a renamed dependency, without a change in the sources.
 
 #[path = "../util/ported.rs"]
 mod ported;
@@ -38,11 +38,11 @@ fn build() {
     });
 }
 
-/// That a program says the same whether its threads are the system's or coroutines, of which the
-/// latter have no OS threads but main's and the workers. Built, it is `plain-{name}` and
+/// Checks that a program prints the same with OS threads and with coroutines, and that it has no OS
+/// threads but main and the workers in the second case. The two builds are `plain-{name}` and
 /// `renamed-{name}`.
 ///
-/// `threads` is the number of threads that it has when it is ready, main's included.
+/// `threads` is the number of threads, including main, when the plain program is ready.
 fn comes_out_the_same(name: &str, threads: usize) {
     let plain = run(&format!("plain-{name}"), 1);
     assert_eq!(plain.threads, threads, "{}", plain.transcript);
@@ -79,7 +79,7 @@ fn udp_queries_with_timeouts() {
 #[serial]
 fn an_http_client_and_its_server() {
     build();
-    // The listener, the first connection's, and both ends of those that wait.
+    // The listener, the first connection, and both ends of those that wait.
     comes_out_the_same("http", 1 + 1 + 1 + 2 * 20);
 }
 
@@ -92,7 +92,7 @@ fn a_pipeline_of_threads_and_channels() {
 
 #[test]
 #[serial]
-fn a_line_a_rename_and_the_real_std_in_one_program() {
+fn a_line_and_a_rename_and_the_real_std_in_one_program() {
     build();
     let mixed = run("mixed", 1);
     assert_eq!(

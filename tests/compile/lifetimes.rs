@@ -1,4 +1,5 @@
-//! What would let a coroutine at what has been dropped, or at what somebody else changes.
+//! Code that would give a coroutine access to something dropped, or to something that another coroutine
+//! changes.
 
 fn a_spawn_that_borrows_from_its_spawner() {
     let local = String::new();

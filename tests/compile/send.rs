@@ -1,4 +1,4 @@
-//! What would let another thread at what is not `Send` or `Sync`.
+//! Code that would give another thread access to something that is not `Send` or `Sync`.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

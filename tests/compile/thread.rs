@@ -1,5 +1,4 @@
-//! What std's threads refuse at compile time, and so do the shims': compiled for the one and for the
-//! other.
+//! Code that std's threads refuse to compile, and the shims', too. Compiled once for each.
 
 #[cfg(not(of_std))]
 use greenroom::shims::thread;

@@ -1,4 +1,4 @@
-//! The pool for what blocks.
+//! The pool for calls that block.
 
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
@@ -17,7 +17,7 @@ const MILLI: Duration = Duration::from_millis(1);
 
 #[test]
 #[serial]
-fn what_a_job_returns_is_returned() {
+fn a_job_returns_its_result() {
     util::everywhere(|| {
         assert_eq!(unblock(|| vec![1, 2, 3]), [1, 2, 3]);
         let text = String::from("moved in and out");
@@ -27,7 +27,7 @@ fn what_a_job_returns_is_returned() {
 
 #[test]
 #[serial]
-fn a_panic_of_a_job_comes_out_with_its_payload_and_the_pool_goes_on() {
+fn a_panic_of_a_job_reaches_the_caller_with_its_payload_and_the_pool_goes_on() {
     util::everywhere(|| {
         for _ in 0..3 {
             let result = catch_unwind(AssertUnwindSafe(|| unblock(|| panic_any(41_u8))));
@@ -43,7 +43,7 @@ fn a_panic_of_a_job_comes_out_with_its_payload_and_the_pool_goes_on() {
 
 #[test]
 #[serial]
-fn a_job_runs_inline_where_there_is_no_coroutine_and_elsewhere_otherwise() {
+fn a_job_runs_inline_off_coroutine_and_on_the_pool_in_a_coroutine() {
     util::on_an_os_thread(|| {
         let here = std::thread::current().id();
         assert_eq!(unblock(|| std::thread::current().id()), here);
@@ -51,7 +51,7 @@ fn a_job_runs_inline_where_there_is_no_coroutine_and_elsewhere_otherwise() {
     util::on_workers(1, || {
         let here = std::thread::current().id();
         assert_ne!(unblock(|| std::thread::current().id()), here);
-        // On the pool there is no coroutine, so what is nested runs at once.
+        // A thread of the pool is no coroutine, so a nested job runs inline.
         let nested =
             unblock(|| unblock(|| std::thread::current().id()) == std::thread::current().id());
         assert!(nested);
@@ -136,7 +136,7 @@ fn the_resolution_of_a_name_leaves_the_worker_to_others() {
             let ran = Arc::clone(&ran);
             move || ran.store(true, SeqCst)
         });
-        // The answer may be there before this can park; but not each time.
+        // Sometimes the answer is there before the coroutine parks, but not each time.
         let resolved = (0..1_000).any(|_| {
             let mut addrs = ("localhost", port).to_socket_addrs().unwrap();
             assert!(addrs.any(|addr| addr.ip().is_loopback() && addr.port() == port));
@@ -153,7 +153,7 @@ fn the_resolution_of_a_name_leaves_the_worker_to_others() {
 
 #[test]
 #[serial]
-fn what_is_no_name_with_a_port_is_invalid() {
+fn a_name_without_a_valid_port_is_invalid_input() {
     util::everywhere(|| {
         for name in ["localhost", "", "localhost:many", "127.0.0.1"] {
             let error = name.to_socket_addrs().unwrap_err();
@@ -194,7 +194,7 @@ fn a_job_outlives_a_runtime_that_does_not_wait_for_it() {
 
 #[test]
 #[serial]
-fn a_value_that_nobody_waits_for_and_whose_destructor_panics_costs_no_thread() {
+fn an_unwanted_result_whose_destructor_panics_costs_no_thread() {
     struct Bomb(Arc<AtomicUsize>);
     impl Drop for Bomb {
         fn drop(&mut self) {

@@ -1,7 +1,7 @@
-//! What may cross a park, and what the types refuse.
+//! What may live across a wait, and what does not compile.
 //!
-//! A coroutine stays on its thread, so whatever it has on its stack may be there while it waits;
-//! what goes into *another* coroutine must be `Send`, and must not borrow unless it is scoped.
+//! A coroutine stays on its thread, so its stack may hold anything during a wait. What moves into
+//! *another* coroutine must be `Send`, and must not borrow, unless the coroutine is scoped.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -32,7 +32,8 @@ fn in_a_hundred_coroutines(body: fn(usize)) {
     }
 }
 
-/// Waits in every way, so that others of the worker run meanwhile; returns on the same thread.
+/// Waits in every way, so that other coroutines of the worker run. Checks that the thread is the same
+/// afterwards.
 fn wait_in_all_ways() {
     let before: ThreadId = std::thread::current().id();
     thread::yield_now();
@@ -57,9 +58,9 @@ fn wait_in_all_ways() {
 }
 
 #[test]
-fn reference_counts_that_are_not_atomic_cross_a_wait() {
+fn reference_counts_that_are_not_atomic_live_across_a_wait() {
     thread_local! {
-        /// Changed by all coroutines of the thread, the count of whose references must not tear.
+        /// All coroutines of the thread clone and drop it.
         static OF_THE_THREAD: Rc<Cell<usize>> = Rc::default();
     }
     in_a_hundred_coroutines(|n| {
@@ -84,7 +85,7 @@ fn reference_counts_that_are_not_atomic_cross_a_wait() {
 }
 
 #[test]
-fn borrows_of_a_ref_cell_cross_a_wait() {
+fn borrows_of_a_ref_cell_live_across_a_wait() {
     in_a_hundred_coroutines(|n| {
         let notes = Rc::new(RefCell::new(vec![n]));
         let other = greenroom::spawn_local({
@@ -101,7 +102,7 @@ fn borrows_of_a_ref_cell_cross_a_wait() {
 }
 
 #[test]
-fn guards_of_stds_locks_cross_a_wait() {
+fn guards_of_stds_locks_live_across_a_wait() {
     in_a_hundred_coroutines(|n| {
         let mutex = Mutex::new(n);
         let lock = RwLock::new(n);
@@ -121,7 +122,7 @@ fn guards_of_stds_locks_cross_a_wait() {
 }
 
 #[test]
-fn what_is_borrowed_from_a_thread_local_crosses_a_wait() {
+fn a_borrow_from_a_thread_local_lives_across_a_wait() {
     thread_local!(static COUNT: Cell<u64> = const { Cell::new(0) });
     in_a_hundred_coroutines(|_| {
         COUNT.with(|count| {
@@ -135,9 +136,9 @@ fn what_is_borrowed_from_a_thread_local_crosses_a_wait() {
     });
 }
 
-/// An error of the compiler, or the demand for one: the line, the code and words of it.
+/// An error of the compiler, or one that is expected: its line, its code, and some words of its text.
 ///
-/// Of its text only names are demanded: the rest is the compiler's to change.
+/// Only names are expected in the text, because the compiler may change the rest.
 #[derive(Debug)]
 struct Error {
     line: usize,
@@ -145,7 +146,7 @@ struct Error {
     text: String,
 }
 
-/// Demands: lines that end in `//~ CODE WORDS`, the code being `-` for errors that have none.
+/// The expected errors: lines that end in `//~ CODE WORDS`. The code is `-` for errors without one.
 fn demands(source: &str) -> Vec<Error> {
     let mut demands = Vec::new();
     for (index, line) in source.lines().enumerate() {
@@ -159,7 +160,7 @@ fn demands(source: &str) -> Vec<Error> {
     demands
 }
 
-/// The errors among what rustc printed, which look like `error[CODE]: ...\n --> FILE:LINE:...`.
+/// The errors that rustc has printed, in the form `error[CODE]: ...\n --> FILE:LINE:...`.
 fn errors(printed: &str) -> Vec<Error> {
     let mut texts: Vec<String> = Vec::new();
     for line in printed.lines() {
@@ -177,7 +178,7 @@ fn errors(printed: &str) -> Vec<Error> {
             Some(coded) => coded.split_once(']')?.0.to_owned(),
             None => String::new(),
         };
-        // The last of all, which only counts the others, is about no place.
+        // The last error, which only counts the others, has no place.
         let (_, place) = text.split_once("--> ")?;
         let line = place.lines().next()?.rsplit(':').nth(1)?.parse().ok()?;
         Some(Error { line, code, text })
@@ -185,7 +186,7 @@ fn errors(printed: &str) -> Vec<Error> {
     texts.into_iter().filter_map(parse).collect()
 }
 
-/// The library that this test is linked with, which cargo knows, and nobody else for sure.
+/// The library that this test is linked with. Only cargo knows for sure which one that is.
 fn library() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let directory = std::env::current_exe().unwrap();
@@ -194,7 +195,7 @@ fn library() -> PathBuf {
         "debug" => "test",
         other => other,
     };
-    // The very command that has built this test: so there is nothing left to do.
+    // This is the command that has built this test, so cargo has nothing left to do.
     let output = Command::new(cargo)
         .args(["test", "--no-run", "--offline"])
         .args(["--test", env!("CARGO_CRATE_NAME")])
@@ -211,8 +212,7 @@ fn library() -> PathBuf {
         .into()
 }
 
-/// Compiles `tests/compile/{name}.rs`, which must have the errors that it demands and no others;
-/// with this `--cfg`.
+/// Compiles `tests/compile/{name}.rs` with this `--cfg`. Checks that exactly the expected errors come.
 fn is_refused_as(name: &str, cfg: &str) {
     let library = library();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/compile/{name}.rs"));
@@ -264,23 +264,23 @@ fn is_refused_as(name: &str, cfg: &str) {
     }
 }
 
-/// Compiles `tests/compile/{name}.rs`, which must have the errors that it demands and no others.
+/// Compiles `tests/compile/{name}.rs`. Checks that exactly the expected errors come.
 fn is_refused(name: &str) {
     is_refused_as(name, "of_shims");
 }
 
 #[test]
-fn what_is_not_send_does_not_reach_another_coroutine() {
+fn a_value_that_is_not_send_does_not_reach_another_coroutine() {
     is_refused("send");
 }
 
 #[test]
-fn what_is_borrowed_does_not_outlive_its_owner() {
+fn a_borrow_does_not_outlive_its_owner() {
     is_refused("lifetimes");
 }
 
 #[test]
-fn what_stds_threads_refuse_the_shims_do() {
+fn the_shims_refuse_what_stds_threads_refuse() {
     for cfg in ["of_std", "of_shims"] {
         is_refused_as("thread", cfg);
     }

@@ -1,6 +1,7 @@
-//! One whose operations never have to wait takes turns with others all the same.
+//! A coroutine whose operations never wait takes turns with others.
 //!
-//! All is on one worker, and counted in operations: what a busy machine does to time does not show.
+//! All coroutines are on one worker, and operations are counted: a busy machine stretches times, but not
+//! counts.
 
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
@@ -13,18 +14,18 @@ use serial_test::serial;
 
 use crate::util;
 
-/// The most operations of a turn: one that had to wait after all, and 32.
+/// The most operations in a turn: one after a wait, and 32.
 const TURN: usize = 1 + 32;
 
-/// So many operations that they take many turns.
+/// Enough operations for many turns.
 const MANY: usize = 100 * TURN;
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Does an operation that need not wait.
+/// Does one operation that does not wait.
 type Firehose = Box<dyn FnMut()>;
 
-/// What each of them does, and how it is made.
+/// The name of an operation, and how to make it.
 type Kind = (&'static str, fn() -> Firehose);
 
 const KINDS: [Kind; 4] = [
@@ -33,9 +34,9 @@ const KINDS: [Kind; 4] = [
         let addr = listener.local_addr().unwrap();
         let mut near = std::net::TcpStream::connect(addr).unwrap();
         let (mut far, _) = listener.accept().unwrap();
-        // Until the other end is closed.
+        // Writes until the other end is closed.
         std::thread::spawn(move || while near.write_all(&[0; 1 << 16]).is_ok() {});
-        // Byte for byte, of which the kernel always has some more.
+        // One byte at a time, so that the kernel always has more.
         Box::new(move || assert_eq!(far.read(&mut [0]).unwrap(), 1))
     }),
     ("receptions of datagrams", || {
@@ -51,7 +52,7 @@ const KINDS: [Kind; 4] = [
         let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         Box::new(move || {
-            // Those for which there is no room are dropped.
+            // The kernel drops datagrams for which there is no room.
             let addr = receiver.local_addr().unwrap();
             assert_eq!(sender.send_to(b"x", addr).unwrap(), 1);
         })
@@ -63,13 +64,13 @@ const KINDS: [Kind; 4] = [
             let near = std::net::TcpStream::connect(addr).unwrap();
             let accepted: (TcpStream, _) = listener.accept().unwrap();
             assert_eq!(accepted.1, near.local_addr().unwrap());
-            // So that they do not use up all ports.
+            // A reset, so that the ports are free at once.
             util::reset_on_close(&near);
         })
     }),
 ];
 
-/// A coroutine that does nothing but operations, until it is told to end.
+/// A coroutine that does nothing but operations until it is told to stop.
 struct Flooded {
     over: Rc<Cell<bool>>,
     operations: Rc<Cell<usize>>,
@@ -77,7 +78,7 @@ struct Flooded {
 }
 
 impl Flooded {
-    /// Calls `each` after each operation.
+    /// `each` is called after each operation.
     fn spawn(mut firehose: Firehose, each: impl Fn() + 'static) -> Flooded {
         let (over, operations) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
         let coroutine = spawn_local({
@@ -133,7 +134,7 @@ fn between_two_turns_of_another_it_does_no_more_than_its_share() {
 fn two_of_them_get_on_equally() {
     for (what, firehose) in KINDS {
         util::on_workers(1, || {
-            // The most that either was ahead of the other, since both have begun.
+            // How far one was ahead of the other at most, since both have begun.
             let (ahead, counts) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new([0_usize; 2])));
             let both = [0, 1].map(|n| {
                 let (ahead, counts) = (Rc::clone(&ahead), Rc::clone(&counts));
@@ -149,7 +150,7 @@ fn two_of_them_get_on_equally() {
             let [one, other] = both.map(Flooded::end);
             let ahead = ahead.get();
             eprintln!("{one} and {other} {what}, at most {ahead} ahead");
-            // A stream may have to wait now and then, for who writes to it.
+            // A stream may have to wait for its writer now and then.
             if what != "reads of a stream" {
                 assert!(ahead <= 2 * TURN, "{ahead} {what} ahead");
             }
@@ -157,10 +158,10 @@ fn two_of_them_get_on_equally() {
     }
 }
 
-/// The worker looks at its timers after a batch of operations.
+/// The worker looks at its timers after each batch of operations.
 #[test]
 #[serial]
-fn a_ticker_beside_it_is_late_by_no_more_than_a_batch() {
+fn a_ticker_is_late_by_no_more_than_a_batch() {
     const TICKS: usize = 100;
     /// The largest batch, the turn that exceeds it, and the turn before the ticker's.
     const MOST: usize = 256 + 2 * TURN;

@@ -1,4 +1,5 @@
-//! A stack overflow names its coroutine and ends the process; other faults are not our business.
+//! A stack overflow names its coroutine and ends the process. Other faults are handled as without
+//! greenroom.
 
 use std::ffi::c_void;
 use std::hint::black_box;
@@ -10,12 +11,12 @@ use greenroom::{Builder, RuntimeBuilder};
 
 use crate::util;
 
-/// Runs a test of this binary again, alone and in a process of its own, where `as_child` is true.
+/// Runs a test of this binary again, in a process of its own, where `as_child` returns true.
 fn child(test: &str) -> Output {
     child_that(test, "")
 }
 
-/// As `child`, which is told `how` in `SPAWNED_BY`.
+/// As `child`, and passes `how` in `SPAWNED_BY`.
 fn child_that(test: &str, how: &str) -> Output {
     util::again!(test, "child")
         .env("SPAWNED_BY", how)
@@ -44,7 +45,7 @@ fn recurse(depth: u64) -> u64 {
 
 #[inline(never)]
 fn big_frame() -> u8 {
-    // Far larger than the stack and its guard: the compiler probes each page on the way.
+    // Far larger than the stack and its guard. The compiler probes each page on the way.
     let frame = black_box([1_u8; 4 << 20]);
     frame[black_box(12345)]
 }
@@ -52,7 +53,7 @@ fn big_frame() -> u8 {
 fn overflow(workers: usize, name: &str, body: fn()) {
     let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
     runtime.run(|| {
-        // Others are there, and have nothing to do with it.
+        // Other coroutines, which the report must not name.
         for _ in 0..20 {
             greenroom::spawn(greenroom::park);
         }
@@ -95,8 +96,8 @@ fn a_frame_larger_than_the_stack_is_reported() {
 }
 
 #[test]
-fn however_it_was_spawned_it_is_reported_with_the_place() {
-    let test = "however_it_was_spawned_it_is_reported_with_the_place";
+fn an_overflow_is_reported_with_its_place_however_the_coroutine_was_spawned() {
+    let test = "an_overflow_is_reported_with_its_place_however_the_coroutine_was_spawned";
     if as_child() {
         return greenroom::run(|| {
             let body = || {
@@ -115,7 +116,7 @@ fn however_it_was_spawned_it_is_reported_with_the_place() {
 }
 
 #[test]
-fn an_overflow_while_a_panic_unwinds_is_reported() {
+fn an_overflow_during_an_unwind_is_reported() {
     struct Deep;
     impl Drop for Deep {
         fn drop(&mut self) {
@@ -128,7 +129,7 @@ fn an_overflow_while_a_panic_unwinds_is_reported() {
             panic!("and then");
         });
     }
-    let output = child("an_overflow_while_a_panic_unwinds_is_reported");
+    let output = child("an_overflow_during_an_unwind_is_reported");
     assert_reported(&output, "unwinding", 128 << 10);
 }
 
@@ -137,7 +138,7 @@ fn another_fault_ends_the_process_by_its_signal() {
     if as_child() {
         return overflow(1, "faulty", || {
             let nowhere = black_box(8 as *const u8);
-            // SAFETY: none; the fault is wanted.
+            // SAFETY: not sound. The fault is the purpose.
             black_box(unsafe { nowhere.read_volatile() });
         });
     }
@@ -148,7 +149,7 @@ fn another_fault_ends_the_process_by_its_signal() {
 }
 
 #[test]
-fn a_main_thread_stack_and_pool_threads_keep_stds_report() {
+fn main_thread_and_pool_threads_keep_stds_report() {
     if as_child() {
         return greenroom::run(|| {
             greenroom::unblock(|| {
@@ -156,7 +157,7 @@ fn a_main_thread_stack_and_pool_threads_keep_stds_report() {
             });
         });
     }
-    let output = child("a_main_thread_stack_and_pool_threads_keep_stds_report");
+    let output = child("main_thread_and_pool_threads_keep_stds_report");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         stderr.contains("greenroom-pool") && stderr.contains("overflowed"),
@@ -165,15 +166,15 @@ fn a_main_thread_stack_and_pool_threads_keep_stds_report() {
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
 }
 
-/// Runs `f` on a thread that std knows nothing of, and gives no stack for signal handlers.
+/// Runs `f` on a thread that std did not make, and that has no stack for signal handlers.
 fn on_a_bare_thread(mut f: fn()) {
     extern "C" fn start(f: *mut c_void) -> *mut c_void {
-        // SAFETY: it points to a function, which is there until this thread was joined.
+        // SAFETY: the argument points to a function pointer, which lives until this thread was joined.
         let f = unsafe { *f.cast::<fn()>() };
         f();
         ptr::null_mut()
     }
-    // SAFETY: all is valid until the thread was joined.
+    // SAFETY: all pointers are valid until the thread was joined.
     unsafe {
         let mut thread = std::mem::zeroed();
         let argument = (&raw mut f).cast();
@@ -197,7 +198,7 @@ fn an_overflow_on_a_thread_that_std_did_not_make_is_reported() {
     assert_reported(&output, "on a bare thread", 128 << 10);
 }
 
-/// In bytes.
+/// The size of the address space, in bytes.
 fn address_space() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = statm.split(' ').next().unwrap().parse().unwrap();
@@ -205,8 +206,8 @@ fn address_space() -> usize {
 }
 
 #[test]
-fn threads_that_std_did_not_make_take_their_stacks_for_signals_with_them() {
-    const NAME: &str = "threads_that_std_did_not_make_take_their_stacks_for_signals_with_them";
+fn threads_that_std_did_not_make_free_their_signal_stacks() {
+    const NAME: &str = "threads_that_std_did_not_make_free_their_signal_stacks";
     const THREADS: usize = 100;
     if !as_child() {
         let output = child(NAME);

@@ -1,5 +1,5 @@
-//! What a panic ends, and what it prints. What is printed is the process's, so most of this runs
-//! in children: the test binary again, with one test and a role.
+//! What a panic ends, and what it prints. Standard error belongs to the process, so most tests run in a
+//! child: this binary again, with one test and a role.
 
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -18,11 +18,11 @@ use crate::util::{self, Finally};
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Runs `child` in a process of its own, where std's panic hook is in place; returns how that ended
-/// and what it wrote to stderr. `name` is that of the calling test.
+/// Runs `child` in a process of its own, where std's panic hook is in place. Returns the status and
+/// standard error. `name` is the name of the calling test.
 fn in_a_child(name: &str, child: impl FnOnce()) -> (ExitStatus, String) {
     if util::role().is_some() {
-        // Whatever the test harness may have set.
+        // The test harness may have set a hook.
         drop(panic::take_hook());
         child();
         eprintln!("end of child");
@@ -32,7 +32,7 @@ fn in_a_child(name: &str, child: impl FnOnce()) -> (ExitStatus, String) {
     (output.status, String::from_utf8(output.stderr).unwrap())
 }
 
-/// What a child writes to stderr, that comes to its end.
+/// The standard error of a child that ends well.
 fn stderr_of(name: &str, child: impl FnOnce()) -> String {
     let (status, stderr) = in_a_child(name, child);
     assert!(status.success(), "{status}\n{stderr}");
@@ -40,7 +40,7 @@ fn stderr_of(name: &str, child: impl FnOnce()) -> String {
     stderr
 }
 
-/// What a child writes to stderr, that aborts.
+/// The standard error of a child that aborts.
 fn stderr_of_abort(name: &str, child: impl FnOnce()) -> String {
     let (status, stderr) = in_a_child(name, child);
     assert_eq!(status.signal(), Some(libc::SIGABRT), "{stderr}");
@@ -85,13 +85,13 @@ fn a_panic_prints_the_name_of_its_coroutine_and_its_message_once() {
 }
 
 #[test]
-fn panics_without_name_or_message_and_of_main_and_of_plain_threads_are_told_apart() {
-    let name = "panics_without_name_or_message_and_of_main_and_of_plain_threads_are_told_apart";
+fn panics_without_name_or_message_and_panics_of_main_and_of_threads_differ_in_print() {
+    let name = "panics_without_name_or_message_and_panics_of_main_and_of_threads_differ_in_print";
     let stderr = stderr_of(name, || {
         util::on_workers(1, || {
             let unnamed = spawn(|| panic_any(7));
             unnamed.join().map(|(): ()| ()).unwrap_err();
-            // The pool's threads are no coroutines.
+            // Threads of the pool are no coroutines.
             let job = catch_unwind(|| greenroom::unblock(|| panic!("in the pool")));
             job.map(|(): ()| ()).unwrap_err();
             let plain = std::thread::Builder::new().name("plain".into());
@@ -117,11 +117,11 @@ fn panics_without_name_or_message_and_of_main_and_of_plain_threads_are_told_apar
 }
 
 #[test]
-fn a_hook_of_the_user_is_called_and_nothing_else_printed() {
-    let name = "a_hook_of_the_user_is_called_and_nothing_else_printed";
+fn a_users_hook_is_called_and_nothing_else_is_printed() {
+    let name = "a_users_hook_is_called_and_nothing_else_is_printed";
     let stderr = stderr_of(name, || {
         static CALLS: AtomicUsize = AtomicUsize::new(0);
-        // Before the runtime starts, and again afterwards.
+        // One hook is set before the runtime starts, and one afterwards.
         panic::set_hook(Box::new(|_| {
             CALLS.fetch_add(1, SeqCst);
             let thread = thread::current();
@@ -181,12 +181,12 @@ fn the_end_of_a_runtime_prints_nothing() {
             });
         }
     });
-    // All that there is.
+    // Nothing else was printed.
     assert_eq!(stderr, "end of child\n");
 }
 
 #[test]
-fn a_join_carries_payloads_of_all_kinds() {
+fn a_join_returns_payloads_of_all_kinds() {
     #[derive(Debug, PartialEq)]
     struct Custom {
         number: u64,
@@ -206,7 +206,7 @@ fn a_join_carries_payloads_of_all_kinds() {
         let handle = spawn(move || resume_unwind(Box::new(custom())));
         let payload = handle.join().map(|(): ()| ()).unwrap_err();
         assert_eq!(*payload.downcast::<Custom>().unwrap(), custom());
-        // On through a second coroutine.
+        // The payload passes through a second coroutine.
         let outer = spawn(move || {
             let inner = spawn(move || resume_unwind(Box::new(custom())));
             inner
@@ -248,7 +248,7 @@ fn a_panic_does_not_touch_a_hundred_others() {
 }
 
 #[test]
-fn a_panic_in_the_destructor_of_a_result_that_nobody_wants_ends_nothing_else() {
+fn a_panic_in_the_destructor_of_an_unwanted_result_ends_nothing_else() {
     struct Bomb(Arc<AtomicUsize>);
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -262,7 +262,7 @@ fn a_panic_in_the_destructor_of_a_result_that_nobody_wants_ends_nothing_else() {
             thread::sleep(20 * MILLI);
             8
         });
-        // Dropped by the end of the coroutine, and by the drop of the handle.
+        // One result is dropped by the end of the coroutine, the other by the drop of the handle.
         let bomb = Bomb(Arc::clone(&blasts));
         drop(spawn(move || {
             thread::sleep(5 * MILLI);
@@ -274,7 +274,7 @@ fn a_panic_in_the_destructor_of_a_result_that_nobody_wants_ends_nothing_else() {
             thread::sleep(MILLI);
         }
         drop(ended);
-        // Also as the payload of a panic.
+        // The same as the payload of a panic.
         let bomb = Bomb(Arc::clone(&blasts));
         drop(spawn(move || {
             thread::sleep(5 * MILLI);
@@ -289,7 +289,7 @@ fn a_panic_in_the_destructor_of_a_result_that_nobody_wants_ends_nothing_else() {
 }
 
 #[test]
-fn one_that_catches_its_own_panic_can_wait_afterwards() {
+fn a_coroutine_that_catches_its_panic_can_wait_afterwards() {
     util::everywhere(|| {
         let survivors: Vec<_> = (0..20)
             .map(|_| {
@@ -320,7 +320,7 @@ fn one_that_catches_its_own_panic_can_wait_afterwards() {
 }
 
 #[test]
-fn a_destructor_may_sleep_while_a_panic_unwinds() {
+fn a_destructor_may_sleep_during_an_unwind() {
     util::everywhere(|| {
         let panics: Vec<_> = (0..5_usize)
             .map(|n| {
@@ -355,7 +355,7 @@ fn a_destructor_may_sleep_while_a_panic_unwinds() {
 }
 
 #[test]
-fn a_destructor_may_park_for_another_thread_while_a_panic_unwinds() {
+fn a_destructor_may_park_for_another_thread_during_an_unwind() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             let panics = spawn(|| {
@@ -377,7 +377,7 @@ fn a_destructor_may_park_for_another_thread_while_a_panic_unwinds() {
 }
 
 #[test]
-fn a_read_that_would_wait_while_a_panic_unwinds_is_an_error() {
+fn a_read_that_would_wait_during_an_unwind_is_an_error() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -389,7 +389,7 @@ fn a_read_that_would_wait_while_a_panic_unwinds_is_an_error() {
                 let looked = Arc::clone(&looked);
                 move || {
                     let _reads = Finally(|| {
-                        // What need not wait works.
+                        // A read that need not wait works.
                         let mut byte = [0];
                         assert_eq!((&near).write(b"y").unwrap(), 1);
                         (&near).read_exact(&mut byte).unwrap();
@@ -411,8 +411,8 @@ fn a_read_that_would_wait_while_a_panic_unwinds_is_an_error() {
 }
 
 #[test]
-fn a_join_while_a_panic_unwinds_takes_what_is_there_and_refuses_to_deadlock() {
-    let name = "a_join_while_a_panic_unwinds_takes_what_is_there_and_refuses_to_deadlock";
+fn a_join_during_an_unwind_takes_a_result_that_is_there_and_refuses_to_deadlock() {
+    let name = "a_join_during_an_unwind_takes_a_result_that_is_there_and_refuses_to_deadlock";
     util::everywhere(|| {
         let panics = spawn(|| {
             let mut ended = Some(spawn(|| 4));
@@ -460,9 +460,8 @@ fn a_destructor_that_parks_for_ever_does_not_hold_up_the_end_of_a_runtime() {
 }
 
 #[test]
-fn those_that_unwind_at_the_end_of_a_runtime_do_not_take_each_others_unwinding_for_their_own() {
-    let name = "those_that_unwind_at_the_end_of_a_runtime_do_not_take_each_others_unwinding_for_\
-                their_own";
+fn coroutines_that_unwind_at_the_end_of_a_runtime_do_not_mix_up_their_panics() {
+    let name = "coroutines_that_unwind_at_the_end_of_a_runtime_do_not_mix_up_their_panics";
     let stderr = stderr_of(name, || {
         util::on_workers(1, || {
             for _ in 0..5 {
@@ -482,8 +481,8 @@ fn those_that_unwind_at_the_end_of_a_runtime_do_not_take_each_others_unwinding_f
 }
 
 #[test]
-fn a_scope_in_a_destructor_of_a_panic_is_refused_on_any_number_of_workers() {
-    let name = "a_scope_in_a_destructor_of_a_panic_is_refused_on_any_number_of_workers";
+fn a_scope_in_a_destructor_during_a_panic_aborts_on_any_number_of_workers() {
+    let name = "a_scope_in_a_destructor_during_a_panic_aborts_on_any_number_of_workers";
     for workers in [1, 4] {
         let stderr = stderr_of_abort(name, || {
             util::on_workers(workers, || {
@@ -504,8 +503,8 @@ fn a_scope_in_a_destructor_of_a_panic_is_refused_on_any_number_of_workers() {
 }
 
 #[test]
-fn a_join_in_a_destructor_of_a_panic_is_refused_on_any_worker() {
-    let name = "a_join_in_a_destructor_of_a_panic_is_refused_on_any_worker";
+fn a_join_in_a_destructor_during_a_panic_aborts_on_any_worker() {
+    let name = "a_join_in_a_destructor_during_a_panic_aborts_on_any_worker";
     let stderr = stderr_of_abort(name, || {
         util::on_workers(2, || {
             static STARTED: AtomicBool = AtomicBool::new(false);
@@ -528,12 +527,12 @@ fn a_join_in_a_destructor_of_a_panic_is_refused_on_any_worker() {
 }
 
 #[test]
-fn a_coroutine_of_another_runtime_is_joined_in_a_destructor_of_a_panic() {
+fn a_destructor_during_a_panic_may_join_a_coroutine_of_another_runtime() {
     let (sender, handle) = mpsc::channel();
     let (end, ends) = mpsc::channel::<()>();
     let other = std::thread::spawn(move || {
         let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
-        // It does not start before its runtime runs.
+        // The coroutine starts when its runtime is run.
         sender.send(runtime.spawn(|| 7)).unwrap();
         std::thread::sleep(50 * MILLI);
         runtime.run(move || ends.recv().unwrap_err());
@@ -557,8 +556,8 @@ fn a_coroutine_of_another_runtime_is_joined_in_a_destructor_of_a_panic() {
 }
 
 #[test]
-fn waiting_for_idleness_in_a_panic_is_refused_where_nobody_else_can_run() {
-    let name = "waiting_for_idleness_in_a_panic_is_refused_where_nobody_else_can_run";
+fn wait_idle_during_a_panic_aborts() {
+    let name = "wait_idle_during_a_panic_aborts";
     let stderr = stderr_of_abort(name, || {
         util::on_workers(1, || {
             spawn(|| thread::sleep(Duration::from_secs(1_000)));
@@ -575,8 +574,9 @@ fn waiting_for_idleness_in_a_panic_is_refused_where_nobody_else_can_run() {
 }
 
 #[test]
-fn a_hook_that_was_set_in_a_runtime_does_not_hide_who_unwinds_at_its_end() {
-    let name = "a_hook_that_was_set_in_a_runtime_does_not_hide_who_unwinds_at_its_end";
+fn a_hook_that_was_set_inside_a_runtime_does_not_hide_which_coroutine_unwinds_at_its_end() {
+    let name =
+        "a_hook_that_was_set_inside_a_runtime_does_not_hide_which_coroutine_unwinds_at_its_end";
     let stderr = stderr_of(name, || {
         util::on_workers(1, || {
             panic::set_hook(Box::new(|_| eprintln!("the hook")));
@@ -608,8 +608,8 @@ fn a_hook_that_was_set_in_a_runtime_does_not_hide_who_unwinds_at_its_end() {
 }
 
 #[test]
-fn a_hook_that_the_user_sets_stays_as_it_is_whatever_runtimes_do() {
-    let name = "a_hook_that_the_user_sets_stays_as_it_is_whatever_runtimes_do";
+fn a_users_hook_stays_as_it_is_whatever_runtimes_do() {
+    let name = "a_users_hook_stays_as_it_is_whatever_runtimes_do";
     let stderr = stderr_of(name, || {
         util::on_workers(1, || ());
         let token = Arc::new(());
@@ -624,7 +624,7 @@ fn a_hook_that_the_user_sets_stays_as_it_is_whatever_runtimes_do() {
             });
         }
         let _ = catch_unwind(|| panic!("a test's panic"));
-        // Nothing is wrapped around it, which would be left of it.
+        // If greenroom had wrapped the hook, its part would be left now.
         drop(panic::take_hook());
         assert_eq!(Arc::strong_count(&token), 1);
     });
@@ -669,7 +669,7 @@ fn a_hook_may_wait_while_its_runtime_stops_and_nobody_panics_meanwhile() {
             eprintln!("the hook");
         }));
         util::on_workers(1, || {
-            // The oldest, which is still to unwind while the others are in the hook.
+            // The oldest coroutine. It unwinds while the others are in the hook.
             spawn(|| thread::sleep(Duration::from_secs(1_000)));
             let locks = [(); 2].map(|()| Arc::new(sync::Mutex::new(0)));
             for lock in locks.clone() {
@@ -721,11 +721,11 @@ fn a_hook_may_wait_for_what_a_coroutine_of_another_worker_holds_until_it_unwinds
     assert_eq!(stderr, "end of child\n");
 }
 
-/// A hook that the user sets after the first runtime takes the place of the library's: then it is not
-/// known of a coroutine that it panics while others of its thread are suspended amid their unwinds.
+/// A hook that the user sets after the first runtime replaces the library's. Then the library does not
+/// learn that a coroutine panics while others of its thread are suspended during their unwinds.
 #[test]
-fn nothing_unwinds_a_coroutine_that_may_be_unwinding() {
-    let name = "nothing_unwinds_a_coroutine_that_may_be_unwinding";
+fn a_coroutine_that_may_be_unwinding_is_not_unwound() {
+    let name = "a_coroutine_that_may_be_unwinding_is_not_unwound";
     let stderr = stderr_of(name, || {
         let waits = |time: u32| Finally(move || thread::sleep(time * MILLI));
         util::on_workers(1, || {
@@ -764,7 +764,7 @@ fn nothing_unwinds_a_coroutine_that_may_be_unwinding() {
 }
 
 #[test]
-fn a_runtime_may_run_amid_a_panic_of_its_thread() {
+fn a_runtime_may_run_during_a_panic_of_its_thread() {
     for workers in [1, 2] {
         let ran = catch_unwind(|| {
             let _runs = Finally(|| {
@@ -792,7 +792,7 @@ fn a_runtime_may_run_amid_a_panic_of_its_thread() {
 }
 
 #[test]
-fn a_deadline_and_a_waker_may_come_at_once_to_one_that_waits_in_a_panic() {
+fn a_deadline_and_a_waker_may_race_for_a_coroutine_that_waits_during_a_panic() {
     util::on_workers(1, || {
         let waits = spawn(|| {
             let (me, over) = (Unparker::current(), Arc::new(AtomicBool::new(false)));

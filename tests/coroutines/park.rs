@@ -1,4 +1,4 @@
-//! Parking: what its functions return, and that wakes neither get lost nor stray.
+//! Parking: what the functions return, and that no wake is lost or reaches the wrong task.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ fn a_park_with_a_deadline_tells_whether_the_token_came() {
         })
         .join()
         .unwrap();
-        // The calling coroutine or OS thread, too.
+        // The calling coroutine or OS thread can be the target, too.
         assert!(!park_timeout(5 * MILLI));
         Unparker::current().unpark();
         assert!(park_until(Instant::now() + LONG));
@@ -38,7 +38,7 @@ fn a_park_with_a_deadline_tells_whether_the_token_came() {
 }
 
 #[test]
-fn a_park_whose_deadline_has_passed_still_takes_a_token_that_is_there() {
+fn a_park_whose_deadline_has_passed_still_takes_an_available_token() {
     util::everywhere(|| {
         let past = Instant::now();
         assert!(!park_until(past));
@@ -63,7 +63,7 @@ fn a_park_that_times_out_lasts_no_less_than_its_timeout() {
 }
 
 #[test]
-fn a_timeout_beyond_the_clock_is_none() {
+fn a_timeout_beyond_the_clock_is_no_timeout() {
     util::everywhere(|| {
         let own = Unparker::current();
         let waker = thread::spawn(move || {
@@ -76,7 +76,7 @@ fn a_timeout_beyond_the_clock_is_none() {
 }
 
 #[test]
-fn all_clones_of_an_unparker_unpark_the_same() {
+fn all_clones_of_an_unparker_unpark_the_same_task() {
     fn is_send_and_sync<T: Send + Sync + Clone>(_: &T) {}
     util::everywhere(|| {
         let own = Unparker::current();
@@ -105,18 +105,18 @@ fn all_clones_of_an_unparker_unpark_the_same() {
 }
 
 #[test]
-fn an_unpark_of_one_that_has_ended_or_has_not_begun_is_harmless() {
+fn an_unpark_of_a_coroutine_that_has_ended_or_not_begun_is_harmless() {
     util::everywhere(|| {
         let ended = thread::spawn(Unparker::current);
         let handle = ended.thread().clone();
-        // Most likely before it has begun.
+        // Mostly the coroutine has not begun yet.
         handle.unpark();
         let unparker = ended.join().unwrap();
         for _ in 0..10 {
             unparker.unpark();
             handle.unpark();
         }
-        // Whoever has its place now must not notice.
+        // The coroutine that has the slot now must not notice.
         let next = thread::spawn(move || {
             let waker = thread::spawn(move || {
                 for _ in 0..10 {
@@ -134,7 +134,7 @@ fn an_unpark_of_one_that_has_ended_or_has_not_begun_is_harmless() {
     });
 }
 
-/// Two that wake each other by turns: each park ends by the other's unpark and nothing else.
+/// Two tasks that wake each other in turns. Each park ends by the other's unpark, and by nothing else.
 fn ping_pong(rounds: usize, os_thread: bool) {
     let count = Arc::new(AtomicUsize::new(0));
     let pong = {
@@ -167,7 +167,7 @@ fn ping_pong(rounds: usize, os_thread: bool) {
         park();
         let known = known.get().unwrap();
         play(&|| known.unpark());
-        // It has nothing left to wait for.
+        // The coroutine has nothing left to wait for.
         handle.join().unwrap();
     } else {
         let handle = thread::spawn(pong);
@@ -200,8 +200,8 @@ fn no_unpark_is_lost_between_workers_and_os_threads() {
     });
 }
 
-/// Tokens race with deadlines: each round either the token is taken or the deadline passes, and a
-/// token that came too late is there for the next park.
+/// Unparks race with deadlines. In each round either the token is taken or the deadline passes. A token
+/// that came too late is there for the next park.
 #[test]
 fn an_unpark_that_races_with_a_deadline_is_taken_once() {
     util::on_workers(4, || {
@@ -238,7 +238,7 @@ fn unparks_do_not_end_sleeps_reads_and_joins() {
             let (mut far, _) = listener.accept().unwrap();
             let over = Arc::new(AtomicBool::new(false));
             let waits = thread::spawn(move || {
-                // A park that timed out must leave no waker behind either.
+                // A park that timed out must not leave a waker behind either.
                 park_timeout(MILLI);
                 for _ in 0..5 {
                     let start = Instant::now();
@@ -275,7 +275,7 @@ fn unparks_do_not_end_sleeps_reads_and_joins() {
 }
 
 #[test]
-fn a_park_that_timed_out_does_not_end_the_wait_after_it() {
+fn a_park_that_timed_out_does_not_end_the_next_wait() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             let sleepers: Vec<_> = (0..50)
@@ -284,7 +284,7 @@ fn a_park_that_timed_out_does_not_end_the_wait_after_it() {
                         for _ in 0..10 {
                             let own = Unparker::current();
                             thread::spawn(move || own.unpark());
-                            // Ended early, so that its deadline falls into the sleep.
+                            // Ended early, so that the deadline falls into the sleep.
                             park_timeout(Duration::from_micros(500 + 100 * n));
                             let start = Instant::now();
                             thread::sleep(10 * MILLI);
@@ -301,7 +301,7 @@ fn a_park_that_timed_out_does_not_end_the_wait_after_it() {
 }
 
 #[test]
-fn one_that_never_parks_keeps_its_token_to_the_end() {
+fn a_task_that_never_parks_keeps_its_token_to_the_end() {
     util::everywhere(|| {
         let busy = thread::spawn(|| {
             for _ in 0..100 {

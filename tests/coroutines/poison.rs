@@ -1,4 +1,4 @@
-//! Panics of coroutines that share a thread: what std keeps by thread comes out right for each.
+//! Panics of coroutines that share a thread: std's state per thread comes out right for each coroutine.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -13,12 +13,12 @@ use crate::util;
 
 const COUNT: usize = 100;
 
-/// So that others run meanwhile, where they may.
+/// Waits, so that other coroutines of the worker run.
 fn wait(n: usize) {
     thread::sleep(Duration::from_micros(n as u64 % 7 * 100));
 }
 
-/// Waits when it is dropped; notes whether its thread panics, before and after.
+/// Waits in its destructor. Records whether its thread panics, before and after the wait.
 struct WaitsInDrop<'a>(&'a Cell<[bool; 2]>);
 
 impl Drop for WaitsInDrop<'_> {
@@ -29,12 +29,12 @@ impl Drop for WaitsInDrop<'_> {
     }
 }
 
-/// Panics with `n`, unheard.
+/// Panics with the payload `n`, without the hook.
 fn panic_with(n: usize) {
     resume_unwind(Box::new(n));
 }
 
-/// What the `n`th does with the locks that are its own: with a panic, if it is odd.
+/// Holds its locks; with a panic, if `n` is odd.
 fn hold(n: usize, mutex: &Mutex<usize>, lock: &RwLock<usize>) {
     let saw = Cell::new([false; 2]);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -61,7 +61,7 @@ fn hold(n: usize, mutex: &Mutex<usize>, lock: &RwLock<usize>) {
 
 #[test]
 #[serial]
-fn locks_are_poisoned_by_their_own_holders_panic_and_no_other() {
+fn a_panic_poisons_the_locks_of_its_own_coroutine_and_no_others() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             let locks: Vec<_> = (0..COUNT)
@@ -105,7 +105,7 @@ fn a_guard_held_across_anothers_panic_does_not_poison() {
                             panic_with(n);
                         });
                         let payload = child.join().unwrap_err();
-                        // And across one of its own, which it catches.
+                        // The guard is also held across a panic of its own coroutine, which catches it.
                         let caught = catch_unwind(AssertUnwindSafe(|| panic_with(n))).unwrap_err();
                         for payload in [payload, caught] {
                             assert_eq!(*payload.downcast::<usize>().unwrap(), n);
@@ -122,10 +122,10 @@ fn a_guard_held_across_anothers_panic_does_not_poison() {
     }
 }
 
-/// What a thread-local says of itself, and where it is, by many coroutines of each worker.
+/// Many coroutines of each worker check the value and the address of thread-locals.
 #[test]
 #[serial]
-fn thread_locals_stay_where_they_are_and_belong_to_the_worker() {
+fn thread_locals_keep_their_place_and_belong_to_the_worker() {
     thread_local! {
         static CONST: Cell<u64> = const { Cell::new(0) };
         static LAZY: Cell<u64> = Cell::new(own_id());
@@ -151,7 +151,7 @@ fn thread_locals_stay_where_they_are_and_belong_to_the_worker() {
                             LAZY.with(|lazy| {
                                 DROPPED.with(|dropped| {
                                     for round in 0..10 {
-                                        // Nobody else of the thread may run between these.
+                                        // No other coroutine of the thread runs between these.
                                         cell.set(of_thread + n as u64);
                                         assert_eq!(CONST.get(), of_thread + n as u64);
                                         wait(n + round);

@@ -1,4 +1,4 @@
-//! Who runs when, and where.
+//! Which coroutine runs when, and where.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -15,10 +15,10 @@ use crate::util;
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Where something that should come soon is given up.
+/// Longer than anything that should happen soon.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A record of who did what. Its lock is never held across a wait.
+/// A record of which coroutine ran when. Its lock is never held across a wait.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<usize>>>);
 
@@ -62,7 +62,7 @@ fn a_child_does_not_run_before_its_parent_waits() {
 
 #[test]
 #[parallel]
-fn those_that_are_spawned_first_start_first() {
+fn coroutines_start_in_the_order_in_which_they_were_spawned() {
     util::on_workers(1, || {
         for local in [false, true] {
             let log = Log::default();
@@ -81,7 +81,7 @@ fn those_that_are_spawned_first_start_first() {
 
 #[test]
 #[parallel]
-fn those_that_yield_take_turns() {
+fn coroutines_that_yield_take_turns() {
     util::on_workers(1, || {
         let log = Log::default();
         let players: Vec<_> = (0..5)
@@ -112,7 +112,7 @@ fn those_that_yield_take_turns() {
 
 #[test]
 #[parallel]
-fn those_that_are_unparked_run_in_that_order() {
+fn unparked_coroutines_run_in_the_order_of_the_unparks() {
     util::on_workers(1, || {
         let log = Log::default();
         let players: Vec<_> = (0..100)
@@ -137,7 +137,7 @@ fn those_that_are_unparked_run_in_that_order() {
 
 #[test]
 #[parallel]
-fn one_that_is_always_ready_starves_neither_timers_nor_sockets_nor_fresh_ones() {
+fn a_coroutine_that_is_always_ready_starves_neither_timers_nor_sockets_nor_fresh_coroutines() {
     util::on_workers(1, || {
         let over = Arc::new(AtomicBool::new(false));
         let busy = [(); 3].map(|()| {
@@ -175,7 +175,7 @@ fn one_that_is_always_ready_starves_neither_timers_nor_sockets_nor_fresh_ones() 
 
 #[test]
 #[parallel]
-fn those_that_spawn_without_end_do_not_starve_timers_and_those_that_wait() {
+fn coroutines_that_spawn_without_end_starve_neither_timers_nor_ready_coroutines() {
     fn successor(over: Arc<AtomicBool>) {
         if !over.load(SeqCst) {
             drop(spawn(move || successor(over)));
@@ -233,7 +233,7 @@ fn a_reader_whose_peer_floods_it_does_not_starve_others() {
     });
 }
 
-/// Computes, without a wait, until `done`; returns whether that came.
+/// Computes without a wait until `done` returns true. Returns false if that takes too long.
 fn compute_until(done: impl Fn() -> bool) -> bool {
     let start = Instant::now();
     while !done() {
@@ -247,7 +247,7 @@ fn compute_until(done: impl Fn() -> bool) -> bool {
 
 #[test]
 #[serial]
-fn what_a_busy_coroutine_has_spawned_is_run_by_other_workers() {
+fn coroutines_spawned_by_a_busy_coroutine_run_on_other_workers() {
     util::on_workers(4, || {
         let busy = spawn(|| {
             let ended = Arc::new(AtomicUsize::new(0));
@@ -276,7 +276,7 @@ fn a_busy_coroutine_does_not_hold_up_what_others_spawn() {
                 compute_until(|| started.load(SeqCst) == 1_000)
             }
         });
-        // They live on, so that workers have more and fewer of them.
+        // The children live on, so that some workers have more of them than others.
         let parent = spawn({
             let (busy, started) = (Arc::clone(&busy), Arc::clone(&started));
             move || {
@@ -355,8 +355,8 @@ fn a_coroutine_that_has_started_stays_on_its_thread() {
     });
 }
 
-/// Spawns `count` coroutines, each of which lives until all do; returns how many of them each OS
-/// thread had, without those that had none.
+/// Spawns `count` coroutines, each of which lives until all are alive. Returns how many of them each OS
+/// thread had, leaving out threads that had none.
 fn alive_per_thread(count: usize) -> Vec<usize> {
     let threads = Arc::new(Mutex::new(HashMap::new()));
     let alive = Arc::new(AtomicUsize::new(0));
@@ -382,11 +382,11 @@ fn alive_per_thread(count: usize) -> Vec<usize> {
 
 #[test]
 #[parallel]
-fn those_that_live_long_are_spread_over_all_workers() {
+fn long_lived_coroutines_are_spread_over_all_workers() {
     const WORKERS: usize = 4;
     util::on_workers(WORKERS, || {
         for count in [4_000, 1_000, 4_000] {
-            // A thread that gets no processor for a while gets less: so this may be tried again.
+            // A thread that gets no processor for a while takes fewer, so this is tried several times.
             let mut alive = Vec::new();
             let spread = (0..5).any(|_| {
                 alive = alive_per_thread(count);
@@ -399,7 +399,7 @@ fn those_that_live_long_are_spread_over_all_workers() {
 
 #[test]
 #[parallel]
-fn where_the_other_workers_are_busy_those_that_live_long_start_all_the_same() {
+fn long_lived_coroutines_start_though_the_other_workers_are_busy() {
     util::on_workers(2, || {
         let (busy, done) = (
             Arc::new(AtomicBool::new(false)),
@@ -474,7 +474,7 @@ fn a_hundred_thousand_coroutines_can_be_alive_at_once() {
 
 #[test]
 #[parallel]
-fn one_that_computes_in_slices_does_not_hold_up_a_timer_for_many() {
+fn a_coroutine_that_computes_in_slices_delays_timers_by_few_slices() {
     util::on_workers(1, || {
         let sleeper = spawn(|| thread::sleep(MILLI));
         yield_now();

@@ -1,6 +1,6 @@
-//! Stacks run out with an error, whatever they run out of, and their memory comes back.
+//! Stacks run out with an error, whatever resource is exhausted, and their memory is given back.
 //!
-//! What these tests do to a process it does not recover from, so each runs in a child.
+//! A process does not recover from these tests, so each runs in a child.
 
 use std::hint::black_box;
 use std::io;
@@ -15,13 +15,13 @@ use greenroom::{Builder, JoinHandle, RuntimeBuilder};
 
 use crate::util::{self, on_workers};
 
-/// What a test of this binary did in a process of its own.
+/// The outcome of a test that ran in a process of its own.
 struct Child {
     status: ExitStatus,
     output: String,
 }
 
-/// Runs a test of this binary again, alone, as a child with this role.
+/// Runs a test of this binary again, in a child with this role.
 fn in_a_child(test: &str, role: &str) -> Child {
     let output = util::again!(test, role)
         .env("GREENROOM_WORKERS", "2")
@@ -35,7 +35,7 @@ fn in_a_child(test: &str, role: &str) -> Child {
     }
 }
 
-/// Runs `body` in a child: the test passes if the child reaches its end, or says why it cannot.
+/// Runs `body` in a child. The test passes if the child reaches its end, or says why it skips.
 fn alone(test: &str, body: impl FnOnce()) {
     if util::role().is_some() {
         body();
@@ -50,7 +50,7 @@ fn alone(test: &str, body: impl FnOnce()) {
         child.output
     );
     assert!(child.output.contains("end of child"), "{}", child.output);
-    // How far it got, and what it skipped.
+    // Shows how far the child got, and what it skipped.
     eprint!("{}", child.output);
 }
 
@@ -59,7 +59,7 @@ fn check(result: libc::c_int) {
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
 
-/// Writes to so many bytes of the stack.
+/// Writes to `BYTES` bytes of the stack.
 #[inline(never)]
 fn deepen<const BYTES: usize>() {
     black_box(&mut [1_u8; BYTES]);
@@ -69,7 +69,7 @@ fn deepen<const BYTES: usize>() {
 struct Parked(Vec<JoinHandle<usize>>);
 
 impl Parked {
-    /// With room for so many: an allocation may fail where a stack does.
+    /// Reserves room for the handles, because an allocation may fail when stacks do.
     fn with_room(for_them: usize) -> Parked {
         Parked(Vec::with_capacity(for_them))
     }
@@ -87,7 +87,7 @@ impl Parked {
         Ok(())
     }
 
-    /// Spawns until that fails.
+    /// Spawns until an error comes.
     fn spawn_all(&mut self, stack_size: usize) -> io::Error {
         loop {
             if let Err(error) = self.spawn(stack_size) {
@@ -96,7 +96,7 @@ impl Parked {
         }
     }
 
-    /// They go on, all of them.
+    /// Lets all of them go on to their end.
     fn finish(self) {
         for handle in &self.0 {
             handle.thread().unpark();
@@ -112,7 +112,7 @@ fn assert_out_of_memory(error: &io::Error) {
     assert_eq!(error.kind(), io::ErrorKind::OutOfMemory, "{error}");
 }
 
-/// The first number of a line of a file in /proc.
+/// The first number in a line of a file in /proc.
 fn number_in(file: &str, line: &str) -> usize {
     let text = std::fs::read_to_string(file).unwrap();
     let line = text.lines().find_map(|of| of.strip_prefix(line)).unwrap();
@@ -156,8 +156,8 @@ fn without_address_space_spawning_fails_until_stacks_are_free_again() {
     );
 }
 
-/// The most mappings that a process may have; `None`, said aloud, where it takes too long to
-/// come to that.
+/// The most mappings that a process may have. `None`, with a message, if it would take too long to make
+/// so many.
 fn mapping_limit() -> Option<usize> {
     let limit = number_in("/proc/sys/vm/max_map_count", "");
     if limit > 2_000_000 {
@@ -188,7 +188,7 @@ impl Mappings {
         mapped
     }
 
-    /// All that are left, but for so many.
+    /// Takes all mappings up to the limit, except `left`.
     fn take_all_but(left: usize, limit: usize) -> Mappings {
         let mut taken = Mappings(Vec::with_capacity(limit + 1000));
         while taken.add() {}
@@ -198,17 +198,16 @@ impl Mappings {
 
     fn give_back(&mut self, count: usize) {
         for page in self.0.drain(self.0.len() - count..).rev() {
-            // SAFETY: this is one of the mappings, which hold nothing.
+            // SAFETY: this is one of the mappings above, which hold nothing.
             check(unsafe { libc::munmap(page, Self::PAGE) });
         }
     }
 }
 
-/// Lets the allocator do without the kernel for a while: where there are no mappings left it could
-/// only abort.
+/// Fills the heap, because the allocator aborts if it needs memory when no mappings are left.
 fn stock_the_heap() {
     const STOCK: libc::c_int = 64 << 20;
-    // SAFETY: these set parameters of the allocator, to values that they may have.
+    // SAFETY: these calls set parameters of the allocator to valid values.
     unsafe {
         assert_eq!(libc::mallopt(libc::M_TOP_PAD, STOCK), 1);
         assert_eq!(libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX), 1);
@@ -222,14 +221,14 @@ fn at_the_limit_of_mappings_spawning_fails_and_the_others_go_on() {
     alone(
         "at_the_limit_of_mappings_spawning_fails_and_the_others_go_on",
         || {
-            // A size that nothing else has.
+            // A size that no other test uses.
             const SIZE: usize = 512 << 10;
             let Some(limit) = mapping_limit() else { return };
             stock_the_heap();
             on_workers(1, || {
                 let mut parked = Parked::with_room(100_000);
                 let mut others = Mappings::take_all_but(5, limit);
-                // The stacks may be had in few mappings, so others take one for each coroutine.
+                // Stacks may need few mappings, so each coroutine maps something else, too.
                 let error = loop {
                     if let Err(error) = parked.spawn(SIZE) {
                         break error;
@@ -255,15 +254,16 @@ fn at_the_limit_of_mappings_spawning_fails_and_the_others_go_on() {
     );
 }
 
-/// Has the kernel lock all memory when it is touched; false, said aloud, where it may not.
+/// Has the kernel lock all memory when it is touched. Returns false, with a message, if that is not
+/// allowed.
 fn lock_memory() -> bool {
     let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
-    // SAFETY: mlockall has no preconditions.
+    // SAFETY: the call has no preconditions.
     if unsafe { libc::mlockall(flags) } != 0 {
         eprintln!("skipped: mlockall: {}", io::Error::last_os_error());
         return false;
     }
-    // A small process may lock what it has, and then not map anything.
+    // A small process may be allowed to lock what it has, and then not to map more.
     const MUCH: usize = 1 << 30;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing.
@@ -272,7 +272,7 @@ fn lock_memory() -> bool {
         eprintln!("skipped: RLIMIT_MEMLOCK: {}", io::Error::last_os_error());
         return false;
     }
-    // SAFETY: the mapping was made just now, and holds nothing.
+    // SAFETY: the mapping was just made, and holds nothing.
     check(unsafe { libc::munmap(mapped, MUCH) });
     true
 }
@@ -332,7 +332,8 @@ fn coroutines_run_in_locked_memory_and_overflows_are_reported() {
     }
 }
 
-/// Locks memory, leaves 1000 mappings, and has coroutines spawned where `spawner` says.
+/// Locks memory, leaves 1000 mappings, and calls `spawner`, which decides where coroutines are spawned
+/// from.
 fn run_out_of_guards(spawner: impl FnOnce(Box<dyn FnOnce() + Send>)) {
     let Some(limit) = mapping_limit() else { return };
     if !lock_memory() {
@@ -344,7 +345,7 @@ fn run_out_of_guards(spawner: impl FnOnce(Box<dyn FnOnce() + Send>)) {
         let mut others = Mappings::take_all_but(1000, limit);
         let error = parked.spawn_all(64 << 10);
         let count = parked.0.len();
-        // Had the stacks taken every mapping, this would be the end of the process.
+        // If the stacks had taken every mapping, this would abort the process.
         let thread = std::thread::spawn(|| 7);
         assert_eq!(thread.join().unwrap(), 7);
         greenroom::yield_now();
@@ -382,21 +383,21 @@ fn in_locked_memory_guards_run_out_with_an_error_of_spawn() {
 }
 
 #[test]
-fn before_any_coroutine_runs_guards_in_locked_memory_run_out_with_an_error_of_spawn() {
-    let test = "before_any_coroutine_runs_guards_in_locked_memory_run_out_with_an_error_of_spawn";
-    // From an OS thread, which gets ahead of the default runtime's workers.
+fn guards_run_out_with_an_error_of_spawn_before_any_coroutine_has_run() {
+    let test = "guards_run_out_with_an_error_of_spawn_before_any_coroutine_has_run";
+    // An OS thread spawns faster than the workers of the default runtime start coroutines.
     alone(test, || run_out_of_guards(|body| body()));
 }
 
 #[test]
-fn a_main_coroutine_whose_guard_cannot_be_had_is_a_panic_that_says_so() {
-    const NAME: &str = "a_main_coroutine_whose_guard_cannot_be_had_is_a_panic_that_says_so";
+fn a_main_coroutine_whose_guard_cannot_be_made_is_a_panic_with_a_message() {
+    const NAME: &str = "a_main_coroutine_whose_guard_cannot_be_made_is_a_panic_with_a_message";
     let runtime = || RuntimeBuilder::new().workers(1).build().unwrap();
     alone(NAME, || {
         let Some(limit) = mapping_limit() else { return };
         stock_the_heap();
-        // Leaves stacks whose guards are to be made by advice, if the kernel takes it; the other has
-        // the one that was used.
+        // After this, the class has stacks whose guards are still to be made, by `madvise` if the kernel
+        // supports that. The second runtime has the stack that was used.
         let (first, second) = (runtime(), runtime());
         first.run(|| ());
         if !lock_memory() {
@@ -422,8 +423,8 @@ fn a_main_coroutine_whose_guard_cannot_be_had_is_a_panic_that_says_so() {
 }
 
 #[test]
-fn memory_comes_back_when_coroutines_finish() {
-    alone("memory_comes_back_when_coroutines_finish", || {
+fn memory_is_given_back_when_coroutines_finish() {
+    alone("memory_is_given_back_when_coroutines_finish", || {
         const COUNT: usize = 2000;
         const TOUCHED: usize = 64 << 10;
         let resident = || number_in("/proc/self/smaps_rollup", "Rss:") << 10;

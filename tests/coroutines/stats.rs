@@ -1,6 +1,6 @@
-//! The high-water mark of stacks is what coroutines have used, whatever became of them since.
+//! The high-water mark of stacks is what coroutines have used, even after that memory was given back.
 //!
-//! It is the whole process's, so each test runs in a child.
+//! The mark is the whole process's, so each test runs in a child.
 
 use std::hint::black_box;
 use std::mem::MaybeUninit;
@@ -14,13 +14,13 @@ use crate::util::{self, on_workers};
 
 const PAGE: usize = 4096;
 
-/// The least that a coroutine uses: frames of the runtime's, which are larger if not optimised.
+/// The least that a coroutine uses. The frames of the runtime are larger without optimisation.
 const SHALLOW: usize = if cfg!(debug_assertions) { 2 } else { 1 } * PAGE;
 
-/// What is not exact: pages are whole, and tops are shifted by less than one.
+/// The mark counts whole pages, and tops are shifted by less than one.
 const INEXACT: usize = 2 * PAGE;
 
-/// Runs `body` in a process of its own: this test of this binary, started again.
+/// Runs `body` in a process of its own: this test, started again.
 fn alone(test: &str, body: impl FnOnce()) {
     if util::role().is_some() {
         body();
@@ -37,7 +37,7 @@ fn alone(test: &str, body: impl FnOnce()) {
     assert!(printed.contains("end of child"), "{printed}");
 }
 
-/// Writes to so many bytes of the stack.
+/// Writes to `BYTES` bytes of the stack.
 #[inline(never)]
 fn deepen<const BYTES: usize>() {
     // Not an array that is made elsewhere on the stack, and moved.
@@ -48,12 +48,12 @@ fn deepen<const BYTES: usize>() {
     black_box(&mut bytes);
 }
 
-/// What is known of the stacks of this size, if there are any.
+/// The statistics of stacks of this size, if there are any.
 fn of_size(size: usize) -> Option<StackStats> {
     stats().stacks.into_iter().find(|of| of.size == size)
 }
 
-/// The high-water mark of stacks of the default size: main's is another.
+/// The high-water mark of stacks of the default size. The stack of main has another size.
 fn hwm() -> usize {
     of_size(256 << 10).unwrap().hwm
 }
@@ -109,8 +109,8 @@ fn shallow_coroutines_use_about_a_page() {
 }
 
 #[test]
-fn the_mark_is_what_the_deepest_coroutine_has_used() {
-    alone("the_mark_is_what_the_deepest_coroutine_has_used", || {
+fn the_mark_is_the_depth_of_the_deepest_coroutine() {
+    alone("the_mark_is_the_depth_of_the_deepest_coroutine", || {
         on_workers(2, || {
             let deep = spawn_parked::<{ 100 << 10 }>();
             while of_size(256 << 10).is_none_or(|of| of.hwm < 100 << 10) {
@@ -134,10 +134,11 @@ fn the_mark_is_what_the_deepest_coroutine_has_used() {
     });
 }
 
-/// An idle worker gives the memory of deep stacks back, which is then no evidence any more.
+/// An idle worker gives the memory of deep stacks back. The mark cannot be read from that memory any
+/// more.
 #[test]
-fn the_mark_outlasts_the_memory_of_stacks_that_are_trimmed() {
-    let name = "the_mark_outlasts_the_memory_of_stacks_that_are_trimmed";
+fn the_mark_outlasts_the_memory_of_trimmed_stacks() {
+    let name = "the_mark_outlasts_the_memory_of_trimmed_stacks";
     alone(name, || {
         on_workers(1, || {
             finish([spawn_parked::<{ 100 << 10 }>()]);
@@ -152,9 +153,9 @@ fn the_mark_outlasts_the_memory_of_stacks_that_are_trimmed() {
     });
 }
 
-/// Of many that end, a worker keeps few stacks; it gives the memory of the others back at once.
+/// When many coroutines end, a worker keeps few stacks, and gives the memory of the others back at once.
 #[test]
-fn the_deepest_of_a_burst_is_found_wherever_it_was_in_it() {
+fn the_deepest_coroutine_of_a_burst_is_found() {
     fn burst<const DEEPEST: usize>(at: usize) {
         on_workers(1, || {
             let all: Vec<_> = (0..300)
@@ -170,7 +171,7 @@ fn the_deepest_of_a_burst_is_found_wherever_it_was_in_it() {
         assert!(of.resident < 64 << 10, "{of:?}");
         assert_mark(DEEPEST);
     }
-    let name = "the_deepest_of_a_burst_is_found_wherever_it_was_in_it";
+    let name = "the_deepest_coroutine_of_a_burst_is_found";
     alone(name, || {
         burst::<{ 100 << 10 }>(0);
         burst::<{ 120 << 10 }>(1);
@@ -180,8 +181,8 @@ fn the_deepest_of_a_burst_is_found_wherever_it_was_in_it() {
 }
 
 #[test]
-fn each_size_has_a_mark_of_its_own() {
-    alone("each_size_has_a_mark_of_its_own", || {
+fn each_size_has_its_own_mark() {
+    alone("each_size_has_its_own_mark", || {
         on_workers(1, || {
             let of = |size: usize, body: fn()| {
                 let builder = Builder::new().stack_size(size);
@@ -202,10 +203,10 @@ fn each_size_has_a_mark_of_its_own() {
     });
 }
 
-/// Those who look do not disturb those who run, nor each other.
+/// Reading the statistics disturbs neither coroutines nor other readers.
 #[test]
-fn stats_may_be_asked_for_while_coroutines_come_and_go() {
-    let name = "stats_may_be_asked_for_while_coroutines_come_and_go";
+fn stats_may_be_read_while_coroutines_come_and_go() {
+    let name = "stats_may_be_read_while_coroutines_come_and_go";
     alone(name, || {
         let workers = available_parallelism().unwrap().get().max(2);
         on_workers(workers, || {

@@ -1,5 +1,4 @@
-//! What threads promise: the same, whether std's or the shims'; and below, what only coroutines can
-//! be asked.
+//! Threads of the shims, beyond std's promises.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -14,7 +13,7 @@ use crate::util::{self, Finally};
 const MILLI: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(1_000);
 
-/// What happened, in order.
+/// What has happened, in order.
 #[derive(Clone, Default)]
 struct Steps(Arc<Mutex<Vec<&'static str>>>);
 
@@ -47,7 +46,7 @@ fn what_an_unchecked_thread_borrows_stays_until_it_has_ended_though_its_runtime_
                     starts.store(1, SeqCst);
                     thread::sleep(LONG);
                 };
-                // SAFETY: it is joined before `steps` and `starts` go, which it borrows.
+                // SAFETY: the thread is joined before `steps` and `starts` are dropped, which it borrows.
                 let child = unsafe { thread::Builder::new().spawn_unchecked(child) }.unwrap();
                 let payload = child.join().unwrap_err();
                 assert!(payload.is::<Cancelled>());
@@ -64,7 +63,7 @@ fn what_an_unchecked_thread_borrows_stays_until_it_has_ended_though_its_runtime_
 }
 
 #[test]
-fn one_that_does_not_panic_knows_while_another_waits_amid_its_unwinding() {
+fn panicking_is_false_while_another_coroutine_waits_during_its_unwind() {
     let [told, told_by_std, over]: [Arc<AtomicUsize>; 3] = Default::default();
     util::on_workers(1, || {
         let ends = Arc::clone(&over);
@@ -92,7 +91,7 @@ fn one_that_does_not_panic_knows_while_another_waits_amid_its_unwinding() {
 }
 
 #[test]
-fn a_thread_of_the_pool_may_do_all_that_any_may() {
+fn a_thread_of_the_pool_may_do_what_any_thread_may() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             let sum = greenroom::unblock(|| {
@@ -100,7 +99,7 @@ fn a_thread_of_the_pool_may_do_all_that_any_may() {
                 assert_eq!(thread::spawn(|| 1).join().unwrap(), 1);
                 let lent = String::from("lent");
                 let borrows = thread::scope(|s| s.spawn(|| lent.len()).join().unwrap());
-                // To and fro, the one blocking its thread, the other parking.
+                // The thread and the coroutine unpark each other in turns. One blocks, the other parks.
                 let me = thread::current();
                 let other = thread::spawn(move || {
                     thread::park();
@@ -125,7 +124,7 @@ fn a_thread_of_the_pool_may_do_all_that_any_may() {
 }
 
 #[test]
-fn a_panic_that_was_caught_is_not_taken_for_an_unwind_amid_those_of_others() {
+fn a_caught_panic_is_not_taken_for_an_unwind_during_those_of_others() {
     let [told, over]: [Arc<AtomicUsize>; 2] = Default::default();
     util::on_workers(1, || {
         let ends = Arc::clone(&over);

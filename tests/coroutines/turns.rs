@@ -1,4 +1,4 @@
-//! A worker looks at I/O at every turn, wherever it has found what it runs.
+//! A worker looks at I/O at every turn, wherever the coroutines it runs come from.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -19,13 +19,13 @@ fn compute_for(time: Duration) {
     }
 }
 
-/// One worker spawns without end, and runs none of it; what it spawns is all stolen. The others'
-/// coroutines wait for sockets.
+/// One worker spawns without end and runs none of it. The others steal all of it. Their coroutines wait
+/// for sockets.
 #[test]
 #[serial]
-fn workers_that_find_work_to_steal_without_end_look_at_io_all_the_same() {
+fn workers_that_steal_without_end_look_at_io() {
     const MESSAGES: usize = 20;
-    /// After which nothing more is spawned.
+    /// After this long without a message, nothing more is spawned.
     const SILENCE: Duration = Duration::from_secs(1);
     for workers in [2, 4] {
         util::on_workers(workers, || {
@@ -33,7 +33,7 @@ fn workers_that_find_work_to_steal_without_end_look_at_io_all_the_same() {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let addr = listener.local_addr().unwrap();
             let waits = Arc::new(AtomicBool::new(false));
-            // Tells of each message how many were started since it was sent.
+            // Records for each message how many coroutines were started since it was sent.
             let receiver = thread::spawn({
                 let (started, waits) = (Arc::clone(&started), Arc::clone(&waits));
                 move || {
@@ -47,7 +47,7 @@ fn workers_that_find_work_to_steal_without_end_look_at_io_all_the_same() {
                     counts
                 }
             });
-            // This worker is kept, so another one steals it.
+            // This worker is busy, so another one steals the coroutine.
             while !waits.load(SeqCst) {
                 std::hint::spin_loop();
             }
@@ -62,7 +62,7 @@ fn workers_that_find_work_to_steal_without_end_look_at_io_all_the_same() {
                     tell.send(()).unwrap();
                     let mut sent = 0;
                     while sent < MESSAGES && !over.load(SeqCst) {
-                        // Amid the others.
+                        // Sent while the others run.
                         let (before, start) = (started.load(SeqCst), Instant::now());
                         while started.load(SeqCst) < before + 10 && start.elapsed() < SILENCE {
                             std::thread::sleep(Duration::from_millis(1));
@@ -103,10 +103,10 @@ fn workers_that_find_work_to_steal_without_end_look_at_io_all_the_same() {
     }
 }
 
-/// As they would if each had a thread of its own: those that got something first go on first.
+/// As if each coroutine had a thread of its own: those whose data came first go on first.
 #[test]
 #[serial]
-fn any_number_of_events_that_came_before_a_deadline_are_seen_before_it_is() {
+fn all_events_that_came_before_a_deadline_are_seen_before_it() {
     const STREAMS: usize = 300;
     const DEADLINE: Duration = Duration::from_secs(1);
     util::on_workers(1, || {
@@ -137,7 +137,7 @@ fn any_number_of_events_that_came_before_a_deadline_are_seen_before_it_is() {
         while begun.load(SeqCst) < others.len() as u64 {
             thread::yield_now();
         }
-        // All are sent to, and the deadline passes, while the worker does not look.
+        // The events come, and the deadline passes, while the worker computes.
         let start = Instant::now();
         for sender in &mut senders {
             sender.write_all(b"x").unwrap();

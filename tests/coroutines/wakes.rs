@@ -1,4 +1,4 @@
-//! Waking another worker costs a system call: it is made when that sleeps, and not when it runs.
+//! Waking another worker takes a system call. It is made when that worker sleeps, and not when it runs.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,14 +12,14 @@ use serial_test::serial;
 
 use crate::util;
 
-/// How often the calling thread has written to anything; nothing, where the kernel does not count.
+/// How often the calling thread has written to descriptors. `None`, if the kernel does not count that.
 fn writes() -> Option<u64> {
     let counts = fs::read_to_string("/proc/thread-self/io").ok()?;
     let line = counts.lines().find_map(|line| line.strip_prefix("syscw:"));
     line?.trim().parse().ok()
 }
 
-/// Calls `f`, and returns how many writes that took.
+/// Calls `f`. Returns how many writes that took.
 fn writes_of(f: impl FnOnce()) -> u64 {
     let before = writes().expect("the kernel counts");
     f();
@@ -44,7 +44,7 @@ fn own_id() -> libc::pid_t {
     unsafe { libc::gettid() }
 }
 
-/// Coroutines that park until they are told to end, and count how often they were woken.
+/// Coroutines that park until they are told to end, and count their wake-ups.
 struct Parked {
     unparkers: Vec<Unparker>,
     woken: Arc<AtomicUsize>,
@@ -69,7 +69,7 @@ impl Parked {
                 }
             });
         }
-        // On one worker, one that has sent its unparker has parked when this comes to run again.
+        // On one worker, a coroutine that has sent its unparker has parked when this one runs again.
         let mut unparkers = Vec::new();
         while unparkers.len() < count {
             thread::yield_now();
@@ -93,7 +93,7 @@ impl Parked {
         }
     }
 
-    /// Ends them; that none is left over shows that each was woken once.
+    /// Ends the coroutines. Each must have been woken exactly once before.
     fn end(self) {
         let woken = self.woken.load(SeqCst);
         self.over.store(true, SeqCst);
@@ -105,7 +105,7 @@ impl Parked {
 
 #[test]
 #[serial]
-fn a_worker_that_sleeps_is_woken_by_one_write() {
+fn a_sleeping_worker_is_woken_by_one_write() {
     if writes().is_none() {
         return eprintln!("not tested: this kernel does not count writes");
     }
@@ -124,7 +124,7 @@ fn a_worker_that_sleeps_is_woken_by_one_write() {
                         woken_by_a_write += writes;
                         parked.wait_for(round);
                     }
-                    // It may have been about to wake by itself, to tidy up.
+                    // Sometimes the worker was about to wake by itself, to trim its stacks.
                     assert!(woken_by_a_write > 90, "{woken_by_a_write} of 100");
                 }));
                 main.unpark();
@@ -139,7 +139,7 @@ fn a_worker_that_sleeps_is_woken_by_one_write() {
 
 #[test]
 #[serial]
-fn a_worker_that_runs_is_not_woken() {
+fn a_running_worker_is_not_woken() {
     const COUNT: usize = 1_000;
     if writes().is_none() {
         return eprintln!("not tested: this kernel does not count writes");
@@ -154,7 +154,7 @@ fn a_worker_that_runs_is_not_woken() {
                     }
                 })
             });
-            // Computes; were it to wait, its worker would sleep.
+            // This computes. If it waited, its worker would sleep.
             while !tester.is_finished() {
                 std::hint::spin_loop();
             }

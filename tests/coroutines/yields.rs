@@ -1,4 +1,4 @@
-//! What yields gives the processor to others, where nothing else of the worker is ready.
+//! A coroutine that yields gives up the processor, if nothing else of its worker is ready.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 
@@ -9,10 +9,10 @@ use crate::util;
 
 const ROUNDS: u32 = 100;
 
-/// Far fewer than a coroutine has time for between two turns that the system gives to its thread.
+/// Far fewer than a coroutine could make between two turns of its thread.
 const FEW: usize = 1_000 * ROUNDS as usize;
 
-/// Two who alternate by yielding.
+/// Two tasks that alternate by yielding.
 struct Turns {
     turn: AtomicU32,
     yields: AtomicUsize,
@@ -42,11 +42,11 @@ impl Turns {
     }
 }
 
-/// Runs `test` on a thread, and those it makes, that share one processor.
+/// Runs `test` on a thread. That thread, and those that it starts, share one processor.
 fn on_one_processor(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // SAFETY: all-zero is a valid set; the calls write to it and read it.
+            // SAFETY: all-zero is a valid set, which the calls write and read.
             unsafe {
                 let mut cpus: libc::cpu_set_t = std::mem::zeroed();
                 let size = size_of::<libc::cpu_set_t>();
@@ -89,7 +89,7 @@ fn coroutines_of_two_workers_alternate_by_yielding() {
                     is_there.store(1, SeqCst);
                     TURNS.play(1, yield_now);
                 });
-                // So that another worker takes it.
+                // So that another worker takes the coroutine.
                 while is_there.load(SeqCst) == 0 {
                     std::thread::yield_now();
                 }
@@ -103,7 +103,7 @@ fn coroutines_of_two_workers_alternate_by_yielding() {
 /// They yield to each other as well, which takes no system call each time.
 #[test]
 #[serial]
-fn several_coroutines_of_a_worker_that_yield_for_a_thread_let_it_go_on() {
+fn coroutines_of_a_worker_that_all_yield_let_a_thread_go_on() {
     static TURNS: Turns = Turns::new();
     on_one_processor(|| {
         util::on_workers(1, || {

@@ -1,10 +1,10 @@
-//! What becomes addresses, and how: the same, whether std's trait or the shims'.
+//! What becomes an address: the shims' trait does as std's.
 
 use crate::util;
 
-/// What passes between code that was ported and code that was not must be of one type.
+/// Ported and unported code pass addresses to each other, so the types must be the same.
 #[test]
-fn the_types_of_addresses_are_stds() {
+fn address_types_are_those_of_std() {
     use greenroom::shims::net as shims;
 
     fn same<T>(_: fn(T) -> T) {}
@@ -18,9 +18,9 @@ fn the_types_of_addresses_are_stds() {
     same::<std::net::Shutdown>(|it: shims::Shutdown| it);
 }
 
-/// The same errors, down to the text.
+/// The errors are the same, down to the text.
 #[test]
-fn what_is_no_address_fails_as_it_does_in_std() {
+fn invalid_addresses_fail_as_in_std() {
     let hosts = [
         "",
         "\0",

@@ -1,4 +1,4 @@
-//! Connections and sockets that end leave the right result, and nothing else.
+//! Sockets that are closed give the right result, and leave no descriptor open.
 
 use greenroom::shims as std;
 use serial_test::serial;
@@ -12,7 +12,7 @@ use crate::util;
 
 #[test]
 #[serial]
-fn a_server_that_writes_and_closes_gives_its_data_and_then_the_end_for_ever() {
+fn after_the_peer_writes_and_closes_a_reader_gets_the_data_and_then_the_end() {
     util::everywhere(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -33,7 +33,7 @@ fn a_server_that_writes_and_closes_gives_its_data_and_then_the_end_for_ever() {
 
 #[test]
 #[serial]
-fn a_server_that_closes_with_unread_data_resets_the_connection() {
+fn a_close_with_unread_data_resets_the_connection() {
     util::everywhere(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -50,7 +50,7 @@ fn a_server_that_closes_with_unread_data_resets_the_connection() {
     });
 }
 
-/// Ten thousand sockets come and go: waited on, timed out, unwound by a panic.
+/// Ten thousand sockets are made and dropped: after a wait, after a timeout, by a panic.
 #[test]
 #[serial]
 fn sockets_leave_no_descriptor_behind_however_their_coroutine_ends() {
@@ -90,7 +90,7 @@ fn sockets_leave_no_descriptor_behind_however_their_coroutine_ends() {
 
 #[test]
 #[serial]
-fn a_runtime_that_ends_closes_what_its_coroutines_were_waiting_on() {
+fn the_end_of_a_runtime_closes_the_sockets_that_its_coroutines_wait_on() {
     let before = util::open_descriptors();
     for workers in [1, 4] {
         util::on_workers(workers, || {
@@ -98,7 +98,7 @@ fn a_runtime_that_ends_closes_what_its_coroutines_were_waiting_on() {
                 thread::spawn(|| {
                     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
                     let unwound = catch_unwind(AssertUnwindSafe(|| socket.recv(&mut [0])));
-                    // Swallowed once; the next interruption point unwinds again.
+                    // The coroutine catches the unwind once. The next interruption point unwinds again.
                     assert!(unwound.is_err());
                     let _ = socket.recv(&mut [0]);
                     unreachable!("an interrupted coroutine cannot wait for I/O");
@@ -117,10 +117,11 @@ fn a_runtime_that_ends_closes_what_its_coroutines_were_waiting_on() {
     }
 }
 
-/// `SO_LINGER`: the close waits until what was written has arrived, or for a time.
+/// With `SO_LINGER`, a close waits until the peer has acknowledged what was written, or until the time is
+/// over.
 #[test]
 #[serial]
-fn a_stream_that_lingers_when_it_is_dropped_keeps_no_other_coroutine_waiting() {
+fn a_stream_that_lingers_when_dropped_does_not_hold_up_other_coroutines() {
     const LINGER: Duration = Duration::from_secs(1);
     let full_stream = || {
         let listener = std::real::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -144,7 +145,7 @@ fn a_stream_that_lingers_when_it_is_dropped_keeps_no_other_coroutine_waiting() {
         assert!(start.elapsed() >= LINGER, "{:?}", start.elapsed());
         assert!(ticks >= 10, "{ticks} while it lingered");
 
-        // Amid a panic others run only when that is over, which is soon.
+        // During a panic, others do not run, but the drop returns soon.
         let (near, _far) = full_stream();
         let panicking = thread::spawn(move || {
             let _near = near;

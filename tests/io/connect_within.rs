@@ -1,4 +1,4 @@
-//! Connections with one deadline for the name and all its addresses.
+//! Connects with one deadline for the name and all its addresses.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::util::{self, ClosedPort};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An address that answers nothing, as long as the port and the connections to it are kept.
+/// An address that does not answer, as long as this value lives.
 struct Silent {
     port: ClosedPort,
     _queued: Vec<std::net::TcpStream>,
@@ -40,7 +40,7 @@ impl Silent {
 }
 
 #[test]
-fn a_connection_is_made_and_then_waits_as_any_other() {
+fn a_connection_made_within_a_deadline_works_as_any_other() {
     util::everywhere(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -75,7 +75,7 @@ fn a_timeout_of_zero_is_invalid_input() {
 }
 
 #[test]
-fn refused_addresses_are_passed_over_and_if_there_is_no_other_reported() {
+fn refused_addresses_are_skipped_and_the_last_refusal_is_returned() {
     util::everywhere(|| {
         let (a, b) = (ClosedPort::new(), ClosedPort::new());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -88,7 +88,7 @@ fn refused_addresses_are_passed_over_and_if_there_is_no_other_reported() {
 }
 
 #[test]
-fn all_addresses_together_get_one_timeout() {
+fn all_addresses_share_one_timeout() {
     util::everywhere(|| {
         let (a, b) = (Silent::new(), Silent::new());
         let addrs = [a.addr(), b.addr(), a.addr(), b.addr()];
@@ -101,7 +101,7 @@ fn all_addresses_together_get_one_timeout() {
 }
 
 #[test]
-fn an_address_that_does_not_answer_leaves_time_to_the_next() {
+fn an_address_that_does_not_answer_leaves_time_for_the_next() {
     util::on_workers(1, || {
         let silent = Silent::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! When descriptors run out, what needs one fails and says so, and nothing else does.
+//! When descriptors run out, operations that need one return an error, and all others work.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,14 +15,14 @@ use greenroom::{ConnectWithin, Interest, ListenOptions, wait_fd};
 
 use crate::util;
 
-/// As many descriptors as the process can have.
+/// Takes all descriptors that the process can have.
 struct Hogs(Vec<OwnedFd>);
 
 impl Hogs {
     fn new() -> Hogs {
         let mut hogs = Vec::new();
         let error = loop {
-            // SAFETY: a new descriptor is ours.
+            // SAFETY: nobody else owns a new descriptor.
             match unsafe { libc::dup(2) } {
                 -1 => break io::Error::last_os_error(),
                 // SAFETY: as above.
@@ -44,9 +44,9 @@ fn assert_too_many<T: std::fmt::Debug>(result: io::Result<T>) {
     assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
 }
 
-/// A socket that can connect without a further descriptor.
+/// A socket that can connect without another descriptor.
 fn unconnected() -> OwnedFd {
-    // SAFETY: socket has no preconditions, and a new descriptor is ours.
+    // SAFETY: the call has no preconditions, and nobody else owns a new descriptor.
     unsafe {
         let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         assert!(fd >= 0);
@@ -59,7 +59,7 @@ fn connect(socket: OwnedFd, addr: SocketAddr) -> TcpStream {
     TcpStream::from(socket)
 }
 
-/// Both directions work.
+/// Checks both directions of a connection.
 #[track_caller]
 fn assert_joined(mut near: &TcpStream, far: TcpStream) {
     let echo = thread::spawn(move || {
@@ -75,7 +75,7 @@ fn assert_joined(mut near: &TcpStream, far: TcpStream) {
     echo.join().unwrap();
 }
 
-/// A socket that is connected to one that has no room, as long as nobody receives.
+/// A socket connected to a receiver that has no room until it receives.
 struct FullDatagrams {
     sender: UnixDatagram,
     receiver: Arc<std::os::unix::net::UnixDatagram>,
@@ -84,8 +84,7 @@ struct FullDatagrams {
 }
 
 impl FullDatagrams {
-    /// Of small datagrams there are as many as the receiver takes; of large ones, as many as the
-    /// sender may have under way.
+    /// With small datagrams, the receiver's queue is full. With large ones, the sender's buffer is full.
     fn new(size: usize) -> FullDatagrams {
         let any = std::os::unix::net::SocketAddr::from_pathname("").unwrap();
         let receiver = std::os::unix::net::UnixDatagram::bind_addr(&any).unwrap();
@@ -160,7 +159,7 @@ fn run_out_and_recover() {
     }
     assert_joined(&near, far);
 
-    // Files that may wait, too, are used by the descriptor that they have.
+    // A file that may have to wait needs no descriptor besides its own.
     terminal.write_all(b"shown").unwrap();
     pty.user.write_all(b"typed\n").unwrap();
     let mut typed = [0; 10];
@@ -168,7 +167,7 @@ fn run_out_and_recover() {
     assert_eq!(status.read(&mut typed).unwrap(), 10);
     assert!(status.read_to_string(&mut String::new()).unwrap() > 0);
 
-    // What the library would like another descriptor for goes on without.
+    // Operations that would use another descriptor do without it.
     hogs.0.extend(Hogs::new().0);
     full.iter().for_each(FullDatagrams::assert_waits);
     wait_fd(&status, Interest::READABLE, None).unwrap();
@@ -183,7 +182,7 @@ fn run_out_and_recover() {
     other.kill().unwrap();
     assert!(!other.wait().unwrap().success());
 
-    // Nor does it take another descriptor to wait for a lock.
+    // A wait for a file lock takes no other descriptor either.
     hogs.0.extend(Hogs::new().0);
     let locking = thread::spawn(move || wanted.lock_shared());
     thread::sleep(Duration::from_millis(20));
@@ -191,13 +190,13 @@ fn run_out_and_recover() {
     held.unlock().unwrap();
     locking.join().unwrap().unwrap();
 
-    // Who had queued has not been lost.
+    // The connection that was queued has not been lost.
     hogs.free_one();
     let (far, from) = listener.accept().unwrap();
     assert_eq!(from, queued.local_addr().unwrap());
     assert_joined(&queued, far);
 
-    // Nor is one that comes to an acceptor that waits.
+    // Neither is a connection that arrives while a coroutine accepts.
     hogs.0.extend(Hogs::new().0);
     let accepting = thread::spawn({
         let listener = Arc::clone(&listener);
@@ -212,7 +211,7 @@ fn run_out_and_recover() {
     hogs.free_one();
     assert_joined(&late, listener.accept().unwrap().0);
 
-    // The listener is as before.
+    // The listener works as before.
     drop(hogs);
     let accepting = thread::spawn(move || listener.accept().unwrap().0);
     thread::sleep(Duration::from_millis(20));
@@ -222,8 +221,8 @@ fn run_out_and_recover() {
 }
 
 #[test]
-fn running_out_of_descriptors_is_an_error_and_passes() {
-    const NAME: &str = "running_out_of_descriptors_is_an_error_and_passes";
+fn running_out_of_descriptors_is_an_error_that_passes() {
+    const NAME: &str = "running_out_of_descriptors_is_an_error_that_passes";
     if util::role().is_some() {
         let few = libc::rlimit {
             rlim_cur: 128,
@@ -232,7 +231,7 @@ fn running_out_of_descriptors_is_an_error_and_passes() {
         // SAFETY: the limits are valid.
         let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const few) };
         assert_eq!(done, 0);
-        // The default runtime is there before they run out.
+        // The default runtime starts before the descriptors run out.
         greenroom::spawn(|| ()).join().unwrap();
         util::on_an_os_thread(run_out_and_recover);
         util::on_workers(1, run_out_and_recover);

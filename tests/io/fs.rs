@@ -1,4 +1,4 @@
-//! What files promise: the same, whether std's or the shims'.
+//! Files, beyond std's promises: what parks, what is done at once, what stays whole.
 
 use std::ffi::CString;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -13,7 +13,7 @@ use greenroom::shims;
 use crate::util::{self, Scratch};
 
 #[test]
-fn others_go_on_while_a_coroutine_reads_a_big_file() {
+fn others_run_while_a_coroutine_reads_a_big_file() {
     let dir = Scratch::new();
     let path = dir.join("big");
     let size = 256 << 20;
@@ -31,7 +31,7 @@ fn others_go_on_while_a_coroutine_reads_a_big_file() {
 }
 
 #[test]
-fn others_go_on_while_a_coroutine_waits_for_the_other_end_of_a_named_pipe() {
+fn others_run_while_a_coroutine_opens_a_named_pipe_without_a_peer() {
     let dir = Scratch::new();
     let path = dir.join("pipe");
     util::make_named_pipe(&path);
@@ -54,13 +54,13 @@ fn others_go_on_while_a_coroutine_waits_for_the_other_end_of_a_named_pipe() {
 }
 
 #[test]
-fn a_reader_of_a_named_pipe_who_is_outrun_by_another_holds_up_nobody() {
+fn a_reader_of_a_named_pipe_that_another_reader_outruns_holds_up_nobody() {
     for both in [false, true] {
         let dir = Scratch::new();
         let path = dir.join("pipe");
         util::make_named_pipe(&path);
         let mut options = std::fs::OpenOptions::new();
-        // It has a writer all the time, and the open does not wait for one.
+        // The pipe has a writer all the time, so that no open waits for one.
         let mut writer = options.read(true).write(true).open(&path).unwrap();
         let nonblocking = options.custom_flags(libc::O_NONBLOCK).write(false);
         let mut other = nonblocking.open(&path).unwrap();
@@ -99,7 +99,7 @@ fn a_reader_of_a_named_pipe_who_is_outrun_by_another_holds_up_nobody() {
 }
 
 #[test]
-fn changes_of_what_is_watched_are_seen_in_their_order() {
+fn changes_of_a_watched_directory_are_reported_in_order() {
     use greenroom::fs::ChangeKind::{Created, Metadata, Modified, Removed};
     use greenroom::fs::{Change, watch};
     use std::io::ErrorKind::{NotFound, TimedOut};
@@ -140,7 +140,7 @@ fn changes_of_what_is_watched_are_seen_in_their_order() {
 }
 
 #[test]
-fn others_go_on_while_a_coroutine_watches() {
+fn others_run_while_a_coroutine_watches() {
     util::on_workers(1, || {
         let dir = Scratch::new();
         let mut watching = greenroom::fs::watch(&*dir).unwrap();
@@ -154,7 +154,7 @@ fn others_go_on_while_a_coroutine_watches() {
 }
 
 #[test]
-fn more_may_wait_for_a_lock_or_a_peer_than_the_pool_has_threads() {
+fn more_coroutines_may_wait_for_a_file_lock_or_a_peer_than_the_pool_has_threads() {
     const WAITERS: usize = 300;
     let dir = Scratch::new();
     let (locked, pipe) = (dir.join("locked"), dir.join("pipe"));
@@ -173,7 +173,7 @@ fn more_may_wait_for_a_lock_or_a_peer_than_the_pool_has_threads() {
             for _ in 0..5 {
                 shims::thread::sleep(Duration::from_millis(1));
             }
-            // What they wait for takes jobs itself.
+            // The holders of the locks use the pool, too.
             assert!(ours.metadata().unwrap().is_file());
             shims::fs::write(&pipe, "hello").unwrap();
             assert_eq!(reading.join().unwrap(), "hello");
@@ -183,8 +183,8 @@ fn more_may_wait_for_a_lock_or_a_peer_than_the_pool_has_threads() {
 }
 
 #[test]
-fn what_is_in_memory_is_used_without_a_wait() {
-    // Mostly on a disk, and in memory.
+fn cached_files_are_used_without_a_wait() {
+    // The first is mostly on a disk, the second in memory.
     for parent in [std::env::temp_dir(), "/dev/shm".into()] {
         match local_scratch(&parent) {
             Some(dir) => use_without_a_wait(&dir),
@@ -233,11 +233,11 @@ fn use_without_a_wait(dir: &std::path::Path) {
     };
     util::on_workers(1, || {
         use_it(); // which gets to know the file system
-        // Once, the pool may have been so quick that nothing had to wait for it; and where others keep
-        // the processor, the file system may seem slow for a while.
+        // An attempt may fail: the pool may have been so fast that nothing had to wait. Or others keep
+        // the processor, and the file system seems slow for a while.
         let mut alone_in_a_row = 0;
         util::until("no coroutine has run meanwhile, ten times", || {
-            // With a full budget.
+            // Refills the budget.
             greenroom::yield_now();
             let other = greenroom::spawn(|| ());
             use_it();
@@ -252,8 +252,8 @@ fn use_without_a_wait(dir: &std::path::Path) {
     });
 }
 
-/// A directory in `parent`, if that is on a disk of this machine, or in its memory, and the kernel gives
-/// mounts numbers of their own (since Linux 6.8).
+/// A directory in `parent`, if that is on a local disk or in memory, and the kernel numbers mounts (Linux
+/// 6.8 or later).
 fn local_scratch(parent: &std::path::Path) -> Option<Scratch> {
     use rustix::fs::{AtFlags, CWD, StatxFlags, statfs, statx};
 
@@ -265,7 +265,7 @@ fn local_scratch(parent: &std::path::Path) -> Option<Scratch> {
 }
 
 #[test]
-fn others_go_on_while_a_coroutine_uses_what_is_in_memory() {
+fn others_run_while_a_coroutine_uses_cached_files() {
     let dir = Scratch::new();
     let path = dir.join("file");
     std::fs::write(&path, "small").unwrap();
@@ -294,12 +294,12 @@ fn others_go_on_while_a_coroutine_uses_what_is_in_memory() {
 }
 
 #[test]
-fn however_many_wait_for_a_lock_few_threads_do() {
-    const NAME: &str = "however_many_wait_for_a_lock_few_threads_do";
-    // More than the descriptors of most shells.
+fn few_threads_wait_for_a_lock_however_many_coroutines_do() {
+    const NAME: &str = "few_threads_wait_for_a_lock_however_many_coroutines_do";
+    // More than most shells allow descriptors.
     const WAITERS: usize = 700;
     if util::role().is_none() {
-        // Alone, because the threads of others would be counted.
+        // In a process of its own, because the threads of other tests would be counted.
         let output = util::again!(NAME, "child").output().unwrap();
         let output = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         assert!(output.contains("end of child"), "{output}");
@@ -341,7 +341,7 @@ fn however_many_wait_for_a_lock_few_threads_do() {
 }
 
 #[test]
-fn a_lock_that_comes_when_nobody_waits_for_it_any_more_is_given_back() {
+fn a_lock_that_is_acquired_after_its_last_waiter_has_gone_is_released() {
     let dir = Scratch::new();
     let path = dir.join("file");
     let (held, wanted, free) = (
@@ -356,13 +356,13 @@ fn a_lock_that_comes_when_nobody_waits_for_it_any_more_is_given_back() {
         shims::thread::sleep(Duration::from_millis(5));
     });
     held.unlock().unwrap();
-    // Its turn comes, then ours.
+    // The wait that was given up gets the lock first, then this one.
     free.lock().unwrap();
     drop(wanted);
 }
 
 #[test]
-fn a_descriptor_that_has_no_type_is_waited_for() {
+fn a_descriptor_without_a_type_can_be_waited_for() {
     let new = || {
         let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
         shims::fs::File::from(event)
@@ -379,16 +379,16 @@ fn a_descriptor_that_has_no_type_is_waited_for() {
         assert!(!waiting.is_finished());
         signal.write_all(&7_u64.to_ne_bytes()).unwrap();
         assert_eq!(waiting.join().unwrap(), 7);
-        // The end of the runtime interrupts this one.
+        // The end of the runtime interrupts this read.
         greenroom::spawn(move || (&left).read(&mut [0; 8]));
         shims::thread::sleep(Duration::from_millis(5));
     });
 }
 
 #[test]
-fn a_device_that_never_says_that_it_takes_anything_is_written_to() {
+fn a_device_that_never_polls_as_writable_is_written_to() {
     util::everywhere(|| {
-        // Its poll tells when there is something to read. Not everybody may write there.
+        // Polling /dev/kmsg reports only what can be read. Writing may need privileges.
         let log = shims::fs::OpenOptions::new().write(true).open("/dev/kmsg");
         let Ok(mut log) = log else { return };
         let bufs = [b"<7>green", &b"room: a test\n"[..]].map(std::io::IoSlice::new);
@@ -397,7 +397,7 @@ fn a_device_that_never_says_that_it_takes_anything_is_written_to() {
 }
 
 #[test]
-fn a_read_is_not_cut_short_where_the_system_has_a_part_in_memory() {
+fn a_partly_cached_file_is_read_in_full() {
     use rustix::fs::{Advice, fadvise};
 
     let dir = Scratch::new();
@@ -433,7 +433,7 @@ fn a_read_is_not_cut_short_where_the_system_has_a_part_in_memory() {
 }
 
 #[test]
-fn records_that_several_read_at_one_cursor_stay_whole() {
+fn records_read_by_several_coroutines_at_one_cursor_stay_whole() {
     use rustix::fs::{Advice, fadvise};
 
     const PAGE: usize = 4096;
@@ -447,7 +447,7 @@ fn records_that_several_read_at_one_cursor_stay_whole() {
     let file = std::fs::File::open(&path).unwrap();
     file.sync_all().unwrap();
     for cloned in [false, true] {
-        // Of each record, the system has the first half in memory.
+        // The first half of each record is cached.
         fadvise(&file, 0, None, Advice::DontNeed).unwrap();
         fadvise(&file, 0, None, Advice::Random).unwrap();
         for number in 0..RECORDS {
@@ -483,7 +483,7 @@ fn records_that_several_read_at_one_cursor_stay_whole() {
 }
 
 #[test]
-fn what_is_appended_by_one_write_stays_whole() {
+fn an_appending_write_stays_whole() {
     let dir = Scratch::new();
     let path = dir.join("log");
     util::on_workers(4, || {
@@ -513,8 +513,8 @@ fn what_is_appended_by_one_write_stays_whole() {
 }
 
 #[test]
-fn a_read_of_a_file_that_the_kernel_makes_up_is_one() {
-    // It is longer than what one read gives.
+fn a_file_that_the_kernel_generates_is_read_to_its_end() {
+    // The file is longer than what one read returns.
     let path = "/proc/kallsyms";
     let mut buf = vec![0; 256 << 10];
     let Ok(mut file) = std::fs::File::open(path) else {
@@ -527,8 +527,8 @@ fn a_read_of_a_file_that_the_kernel_makes_up_is_one() {
     });
 }
 
-/// A regular file of which a read waits for others: the kernel's trace. `None` where that cannot be
-/// had.
+/// A regular file whose reads wait: the kernel's trace. `None`, if the kernel has none, or does not allow
+/// it.
 fn file_that_waits() -> Option<std::fs::File> {
     let open = || {
         let dir = Scratch::new();
@@ -536,8 +536,8 @@ fn file_that_waits() -> Option<std::fs::File> {
             c"tracefs",
             &*CString::new(dir.as_os_str().as_bytes()).unwrap(),
         ];
-        // SAFETY: the strings end with a null byte. The namespace is the calling thread's, and the
-        // mount goes with it.
+        // SAFETY: the strings end with a null byte. The mount is in the namespace of the calling thread,
+        // and ends with it.
         let mounted = unsafe {
             let private = libc::MS_REC | libc::MS_PRIVATE;
             let nothing = std::ptr::null();
@@ -556,14 +556,14 @@ fn file_that_waits() -> Option<std::fs::File> {
 }
 
 #[test]
-fn the_end_of_the_runtime_interrupts_a_read_of_a_regular_file_that_waits() {
+fn the_end_of_a_runtime_interrupts_a_read_of_a_regular_file_that_waits() {
     type Reading = fn(shims::fs::File) -> std::io::Result<usize>;
     let ways: [Reading; 3] = [
         |mut file| file.read(&mut [0; 100]),
         |mut file| file.read_to_end(&mut Vec::new()),
         |mut file| file.read_to_string(&mut String::new()),
     ];
-    // Only one can be open.
+    // Only one process can have it open.
     let Some(file) = file_that_waits() else {
         return eprintln!("not tested: this may not see the kernel's trace");
     };
@@ -578,7 +578,7 @@ fn the_end_of_the_runtime_interrupts_a_read_of_a_regular_file_that_waits() {
 }
 
 #[test]
-fn destructors_use_files_amid_a_panic_and_a_shutdown() {
+fn destructors_use_files_during_a_panic_and_a_shutdown() {
     struct Note(std::path::PathBuf);
     impl Drop for Note {
         fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! What a listener can be given before it listens.
+//! The options that a listener can get before it listens.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,7 +14,7 @@ use crate::util;
 const ANY: &str = "127.0.0.1:0";
 
 #[test]
-fn options_that_are_not_set_are_those_of_bind() {
+fn without_options_a_listener_is_as_std_binds_it() {
     util::everywhere(|| {
         let stds = std::net::TcpListener::bind(ANY).unwrap();
         let ours = ListenOptions::new().listen(ANY).unwrap();
@@ -41,7 +41,7 @@ fn options_that_are_not_set_are_those_of_bind() {
 }
 
 #[test]
-fn of_several_addresses_the_first_that_is_free_is_listened_on() {
+fn of_several_addresses_the_first_free_one_is_bound() {
     util::everywhere(|| {
         let holder = TcpListener::bind(ANY).unwrap();
         let taken = holder.local_addr().unwrap();
@@ -57,7 +57,7 @@ fn of_several_addresses_the_first_that_is_free_is_listened_on() {
 }
 
 #[test]
-fn the_backlog_limits_how_many_wait_to_be_accepted() {
+fn the_backlog_limits_how_many_connections_are_queued() {
     util::everywhere(|| {
         let listener = ListenOptions::new().backlog(5).listen(ANY).unwrap();
         let addr = listener.local_addr().unwrap();
@@ -73,7 +73,7 @@ fn the_backlog_limits_how_many_wait_to_be_accepted() {
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(queued.len(), 6, "Linux lets one more wait than was said");
 
-        // Those wait no longer who are accepted.
+        // Accepted connections leave the queue.
         let accepted: Vec<_> = queued.iter().map(|_| listener.accept().unwrap()).collect();
         TcpStream::connect_timeout(&addr, Duration::from_secs(20)).unwrap();
         drop(accepted);
@@ -81,7 +81,7 @@ fn the_backlog_limits_how_many_wait_to_be_accepted() {
 }
 
 #[test]
-fn two_listeners_of_one_port_get_each_connection_once() {
+fn two_listeners_on_one_port_get_each_connection_once() {
     util::everywhere(|| {
         let shared = ListenOptions::new().reuse_port(true);
         let one = shared.listen(ANY).unwrap();
@@ -113,7 +113,7 @@ fn two_listeners_of_one_port_get_each_connection_once() {
         };
         (0..COUNT).for_each(send);
         while !servers.iter().all(|server| server.is_finished()) {
-            // The kernel chooses the server, of those that still listen.
+            // The kernel chooses between the servers that still listen.
             match TcpStream::connect(addr) {
                 Ok(mut stream) => drop(stream.write_all(&[COUNT as u8])),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionRefused),
@@ -129,7 +129,7 @@ fn two_listeners_of_one_port_get_each_connection_once() {
 }
 
 #[test]
-fn an_address_that_old_connections_occupy_can_be_reused_or_not() {
+fn an_address_with_old_connections_can_be_reused_or_not() {
     util::everywhere(|| {
         let listener = TcpListener::bind(ANY).unwrap();
         let addr = listener.local_addr().unwrap();
@@ -149,7 +149,7 @@ fn an_address_that_old_connections_occupy_can_be_reused_or_not() {
 }
 
 #[test]
-fn a_listener_takes_only_ipv6_if_it_is_told_to() {
+fn a_listener_takes_only_ipv6_if_told_to() {
     let any = (Ipv6Addr::UNSPECIFIED, 0);
     if std::net::TcpListener::bind(any).is_err() {
         eprintln!("skipped, no IPv6");

@@ -1,4 +1,4 @@
-//! Accepting leaves a listener in the mode that its user has set, for all who share it.
+//! Accepting keeps the mode that the user has set, for all processes that share the listener.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -19,7 +19,7 @@ fn is_nonblocking(fd: &impl AsFd) -> bool {
 
 #[test]
 #[serial]
-fn a_listener_that_is_accepted_from_is_in_blocking_mode_for_others() {
+fn a_listener_stays_in_blocking_mode_for_others_while_a_coroutine_accepts() {
     util::everywhere(|| {
         let others = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = others.local_addr().unwrap();
@@ -38,7 +38,7 @@ fn a_listener_that_is_accepted_from_is_in_blocking_mode_for_others() {
 
 #[test]
 #[serial]
-fn a_unix_listener_that_is_accepted_from_is_in_blocking_mode_for_others() {
+fn a_unix_listener_stays_in_blocking_mode_for_others_while_a_coroutine_accepts() {
     util::everywhere(|| {
         let any = std::os::unix::net::SocketAddr::from_pathname("").unwrap();
         let others = std::os::unix::net::UnixListener::bind_addr(&any).unwrap();
@@ -53,7 +53,7 @@ fn a_unix_listener_that_is_accepted_from_is_in_blocking_mode_for_others() {
     });
 }
 
-/// A child that has the listener for its standard input, and serves on one worker.
+/// Starts a child that has the listener as its standard input, and serves on one worker.
 fn server(test: &str, listener: &std::net::TcpListener, control: &std::net::TcpListener) -> Child {
     let addr = control.local_addr().unwrap();
     let mut command: Command = util::again!(test, &addr.to_string());
@@ -62,10 +62,10 @@ fn server(test: &str, listener: &std::net::TcpListener, control: &std::net::TcpL
     command.spawn().unwrap()
 }
 
-/// What such a child does: says `k` to each that connects, and echoes what it is told by the
-/// control connection, whose end is its own.
+/// The child's part: sends `k` to each client, and echoes what comes on the control connection until that
+/// ends.
 fn serve(control: &str) {
-    // SAFETY: nobody else uses it in this process.
+    // SAFETY: nobody else in this process uses descriptor 0.
     let listener = TcpListener::from(unsafe { OwnedFd::from_raw_fd(libc::STDIN_FILENO) });
     let control = control.to_owned();
     util::on_workers(1, move || {
@@ -73,7 +73,7 @@ fn serve(control: &str) {
         thread::spawn(move || {
             loop {
                 let mut stream = listener.accept().unwrap().0;
-                // It may be the parent that ends first.
+                // The parent may end first.
                 let _ = stream.write_all(b"k");
             }
         });
@@ -94,9 +94,8 @@ fn greet(listener: &std::net::TcpListener) {
 
 #[test]
 #[serial]
-fn a_process_that_exits_or_is_killed_while_it_accepts_leaves_the_mode_to_its_parent() {
-    const NAME: &str =
-        "a_process_that_exits_or_is_killed_while_it_accepts_leaves_the_mode_to_its_parent";
+fn a_process_that_ends_while_it_accepts_leaves_the_mode_to_its_parent() {
+    const NAME: &str = "a_process_that_ends_while_it_accepts_leaves_the_mode_to_its_parent";
     if let Some(control) = util::role() {
         return serve(&control);
     }
@@ -116,11 +115,11 @@ fn a_process_that_exits_or_is_killed_while_it_accepts_leaves_the_mode_to_its_par
     }
 }
 
-/// A worker that was kept by an accept would not answer before the next connection.
+/// A worker that is held up by an accept would answer only after the next connection.
 #[test]
 #[serial]
-fn processes_that_accept_from_one_listener_are_not_kept_by_it() {
-    const NAME: &str = "processes_that_accept_from_one_listener_are_not_kept_by_it";
+fn processes_that_accept_from_one_listener_do_not_hold_each_other_up() {
+    const NAME: &str = "processes_that_accept_from_one_listener_do_not_hold_each_other_up";
     const CONNECTIONS: usize = 1000;
     if let Some(control) = util::role() {
         return serve(&control);

@@ -1,4 +1,4 @@
-//! What files over streams promise.
+//! Files over streams.
 
 #[path = "../fuzz/src/model.rs"]
 mod model;
@@ -61,7 +61,7 @@ fn pair() -> (TcpStream, TcpStream) {
 // Modes and buffers.
 
 #[test]
-fn modes_are_python_s() {
+fn modes_are_those_of_python() {
     for (mode, readable, writable) in [
         ("rb", true, false),
         ("b", true, false),
@@ -96,7 +96,7 @@ fn modes_are_python_s() {
 }
 
 #[test]
-fn a_file_does_what_it_was_made_for() {
+fn a_file_reads_and_writes_as_its_mode_says() {
     let mut writer = MakeFile::new()
         .read(false)
         .file(Script::of(&["x"]))
@@ -135,7 +135,7 @@ fn writes_stay_in_the_buffer_until_it_is_full_or_flushed() {
 }
 
 #[test]
-fn without_a_buffer_each_operation_is_the_stream_s() {
+fn without_a_buffer_each_operation_goes_to_the_stream() {
     let mut file = MakeFile::new()
         .buffer(0)
         .file(Script::of(&["abc\nde", "f"]))
@@ -178,7 +178,7 @@ fn a_flush_goes_on_after_partial_writes() {
 
 #[test]
 #[cfg(debug_assertions)]
-fn reading_before_flushing_is_told_once() {
+fn reading_before_flushing_is_reported_once() {
     if util::role().is_some() {
         for _ in 0..2 {
             let mut file = Script::of(&["reply\n"]).file();
@@ -193,12 +193,12 @@ fn reading_before_flushing_is_told_once() {
         let said = String::from_utf8(output.stderr).unwrap();
         said.matches("greenroom: a file is read before").count()
     };
-    assert_eq!(run("reading_before_flushing_is_told_once"), 1);
+    assert_eq!(run("reading_before_flushing_is_reported_once"), 1);
     assert_eq!(run("a_line_buffered_file_flushes_lines"), 0);
 }
 
 #[test]
-fn reading_does_not_flush_what_was_written() {
+fn reading_does_not_flush() {
     let mut file = Script::of(&["reply\n"]).file();
     file.write_all(b"request\n").unwrap();
     assert_eq!(file.read_until_seq(b"\n").unwrap(), complete("reply\n"));
@@ -208,7 +208,7 @@ fn reading_does_not_flush_what_was_written() {
 // Reading.
 
 #[test]
-fn a_delimiter_may_straddle_segments() {
+fn a_delimiter_may_span_segments() {
     let mut file = Script::of(&["one\r", "\ntwo\r\r", "\n", "\r\nthree\r", "x\r\ntail\r"]).file();
     assert_eq!(file.read_until_seq(b"\r\n").unwrap(), complete("one\r\n"));
     assert_eq!(file.read_until_seq(b"\r\n").unwrap(), complete("two\r\r\n"));
@@ -226,7 +226,7 @@ fn a_delimiter_may_straddle_segments() {
 }
 
 #[test]
-fn a_terminator_may_change_between_bytes_and_a_count_with_what_is_buffered() {
+fn the_kind_of_read_may_change_while_data_is_buffered() {
     let mut file = Script::of(&["5\nhello3\nabc<end>rest"]).file();
     assert_eq!(file.read_until_seq(b"\n").unwrap(), complete("5\n"));
     let mut five = [0; 5];
@@ -239,7 +239,7 @@ fn a_terminator_may_change_between_bytes_and_a_count_with_what_is_buffered() {
 }
 
 #[test]
-fn a_count_is_taken_across_segments() {
+fn a_count_may_span_segments() {
     let mut file = Script::of(&["ab", "c", "defg", "hi"]).file();
     let mut five = [0; 5];
     file.read_exact(&mut five).unwrap();
@@ -252,7 +252,7 @@ fn a_count_is_taken_across_segments() {
 }
 
 #[test]
-fn too_few_bytes_for_a_count_are_left() {
+fn a_read_of_a_count_leaves_fewer_bytes_unread() {
     let mut file = Script::of(&["abc"]).file();
     let error = file.read_exact(&mut [0; 5]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
@@ -260,7 +260,7 @@ fn too_few_bytes_for_a_count_are_left() {
 }
 
 #[test]
-fn a_read_is_one_of_the_stream() {
+fn a_read_calls_the_stream_at_most_once() {
     let mut file = Script::of(&["ab", "cd"]).file();
     let mut buf = [0; 10];
     assert_eq!(file.read(&mut buf).unwrap(), 2);
@@ -272,7 +272,7 @@ fn a_read_is_one_of_the_stream() {
 }
 
 #[test]
-fn lines_are_read_with_a_cap_and_in_groups() {
+fn lines_are_read_with_a_limit_and_in_groups() {
     let mut file = Script::of(&["abcdef\ngh\n", "i\nj\nk"]).file();
     assert_eq!(file.read_line_limit(4).unwrap(), b"abcd");
     assert_eq!(file.read_line_limit(0).unwrap(), b"");
@@ -289,7 +289,7 @@ fn lines_are_read_with_a_cap_and_in_groups() {
 }
 
 #[test]
-fn an_error_after_lines_of_a_group_is_that_of_the_next_read() {
+fn an_error_after_some_lines_of_a_group_is_returned_by_the_next_read() {
     type Reading = fn(&mut SocketFile<Script>) -> io::Result<usize>;
     let next: [Reading; 5] = [
         |file| Ok(file.read_lines(100)?.len()),
@@ -300,7 +300,7 @@ fn an_error_after_lines_of_a_group_is_that_of_the_next_read() {
     ];
     for read in next {
         for kind in [ErrorKind::ConnectionReset, ErrorKind::InvalidData] {
-            // Once it was told, the stream is at its end.
+            // After the error was returned, the stream is at its end.
             let mut file = Script::of(&["one\ntw"]).then_fails(kind).file();
             assert_eq!(file.read_lines(100).unwrap(), [b"one\n"]);
             assert_eq!(file.buffer(), b"tw");
@@ -308,7 +308,7 @@ fn an_error_after_lines_of_a_group_is_that_of_the_next_read() {
             assert!(file.read_to_end(&mut Vec::new()).is_ok(), "it is told once");
         }
     }
-    // It comes after what there is, also past the buffer.
+    // The error comes after all data, buffered or not.
     let mut file = Script::of(&["one\ntw"])
         .then_fails(ErrorKind::ConnectionReset)
         .file();
@@ -322,7 +322,7 @@ fn an_error_after_lines_of_a_group_is_that_of_the_next_read() {
     let mut file = Script::of(&["one\ntw"]).timeout().then("o\n").file();
     assert_eq!(file.read_lines(100).unwrap(), [b"one\n"]);
     assert_eq!(file.read_lines(100).unwrap(), [b"two\n"]);
-    // A line that is too long still is.
+    // A line that was too long still is.
     let mut file = MakeFile::new()
         .limit(4)
         .file(Script::of(&["one\ntwo and more"]))
@@ -359,7 +359,7 @@ fn a_file_is_read_to_a_match() {
 }
 
 #[test]
-fn a_limit_bounds_what_is_looked_through() {
+fn a_limit_bounds_how_far_a_search_looks() {
     let endless = || Script::of_bytes((0..1000).map(|_| vec![b'x'; 1000]));
     let limited = |script: Script| MakeFile::new().limit(5000).file(script).unwrap();
     let mut file = limited(endless());
@@ -400,7 +400,7 @@ fn a_limit_bounds_what_is_looked_through() {
 }
 
 #[test]
-fn what_a_timeout_interrupts_is_kept_by_every_read() {
+fn every_read_keeps_what_came_before_a_timeout() {
     let script = || Script::of(&["par"]).timeout().then("tial\nrest");
     let timed_out = |error: io::Error| assert_eq!(error.kind(), ErrorKind::WouldBlock);
     let mut line = String::new();
@@ -442,7 +442,7 @@ fn what_a_timeout_interrupts_is_kept_by_every_read() {
 }
 
 #[test]
-fn a_file_may_refuse_to_go_on_after_a_timeout() {
+fn a_file_may_be_set_to_refuse_reads_after_a_timeout() {
     let script = Script::of(&["par"]).timeout().then("tial\n");
     let mut file = MakeFile::new().refuse_after_timeout().file(script).unwrap();
     let mut line = String::new();
@@ -461,7 +461,7 @@ fn a_file_may_refuse_to_go_on_after_a_timeout() {
 }
 
 #[test]
-fn interruptions_by_signals_are_not_seen() {
+fn interruptions_by_signals_are_retried() {
     let mut script = Script::of(&["a"]);
     script.pieces.push_back(Err(ErrorKind::Interrupted.into()));
     let mut file = script.then("b\n").file();
@@ -469,7 +469,7 @@ fn interruptions_by_signals_are_not_seen() {
 }
 
 #[test]
-fn a_delimiter_may_be_the_last_there_is() {
+fn a_delimiter_may_be_the_last_thing_in_the_stream() {
     let mut file = Script::of(&["abc\r", "\n"]).file();
     assert_eq!(file.read_until_seq(b"\r\n").unwrap(), complete("abc\r\n"));
     for _ in 0..2 {
@@ -481,7 +481,7 @@ fn a_delimiter_may_be_the_last_there_is() {
 }
 
 #[test]
-fn lines_and_single_reads_mix() {
+fn reads_of_lines_and_single_reads_mix() {
     let mut file = Script::of(&["one\ntwo\nthr", "ee\nfour\nfi"]).file();
     let first = (&mut file).lines().next().unwrap().unwrap();
     let mut two = [0; 4];
@@ -494,7 +494,7 @@ fn lines_and_single_reads_mix() {
 }
 
 #[test]
-fn a_limit_bounds_every_read_without_an_end_in_sight() {
+fn a_limit_bounds_every_open_ended_read() {
     let options = MakeFile::new().limit(100).buffer(16);
     let endless = || Script::of_bytes((0..10_000).map(|_| vec![b'x'; 10]));
     let file = || options.file(endless()).unwrap();
@@ -518,7 +518,7 @@ fn a_limit_bounds_every_read_without_an_end_in_sight() {
             .read_until_regex(&regex::bytes::Regex::new("-").unwrap())
             .unwrap_err(),
     );
-    // What has an end of its own, has no other.
+    // A read with an end of its own has no limit.
     assert_eq!(file().read_full(&mut [0; 200]).unwrap(), 200);
     assert_eq!(file().read_line_limit(200).unwrap().len(), 200);
     assert_eq!(file().chunks(200).next().unwrap().unwrap().len(), 200);
@@ -530,7 +530,7 @@ fn a_limit_bounds_every_read_without_an_end_in_sight() {
 }
 
 #[test]
-fn a_file_that_ends_at_the_limit_is_within_it() {
+fn data_that_ends_at_the_limit_is_within_it() {
     let options = MakeFile::new().limit(5);
     for (content, within) in [("hell", true), ("hello", true), ("hello!", false)] {
         let file = || options.file(Script::of(&[content])).unwrap();
@@ -556,7 +556,7 @@ fn a_file_that_ends_at_the_limit_is_within_it() {
         let lines = file().read_lines(100);
         assert_eq!(lines.ok(), within.then(|| vec![content.into()]));
     }
-    // What decides whether a newline ends within the limit may come behind it.
+    // Whether a newline ends within the limit may depend on the byte after it.
     let untranslated = options.clone().newline(Newline::Untranslated);
     let mut file = untranslated.text(Script::of(&["hell\r", "o"])).unwrap();
     let mut line = String::new();
@@ -565,7 +565,7 @@ fn a_file_that_ends_at_the_limit_is_within_it() {
 }
 
 #[test]
-fn what_a_line_flush_cannot_send_is_not_taken_twice() {
+fn a_failed_flush_of_a_line_does_not_take_the_data_twice() {
     let script = Script {
         takes: vec![0, 1],
         ..Script::default()
@@ -579,7 +579,7 @@ fn what_a_line_flush_cannot_send_is_not_taken_twice() {
 }
 
 #[test]
-fn what_is_taken_out_unflushed_is_not_sent() {
+fn unflushed_data_that_is_taken_out_is_not_sent() {
     let mut file = Script::of(&["unread"]).file();
     file.write_all(b"discarded").unwrap();
     file.fill_buf().unwrap();
@@ -608,7 +608,7 @@ fn text(pieces: &[&[u8]], newline: Newline, encoding: Encoding) -> Vec<String> {
 }
 
 #[test]
-fn newlines_end_lines_as_python_has_it() {
+fn newlines_end_lines_as_in_python() {
     let pieces: &[&[u8]] = &[b"a\nb\rc\r\nd\r", b"\ne\n\rf\r\r", b"\ng"];
     let lines = |newline| text(pieces, newline, Encoding::Utf8);
     assert_eq!(
@@ -637,7 +637,7 @@ fn newlines_end_lines_as_python_has_it() {
 
 #[test]
 fn a_lone_carriage_return_ends_a_line_at_once() {
-    // There is nothing more: to look for a line feed would time out.
+    // There is no more data: a look for a line feed would time out.
     let script = Script::of(&["a\r"]).timeout().then("\nb\n");
     let mut file = MakeFile::new().text(script).unwrap();
     let mut line = String::new();
@@ -670,7 +670,7 @@ fn written_newlines_are_translated() {
 }
 
 #[test]
-fn letters_may_be_cut_by_segments() {
+fn a_character_may_span_segments() {
     let pieces: &[&[u8]] = &[b"gr\xc3", b"\xbcn \xf0\x9f", b"\x98", b"\x80\n"];
     assert_eq!(text(pieces, Newline::Lf, Encoding::Utf8), ["grün 😀\n"]);
     let script = Script::of_bytes(pieces.iter().map(|piece| piece.to_vec()));
@@ -682,7 +682,7 @@ fn letters_may_be_cut_by_segments() {
 }
 
 #[test]
-fn letters_that_are_cut_are_no_errors_until_the_end() {
+fn an_incomplete_character_is_an_error_only_at_the_end() {
     let cut = || Script::of_bytes([b"\xc3".to_vec(), b"\xbc\xe2".to_vec(), b"\x82".to_vec()]);
     let mut lossy = MakeFile::new()
         .encoding(Encoding::Utf8Lossy)
@@ -737,7 +737,7 @@ fn encodings_decode_and_encode() {
 }
 
 #[test]
-fn lines_of_text_come_without_their_ends() {
+fn lines_of_text_come_without_their_newlines() {
     let lines = |newline| -> Vec<String> {
         let script = Script::of(&["a\r\nb\nc\r", "d"]);
         let file = MakeFile::new().newline(newline).text(script).unwrap();
@@ -751,7 +751,7 @@ fn lines_of_text_come_without_their_ends() {
 // Over sockets.
 
 #[test]
-fn the_connection_lives_until_stream_and_files_are_gone() {
+fn the_connection_lives_until_the_stream_and_its_files_are_gone() {
     everywhere(|| {
         let (near, mut far) = pair();
         let (mut writing, mut reading) = (near.makefile(), near.makefile());
@@ -786,7 +786,7 @@ fn dropping_a_file_flushes_it() {
 }
 
 #[test]
-fn what_a_file_has_read_ahead_is_not_the_stream_s() {
+fn what_a_file_has_read_ahead_is_not_in_the_stream() {
     everywhere(|| {
         let (mut near, far) = pair();
         near.write_all(b"one\ntwo\n").unwrap();
@@ -795,7 +795,7 @@ fn what_a_file_has_read_ahead_is_not_the_stream_s() {
         let mut line = String::new();
         file.read_line(&mut line).unwrap();
         while file.buffer() != b"two\n" {
-            // Both lines need not come at once.
+            // The two lines need not arrive together.
             assert_eq!(file.buffer(), b"");
             file.fill_buf().unwrap();
         }
@@ -806,7 +806,7 @@ fn what_a_file_has_read_ahead_is_not_the_stream_s() {
 }
 
 #[test]
-fn what_one_file_has_read_ahead_another_does_not_see() {
+fn files_do_not_see_what_another_has_read_ahead() {
     everywhere(|| {
         let (mut near, far) = pair();
         near.write_all(b"one\ntwo\n").unwrap();
@@ -814,7 +814,7 @@ fn what_one_file_has_read_ahead_another_does_not_see() {
         let (mut first, mut second) = (far.makefile(), far.makefile());
         assert_eq!(first.read_until_seq(b"\n").unwrap(), complete("one\n"));
         while first.buffer() != b"two\n" {
-            // Both lines need not come at once.
+            // The two lines need not arrive together.
             assert_eq!(first.buffer(), b"");
             first.fill_buf().unwrap();
         }
@@ -834,7 +834,7 @@ fn lines_are_answered_by_lines() {
             let mut asked = Vec::new();
             for line in stream.makefile().lines() {
                 let line = line.unwrap();
-                // As the server that does not send the newline back.
+                // Like a server that does not send the newline back.
                 answers.write_all(line.as_bytes()).unwrap();
                 answers.flush().unwrap();
                 asked.push(line);
@@ -854,11 +854,11 @@ fn lines_are_answered_by_lines() {
     });
 }
 
-/// A byte for each place, as many as one likes.
+/// Yields pseudo-random bytes, any number of them.
 struct Producer {
     made: u64,
     left: u64,
-    /// The most memory that the process had meanwhile, in pages.
+    /// The most resident memory of the process meanwhile, in pages.
     resident: u64,
 }
 
@@ -888,7 +888,7 @@ fn resident() -> u64 {
 }
 
 #[test]
-fn a_producer_of_much_is_sent_whole_in_little_memory() {
+fn a_large_producer_is_sent_whole_in_little_memory() {
     const MUCH: u64 = 48 << 20;
     util::on_workers(1, || {
         let (near, far) = pair();
@@ -910,7 +910,7 @@ fn a_producer_of_much_is_sent_whole_in_little_memory() {
         };
         let mut file = near.makefile();
         assert_eq!(io::copy(&mut producer, &mut file).unwrap(), MUCH);
-        // What `close_when_done` is elsewhere.
+        // Other libraries call this `close_when_done`.
         file.flush().unwrap();
         near.shutdown(Shutdown::Write).unwrap();
         assert_eq!(receiver.join().unwrap(), MUCH);
@@ -920,7 +920,7 @@ fn a_producer_of_much_is_sent_whole_in_little_memory() {
 }
 
 #[test]
-fn the_other_handles_going_does_not_wake_a_read_of_a_file() {
+fn dropping_the_other_handles_does_not_wake_a_read_of_a_file() {
     util::on_workers(1, || {
         let (near, far) = pair();
         let (mut file, other) = (near.makefile(), near.makefile());
@@ -935,7 +935,7 @@ fn the_other_handles_going_does_not_wake_a_read_of_a_file() {
 }
 
 #[test]
-fn a_shutdown_of_a_clone_ends_what_waits_in_both_directions() {
+fn a_shutdown_of_a_clone_ends_waits_in_both_directions() {
     util::on_workers(1, || {
         let (near, _far) = pair();
         let (mut reading, mut writing) = (near.makefile(), near.makefile());
@@ -954,7 +954,7 @@ fn a_shutdown_of_a_clone_ends_what_waits_in_both_directions() {
 }
 
 #[test]
-fn a_shutdown_elsewhere_ends_a_read_of_a_file() {
+fn a_shutdown_through_another_handle_ends_a_read_of_a_file() {
     util::on_workers(1, || {
         let (near, _far) = pair();
         let mut file = near.makefile();
@@ -967,7 +967,7 @@ fn a_shutdown_elsewhere_ends_a_read_of_a_file() {
 }
 
 #[test]
-fn a_timeout_of_the_stream_is_that_of_each_read() {
+fn the_timeout_of_the_stream_holds_for_each_read() {
     everywhere(|| {
         let (mut near, far) = pair();
         far.set_read_timeout(Some(Duration::from_millis(5)))
@@ -988,7 +988,7 @@ fn a_timeout_of_the_stream_is_that_of_each_read() {
 }
 
 #[test]
-fn in_non_blocking_mode_a_read_says_that_it_would_block() {
+fn in_non_blocking_mode_a_read_returns_would_block() {
     everywhere(|| {
         let (mut near, far) = pair();
         far.set_nonblocking(true).unwrap();
@@ -1009,7 +1009,7 @@ fn in_non_blocking_mode_a_read_says_that_it_would_block() {
 }
 
 #[test]
-fn a_file_has_its_stream_s_descriptor() {
+fn a_file_has_the_descriptor_of_its_stream() {
     use std::os::fd::{AsFd, AsRawFd};
     let (near, _far) = pair();
     let file = near.makefile();

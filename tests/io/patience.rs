@@ -1,5 +1,5 @@
-//! When a timeout has passed, the kernel decides: what has come by then is taken, though no poll has
-//! told of it.
+//! The kernel decides whether a timeout has passed: what has arrived by the deadline is returned, even if
+//! no poll has reported it.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -14,16 +14,16 @@ use serial_test::serial;
 
 use crate::util::{self, ms};
 
-/// How long who waits is ready to.
+/// How long the waits may last.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Waits, at most for the timeout.
+/// Waits, at most for `TIMEOUT`.
 type Take = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 /// Ends one such wait. For an OS thread.
 type Give = Box<dyn FnMut() + Send>;
 
-/// What is waited for, and how it is made.
+/// What is waited for, and how to make it.
 type Kind = (&'static str, fn() -> (Take, Give));
 
 const KINDS: [Kind; 8] = [
@@ -114,13 +114,13 @@ fn tcp() -> (TcpStream, std::net::TcpStream) {
     (listener.accept().unwrap().0.into(), far)
 }
 
-/// As `set_read_timeout`, which listeners have not.
+/// As `set_read_timeout`, which listeners do not have.
 fn patient(socket: &impl AsRawFd) {
     let timeout = libc::timeval {
         tv_sec: TIMEOUT.as_secs() as libc::time_t,
         tv_usec: 0,
     };
-    // SAFETY: the option takes a `timeval`, and the length is its own.
+    // SAFETY: the option takes a `timeval`, and the length is that of `timeval`.
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -139,10 +139,10 @@ fn compute_until(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// The worker that was the first to wait computes, and so polls for nobody.
+/// The worker that waited first computes, so it polls for nobody.
 #[test]
 #[serial]
-fn what_has_come_is_taken_though_the_worker_that_polls_for_it_computes() {
+fn data_is_returned_though_the_worker_that_polls_for_it_computes() {
     for (what, make) in KINDS {
         util::on_workers(2, || {
             let (take, mut give) = make();
@@ -157,7 +157,7 @@ fn what_has_come_is_taken_though_the_worker_that_polls_for_it_computes() {
                     compute_until(|| over.load(SeqCst));
                 }
             });
-            // This worker is kept, so the other one steals it.
+            // This worker is busy, so the other one steals the coroutine.
             compute_until(|| waits.load(SeqCst));
             std::thread::sleep(ms(20));
             give();
@@ -173,7 +173,7 @@ fn what_has_come_is_taken_though_the_worker_that_polls_for_it_computes() {
             let _open = giver.join().unwrap();
             assert!(taken.is_ok(), "{what}: {taken:?}");
             util::assert_timed_out(match what {
-                // Each is a wait as long as the others: once is enough.
+                // Each wait takes as long as the others, so one of them is enough.
                 "a byte by TCP" => take(),
                 _ => Err(io::ErrorKind::WouldBlock.into()),
             });
@@ -181,10 +181,10 @@ fn what_has_come_is_taken_though_the_worker_that_polls_for_it_computes() {
     }
 }
 
-/// Others keep all workers, from before the event to after the deadline.
+/// Other coroutines keep all workers busy, from before the event to after the deadline.
 #[test]
 #[serial]
-fn what_came_in_time_is_taken_though_all_workers_compute_past_the_deadline() {
+fn data_that_came_in_time_is_returned_though_all_workers_compute_past_the_deadline() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             let (takes, gives): (Vec<_>, Vec<_>) =
@@ -194,7 +194,7 @@ fn what_came_in_time_is_taken_though_all_workers_compute_past_the_deadline() {
                 .map(|take| thread::spawn(move || take()))
                 .collect();
             util::settle();
-            // Twice as many as there are workers: who has had one steals another.
+            // Twice as many as there are workers, because a worker that has run one steals another.
             let start = Instant::now();
             let hogs: Vec<_> = (0..2 * workers)
                 .map(|_| thread::spawn(move || compute_until(|| start.elapsed() > 2 * TIMEOUT)))

@@ -1,4 +1,4 @@
-//! Host names: who resolves them, where, in which order, and that nobody else waits for it.
+//! Host names: who resolves them, where, and in which order; and that lookups hold up nobody else.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,7 +16,7 @@ use crate::util::{self, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Installs a resolver for a test, and the system's after it.
+/// Installs a resolver for a test. Restores the system's when dropped.
 struct Installed;
 
 impl Installed {
@@ -36,14 +36,14 @@ fn addrs(of: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     Ok(of.to_socket_addrs()?.collect())
 }
 
-/// An answer that shows what was asked.
+/// An answer that shows the question.
 fn answer(port: u16) -> Vec<SocketAddr> {
     vec![(Ipv4Addr::LOCALHOST, port).into()]
 }
 
 #[test]
 #[serial]
-fn a_name_goes_to_the_resolver_as_it_was_written_and_the_answer_comes_in_its_order() {
+fn the_resolver_gets_the_name_as_written_and_its_answer_keeps_its_order() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let _installed = Installed::new({
         let asked = Arc::clone(&asked);
@@ -65,7 +65,7 @@ fn a_name_goes_to_the_resolver_as_it_was_written_and_the_answer_comes_in_its_ord
         assert_eq!(addrs(("c", 81)).unwrap(), expected);
         assert_eq!(addrs(("c".to_owned(), 82)).unwrap(), expected);
         assert_eq!(addrs("d:e:83").unwrap(), expected);
-        // A zone is for the resolver: it knows the interfaces.
+        // A zone is left to the resolver, which knows the interfaces.
         assert_eq!(addrs(("fe80::1%lo", 84)).unwrap(), expected);
         let asked: Vec<_> = asked.lock().unwrap().drain(..).collect();
         let expected = [
@@ -82,7 +82,7 @@ fn a_name_goes_to_the_resolver_as_it_was_written_and_the_answer_comes_in_its_ord
 
 #[test]
 #[serial]
-fn what_is_an_address_already_or_can_be_none_never_goes_to_the_resolver() {
+fn addresses_and_impossible_names_never_reach_the_resolver() {
     let _installed = Installed::new(|host: &str, port: u16| -> io::Result<Vec<SocketAddr>> {
         panic!("asked for {host} and {port}");
     });
@@ -128,7 +128,7 @@ fn what_is_an_address_already_or_can_be_none_never_goes_to_the_resolver() {
 
 #[test]
 #[serial]
-fn addresses_resolve_in_place_and_names_off_the_worker() {
+fn addresses_resolve_in_place_and_names_on_the_pool() {
     let (sender, threads) = mpsc::channel();
     let _installed = Installed::new(move |_: &str, port: u16| {
         sender.send(std::thread::current().id()).unwrap();
@@ -147,7 +147,7 @@ fn addresses_resolve_in_place_and_names_off_the_worker() {
 
 #[test]
 #[serial]
-fn every_place_that_takes_a_name_asks_the_resolver() {
+fn every_function_that_takes_a_name_asks_the_resolver() {
     let _installed = Installed::new(|host: &str, port: u16| match host {
         "here" => Ok(answer(port)),
         _ => Err(ErrorKind::NotFound.into()),
@@ -174,7 +174,7 @@ fn every_place_that_takes_a_name_asks_the_resolver() {
 
 #[test]
 #[serial]
-fn no_address_is_invalid_input() {
+fn an_empty_answer_is_invalid_input() {
     let _installed = Installed::new(|_: &str, _: u16| Ok(Vec::new()));
     util::everywhere(|| {
         let error = TcpStream::connect("name:80").unwrap_err();
@@ -186,7 +186,7 @@ fn no_address_is_invalid_input() {
 
 #[test]
 #[serial]
-fn the_resolver_before_is_handed_back() {
+fn set_resolver_returns_the_one_before() {
     let mine: Arc<dyn Resolve> = Arc::new(|_: &str, port: u16| Ok(answer(port)));
     let system = set_resolver(Arc::clone(&mine));
     assert_eq!(addrs("no.such.name.invalid:7").unwrap(), answer(7));
@@ -201,7 +201,7 @@ fn the_resolver_before_is_handed_back() {
 
 #[test]
 #[serial]
-fn a_panic_of_the_resolver_goes_to_who_asked() {
+fn a_panic_of_the_resolver_goes_to_the_caller() {
     let _installed =
         Installed::new(|_: &str, _: u16| -> io::Result<Vec<SocketAddr>> { panic_any(44_u8) });
     util::everywhere(|| {
@@ -213,7 +213,7 @@ fn a_panic_of_the_resolver_goes_to_who_asked() {
     });
 }
 
-/// Tells a resolver that holds its lookups when to let them go, even if the test fails.
+/// Lets the lookups of a resolver go on when dropped, even if the test fails.
 struct Gate(Arc<AtomicBool>);
 
 impl Gate {
@@ -221,7 +221,7 @@ impl Gate {
         Gate(Arc::new(AtomicBool::new(false)))
     }
 
-    /// Blocks its thread until the gate is opened.
+    /// Blocks the calling thread until the gate is open.
     fn pass(opened: &AtomicBool) {
         while !opened.load(SeqCst) {
             std::thread::sleep(Duration::from_millis(1));
@@ -241,8 +241,8 @@ impl Drop for Gate {
 
 #[test]
 #[serial]
-fn fifty_slow_lookups_run_at_once_and_stall_nobody() {
-    // Each ends when all have begun: one after the other they would take for ever.
+fn fifty_slow_lookups_run_at_once_and_hold_up_nobody() {
+    // Each lookup ends when all have begun. One after the other, they would never end.
     let begun = Arc::new(AtomicUsize::new(0));
     let gate = Gate::new();
     let _installed = Installed::new({
@@ -258,7 +258,7 @@ fn fifty_slow_lookups_run_at_once_and_stall_nobody() {
             .map(|port| greenroom::spawn(move || addrs(("slow", port)).unwrap() == answer(port)))
             .collect();
         until("all are under way", || begun.load(SeqCst) == 50);
-        // The worker goes on: timers, coroutines, and the pool.
+        // The worker runs timers, coroutines and pool jobs meanwhile.
         for _ in 0..20 {
             thread::sleep(Duration::from_millis(1));
             assert_eq!(greenroom::spawn(|| 1).join().unwrap(), 1);
@@ -272,7 +272,7 @@ fn fifty_slow_lookups_run_at_once_and_stall_nobody() {
 
 #[test]
 #[serial]
-fn lookups_that_hang_leave_threads_to_other_jobs_and_those_behind_come_to_their_turn() {
+fn lookups_that_hang_leave_threads_to_other_jobs_and_later_lookups_get_their_turn() {
     let begun = Arc::new(AtomicUsize::new(0));
     let gate = Gate::new();
     let _installed = Installed::new({
@@ -291,7 +291,7 @@ fn lookups_that_hang_leave_threads_to_other_jobs_and_those_behind_come_to_their_
         assert_eq!(unblock(|| 3), 3, "there is a thread left");
         assert_eq!(begun.load(SeqCst), 128);
 
-        // One that is given up while it queues is not begun later.
+        // A lookup that is given up while it queues is never begun.
         let error = TcpStream::connect_within("queued:1", Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
 
@@ -303,7 +303,7 @@ fn lookups_that_hang_leave_threads_to_other_jobs_and_those_behind_come_to_their_
 
 #[test]
 #[serial]
-fn a_wedged_lookup_times_out_and_is_left_to_itself() {
+fn a_connect_times_out_while_its_lookup_hangs() {
     util::everywhere(|| {
         let gate = Gate::new();
         let dropped = Arc::new(());
@@ -329,7 +329,7 @@ fn a_wedged_lookup_times_out_and_is_left_to_itself() {
 #[test]
 #[serial]
 fn a_resolver_may_itself_wait_through_the_shims() {
-    // A name server of one line, and a resolver that asks it, written with the shims.
+    // A tiny name server, and a resolver written with the shims that asks it.
     let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let server_addr = server.local_addr().unwrap();
     let over = Arc::new(AtomicBool::new(false));
@@ -383,10 +383,10 @@ fn a_forked_child_resolves_while_the_parents_lookups_hang() {
             .map(|port| greenroom::spawn(move || addrs(("hangs", port)).map(drop)))
             .collect();
         thread::sleep(Duration::from_millis(20));
-        // SAFETY: the child uses this crate as its docs allow, and ends by `_exit`.
+        // SAFETY: the child uses this crate as the documentation allows, and ends by `_exit`.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            // SAFETY: no preconditions.
+            // SAFETY: the call has no preconditions.
             unsafe { libc::alarm(60) };
             let plain = addrs("quick:1").is_ok_and(|addrs| addrs == answer(1));
             let within = TcpStream::connect_within("quick:1", PATIENCE)
@@ -395,7 +395,7 @@ fn a_forked_child_resolves_while_the_parents_lookups_hang() {
             unsafe { libc::_exit(if plain && within { 7 } else { 1 }) };
         }
         let mut status = 0;
-        // SAFETY: the child is this test's, and `status` is valid.
+        // SAFETY: the child was started by this test, and `status` is valid.
         let waited = unblock(move || (unsafe { libc::waitpid(child, &raw mut status, 0) }, status));
         assert_eq!(waited.0, child);
         assert!(libc::WIFEXITED(waited.1), "{}", waited.1);

@@ -1,4 +1,5 @@
-//! A descriptor's number goes to the next socket; the events of the last one must not.
+//! The number of a closed descriptor goes to the next socket, which must not get the events of the old
+//! one.
 
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
@@ -20,8 +21,8 @@ fn connect(listener: &TcpListener) -> (TcpStream, TcpStream) {
     (near, listener.accept().unwrap().0)
 }
 
-/// A connection whose near end has the descriptor `number`, which was just given back. It is made
-/// by std, so that the poll has no turn on the way.
+/// A connection whose near end has the descriptor `number`, which was just closed. Made by std, so that
+/// no poll runs meanwhile.
 fn connect_as(number: RawFd, listener: &TcpListener) -> (TcpStream, TcpStream) {
     let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     assert_eq!(
@@ -32,7 +33,7 @@ fn connect_as(number: RawFd, listener: &TcpListener) -> (TcpStream, TcpStream) {
     (TcpStream::from(near), listener.accept().unwrap().0)
 }
 
-/// Has a coroutine wait to read, so that the poll knows of the stream.
+/// Registers the stream with the poll, by a read that waits.
 fn register(stream: &mut TcpStream) {
     stream
         .set_read_timeout(Some(Duration::from_nanos(1)))
@@ -42,7 +43,7 @@ fn register(stream: &mut TcpStream) {
     stream.set_read_timeout(None).unwrap();
 }
 
-/// How the last owner of the number had its event, which is pending when it is closed.
+/// The event of the old owner that is pending when the descriptor is closed.
 #[derive(Clone, Copy, Debug)]
 enum Pending {
     Data,
@@ -50,7 +51,7 @@ enum Pending {
     Reset,
 }
 
-/// Makes an event pending at the other end of `peer`, without a turn of the poll.
+/// Makes an event pending, through the other end `peer`, without a poll.
 fn cause(pending: Pending, mut peer: TcpStream) -> Option<TcpStream> {
     match pending {
         Pending::Data => {
@@ -65,7 +66,7 @@ fn cause(pending: Pending, mut peer: TcpStream) -> Option<TcpStream> {
 
 #[test]
 #[serial]
-fn an_event_that_is_pending_at_the_close_does_not_reach_the_next_owner_of_the_number() {
+fn an_event_that_is_pending_at_a_close_does_not_reach_the_next_owner_of_the_number() {
     util::on_workers(1, || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         for pending in [Pending::Data, Pending::End, Pending::Reset] {
@@ -92,8 +93,7 @@ fn an_event_that_is_pending_at_the_close_does_not_reach_the_next_owner_of_the_nu
     });
 }
 
-/// The poll knows sockets, not numbers: one of which a duplicate is open has events after the
-/// close.
+/// The poll knows open file descriptions, not numbers: one with an open duplicate still has events.
 #[test]
 #[serial]
 fn events_of_a_duplicate_do_not_reach_the_next_owner_of_the_number() {
@@ -120,7 +120,7 @@ fn events_of_a_duplicate_do_not_reach_the_next_owner_of_the_number() {
         drop(peer);
         assert_eq!(reader.join().unwrap(), "fresh");
 
-        // And the duplicate can be waited on in its turn.
+        // Then the duplicate itself can be waited on.
         let mut duplicate = TcpStream::from(duplicate);
         let mut stale = [0; 50];
         duplicate.read_exact(&mut stale).unwrap();
@@ -130,10 +130,10 @@ fn events_of_a_duplicate_do_not_reach_the_next_owner_of_the_number() {
     });
 }
 
-/// Of two coroutines that wait on one socket, the first to be served takes it away.
+/// Two coroutines wait on one socket. The first that is woken takes the socket away.
 #[test]
 #[serial]
-fn a_socket_may_be_dropped_by_one_that_its_event_has_woken() {
+fn a_coroutine_may_drop_the_socket_whose_event_woke_it() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -147,7 +147,7 @@ fn a_socket_may_be_dropped_by_one_that_its_event_has_woken() {
                     thread::spawn(move || {
                         let read = own.read(&mut [0; 8]).unwrap();
                         if read > 0 && !taken.swap(true, SeqCst) {
-                            // The others' clones end with it.
+                            // The clones of the others end with it.
                             shared.shutdown(std::net::Shutdown::Both).unwrap();
                         }
                         drop((own, shared));
@@ -164,16 +164,15 @@ fn a_socket_may_be_dropped_by_one_that_its_event_has_woken() {
     }
 }
 
-/// Sockets come and go on every worker while others wait; each must get what it was sent.
 /// `number` as a stream that does not own it.
 fn wrapped(number: RawFd) -> ManuallyDrop<TcpStream> {
-    // SAFETY: the callers keep it open.
+    // SAFETY: the callers keep the descriptor open.
     ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(number) })
 }
 
 #[test]
 #[serial]
-fn a_number_is_wrapped_for_each_operation_by_who_does_not_own_it() {
+fn a_descriptor_may_be_wrapped_for_each_operation_by_code_that_does_not_own_it() {
     util::on_workers(1, || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut owner, mut peer) = connect(&listener);
@@ -203,7 +202,7 @@ fn a_number_is_wrapped_for_each_operation_by_who_does_not_own_it() {
 
 #[test]
 #[serial]
-fn who_owns_a_number_and_who_wraps_it_may_wait_at_once() {
+fn the_owner_and_a_wrapper_of_a_number_may_wait_at_once() {
     util::on_workers(1, || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut owner, mut peer) = connect(&listener);
@@ -239,7 +238,7 @@ fn who_owns_a_number_and_who_wraps_it_may_wait_at_once() {
 
 #[test]
 #[serial]
-fn numbers_that_change_hands_all_the_time_give_everyone_their_own() {
+fn numbers_that_are_reused_all_the_time_get_the_right_data() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -256,7 +255,7 @@ fn numbers_that_change_hands_all_the_time_give_everyone_their_own() {
                                 return;
                             }
                             thread::yield_now();
-                            // Some are gone by now, with or without a reset.
+                            // Some clients have gone by now, with or without a reset.
                             let _ = stream.write_all(&own);
                         });
                     }
@@ -287,7 +286,7 @@ fn numbers_that_change_hands_all_the_time_give_everyone_their_own() {
                 client.join().unwrap();
             }
             over.store(true, SeqCst);
-            // Unless it has gone already, and its listener with it.
+            // Fails if the listener has gone already.
             drop(TcpStream::connect(addr));
             acceptor.join().unwrap();
             greenroom::wait_idle();

@@ -1,4 +1,4 @@
-//! A write takes what room there is. The kernel tells of room only when there is much of it.
+//! A write takes the room that is there. The kernel reports room only when there is much of it.
 
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -10,21 +10,21 @@ use greenroom::shims::thread;
 
 use crate::util::{self, ms};
 
-/// Writes of this size, of which each takes all or nothing.
+/// The size of a write. Each write takes all or nothing.
 const SIZE: usize = 1000;
 
 /// One of two ends.
 struct Ends {
-    /// Writes, or says `WouldBlock`.
+    /// Writes, or returns `WouldBlock`.
     write: Box<dyn FnMut() -> io::Result<usize> + Send>,
-    /// Has the writes wait, or not.
+    /// Sets the mode of the writing end.
     set_nonblocking: Box<dyn Fn(bool) + Send>,
     /// Reads what one write has written.
     read: Box<dyn FnMut() + Send>,
 }
 
 impl Ends {
-    /// Leaves no room; returns how many writes that took.
+    /// Fills the buffer. Returns the number of writes.
     fn fill(&mut self) -> usize {
         (self.set_nonblocking)(true);
         let written = std::iter::from_fn(|| (self.write)().ok()).count();
@@ -33,7 +33,7 @@ impl Ends {
     }
 }
 
-/// A kind, and how it is made, with a timeout for writes where there is such a thing.
+/// A kind of connection, and how to make one with a timeout for writes, if it has timeouts.
 type Kind = (&'static str, fn(Option<Duration>) -> Ends);
 
 const KINDS: [Kind; 2] = [
@@ -62,20 +62,20 @@ const KINDS: [Kind; 2] = [
 ];
 
 #[test]
-fn a_write_that_would_have_to_wait_does_not_make_the_next_wait_where_there_is_room() {
+fn a_write_that_would_block_does_not_make_the_next_wait_if_there_is_room() {
     for (what, make) in KINDS {
         util::everywhere(|| {
             let mut ends = make(None);
             assert!(ends.fill() > 1, "{what}");
             (ends.read)();
-            // This hangs otherwise.
+            // This would hang if the write waited.
             assert_eq!((ends.write)().unwrap(), SIZE, "{what}");
         });
     }
 }
 
 #[test]
-fn a_write_that_waits_has_not_timed_out_if_there_is_room_at_its_deadline() {
+fn a_waiting_write_does_not_time_out_if_there_is_room_at_its_deadline() {
     for (what, make) in KINDS {
         util::everywhere(|| {
             let mut ends = make(Some(ms(500)));

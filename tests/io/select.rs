@@ -1,4 +1,4 @@
-//! What `select` and `poll` over many descriptors promise: what the system's do.
+//! `select` and `poll` over many descriptors: they return what the system's calls return.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,13 +21,13 @@ const MILLI: Duration = Duration::from_millis(1);
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const SOON: Option<Duration> = Some(Duration::from_millis(20));
 
-/// Nothing that a test waits for takes so long.
+/// Longer than any wait in these tests.
 const LONG: Option<Duration> = Some(Duration::from_secs(1_000));
 
 /// No descriptors.
 const NONE: &[BorrowedFd<'static>] = &[];
 
-/// Yields often enough for those who are ready to park.
+/// Yields often enough for all ready coroutines to park.
 fn let_others_park() {
     for _ in 0..10 {
         yield_now();
@@ -42,7 +42,7 @@ fn tcp_pair() -> (TcpStream, TcpStream) {
 
 /// A TCP socket that was never connected.
 fn unconnected() -> OwnedFd {
-    // SAFETY: socket has no preconditions, and a new descriptor is ours.
+    // SAFETY: the call has no preconditions, and nobody else owns a new descriptor.
     unsafe {
         let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         assert!(fd >= 0, "{}", io::Error::last_os_error());
@@ -61,7 +61,7 @@ fn connecting(to: std::net::SocketAddr) -> OwnedFd {
     name.sin_family = libc::AF_INET as libc::sa_family_t;
     name.sin_addr.s_addr = u32::from_ne_bytes(to.ip().octets());
     name.sin_port = to.port().to_be();
-    // SAFETY: the descriptor is open, the address valid and of the length given.
+    // SAFETY: the descriptor is open, and the address is valid and has the given length.
     unsafe {
         let fd = socket.as_raw_fd();
         assert_eq!(libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK), 0);
@@ -71,16 +71,16 @@ fn connecting(to: std::net::SocketAddr) -> OwnedFd {
 }
 
 fn send_urgent(to: &impl AsRawFd) {
-    // SAFETY: the descriptor is open, and the buffer a byte long.
+    // SAFETY: the descriptor is open, and the buffer has one byte.
     let sent = unsafe { libc::send(to.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) };
     assert_eq!(sent, 1);
 }
 
-/// What the system's own select says of `fd` at present: readable, writable, exceptional.
+/// What the system's select returns for `fd` now: readable, writable, exceptional.
 fn system_select(fd: &impl AsRawFd) -> [bool; 3] {
     let fd = fd.as_raw_fd();
     assert!(fd < libc::FD_SETSIZE as i32);
-    // SAFETY: all-zero is an empty set, the descriptor fits into one, and everything is valid.
+    // SAFETY: all-zero is an empty set, the descriptor fits into a set, and all pointers are valid.
     unsafe {
         let mut sets: [libc::fd_set; 3] = std::mem::zeroed();
         for set in &mut sets {
@@ -93,7 +93,7 @@ fn system_select(fd: &impl AsRawFd) -> [bool; 3] {
     }
 }
 
-/// What the system's own poll says of `fd` at present.
+/// What the system's poll returns for `fd` now.
 fn system_poll(fd: &impl AsRawFd, events: libc::c_short) -> i16 {
     let fd = fd.as_raw_fd();
     let mut polled = libc::pollfd {
@@ -106,7 +106,7 @@ fn system_poll(fd: &impl AsRawFd, events: libc::c_short) -> i16 {
     polled.revents
 }
 
-/// Descriptors in all sorts of states, with what must stay open for that.
+/// Descriptors in all kinds of states, and the descriptors that must stay open for that.
 fn in_all_states() -> BTreeMap<&'static str, (OwnedFd, Vec<OwnedFd>)> {
     let mut all = BTreeMap::new();
     let mut add = |name, fd: OwnedFd, others: Vec<OwnedFd>| {
@@ -192,7 +192,7 @@ fn the_present_state_is_what_the_system_says() {
                 let ready = select(&[fd], &[fd], &[fd], timeout).unwrap();
                 let got = [ready.readable, ready.writable, ready.exceptional];
                 assert_eq!(got.map(|list| list == [0]), wanted, "{name}");
-                // One at a time: the others do not count.
+                // One at a time, so that the others do not count.
                 let r = select(&[fd], &[], &[], timeout).unwrap();
                 let w = select(&[], &[fd], &[], timeout).unwrap();
                 let x = select(&[], &[], &[fd], timeout).unwrap();
@@ -224,7 +224,7 @@ fn the_present_state_is_what_the_system_says() {
 
 #[test]
 #[serial]
-fn what_counts_as_readable_and_writable_is_known() {
+fn readable_and_writable_mean_the_same_as_for_the_system() {
     everywhere(|| {
         let states = in_all_states();
         for (name, wanted) in [
@@ -249,7 +249,7 @@ fn what_counts_as_readable_and_writable_is_known() {
 
 #[test]
 #[serial]
-fn without_a_timeout_it_waits_for_whatever_comes_first() {
+fn without_a_timeout_select_waits_for_the_first_event() {
     everywhere(|| {
         let (near, mut far) = tcp_pair();
         let (reader, mut writer) = pipe().unwrap();
@@ -303,7 +303,7 @@ fn a_timeout_gives_three_empty_lists_and_not_early() {
 
 #[test]
 #[serial]
-fn with_no_descriptors_it_sleeps() {
+fn select_sleeps_if_there_are_no_descriptors() {
     everywhere(|| {
         let others_ran = Arc::new(AtomicBool::new(false));
         let other = thread::spawn({
@@ -318,7 +318,7 @@ fn with_no_descriptors_it_sleeps() {
         assert!(others_ran.load(SeqCst));
         assert!(select(NONE, NONE, NONE, NOW).unwrap().is_empty());
     });
-    // For ever, which is until the runtime ends.
+    // Without a timeout it sleeps until the runtime ends.
     on_workers(1, || {
         let asleep = spawn(|| drop(select(NONE, NONE, NONE, None)));
         let_others_park();
@@ -328,18 +328,18 @@ fn with_no_descriptors_it_sleeps() {
 
 #[test]
 #[serial]
-fn a_zero_timeout_lets_others_go_on() {
+fn a_zero_timeout_lets_others_run() {
     on_workers(1, || {
         let (reader, mut writer) = pipe().unwrap();
         let other = spawn(move || {
             writer.write_all(b"x").unwrap();
             writer
         });
-        // What the other has done while this one yielded is seen.
+        // Select sees what the other coroutine did while this one yielded.
         assert_eq!(select(&[&reader], &[], &[], NOW).unwrap().readable, [0]);
         let writer = other.join().unwrap();
 
-        // One that never has to wait does not keep the worker, either.
+        // A coroutine whose selects never wait does not keep the worker to itself.
         let ran = Arc::new(AtomicBool::new(false));
         spawn({
             let ran = Arc::clone(&ran);
@@ -403,7 +403,7 @@ fn a_descriptor_that_is_not_open_is_an_error_and_no_hang() {
     everywhere(|| {
         let (near, _far) = tcp_pair();
         for number in [1_000_000_000, 19_999] {
-            // SAFETY: not sound, as it is not open: which no one but the kernel is told of.
+            // SAFETY: not sound, because the descriptor is not open. But only the kernel gets its number.
             let closed = unsafe { BorrowedFd::borrow_raw(number) };
             for [r, w, x] in [
                 [&[near.as_fd(), closed][..], NONE, NONE],
@@ -424,12 +424,13 @@ fn a_descriptor_that_is_not_open_is_an_error_and_no_hang() {
     });
 }
 
-/// Waits for something exceptional do not count a hang-up, which `poll` reports all the same.
+/// A wait for exceptional conditions ignores a hang-up, which the system's `poll` reports again and
+/// again.
 #[test]
 #[serial]
-fn a_state_that_does_not_count_is_waited_past_without_spinning() {
+fn a_wait_for_another_state_does_not_spin() {
     fn cpu_time() -> Duration {
-        // SAFETY: all-zero is a valid `timespec`, and it is valid to write to.
+        // SAFETY: all-zero is a valid `timespec`, and the call writes to it.
         let spent = unsafe {
             let mut spent: libc::timespec = std::mem::zeroed();
             let clock = libc::CLOCK_THREAD_CPUTIME_ID;
@@ -481,7 +482,7 @@ fn a_stream_may_be_selected_while_another_coroutine_reads_it() {
             assert!(select(&[&*near], &[], &[], SOON).unwrap().is_empty());
             far.write_all(b"x").unwrap();
             assert_eq!(reader.join().unwrap(), 1);
-            // The reader may have been faster than they.
+            // The reader may have taken the byte before the selects saw it.
             far.write_all(b"y").unwrap();
             assert_eq!(before.join().unwrap(), [0]);
             assert_eq!(after.join().unwrap(), [0]);
@@ -491,7 +492,7 @@ fn a_stream_may_be_selected_while_another_coroutine_reads_it() {
 
 #[test]
 #[serial]
-fn several_may_select_the_same_descriptors() {
+fn several_coroutines_may_select_the_same_descriptors() {
     everywhere(|| {
         let pipes: Vec<_> = (0..5).map(|_| pipe().unwrap()).collect();
         let (readers, mut writers): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
@@ -517,9 +518,9 @@ fn several_may_select_the_same_descriptors() {
     });
 }
 
-/// The limit on descriptors, of which this needs more than some systems grant at first.
+/// Raises the limit on descriptors, which is too low on some systems.
 fn raise_limit() {
-    // SAFETY: all-zero is a valid `rlimit`, and both calls get a valid one.
+    // SAFETY: all-zero is a valid `rlimit`, and both calls get a valid pointer.
     unsafe {
         let mut limit: libc::rlimit = std::mem::zeroed();
         assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
@@ -528,7 +529,7 @@ fn raise_limit() {
     }
 }
 
-/// Runs the rest of the named test in a process of its own; returns false there.
+/// Runs the named test in a process of its own. Returns false in that process.
 fn in_a_child(name: &str) -> bool {
     if util::role().is_some() {
         return false;
@@ -541,8 +542,8 @@ fn in_a_child(name: &str) -> bool {
 
 #[test]
 #[serial]
-fn thousands_of_descriptors_are_no_trouble() {
-    if in_a_child("thousands_of_descriptors_are_no_trouble") {
+fn thousands_of_descriptors_can_be_selected() {
+    if in_a_child("thousands_of_descriptors_can_be_selected") {
         return;
     }
     raise_limit();
@@ -585,8 +586,10 @@ fn thousands_of_descriptors_are_no_trouble() {
 
 #[test]
 #[serial]
-fn more_entries_than_a_process_may_have_descriptors_are_for_select_alone() {
-    if in_a_child("more_entries_than_a_process_may_have_descriptors_are_for_select_alone") {
+fn select_takes_more_entries_than_the_process_may_have_descriptors_and_poll_does_not() {
+    if in_a_child(
+        "select_takes_more_entries_than_the_process_may_have_descriptors_and_poll_does_not",
+    ) {
         return;
     }
     let limit = libc::rlimit {
@@ -609,7 +612,7 @@ fn more_entries_than_a_process_may_have_descriptors_are_for_select_alone() {
 
 #[test]
 #[serial]
-fn a_descriptor_may_leave_the_lists_while_it_has_something_to_tell() {
+fn a_descriptor_may_leave_the_lists_while_it_has_an_event() {
     on_workers(1, || {
         let (one, mut to_one) = pipe().unwrap();
         let (two, mut to_two) = pipe().unwrap();
@@ -617,7 +620,7 @@ fn a_descriptor_may_leave_the_lists_while_it_has_something_to_tell() {
         let selecting = spawn(move || {
             let ready = select(&[&one, &two], &[], &[], None).unwrap().readable;
             drop(one);
-            // Whatever else was told of it is nobody's.
+            // The other event that was reported is ignored.
             let (new, mut to_new) = pipe().unwrap();
             assert_eq!(new.as_raw_fd(), number);
             assert!(select(&[&new], &[], &[], SOON).unwrap().is_empty());
@@ -634,7 +637,7 @@ fn a_descriptor_may_leave_the_lists_while_it_has_something_to_tell() {
 
 #[test]
 #[serial]
-fn a_descriptor_for_poll_shows_what_it_is() {
+fn a_poll_entry_shows_its_state() {
     let (reader, _writer) = pipe().unwrap();
     let mut fd = PollFd::new(&reader, Interest::READABLE | Interest::PRIORITY);
     fd.set_interest(fd.interest() | Interest::WRITABLE);

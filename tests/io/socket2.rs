@@ -1,4 +1,4 @@
-//! Sockets of the crate socket2 become the shims', and back. Needs the feature `socket2`.
+//! Sockets of the crate socket2 convert to the shims' sockets and back. Needs the feature `socket2`.
 
 #![cfg(feature = "socket2")]
 
@@ -14,7 +14,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::util::{self, everywhere, ms};
 
 #[test]
-fn a_socket_that_was_made_by_socket2_waits_as_the_shims() {
+fn a_socket_from_socket2_parks_as_the_shims_do() {
     everywhere(|| {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let any: std::net::SocketAddr = (util::LOOPBACK, 0).into();
@@ -50,7 +50,7 @@ fn a_socket_that_was_made_by_socket2_waits_as_the_shims() {
 }
 
 #[test]
-fn timeouts_and_modes_come_along_both_ways() {
+fn timeouts_and_modes_are_kept_both_ways() {
     everywhere(|| {
         let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
         let (near, far) = (OwnedFd::from(near), OwnedFd::from(far));
@@ -62,7 +62,7 @@ fn timeouts_and_modes_come_along_both_ways() {
         util::assert_timed_out(near.read(&mut [0]));
         util::assert_timed_out(far.read(&mut [0]));
 
-        // What somebody sets on a reference counts from the next wait on.
+        // What is set through a reference holds from the next wait on.
         SockRef::from(&near).set_read_timeout(Some(ms(40))).unwrap();
         assert_eq!(near.read_timeout().unwrap(), Some(ms(40)));
         util::assert_timed_out(near.read(&mut [0]));
@@ -78,7 +78,7 @@ fn timeouts_and_modes_come_along_both_ways() {
     });
 }
 
-/// There and back, with the same descriptor.
+/// Converts there and back, and checks that the descriptor is the same.
 fn round_trip<T>(socket: Socket) -> Socket
 where
     T: From<Socket> + AsRawFd,
@@ -93,7 +93,7 @@ where
 }
 
 #[test]
-fn all_that_std_has_converts() {
+fn the_conversions_are_those_of_std() {
     everywhere(|| {
         let new = |domain, kind| Socket::new(domain, kind, None).unwrap();
         for _ in 0..2 {

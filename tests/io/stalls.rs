@@ -1,4 +1,4 @@
-//! A file system that does not answer keeps those waiting who use it, and no worker.
+//! A file system that does not answer holds up the coroutines that use it, and no worker.
 
 #[path = "../util/fuse.rs"]
 mod fuse;
@@ -14,10 +14,10 @@ use greenroom::shims;
 
 use crate::util::{self, Scratch};
 
-/// How often the worker goes round before a request is answered.
+/// How many turns the worker makes before a request is answered.
 const ROUNDS: usize = 5;
 
-/// What is done with a path there. No matter what comes of it.
+/// An operation on a path of that file system. The result does not matter.
 type Deed = fn(&std::path::Path) -> io::Result<()>;
 
 const DEEDS: &[(&str, Deed)] = &[
@@ -84,7 +84,7 @@ const DEEDS: &[(&str, Deed)] = &[
     }),
 ];
 
-/// Each operation of a file.
+/// All operations on a file.
 fn use_file(mut file: shims::fs::File) -> io::Result<()> {
     let mut buf = [0; 8];
     file.metadata()?;
@@ -96,7 +96,7 @@ fn use_file(mut file: shims::fs::File) -> io::Result<()> {
     let end = file.seek(SeekFrom::End(0))?;
     assert_eq!(end, fuse::CONTENT.len() as u64);
     greenroom::scope(|s| {
-        // The kernel lets one at a time use the cursor.
+        // The kernel lets one call at a time use the cursor.
         s.spawn(|| (&file).read(&mut [0; 8]));
         greenroom::yield_now();
         (&file).stream_position()
@@ -121,10 +121,10 @@ fn use_file(mut file: shims::fs::File) -> io::Result<()> {
 }
 
 #[test]
-fn a_file_system_that_does_not_answer_stops_no_worker() {
-    const NAME: &str = "a_file_system_that_does_not_answer_stops_no_worker";
+fn a_file_system_that_does_not_answer_holds_up_no_worker() {
+    const NAME: &str = "a_file_system_that_does_not_answer_holds_up_no_worker";
     if util::role().is_none() {
-        // In a process whose threads all see what is mounted, and nobody else.
+        // In a process of its own, in which all threads see the mount and no other process does.
         let output = util::again!(NAME, "child").output().unwrap();
         let output = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         if output.contains("not tested") {
@@ -137,7 +137,7 @@ fn a_file_system_that_does_not_answer_stops_no_worker() {
     if let Err(error) = util::own_mounts() {
         return eprintln!("not tested: no mounts of its own can be had: {error}");
     }
-    // The kernel asks each time what a name leads to; or remembers it.
+    // The kernel asks for each name every time, or caches names.
     for remembered in [0, 3600] {
         let file_system = match fuse::Fuse::mount(&dir, remembered) {
             Ok(file_system) => file_system,
@@ -152,7 +152,7 @@ fn a_file_system_that_does_not_answer_stops_no_worker() {
                     let deed = *deed.lock().unwrap();
                     let (begun, start) = (rounds.load(Ordering::Relaxed), Instant::now());
                     let goes_on = || rounds.load(Ordering::Relaxed) > begun + ROUNDS;
-                    // Of each deed, one stall is enough.
+                    // One stall of each operation is enough.
                     while !(goes_on() || over.load(Ordering::Relaxed) || stalls.contains(&deed)) {
                         if start.elapsed() > Duration::from_secs(1) {
                             eprintln!("{deed}: request {request} has stopped the worker");
@@ -169,9 +169,9 @@ fn a_file_system_that_does_not_answer_stops_no_worker() {
                     let using = s.spawn(|| {
                         for (name, act) in DEEDS {
                             *deed.lock().unwrap() = name;
-                            // Twice: the first has got to know the file system.
+                            // Twice: the first attempt teaches greenroom how fast the file system is.
                             for _ in 0..2 {
-                                // Of what this file system does not know, it says so.
+                                // The file system reports what it does not support.
                                 match act(&path).map_err(|error| error.raw_os_error()) {
                                     Ok(()) | Err(Some(libc::ENOSYS | libc::EINVAL)) => {}
                                     Err(error) => panic!("{name}: {error:?}"),

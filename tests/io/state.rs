@@ -1,4 +1,4 @@
-//! A server's state, shared by its connections in plain variables.
+//! The state of a server, shared by its connections in plain variables.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -17,10 +17,10 @@ use crate::util;
 
 const CONNECTIONS: usize = 1_000;
 
-/// How many of them are opened at once, to fit in the backlog.
+/// How many connections are opened at once. They fit into the backlog.
 const WAVE: usize = 100;
 
-/// Asks a server, which answers each byte by the number of bytes that it has had so far.
+/// Asks a server that answers each byte with the number of bytes that it has received so far.
 fn ask(server: SocketAddr) -> io::Result<u32> {
     let mut stream = TcpStream::connect(server)?;
     stream.write_all(b"?")?;
@@ -29,7 +29,7 @@ fn ask(server: SocketAddr) -> io::Result<u32> {
     Ok(u32::from_be_bytes(number))
 }
 
-/// The numbers that all connections are given.
+/// The numbers that all clients get.
 fn ask_by_all(server: SocketAddr) -> JoinHandle<BTreeSet<u32>> {
     thread::spawn(move || {
         let mut numbers = BTreeSet::new();
@@ -66,7 +66,7 @@ fn a_thousand_connections_share_state_by_arc() {
     }
 }
 
-/// The clients are wherever they are; the server's connections all stay with their listener.
+/// The clients run on any worker. The server's connections stay on the worker of their listener.
 #[test]
 #[serial]
 fn a_thousand_connections_share_state_by_rc() {

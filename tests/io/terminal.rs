@@ -1,4 +1,4 @@
-//! What terminals promise.
+//! Terminals.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -18,7 +18,7 @@ fn edits_lines(terminal: impl AsFd) -> bool {
 }
 
 #[test]
-fn a_terminal_is_raw_until_the_guard_goes_even_by_a_panic() {
+fn a_terminal_is_raw_until_the_guard_is_dropped_even_by_a_panic() {
     util::everywhere(|| {
         let pty = util::Pty::new();
         let terminal = shims::fs::File::from(pty.open());
@@ -56,7 +56,7 @@ fn a_terminal_tells_the_size_of_its_window() {
 }
 
 #[test]
-fn what_is_no_terminal_says_so() {
+fn terminal_calls_on_other_files_are_errors() {
     let dir = util::Scratch::new();
     let file = shims::fs::File::create(dir.join("file")).unwrap();
     assert!(!file.is_terminal());
@@ -66,7 +66,7 @@ fn what_is_no_terminal_says_so() {
 }
 
 #[test]
-fn others_go_on_while_a_coroutine_reads_a_terminal() {
+fn others_run_while_a_coroutine_reads_a_terminal() {
     util::on_workers(1, || {
         let mut pty = util::Pty::new();
         let terminal = shims::fs::File::from(pty.open());
@@ -93,7 +93,7 @@ fn others_go_on_while_a_coroutine_reads_a_terminal() {
 }
 
 #[test]
-fn what_was_typed_before_the_terminal_was_raw_is_still_read() {
+fn input_typed_before_raw_mode_is_still_read() {
     util::everywhere(|| {
         let mut pty = util::Pty::new();
         let terminal = shims::fs::File::from(pty.open());
@@ -110,8 +110,8 @@ fn what_was_typed_before_the_terminal_was_raw_is_still_read() {
     });
 }
 
-/// A terminal that hands over what is typed by the byte: once there are `least`, or after a pause of
-/// `tenths` of a second.
+/// A terminal in non-canonical mode: a read returns after `least` bytes, or after a pause of `tenths` of
+/// a second.
 fn by_the_byte(least: u8, tenths: u8) -> (util::Pty, shims::fs::File) {
     let pty = util::Pty::new();
     let terminal = pty.open();
@@ -124,9 +124,9 @@ fn by_the_byte(least: u8, tenths: u8) -> (util::Pty, shims::fs::File) {
 }
 
 #[test]
-fn a_terminal_that_waits_for_more_than_a_byte_holds_up_nobody() {
+fn a_terminal_that_waits_for_several_bytes_holds_up_nobody() {
     util::on_workers(1, || {
-        // It is readable by the first byte.
+        // The terminal polls as readable after the first byte.
         let (mut pty, mut terminal) = by_the_byte(2, u8::MAX);
         pty.user.write_all(b"a").unwrap();
         let reading = greenroom::spawn(move || {
@@ -138,7 +138,7 @@ fn a_terminal_that_waits_for_more_than_a_byte_holds_up_nobody() {
         pty.user.write_all(b"b").unwrap();
         assert_eq!(reading.join().unwrap(), b"ab");
 
-        // The end of the runtime interrupts this one.
+        // The end of the runtime interrupts this read.
         let (mut pty, mut terminal) = by_the_byte(2, u8::MAX);
         pty.user.write_all(b"a").unwrap();
         greenroom::spawn(move || terminal.read(&mut [0; 4]));
@@ -147,7 +147,7 @@ fn a_terminal_that_waits_for_more_than_a_byte_holds_up_nobody() {
 }
 
 #[test]
-fn a_read_of_a_terminal_to_which_no_byte_is_enough_gives_up() {
+fn a_read_of_a_terminal_with_a_pause_returns_without_bytes() {
     util::everywhere(|| {
         for tenths in [0, 1] {
             let (mut pty, mut terminal) = by_the_byte(0, tenths);
@@ -163,7 +163,7 @@ fn a_read_of_a_terminal_to_which_no_byte_is_enough_gives_up() {
 }
 
 #[test]
-fn others_go_on_while_a_coroutine_writes_more_than_a_terminal_takes() {
+fn others_run_while_a_coroutine_writes_more_than_a_terminal_takes() {
     util::on_workers(1, || {
         let pty = util::Pty::new();
         let mut terminal = shims::fs::File::from(pty.open());
@@ -185,11 +185,11 @@ fn others_go_on_while_a_coroutine_writes_more_than_a_terminal_takes() {
 }
 
 #[test]
-fn the_end_of_the_runtime_interrupts_a_write_to_a_terminal_that_is_full() {
+fn the_end_of_a_runtime_interrupts_a_write_to_a_full_terminal() {
     let pty = util::Pty::new();
     util::on_workers(1, || {
         let mut terminal = shims::fs::File::from(pty.open());
-        // There is room for the start of one of them.
+        // There is room for the start of one write.
         let write = move || (0..100).try_for_each(|_| terminal.write_all(&[b'x'; 4000]));
         let writing = greenroom::spawn(write);
         util::settle();

@@ -26,7 +26,7 @@ fn query(tracker: SocketAddr, patience: Duration) -> io::Result<u32> {
     Ok(u32::from_be_bytes(reply))
 }
 
-/// A tracker that answers each query with the port it came from.
+/// A tracker that answers each query with the port of the client.
 fn answering_tracker(stop: &Arc<AtomicBool>) -> (SocketAddr, thread::JoinHandle<()>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let addr = socket.local_addr().unwrap();
@@ -53,7 +53,7 @@ fn stop_tracker(stop: &AtomicBool, addr: SocketAddr, tracker: thread::JoinHandle
 
 #[test]
 #[serial]
-fn a_silent_tracker_times_out_while_others_go_on() {
+fn a_silent_tracker_times_out_while_others_answer() {
     util::on_workers(1, || {
         let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
         let ticks = Arc::new(AtomicUsize::new(0));

@@ -1,4 +1,4 @@
-//! What Unix sockets promise: the same, whether std's or the shims'. And descriptors as messages.
+//! Unix sockets, beyond std's promises: descriptors as messages, full queues.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Stdio;
@@ -17,7 +17,7 @@ use crate::util::{self, everywhere, noise, on_workers};
 
 // -------------------------------------------------- descriptors as messages
 
-/// The writing end of a new stream, and what is written at the other.
+/// The writing end of a new stream. Its other end holds `text` to read.
 fn stream_that_says(text: &str) -> OwnedFd {
     let (mut near, far) = UnixStream::pair().unwrap();
     near.write_all(text.as_bytes()).unwrap();
@@ -35,7 +35,7 @@ fn borrowed(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
 }
 
 fn is_closed_on_exec(fd: &OwnedFd) -> bool {
-    // SAFETY: the call reads flags.
+    // SAFETY: the call only reads flags.
     let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) };
     flags & libc::FD_CLOEXEC != 0
 }
@@ -45,7 +45,7 @@ fn descriptors_arrive_with_the_bytes_they_were_sent_with() {
     everywhere(|| {
         let (near, far) = UnixStream::pair().unwrap();
         let (from, to) = UnixDatagram::pair().unwrap();
-        // Who receives has to wait.
+        // The receiver has to wait.
         let receiver = thread::spawn(move || {
             let mut buf = [0; 16];
             let (len, fds) = far.recv_fds(2, &mut buf).unwrap();
@@ -72,11 +72,11 @@ fn descriptors_arrive_with_the_bytes_they_were_sent_with() {
 }
 
 #[test]
-fn descriptors_split_what_a_stream_reads_and_nothing_is_left_lying() {
+fn descriptors_split_the_reads_of_a_stream_and_no_data_is_left() {
     everywhere(|| {
         let (near, mut far) = UnixStream::pair().unwrap();
         let fd = stream_that_says("");
-        // The reader has parked before, so what is ready is remembered.
+        // The reader has parked before, so readiness is remembered.
         let reader = thread::spawn(move || {
             let mut got = Vec::new();
             for _ in 0..4 {
@@ -84,7 +84,7 @@ fn descriptors_split_what_a_stream_reads_and_nothing_is_left_lying() {
                 let len = far.read(&mut buf).unwrap();
                 got.push(buf[..len].to_vec());
                 if got.len() == 1 {
-                    // For the others to be there at once.
+                    // The other messages are all there by then.
                     thread::sleep(Duration::from_millis(60));
                 }
             }
@@ -101,11 +101,11 @@ fn descriptors_split_what_a_stream_reads_and_nothing_is_left_lying() {
 }
 
 #[test]
-fn more_descriptors_than_are_asked_for_are_an_error() {
+fn more_descriptors_than_asked_for_are_an_error() {
     everywhere(|| {
         let fds = [(); 3].map(|()| stream_that_says("x"));
         let (near, far) = UnixStream::pair().unwrap();
-        // With as little to spare as there may be, and with nothing to ask for.
+        // With one too few, with one too many, and with none asked for.
         for max in [2, 1, 0] {
             near.send_fds(&borrowed(&fds[..max + 1]), b"x").unwrap();
             let error = far.recv_fds(max, &mut [0; 4]).unwrap_err();
@@ -117,13 +117,13 @@ fn more_descriptors_than_are_asked_for_are_an_error() {
 }
 
 #[test]
-fn as_many_descriptors_go_as_the_system_takes() {
+fn as_many_descriptors_are_sent_as_the_system_takes() {
     everywhere(|| {
         let fd = stream_that_says("x");
         let (near, far) = UnixStream::pair().unwrap();
-        // With credentials, for which there must be room, too.
+        // Credentials need room, too.
         let on: libc::c_int = 1;
-        // SAFETY: the option takes an int, and the length is its own.
+        // SAFETY: the option takes an int, and the length is that of an int.
         let done = unsafe {
             libc::setsockopt(
                 far.as_raw_fd(),
@@ -176,8 +176,8 @@ fn passing_descriptors_waits_as_reads_and_writes_do() {
 }
 
 #[test]
-fn a_connection_is_handed_to_another_process_in_the_middle_of_a_conversation() {
-    const NAME: &str = "a_connection_is_handed_to_another_process_in_the_middle_of_a_conversation";
+fn a_connection_is_handed_to_another_process_in_mid_conversation() {
+    const NAME: &str = "a_connection_is_handed_to_another_process_in_mid_conversation";
     if util::role().is_some() {
         return on_workers(1, go_on_with_the_conversation);
     }
@@ -218,7 +218,7 @@ fn a_connection_is_handed_to_another_process_in_the_middle_of_a_conversation() {
     });
 }
 
-/// In the child, whose standard input is a Unix socket.
+/// The child's part. Its standard input is a Unix socket.
 fn go_on_with_the_conversation() {
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
     let mut request = [0; 16];
@@ -235,7 +235,7 @@ fn go_on_with_the_conversation() {
 // -------------------------------------------------------------- conversions
 
 #[test]
-fn every_socket_can_be_given_up_to_std() {
+fn every_socket_can_be_converted_to_std() {
     on_workers(1, || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -249,7 +249,7 @@ fn every_socket_can_be_given_up_to_std() {
         let unnamed = green::os::unix::net::SocketAddr::from_pathname("").unwrap();
         let _: std::os::unix::net::UnixListener =
             UnixListener::bind_addr(&unnamed).unwrap().into_std();
-        // One that a file shares goes as a duplicate.
+        // A socket that is shared with a file is converted as a duplicate.
         let file = far.makefile();
         let real = far.into_std();
         assert_ne!(real.as_raw_fd(), file.get_ref().as_raw_fd());
@@ -279,9 +279,9 @@ fn a_file_over_a_unix_socket_keeps_it_open() {
 
 // -------------------------------------------------------- where std is silent
 
-/// What std refuses to bind, but others do.
+/// std refuses to bind such a path, but other programs may bind it.
 #[test]
-fn a_sender_with_a_path_of_all_108_bytes_is_received_from() {
+fn a_sender_with_a_path_of_108_bytes_is_received_from() {
     let dir = std::env::temp_dir().join(format!("greenroom-108-{}", std::process::id()));
     std::fs::create_dir(&dir).unwrap();
     let mut path = dir.join("x").into_os_string();
@@ -297,7 +297,7 @@ fn a_sender_with_a_path_of_all_108_bytes_is_received_from() {
         let receiver = UnixDatagram::bind(&to).unwrap();
         let sender = UnixDatagram::unbound().unwrap();
         let len = size_of_val(&name) as libc::socklen_t;
-        // SAFETY: the descriptor is open, the address valid and of the length given.
+        // SAFETY: the descriptor is open, and the address is valid and has the given length.
         let done = unsafe { libc::bind(sender.as_raw_fd(), (&raw const name).cast(), len) };
         assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
         sender.send_to(b"hello", &to).unwrap();
@@ -314,7 +314,7 @@ fn a_sender_with_a_path_of_all_108_bytes_is_received_from() {
 // ---------------------------------------------------------- where std waits
 
 #[test]
-fn more_connects_than_a_queue_takes_all_get_through_while_others_run() {
+fn more_connects_than_a_queue_takes_all_succeed_while_others_run() {
     for workers in [1, 4] {
         on_workers(workers, || {
             let dir = std::env::temp_dir();
@@ -337,7 +337,7 @@ fn more_connects_than_a_queue_takes_all_get_through_while_others_run() {
                     let mut number = [0; 4];
                     let (mut stream, _) = listener.accept().unwrap();
                     stream.read_exact(&mut number).unwrap();
-                    // Those who connect leave threads of the pool to others.
+                    // The connects leave threads of the pool to other jobs.
                     greenroom::unblock(|| ());
                     u32::from_be_bytes(number)
                 })
@@ -352,9 +352,10 @@ fn more_connects_than_a_queue_takes_all_get_through_while_others_run() {
     }
 }
 
-/// It connects, and its worker computes when that has been done: others do not wait for it to run.
+/// The first connect succeeds, and then its worker computes. The next connect does not wait for the first
+/// coroutine to run.
 #[test]
-fn a_connect_has_its_turn_though_the_one_before_does_not_go_on() {
+fn a_queued_connect_gets_its_turn_though_the_one_before_does_not_run() {
     let listener = UnixListener::bind_addr(&any_name()).unwrap();
     // SAFETY: the descriptor is open.
     assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
@@ -389,14 +390,14 @@ fn a_connect_has_its_turn_though_the_one_before_does_not_go_on() {
     });
 }
 
-/// More than there are threads of the pool for what does not wait for others.
+/// More than the pool has threads for connects.
 const MANY: usize = 257;
 
 fn any_name() -> SocketAddr {
     SocketAddr::from_pathname("").unwrap()
 }
 
-/// Runs `test` again, as a process that has all descriptors to itself.
+/// Runs `test` again, in a process that has all descriptors to itself.
 fn alone(test: &str) {
     let status = util::again!(test, "child").status().unwrap();
     assert!(status.success(), "{status}");
@@ -437,9 +438,9 @@ fn connects_to_many_full_queues_leave_the_pool_to_others() {
 }
 
 #[test]
-fn datagrams_for_which_there_is_no_room_leave_the_pool_to_others() {
+fn sends_to_many_full_receivers_leave_the_pool_to_others() {
     if util::role().is_none() {
-        return alone("datagrams_for_which_there_is_no_room_leave_the_pool_to_others");
+        return alone("sends_to_many_full_receivers_leave_the_pool_to_others");
     }
     on_workers(1, || {
         let receiver = UnixDatagram::bind_addr(&any_name()).unwrap();
@@ -448,7 +449,7 @@ fn datagrams_for_which_there_is_no_room_leave_the_pool_to_others() {
         let (senders, peers): (Vec<_>, Vec<_>) = (0..MANY)
             .map(|_| {
                 let (sender, peer) = UnixDatagram::pair().unwrap();
-                // The least there is: less than the queue of its peer takes.
+                // The smallest buffer. It holds less than the queue of the receiver.
                 rustix::net::sockopt::set_socket_send_buffer_size(&sender, 0).unwrap();
                 sender.set_nonblocking(true).unwrap();
                 while sender.send(&message).is_ok() {}
@@ -472,7 +473,7 @@ fn datagrams_for_which_there_is_no_room_leave_the_pool_to_others() {
 }
 
 #[test]
-fn a_runtime_that_ends_lets_go_of_who_waits_on_a_unix_socket() {
+fn the_end_of_a_runtime_unwinds_waits_on_unix_sockets() {
     let path = std::env::temp_dir().join(format!("greenroom-ends-{}", std::process::id()));
     let receiver = UnixDatagram::bind(&path).unwrap();
     let stream_path = path.with_extension("stream");

@@ -1,4 +1,4 @@
-//! What child processes promise: the same, whether std's or the shims'.
+//! Child processes, beyond std's promises.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -14,7 +14,7 @@ fn sleeper() -> greenroom::shims::process::Child {
     Command::new("sleep").arg("1000").spawn().unwrap()
 }
 
-/// Runs a test of this binary again, alone and in a process of its own, where `as_child` is true.
+/// Runs a test of this binary again, in a process of its own, where `as_child` returns true.
 fn passes_in_a_child(test: &str) {
     let output = util::again!(test, "child").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -46,7 +46,7 @@ fn a_wait_with_a_limit_ends_in_time_or_with_the_child() {
 
 #[test]
 #[parallel]
-fn others_go_on_while_a_coroutine_waits_for_its_child() {
+fn others_run_while_a_coroutine_waits_for_its_child() {
     util::on_workers(1, || {
         let child_ended = AtomicBool::new(false);
         greenroom::scope(|s| {
@@ -78,7 +78,7 @@ fn others_go_on_while_a_coroutine_waits_for_its_child() {
 
 #[test]
 #[parallel]
-fn others_go_on_while_a_coroutine_reads_and_writes_slow_pipes() {
+fn others_run_while_a_coroutine_reads_and_writes_slow_pipes() {
     util::on_workers(1, || {
         let (mut reader, mut writer) = greenroom::shims::io::pipe().unwrap();
         let received = greenroom::spawn(move || {
@@ -95,7 +95,7 @@ fn others_go_on_while_a_coroutine_reads_and_writes_slow_pipes() {
 
 #[test]
 #[parallel]
-fn pipes_stay_blocking_for_others() {
+fn pipes_stay_in_blocking_mode_for_others() {
     util::on_workers(1, || {
         let (mut reader, writer) = greenroom::shims::io::pipe().unwrap();
         let reading = greenroom::spawn(move || {
@@ -128,7 +128,7 @@ fn a_pipe_made_of_a_regular_file_reads_it() {
 #[test]
 #[parallel]
 fn two_hundred_children_at_once_leave_no_zombie_and_no_descriptor() {
-    // Alone: others would open descriptors meanwhile.
+    // In a process of its own, because other tests would open descriptors meanwhile.
     if !as_child() {
         return passes_in_a_child("two_hundred_children_at_once_leave_no_zombie_and_no_descriptor");
     }
@@ -160,7 +160,7 @@ fn two_hundred_children_at_once_leave_no_zombie_and_no_descriptor() {
 
 #[test]
 #[serial]
-fn children_of_others_are_left_to_them() {
+fn children_of_other_code_are_left_alone() {
     util::on_workers(1, || {
         let mut theirs = std::process::Command::new("sh")
             .args(["-c", "exit 11"])
@@ -175,7 +175,7 @@ fn children_of_others_are_left_to_them() {
 
 #[test]
 #[parallel]
-fn a_runtime_that_shuts_down_unwinds_who_waits_for_a_child() {
+fn the_end_of_a_runtime_unwinds_a_wait_for_a_child() {
     let mut child = None;
     util::on_workers(1, || {
         let mut started = sleeper();
@@ -183,7 +183,7 @@ fn a_runtime_that_shuts_down_unwinds_who_waits_for_a_child() {
         greenroom::spawn(move || started.wait());
         greenroom::yield_now();
     });
-    // It runs on, as std's children do that nobody waits for.
+    // The child runs on, as std's children do when nobody waits for them.
     let id = rustix::process::Pid::from_raw(child.unwrap() as i32).unwrap();
     rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
     rustix::process::waitpid(Some(id), rustix::process::WaitOptions::empty()).unwrap();
@@ -191,7 +191,7 @@ fn a_runtime_that_shuts_down_unwinds_who_waits_for_a_child() {
 
 #[test]
 #[parallel]
-fn a_command_that_gave_its_output_in_a_coroutine_gives_it_elsewhere_too() {
+fn a_command_that_was_run_in_a_coroutine_can_be_run_on_a_thread() {
     let mut command = Command::new("sh");
     command.args(["-c", "cat; echo out; echo err >&2"]);
     let mut both = Vec::new();
@@ -207,7 +207,7 @@ fn a_command_that_gave_its_output_in_a_coroutine_gives_it_elsewhere_too() {
 
 #[test]
 #[parallel]
-fn a_guard_waits_for_its_child_amid_a_panic_too() {
+fn a_destructor_waits_for_its_child_during_a_panic() {
     struct Guard(greenroom::shims::process::Child);
     impl Drop for Guard {
         fn drop(&mut self) {
@@ -234,7 +234,7 @@ fn a_guard_waits_for_its_child_amid_a_panic_too() {
 #[test]
 #[parallel]
 fn a_child_that_was_waited_for_holds_no_descriptor() {
-    // Alone: others would open descriptors meanwhile.
+    // In a process of its own, because other tests would open descriptors meanwhile.
     if !as_child() {
         return passes_in_a_child("a_child_that_was_waited_for_holds_no_descriptor");
     }
@@ -258,9 +258,9 @@ fn a_child_that_was_waited_for_holds_no_descriptor() {
 
 #[test]
 #[parallel]
-fn a_child_is_waited_for_without_a_descriptor_to_spare() {
+fn a_child_is_waited_for_without_a_spare_descriptor() {
     if !as_child() {
-        return passes_in_a_child("a_child_is_waited_for_without_a_descriptor_to_spare");
+        return passes_in_a_child("a_child_is_waited_for_without_a_spare_descriptor");
     }
     util::on_workers(1, || {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
@@ -291,9 +291,9 @@ fn a_child_is_waited_for_without_a_descriptor_to_spare() {
 
 #[test]
 #[parallel]
-fn a_child_that_is_nobody_s_to_wait_for_is_an_error() {
+fn waiting_for_a_child_that_was_reaped_elsewhere_is_an_error() {
     if !as_child() {
-        return passes_in_a_child("a_child_that_is_nobody_s_to_wait_for_is_an_error");
+        return passes_in_a_child("waiting_for_a_child_that_was_reaped_elsewhere_is_an_error");
     }
     let script = |script: &str| {
         let mut command = Command::new("sh");

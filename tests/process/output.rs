@@ -1,5 +1,5 @@
-//! What standard output and error promise of coroutines. Each test starts this binary again, with a pipe
-//! in the place of one of them.
+//! Standard output and error of coroutines. Each test starts this binary again, with a pipe in the place
+//! of one of them.
 
 use std::fmt::Write as _;
 use std::io::{PipeReader, Read};
@@ -16,10 +16,10 @@ use shims::thread;
 
 use crate::util::{self, Replaced, ms, on_workers};
 
-/// More than a pipe takes.
+/// More than a pipe holds.
 const LINES: usize = 20_000;
 
-/// Runs `test` again as `role`; `read` reads what it prints.
+/// Runs `test` again as `role`. `read` reads its standard output.
 fn printed_by(test: &str, role: &str, read: impl FnOnce(&mut dyn Read) -> String) -> String {
     let mut command = util::again!(test, role);
     let child = command
@@ -40,7 +40,7 @@ fn all(output: &mut dyn Read) -> String {
     said
 }
 
-/// Runs `test` again, on one worker and on four, where it prints; returns what came out.
+/// Runs `test` again, on one worker and on four, and has it call `print`. Returns the two outputs.
 fn on_one_and_on_four(test: &str, print: impl FnOnce()) -> Option<[String; 2]> {
     let Some(role) = util::role() else {
         return Some(["1", "4"].map(|workers| printed_by(test, workers, all)));
@@ -49,7 +49,7 @@ fn on_one_and_on_four(test: &str, print: impl FnOnce()) -> Option<[String; 2]> {
     None
 }
 
-/// The lines of `said` with `what` in front of them, without it.
+/// The rest of each line of `said` that contains `what`.
 fn told<'a>(said: &'a str, what: &str) -> Vec<&'a str> {
     let found = said.lines().filter_map(|line| line.split_once(what));
     found.map(|(_, rest)| rest).collect()
@@ -99,10 +99,10 @@ fn a_coroutine_that_waits_with_the_lock_keeps_all_others_out() {
     }
 }
 
-/// The sender of what the holder of the lock waits for shares its worker with one that waits for the
-/// lock.
+/// The holder of the lock waits for a message. Its sender shares a worker with a coroutine that waits for
+/// the lock.
 #[test]
-fn waiting_for_the_lock_keeps_no_worker() {
+fn a_wait_for_the_lock_holds_up_no_worker() {
     let print = || {
         let (held, is_held) = channel();
         let (send, receive) = channel();
@@ -121,14 +121,14 @@ fn waiting_for_the_lock_keeps_no_worker() {
         drop(out);
         other.join().unwrap();
     };
-    let test = "waiting_for_the_lock_keeps_no_worker";
+    let test = "a_wait_for_the_lock_holds_up_no_worker";
     for said in on_one_and_on_four(test, print).into_iter().flatten() {
         assert!(said.contains("\na message\nafterwards\n"), "{said}");
     }
 }
 
-/// Prints lines to `output` until there are enough, while another counts its ticks. Does not go on
-/// before those were counted: so the reader must have waited for as long.
+/// Prints lines to `output`, while another coroutine counts ticks. Goes on until there were enough ticks,
+/// so the reader must have been slow.
 fn print_slowly<W: Write>(output: fn() -> W) {
     let (ticks, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (ticks, over) = (&ticks, &over);
@@ -152,7 +152,7 @@ fn print_slowly<W: Write>(output: fn() -> W) {
         over.store(true, Ordering::Relaxed);
     });
     writeln!(output(), "ticks {}", ticks.load(Ordering::Relaxed)).unwrap();
-    // The mode of the descriptor is others', too.
+    // Other processes share the mode of the descriptor.
     let flags = rustix::fs::fcntl_getfl(io::stdout()).unwrap();
     assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
 }
@@ -174,16 +174,16 @@ fn assert_slowly_printed(said: &str) {
 }
 
 #[test]
-fn others_go_on_while_nobody_reads_standard_output() {
+fn others_run_while_nobody_reads_standard_output() {
     if util::role().is_some() {
         return on_workers(1, || print_slowly(io::stdout));
     }
-    let test = "others_go_on_while_nobody_reads_standard_output";
+    let test = "others_run_while_nobody_reads_standard_output";
     assert_slowly_printed(&printed_by(test, "child", late));
 }
 
 #[test]
-fn others_go_on_while_nobody_reads_standard_error() {
+fn others_run_while_nobody_reads_standard_error() {
     if util::role().is_some() {
         return on_workers(1, || {
             let replaced = Replaced::new(2, 1);
@@ -191,11 +191,11 @@ fn others_go_on_while_nobody_reads_standard_error() {
             drop(replaced);
         });
     }
-    let test = "others_go_on_while_nobody_reads_standard_error";
+    let test = "others_run_while_nobody_reads_standard_error";
     assert_slowly_printed(&printed_by(test, "child", late));
 }
 
-/// Without a buffer, what is formatted is written in pieces.
+/// Writes whole lines: without a buffer, a formatted line is written in pieces.
 struct LineByLine<W>(W);
 
 impl<W: Write> Write for LineByLine<W> {
@@ -244,7 +244,7 @@ fn a_terminal_and_a_file_take_what_is_printed() {
     assert!(status.unwrap().success());
     let mut said = Vec::new();
     let mut user = pty.user;
-    // A terminal that nobody has open any more has no end, but an error.
+    // A terminal whose other end is closed gives an error instead of an end.
     assert!(user.read_to_end(&mut said).is_err());
     let said = String::from_utf8_lossy(&said);
     assert!(said.contains("printer 0\r\nprinter 1\r\n"), "{said}");
@@ -252,19 +252,19 @@ fn a_terminal_and_a_file_take_what_is_printed() {
 }
 
 #[test]
-fn a_prompt_by_stds_macro_is_flushed_too() {
+fn a_prompt_that_stds_macro_has_printed_is_flushed_too() {
     let print = || {
         print!("\nprompt: ");
         io::stdout().flush().unwrap();
         std_::println!("answer");
-        // Whole lines come as they are written.
+        // Whole lines come in the order in which they were written.
         println!("std's");
         std_::println!("ours");
         println!("std's");
         std_::print!("the end of ours");
         print!("the end of std's, ");
     };
-    let test = "a_prompt_by_stds_macro_is_flushed_too";
+    let test = "a_prompt_that_stds_macro_has_printed_is_flushed_too";
     for said in on_one_and_on_four(test, print).into_iter().flatten() {
         let whole = "\nprompt: answer\nstd's\nours\nstd's\nthe end of std's, ";
         assert!(said.contains(whole), "{said}");
@@ -273,10 +273,10 @@ fn a_prompt_by_stds_macro_is_flushed_too() {
 }
 
 #[test]
-fn a_macro_that_is_imported_needs_no_path() {
+fn an_imported_macro_needs_no_path() {
     let print = || {
         use std_::println;
-        // std's would block the worker, on which the reader is.
+        // std's macro would block the worker, which runs the reader, too.
         let (mut reader, writer) = io::pipe().unwrap();
         let replaced = Replaced::new(1, writer.as_raw_fd());
         drop(writer);
@@ -291,10 +291,10 @@ fn a_macro_that_is_imported_needs_no_path() {
         drop(replaced);
         assert_eq!(reads.join().unwrap().lines().count(), LINES);
     };
-    on_one_and_on_four("a_macro_that_is_imported_needs_no_path", print);
+    on_one_and_on_four("an_imported_macro_needs_no_path", print);
 }
 
-/// Prints amid the unwind.
+/// Prints during the unwind.
 struct PrintsWhenDropped(&'static str);
 
 impl Drop for PrintsWhenDropped {
@@ -305,7 +305,7 @@ impl Drop for PrintsWhenDropped {
 }
 
 #[test]
-fn a_panic_prints_while_another_of_its_worker_has_the_locks() {
+fn a_panic_prints_while_another_coroutine_of_its_worker_has_the_locks() {
     let print = || {
         std_::println!();
         let (held, is_held) = channel();
@@ -327,7 +327,7 @@ fn a_panic_prints_while_another_of_its_worker_has_the_locks() {
         go_on.send(()).unwrap();
         holder.join().unwrap();
     };
-    let test = "a_panic_prints_while_another_of_its_worker_has_the_locks";
+    let test = "a_panic_prints_while_another_coroutine_of_its_worker_has_the_locks";
     for said in on_one_and_on_four(test, print).into_iter().flatten() {
         assert!(
             said.contains("\ndropped: amid a panic\nin the buffer\n"),
@@ -337,7 +337,7 @@ fn a_panic_prints_while_another_of_its_worker_has_the_locks() {
 }
 
 #[test]
-fn a_panic_prints_when_it_has_the_locks_itself_and_when_another_worker_has_them() {
+fn a_panic_prints_when_its_coroutine_or_another_worker_has_the_locks() {
     let print = || {
         std_::println!();
         let panics = thread::spawn(|| {
@@ -362,7 +362,7 @@ fn a_panic_prints_when_it_has_the_locks_itself_and_when_another_worker_has_them(
         panics.join().unwrap_err();
         holder.join().unwrap();
     };
-    let test = "a_panic_prints_when_it_has_the_locks_itself_and_when_another_worker_has_them";
+    let test = "a_panic_prints_when_its_coroutine_or_another_worker_has_the_locks";
     for said in on_one_and_on_four(test, print).into_iter().flatten() {
         let dropped = told(&said, "dropped: ");
         assert_eq!(
@@ -374,7 +374,7 @@ fn a_panic_prints_when_it_has_the_locks_itself_and_when_another_worker_has_them(
 }
 
 #[test]
-fn panics_print_amid_others_that_take_turns_with_the_lock() {
+fn panics_print_while_others_take_turns_with_the_lock() {
     const ROUNDS: usize = 200;
     let print = || {
         std_::println!();
@@ -404,18 +404,18 @@ fn panics_print_amid_others_that_take_turns_with_the_lock() {
             coroutine.join().unwrap();
         }
     };
-    let test = "panics_print_amid_others_that_take_turns_with_the_lock";
+    let test = "panics_print_while_others_take_turns_with_the_lock";
     for said in on_one_and_on_four(test, print).into_iter().flatten() {
-        // A line is kept until it is whole: so nothing comes in the middle.
+        // A line is buffered until it is whole, so nothing comes in its middle.
         assert_eq!(said.matches("[a line]\n").count(), 4 * ROUNDS);
         assert_eq!(said.matches("[dropped]\n").count(), 4 * ROUNDS);
     }
 }
 
-/// It waits, as std's does: an error would be a panic amid a panic.
+/// The print waits, as std's does. An error would be a panic during a panic.
 #[test]
-fn a_panic_prints_what_nobody_reads_yet() {
-    let test = "a_panic_prints_what_nobody_reads_yet";
+fn a_panic_waits_for_a_slow_reader_of_its_output() {
+    let test = "a_panic_waits_for_a_slow_reader_of_its_output";
     if util::role().is_some() {
         return on_workers(1, || {
             let panics = thread::spawn(|| {
@@ -435,8 +435,8 @@ fn a_panic_prints_what_nobody_reads_yet() {
 }
 
 #[test]
-fn what_waits_for_a_reader_when_the_runtime_ends_is_unwound() {
-    let test = "what_waits_for_a_reader_when_the_runtime_ends_is_unwound";
+fn a_print_that_waits_for_a_reader_unwinds_at_the_end_of_its_runtime() {
+    let test = "a_print_that_waits_for_a_reader_unwinds_at_the_end_of_its_runtime";
     if let Some(role) = util::role() {
         let unwound = util::counter();
         let (reader, writer) = std::io::pipe().unwrap();
@@ -455,7 +455,7 @@ fn what_waits_for_a_reader_when_the_runtime_ends_is_unwound() {
             util::until("it is full", || !util::takes_more(&io::stdout()));
         });
         assert_eq!(unwound.load(Ordering::SeqCst), 3);
-        // Whole lines, each once; and the lock is free.
+        // Each line is whole and comes once, and the lock is free.
         let reads = std::thread::spawn(|| read_all(reader));
         std_::println!("after it");
         io::stdout().flush().unwrap();
@@ -478,18 +478,18 @@ fn read_all(mut reader: PipeReader) -> String {
 }
 
 #[test]
-fn exit_writes_the_rest_to_a_reader_that_is_late() {
-    let test = "exit_writes_the_rest_to_a_reader_that_is_late";
+fn exit_writes_the_rest_to_a_slow_reader() {
+    let test = "exit_writes_the_rest_to_a_slow_reader";
     if util::role().is_some() {
         return on_workers(1, || {
-            // Fills the pipe past the buffer, and leaves a rest in that.
+            // Fills the pipe, and leaves a rest in the buffer.
             let mut size = 0;
             while util::takes_more(&io::stdout()) {
                 size += rustix::io::write(io::stdout(), &[b'.'; 4096]).unwrap();
             }
             std_::print!("after {size}, the rest");
-            // The exit waits, and lets no other coroutine of its worker run: it is in the middle of what
-            // runs once in a process.
+            // The exit waits, and no other coroutine of its worker runs meanwhile, because the exit is in
+            // the middle of something that runs once in a process.
             greenroom::spawn(|| std::process::abort());
             std::process::exit(0);
         });
@@ -503,8 +503,8 @@ fn exit_writes_the_rest_to_a_reader_that_is_late() {
 }
 
 #[test]
-fn after_the_end_of_a_runtime_and_off_coroutine_the_buffer_is_the_same() {
-    let test = "after_the_end_of_a_runtime_and_off_coroutine_the_buffer_is_the_same";
+fn after_a_runtime_and_off_coroutine_the_buffer_is_the_same() {
+    let test = "after_a_runtime_and_off_coroutine_the_buffer_is_the_same";
     if util::role().is_some() {
         std_::print!("\none ");
         on_workers(1, || std_::print!("two "));
@@ -521,10 +521,10 @@ fn after_the_end_of_a_runtime_and_off_coroutine_the_buffer_is_the_same() {
     assert!(said.contains("\none two three four five\n"), "{said}");
 }
 
-/// As a child that has no standard streams.
+/// Runs as a child without standard streams.
 #[test]
-fn what_is_closed_is_not_waited_for() {
-    let test = "what_is_closed_is_not_waited_for";
+fn a_closed_stream_is_not_waited_for() {
+    let test = "a_closed_stream_is_not_waited_for";
     if util::role().is_some() {
         on_workers(1, || {
             let closed = Replaced::closed(1);

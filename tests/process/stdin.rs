@@ -1,4 +1,4 @@
-//! What standard input promises. Each test starts this binary again, with another one.
+//! Standard input of coroutines. Each test starts this binary again, with another standard input.
 
 use std::fs::File;
 use std::io::{PipeReader, Write};
@@ -12,8 +12,8 @@ use shims::io::{BufRead, IsTerminal, Read, stdin};
 
 use crate::util;
 
-/// Reads all lines of standard input in a coroutine, and prints them, and how many ticks another
-/// of its worker has had until then.
+/// Reads all lines of standard input in a coroutine. Prints the lines, and the number of ticks of another
+/// coroutine of its worker.
 fn print_lines_and_ticks() {
     util::on_workers(1, || {
         let (ticks, over) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -30,7 +30,7 @@ fn print_lines_and_ticks() {
             for line in stdin().lines() {
                 println!("line: {:?}", line.unwrap());
             }
-            // The end of a terminal's input is one of many.
+            // A terminal may go on after an end.
             if !stdin().is_terminal() {
                 assert_eq!(
                     stdin().read(&mut [0; 8]).unwrap(),
@@ -48,8 +48,8 @@ fn print_lines_and_ticks() {
     });
 }
 
-/// Runs `test` again with `input`, into which `feed` may write meanwhile; returns the lines it has
-/// read and the ticks.
+/// Runs `test` again with the standard input `input`, while `feed` may write to it. Returns the lines
+/// that were read, and the ticks.
 fn lines_and_ticks(test: &str, input: Stdio, feed: impl FnOnce()) -> (Vec<String>, usize) {
     let child = util::again!(test, "child")
         .stdin(input)
@@ -61,7 +61,7 @@ fn lines_and_ticks(test: &str, input: Stdio, feed: impl FnOnce()) -> (Vec<String
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     let told = |what: &str| -> Vec<String> {
-        // What libtest prints may stand before it.
+        // libtest may print something before it on the same line.
         let found = said.lines().filter_map(|line| line.split_once(what));
         found.map(|(_, rest)| rest.to_owned()).collect()
     };
@@ -73,31 +73,30 @@ fn pause() {
 }
 
 #[test]
-fn others_go_on_while_a_pipe_is_read() {
+fn others_run_while_a_pipe_is_read() {
     if util::role().is_some() {
         return print_lines_and_ticks();
     }
     let (reader, mut writer) = std::io::pipe().unwrap();
-    let (lines, ticks) =
-        lines_and_ticks("others_go_on_while_a_pipe_is_read", reader.into(), || {
-            for piece in ["o", "ne\ntwo\nthr", "ee"] {
-                pause();
-                writer.write_all(piece.as_bytes()).unwrap();
-            }
-            drop(writer);
-        });
+    let (lines, ticks) = lines_and_ticks("others_run_while_a_pipe_is_read", reader.into(), || {
+        for piece in ["o", "ne\ntwo\nthr", "ee"] {
+            pause();
+            writer.write_all(piece.as_bytes()).unwrap();
+        }
+        drop(writer);
+    });
     assert_eq!(lines, [r#""one\n""#, r#""two""#, r#""three""#]);
     assert!(ticks > 10, "{ticks}");
 }
 
 #[test]
-fn others_go_on_while_a_terminal_is_read() {
+fn others_run_while_a_terminal_is_read() {
     if util::role().is_some() {
         return print_lines_and_ticks();
     }
     let mut pty = util::Pty::new();
     let (lines, ticks) = lines_and_ticks(
-        "others_go_on_while_a_terminal_is_read",
+        "others_run_while_a_terminal_is_read",
         pty.open().into(),
         || {
             for piece in ["typ", "ed\nmore\n", "\x04"] {
@@ -124,19 +123,19 @@ fn a_regular_file_is_read() {
 }
 
 #[test]
-fn there_may_be_nothing_to_read() {
+fn standard_input_may_be_empty() {
     if util::role().is_some() {
         return print_lines_and_ticks();
     }
-    let (lines, _) = lines_and_ticks("there_may_be_nothing_to_read", Stdio::null(), || {});
+    let (lines, _) = lines_and_ticks("standard_input_may_be_empty", Stdio::null(), || {});
     assert_eq!(lines, [r#""""#]);
 }
 
-/// Reads a line of each of two pipes, the second of which takes the place of the first, which is
-/// open elsewhere; in the end, of one in non-blocking mode.
+/// Reads a line from each of two pipes: the second takes the place of the first, which stays open
+/// elsewhere. Then reads a line from a pipe in non-blocking mode.
 fn print_lines_of_successive_inputs() {
     util::on_workers(1, || {
-        // SAFETY: both are open, and nobody here owns descriptor 0.
+        // SAFETY: both descriptors are open, and nobody here owns descriptor 0.
         let replace = |by: &PipeReader| unsafe { libc::dup2(by.as_raw_fd(), 0) };
         let mut kept = Vec::new();
         for text in ["one\n", "two\n"] {
@@ -160,18 +159,18 @@ fn print_lines_of_successive_inputs() {
 }
 
 #[test]
-fn what_takes_the_place_of_standard_input_is_read_next() {
+fn a_pipe_that_replaces_standard_input_is_read_next() {
     if util::role().is_some() {
         return print_lines_of_successive_inputs();
     }
-    let test = "what_takes_the_place_of_standard_input_is_read_next";
+    let test = "a_pipe_that_replaces_standard_input_is_read_next";
     let (lines, _) = lines_and_ticks(test, Stdio::null(), || {});
     assert_eq!(lines, [r#""one\n""#, r#""two\n""#, "WouldBlock"]);
 }
 
-/// A wait on the descriptor that is no read of it.
+/// One wait on the descriptor is a read, the other is not.
 #[test]
-fn a_read_that_is_over_leaves_others_waiting() {
+fn a_read_that_ends_leaves_other_waits_alone() {
     if util::role().is_some() {
         return util::on_workers(1, || {
             let wait = || greenroom::wait_fd(stdin(), greenroom::Interest::READABLE, None);
@@ -190,7 +189,7 @@ fn a_read_that_is_over_leaves_others_waiting() {
         });
     }
     let (reader, mut writer) = std::io::pipe().unwrap();
-    let test = "a_read_that_is_over_leaves_others_waiting";
+    let test = "a_read_that_ends_leaves_other_waits_alone";
     let (lines, _) = lines_and_ticks(test, reader.into(), || {
         for piece in ["line\n", "more"] {
             pause();
@@ -201,7 +200,7 @@ fn a_read_that_is_over_leaves_others_waiting() {
 }
 
 #[test]
-fn a_lock_keeps_others_out_until_it_goes() {
+fn a_lock_keeps_others_out_until_it_is_dropped() {
     if util::role().is_some() {
         return util::on_workers(1, || {
             let mut lock = stdin().lock();
@@ -223,7 +222,7 @@ fn a_lock_keeps_others_out_until_it_goes() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     writer.write_all(b"first\nrest\nof it").unwrap();
     drop(writer);
-    let test = "a_lock_keeps_others_out_until_it_goes";
+    let test = "a_lock_keeps_others_out_until_it_is_dropped";
     let (lines, _) = lines_and_ticks(test, reader.into(), || {});
     assert_eq!(lines, [r#""rest\nof it""#, r#""first\n""#]);
 }

@@ -1,4 +1,4 @@
-//! What is left when a runtime ends, and what its destructors may do.
+//! What is left when a runtime ends, and what destructors may do then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -23,7 +23,7 @@ fn runtime(workers: usize) -> Runtime {
     RuntimeBuilder::new().workers(workers).build().unwrap()
 }
 
-/// Joins a coroutine where it is dropped.
+/// Joins a coroutine when dropped.
 fn joins<T>(joined: JoinHandle<T>) -> Finally<impl FnMut()> {
     let mut joined = Some(joined);
     Finally(move || {
@@ -45,7 +45,7 @@ fn a_runtime_may_move_while_its_coroutines_wait() {
         });
         let second_place = first_place.pop().unwrap();
         drop(first_place);
-        // Where it was.
+        // Something else in the place where the runtime was.
         let other = std::hint::black_box(vec![0x41_u8; size_of::<Runtime>()]);
         assert_eq!(second_place.run(|| sleeper.join().unwrap()), 7);
         assert!(other.iter().all(|&byte| byte == 0x41));
@@ -53,7 +53,7 @@ fn a_runtime_may_move_while_its_coroutines_wait() {
 }
 
 #[test]
-fn a_coroutine_whose_operations_never_have_to_wait_ends_with_its_runtime() {
+fn a_coroutine_whose_operations_never_wait_ends_with_its_runtime() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             spawn(|| {
@@ -69,7 +69,7 @@ fn a_coroutine_whose_operations_never_have_to_wait_ends_with_its_runtime() {
 }
 
 #[test]
-fn what_a_coroutine_captured_that_never_ran_may_wait_when_it_is_dropped() {
+fn captures_of_a_coroutine_that_never_ran_may_wait_when_they_are_dropped() {
     let joined = Arc::new(AtomicUsize::new(0));
     for local in [false, true] {
         util::on_workers(1, || {
@@ -77,7 +77,7 @@ fn what_a_coroutine_captured_that_never_ran_may_wait_when_it_is_dropped() {
             yield_now();
             let (joins, joined) = (joins(sleeper), Arc::clone(&joined));
             let waits = Finally(move || {
-                // A closure's captures are dropped in order; this joins by its capture's drop.
+                // The captures of a closure are dropped in order. The drop of `joins` joins.
                 let _ = &joins;
                 thread::sleep(Duration::ZERO);
                 joined.fetch_add(1, SeqCst);
@@ -117,7 +117,7 @@ fn a_runtime_is_not_run_by_what_another_one_drops() {
 }
 
 #[test]
-fn destructors_that_wait_with_a_deadline_may_be_ended_by_others() {
+fn waits_with_deadlines_in_destructors_may_be_ended_by_others() {
     let start = Instant::now();
     util::on_workers(1, || {
         let waits = Arc::new(Mutex::new(None));
@@ -140,7 +140,7 @@ fn destructors_that_wait_with_a_deadline_may_be_ended_by_others() {
 }
 
 #[test]
-fn those_that_spin_on_a_yield_let_others_unwind() {
+fn coroutines_that_spin_on_a_yield_let_others_unwind() {
     let flag = Arc::new(AtomicBool::new(false));
     util::on_workers(1, || {
         let sleeper = spawn(|| thread::sleep(LONG));
@@ -160,7 +160,7 @@ fn those_that_spin_on_a_yield_let_others_unwind() {
 }
 
 #[test]
-fn a_panic_while_another_unwinds_does_not_end_the_process() {
+fn a_panic_while_another_coroutine_unwinds_does_not_end_the_process() {
     let panicked = Arc::new(AtomicUsize::new(0));
     util::on_workers(1, || {
         let sleeper = spawn(|| thread::sleep(LONG));
@@ -191,7 +191,7 @@ fn a_panic_while_another_unwinds_does_not_end_the_process() {
 }
 
 #[test]
-fn those_that_never_ran_are_cancelled_and_dropped() {
+fn coroutines_that_never_ran_are_cancelled_and_dropped() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let handles: Vec<_> = util::on_workers(4, || {
         (0..1_000)
@@ -214,7 +214,7 @@ fn those_that_never_ran_are_cancelled_and_dropped() {
 }
 
 #[test]
-fn parents_unwind_with_those_they_wait_for() {
+fn parents_unwind_with_the_children_they_wait_for() {
     for workers in [1, 4] {
         let went_on = Arc::new(AtomicUsize::new(0));
         util::on_workers(workers, || {
@@ -289,7 +289,7 @@ fn a_destructor_that_waits_for_a_thread_does_not_keep_the_processor_busy() {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        // SAFETY: the pointer is to a `timespec`, which is written.
+        // SAFETY: the pointer is to a `timespec`, which the call writes.
         unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
@@ -322,7 +322,7 @@ fn a_destructor_that_waits_for_a_thread_does_not_keep_the_processor_busy() {
 }
 
 #[test]
-fn one_that_goes_on_unwinding_out_of_a_scope_amid_others_may_wait_in_destructors() {
+fn a_coroutine_that_unwinds_out_of_a_scope_may_wait_in_destructors() {
     let ended = Arc::new(AtomicUsize::new(0));
     util::on_workers(1, || {
         let takes = |time: Duration| {
@@ -363,7 +363,7 @@ fn one_that_goes_on_unwinding_out_of_a_scope_amid_others_may_wait_in_destructors
 
 type Waits = Box<dyn FnOnce() + Send>;
 
-/// Waits that std never unwinds, of which none ends.
+/// Waits that std never unwinds. None of them ends.
 fn waits_for_ever() -> [(&'static str, Waits); 6] {
     let locked = Arc::new(sync::Mutex::new(()));
     std::mem::forget(locked.lock());
@@ -418,7 +418,7 @@ fn a_wait_that_std_never_unwinds_neither_unwinds_nor_returns() {
 }
 
 #[test]
-fn those_that_are_left_behind_hold_up_nobody_else() {
+fn coroutines_that_are_left_behind_hold_up_nobody_else() {
     for workers in [1, 4] {
         let unwound = Arc::new(AtomicUsize::new(0));
         let test = || {
@@ -438,16 +438,16 @@ fn those_that_are_left_behind_hold_up_nobody_else() {
             }
             thread::sleep(20 * MILLI);
         };
-        // Each on a thread on which none was left behind before.
+        // Each on a fresh thread, on which no coroutine was left behind before.
         std::thread::scope(|s| s.spawn(|| util::on_workers(workers, test)).join().unwrap());
         assert_eq!(unwound.load(SeqCst), 6);
     }
 }
 
-/// std's panic count of the thread stays raised. Nothing that comes later is unwound there, for it may be
-/// unwinding.
+/// std's panic count of the thread stays raised. So later coroutines there are not unwound, because they
+/// may be unwinding.
 #[test]
-fn a_thread_on_which_one_was_left_behind_amid_its_unwind_can_be_used_again() {
+fn a_thread_can_be_used_after_a_coroutine_was_left_behind_there_during_its_unwind() {
     util::on_an_os_thread(|| {
         for _ in 0..3 {
             runtime(1).run(|| {
@@ -469,7 +469,7 @@ fn a_thread_on_which_one_was_left_behind_amid_its_unwind_can_be_used_again() {
 }
 
 #[test]
-fn one_that_is_left_behind_is_passed_over_by_wakers() {
+fn a_coroutine_that_was_left_behind_is_passed_over_by_wakers() {
     for workers in [1, 4] {
         let lock = Arc::new(sync::Mutex::new(0));
         let guard = lock.lock().unwrap();
@@ -489,10 +489,10 @@ fn one_that_is_left_behind_is_passed_over_by_wakers() {
     }
 }
 
-/// As other crates build scopes: the lifetime is transmuted away, and the wait is for a lock and a
+/// Other crates build scopes like this: they transmute the lifetime away, and wait by a lock and a
 /// condition variable.
 #[test]
-fn what_is_lent_until_a_condition_variable_says_so_outlives_the_borrower() {
+fn what_is_lent_until_a_condition_variable_is_notified_outlives_the_borrower() {
     struct Member(Arc<(sync::Mutex<usize>, sync::Condvar)>);
     impl Drop for Member {
         fn drop(&mut self) {
@@ -512,7 +512,8 @@ fn what_is_lent_until_a_condition_variable_says_so_outlives_the_borrower() {
             let _member = member;
             f();
         });
-        // SAFETY: the closure and all that it borrows stay until it has ended, which is waited for.
+        // SAFETY: the closure and all that it borrows stay until the closure has ended, which is waited
+        // for.
         let f: Box<dyn FnOnce() + Send> = unsafe { std::mem::transmute(f) };
         thread::spawn(f);
         let mut left = running.0.lock().unwrap();
@@ -520,7 +521,7 @@ fn what_is_lent_until_a_condition_variable_says_so_outlives_the_borrower() {
             left = running.1.wait(left).unwrap();
         }
     }
-    /// What is lent says when it goes.
+    /// Sets the flag when it is dropped.
     struct Lent(Arc<AtomicBool>);
     impl Drop for Lent {
         fn drop(&mut self) {
@@ -549,7 +550,7 @@ fn what_is_lent_until_a_condition_variable_says_so_outlives_the_borrower() {
 }
 
 #[test]
-fn a_join_of_an_unchecked_coroutine_does_not_end_before_that_has() {
+fn a_join_of_an_unchecked_coroutine_does_not_return_before_it_has_ended() {
     util::on_an_os_thread(|| {
         let (one, other) = (runtime(1), runtime(1));
         let stop = Arc::new(AtomicBool::new(false));
@@ -570,7 +571,7 @@ fn a_join_of_an_unchecked_coroutine_does_not_end_before_that_has() {
             yield_now();
             handle.unwrap()
         });
-        // Nothing of it can run there, so it is left behind.
+        // The coroutine cannot run there, so it is left behind.
         other.run(move || drop(one));
         let joined = Arc::new(AtomicBool::new(false));
         let joins = Arc::clone(&joined);
@@ -585,7 +586,7 @@ fn a_join_of_an_unchecked_coroutine_does_not_end_before_that_has() {
 }
 
 #[test]
-fn one_that_yields_until_others_have_unwound_has_few_turns() {
+fn a_coroutine_that_yields_until_others_have_unwound_has_few_turns() {
     const OTHERS: usize = 2_000;
     struct Stops(Arc<AtomicBool>);
     impl Drop for Stops {
@@ -599,7 +600,7 @@ fn one_that_yields_until_others_have_unwound_has_few_turns() {
     );
     let runtime = runtime(1);
     runtime.run(|| {
-        // The oldest: it unwinds last.
+        // The oldest coroutine, which unwinds last.
         let stops = Stops(Arc::clone(&stop));
         spawn(move || {
             let _stops = stops;

@@ -1,4 +1,4 @@
-//! A coroutine that does not end when its runtime does is waited for, then named and left behind.
+//! A coroutine that does not end with its runtime is waited for, then named and left behind.
 //!
 //! Each case runs in a process of its own: this test binary, started again.
 
@@ -16,13 +16,13 @@ use crate::util;
 const LONG: Duration = Duration::from_secs(1_000);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs `case` in a child process, as the main coroutine of a runtime; nothing, in that child
-/// itself, once the runtime has ended.
+/// Runs `case` in a child, as the main coroutine of a runtime. Returns the child's standard error; `None`
+/// in the child itself, after the runtime has ended.
 fn in_a_child(test: &str, workers: usize, grace: Duration, case: fn()) -> Option<Output> {
     in_a_child_that_writes_to(Stdio::piped(), test, workers, grace, case)
 }
 
-/// As `in_a_child`, with `stderr` as that.
+/// As `in_a_child`, but the child's standard error is `stderr`.
 fn in_a_child_that_writes_to(
     stderr: Stdio,
     test: &str,
@@ -70,7 +70,7 @@ fn assert_ended_naming(output: Option<Output>, names: &[&str]) {
     }
 }
 
-/// Spawns `f` under `name`, and comes back when it runs.
+/// Spawns `f` under `name`. Returns when it runs.
 fn start(name: &str, f: impl FnOnce() + Send + 'static) {
     let (running, started) = std::sync::mpsc::channel();
     let body = move || {
@@ -84,9 +84,9 @@ fn start(name: &str, f: impl FnOnce() + Send + 'static) {
 }
 
 #[test]
-fn one_that_catches_the_unwind_and_waits_again_is_named() {
+fn a_coroutine_that_catches_the_unwind_and_waits_again_is_named() {
     for workers in [1, 4] {
-        let test = "one_that_catches_the_unwind_and_waits_again_is_named";
+        let test = "a_coroutine_that_catches_the_unwind_and_waits_again_is_named";
         let output = in_a_child(test, workers, Duration::from_millis(200), || {
             start("stubborn", || {
                 loop {
@@ -104,8 +104,8 @@ fn one_that_catches_the_unwind_and_waits_again_is_named() {
 }
 
 #[test]
-fn one_that_is_always_ready_is_named() {
-    let test = "one_that_is_always_ready_is_named";
+fn a_coroutine_that_is_always_ready_is_named() {
+    let test = "a_coroutine_that_is_always_ready_is_named";
     let output = in_a_child(test, 1, Duration::from_millis(200), || {
         start("restless", || {
             loop {
@@ -117,11 +117,11 @@ fn one_that_is_always_ready_is_named() {
 }
 
 #[test]
-fn one_that_keeps_its_thread_is_left_there_and_what_others_have_left_is_named() {
-    let test = "one_that_keeps_its_thread_is_left_there_and_what_others_have_left_is_named";
+fn a_coroutine_that_keeps_its_thread_stays_there_and_what_others_have_left_is_named() {
+    let test = "a_coroutine_that_keeps_its_thread_stays_there_and_what_others_have_left_is_named";
     static STARTED: AtomicBool = AtomicBool::new(false);
     let output = in_a_child(test, 3, Duration::from_millis(200), || {
-        // Neither runs on this worker, which is kept busy until both have been taken.
+        // This worker is kept busy until other workers have taken both.
         for name in ["blocked", "also blocked"] {
             STARTED.store(false, SeqCst);
             let block = || {
@@ -150,8 +150,8 @@ fn one_that_keeps_its_thread_is_left_there_and_what_others_have_left_is_named() 
 }
 
 #[test]
-fn the_runtime_ends_where_stderr_cannot_be_written() {
-    let test = "the_runtime_ends_where_stderr_cannot_be_written";
+fn the_runtime_ends_if_stderr_cannot_be_written() {
+    let test = "the_runtime_ends_if_stderr_cannot_be_written";
     let full = File::create("/dev/full").unwrap().into();
     let grace = Duration::from_millis(200);
     let output = in_a_child_that_writes_to(full, test, 1, grace, || {
@@ -166,9 +166,9 @@ fn the_runtime_ends_where_stderr_cannot_be_written() {
     }
 }
 
-/// It is joined by a thread that is not of its runtime, and does not end.
+/// A thread outside of the runtime joins it, and waits for ever.
 #[test]
-fn one_that_is_left_behind_never_ends() {
+fn a_coroutine_that_was_left_behind_never_ends() {
     let runtime = RuntimeBuilder::new().workers(1).grace(Duration::ZERO);
     let runtime = runtime.build().unwrap();
     let restless = runtime.spawn(|| {
@@ -188,7 +188,7 @@ fn one_that_is_left_behind_never_ends() {
 }
 
 #[test]
-fn those_that_take_their_time_but_end_within_the_grace_are_waited_for() {
+fn coroutines_that_end_within_the_grace_are_waited_for() {
     static ENDED: AtomicBool = AtomicBool::new(false);
     let runtime = RuntimeBuilder::new().workers(2).grace(LONG);
     let runtime = runtime.build().unwrap();

@@ -1,7 +1,7 @@
-//! Runtimes that end amid whatever their coroutines do.
+//! Runtimes that end whatever their coroutines do.
 //!
-//! `GREENROOM_SHUTDOWNS` has the number of runtimes that are made and ended, and `GREENROOM_SEED` the seed of
-//! the first one.
+//! `GREENROOM_SHUTDOWNS` is the number of runtimes to make and end. `GREENROOM_SEED` is the seed of the
+//! first one.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, PoisonError};
@@ -20,7 +20,7 @@ fn setting(name: &str, otherwise: u64) -> u64 {
     value.map_or(otherwise, |value| value.parse().expect("a number"))
 }
 
-/// A sequence of numbers that a seed determines (splitmix64).
+/// Numbers that a seed determines (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -40,7 +40,7 @@ impl Random {
     }
 }
 
-/// What the coroutines of a runtime share, and what they have done.
+/// What the coroutines of a runtime share, and a count of what they have done.
 struct Shared {
     lock: Mutex<usize>,
     changed: Condvar,
@@ -87,7 +87,7 @@ fn do_something(shared: &Arc<Shared>, random: &mut Random, depth: u32) {
             }
         }),
         11 => {
-            // Goes on, for a while.
+            // Catches the unwind, and goes on for a while.
             let tries = || do_something(shared, random, depth);
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(tries));
         }
@@ -111,7 +111,7 @@ fn random_pause(random: &mut Random) -> Duration {
     }
 }
 
-/// What destructors do that may run amid a panic: they wait for time, and for what others hold for a
+/// What destructors do, perhaps during a panic: they wait for time, and for locks that are held for a
 /// moment.
 fn clean_up(shared: &Shared, random: &mut Random) {
     match random.below(3) {
@@ -162,7 +162,7 @@ fn shut_down(seed: u64) {
         ended <= unwound && unwound <= started,
         "{ended} {unwound} {started}"
     );
-    // What never ran was dropped, and nobody runs any more.
+    // What never ran has been dropped, and no coroutine runs any more.
     std::thread::yield_now();
     assert_eq!(shared.unwound.load(SeqCst), unwound);
 }
@@ -173,7 +173,7 @@ fn runtimes_end_whatever_their_coroutines_do() {
     let shutdowns = setting("GREENROOM_SHUTDOWNS", 400);
     let next = AtomicUsize::new(0);
     std::thread::scope(|s| {
-        // Most of the time they wait.
+        // Most of the time the coroutines wait.
         for _ in 0..16 {
             s.spawn(|| {
                 loop {
@@ -181,7 +181,7 @@ fn runtimes_end_whatever_their_coroutines_do() {
                     if n >= shutdowns {
                         return;
                     }
-                    // Each on a thread of its own, where none was left behind before.
+                    // Each on a fresh thread, on which no coroutine was left behind before.
                     let hangs = seed.wrapping_add(n);
                     let ends = std::thread::spawn(move || shut_down(hangs));
                     let start = std::time::Instant::now();

@@ -1,4 +1,4 @@
-//! OS threads that end: what destructors of their thread-locals may still do.
+//! OS threads that end: what the destructors of their thread-locals may do.
 
 use std::cell::{OnceCell, RefCell};
 use std::mem;
@@ -15,7 +15,7 @@ use crate::util;
 
 const LONG: Duration = Duration::from_secs(1_000);
 
-/// Calls something when it is dropped.
+/// Calls a closure when dropped.
 struct AtEnd(Option<Box<dyn FnOnce()>>);
 
 impl Drop for AtEnd {
@@ -35,12 +35,12 @@ fn at_end(f: impl FnOnce() + 'static) {
     AT_END.set(AtEnd(Some(Box::new(f))));
 }
 
-/// Runs `start` on a thread of its own, and waits for the end of that.
+/// Runs `start` on a thread of its own, and waits for the end of that thread.
 fn on_a_thread(start: impl FnOnce() + Send + 'static) {
     util::on_an_os_thread(|| std::thread::spawn(start).join().unwrap());
 }
 
-/// Unparks from another thread, and comes back when that is done.
+/// Unparks from another thread. Returns when that is done.
 fn unpark_from_elsewhere(unparker: Unparker) {
     std::thread::spawn(move || unparker.unpark())
         .join()
@@ -48,7 +48,7 @@ fn unpark_from_elsewhere(unparker: Unparker) {
 }
 
 #[test]
-fn a_destructor_is_woken_by_who_got_its_unparker() {
+fn a_destructor_is_woken_by_a_thread_that_got_its_unparker() {
     for waited_before in [false, true] {
         on_a_thread(move || {
             at_end(|| {
@@ -67,7 +67,7 @@ fn a_destructor_is_woken_by_who_got_its_unparker() {
 }
 
 #[test]
-fn a_destructor_is_woken_by_who_knows_the_thread_from_before() {
+fn a_destructor_is_woken_by_an_unparker_from_before() {
     on_a_thread(|| {
         let before = Rc::new(OnceCell::new());
         let known = Rc::clone(&before);
@@ -75,13 +75,13 @@ fn a_destructor_is_woken_by_who_knows_the_thread_from_before() {
             unpark_from_elsewhere(Unparker::clone(known.get().unwrap()));
             assert!(park_timeout(LONG));
         });
-        // Used first after what is dropped last.
+        // Thread-locals are dropped in the reverse order of their first uses.
         before.set(Unparker::current()).unwrap();
     });
 }
 
 #[test]
-fn a_destructor_runs_on_the_thread_that_it_belongs_to() {
+fn a_destructor_runs_on_its_thread() {
     let ids: Arc<Mutex<Vec<ThreadId>>> = Arc::default();
     let seen = Arc::clone(&ids);
     on_a_thread(move || {
@@ -136,7 +136,7 @@ fn a_destructor_may_spawn_join_and_sleep() {
     }
 }
 
-/// Written to stderr when it is dropped.
+/// Writes the name to stderr when dropped.
 struct Lent(&'static str);
 
 impl Drop for Lent {
@@ -155,7 +155,7 @@ fn runtime() -> Runtime {
     RuntimeBuilder::new().workers(1).build().unwrap()
 }
 
-/// Leaves a coroutine on the calling thread which uses a thread-local of that.
+/// Leaves a coroutine on the calling thread, which uses a thread-local of that thread.
 fn leave(runtime: &Runtime, name: &str, lent: &'static std::thread::LocalKey<Lent>) {
     runtime.run(|| {
         let uses = Builder::new().name(name.into());
@@ -192,12 +192,12 @@ fn a_process_that_exits_with_coroutines_left_keeps_its_status() {
     if let Some(role) = util::role() {
         let (how, role) = role.split_once(", ").unwrap();
         if role == "in main" {
-            // The thread that forks is the main thread of the child.
-            // SAFETY: the child needs no lock of another thread.
+            // The thread that forks becomes the main thread of the child. SAFETY: the child needs no lock
+            // that another thread may hold.
             let child = unsafe { libc::fork() };
             if child != 0 {
                 let mut status = 0;
-                // SAFETY: the pointer is valid.
+                // SAFETY: `status` is valid to write to.
                 assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
                 assert!(libc::WIFEXITED(status), "signal {status}");
                 exit(libc::WEXITSTATUS(status));

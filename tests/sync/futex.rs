@@ -1,4 +1,4 @@
-//! Waiting at an address: first come, first woken, coroutines and OS threads alike.
+//! Waits at an address: first come, first woken, coroutines and OS threads alike.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
@@ -14,7 +14,7 @@ use crate::util;
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Has a coroutine wait at `word`; returns when it does, most probably.
+/// Has a coroutine wait at `word`. Returns when it most probably waits.
 fn wait_at(
     word: &Arc<AtomicU32>,
     log: &Arc<Mutex<Vec<usize>>>,
@@ -31,7 +31,7 @@ fn wait_at(
     while !queued.load(SeqCst) {
         thread::sleep(MILLI);
     }
-    // It is in the queue a moment later.
+    // The coroutine is in the queue a moment later.
     thread::sleep(5 * MILLI);
     handle
 }
@@ -93,7 +93,7 @@ fn waiters_are_woken_in_the_order_in_which_they_came() {
 
 #[test]
 #[parallel]
-fn one_that_times_out_is_passed_over() {
+fn a_waiter_that_has_timed_out_is_passed_over() {
     util::everywhere(|| {
         let word = Arc::new(AtomicU32::new(0));
         let log = Arc::default();
@@ -142,7 +142,7 @@ fn addresses_are_told_apart() {
                 thread::sleep(MILLI);
             }
             thread::sleep(20 * MILLI);
-            // In an order of its own, and first one half of those at each.
+            // Not in the order of the addresses, and first one half of the waiters at each.
             for round in 1..=2 {
                 for n in 0..WORDS {
                     let n = n * 1_777 % WORDS;
@@ -160,10 +160,10 @@ fn addresses_are_told_apart() {
     }
 }
 
-/// A chain: each is woken by the one before, whatever it is.
+/// A chain: each task wakes the next, of whatever kind.
 #[test]
 #[parallel]
-fn coroutines_os_threads_and_threads_of_the_pool_wake_each_other() {
+fn coroutines_and_os_threads_and_threads_of_the_pool_wake_each_other() {
     for workers in [1, 2] {
         util::on_workers(workers, || {
             const LINKS: u32 = 30;
@@ -224,7 +224,7 @@ fn a_wait_leaves_the_park_token_alone() {
     });
 }
 
-/// Timeouts, wake-ups and new waiters at a few words, from many sides: all come to their end.
+/// Timeouts, wake-ups and new waiters at a few words, from many tasks. All of them come to their end.
 #[test]
 #[serial]
 fn no_wake_up_is_lost_among_many_that_time_out() {
@@ -247,7 +247,7 @@ fn no_wake_up_is_lost_among_many_that_time_out() {
                         }
                         let outcome = futex::wait(word, 0, Some(Instant::now() + patience));
                         woken += usize::from(outcome == Waited::Woken);
-                        // Others have woken as many as have been woken.
+                        // The other tasks have woken as many as were woken.
                         tickets.fetch_add(futex::wake(&words[(me + round * 5) % 3], 1), SeqCst);
                     }
                     woken
@@ -271,7 +271,7 @@ fn no_wake_up_is_lost_among_many_that_time_out() {
 
 #[test]
 #[parallel]
-fn the_end_of_a_runtime_neither_unwinds_nor_ends_a_wait() {
+fn the_end_of_a_runtime_neither_unwinds_nor_ends_a_futex_wait() {
     static WORD: AtomicU32 = AtomicU32::new(0);
     static WENT_ON: AtomicUsize = AtomicUsize::new(0);
     struct GoesOn;
@@ -306,10 +306,10 @@ fn the_end_of_a_runtime_neither_unwinds_nor_ends_a_wait() {
     }
 }
 
-/// It comes before those of its worker that wait already, which could not run.
+/// A waiter that unwinds keeps its worker, so waiters of that worker that came before could not run.
 #[test]
 #[parallel]
-fn one_that_unwinds_is_woken_before_others_of_its_worker() {
+fn a_waiter_that_unwinds_is_woken_before_others_of_its_worker() {
     util::on_workers(1, || {
         struct Waits(Arc<AtomicU32>);
         impl Drop for Waits {
@@ -324,7 +324,7 @@ fn one_that_unwinds_is_woken_before_others_of_its_worker() {
         let waker = std::thread::spawn({
             let word = Arc::clone(&word);
             move || {
-                // When both wait.
+                // Both wait by then.
                 std::thread::sleep(50 * MILLI);
                 assert_eq!(futex::wake(&word, 1), 1);
                 std::thread::sleep(50 * MILLI);

@@ -1,5 +1,5 @@
-//! What the shims' locks promise beyond std's: between coroutines and OS threads, in what order, amid
-//! panics, when a runtime ends, and in a forked child.
+//! What the shims' locks promise beyond std's: coroutines with OS threads, the order of waiters, panics,
+//! the end of a runtime, forked children.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -20,7 +20,8 @@ use crate::util::{self, Finally, until};
 const MILLI: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(1_000);
 
-/// Runs `work` for each number in a coroutine, or for each third in an OS thread; waits for all.
+/// Calls `work` with each number: in a coroutine, or for every third number in an OS thread. Waits for
+/// all.
 fn in_a_mix(count: usize, work: impl Fn(usize) + Send + Sync + 'static) {
     let work = Arc::new(work);
     let mut coroutines = Vec::new();
@@ -36,7 +37,7 @@ fn in_a_mix(count: usize, work: impl Fn(usize) + Send + Sync + 'static) {
         coroutine.join().unwrap();
     }
     for thread in threads {
-        // Where the caller is a coroutine, others go on meanwhile.
+        // If the caller is a coroutine, others run meanwhile.
         unblock(move || thread.join()).unwrap();
     }
 }
@@ -44,7 +45,7 @@ fn in_a_mix(count: usize, work: impl Fn(usize) + Send + Sync + 'static) {
 // ------------------------------------------------------------------------ order
 
 #[test]
-fn ten_thousand_that_queue_for_a_mutex_have_it_in_the_order_in_which_they_came() {
+fn ten_thousand_waiters_get_a_mutex_in_the_order_in_which_they_came() {
     const COUNT: usize = 10_000;
     util::on_workers(1, || {
         let order = Arc::new(Mutex::new(Vec::new()));
@@ -69,7 +70,7 @@ fn ten_thousand_that_queue_for_a_mutex_have_it_in_the_order_in_which_they_came()
 }
 
 #[test]
-fn ten_thousand_of_four_workers_all_have_their_turn() {
+fn ten_thousand_waiters_of_four_workers_all_get_their_turn() {
     const COUNT: usize = 10_000;
     util::on_workers(4, || {
         let count = Arc::new(Mutex::new(0_usize));
@@ -92,9 +93,9 @@ fn ten_thousand_of_four_workers_all_have_their_turn() {
     });
 }
 
-/// Each holds it over a switch, gives it back and wants it again at once.
+/// Each holds the lock over a switch, releases it, and locks it again at once.
 #[test]
-fn those_that_want_it_again_at_once_have_it_by_turns() {
+fn coroutines_that_lock_again_at_once_take_turns() {
     const COUNT: usize = 20;
     util::on_workers(1, || {
         let turns = Arc::new(Mutex::new([0_usize; COUNT]));
@@ -154,9 +155,9 @@ fn writers_do_not_starve_a_reader() {
 
 // ---------------------------------------------------------------------- convoys
 
-/// An OS thread holds the lock; a coroutine waits for it first, whose worker then computes; and
-/// `others` of that worker. Behind them one that another thread runs wants the lock.
-/// It has it while the worker still computes.
+/// An OS thread holds the lock. A coroutine waits for it first, and its worker then computes. `others` of
+/// that worker wait behind it, and then a task of another thread. That task gets the lock while the
+/// worker still computes.
 fn goes_on_while_a_worker_computes<G>(
     lock: fn() -> G,
     other: fn(),
@@ -221,7 +222,7 @@ fn on_another_runtime(wait: fn(), done: mpsc::Sender<()>) {
 }
 
 #[test]
-fn a_free_mutex_is_not_waited_for_because_the_first_in_line_computes() {
+fn a_free_mutex_is_taken_though_the_worker_of_the_first_waiter_computes() {
     static LOCK: Mutex<()> = Mutex::new(());
     for behind in [on_a_thread, on_another_runtime] {
         for others in [0, 1, 100] {
@@ -232,7 +233,7 @@ fn a_free_mutex_is_not_waited_for_because_the_first_in_line_computes() {
 }
 
 #[test]
-fn a_free_rwlock_is_not_waited_for_because_the_first_in_line_computes() {
+fn a_free_rwlock_is_taken_though_the_worker_of_the_first_waiter_computes() {
     static LOCK: RwLock<()> = RwLock::new(());
     for others in [0, 1, 100] {
         let lock = || LOCK.write().unwrap();
@@ -248,10 +249,10 @@ fn a_free_rwlock_is_not_waited_for_because_the_first_in_line_computes() {
     }
 }
 
-/// A coroutine is called, comes too late and waits again: then the lock is reserved for it. It does not
-/// come then.
+/// A coroutine is woken, comes too late and waits again. Then the lock is reserved for it, and it does
+/// not come.
 #[test]
-fn a_lock_that_is_reserved_for_one_that_computes_is_taken_by_others() {
+fn a_lock_that_is_reserved_for_a_coroutine_that_cannot_run_is_taken_by_others() {
     static LOCK: Mutex<()> = Mutex::new(());
     static RWLOCK: RwLock<()> = RwLock::new(());
     type Acts = (fn() -> Box<dyn FnOnce()>, fn(), fn() -> bool);
@@ -280,7 +281,7 @@ fn a_lock_that_is_reserved_for_one_that_computes_is_taken_by_others() {
                 let late = spawn(want);
                 yield_now();
                 let_go();
-                // It was called, and comes too late.
+                // The coroutine was woken, and comes too late.
                 let let_go = take();
                 yield_now();
                 let_go();
@@ -291,7 +292,7 @@ fn a_lock_that_is_reserved_for_one_that_computes_is_taken_by_others() {
                     }
                     done.send(()).unwrap();
                 });
-                // This computes.
+                // The worker of the coroutine is busy here.
                 let had_it = is_done.recv_timeout(Duration::from_secs(20));
                 other.join().unwrap();
                 had_it.expect("the lock is free, and somebody wants it");
@@ -349,9 +350,9 @@ fn a_barrier_and_a_once_serve_coroutines_and_os_threads_alike() {
     });
 }
 
-/// Each lock, held by an OS thread for a while.
+/// An OS thread holds each lock for a while.
 #[test]
-fn others_go_on_while_a_coroutine_waits_for_a_lock() {
+fn others_run_while_a_coroutine_waits_for_a_lock() {
     static MUTEX: Mutex<()> = Mutex::new(());
     static RWLOCK: RwLock<()> = RwLock::new(());
     static ONCE: Once = Once::new();
@@ -361,7 +362,7 @@ fn others_go_on_while_a_coroutine_waits_for_a_lock() {
     static SIGNAL: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
     static HELD: AtomicUsize = AtomicUsize::new(0);
 
-    /// On an OS thread: holds on until the ticker has ticked.
+    /// Called by an OS thread. Holds the lock until the ticker has ticked.
     fn hold() {
         let start = HELD.fetch_add(1, SeqCst) + 1;
         until("it may go on", || HELD.load(SeqCst) > start);
@@ -409,7 +410,7 @@ fn others_go_on_while_a_coroutine_waits_for_a_lock() {
 }
 
 #[test]
-fn what_makes_a_lazy_value_may_wait_for_other_coroutines() {
+fn the_initialiser_of_a_lazy_value_may_wait_for_other_coroutines() {
     static LAZY: LazyLock<usize> = LazyLock::new(|| {
         let helpers: Vec<_> = (0..3)
             .map(|n| {
@@ -425,7 +426,7 @@ fn what_makes_a_lazy_value_may_wait_for_other_coroutines() {
     util::everywhere(|| in_a_mix(9, |_| assert_eq!(*LAZY, 3)));
 }
 
-/// Works on both with what `seed` says.
+/// Random numbers from a seed (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -437,8 +438,8 @@ impl Random {
     }
 }
 
-/// A bounded queue, a table and its sum, used at random by coroutines, threads and jobs; with the
-/// seed that is printed where it fails, everybody does the same again.
+/// A bounded queue, a table and its sum, used at random by coroutines, threads and jobs. The seed is
+/// printed if the test fails. With that seed, each of them does the same again.
 #[test]
 #[serial]
 fn locks_of_all_kinds_in_random_use() {
@@ -538,7 +539,7 @@ fn locks_of_all_kinds_in_random_use() {
 
 // ----------------------------------------------------------------- amid panics
 
-/// Waits when it is dropped.
+/// Waits in its destructor.
 struct WaitsInDrop;
 
 impl Drop for WaitsInDrop {
@@ -550,7 +551,7 @@ impl Drop for WaitsInDrop {
 }
 
 #[test]
-fn each_holders_panic_poisons_what_it_held_and_nothing_else() {
+fn a_panic_poisons_what_its_coroutine_holds_and_nothing_else() {
     const COUNT: usize = 60;
     for workers in [1, 4] {
         util::on_workers(workers, || {
@@ -570,7 +571,7 @@ fn each_holders_panic_poisons_what_it_held_and_nothing_else() {
                             *guard += 1;
                             *writer += 1;
                         }
-                        // Others' locks are only looked at.
+                        // Locks of other coroutines are only tried.
                         drop(next.0.try_lock());
                         if n % 2 == 1 {
                             resume_unwind(Box::new(n));
@@ -589,7 +590,7 @@ fn each_holders_panic_poisons_what_it_held_and_nothing_else() {
     }
 }
 
-/// Locks in a destructor, while a panic unwinds.
+/// Locks in a destructor, during a panic.
 fn locks_amid_a_panic(lock: impl FnMut()) {
     let result = catch_unwind(AssertUnwindSafe(|| {
         let _finally = Finally(lock);
@@ -599,9 +600,9 @@ fn locks_amid_a_panic(lock: impl FnMut()) {
     assert_eq!(payload.downcast_ref(), Some(&"unwound"));
 }
 
-/// And though others of its worker have queued before it.
+/// Also if other coroutines of its worker have queued before it.
 #[test]
-fn a_destructor_amid_a_panic_waits_for_a_lock_that_is_held_elsewhere() {
+fn a_destructor_during_a_panic_waits_for_a_lock_that_is_held_elsewhere() {
     for workers in [1, 4] {
         util::on_workers(workers, || {
             let lock = Arc::new((Mutex::new(0), RwLock::new(0)));
@@ -639,8 +640,8 @@ fn a_destructor_amid_a_panic_waits_for_a_lock_that_is_held_elsewhere() {
     }
 }
 
-/// Runs `child` in a process of its own, which aborts; returns what that wrote to stderr. `name` is
-/// that of the calling test.
+/// Runs `child` in a process of its own, which aborts. Returns its standard error. `name` is the name of
+/// the calling test.
 fn stderr_of_abort(name: &str, child: impl FnOnce()) -> String {
     if util::role().is_some() {
         child();
@@ -652,7 +653,7 @@ fn stderr_of_abort(name: &str, child: impl FnOnce()) -> String {
     stderr
 }
 
-/// Has a coroutine hold what another one of its worker wants amid a panic.
+/// One coroutine calls `hold`. Another one of the same worker calls `want` during a panic.
 fn deadlock_amid_a_panic(hold: fn(), want: fn()) {
     util::on_workers(1, || {
         let holder = Builder::new().name("holder".into()).spawn(hold).unwrap();
@@ -673,9 +674,9 @@ fn assert_names_both(stderr: &str) {
 }
 
 #[test]
-fn a_mutex_that_another_one_of_the_worker_holds_aborts_by_names() {
+fn a_mutex_held_by_a_coroutine_of_the_same_worker_aborts_with_both_names() {
     static LOCK: Mutex<()> = Mutex::new(());
-    let name = "a_mutex_that_another_one_of_the_worker_holds_aborts_by_names";
+    let name = "a_mutex_held_by_a_coroutine_of_the_same_worker_aborts_with_both_names";
     assert_names_both(&stderr_of_abort(name, || {
         let hold = || {
             let _guard = LOCK.lock().unwrap();
@@ -685,9 +686,9 @@ fn a_mutex_that_another_one_of_the_worker_holds_aborts_by_names() {
     }));
 }
 
-/// The one for which it is reserved cannot come meanwhile, and does not have it yet.
+/// The coroutine that the lock is reserved for cannot run meanwhile, and does not hold the lock yet.
 #[test]
-fn a_mutex_that_is_reserved_for_another_one_of_the_worker_is_not_waited_for_amid_a_panic() {
+fn a_mutex_reserved_for_a_coroutine_of_the_same_worker_is_taken_during_a_panic() {
     static LOCK: Mutex<()> = Mutex::new(());
     static HAD_IT: Mutex<Vec<&str>> = Mutex::new(Vec::new());
     let had_it = |who| HAD_IT.lock().unwrap().push(who);
@@ -698,7 +699,7 @@ fn a_mutex_that_is_reserved_for_another_one_of_the_worker_is_not_waited_for_amid
             had_it("other");
         });
         yield_now();
-        // It is called, comes too late, and the next unlock reserves the lock for it.
+        // The coroutine is woken and comes too late. The next unlock reserves the lock for it.
         drop(first);
         let second = LOCK.lock().unwrap();
         yield_now();
@@ -717,9 +718,9 @@ fn a_mutex_that_is_reserved_for_another_one_of_the_worker_is_not_waited_for_amid
 }
 
 #[test]
-fn a_lock_that_another_one_of_the_worker_writes_aborts_by_names() {
+fn a_lock_written_by_a_coroutine_of_the_same_worker_aborts_with_both_names() {
     static LOCK: RwLock<()> = RwLock::new(());
-    let name = "a_lock_that_another_one_of_the_worker_writes_aborts_by_names";
+    let name = "a_lock_written_by_a_coroutine_of_the_same_worker_aborts_with_both_names";
     assert_names_both(&stderr_of_abort(name, || {
         let hold = || {
             let _guard = LOCK.write().unwrap();
@@ -730,9 +731,9 @@ fn a_lock_that_another_one_of_the_worker_writes_aborts_by_names() {
 }
 
 #[test]
-fn a_value_that_another_one_of_the_worker_makes_aborts_by_names() {
+fn a_value_initialised_by_a_coroutine_of_the_same_worker_aborts_with_both_names() {
     static VALUE: OnceLock<()> = OnceLock::new();
-    let name = "a_value_that_another_one_of_the_worker_makes_aborts_by_names";
+    let name = "a_value_initialised_by_a_coroutine_of_the_same_worker_aborts_with_both_names";
     assert_names_both(&stderr_of_abort(name, || {
         let hold = || {
             VALUE.get_or_init(|| thread::sleep(LONG));
@@ -746,7 +747,7 @@ fn a_value_that_another_one_of_the_worker_makes_aborts_by_names() {
 // ---------------------------------------------------------- the end of a runtime
 
 #[test]
-fn the_end_of_a_runtime_does_not_unwind_those_that_wait_for_locks() {
+fn the_end_of_a_runtime_does_not_unwind_waits_for_locks() {
     for workers in [1, 4] {
         let held = Arc::new(Mutex::new(()));
         let wanted = Arc::new(Mutex::new(()));
@@ -779,7 +780,7 @@ fn the_end_of_a_runtime_does_not_unwind_those_that_wait_for_locks() {
             [holder, waiter, notified]
         });
         assert!(handles.iter().all(|handle| !handle.is_finished()));
-        // They are as those that waited have left them.
+        // The locks are as the waiters have left them.
         for locked in [&held, &wanted] {
             assert!(!locked.is_poisoned() && locked.try_lock().is_err());
         }
@@ -788,9 +789,9 @@ fn the_end_of_a_runtime_does_not_unwind_those_that_wait_for_locks() {
     }
 }
 
-/// What its holder did not unwind from is not poisoned, and what it did is.
+/// A lock is poisoned if its holder unwound, and only then.
 #[test]
-fn the_end_of_a_runtime_poisons_what_is_held_over_a_wait_that_unwinds() {
+fn the_end_of_a_runtime_poisons_locks_held_over_a_wait_that_unwinds() {
     for workers in [1, 4] {
         let held = Arc::new(Mutex::new(()));
         let seen = Arc::new(AtomicUsize::new(0));
@@ -813,10 +814,10 @@ fn the_end_of_a_runtime_poisons_what_is_held_over_a_wait_that_unwinds() {
     }
 }
 
-/// A coroutine waits, and behind it an OS thread. The coroutine is woken, but its runtime is given up
-/// before it runs.
+/// A coroutine waits, and behind it an OS thread. The coroutine is woken, but its runtime ends before it
+/// runs.
 #[test]
-fn a_wake_up_is_not_lost_with_a_coroutine_that_is_given_up() {
+fn a_wake_up_is_not_lost_with_a_coroutine_that_is_left_behind() {
     static MUTEX: Mutex<()> = Mutex::new(());
     static RWLOCK: RwLock<()> = RwLock::new(());
     static WAITING: Mutex<usize> = Mutex::new(0);
@@ -854,7 +855,7 @@ fn a_wake_up_is_not_lost_with_a_coroutine_that_is_given_up() {
                 });
                 let behind = std::thread::spawn(wait);
                 std::thread::sleep(10 * MILLI);
-                // Its worker is not driven between two runs.
+                // Nobody drives the coroutine's worker between two runs.
                 let_go();
                 runtime(1).run(|| drop(given_up));
                 until("the other goes on", || behind.is_finished());
@@ -868,7 +869,7 @@ fn a_wake_up_is_not_lost_with_a_coroutine_that_is_given_up() {
 
 #[test]
 #[serial]
-fn a_forked_child_has_locks_that_nobody_waits_for() {
+fn in_a_forked_child_nobody_waits_for_the_locks() {
     util::on_workers(2, || {
         let lock = Arc::new(Mutex::new(0));
         let guard = lock.lock().unwrap();
@@ -893,15 +894,14 @@ fn a_forked_child_has_locks_that_nobody_waits_for() {
             .collect();
         thread::sleep(10 * MILLI);
         for _ in 0..20 {
-            // SAFETY: the child uses what is tested, and the locks of the allocator, which libc
-            // sees to.
+            // SAFETY: the child uses only what is tested, and the allocator, whose locks libc resets.
             let child = unsafe { libc::fork() };
             assert!(child >= 0);
             if child == 0 {
-                // SAFETY: it has no preconditions.
+                // SAFETY: the call has no preconditions.
                 unsafe { libc::alarm(50) };
                 let fine = catch_unwind(AssertUnwindSafe(|| {
-                    // Nobody is called here; and other buckets are free as well.
+                    // Nobody is woken here. Other buckets are free as well.
                     drop(guard);
                     *lock.lock().unwrap() += 10;
                     let locks: Vec<_> = (0..1_000)
@@ -918,7 +918,7 @@ fn a_forked_child_has_locks_that_nobody_waits_for() {
             }
             let mut status = 0;
             until("the child ends", || {
-                // SAFETY: the pointer is valid.
+                // SAFETY: `status` is valid to write to.
                 unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) == child }
             });
             assert_eq!(status, 0);

@@ -1,5 +1,5 @@
-//! What channels promise: the same, whether std's or the shims'; and between coroutines and OS
-//! threads, what only the shims' can.
+//! Channels, beyond std's promises: between coroutines and OS threads, at random, and at the end of a
+//! runtime.
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +38,7 @@ fn a_channel_connects_coroutines_and_os_threads() {
     });
 }
 
-/// The state of a generator of pseudo-random numbers; xorshift.
+/// A generator of pseudo-random numbers (xorshift).
 struct Random(u64);
 
 impl Random {
@@ -50,10 +50,10 @@ impl Random {
     }
 }
 
-/// Sends, receives and hangs up at random, from coroutines and OS threads, through channels of all
-/// kinds; the seed is printed, and may be given back in `SEED`.
+/// Sends, receives and hangs up at random, from coroutines and OS threads, through channels of all kinds.
+/// Prints the seed, which the environment variable `SEED` takes back.
 #[test]
-fn at_random_nothing_is_lost_doubled_or_overtaken() {
+fn random_use_loses_nothing_doubles_nothing_and_keeps_the_order() {
     let seed = match std::env::var("SEED") {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => RandomState::new().hash_one(0) | 1,
@@ -95,7 +95,7 @@ fn exchange_at_random(bound: usize, seeds: [u64; 6]) {
     assert_eq!(live.load(SeqCst), 0, "each value was dropped once");
 }
 
-/// Numbered, and counted while it lives.
+/// A value with a number, which is counted while it lives.
 struct Value {
     name: usize,
     number: u32,
@@ -119,7 +119,7 @@ impl Drop for Value {
     }
 }
 
-/// Returns how many it has sent.
+/// Returns how many values it has sent.
 fn send_at_random(
     name: usize,
     sender: &SyncSender<Value>,
@@ -143,7 +143,7 @@ fn send_at_random(
     sent
 }
 
-/// Returns how many have come of each, if it does not hang up early.
+/// Returns how many values came from each sender, unless it hangs up early.
 fn receive_at_random(receiver: Receiver<Value>, mut random: Random) -> [u32; 5] {
     let mut next = [0; 5];
     let hangs_up_after = match random.below(3) {
@@ -172,7 +172,7 @@ fn receive_at_random(receiver: Receiver<Value>, mut random: Random) -> [u32; 5] 
 }
 
 #[test]
-fn those_who_wait_are_served_in_their_order() {
+fn waiters_are_served_in_their_order() {
     util::on_workers(1, || {
         for bound in [0, 1, 3] {
             let (sender, receiver) = sync_channel(bound);
@@ -239,7 +239,7 @@ fn a_producer_and_a_consumer_that_never_wait_leave_time_for_timers() {
 
 // ---------------------------------------------------------- shutting down
 
-/// Sets it when it is dropped.
+/// Sets the flag when dropped.
 struct Flag(Arc<AtomicBool>);
 
 impl Drop for Flag {
@@ -271,7 +271,7 @@ fn waiting_for_a_channel_is_an_interruption_point() {
         });
     });
     assert!(dropped.iter().all(|dropped| dropped.load(SeqCst)));
-    // No waiter is left behind: who comes next is alone.
+    // No waiter is left behind: the next one is alone.
     assert!(keeps_full.try_recv().is_ok());
     assert!(keeps_full.try_recv().is_err(), "nobody waited for room");
     assert!(rendezvous.1.try_recv().is_err());
@@ -279,7 +279,7 @@ fn waiting_for_a_channel_is_an_interruption_point() {
 }
 
 #[test]
-fn a_receiver_that_is_interrupted_leaves_the_values_to_the_next() {
+fn an_interrupted_receiver_leaves_the_values_to_the_next() {
     util::on_an_os_thread(|| {
         let (sender, receiver) = channel();
         let runtime = workers(1);
@@ -288,7 +288,7 @@ fn a_receiver_that_is_interrupted_leaves_the_values_to_the_next() {
         let waits = runtime.run(|| {
             let receiver = Arc::clone(&receiver);
             let waits = spawn(move || {
-                // The lock is held by nobody else in this runtime.
+                // Nobody else in this runtime holds the lock.
                 let receiver = receiver.lock().unwrap();
                 let unwound = catch_unwind(AssertUnwindSafe(|| receiver.recv()));
                 unwound.unwrap_err().is::<Cancelled>()
@@ -324,7 +324,7 @@ fn an_endless_exchange_ends_with_its_runtime() {
 }
 
 #[test]
-fn in_a_destructor_of_the_shutdown_waiting_in_vain_neither_fails_nor_holds_it_up() {
+fn a_wait_in_a_destructor_at_shutdown_neither_fails_nor_holds_it_up() {
     struct Waits<F: FnMut() -> bool>(F, Arc<AtomicUsize>);
     impl<F: FnMut() -> bool> Drop for Waits<F> {
         fn drop(&mut self) {
@@ -357,7 +357,7 @@ fn in_a_destructor_of_the_shutdown_waiting_in_vain_neither_fails_nor_holds_it_up
 // ---------------------------------------------------------- cost
 
 #[test]
-fn a_bound_takes_no_memory_before_it_is_needed() {
+fn a_bound_takes_no_memory_in_advance() {
     let (sender, receiver) = sync_channel(usize::MAX - 1);
     sender.send([0u8; 64]).unwrap();
     assert_eq!(receiver.recv(), Ok([0; 64]));
@@ -366,7 +366,7 @@ fn a_bound_takes_no_memory_before_it_is_needed() {
 // ---------------------------------------------------------- destructors
 
 #[test]
-fn what_is_queued_behind_a_value_whose_destructor_panics_goes_with_the_receiver_too() {
+fn a_destructor_that_panics_does_not_keep_the_rest_of_the_queue_from_being_dropped() {
     util::on_workers(1, || {
         let (sender, receiver) = channel();
         let drops = Arc::new(AtomicUsize::new(0));

@@ -20,14 +20,14 @@ use crate::util::{self, Finally};
 const MILLI: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(1_000);
 
-/// Of what takes its time without optimisation, less will do there.
+/// Fewer without optimisation, where each takes longer.
 const MANY: usize = if cfg!(debug_assertions) {
     100_000
 } else {
     1_000_000
 };
 
-/// What has become of closures.
+/// Counts the closures that have run, and those that were dropped.
 #[derive(Clone, Debug, Default)]
 struct Fate {
     run: Arc<AtomicUsize>,
@@ -35,7 +35,7 @@ struct Fate {
 }
 
 impl Fate {
-    /// A closure that takes note.
+    /// A closure that is counted.
     fn closure(&self) -> impl FnOnce() + Send + 'static {
         let Fate { run, dropped } = self.clone();
         let drops = Finally(move || {
@@ -47,13 +47,13 @@ impl Fate {
         }
     }
 
-    /// How many have run, and how many are gone.
+    /// How many have run, and how many were dropped.
     fn counts(&self) -> (usize, usize) {
         (self.run.load(SeqCst), self.dropped.load(SeqCst))
     }
 }
 
-/// Waits until something that is to happen has happened; the test's watchdog sees to it.
+/// Waits until `happened` returns true. The watchdog of the test limits the wait.
 fn until(happened: impl Fn() -> bool) {
     while !happened() {
         thread::sleep(MILLI);
@@ -66,7 +66,7 @@ fn runtime(workers: usize) -> Runtime {
 
 #[test]
 #[parallel]
-fn a_closure_runs_once_in_a_coroutine_of_its_own_when_its_delay_has_passed() {
+fn a_closure_runs_once_in_its_own_coroutine_when_its_delay_has_passed() {
     util::everywhere(|| {
         let here = current().id();
         let main = Unparker::current();
@@ -104,7 +104,7 @@ fn a_delay_of_zero_fires_soon_and_on_one_worker_not_before_the_caller_waits() {
         assert_eq!(fate.counts(), (0, 0));
         assert!(handle.is_active());
         until(|| fate.counts() == (1, 1));
-        // So do those that are set when the keeper is asleep.
+        // The same while the keeper sleeps.
         after(LONG, fate.closure());
         thread::sleep(MILLI);
         after(Duration::ZERO, fate.closure());
@@ -136,7 +136,7 @@ fn timers_fire_by_their_deadlines_on_one_worker() {
         let mut due = Vec::new();
         for n in 0..1_000_u32 {
             let order = Arc::clone(&order);
-            // Many at about the same moment, and those far from the order in which they are set.
+            // Several timers for each moment, set far out of order.
             let delay = (n * 7_919 % 10) * MILLI;
             let handle = after(delay, move || order.lock().unwrap().push(n));
             due.push((handle.deadline().unwrap(), n));
@@ -171,7 +171,7 @@ fn a_hundred_thousand_timers_at_once_fire_in_order() {
 
 #[test]
 #[parallel]
-fn what_fires_may_set_the_next_timer() {
+fn a_closure_may_set_the_next_timer() {
     fn count_down(left: u32, done: Unparker) {
         match left {
             0 => done.unpark(),
@@ -186,7 +186,7 @@ fn what_fires_may_set_the_next_timer() {
 
 #[test]
 #[parallel]
-fn cancel_tells_whether_the_timer_has_fired_and_is_cancelled_once() {
+fn cancel_tells_whether_the_timer_had_fired_and_cancels_once() {
     util::everywhere(|| {
         let fate = Fate::default();
         let handle = after(LONG, fate.closure());
@@ -228,7 +228,7 @@ fn a_timer_that_has_fired_is_not_cancelled_though_its_coroutine_has_not_started(
             .unwrap()
             .extend([after(Duration::ZERO, looks), after(Duration::ZERO, second)]);
         wait_idle();
-        // Both were due, and so both had fired when the first one's turn came.
+        // Both were due, so both had fired when the first one ran.
         assert_eq!(seen.get(), Some(&(false, false)));
         assert_eq!(fate.counts(), (1, 1));
     });
@@ -261,7 +261,7 @@ fn a_timer_can_be_put_forward_while_the_keeper_sleeps() {
         assert!(handle.deadline().unwrap() < Instant::now() + LONG);
         until(|| fate.counts() == (1, 1));
         assert!(!handle.reset(LONG));
-        // And a new one goes first, too.
+        // A new timer may be the earliest, too.
         after(2 * MILLI, fate.closure());
         until(|| fate.counts() == (2, 2));
         assert!(others.iter().all(TimerHandle::cancel));
@@ -282,7 +282,7 @@ fn a_timer_that_is_put_off_does_not_fire_before_its_new_deadline() {
             thread::sleep(MILLI);
             if handle.reset(20 * MILLI) {
                 let new = handle.deadline();
-                // On a busy machine it may fire while this looks.
+                // On a busy machine it may fire during this loop.
                 due = new.unwrap_or(due);
             }
         }
@@ -318,7 +318,7 @@ fn a_delay_beyond_the_clock_never_passes_but_can_be_cancelled_and_reset() {
         assert!(never.is_active());
         assert_eq!(never.deadline(), None);
         let other = after(Duration::from_secs(u64::MAX / 2), fate.closure());
-        // Others fire beside it, earlier ones and later ones.
+        // Earlier and later timers fire beside it.
         after(2 * MILLI, fate.closure());
         until(|| fate.counts() == (1, 1));
         assert!(never.is_active() && other.is_active());
@@ -371,7 +371,7 @@ fn the_destructor_of_a_cancelled_closure_may_use_timers_itself() {
 
 #[test]
 #[parallel]
-fn a_destructor_that_panics_does_so_in_the_canceller() {
+fn a_destructor_that_panics_panics_in_the_canceller() {
     util::everywhere(|| {
         let fate = Fate::default();
         let drops = Finally(|| std::panic::resume_unwind(Box::new(5)));
@@ -424,7 +424,7 @@ fn cancelled_timers_do_not_hold_up_wait_idle() {
             let handles = set();
             assert!(handles.iter().all(TimerHandle::cancel));
             wait_idle();
-            // And those that are cancelled when it waits already.
+            // The same for timers that are cancelled during the wait.
             let handles = set();
             spawn(move || {
                 thread::sleep(2 * MILLI);
@@ -462,7 +462,7 @@ fn pending_closures_are_dropped_when_their_runtime_ends_though_handles_remain() 
 
 #[test]
 #[parallel]
-fn closures_that_are_due_when_their_runtime_ends_are_run_or_dropped() {
+fn due_closures_are_run_or_dropped_when_their_runtime_ends() {
     for workers in [1, 4] {
         for round in 0..20 {
             let fate = Fate::default();
@@ -502,7 +502,7 @@ fn destructors_at_the_end_of_a_runtime_may_use_timers_and_wait() {
             let panics = Finally(|| std::panic::resume_unwind(Box::new(5)));
             after(LONG, move || drop(panics));
             after(LONG, fate.closure());
-            // A coroutine's own destructor, too.
+            // The destructor of a coroutine may do so, too.
             let late = fate.clone();
             spawn(move || {
                 let _sets = Finally(move || drop(after(Duration::ZERO, late.closure())));
@@ -543,7 +543,7 @@ fn handles_work_from_other_threads_and_other_runtimes() {
 
 #[test]
 #[parallel]
-fn each_runtime_has_timers_of_its_own_which_rest_between_two_runs() {
+fn each_runtime_has_its_own_timers_which_rest_between_two_runs() {
     util::on_an_os_thread(|| {
         let fate = Fate::default();
         let runtime = runtime(1);
@@ -557,10 +557,10 @@ fn each_runtime_has_timers_of_its_own_which_rest_between_two_runs() {
     });
 }
 
-/// A race: whichever comes first, every timer fires once or is cancelled once.
+/// Firing and cancelling race. Whichever comes first, each timer fires once or is cancelled once.
 #[test]
 #[serial]
-fn every_timer_fires_once_or_is_cancelled_once_whoever_else_uses_it() {
+fn each_timer_fires_once_or_is_cancelled_once() {
     const ROUNDS: usize = if cfg!(debug_assertions) { 20 } else { 100 };
     const TIMERS: usize = 500;
     const THREADS: usize = 3;
@@ -601,7 +601,7 @@ fn every_timer_fires_once_or_is_cancelled_once_whoever_else_uses_it() {
                             stirring.fetch_sub(1, SeqCst);
                         });
                     }
-                    // Here timers fire meanwhile.
+                    // Timers fire here meanwhile.
                     while stirring.load(SeqCst) > 0 {
                         thread::sleep(MILLI / 10);
                     }
@@ -652,14 +652,14 @@ fn a_timer_that_is_set_as_the_keeper_begins_to_idle_or_falls_asleep_is_not_forgo
     });
 }
 
-/// The memory that this process occupies, in bytes.
+/// The resident memory of this process, in bytes.
 fn resident() -> usize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096
 }
 
-/// Has memory stay where it is while `cycle` is called many times.
+/// Calls `cycle` many times, and checks that memory does not grow.
 #[track_caller]
 fn assert_flat(mut cycle: impl FnMut(usize)) {
     for round in 0..MANY / 10 {
@@ -723,7 +723,7 @@ fn timers_that_fire_take_no_memory() {
     });
 }
 
-/// Runs `body` in a process of its own: the test passes if that reaches its end.
+/// Runs `body` in a process of its own. The test passes if `body` reaches its end.
 fn alone(test: &str, body: impl FnOnce()) {
     if util::role().is_some() {
         body();
@@ -740,7 +740,7 @@ fn alone(test: &str, body: impl FnOnce()) {
     assert!(text.contains("end of child"), "{text}");
 }
 
-/// Leaves this process little address space, and has parked coroutines take what there is.
+/// Limits the address space of this process, and has parked coroutines take all stacks.
 fn take_all_stacks() -> Vec<greenroom::JoinHandle<()>> {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
@@ -764,31 +764,28 @@ fn take_all_stacks() -> Vec<greenroom::JoinHandle<()>> {
 
 #[test]
 #[serial]
-fn a_timer_for_which_there_is_no_stack_fires_when_there_is_one() {
-    alone(
-        "a_timer_for_which_there_is_no_stack_fires_when_there_is_one",
-        || {
-            util::on_workers(1, || {
-                let order = Arc::new(Mutex::new(Vec::with_capacity(10)));
-                let set = |n| {
-                    let order = Arc::clone(&order);
-                    after(10 * MILLI, move || order.lock().unwrap().push(n))
-                };
-                let [first, _, third] = [1, 2, 3].map(set);
-                yield_now(); // the keeper has its stack
-                let parked = take_all_stacks();
-                until(|| !first.is_active());
-                thread::sleep(10 * MILLI);
-                assert!(order.lock().unwrap().is_empty(), "there is no stack");
-                assert!(third.cancel(), "it has not fired");
-                for parked in parked {
-                    parked.thread().unpark();
-                }
-                wait_idle();
-                assert_eq!(*order.lock().unwrap(), [1, 2]);
-            });
-        },
-    );
+fn a_timer_without_a_stack_fires_when_there_is_one() {
+    alone("a_timer_without_a_stack_fires_when_there_is_one", || {
+        util::on_workers(1, || {
+            let order = Arc::new(Mutex::new(Vec::with_capacity(10)));
+            let set = |n| {
+                let order = Arc::clone(&order);
+                after(10 * MILLI, move || order.lock().unwrap().push(n))
+            };
+            let [first, _, third] = [1, 2, 3].map(set);
+            yield_now(); // the keeper has its stack
+            let parked = take_all_stacks();
+            until(|| !first.is_active());
+            thread::sleep(10 * MILLI);
+            assert!(order.lock().unwrap().is_empty(), "there is no stack");
+            assert!(third.cancel(), "it has not fired");
+            for parked in parked {
+                parked.thread().unpark();
+            }
+            wait_idle();
+            assert_eq!(*order.lock().unwrap(), [1, 2]);
+        });
+    });
 }
 
 #[test]
@@ -817,9 +814,9 @@ fn without_a_stack_for_the_keeper_after_panics_and_drops_its_closure() {
 
 #[test]
 #[serial]
-fn fired_closures_for_which_there_is_no_stack_are_dropped_with_their_runtime() {
+fn fired_closures_without_a_stack_are_dropped_with_their_runtime() {
     alone(
-        "fired_closures_for_which_there_is_no_stack_are_dropped_with_their_runtime",
+        "fired_closures_without_a_stack_are_dropped_with_their_runtime",
         || {
             let fate = Fate::default();
             let handles = util::on_workers(1, || {
@@ -854,11 +851,11 @@ fn in_a_forked_child_the_timers_of_the_parent_are_not_active() {
                         && !handle.cancel();
                     let ticks = catch_unwind(|| interval(MILLI).tick());
                     let done = refused.is_err() && inert && ticks.is_ok();
-                    // SAFETY: it has no preconditions.
+                    // SAFETY: the call has no preconditions.
                     unsafe { libc::_exit(i32::from(!done)) };
                 }
                 let mut status = 0;
-                // SAFETY: the pointer is valid.
+                // SAFETY: `status` is valid to write to.
                 let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
                 assert_eq!((waited, status), (child, 0));
                 assert!(handle.cancel());
@@ -885,7 +882,7 @@ fn ticks_are_due_at_multiples_of_their_period() {
             let due = ticks.tick();
             assert!(due <= Instant::now(), "it is not early");
             assert!(due >= last + PERIOD);
-            // However late it was: no drift.
+            // However late a tick was, there is no drift.
             assert_eq!((due - first).as_nanos() % PERIOD.as_nanos(), 0);
             last = due;
         }
@@ -894,7 +891,7 @@ fn ticks_are_due_at_multiples_of_their_period() {
 
 #[test]
 #[parallel]
-fn ticks_that_were_missed_are_skipped_and_the_next_is_in_step() {
+fn missed_ticks_are_skipped_and_the_next_is_in_step() {
     const PERIOD: Duration = Duration::from_millis(2);
     util::everywhere(|| {
         let mut ticks = interval(PERIOD);

@@ -8,7 +8,7 @@ mod util;
 mod after;
 mod timing;
 
-/// Those that count memory or descriptors, or fork, run alone.
+/// Tests that count memory or descriptors, or fork, run alone.
 #[test]
 #[serial]
 fn each_test_is_serial_or_parallel() {

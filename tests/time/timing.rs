@@ -1,4 +1,4 @@
-//! Time that passes: how late a timer is, measured by what others did meanwhile.
+//! How late timers are, measured by what happened meanwhile.
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -25,7 +25,7 @@ fn compute_for(time: Duration) {
     }
 }
 
-/// A machine that is busy with something else may stretch any time: once in ten it must hold.
+/// A busy machine may stretch any time. One attempt of ten must succeed.
 fn in_one_of_ten(mut attempt: impl FnMut() -> Result<(), String>) {
     let mut failures = Vec::new();
     for _ in 0..10 {
@@ -39,7 +39,7 @@ fn in_one_of_ten(mut attempt: impl FnMut() -> Result<(), String>) {
 
 const PAIRS: usize = 500_000;
 
-/// Reads lines of no text, each with one byte after it; returns how long that took.
+/// Reads empty lines, each with one byte after it. Returns how long that took.
 fn parse(mut file: impl BufRead) -> Duration {
     let start = Instant::now();
     let mut line = String::new();
@@ -53,7 +53,7 @@ fn parse(mut file: impl BufRead) -> Duration {
     start.elapsed()
 }
 
-/// The other end of a stream on which so many pairs arrive, most of them before this returns.
+/// The other end of a stream on which pairs arrive, most of them before this returns.
 fn burst() -> std::net::TcpStream {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -61,12 +61,12 @@ fn burst() -> std::net::TcpStream {
     near.set_nonblocking(true).unwrap();
     let written = near.write(&burst).unwrap();
     near.set_nonblocking(false).unwrap();
-    // For the rest there may have been no room.
+    // There may be no room for the rest yet.
     std::thread::spawn(move || near.write_all(&burst[written..]));
     listener.accept().unwrap().0
 }
 
-/// Over a file, and over a buffer which is so small that there are many reads.
+/// Over a file, and over a buffer so small that there are many reads.
 #[test]
 #[serial]
 fn a_coroutine_reads_a_burst_at_no_less_than_half_the_speed_of_a_thread() {
@@ -119,7 +119,7 @@ fn ticks_at_absolute_deadlines_do_not_drift() {
             let start = Instant::now();
             let mut least_late = Duration::MAX;
             for tick in 1..=TICKS {
-                // Holds the worker up as work would, but takes no processor, which others may have.
+                // Holds the worker up as work would, but leaves the processor to other threads.
                 std::thread::sleep(PERIOD / 4);
                 let deadline = start + tick * PERIOD;
                 assert!(!park_until(deadline), "nobody unparks");
@@ -129,8 +129,8 @@ fn ticks_at_absolute_deadlines_do_not_drift() {
                     least_late = least_late.min(late);
                 }
             }
-            // Had each period begun when the last one's work was done, all of these were late by
-            // the work of half the ticks.
+            // If each period began when the work of the last one was done, all of these ticks would be
+            // late by the work of half the ticks.
             if least_late < TICKS / 2 * PERIOD / 8 {
                 Ok(())
             } else {
@@ -143,7 +143,7 @@ fn ticks_at_absolute_deadlines_do_not_drift() {
 #[test]
 #[parallel]
 #[parallel]
-fn a_ticker_that_fell_behind_catches_up_and_is_then_in_step_again() {
+fn a_ticker_that_fell_behind_catches_up_and_is_in_step_again() {
     util::everywhere(|| {
         let start = Instant::now();
         compute_for(20 * MILLI);
@@ -161,7 +161,7 @@ fn a_ticker_that_fell_behind_catches_up_and_is_then_in_step_again() {
 #[test]
 #[parallel]
 #[parallel]
-fn coroutines_that_sleep_for_no_time_take_turns() {
+fn sleeps_of_zero_take_turns() {
     let sleep: fn() = || thread::sleep(Duration::ZERO);
     for wait in [sleep, greenroom::yield_now] {
         util::on_workers(1, || {
@@ -176,7 +176,7 @@ fn coroutines_that_sleep_for_no_time_take_turns() {
                     }
                 })
             });
-            // Those that have started go before those that have not: let all of them.
+            // Ready coroutines go before fresh ones, so all of them start first.
             thread::sleep(MILLI);
             for sleeper in &sleepers {
                 sleeper.thread().unpark();
@@ -194,7 +194,7 @@ fn coroutines_that_sleep_for_no_time_take_turns() {
 #[test]
 #[parallel]
 #[parallel]
-fn a_park_for_no_time_tells_whether_there_is_a_token() {
+fn a_park_of_zero_tells_whether_there_is_a_token() {
     util::everywhere(|| {
         assert!(!park_timeout(Duration::ZERO));
         thread::current().unpark();
@@ -204,7 +204,7 @@ fn a_park_for_no_time_tells_whether_there_is_a_token() {
     });
 }
 
-/// What ends the sleep of one that would sleep for ever is the end of its runtime.
+/// The end of the runtime ends the sleep.
 #[test]
 #[parallel]
 #[parallel]

@@ -1,4 +1,4 @@
-//! A file system that answers when it is told to: a FUSE server of one directory with one file.
+//! A file system whose answers the test delays: a FUSE server of one directory with one file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::util;
 
-/// The numbers of the protocol's requests, with those that are not answered last.
+/// The numbers of the protocol's requests. The last three get no answer.
 const LOOKUP: u32 = 1;
 const GETATTR: u32 = 3;
 const SETATTR: u32 = 4;
@@ -32,14 +32,14 @@ const BATCH_FORGET: u32 = 42;
 const FLOCK_LOCKS: u32 = 1 << 10;
 const ROOT: u64 = 1;
 const FILE: u64 = 2;
-/// What its file is called, and has in it.
+/// The name and the content of the file.
 pub(crate) const NAME: &str = "file";
 pub(crate) const CONTENT: &[u8] = b"what is in the file";
 
-/// A mount, and the descriptor by which the kernel asks for what is in it.
+/// A mount, and the descriptor from which its requests are read.
 pub(crate) struct Fuse {
     device: File,
-    /// How many seconds the kernel may remember what a name leads to.
+    /// For how many seconds the kernel may cache names.
     remembered: u64,
 }
 
@@ -58,15 +58,15 @@ impl Fuse {
         Ok(Fuse { device, remembered })
     }
 
-    /// Answers requests until the file system is unmounted, each after `pause`, which is told the
-    /// number of the request.
+    /// Answers requests until the file system is unmounted. Calls `pause` with the number of each request
+    /// before it answers.
     pub(crate) fn serve(mut self, mut pause: impl FnMut(u32)) {
         let mut request = vec![0; 1 << 20];
         loop {
             match self.device.read(&mut request) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // It is unmounted.
+                // The file system was unmounted.
                 Err(_) => return,
             }
             let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
@@ -101,7 +101,7 @@ impl Fuse {
             reply.extend(error.to_ne_bytes());
             reply.extend(unique.to_ne_bytes());
             reply.extend(payload);
-            // Fails if nobody waits for it any more.
+            // Fails if the requester has gone.
             let _ = self.device.write(&reply);
         }
     }
@@ -111,7 +111,7 @@ impl Fuse {
     }
 }
 
-/// The version of the protocol, and what is wanted of it.
+/// The version of the protocol, and the flags to use.
 fn init() -> Vec<u8> {
     let mut words = [0_u32; 16];
     [words[0], words[1], words[3], words[5]] = [7, 31, FLOCK_LOCKS, 1 << 16];

@@ -24,14 +24,14 @@ use std::time::{Duration, Instant};
 use greenroom::RuntimeBuilder;
 use greenroom::shims::thread;
 
-/// More than anything in a test can take on a busy machine, less than for ever.
+/// Longer than any step of a test takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a test may take before it counts as hung.
 const HUNG: Duration = Duration::from_secs(100);
 
-/// Runs `test` wherever it must come out the same: on an OS thread with no runtime of its own,
-/// alone and beside a busy runtime, and in a coroutine on one worker and on four.
+/// Runs `test` in all places where the result must be the same: on an OS thread, alone and beside a busy
+/// runtime, and in a coroutine, on one worker and on four.
 #[track_caller]
 pub(crate) fn everywhere(test: impl Fn()) {
     on_an_os_thread(&test);
@@ -40,12 +40,12 @@ pub(crate) fn everywhere(test: impl Fn()) {
     on_workers(4, &test);
 }
 
-/// Runs `test` on the calling OS thread; a hang ends the process.
+/// Runs `test` on the calling OS thread. Aborts the process if the test hangs.
 pub(crate) fn on_an_os_thread<T>(test: impl FnOnce() -> T) -> T {
     watched("on an OS thread", test)
 }
 
-/// Runs `test` on a thread that does not end, for coroutines which it leaves there never do.
+/// Runs `test` on a thread that never ends, because coroutines that are left behind there never end.
 pub(crate) fn on_a_thread_that_stays(test: impl FnOnce() + Send + 'static) {
     let (tell, result) = mpsc::channel();
     std::thread::spawn(move || {
@@ -58,7 +58,7 @@ pub(crate) fn on_a_thread_that_stays(test: impl FnOnce() + Send + 'static) {
     result.unwrap_or_else(|payload| resume_unwind(payload));
 }
 
-/// Runs `test` on the calling OS thread, while a runtime runs that has nothing to do with it.
+/// Runs `test` on the calling OS thread, beside an unrelated runtime.
 fn beside_a_runtime(test: impl Fn()) {
     let over = AtomicBool::new(false);
     std::thread::scope(|s| {
@@ -76,7 +76,8 @@ fn beside_a_runtime(test: impl Fn()) {
     });
 }
 
-/// Runs `test` as the main coroutine of a runtime with so many workers; a hang ends the process.
+/// Runs `test` as the main coroutine of a runtime with `workers` workers. Aborts the process if the test
+/// hangs.
 pub(crate) fn on_workers<T>(workers: usize, test: impl FnOnce() -> T) -> T {
     let place = format!("on {workers} workers");
     watched(&place, || {
@@ -85,7 +86,7 @@ pub(crate) fn on_workers<T>(workers: usize, test: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Says where a test failed, and does not let it hang.
+/// Runs `test`. Says where it failed, and aborts the process if it hangs.
 fn watched<T>(place: &str, test: impl FnOnce() -> T) -> T {
     let over = Arc::new(AtomicBool::new(false));
     let watchdog = std::thread::spawn({
@@ -112,13 +113,13 @@ fn watched<T>(place: &str, test: impl FnOnce() -> T) -> T {
     })
 }
 
-/// SO_LINGER on with zero seconds: closing then sends a reset.
+/// Sets SO_LINGER to zero seconds: a close then sends a reset.
 pub(crate) fn reset_on_close(socket: &impl AsRawFd) {
     let linger = libc::linger {
         l_onoff: 1,
         l_linger: 0,
     };
-    // SAFETY: the option takes a `linger`, and the length is its own.
+    // SAFETY: the option takes a `linger`, and the length is that of `linger`.
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -131,8 +132,8 @@ pub(crate) fn reset_on_close(socket: &impl AsRawFd) {
     assert_eq!(done, 0, "{}", io::Error::last_os_error());
 }
 
-/// A TCP port of 127.0.0.1 that is bound, so nobody else can get it, but not
-/// listening, so connecting to it is refused.
+/// A TCP port of 127.0.0.1 that is bound, so that nobody else can get it, but does not listen: connects
+/// to it are refused.
 pub(crate) struct ClosedPort {
     socket: OwnedFd,
     pub(crate) addr: SocketAddr,
@@ -151,7 +152,7 @@ impl ClosedPort {
         name.sin_family = libc::AF_INET as libc::sa_family_t;
         name.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
         let mut len = size_of_val(&name) as libc::socklen_t;
-        // SAFETY: the descriptor is open, the address valid and of the length given.
+        // SAFETY: the descriptor is open, and the address is valid and has the given length.
         unsafe {
             let fd = socket.as_raw_fd();
             assert_eq!(libc::bind(fd, (&raw const name).cast(), len), 0);
@@ -162,8 +163,8 @@ impl ClosedPort {
         ClosedPort { socket, addr }
     }
 
-    /// From now on it listens, with the shortest of queues and nobody
-    /// accepting: after a connection or two, further ones are not answered.
+    /// Starts to listen with the shortest queue, and never accepts. After one or two connections, further
+    /// connects get no answer.
     pub(crate) fn listen_without_accepting(&self) {
         // SAFETY: the descriptor is open.
         let done = unsafe { libc::listen(self.socket.as_raw_fd(), 0) };
@@ -171,8 +172,7 @@ impl ClosedPort {
     }
 }
 
-/// Bytes in which every place is different enough for loss, repetition and
-/// reordering to show.
+/// Pseudo-random bytes, in which a loss, a repetition or a wrong order shows.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut x = seed | 1;
     (0..len)
@@ -185,7 +185,7 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
         .collect()
 }
 
-/// Compares without printing megabytes.
+/// Compares the bytes; reports the first difference instead of all of them.
 #[track_caller]
 pub(crate) fn assert_same_bytes(got: &[u8], wanted: &[u8]) {
     if let Some(at) = got.iter().zip(wanted).position(|(a, b)| a != b) {
@@ -199,11 +199,11 @@ pub(crate) fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Tells a child process that it is one, and which part of a test it plays.
+/// The environment variable that tells a child process its part in a test.
 const ROLE: &str = "GREENROOM_TEST_ROLE";
 
-/// The command that starts this test binary again, to run only `$test`, a test of the calling module.
-/// There, [`role`] returns `$role`.
+/// The command that starts this test binary again and runs only `$test`, a test of the calling module. In
+/// the new process, [`role`] returns `$role`.
 macro_rules! again {
     ($test:expr, $role:expr $(,)?) => {
         $crate::util::again_in(module_path!(), $test, $role)
@@ -225,8 +225,7 @@ pub(crate) fn again_in(module: &str, test: &str, role: &str) -> Command {
     command
 }
 
-/// Fails if one of the modules that `root`, a file in `tests`, declares has a test that may run beside
-/// a serial one.
+/// Fails if a test could run beside a serial test, in a module that the file `root` in `tests` declares.
 #[track_caller]
 pub(crate) fn assert_serial(root: &str) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
@@ -247,12 +246,12 @@ pub(crate) fn assert_serial(root: &str) {
     }
 }
 
-/// The role of this process, if it is a child.
+/// The role of this process, if a test has started it by `again!`.
 pub(crate) fn role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
-/// For what is to be shown of std itself: there is no other place than an OS thread.
+/// For tests of std itself, which can run on OS threads only.
 pub(crate) mod of_std {
     pub(crate) use super::*;
 
@@ -261,11 +260,10 @@ pub(crate) mod of_std {
     }
 }
 
-/// Where tests listen.
+/// The address on which tests listen.
 pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// For what is to be shown once more on IPv6: where the address is all that matters, one place is
-/// enough.
+/// For tests that are repeated on IPv6. Only the address differs, so one place is enough.
 pub(crate) mod on_v6 {
     pub(crate) use super::*;
 
@@ -283,13 +281,13 @@ pub(crate) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Gives a task that is about to wait the time to do so. No test is wrong when
-/// this was too short, only weaker.
+/// Gives another task the time to begin its wait. If the time is too short, a test is weaker, but not
+/// wrong.
 pub(crate) fn settle() {
     thread::sleep(ms(50));
 }
 
-/// Waits until `done`, in a coroutine or an OS thread.
+/// Waits until `done` returns true. The caller may be a coroutine or an OS thread.
 #[track_caller]
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -332,7 +330,7 @@ impl<F: FnMut()> Drop for Finally<F> {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
     match payload.downcast_ref::<String>() {
         Some(text) => text,
@@ -340,24 +338,24 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
-/// A descriptor of the process, with another in its place until this is dropped.
+/// A descriptor of the process that is replaced by another until this is dropped.
 pub(crate) struct Replaced {
     fd: RawFd,
     before: RawFd,
 }
 
 impl Replaced {
-    /// The number is taken at all times: nothing that is opened meanwhile gets it.
+    /// The number is in use at all times, so nothing that is opened meanwhile gets it.
     pub(crate) fn new(fd: RawFd, by: RawFd) -> Replaced {
-        // SAFETY: the descriptor is one of those that belong to the process as a whole.
+        // SAFETY: the caller passes a standard descriptor, which is open for the whole process.
         let before = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 10) };
         assert!(before >= 0);
-        // SAFETY: both are numbers of descriptors, of which the second is owned by nobody.
+        // SAFETY: both numbers are open, and nobody owns the second one.
         assert_eq!(unsafe { libc::dup2(by, fd) }, fd);
         Replaced { fd, before }
     }
 
-    /// With one in its place that, as one that is closed, cannot be written to.
+    /// Replaces it by a descriptor that cannot be written to, as if it were closed.
     pub(crate) fn closed(fd: RawFd) -> Replaced {
         let unwritable = std::fs::File::open("/dev/null").unwrap();
         Replaced::new(fd, unwritable.as_raw_fd())
@@ -366,7 +364,7 @@ impl Replaced {
 
 impl Drop for Replaced {
     fn drop(&mut self) {
-        // SAFETY: the duplicate is this one's own.
+        // SAFETY: this owns the duplicate, and closes it once.
         unsafe {
             assert_eq!(libc::dup2(self.before, self.fd), self.fd);
             libc::close(self.before);
@@ -390,19 +388,19 @@ fn is_ready(fd: &impl AsRawFd, events: i16) -> bool {
         events,
         revents: 0,
     };
-    // SAFETY: there is one entry.
+    // SAFETY: there is one entry, which is valid.
     let ready = unsafe { libc::poll(&raw mut look, 1, 0) };
     assert!(ready >= 0, "{}", io::Error::last_os_error());
     ready > 0
 }
 
-/// What `f` says when it panics.
+/// The message of the panic in `f`.
 pub(crate) fn message_of<T>(f: impl FnOnce() -> T) -> String {
     let payload = catch_unwind(AssertUnwindSafe(f)).map(drop).unwrap_err();
     message(&*payload).to_owned()
 }
 
-/// A directory of its own for a test, removed with what is in it.
+/// A directory for one test, removed with its content when this is dropped.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -441,9 +439,9 @@ pub(crate) fn make_named_pipe(path: &Path) {
     assert_eq!(made, 0, "{}", io::Error::last_os_error());
 }
 
-/// Gives the calling thread, and those that it makes, mounts of their own.
+/// Gives the calling thread, and threads that it starts, a mount namespace of their own.
 pub(crate) fn own_mounts() -> io::Result<()> {
-    // SAFETY: no preconditions.
+    // SAFETY: the call has no preconditions.
     if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -486,7 +484,7 @@ fn mount_with(
     }
 }
 
-/// Unmounts what is mounted at `at`, as soon as nobody uses it any more.
+/// Unmounts the file system at `at` as soon as nobody uses it.
 pub(crate) fn unmount(at: &Path) -> io::Result<()> {
     let at = CString::new(at.as_os_str().as_encoded_bytes())?;
     // SAFETY: the string ends with a null byte.
@@ -496,7 +494,7 @@ pub(crate) fn unmount(at: &Path) -> io::Result<()> {
     }
 }
 
-/// A terminal whose user is the test.
+/// A pseudo-terminal. The test is its user.
 pub(crate) struct Pty {
     pub(crate) user: std::fs::File,
     path: PathBuf,
@@ -504,7 +502,7 @@ pub(crate) struct Pty {
 
 impl Pty {
     pub(crate) fn new() -> Pty {
-        // SAFETY: no preconditions; a new descriptor is ours.
+        // SAFETY: the call has no preconditions, and nobody else owns a new descriptor.
         let user = unsafe {
             let fd = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
             assert!(fd >= 0, "{}", io::Error::last_os_error());
@@ -527,7 +525,7 @@ impl Pty {
     }
 }
 
-/// The kind of the error with such a code, for which there may be no name.
+/// The kind of the error with this code. Some kinds have no stable name.
 pub(crate) fn kind_of_code(code: i32) -> io::ErrorKind {
     io::Error::from_raw_os_error(code).kind()
 }

@@ -1,4 +1,4 @@
-//! Programs built as they are and with the shims under the name of std, by a cargo of their own.
+//! Programs that are built twice by cargo: against std, and with the shims under the name of std.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How long a program may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(100);
 
-/// The dependency that is renamed.
+/// The renamed dependency.
 pub(crate) const RENAME: &str =
     "[dependencies.std]\npackage = \"greenroom-std\"\npath = \"{root}/shims/std\"\n";
 
@@ -23,7 +23,7 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// `root` is greenroom's directory.
+    /// `root` is the directory of greenroom.
     pub(crate) fn new(root: &'static str, name: &str) -> Workspace {
         let directory = scratch().join(name);
         fs::create_dir_all(&directory).unwrap();
@@ -34,8 +34,8 @@ impl Workspace {
         }
     }
 
-    /// Adds a package. In `manifest`, `{root}` is greenroom's directory, and `{sources}` that of the
-    /// fixtures.
+    /// Adds a package. In `manifest`, `{root}` stands for greenroom's directory, and `{sources}` for the
+    /// directory of the fixtures.
     pub(crate) fn add(&mut self, name: &str, manifest: &str) {
         let manifest = format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\n{manifest}\n");
         let directory = self.directory.join(name);
@@ -50,12 +50,12 @@ impl Workspace {
             .replace("{root}", self.root.to_str().unwrap())
     }
 
-    /// Runs cargo on all of it; returns what that printed, or else its complaint.
+    /// Runs cargo in the workspace. Returns its output, as an error if cargo fails.
     pub(crate) fn try_cargo(&self, arguments: &[&str]) -> Result<String, String> {
         let members = &self.members;
         let manifest = format!("[workspace]\nresolver = \"2\"\nmembers = {members:?}\n");
         fs::write(self.directory.join("Cargo.toml"), manifest).unwrap();
-        // The versions that this test has been built with are there without a registry.
+        // The versions in greenroom's lock file are available without a registry.
         let lock = self.root.join("Cargo.lock");
         fs::copy(lock, self.directory.join("Cargo.lock")).unwrap();
         let output = Command::new(env!("CARGO"))
@@ -83,16 +83,16 @@ fn scratch() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("ported")
 }
 
-/// What a run of a program has shown.
+/// The outcome of a run.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Run {
-    /// Threads that the process had when the program said that it is ready.
+    /// The number of threads when the program said that it was ready.
     pub(crate) threads: usize,
     pub(crate) transcript: String,
 }
 
-/// Runs a program that a workspace has built, with so many workers if it has any. It says "ready" at
-/// some time, and goes on when it gets a line.
+/// Runs a program of the workspace. The shims use `workers` workers. The program prints "ready" at some
+/// point, and goes on after it has read a line.
 pub(crate) fn run(program: &str, workers: usize) -> Run {
     let mut child = Command::new(scratch().join("target/debug").join(program))
         .env("GREENROOM_WORKERS", workers.to_string())
@@ -128,7 +128,7 @@ fn converse(pid: u32, mut stdin: ChildStdin, mut stdout: BufReader<ChildStdout>)
     let threads = status
         .lines()
         .find_map(|line| line.strip_prefix("Threads:"));
-    // One that has ended early has none, and nobody to read the line.
+    // A program that has already ended has no threads, and does not read the line.
     let threads = threads.map_or(0, |number| number.trim().parse().unwrap());
     let _ = stdin.write_all(b"\n");
     drop(stdin);
