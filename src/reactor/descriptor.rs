@@ -267,6 +267,9 @@ impl<T: AsFd> Operation<'_, T> {
     ///
     /// Those of `op`. `WouldBlock`, as std's sockets, when the timeout has passed or the descriptor is
     /// in non-blocking mode.
+    ///
+    /// Inlined for the reasons that [`run_stream`](Operation::run_stream) gives.
+    #[inline(always)]
     pub(crate) fn run<R>(self, op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         self.run_stream(op, |_| false)
     }
