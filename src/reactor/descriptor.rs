@@ -63,11 +63,13 @@ impl<T: AsFd> Descriptor<T> {
         Descriptor::with_mode(inner, nonblocking).shown()
     }
 
+    /// Notes that the user has, or has had, the descriptor itself.
     fn shown(self) -> Descriptor<T> {
         self.source.shown.store(true, Ordering::Relaxed);
         self
     }
 
+    /// Wraps a descriptor with a source of its own.
     fn with_mode(inner: T, nonblocking: bool) -> Descriptor<T> {
         let source = Arc::new(Source::new(nonblocking));
         Descriptor {
@@ -86,6 +88,7 @@ impl<T: AsFd> Descriptor<T> {
     /// Wraps a duplicate of this descriptor. They share all state, except in a fork of the process that
     /// has registered it.
     pub(crate) fn share(&self, duplicate: T) -> Descriptor<T> {
+        // The shared source is registered in the parent, and cannot be used here.
         if self.source.is_left_in_parent() {
             return Descriptor::with_mode(duplicate, self.is_nonblocking()).shown();
         }
@@ -148,6 +151,7 @@ impl<T: AsFd> Descriptor<T> {
     /// The descriptor, to be shown to the user. The user may then take urgent data from it, and set its
     /// mode and timeouts, without this crate's knowledge.
     pub(crate) fn expose(&self) -> &T {
+        // A read that is short because of urgent data must not count as drained.
         self.source.read.word().expect_urgent();
         self.source.shown.store(true, Ordering::Relaxed);
         self.forget_mode();
@@ -187,6 +191,7 @@ impl<T: AsFd> Descriptor<T> {
         }
     }
 
+    /// The half of the source that operations in `direction` wait on.
     fn half(&self, direction: Direction) -> &SourceHalf {
         match direction {
             Direction::Read => &self.source.read,
@@ -294,6 +299,7 @@ impl<T: AsFd> Operation<'_, T> {
         let mut deadline = None;
         let mut is_too_late = false;
         let mut try_anyway = self.direction == Direction::Write;
+        // An operation that never has to wait must let other coroutines run now and then.
         park::spend_operation();
         loop {
             // Read before the attempt: an event that comes meanwhile changes the word, and is not
@@ -302,9 +308,11 @@ impl<T: AsFd> Operation<'_, T> {
             if seen.is_ready() || try_anyway || descriptor.is_nonblocking() {
                 let result = op(&descriptor.inner);
                 if !result.as_ref().is_err_and(would_block) {
+                    // Nothing is left, so the next operation need not try.
                     if result.as_ref().is_ok_and(&drained) {
                         half.word().clear_drained(seen);
                     }
+                    // There may be more, for another waiter.
                     half.pass_on();
                     return result;
                 }
@@ -313,10 +321,12 @@ impl<T: AsFd> Operation<'_, T> {
                     return result;
                 }
                 try_anyway = false;
+                // An event came during the attempt.
                 if half.word().observe().is_ready() {
                     continue;
                 }
             }
+            // Such a coroutine would keep its worker to itself while it waits.
             if task::is_unwinding() {
                 return Err(super::error_amid_unwind());
             }

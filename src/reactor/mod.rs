@@ -89,6 +89,7 @@ struct WatchFor {
 }
 
 impl Watcher for WatchFor {
+    /// Wakes the waiting coroutine to look at the descriptor.
     fn fire(&self) {
         self.watch.fire();
     }
@@ -104,6 +105,7 @@ impl Registrar for Handle {
     }
 }
 
+/// mio registers edge-triggered. That is what the other traits and types here rely on.
 impl Kernel for Registry {
     type Interest = mio::Interest;
 
@@ -117,6 +119,7 @@ impl Kernel for Registry {
 
     fn renew(&self, fd: RawFd, token: Token, interest: mio::Interest) -> io::Result<bool> {
         match self.reregister(&mut SourceFd(&fd), mio::Token(token.0), interest) {
+            // The file that was registered is no longer open under this number.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             renewed => renewed.map(|()| true),
         }
@@ -148,6 +151,10 @@ pub(crate) fn set_local(handle: Option<Arc<Handle>>) {
 }
 
 /// The reactor of the calling worker.
+///
+/// # Errors
+///
+/// If the calling thread drives no worker.
 fn local() -> io::Result<Arc<Handle>> {
     let local = LOCAL.get();
     if local.is_null() {
@@ -162,12 +169,18 @@ fn local() -> io::Result<Arc<Handle>> {
     })
 }
 
-/// The error of an operation that would have to wait in a coroutine that unwinds from a panic.
+/// The error of an operation that would have to wait in a coroutine that unwinds from a panic. Such a
+/// coroutine keeps its worker to itself, so nobody would poll while it waits.
 fn error_amid_unwind() -> io::Error {
     io::Error::other("cannot wait for I/O while unwinding from a panic")
 }
 
 impl Reactor {
+    /// A reactor with nothing registered but its own eventfd and timerfd.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, if it is out of descriptors.
     pub(crate) fn new() -> io::Result<Reactor> {
         let poll = Poll::new()?;
         let alarm = TimerFd::new()?;
@@ -220,11 +233,13 @@ impl Reactor {
     /// Of the ways to wait until the deadline, this uses the cheapest that is exact enough.
     pub(crate) fn wait(&mut self, deadline: Option<Deadline>) -> io::Result<()> {
         let Some(deadline) = deadline else {
+            // An alarm that is still set would wake the worker for nothing.
             if self.alarm_at.take().is_some() {
                 self.alarm.unset()?;
             }
             return self.block(None);
         };
+        // The same deadline as the last time, which the alarm is set for.
         if self.alarm_at == Some(deadline.at) {
             return self.block(None);
         }
@@ -254,6 +269,7 @@ impl Reactor {
             // off before they pass, so this saves calls.
             return self.block(None);
         }
+        // Exact to the nanosecond, for the price of one system call.
         self.alarm.set(left)?;
         self.alarm_at = Some(deadline.at);
         self.block(None)
@@ -266,20 +282,25 @@ impl Reactor {
         Ok(())
     }
 
+    /// Takes events from the kernel, waiting for `timeout` at most, and dispatches them.
     fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
+            // A signal counts as an early return. `events` is empty then.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             done => done?,
         }
         if self.events.is_empty() {
             return Ok(());
         }
+        // Locked once for all events. Waking a waiter does not run it, so nothing takes long.
         let rows = self.handle.table.lock();
         for event in &self.events {
             match event.token() {
+                // The wait has ended, which is all that a kick is for.
                 KICK => {}
                 ALARM => self.alarm_at = None,
                 mio::Token(token) => {
+                    // The registration may have been undone since the kernel has reported the event.
                     let Some(registered) = rows.find(Token(token)) else {
                         continue;
                     };
@@ -342,6 +363,7 @@ impl Handle {
         }
     }
 
+    /// Locked for the moment of a kick, so that the eventfd is not closed meanwhile.
     fn lock_kick(&self) -> MutexGuard<'_, Option<mio::Waker>> {
         own_lock(&self.kick)
     }

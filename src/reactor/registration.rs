@@ -515,8 +515,8 @@ pub(super) trait Registrable: Sized {
     }
 }
 
-/// Releases all sources of `registrar`, which is not polled any more. Their waiters register again, with
-/// other workers. Watchers stay: their coroutines run on the worker of this poll or not at all.
+/// Releases all sources of `registrar`, which is not polled any more. Their waiters register again,
+/// with other workers. Watchers stay: their coroutines run on the worker of this poll or not at all.
 pub(super) fn release_sources<R: Registrar>(registrar: &R) {
     for (token, source) in registrar.table().take_sources() {
         source.release(registrar, token);

@@ -23,17 +23,19 @@ use crate::task::word::{Kind, Outcome};
 #[repr(C)]
 pub(super) struct Source {
     pub(super) read: SourceHalf,
+    /// Read before each wait. The rest of the registration is in `registration`.
     registered_by: RegisteredBy,
     pub(super) mode: KnownMode,
     /// The user has, or has had, the descriptor itself. So there may be duplicates and options that
     /// this crate does not know of.
     pub(super) shown: AtomicBool,
     pub(super) write: SourceHalf,
+    /// Where the source is registered. Locked while it is registered or deregistered.
     registration: Mutex<Option<Registration<Handle>>>,
 }
 
 impl Source {
-    /// A source that is not registered, and whose timeouts are not known yet.
+    /// A source that is not registered. Its timeouts are not known yet.
     pub(super) fn new(nonblocking: bool) -> Source {
         Source {
             read: SourceHalf::new(),
@@ -54,6 +56,7 @@ impl Source {
         }
     }
 
+    /// Registers the source with the poll of the calling worker.
     #[cold]
     fn register_here(self: &Arc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
         debug_assert!(
@@ -68,7 +71,9 @@ impl Source {
         self.registered_by.is_a_parent()
     }
 
-    /// Notes an event that the kernel has reported.
+    /// Notes an event that the kernel has reported. The event may concern either half, or both.
+    ///
+    /// Hang-ups and urgent data are noted for good, since the kernel may not report them again.
     pub(super) fn event(&self, event: &Event) {
         // The next operation returns an error, whatever its direction.
         let error = event.is_error();
@@ -99,7 +104,10 @@ impl Registrable for Source {
         !(self.read.waiters.is_empty() && self.write.waiters.is_empty())
     }
 
+    /// Wakes all waiters. An event would wake one of each half, but this is not an event: each waiter
+    /// has to find out for itself.
     fn retry_all(&self) {
+        // Ready first: a waiter that is about to queue must not do so.
         self.read.set(0);
         self.write.set(0);
         self.read.waiters.wake_all();
@@ -108,6 +116,12 @@ impl Registrable for Source {
 }
 
 /// Whether the user has set non-blocking mode, as far as is known. Operations then never wait.
+///
+/// The mode belongs to the open file description, so all duplicates share it. This crate never leaves a
+/// descriptor in another mode than the user has set. So the mode only has to be asked for again after
+/// the user has had the descriptor.
+///
+/// Nothing else is published through this value, so all accesses are relaxed.
 #[derive(Debug)]
 pub(super) struct KnownMode(AtomicU8);
 
@@ -115,6 +129,7 @@ const BLOCKING: u8 = 0;
 const NONBLOCKING: u8 = 1;
 const UNKNOWN_MODE: u8 = 2; // the kernel must be asked
 
+/// `nonblocking` as it is stored.
 fn mode(nonblocking: bool) -> u8 {
     match nonblocking {
         true => NONBLOCKING,
@@ -127,10 +142,12 @@ impl KnownMode {
         KnownMode(AtomicU8::new(mode(nonblocking)))
     }
 
+    /// Notes the mode that the user has set.
     pub(super) fn set(&self, nonblocking: bool) {
         self.0.store(mode(nonblocking), Ordering::Relaxed);
     }
 
+    /// Forgets the mode, because the user may change it without this crate's knowledge.
     pub(super) fn forget(&self) {
         self.0.store(UNKNOWN_MODE, Ordering::Relaxed);
     }
@@ -148,6 +165,7 @@ impl KnownMode {
         }
     }
 
+    /// Asks the kernel for the mode, and remembers it.
     #[cold]
     fn learn(&self, ask: impl FnOnce() -> bool) -> bool {
         let nonblocking = ask();
@@ -165,6 +183,7 @@ impl KnownMode {
 #[repr(C)]
 pub(super) struct SourceHalf {
     word: ReadyWord,
+    /// Several coroutines may use one half at the same time, as std allows.
     waiters: Waiters,
     /// The user's timeout in nanoseconds, or `NO_TIMEOUT`, or `UNKNOWN_TIMEOUT`.
     timeout: AtomicU64,
@@ -174,6 +193,7 @@ const NO_TIMEOUT: u64 = u64::MAX;
 const UNKNOWN_TIMEOUT: u64 = u64::MAX - 1; // the kernel must be asked
 
 impl SourceHalf {
+    /// A half that is ready, as far as is known, and whose timeout is not known.
     fn new() -> SourceHalf {
         SourceHalf {
             word: ReadyWord::new(),
@@ -193,6 +213,7 @@ impl SourceHalf {
         }
     }
 
+    /// Wakes the first waiter. If there is none, notes that under the lock of the queue.
     fn wake_one(&self) {
         self.waiters.wake_one(|| self.word.no_waiters());
     }
@@ -208,10 +229,12 @@ impl SourceHalf {
     /// has passed.
     #[inline(always)]
     pub(super) fn wait(&self, deadline: Option<Deadline>) -> bool {
+        // Called under the lock of the queue, before the caller queues.
         let ready = || self.word.is_ready_or_awaited();
         self.waiters.wait(Kind::Event, deadline, ready) != Outcome::TimedOut
     }
 
+    /// Notes the timeout that the user has set.
     pub(super) fn set_timeout(&self, timeout: Option<Duration>) {
         self.timeout.store(in_nanos(timeout), Ordering::Relaxed);
     }
@@ -221,6 +244,7 @@ impl SourceHalf {
         self.timeout.load(Ordering::Relaxed) == NO_TIMEOUT
     }
 
+    /// Forgets the timeout, because the user may change it without this crate's knowledge.
     pub(super) fn forget_timeout(&self) {
         self.timeout.store(UNKNOWN_TIMEOUT, Ordering::Relaxed);
     }

@@ -27,6 +27,7 @@ pub(super) fn add(
     deadline: Option<Deadline>,
 ) -> io::Result<()> {
     let agenda = scheduler.agenda();
+    // First of all: if there is no keeper, nothing has happened to the timer.
     agenda.ensure_keeper(|| {
         let tenure = Tenure {
             agenda: Arc::clone(agenda),
@@ -40,6 +41,7 @@ pub(super) fn add(
     })?;
     match agenda.add(timer, deadline, || scheduler.end_idling()) {
         Added::Pending => Ok(()),
+        // The keeper was spawned, and found no stack on its first turn.
         Added::Unkept => Err(io::ErrorKind::OutOfMemory.into()),
         // As if it had been pending when the keeper ended.
         Added::TooLate => {
@@ -78,6 +80,7 @@ fn keep(mut tenure: Tenure) {
     let agenda = Arc::clone(&tenure.agenda);
     let scheduler = Scheduler::current().expect("a keeper is a coroutine");
     tenure.scheduler = Some(Arc::clone(&scheduler));
+    // The spawner may not have come to note that it has succeeded.
     agenda.take_up();
     let mut fired = 0;
     while !scheduler.is_stopping() {
@@ -85,11 +88,13 @@ fn keep(mut tenure: Tenure) {
             Next::Fire(timer) => {
                 fire(&scheduler, timer);
                 fired += 1;
+                // The closures that were spawned get their turns before many more are.
                 if fired % BATCH == 0 {
                     park::yield_now();
                 }
             }
             Next::Sleep(deadline) => agenda.sleep(deadline),
+            // The keeper counts as idling already. Callers of `wait_idle` may have waited for that.
             Next::Idle => {
                 scheduler.look();
                 agenda.sleep(None);
@@ -107,9 +112,11 @@ fn fire(scheduler: &Scheduler, timer: Arc<Timer>) {
     let site = timer.site();
     let mut fired = Fired(Some(timer));
     while !is_stopping() {
+        // A spawn consumes the closure even if it fails, so each attempt has a clone of its own.
         let run = Fired(fired.0.clone());
         // SAFETY: the closure owns what it uses; it and its result borrow nothing.
         let spawned = unsafe { Builder::new().spawn_with_guard(scheduler, site, || run.run(), ()) };
+        // `run` is now in the hands of the spawned coroutine.
         if spawned.is_ok() {
             fired.0 = None;
             return;
@@ -124,6 +131,7 @@ fn fire(scheduler: &Scheduler, timer: Arc<Timer>) {
 struct Fired(Option<Arc<Timer>>);
 
 impl Fired {
+    /// The body of the coroutine: runs the closure.
     fn run(mut self) {
         if let Some(timer) = self.0.take() {
             timer.run();

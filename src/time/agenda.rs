@@ -113,6 +113,7 @@ impl Agenda {
         }
     }
 
+    /// Locks the state. The queue allocates memory under the lock.
     fn lock(&self) -> AsideGuard<'_, AgendaState> {
         task::lock_aside(&self.state)
     }
@@ -150,6 +151,7 @@ impl Agenda {
         if self.has_keeper() {
             return Ok(());
         }
+        // Not `Awake` yet: other threads must not rely on a keeper that may not come.
         self.lock().keeper = KeeperState::Starting;
         spawn()?;
         // The keeper may have run already, and even ended.
@@ -157,6 +159,8 @@ impl Agenda {
         Ok(())
     }
 
+    /// Whether there is a keeper on which a timer can rely. A keeper that is `Gone` counts: no other
+    /// will come.
     fn has_keeper(&self) -> bool {
         !matches!(
             self.lock().keeper,
@@ -210,6 +214,7 @@ impl Agenda {
             timer.set_position(None);
             return Next::Fire(timer);
         }
+        // Noted under the lock under which the queue was looked at, so that no later change is missed.
         let alarm = state.alarm();
         let until = When::latest(alarm);
         state.keeper = KeeperState::Asleep(until);
@@ -250,9 +255,11 @@ impl Agenda {
             true => std::mem::take(&mut state.queue),
             false => BTreeMap::new(),
         };
+        // Under the lock, so that each of them is inactive before any closure is dropped.
         for pending in pending.values() {
             pending.timer.set_position(None);
         }
+        // Not under the lock: the destructors may use timers.
         drop(state);
         for pending in pending.into_values() {
             pending.timer.discard_quietly();
@@ -287,6 +294,7 @@ impl AgendaState {
         });
         let (mut at, mut latest) = deadlines.next()?;
         for (next, next_latest) in deadlines {
+            // Waiting for this one would be too late for one before it.
             if next > latest {
                 break;
             }
@@ -328,6 +336,7 @@ pub(crate) trait TimerJob: Send + Sync {
 struct Closure<F>(Mutex<Option<F>>);
 
 impl<F> Closure<F> {
+    /// Takes the closure. A panic cannot leave it half taken, so poisoning is ignored.
     fn take(&self) -> Option<F> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -368,6 +377,7 @@ impl Timer {
         own_lock(&self.position)
     }
 
+    /// Called under the lock of the agenda.
     fn set_position(&self, position: Option<TimerPosition>) {
         *self.lock() = position;
     }
@@ -393,6 +403,7 @@ impl Timer {
             return false;
         }
         let mut state = self.agenda.lock();
+        // Whoever takes the position has the closure.
         let Some(position) = self.lock().take() else {
             return false;
         };
@@ -403,6 +414,7 @@ impl Timer {
         true
     }
 
+    /// Cancels the timer and drops its closure. Returns false if the timer was not pending.
     pub(crate) fn cancel(&self) -> bool {
         let cancelled = self.withdraw();
         if cancelled {
@@ -411,6 +423,7 @@ impl Timer {
         cancelled
     }
 
+    /// Gives the timer another deadline. Returns false if the timer was not pending.
     pub(crate) fn reset(self: &Arc<Timer>, deadline: Option<Deadline>) -> bool {
         if self.is_left_in_parent() {
             return false;
@@ -420,11 +433,13 @@ impl Timer {
             return false;
         };
         state.queue.remove(&position);
+        // At the end of its deadline's timers, like a timer that was just set.
         let latest = state.insert(self, deadline);
         self.agenda.unlock_and_wake(state, latest);
         true
     }
 
+    /// Runs the closure of a timer that has fired.
     pub(crate) fn run(&self) {
         self.job.run();
     }

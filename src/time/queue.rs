@@ -9,6 +9,7 @@ pub(super) type Moment = u64;
 
 /// An item that is ordered by its moment first.
 pub(super) trait Timed: Ord + Copy {
+    /// The moment at which the item is due.
     fn moment(self) -> Moment;
 }
 
@@ -21,9 +22,11 @@ const WINDOW_BITS: u32 = 24;
 /// So pushing and popping a few among very many items touches little memory.
 #[derive(Debug)]
 pub(super) struct MomentQueue<T> {
+    /// All items before `next_window`. `Reverse`, since the standard heap has the largest item on top.
     near: BinaryHeap<Reverse<T>>,
     /// Items of earlier windows are in `near`, items of this window and later ones in `far`.
     next_window: u64,
+    /// The items of each later window, which is never empty.
     far: BTreeMap<u64, Vec<Reverse<T>>>,
     /// The number of items in `far`.
     far_len: usize,
@@ -39,10 +42,12 @@ impl<T: Timed> MomentQueue<T> {
         }
     }
 
+    /// The number of items.
     pub(super) fn len(&self) -> usize {
         self.near.len() + self.far_len
     }
 
+    /// Adds an item. Most items are far away, and only appended to a list.
     pub(super) fn push(&mut self, item: T) {
         let window = item.moment() >> WINDOW_BITS;
         if window < self.next_window {
@@ -56,6 +61,7 @@ impl<T: Timed> MomentQueue<T> {
     /// The first item.
     pub(super) fn peek(&mut self) -> Option<T> {
         if self.near.is_empty() {
+            // The nearest window becomes the heap. Building a heap of a list takes linear time.
             let (window, items) = self.far.pop_first()?;
             self.far_len -= items.len();
             self.next_window = window + 1;
@@ -90,6 +96,7 @@ impl<T: Timed> MomentQueue<T> {
     pub(super) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         let keep = |item: &Reverse<T>| keep(&item.0);
         self.near.retain(keep);
+        // Rebuilt, since a window without items must not stay: `peek` would make it an empty heap.
         for (window, mut items) in mem::take(&mut self.far) {
             self.far_len -= items.len();
             items.retain(keep);

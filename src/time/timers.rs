@@ -119,6 +119,7 @@ impl Timers {
             slot,
             slack: deadline.slack_nanos(),
         };
+        // An earlier result of `alarm` stands, unless this deadline would have been part of it.
         self.alarm.take_if(|(_, latest)| armed.deadline <= *latest);
         self.next_order = self.next_order.saturating_add(1);
         let state = &mut self.slots[index];
@@ -171,6 +172,7 @@ impl Timers {
     /// wake-up then serves all of them.
     pub(crate) fn alarm(&mut self) -> Option<Deadline> {
         let first = self.first()?;
+        // The earlier result stands if it still serves the first deadline in time.
         let (alarm, latest) = self
             .alarm
             .filter(|(alarm, _)| (first.deadline..=first.latest()).contains(alarm))
@@ -193,6 +195,7 @@ impl Timers {
         while self.taken.len() < ENOUGH
             && let Some(next) = self.queue.pop_until(joined_until)
         {
+            // An entry that is out of date does not delay the wake-up, nor is it served.
             if !self.is_in_force(next) {
                 self.replace(next);
                 continue;
@@ -202,6 +205,7 @@ impl Timers {
             joined_until = joined_until.min(next.joined_until());
             self.taken.push(next);
         }
+        // They were only looked at.
         for entry in self.taken.drain(..) {
             self.queue.push(entry);
         }
@@ -284,10 +288,12 @@ impl Timers {
                     .map(|(armed, _)| armed)
                     .filter(|armed| *armed != entry);
                 match state.queued {
+                    // The entry has stood in for a later deadline.
                     Some(later) => {
                         self.queue.push(later);
                         in_order = later.deadline > now;
                     }
+                    // The entry is the armed deadline, or nothing is armed.
                     None => {
                         self.referred -= 1;
                         let seq = state.armed.take().map(|(_, seq)| seq);

@@ -26,7 +26,7 @@ pub(super) const MODELS: &[Model] = &[
 
 thread_of_model! {
     /// The identity of the calling thread: an OS thread, unless `be_coroutine` was called.
-    static WHO: Cell<u32> = Cell::new(ANYBODY);
+    static IDENTITY: Cell<u32> = Cell::new(ANYBODY);
 
     /// The thread's wake-up with this number, counted down to 1, takes effect only when the signal is
     /// raised.
@@ -38,7 +38,7 @@ const SLOTS: u32 = 16;
 
 /// Makes the calling thread act as coroutine `slot` of `worker`. Workers are numbered from 1.
 pub(super) fn be_coroutine(worker: u32, slot: u32) {
-    WHO.with(|who| who.set(worker * SLOTS + slot));
+    IDENTITY.with(|identity| identity.set(worker * SLOTS + slot));
 }
 
 /// Calls `f`. When the calling thread is woken for the `nth` time in it, it goes on only when `until`
@@ -113,7 +113,7 @@ impl Holder {
     pub(super) const BITS: u32 = 29;
 
     pub(super) fn current() -> Holder {
-        Holder(WHO.with(Cell::get))
+        Holder(IDENTITY.with(Cell::get))
     }
 
     pub(super) fn number(self) -> u32 {
@@ -276,6 +276,7 @@ fn wake_against_wait() {
     });
 }
 
+/// Two wake-ups of one each wake as many as wait.
 fn two_waiters() {
     with_lot(|| {
         let words = words::<1>();
@@ -315,6 +316,7 @@ fn deadline_against_wake() {
     });
 }
 
+/// A wake-up at one address does not wake the waiter at the other, in the same bucket.
 fn two_addresses() {
     with_lot(|| {
         let words = words::<2>();

@@ -121,6 +121,7 @@ fn a_timer_is_handed_on() {
     keeper.join().unwrap();
 }
 
+/// The waiter is woken by the second end, whichever that is, and not before.
 fn two_ends() {
     let runtime = Runtime::new();
     let workers = [0, 1].map(|number| {
@@ -135,6 +136,7 @@ fn two_ends() {
     }
 }
 
+/// The closure of the last timer has ended, and the keeper idles: the waiter must see that.
 fn the_keeper_idles() {
     let runtime = Runtime::new();
     runtime.begin_keeping();
@@ -151,6 +153,7 @@ fn the_keeper_idles() {
     keeper.join().unwrap();
 }
 
+/// A coroutine in `wait_idle` does not keep the thread in `wait_idle` from returning, nor itself.
 fn two_waiters() {
     let runtime = Runtime::new();
     runtime.spawn(0);

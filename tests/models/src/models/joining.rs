@@ -149,11 +149,13 @@ impl Joiner {
     }
 }
 
+/// Starts a thread that ends the task.
 fn finish(task: &Arc<Finished>) -> thread::JoinHandle<()> {
     let task = task.clone();
     thread::spawn(move || task.finish())
 }
 
+/// The joiner takes the result, whenever the task ends.
 fn end_against_join() {
     let task = Finished::new();
     let end = finish(&task);
@@ -163,6 +165,7 @@ fn end_against_join() {
     end.join().unwrap();
 }
 
+/// The joiner's deadline passes at once. The end must not touch the wait after the joiner has gone on.
 fn end_against_timeout() {
     let task = Finished::new();
     let end = finish(&task);
@@ -176,6 +179,7 @@ fn end_against_timeout() {
     end.join().unwrap();
 }
 
+/// The result is dropped once, by the end of the task or by the handle.
 fn end_against_detach() {
     let task = Finished::new();
     let end = finish(&task);

@@ -291,6 +291,7 @@ fn late(nth: usize, act: fn(&Guarded)) {
     });
 }
 
+/// A waiter is notified after the change that it waits for, and must see it.
 fn notification() {
     with_lot(|| {
         let guarded = Guarded::new();

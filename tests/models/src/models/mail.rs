@@ -99,12 +99,14 @@ impl Face {
     }
 }
 
+/// A worker that a thread drives.
 fn driven() -> Arc<Face> {
     let worker = Arc::new(Face::new());
     worker.attention.set_driven(true);
     worker
 }
 
+/// The mail comes while the worker falls asleep.
 fn sender_against_sleep() {
     read(driven(), 1, 1, |_| false);
 }
@@ -113,6 +115,7 @@ fn two_senders() {
     read(driven(), 2, 1, |_| false);
 }
 
+/// The mail comes while the worker falls asleep in a wait of its only coroutine.
 fn sender_against_sleep_alone() {
     read(driven(), 1, 1, |_| true);
 }

@@ -98,6 +98,7 @@ impl Task {
     }
 }
 
+/// A waker comes before, during or after the switch. The task is queued once.
 fn wake_against_suspend() {
     let task = Task::new();
     let seq = task.word.begin(Kind::Plain).unwrap();
@@ -109,6 +110,7 @@ fn wake_against_suspend() {
     waker.join().unwrap();
 }
 
+/// An event and a deadline end the same wait. One of them does.
 fn event_against_deadline() {
     let task = Task::new();
     let seq = task.word.begin(Kind::Plain).unwrap();
@@ -126,6 +128,7 @@ fn event_against_deadline() {
     }
 }
 
+/// An event and an interrupt end the same wait. One of them does, and the interrupt stays pending.
 fn event_against_interrupt() {
     let task = Task::new();
     let seq = task.word.begin(Kind::Peer).unwrap();
@@ -145,6 +148,7 @@ fn event_against_interrupt() {
     assert!(task.word.begin(Kind::Peer).is_err(), "an interrupt lasts");
 }
 
+/// A waker that comes too late for its wait does not end the next one.
 fn late_waker_against_next_wait() {
     let task = Task::new();
     let first = task.word.begin(Kind::Plain).unwrap();
@@ -169,6 +173,7 @@ fn late_waker_against_next_wait() {
     late.join().unwrap();
 }
 
+/// Two unparks against one park. One of them ends it, and at most one token is left.
 fn unpark_against_park() {
     let task = Task::new();
     let wakers = [(); 2].map(|()| {
@@ -184,6 +189,7 @@ fn unpark_against_park() {
     assert!(none || !left, "there is at most one token");
 }
 
+/// An unpark during a wait of another kind does not end that, and leaves the token.
 fn token_survives_a_wait() {
     let task = Task::new();
     let seq = task.word.begin(Kind::Plain).unwrap();
@@ -274,8 +280,8 @@ fn ping_pong() {
             }
         })
     });
-    let strangers = [0, 1].map(|whom| {
-        let task = tasks[whom].clone();
+    let strangers = [0, 1].map(|player| {
+        let task = tasks[player].clone();
         thread::spawn(move || {
             for _ in 0..3 {
                 task.follow_up(task.word.unpark());

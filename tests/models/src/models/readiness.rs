@@ -165,6 +165,7 @@ impl Source {
     }
 }
 
+/// The event comes at any time of the reader's attempt and wait. The reader must not sleep through it.
 fn one_reader_one_event() {
     let source = Source::new();
     let peer = thread::spawn({
@@ -192,6 +193,7 @@ fn short_read_against_event() {
     peer.join().unwrap();
 }
 
+/// Two events wake two readers, or one event and the reader that it has woken do.
 fn two_readers_two_messages() {
     let source = Source::new();
     let readers = [(); 2].map(|()| {

@@ -119,6 +119,7 @@ impl Os {
         (os, workers)
     }
 
+    /// A message arrives in `file`. Each registration of the file has an event.
     fn send(&self, file: usize) {
         let mut state = self.0.lock().unwrap();
         state.messages[file] += 1;
@@ -533,6 +534,7 @@ fn closed_while_released() {
     other.join().unwrap();
 }
 
+/// Each worker reads twice through a duplicate of its own, closes it, and leaves.
 fn many_duplicates() {
     const WORKERS: usize = 3;
     const READS: usize = 2;

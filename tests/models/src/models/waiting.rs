@@ -89,6 +89,7 @@ fn one(wake: Wake) {
     things.check_nobody_waits();
 }
 
+/// Two wake-ups for two waiters: both get a thing.
 fn two() {
     let things = Things::new();
     let waits = thread::spawn({
@@ -124,6 +125,7 @@ fn deadline() {
     things.check_nobody_waits();
 }
 
+/// Waiters with and without deadlines, and wake-ups of one and of all. No thing is lost.
 fn many() {
     const EACH: usize = 3;
     let things = Things::new();
