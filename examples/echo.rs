@@ -408,7 +408,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Before the connections may talk, those that ended are those that failed to open.
+    /// Before the connections may talk, each that ended has failed to open.
     fn opened_or_failed(&self) -> usize {
         self.opened.load(Relaxed) + self.ended.load(Relaxed)
     }

@@ -802,7 +802,7 @@ impl Footprint {
         }
     }
 
-    /// The first resource of which there is more than in `before`.
+    /// The first resource that has grown since `before`.
     fn exceeds(&self, before: &Footprint) -> Option<String> {
         let more = |what: &str, now: usize, before: usize, tolerance: usize| {
             (now > before + tolerance).then(|| format!("{before} {what} have become {now}"))

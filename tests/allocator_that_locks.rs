@@ -75,13 +75,13 @@ static ALLOCATOR: Counting = Counting {
 
 /// Runs `main` on one worker and on two, while OS threads allocate: some for long, and many others for
 /// the first time.
-fn amid_allocations(main: fn()) {
+fn during_allocations(main: fn()) {
     for workers in [1, 2] {
-        util::on_an_os_thread(|| run_amid_allocations(workers, main));
+        util::on_an_os_thread(|| run_during_allocations(workers, main));
     }
 }
 
-fn run_amid_allocations(workers: usize, main: fn()) {
+fn run_during_allocations(workers: usize, main: fn()) {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -110,7 +110,7 @@ fn allocate() {
 
 #[test]
 fn coroutines_are_spawned_and_sleep_and_are_joined() {
-    amid_allocations(|| {
+    during_allocations(|| {
         let sleepers: Vec<_> = (0..500)
             .map(|n| {
                 let sleeper = move || {
@@ -137,7 +137,7 @@ fn coroutines_are_spawned_and_sleep_and_are_joined() {
 
 #[test]
 fn channels_grow_and_shrink() {
-    amid_allocations(|| {
+    during_allocations(|| {
         for bound in [None, Some(0), Some(1), Some(100)] {
             let (sums, sum) = mpsc::channel();
             let receive = |values: mpsc::Receiver<u64>| {
@@ -179,7 +179,7 @@ fn channels_grow_and_shrink() {
 
 #[test]
 fn locks_are_waited_for_by_coroutines_and_threads() {
-    amid_allocations(|| {
+    during_allocations(|| {
         let shared = Arc::new((
             Mutex::new(Vec::new()),
             Condvar::new(),
@@ -217,7 +217,7 @@ fn locks_are_waited_for_by_coroutines_and_threads() {
 
 #[test]
 fn timers_fire_and_are_cancelled() {
-    amid_allocations(|| {
+    during_allocations(|| {
         static FIRED: AtomicUsize = AtomicUsize::new(0);
         FIRED.store(0, Relaxed);
         let timers: Vec<_> = (0..300)
@@ -240,7 +240,7 @@ fn timers_fire_and_are_cancelled() {
 
 #[test]
 fn sockets_are_accepted_and_read_and_written_and_closed() {
-    amid_allocations(|| {
+    during_allocations(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         const CLIENTS: usize = 60;
@@ -281,7 +281,7 @@ fn sockets_are_accepted_and_read_and_written_and_closed() {
 
 #[test]
 fn scopes_lend_and_the_pool_works() {
-    amid_allocations(|| {
+    during_allocations(|| {
         let mut numbers = vec![0_usize; 100];
         greenroom::scope(|scope| {
             for (n, number) in numbers.iter_mut().enumerate() {

@@ -79,7 +79,7 @@ fn udp_queries_with_timeouts() {
 #[serial]
 fn an_http_client_and_its_server() {
     build();
-    // The listener, the first connection, and both ends of those that wait.
+    // The listener, the first connection, and both ends of the waiting connections.
     comes_out_the_same("http", 1 + 1 + 1 + 2 * 20);
 }
 

@@ -103,7 +103,7 @@ fn workers_that_steal_without_end_look_at_io() {
     }
 }
 
-/// As if each coroutine had a thread of its own: those whose data came first go on first.
+/// As if each coroutine had a thread of its own: coroutines go on in the order in which their data came.
 #[test]
 #[serial]
 fn all_events_that_came_before_a_deadline_are_seen_before_it() {

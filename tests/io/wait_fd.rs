@@ -1,6 +1,6 @@
-//! What waiting on any descriptor promises.
+//! Waits on any descriptor.
 //!
-//! Some of this counts what the process has open, so no two of these tests run at once.
+//! Some tests count the descriptors of the process, so all of them run alone.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
@@ -25,12 +25,12 @@ fn soon() -> Option<Instant> {
     Some(Instant::now() + 20 * MILLI)
 }
 
-/// A moment that a test does not reach.
+/// A moment that no test reaches.
 fn far() -> Option<Instant> {
     Some(Instant::now() + Duration::from_secs(1_000))
 }
 
-/// Yields often enough for those who are ready to park.
+/// Yields often enough for all ready coroutines to park.
 fn let_others_park() {
     for _ in 0..10 {
         yield_now();
@@ -40,12 +40,12 @@ fn let_others_park() {
 /// The descriptor that a system call has made.
 fn made(fd: i64) -> OwnedFd {
     assert!(fd >= 0, "{}", io::Error::last_os_error());
-    // SAFETY: it is open and new, so nobody else owns it.
+    // SAFETY: the descriptor is open and new, so nobody else owns it.
     unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }
 
 fn send_urgent(to: &impl AsRawFd) {
-    // SAFETY: the descriptor is open, and the buffer a byte long.
+    // SAFETY: the descriptor is open, and the buffer has one byte.
     let sent = unsafe { libc::send(to.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) };
     assert_eq!(sent, 1);
 }
@@ -55,10 +55,11 @@ fn assert_timed_out(result: io::Result<Readiness>) {
     assert_eq!(result.unwrap_err().kind(), ErrorKind::TimedOut);
 }
 
-/// A descriptor that is not readable, and what makes it so; that returns what is to stay open.
+/// A descriptor that is not readable, and a function that makes it readable. The function returns what
+/// must stay open.
 type Kind = (&'static str, OwnedFd, Box<dyn FnOnce() -> Option<OwnedFd>>);
 
-/// One descriptor of each kind that there is.
+/// One descriptor of each kind.
 fn kinds(directory: &std::path::Path) -> Vec<Kind> {
     let mut kinds: Vec<Kind> = Vec::new();
 
@@ -81,7 +82,7 @@ fn kinds(directory: &std::path::Path) -> Vec<Kind> {
     let connect = move || Some(TcpStream::connect(addr).unwrap().into());
     kinds.push(("listener", listener.into(), Box::new(connect)));
 
-    // SAFETY: no preconditions.
+    // SAFETY: the call has no preconditions.
     let event = made(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }.into());
     let mut other = File::from(event.try_clone().unwrap());
     let add = move || {
@@ -90,7 +91,7 @@ fn kinds(directory: &std::path::Path) -> Vec<Kind> {
     };
     kinds.push(("eventfd", event, Box::new(add)));
 
-    // SAFETY: no preconditions.
+    // SAFETY: the call has no preconditions.
     let timer = made(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, 0) }.into());
     let other = timer.try_clone().unwrap();
     let arm = move || {
@@ -106,10 +107,10 @@ fn kinds(directory: &std::path::Path) -> Vec<Kind> {
     };
     kinds.push(("timerfd", timer, Box::new(arm)));
 
-    // SAFETY: no preconditions.
+    // SAFETY: the call has no preconditions.
     let inotify = made(unsafe { libc::inotify_init1(libc::IN_CLOEXEC) }.into());
     let path = std::ffi::CString::new(directory.to_str().unwrap()).unwrap();
-    // SAFETY: the descriptor is open, and the path ends with a zero.
+    // SAFETY: the descriptor is open, and the path ends with a null byte.
     let watch =
         unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), libc::IN_CREATE) };
     assert!(watch >= 0, "{}", io::Error::last_os_error());
@@ -119,7 +120,7 @@ fn kinds(directory: &std::path::Path) -> Vec<Kind> {
     kinds.push(("inotify", inotify, Box::new(create)));
 
     let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-    // SAFETY: no preconditions; the child is not waited for yet.
+    // SAFETY: the call has no preconditions, and the child was not waited for yet.
     let pidfd = made(unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) });
     let end = move || {
         drop(child.stdin.take());
@@ -130,7 +131,7 @@ fn kinds(directory: &std::path::Path) -> Vec<Kind> {
 
     let (mut master, mut slave) = (-1, -1);
     let null = std::ptr::null_mut();
-    // SAFETY: the two numbers are valid to write to; the rest may be null.
+    // SAFETY: both numbers are valid to write to, and the other arguments may be null.
     let opened = unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) };
     assert_eq!(opened, 0, "{}", io::Error::last_os_error());
     let (master, slave) = (made(master.into()), made(slave.into()));
@@ -141,8 +142,7 @@ fn kinds(directory: &std::path::Path) -> Vec<Kind> {
     };
     kinds.push(("terminal", slave, Box::new(line)));
 
-    // Another poll.
-    // SAFETY: no preconditions.
+    // Another poll. SAFETY: the call has no preconditions.
     let epoll = made(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }.into());
     let (reader, mut writer) = pipe().unwrap();
     let mut event = libc::epoll_event {
@@ -150,7 +150,7 @@ fn kinds(directory: &std::path::Path) -> Vec<Kind> {
         u64: 0,
     };
     let (poll, fd) = (epoll.as_raw_fd(), reader.as_raw_fd());
-    // SAFETY: the descriptors are open, and the event valid.
+    // SAFETY: the descriptors are open, and the event is valid.
     let added = unsafe { libc::epoll_ctl(poll, libc::EPOLL_CTL_ADD, fd, &mut event) };
     assert_eq!(added, 0, "{}", io::Error::last_os_error());
     let write = move || {
@@ -172,7 +172,8 @@ fn every_kind_of_descriptor_can_be_waited_for() {
             assert_timed_out(wait_fd(&fd, Interest::READABLE, soon()));
             let waiter = thread::spawn(move || {
                 let ready = wait_fd(&fd, Interest::READABLE, far()).unwrap();
-                // Still so: nothing was consumed. (More may have come: a process is waited for.)
+                // The descriptor is still readable, because a wait consumes nothing. (More may have
+                // become readable.)
                 let again = wait_fd(&fd, Interest::READABLE, None).unwrap();
                 assert!(again.is_readable(), "{again:?}");
                 ready
@@ -189,7 +190,7 @@ fn every_kind_of_descriptor_can_be_waited_for() {
 
 #[test]
 #[serial]
-fn what_never_changes_is_refused() {
+fn a_descriptor_that_cannot_be_polled_is_refused() {
     let file = std::env::temp_dir().join(format!("greenroom-file-{}", std::process::id()));
     File::create(&file).unwrap();
     everywhere(|| {
@@ -200,11 +201,11 @@ fn what_never_changes_is_refused() {
                 assert_eq!(error.kind(), ErrorKind::Unsupported);
             }
         }
-        // A device that is always ready, and can tell so.
+        // A device that is always ready, and can be polled.
         let null = File::options().read(true).write(true).open("/dev/null");
         let ready = wait_fd(null.unwrap(), Interest::READABLE, None).unwrap();
         assert!(ready.is_readable());
-        // Nor is every regular file of that sort.
+        // Some regular files can be polled, too.
         let mounts = File::open("/proc/self/mounts").unwrap();
         assert_timed_out(wait_fd(&mounts, Interest::PRIORITY, soon()));
         assert!(wait_fd(&mounts, Interest::READABLE, None).is_ok());
@@ -216,7 +217,7 @@ fn what_never_changes_is_refused() {
 #[serial]
 fn a_descriptor_that_is_not_open_is_an_error() {
     everywhere(|| {
-        // SAFETY: not sound, as it is not open: which no one but the kernel is told of.
+        // SAFETY: not sound, because the descriptor is not open. But only the kernel gets its number.
         let closed = unsafe { BorrowedFd::borrow_raw(1_000_000_000) };
         let error = wait_fd(closed, Interest::READABLE, None).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
@@ -238,7 +239,7 @@ fn a_deadline_that_has_passed_asks_for_the_present_state() {
 
 #[test]
 #[serial]
-fn a_coroutine_that_asks_in_a_loop_lets_others_go_on() {
+fn a_coroutine_that_asks_in_a_loop_lets_others_run() {
     on_workers(1, || {
         let (reader, mut writer) = pipe().unwrap();
         let past = Some(Instant::now());
@@ -248,7 +249,7 @@ fn a_coroutine_that_asks_in_a_loop_lets_others_go_on() {
         });
         while wait_fd(&reader, Interest::READABLE, past).is_err() {}
     });
-    // One that asks for ever ends with its runtime.
+    // A coroutine that asks for ever ends with its runtime.
     let (reader, _writer) = pipe().unwrap();
     on_workers(1, move || {
         spawn(move || {
@@ -262,7 +263,7 @@ fn a_coroutine_that_asks_in_a_loop_lets_others_go_on() {
 
 #[test]
 #[serial]
-fn the_state_that_is_waited_for_is_the_one_that_counts() {
+fn only_the_requested_state_ends_a_wait() {
     everywhere(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -282,13 +283,13 @@ fn the_state_that_is_waited_for_is_the_one_that_counts() {
         let ready = wait_fd(near, Interest::PRIORITY, None).unwrap();
         assert!(ready.is_priority());
 
-        // The end of one direction, with data before it.
+        // One direction has ended, with data before its end.
         assert_timed_out(wait_fd(near, Interest::READ_CLOSED, soon()));
         far_end.shutdown(std::net::Shutdown::Write).unwrap();
         let ready = wait_fd(near, Interest::READ_CLOSED, None).unwrap();
         assert!(ready.is_read_closed() && !ready.is_hung_up());
         assert_timed_out(wait_fd(near, Interest::NONE, soon()));
-        // Of both.
+        // Both directions have ended.
         near.shutdown(std::net::Shutdown::Write).unwrap();
         let ready = wait_fd(near, Interest::NONE, None).unwrap();
         assert!(ready.is_hung_up() && ready.is_readable());
@@ -297,7 +298,7 @@ fn the_state_that_is_waited_for_is_the_one_that_counts() {
 
 #[test]
 #[serial]
-fn a_pipe_tells_its_end_and_the_loss_of_its_reader() {
+fn a_pipe_reports_its_end_and_the_loss_of_its_reader() {
     everywhere(|| {
         let (reader, writer) = pipe().unwrap();
         drop(writer);
@@ -318,7 +319,7 @@ fn a_pipe_tells_its_end_and_the_loss_of_its_reader() {
 
 #[test]
 #[serial]
-fn all_who_wait_on_one_descriptor_are_told() {
+fn all_waiters_of_one_descriptor_are_woken() {
     everywhere(|| {
         let (reader, mut writer) = pipe().unwrap();
         let reader = Arc::new(reader);
@@ -338,8 +339,8 @@ fn all_who_wait_on_one_descriptor_are_told() {
     });
 }
 
-/// A wait and a stream's own reads share one registration, whichever comes first, and however
-/// either ends.
+/// A wait and the stream's own reads share one registration, whichever comes first and however either
+/// ends.
 #[test]
 #[serial]
 fn a_stream_may_be_waited_for_while_another_coroutine_reads_it() {
@@ -370,7 +371,7 @@ fn a_stream_may_be_waited_for_while_another_coroutine_reads_it() {
                 }
                 far_end.write_all(b"x").unwrap();
                 assert_eq!(reader.join().unwrap(), 1);
-                // The reader may have been faster than they.
+                // The reader may have taken the byte before the waits saw it.
                 far_end.write_all(b"y").unwrap();
                 for waiter in first.into_iter().chain([second]) {
                     assert!(waiter.join().unwrap().unwrap().is_readable());
@@ -388,14 +389,14 @@ fn a_stream_may_be_waited_for_while_another_coroutine_reads_it() {
     }
 }
 
-/// Those who wait for it may register it with several polls.
+/// The waiters may register the descriptor with several polls.
 #[test]
 #[serial]
-fn a_reader_goes_on_when_a_wait_on_its_stream_is_over() {
+fn a_reader_goes_on_after_a_wait_on_its_stream_is_over() {
     on_workers(1, || {
         let (near, mut far_end) = streams();
         let near = Arc::new(near);
-        // The wait registers the descriptor, the reader joins it, and the wait leaves.
+        // The wait registers the descriptor, the reader joins the registration, and the wait leaves.
         let waiter = spawn({
             let near = Arc::clone(&near);
             move || wait_fd(&*near, Interest::PRIORITY, soon())
@@ -419,7 +420,7 @@ fn streams() -> (net::TcpStream, net::TcpStream) {
 
 #[test]
 #[serial]
-fn what_is_gone_again_does_not_end_a_wait() {
+fn readiness_that_is_gone_again_does_not_end_a_wait() {
     on_workers(1, || {
         let (mut reader, mut writer) = pipe().unwrap();
         let over = Arc::new(AtomicBool::new(false));
@@ -432,7 +433,7 @@ fn what_is_gone_again_does_not_end_a_wait() {
         });
         let_others_park();
         for _ in 0..100 {
-            // The event is told, and comes to nothing.
+            // The event is reported, but nothing is left to read.
             writer.write_all(b"x").unwrap();
             reader.read_exact(&mut [0]).unwrap();
             thread::sleep(Duration::from_micros(100));
@@ -443,10 +444,11 @@ fn what_is_gone_again_does_not_end_a_wait() {
     });
 }
 
-/// What the number stood for before is open elsewhere, and goes on to have events.
+/// The open file description that had the number before is open under another number, and goes on to have
+/// events.
 #[test]
 #[serial]
-fn a_number_that_is_used_anew_tells_nothing_of_what_it_was() {
+fn a_reused_number_does_not_report_events_of_its_old_owner() {
     on_workers(1, || {
         for event_is_under_way in [true, false] {
             let (reader, mut writer) = pipe().unwrap();
@@ -457,7 +459,7 @@ fn a_number_that_is_used_anew_tells_nothing_of_what_it_was() {
             });
             let_others_park();
             if event_is_under_way {
-                // Told to the poll while the wait is being given up.
+                // Reported to the poll while the wait is being given up.
                 std::thread::sleep(30 * MILLI);
                 let mut elsewhere = elsewhere.try_clone().unwrap();
                 writer.write_all(b"x").unwrap();
@@ -481,16 +483,17 @@ fn a_number_that_is_used_anew_tells_nothing_of_what_it_was() {
     });
 }
 
-/// As a C library may: it knows nothing of borrows.
+/// A C library may do this, because it knows nothing of borrows.
 #[test]
 #[serial]
-fn a_descriptor_that_is_closed_under_its_waiter_harms_nobody_else() {
+fn closing_a_descriptor_under_its_waiter_harms_nobody_else() {
     on_workers(1, || {
         let (old, _to_old) = pipe().unwrap();
         let _elsewhere = old.try_clone().unwrap();
         let number = old.as_raw_fd();
         let waiter = spawn(move || {
-            // SAFETY: not sound, as it will be closed: which no one but the kernel is told of.
+            // SAFETY: not sound, because the descriptor will be closed. But only the kernel gets its
+            // number.
             let old = unsafe { BorrowedFd::borrow_raw(number) };
             assert_timed_out(wait_fd(old, Interest::READABLE, soon()));
         });
@@ -500,7 +503,7 @@ fn a_descriptor_that_is_closed_under_its_waiter_harms_nobody_else() {
         assert_eq!(new.as_raw_fd(), number, "nobody else opens anything");
         let of_new = spawn(move || wait_fd(&new, Interest::READABLE, None).unwrap());
         let_others_park();
-        // It undoes its own registration at most.
+        // It removes at most its own registration.
         waiter.join().unwrap();
         assert!(!of_new.is_finished());
         to_new.write_all(b"x").unwrap();
@@ -510,7 +513,7 @@ fn a_descriptor_that_is_closed_under_its_waiter_harms_nobody_else() {
 
 #[test]
 #[serial]
-fn a_wait_goes_on_when_another_wraps_the_descriptor_and_gives_it_up_again() {
+fn a_wait_goes_on_when_another_coroutine_wraps_and_releases_the_descriptor() {
     on_workers(1, || {
         let (reader, mut writer) = UnixStream::pair().unwrap();
         let reader = Arc::new(reader);
@@ -519,7 +522,7 @@ fn a_wait_goes_on_when_another_wraps_the_descriptor_and_gives_it_up_again() {
             move || wait_fd(&*reader, Interest::READABLE, None).unwrap()
         });
         let_others_park();
-        // SAFETY: it is open, and given up again before it is closed.
+        // SAFETY: the descriptor is open, and is released before it is closed.
         let wrapped = unsafe { shims::os::unix::net::UnixStream::from_raw_fd(reader.as_raw_fd()) };
         wrapped.set_read_timeout(Some(MILLI)).unwrap();
         let error = (&wrapped).read(&mut [0]).unwrap_err();
@@ -534,7 +537,7 @@ fn a_wait_goes_on_when_another_wraps_the_descriptor_and_gives_it_up_again() {
 
 #[test]
 #[serial]
-fn a_destructor_amid_a_panic_gets_an_error_instead_of_a_wait() {
+fn a_destructor_during_a_panic_gets_an_error_instead_of_a_wait() {
     struct Waits(PipeReader, PipeWriter, Arc<Mutex<Vec<ErrorKind>>>);
 
     impl Drop for Waits {
@@ -562,7 +565,7 @@ fn a_destructor_amid_a_panic_gets_an_error_instead_of_a_wait() {
         });
         assert!(panics.join().is_err());
         let seen = seen.lock().unwrap();
-        // The last one is ready, and does not wait.
+        // The last one is ready, so it does not wait.
         let wanted = [
             ErrorKind::Other,
             ErrorKind::TimedOut,
@@ -572,7 +575,7 @@ fn a_destructor_amid_a_panic_gets_an_error_instead_of_a_wait() {
     });
 }
 
-/// Waits that last while nobody drives their worker; the second shares its registration with a read,
+/// These waits last while no thread drives their worker. The second shares its registration with a read,
 /// which might go on with another worker.
 #[test]
 #[serial]
@@ -608,7 +611,7 @@ fn a_wait_goes_on_when_its_runtime_is_run_again() {
     });
 }
 
-/// The descriptors that are registered with all polls of this process.
+/// The number of descriptors that are registered with all polls of this process.
 fn registrations() -> usize {
     let fdinfo = std::fs::read_dir("/proc/self/fdinfo").unwrap();
     fdinfo
@@ -643,7 +646,7 @@ fn waits_leave_nothing_behind_and_a_ticker_goes_on() {
                 .map(|n| {
                     let reader = Arc::clone(&reader);
                     spawn(move || {
-                        // Some share a description, and some a descriptor.
+                        // Some waits share a description, and some a descriptor.
                         let own = (n % 4 != 0).then(|| reader.try_clone().unwrap());
                         let fd = own.as_ref().map_or(reader.as_fd(), |own| own.as_fd());
                         match n % 3 {
@@ -696,7 +699,7 @@ fn waits_that_a_shutdown_cancels_leave_nothing_behind() {
                         let caught = catch_unwind(AssertUnwindSafe(wait));
                         assert!(caught.unwrap_err().is::<Cancelled>());
                         unwound.fetch_add(1, SeqCst);
-                        // Once more: it cannot wait.
+                        // A second wait fails at once.
                         drop(wait());
                         unreachable!();
                     })
@@ -709,12 +712,12 @@ fn waits_that_a_shutdown_cancels_leave_nothing_behind() {
                 assert!(wait.join().unwrap_err().is::<Cancelled>());
             }
         }
-        // Whoever never got as far as to wait was not unwound there.
+        // Coroutines that had not begun to wait were not unwound there.
         assert!(unwound.load(SeqCst) > 0);
         drop((Arc::try_unwrap(reader).unwrap(), writer));
         let start = Instant::now();
         while open_descriptors() != before {
-            // Threads of the blocking pool, of the tests before, may end.
+            // Threads of the pool that earlier tests have used may end meanwhile.
             assert!(start.elapsed() < Duration::from_secs(10));
             std::thread::sleep(MILLI);
         }
@@ -764,8 +767,7 @@ fn a_child_that_writes_for_ever_does_not_starve_a_ticker() {
     });
 }
 
-/// In the child, the coroutine that forked goes on as a thread; the parent's registrations are the
-/// parent's.
+/// In the child, the coroutine that forked goes on as a thread. The registrations belong to the parent.
 #[test]
 #[serial]
 fn a_forked_child_waits_by_itself_and_leaves_the_parents_waits_alone() {
@@ -777,7 +779,7 @@ fn a_forked_child_waits_by_itself_and_leaves_the_parents_waits_alone() {
             move || wait_fd(&*reader, Interest::READABLE, None).unwrap()
         });
         let_others_park();
-        // SAFETY: what the child does allocates at most, which glibc allows it to.
+        // SAFETY: the child does no more than allocate, which glibc allows after a fork.
         let child = unsafe { libc::fork() };
         assert!(child >= 0);
         if child == 0 {
@@ -789,11 +791,11 @@ fn a_forked_child_waits_by_itself_and_leaves_the_parents_waits_alone() {
                 wait_fd(&reader, Interest::READABLE, None).unwrap();
             };
             let failed = catch_unwind(AssertUnwindSafe(waits)).is_err();
-            // SAFETY: the child ends here.
+            // SAFETY: the call has no preconditions, and ends the child here.
             unsafe { libc::_exit(failed.into()) };
         }
         let mut status = 0;
-        // SAFETY: the status is valid to write to.
+        // SAFETY: `status` is valid to write to.
         assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
         assert_eq!(status, 0);
         let_others_park();

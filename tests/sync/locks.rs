@@ -537,7 +537,7 @@ fn locks_of_all_kinds_in_random_use() {
     });
 }
 
-// ----------------------------------------------------------------- amid panics
+// ----------------------------------------------------------------- during panics
 
 /// Waits in its destructor.
 struct WaitsInDrop;
@@ -591,7 +591,7 @@ fn a_panic_poisons_what_its_coroutine_holds_and_nothing_else() {
 }
 
 /// Locks in a destructor, during a panic.
-fn locks_amid_a_panic(lock: impl FnMut()) {
+fn locks_during_a_panic(lock: impl FnMut()) {
     let result = catch_unwind(AssertUnwindSafe(|| {
         let _finally = Finally(lock);
         resume_unwind(Box::new("unwound"));
@@ -626,7 +626,7 @@ fn a_destructor_during_a_panic_waits_for_a_lock_that_is_held_elsewhere() {
                 })
                 .collect();
             thread::sleep(5 * MILLI);
-            locks_amid_a_panic(|| {
+            locks_during_a_panic(|| {
                 *lock.0.lock().unwrap() += 1;
                 *lock.1.write().unwrap() += 1;
             });
@@ -654,12 +654,12 @@ fn stderr_of_abort(name: &str, child: impl FnOnce()) -> String {
 }
 
 /// One coroutine calls `hold`. Another one of the same worker calls `want` during a panic.
-fn deadlock_amid_a_panic(hold: fn(), want: fn()) {
+fn deadlock_during_a_panic(hold: fn(), want: fn()) {
     util::on_workers(1, || {
         let holder = Builder::new().name("holder".into()).spawn(hold).unwrap();
         thread::sleep(5 * MILLI);
         let wants = Builder::new().name("wants".into());
-        let wants = wants.spawn(move || locks_amid_a_panic(want)).unwrap();
+        let wants = wants.spawn(move || locks_during_a_panic(want)).unwrap();
         wants.join().unwrap();
         holder.join().unwrap();
     });
@@ -682,7 +682,7 @@ fn a_mutex_held_by_a_coroutine_of_the_same_worker_aborts_with_both_names() {
             let _guard = LOCK.lock().unwrap();
             thread::sleep(LONG);
         };
-        deadlock_amid_a_panic(hold, || drop(LOCK.lock()));
+        deadlock_during_a_panic(hold, || drop(LOCK.lock()));
     }));
 }
 
@@ -726,7 +726,7 @@ fn a_lock_written_by_a_coroutine_of_the_same_worker_aborts_with_both_names() {
             let _guard = LOCK.write().unwrap();
             thread::sleep(LONG);
         };
-        deadlock_amid_a_panic(hold, || drop(LOCK.read()));
+        deadlock_during_a_panic(hold, || drop(LOCK.read()));
     }));
 }
 
@@ -738,7 +738,7 @@ fn a_value_initialised_by_a_coroutine_of_the_same_worker_aborts_with_both_names(
         let hold = || {
             VALUE.get_or_init(|| thread::sleep(LONG));
         };
-        deadlock_amid_a_panic(hold, || {
+        deadlock_during_a_panic(hold, || {
             VALUE.wait();
         });
     }));
