@@ -74,29 +74,30 @@ fn a_thousand_connections_share_state_by_rc() {
         util::on_workers(workers, || {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let clients = ask_by_all(listener.local_addr().unwrap());
-            let numbers: Rc<RefCell<HashMap<SocketAddr, usize>>> = Rc::default();
+            let peers: Rc<RefCell<HashMap<usize, SocketAddr>>> = Rc::default();
             let mut connections = Vec::new();
             for stream in listener.incoming().take(CONNECTIONS) {
                 let mut stream = stream.unwrap();
-                let numbers = Rc::clone(&numbers);
+                let peers = Rc::clone(&peers);
                 connections.push(spawn_local(move || {
                     stream.read_exact(&mut [0]).unwrap();
-                    let mut shared = numbers.borrow_mut();
+                    let mut shared = peers.borrow_mut();
                     let number = shared.len() + 1;
-                    let before = shared.insert(stream.peer_addr().unwrap(), number);
+                    // Not by peer: a port may serve several connections, one after the other.
+                    let before = shared.insert(number, stream.peer_addr().unwrap());
                     assert_eq!(before, None);
                     drop(shared);
                     stream.write_all(&(number as u32).to_be_bytes()).unwrap();
-                    Rc::downgrade(&numbers)
+                    Rc::downgrade(&peers)
                 }));
             }
             let of_clients = clients.join().unwrap();
             assert!(of_clients.into_iter().eq(1..=CONNECTIONS as u32));
             for connection in connections {
                 let shared = connection.join().unwrap();
-                assert!(shared.ptr_eq(&Rc::downgrade(&numbers)));
+                assert!(shared.ptr_eq(&Rc::downgrade(&peers)));
             }
-            assert_eq!(Rc::strong_count(&numbers), 1);
+            assert_eq!(Rc::strong_count(&peers), 1);
         });
     }
 }
