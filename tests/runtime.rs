@@ -351,8 +351,9 @@ fn scoped_children_are_unwound_before_what_they_borrow_from_their_parent() {
                     thread::scope(|s| {
                         for n in 0..10 {
                             let parents = &parents;
-                            parents.borrowers.fetch_add(1, SeqCst);
                             s.spawn(move || {
+                                // Here, so that the test waits until all have started.
+                                parents.borrowers.fetch_add(1, SeqCst);
                                 let borrower = Borrower(parents);
                                 match n % 3 {
                                     0 | 1 => thread::sleep(LONG),
