@@ -36,6 +36,7 @@ mod spin;
 mod state;
 mod waiting;
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::mpsc::{RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
@@ -139,39 +140,41 @@ impl<T> Channel<T> {
 
     /// Continues a `send` that took more than a push.
     ///
-    /// From here on the value stays in one place until it is sent. It may be large, and functions that
-    /// pass it to each other and back would use up much of a coroutine's stack.
+    /// From here on the value stays in one place until it is sent: in the node with which the sender may
+    /// have to wait. The value may be large, and functions that pass it to each other and back would use up
+    /// much of a coroutine's stack.
     #[inline(never)]
     fn send_slowly<'a>(
         &'a self,
         value: T,
         back: Guard<'a, Sending<T, BLOCK>>,
     ) -> Result<(), SendError<T>> {
-        let mut value = Some(value);
-        match self.state.offer(&mut value, back) {
+        let node = WaiterNode::new(Some(value));
+        match self.state.offer(node.value(), back) {
             Offer::Taken(woken) => schedule(woken),
             Offer::Refused => {}
             // The most frequent case is here once more, for the lock need not be given back.
             Offer::Full(back) if park::is_prepared_to_wait() => {
-                match self.state.confirm_full(&mut value, back) {
-                    Err(front) => self.wait_for_room(&mut value, front),
-                    Ok(offer) => self.send_with_spare_blocks(&mut value, offer),
+                match self.state.confirm_full(node.value(), back) {
+                    Err(front) => self.wait_for_room(&node, front),
+                    Ok(offer) => self.send_with_spare_blocks(&node, offer),
                 }
             }
-            offer => self.send_with_spare_blocks(&mut value, offer),
+            offer => self.send_with_spare_blocks(&node, offer),
         }
-        match value {
+        match node.into_value() {
             None => Ok(()),
             Some(value) => Err(SendError(value)),
         }
     }
 
-    /// Continues a `send` that may have to call the allocator. A value that cannot be sent stays in
-    /// `value`.
+    /// Continues a `send` that may have to call the allocator. A value that cannot be sent stays in the
+    /// node.
     #[cold]
     #[inline(never)]
-    fn send_with_spare_blocks<'a>(&'a self, value: &mut Option<T>, mut offer: Offer<'a, T, BLOCK>) {
+    fn send_with_spare_blocks<'a>(&'a self, node: &WaiterNode<T>, mut offer: Offer<'a, T, BLOCK>) {
         let mut spare = SpareBlocks::new();
+        let value = node.value();
         loop {
             offer = match offer {
                 Offer::Taken(woken) => return schedule(woken),
@@ -185,7 +188,7 @@ impl<T> Channel<T> {
                     self.state.offer_again(value)
                 }
                 Offer::Full(back) => match self.state.confirm_full(value, back) {
-                    Err(front) => return self.wait_for_room(value, front),
+                    Err(front) => return self.wait_for_room(node, front),
                     Ok(offer) => offer,
                 },
             };
@@ -200,15 +203,15 @@ impl<T> Channel<T> {
         back: Guard<'a, Sending<T, BLOCK>>,
     ) -> Result<(), TrySendError<T>> {
         let mut spare = SpareBlocks::new();
-        let mut value = Some(value);
-        let mut offer = self.state.offer(&mut value, back);
+        let value = Cell::new(Some(value));
+        let mut offer = self.state.offer(&value, back);
         let is_full = loop {
             offer = match offer {
                 Offer::Taken(woken) => {
                     schedule(woken);
                     return Ok(());
                 }
-                Offer::BlockFull(back) => self.push_to_next_block(&mut value, back, &mut spare),
+                Offer::BlockFull(back) => self.push_to_next_block(&value, back, &mut spare),
                 Offer::Refused => break false,
                 Offer::Full(back) => {
                     // Before `spare` is dropped, which calls the allocator.
@@ -217,7 +220,7 @@ impl<T> Channel<T> {
                 }
             };
         };
-        let value = value.expect(UNSENT);
+        let value = value.into_inner().expect(UNSENT);
         Err(match is_full {
             true => TrySendError::Full(value),
             false => TrySendError::Disconnected(value),
@@ -228,7 +231,7 @@ impl<T> Channel<T> {
     /// `spare` has none: unlocks, allocates a block, and offers the value again.
     fn push_to_next_block<'a>(
         &'a self,
-        value: &mut Option<T>,
+        value: &Cell<Option<T>>,
         mut back: Guard<'a, Sending<T, BLOCK>>,
         spare: &mut SpareBlocks<T, BLOCK>,
     ) -> Offer<'a, T, BLOCK> {
@@ -242,13 +245,11 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Waits until a receiver has taken the value. If there are no receivers any more, the value stays
-    /// in `value`.
+    /// Waits until a receiver has taken the value. If there are no receivers any more, the value stays in
+    /// the node.
     #[inline(always)]
-    fn wait_for_room(&self, value: &mut Option<T>, front: Guard<'_, Receiving<T, BLOCK>>) {
-        let node = WaiterNode::new(value.take());
+    fn wait_for_room(&self, node: &WaiterNode<T>, front: Guard<'_, Receiving<T, BLOCK>>) {
         node.wait(self.state.front(), front, |front| &mut front.senders, None);
-        *value = node.into_value();
     }
 
     /// Continues a `recv` that found no value to be popped under the front's lock alone.

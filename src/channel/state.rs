@@ -27,6 +27,7 @@
 //! receiver gets that lock only after the sender is queued. A sender that comes later gets the back only
 //! after the receiver is queued.
 
+use std::cell::Cell;
 use std::mem::{self, MaybeUninit};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -185,11 +186,11 @@ impl<T, const N: usize> State<T, N> {
         AtOnce::Pushed
     }
 
-    /// Sends the value, if a receiver waits for it or there is room.
-    #[inline]
+    /// Sends the value, if a receiver waits for it or there is room. Takes it out of `value` then.
+    #[inline(always)]
     pub(super) fn offer<'a>(
         &'a self,
-        value: &mut Option<T>,
+        value: &Cell<Option<T>>,
         mut back: Guard<'a, Sending<T, N>>,
     ) -> Offer<'a, T, N> {
         if back.without_receivers {
@@ -209,7 +210,7 @@ impl<T, const N: usize> State<T, N> {
 
     /// As [`offer`](State::offer), for a caller that has unlocked the back in the meantime.
     #[inline(never)]
-    pub(super) fn offer_again(&self, value: &mut Option<T>) -> Offer<'_, T, N> {
+    pub(super) fn offer_again(&self, value: &Cell<Option<T>>) -> Offer<'_, T, N> {
         match self.back().lock() {
             Some(back) => self.offer(value, back),
             None => Offer::Refused,
@@ -220,7 +221,7 @@ impl<T, const N: usize> State<T, N> {
     #[inline]
     fn queue<'a>(
         &self,
-        value: &mut Option<T>,
+        value: &Cell<Option<T>>,
         mut back: Guard<'a, Sending<T, N>>,
     ) -> Offer<'a, T, N> {
         if back.queue.is_block_full(&self.back.pushed) {
@@ -234,7 +235,7 @@ impl<T, const N: usize> State<T, N> {
     /// for the value. Fails if that takes a new block and `spare` has none.
     pub(super) fn push_to_next_block(
         &self,
-        value: &mut Option<T>,
+        value: &Cell<Option<T>>,
         back: &mut Sending<T, N>,
         spare: &mut SpareBlocks<T, N>,
     ) -> Result<(), NoSpareBlock> {
@@ -248,7 +249,7 @@ impl<T, const N: usize> State<T, N> {
     #[inline]
     pub(super) fn confirm_full<'a>(
         &'a self,
-        value: &mut Option<T>,
+        value: &Cell<Option<T>>,
         mut back: Guard<'a, Sending<T, N>>,
     ) -> Result<Offer<'a, T, N>, Guard<'a, Receiving<T, N>>> {
         let Some(front) = self.front().lock() else {

@@ -47,6 +47,12 @@ impl<T> WaiterNode<T> {
         }))
     }
 
+    /// The value to send, before the wait.
+    #[inline]
+    pub(super) fn value(&self) -> &Cell<Option<T>> {
+        &self.0.value.value
+    }
+
     /// The value that is there after the wait: the received one, or the one that was not sent.
     pub(super) fn into_value(self) -> Option<T> {
         self.0.value.value.into_inner()
