@@ -108,6 +108,28 @@ fn an_unmodified_program_runs_its_threads_on_few_os_threads() {
     assert_eq!(stdout(&mut green("run -q")), GREEN);
 }
 
+/// The example of the repository, run as its header says; returns the number of its OS threads.
+fn crowd(mut command: Command) -> usize {
+    let target = program().join("target");
+    command
+        .arg("--target-dir")
+        .arg(target)
+        .args(["-p", "crowd", "--", "300"]);
+    let written = stdout(command.current_dir(checkout()));
+    let threads = written.strip_prefix("300 clients were served, by ");
+    let threads = threads.and_then(|rest| rest.strip_suffix(" OS threads\n"));
+    threads
+        .and_then(|count| count.parse().ok())
+        .unwrap_or_else(|| panic!("{written}"))
+}
+
+#[test]
+#[serial]
+fn a_thread_for_each_connection_and_client_takes_few_os_threads() {
+    assert!(crowd(plain("run -q")) > 300);
+    assert!(crowd(green("run -q")) < 30);
+}
+
 #[test]
 #[serial]
 fn what_a_program_writes_and_how_it_ends_are_the_same() {
