@@ -161,6 +161,7 @@ pub(crate) enum Role {
 
 impl<B: Body> Task<B> {
     /// A task that has not started. To be passed to [`TaskRef::pair`], which makes its two references.
+    #[inline]
     pub(crate) fn new(
         name: Option<Box<str>>,
         spawned_at: &'static Location<'static>,

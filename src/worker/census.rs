@@ -22,15 +22,18 @@ impl Tally {
     }
 
     /// Counts a coroutine that was made. Called only by the worker that owns this tally.
+    #[inline]
     pub(super) fn count_in(&self) {
         Tally::add_one(&self.entered);
     }
 
     /// Counts a coroutine that has finished. Called only by the worker that owns this tally.
+    #[inline]
     pub(super) fn count_out(&self) {
         Tally::add_one(&self.left);
     }
 
+    #[inline]
     fn add_one(count: &AtomicUsize) {
         let before = count.load(Ordering::Relaxed);
         count.store(before.wrapping_add(1), Ordering::Release);
@@ -138,6 +141,7 @@ impl Census {
 
     /// Wakes the callers of `wait_idle`, if `is_idle`. To be called after a coroutine was counted as
     /// finished or as idling.
+    #[inline]
     pub(super) fn look(&self, is_idle: impl Fn() -> bool) {
         fence(Ordering::SeqCst);
         if self.awaited.load(Ordering::SeqCst) > 0 {

@@ -48,6 +48,8 @@ impl Worker {
 
     /// Starts a fresh coroutine and returns its slot. Takes local ones and those of any worker in
     /// turn, so that neither kind starves the other.
+    // Not inlined into the loop of `run_batch`, where most turns have nothing fresh to start.
+    #[inline(never)]
     pub(super) fn start_fresh(&self) -> Option<u32> {
         loop {
             let local_first = self.started.get().is_multiple_of(2);
@@ -61,10 +63,12 @@ impl Worker {
         }
     }
 
+    #[inline]
     pub(super) fn next_local(&self) -> Option<TaskRef> {
         self.local.borrow_mut().pop_front()
     }
 
+    #[inline]
     pub(super) fn next_fresh(&self) -> Option<TaskRef> {
         if self.holds_back() {
             return None;

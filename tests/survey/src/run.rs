@@ -53,6 +53,8 @@ pub(crate) fn compare(
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .env("CARGO_PROFILE_TEST_DEBUG", "0");
         command.env("RUST_BACKTRACE", "0").current_dir(package);
+        // The same on each machine. Tests that spin for another thread need more workers than spinners.
+        command.env("GREENROOM_WORKERS", "4");
         let log = work.join("logs").join(format!("{}-{name}", entry.name));
         finish(command, &log, limit, tests)
     };
