@@ -1,4 +1,4 @@
-//! The interface of parking_lot_core 0.9, on greenroom's futex: waiting parks the coroutine.
+//! The interface of parking_lot_core 0.9 and 0.10, on greenroom's futex: waiting parks the coroutine.
 //!
 //! `cargo greenroom` compiles this file instead of the crate's own, which waits by a system call. So
 //! parking_lot and whatever else is built on that crate serve coroutines and OS threads in any mix.
@@ -29,7 +29,7 @@ pub enum ParkResult {
 impl ParkResult {
     /// Whether the caller was unparked.
     #[inline]
-    pub fn is_unparked(self) -> bool {
+    pub const fn is_unparked(self) -> bool {
         matches!(self, ParkResult::Unparked(_))
     }
 }
@@ -499,13 +499,13 @@ pub struct SpinWait {
 impl SpinWait {
     /// One that has not backed off yet.
     #[inline]
-    pub fn new() -> SpinWait {
-        SpinWait::default()
+    pub const fn new() -> SpinWait {
+        SpinWait { calls: 0 }
     }
 
     /// Starts anew.
     #[inline]
-    pub fn reset(&mut self) {
+    pub const fn reset(&mut self) {
         self.calls = 0;
     }
 

@@ -21,15 +21,15 @@ pub(crate) enum Treatment {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct DropIn {
     pub(crate) package: &'static str,
-    /// The versions that it replaces, up to the first number that is not zero.
-    pub(crate) version: &'static str,
+    /// The beginnings of the versions that it replaces.
+    pub(crate) versions: &'static [&'static str],
     pub(crate) source: &'static str,
     pub(crate) why: &'static str,
 }
 
 pub(crate) const DROP_INS: &[DropIn] = &[DropIn {
     package: "parking_lot_core",
-    version: "0.9.",
+    versions: &["0.9.", "0.10."],
     source: include_str!("../drop-ins/parking_lot_core.rs"),
     why: "it waits in the kernel by a system call of its own; the drop-in parks coroutines",
 }];
@@ -74,6 +74,13 @@ const BLOCKING: &[(&str, &str)] = &[
     ("mysqlclient-sys", "the library's own sockets block"),
 ];
 
+impl DropIn {
+    fn replaces(&self, package: &str, version: &str) -> bool {
+        let mut versions = self.versions.iter();
+        self.package == package && versions.any(|beginning| version.starts_with(beginning))
+    }
+}
+
 impl Treatment {
     /// The treatment of version `version` of a package, when `except` keep the real std.
     pub(crate) fn of(package: &str, version: &str, except: &[String]) -> Treatment {
@@ -85,14 +92,22 @@ impl Treatment {
             name if REACTORS.contains(&name) => Treatment::OsThreads,
             name => DROP_INS
                 .iter()
-                .find(|drop_in| drop_in.package == name && version.starts_with(drop_in.version))
+                .find(|drop_in| drop_in.replaces(name, version))
                 .map_or(Treatment::Patched, Treatment::DropIn),
         }
     }
 }
 
-/// What of a package still blocks a worker, if that is known.
-pub(crate) fn blocks(package: &str) -> Option<&'static str> {
+/// What of version `version` of a package still blocks a worker, if that is known.
+pub(crate) fn blocks(package: &str, version: &str) -> Option<&'static str> {
+    let of_package = |drop_in: &&DropIn| drop_in.package == package;
+    if let Some(drop_in) = DROP_INS.iter().find(of_package)
+        && !drop_in.replaces(package, version)
+    {
+        return Some(
+            "there is a drop-in for other versions of it only, and this one blocks where it waits",
+        );
+    }
     let known = BLOCKING.iter().find(|(name, _)| *name == package);
     known.map(|(_, why)| *why)
 }
@@ -112,6 +127,12 @@ mod tests {
             of("parking_lot_core", "0.9.12"),
             Treatment::DropIn(_)
         ));
+        assert!(matches!(
+            of("parking_lot_core", "0.10.0"),
+            Treatment::DropIn(_)
+        ));
         assert_eq!(of("parking_lot_core", "0.8.6"), Treatment::Patched);
+        assert!(blocks("parking_lot_core", "0.8.6").is_some());
+        assert_eq!(blocks("parking_lot_core", "0.9.12"), None);
     }
 }

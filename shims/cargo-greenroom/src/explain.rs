@@ -146,14 +146,9 @@ impl Graph {
             "left alone, because it runs in the compiler",
             self.of_compiler.iter().cloned().collect(),
         );
-        let names: BTreeSet<&str> = self
-            .packages
-            .keys()
-            .map(|(name, _)| name.as_str())
-            .collect();
-        let blocking = names
-            .into_iter()
-            .filter_map(|name| crates::blocks(name).map(|why| format!("{name}: {why}")));
+        let blocking = self.packages.keys().filter_map(|(name, version)| {
+            crates::blocks(name, version).map(|why| format!("{name} {version}: {why}"))
+        });
         section(
             "past std, and so still able to block a worker",
             blocking.collect(),
