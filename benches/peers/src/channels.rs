@@ -15,16 +15,16 @@ use crate::stats::median;
 
 const BOUND: usize = 1_024;
 const PRODUCERS: usize = 4;
-/// Of each producer, in a batch.
+/// Messages of each producer in a batch.
 const MESSAGES: u64 = 100_000;
-/// How often the time of so many messages is taken. The first warms up.
+/// The number of batches that are timed. The first batch warms up.
 const BATCHES: usize = 6;
 
-/// Some that send, and one that receives, with room for a few: `[ns per message]`
+/// Producers that send to one consumer through a bounded channel: `[ns per message]`
 ///
-/// On two workers, all who send are on one, and who receives is on the other; of tokio, each on a
-/// current-thread runtime. Where tasks move (may, tokio's multi-thread runtime), they are now on one,
-/// now on both.
+/// On two workers, all producers are on one worker and the consumer is on the other. For tokio,
+/// each worker is a current-thread runtime. may and tokio's multi-thread runtime move tasks between
+/// workers, so their tasks are sometimes on one worker and sometimes on both.
 pub(crate) fn bounded(peer: Peer, workers: usize) -> Vec<f64> {
     vec![match peer {
         Peer::Greenroom => blocking::<Greenroom, _>(workers, || shim::sync_channel(BOUND)),
@@ -36,7 +36,7 @@ pub(crate) fn bounded(peer: Peer, workers: usize) -> Vec<f64> {
     }]
 }
 
-/// The same without a bound: `[ns per message]`
+/// Like [`bounded`], through an unbounded channel: `[ns per message]`
 pub(crate) fn unbounded(peer: Peer, workers: usize) -> Vec<f64> {
     vec![match peer {
         Peer::Greenroom => blocking::<Greenroom, _>(workers, shim::channel),
@@ -49,7 +49,7 @@ pub(crate) fn unbounded(peer: Peer, workers: usize) -> Vec<f64> {
     }]
 }
 
-/// Two tasks and two channels without a bound, both tasks on one worker: `[ns per round trip]`
+/// Two tasks on one worker, and an unbounded channel in each direction: `[ns per round trip]`
 pub(crate) fn ping_pong_on_one_worker(peer: Peer) -> Vec<f64> {
     let trips = if peer == Peer::Threads {
         100_000
@@ -72,9 +72,10 @@ pub(crate) fn ping_pong_on_one_worker(peer: Peer) -> Vec<f64> {
     }]
 }
 
-/// Each on a worker of its own: `[ns per round trip]`
+/// Each task on its own worker: `[ns per round trip]`
 ///
-/// No peer whose tasks move is here, as for [`on_two_workers`](crate::ping_pong::on_two_workers).
+/// Peers that move tasks between workers are left out, as in
+/// [`on_two_workers`](crate::ping_pong::on_two_workers).
 pub(crate) fn ping_pong_on_two_workers(peer: Peer) -> Vec<f64> {
     let trips = 20_000;
     vec![match peer {
@@ -92,7 +93,7 @@ pub(crate) fn ping_pong_on_two_workers(peer: Peer) -> Vec<f64> {
     }]
 }
 
-/// Of a channel whose ends block.
+/// The sending end of a channel for blocking tasks.
 trait Sender: Clone + Send + 'static {
     type Receiver: IntoIterator<Item = u64> + Send + 'static;
     fn send(&self, message: u64);
@@ -117,7 +118,7 @@ sender!(may_mpsc::Sender<u64>, may_mpsc::Receiver<u64>);
 sender!(std_mpsc::Sender<u64>, std_mpsc::Receiver<u64>);
 sender!(std_mpsc::SyncSender<u64>, std_mpsc::Receiver<u64>);
 
-/// What has come of a batch.
+/// The number and the sum of the messages received in a batch.
 #[derive(Default)]
 struct Received {
     count: u64,
@@ -137,7 +138,7 @@ impl Received {
     }
 }
 
-/// The median of the batches.
+/// The median time per message, without the first batch.
 fn per_message(nanoseconds: &[f64]) -> f64 {
     median(&nanoseconds[1..]) / (PRODUCERS as u64 * MESSAGES) as f64
 }
@@ -152,7 +153,8 @@ fn blocking<P: Blocking, S: Sender>(workers: usize, channel: fn() -> (S, S::Rece
 }
 
 fn batch<P: Blocking, S: Sender>(workers: usize, channel: fn() -> (S, S::Receiver)) -> f64 {
-    // may's tasks run where they are woken: if they waited for a start, it would be on one worker.
+    // may runs a task on the worker that wakes the task. If the producers waited for `go`, this
+    // worker would wake all of them, and all tasks would be on one worker.
     let at_once = P::PEER == Peer::May;
     let go = Arc::new(AtomicBool::new(at_once));
     let (sender, receiver) = channel();
@@ -181,7 +183,8 @@ fn batch<P: Blocking, S: Sender>(workers: usize, channel: fn() -> (S, S::Receive
                 match started.get() {
                     Some(place) => break place.clone(),
                     None if workers == 1 => P::park(),
-                    // This worker stays busy, so that another starts them, and keeps them.
+                    // Spinning keeps this worker busy, so that the other worker starts the
+                    // producers and keeps them.
                     None => std::hint::spin_loop(),
                 }
             }
@@ -233,7 +236,7 @@ fn ping_pong<P: Blocking, S: Sender>(
             ping.send(message);
             assert_eq!(pongs.next(), Some(message));
         };
-        // This worker stays busy, so that another starts it, and keeps it.
+        // Spinning keeps this worker busy, so that the other worker starts and keeps `other`.
         while workers > 1 && started.get().is_none() {
             std::hint::spin_loop();
         }
@@ -257,7 +260,7 @@ fn ping_pong<P: Blocking, S: Sender>(
     })
 }
 
-/// The same for tokio.
+/// The sending end of a channel of tokio.
 trait AsyncSender: Clone + Send + Sync + 'static {
     type Receiver: AsyncReceiver;
     fn send(&self, message: u64) -> impl Future<Output = ()> + Send;
@@ -339,7 +342,7 @@ async fn two_runtimes<S: AsyncSender>(channel: fn() -> (S, S::Receiver)) -> f64 
     go.send(()).expect("who waits for it");
     consume(receiver).await;
     let elapsed = start.elapsed();
-    // It blocks this thread, which has nothing else to do.
+    // `join` blocks this thread. The runtime on this thread has nothing else to run.
     producers.join().expect("a thread that does not panic");
     elapsed.as_nanos() as f64
 }

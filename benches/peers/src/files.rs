@@ -1,4 +1,4 @@
-//! Small operations on a small file that the system has in memory.
+//! Small operations on a small file in the page cache.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use crate::peers::{Blocking, Greenroom, Peer, Threads, run_tokio};
 use crate::stats::median;
 
-/// How often each operation is timed, and how many make one time: few, for a batch amid which the
-/// thread was preempted tells nothing.
+/// The number of batches that are timed for each operation.
 const BATCHES: usize = 61;
+/// Operations in a batch. Few, so that preemption of the thread spoils few of the batches.
 const BATCH: usize = 100;
 const SIZE: usize = 1_024;
 const LINE: &[u8; 32] = b"a line of a log, 32 bytes long.\n";
 
-/// `[ns, ns, ns]`: of a write, of a stat, and of an open, a read and a close.
+/// `[ns per write, ns per stat, ns per open, read and close]`
 pub(crate) fn run(peer: Peer) -> Vec<f64> {
     let path = std::env::temp_dir().join(format!("greenroom-peers-{}", std::process::id()));
     fs::write(&path, [0; SIZE]).expect("a temporary file");
@@ -30,7 +30,7 @@ pub(crate) fn run(peer: Peer) -> Vec<f64> {
     figures
 }
 
-/// The same, by one module or another.
+/// Defines the blocking version of the work, on the `fs` module of greenroom or of std.
 macro_rules! blocking {
     ($name:ident: $peer:ty, $($std:tt)*) => {
         fn $name(path: PathBuf) -> Vec<f64> {
@@ -41,7 +41,7 @@ macro_rules! blocking {
                 let mut log = File::options().write(true).open(&path).expect("the file");
                 let write = time(|| {
                     log.write_all(LINE).expect("a write");
-                    // Over and over, because a file that grows is another question.
+                    // Each write overwrites the last one, because growing a file costs extra.
                     log.rewind().expect("a seek");
                 });
                 let seek = time(|| log.rewind().expect("a seek"));
@@ -60,7 +60,7 @@ macro_rules! blocking {
 blocking!(with_shims: Greenroom, greenroom::shims);
 blocking!(with_std: Threads, std);
 
-/// The nanoseconds that `operation` takes.
+/// The median time of `operation`, in ns.
 fn time(mut operation: impl FnMut()) -> f64 {
     let batch = |_| {
         let start = Instant::now();
@@ -71,7 +71,7 @@ fn time(mut operation: impl FnMut()) -> f64 {
 }
 
 async fn asynchronous(path: PathBuf) -> Vec<f64> {
-    /// As [`time`].
+    /// Like the function [`time`], for an expression that may await.
     macro_rules! time {
         ($operation:expr) => {{
             let mut times = Vec::new();
@@ -91,7 +91,7 @@ async fn asynchronous(path: PathBuf) -> Vec<f64> {
     let mut log = log.write(true).open(path).await.expect("the file");
     let write = time!({
         log.write_all(LINE).await.expect("a write");
-        // Before, the system has not seen it.
+        // tokio may still be writing on another thread until `flush` returns.
         log.flush().await.expect("a write");
         log.rewind().await.expect("a seek");
     });

@@ -1,4 +1,4 @@
-//! Tasks that only exist.
+//! The memory of parked tasks.
 
 use std::fs;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::peers::{Blocking, Greenroom, May, Peer, Threads, run_tokio};
 
-/// `[bytes of RSS]` for each of `tasks` that are parked.
+/// Parks `tasks` tasks: `[bytes of RSS per task]`
 pub(crate) fn run(peer: Peer, tasks: usize) -> Vec<f64> {
     let tasks = peer.capped(tasks);
     let bytes = match peer {
@@ -36,10 +36,10 @@ fn blocking<P: Blocking>(tasks: usize) -> f64 {
             }));
         }
         while started.load(Relaxed) < tasks {
-            // Not a yield: may starts no task while another is ready.
+            // A sleep, not a yield: may starts no new task while another task is ready.
             P::sleep(SETTLE);
         }
-        // The last ones may not be in their parks yet.
+        // The tasks that started last may not have parked yet.
         P::sleep(SETTLE);
         resident_bytes() - before
     })
@@ -63,9 +63,10 @@ async fn asynchronous(tasks: usize) -> f64 {
     resident_bytes() - before
 }
 
+/// How long the tasks that started last get to park.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// What the process occupies of memory. Exact, unlike `/proc/self/statm`.
+/// The resident memory of this process. `smaps_rollup` is exact, unlike `/proc/self/statm`.
 fn resident_bytes() -> f64 {
     let rollup = fs::read_to_string("/proc/self/smaps_rollup").expect("Linux 4.14 or newer");
     let kib = rollup.lines().find_map(|line| {

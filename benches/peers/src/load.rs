@@ -1,4 +1,4 @@
-//! The client of the TCP works, which is the same for all servers.
+//! The client of the TCP works. All servers get the same client.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -11,37 +11,37 @@ use mio::{Events, Interest, Poll, Token};
 use crate::server::unless_blocked;
 use crate::stats::percentile;
 
-/// What a server is given to do.
+/// The load that a client puts on a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) connections: usize,
-    /// Of a message, in bytes.
+    /// Bytes in a message.
     pub(crate) size: usize,
     pub(crate) messages: usize,
-    /// Each message has a connection of its own, which the server then closes.
+    /// Each message has its own connection. The server closes the connection after the message.
     pub(crate) once: bool,
 }
 
-/// How long the messages may take.
+/// How long one [`Client::send`] may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Warms the server up, says so, waits for a line, and then sends all messages: on each
-/// connection the next when the one before has come back.
+/// Warms the server up, prints "ready", waits for a line, and then sends all messages. Each
+/// connection sends a message when the previous message has come back.
 ///
-/// Prints how long that took in ns, and the 99th percentile of the round trips in µs.
+/// Prints the time of all messages in ns, and the 99th percentile of the round trips in µs.
 pub(crate) fn run(addr: SocketAddr, load: Load) -> io::Result<()> {
     let mut client = Client {
         addr,
         load,
         poll: Poll::new()?,
         message: vec![b'm'; load.size],
-        // Longer than a message: what is too much is to be seen, and so is the end.
+        // Longer than a message, so that a read also finds excess bytes and the end of the stream.
         buf: vec![0; load.size + 1],
     };
     let mut connections = Vec::new();
     for index in 0..load.connections {
         connections.push(client.connect(index)?);
-        // One by one: they are not to overflow the server's backlog.
+        // One connection at a time, so that the connections do not overflow the server's backlog.
         client.send(1, &mut connections[index..], index)?;
     }
     client.send(5 * load.connections, &mut connections, 0)?;
@@ -64,17 +64,17 @@ struct Client {
 
 struct Connection {
     stream: TcpStream,
-    /// When its message was begun.
+    /// When the current message was begun, or the connection made for this message.
     since: Instant,
     sent: usize,
     received: usize,
-    /// It is back.
+    /// The message has come back. With [`Load::once`], the server has also closed the connection.
     done: bool,
 }
 
 impl Client {
-    /// Sends `messages` by `connections`, the first of which has the number `first`. Returns the
-    /// time in µs until each was back.
+    /// Sends `messages` messages over `connections`. The first connection has the number `first`.
+    /// Returns the round-trip time of each message, in µs.
     fn send(
         &mut self,
         messages: usize,
@@ -102,7 +102,7 @@ impl Client {
             }
             for event in &events {
                 let Token(number) = event.token();
-                // A late event of one whose turn it is not has nothing to tell.
+                // A late event of a connection that is not among `connections` needs no action.
                 let Some(connection) = number
                     .checked_sub(first)
                     .and_then(|index| connections.get_mut(index))
@@ -191,14 +191,14 @@ impl Client {
     }
 }
 
-/// Has this end forget the connection at once. Else the ports of some thousands would stay taken
-/// for a minute.
+/// Makes a close reset the connection. Otherwise the ports of thousands of closed connections would
+/// stay taken for a minute.
 fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
     let linger = libc::linger {
         l_onoff: 1,
         l_linger: 0,
     };
-    // SAFETY: the kernel reads as much as it is told, of a value that is there.
+    // SAFETY: the kernel reads as many bytes as `linger` has, and `linger` outlives the call.
     let status = unsafe {
         libc::setsockopt(
             stream.as_raw_fd(),

@@ -1,4 +1,4 @@
-//! Tasks that wait for each other at locks.
+//! Tasks that wait for each other at mutexes, barriers and condition variables.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use crate::peers::{Blocking, Greenroom, May, Peer, Threads, run_tokio};
 
-/// `tasks` that take one lock again and again, and yield while they hold it: `[ns per lock and
-/// unlock, ns per hand-over]`
+/// `tasks` tasks that take one lock again and again, and yield while they hold the lock: `[ns per
+/// lock and unlock, ns per hand-over]`
 ///
-/// A hand-over is where another task has the lock than had it last. Of these, a lock that is fair
-/// has as many as it is taken; one that lets who has just unlocked it take it again has fewer.
+/// A hand-over is an acquisition by a different task than the previous acquisition. With a fair
+/// lock, each acquisition is a hand-over. A lock has fewer hand-overs if the task that unlocks may
+/// take the lock again at once.
 ///
-/// All others wait while one yields. With nothing else to run, each yield of tokio polls the system,
-/// which is most of the time that it takes here.
+/// While one task yields, all other tasks wait. If no other task is runnable, a yield on tokio
+/// polls the system, and these polls are most of tokio's time here.
 pub(crate) fn mutex(peer: Peer, tasks: usize) -> Vec<f64> {
     let tasks = peer.capped(tasks);
     let turns = match peer {
@@ -29,7 +30,7 @@ pub(crate) fn mutex(peer: Peer, tasks: usize) -> Vec<f64> {
     }
 }
 
-/// `tasks` that meet at a barrier again and again: `[ns per wait]`
+/// `tasks` tasks that meet at a barrier again and again: `[ns per wait]`
 pub(crate) fn barrier(peer: Peer, tasks: usize) -> Vec<f64> {
     let rounds = match peer {
         Peer::Threads => 5_000,
@@ -54,7 +55,7 @@ pub(crate) fn condvar_ping_pong(peer: Peer) -> Vec<f64> {
     }]
 }
 
-/// The locks of a peer whose tasks block.
+/// The locks of a peer with blocking tasks.
 trait Locks: Blocking {
     type Mutex<T: Send + 'static>: Send + Sync + 'static;
     fn mutex<T: Send + 'static>(value: T) -> Self::Mutex<T>;
@@ -62,7 +63,7 @@ trait Locks: Blocking {
 
     type Condvar: Send + Sync + 'static;
     fn condvar() -> Self::Condvar;
-    /// Waits at `condvar` until `is_time`, and still has the lock for `f`.
+    /// Takes the lock, waits at `condvar` until `is_time`, and calls `f` with the lock held.
     fn lock_when<T: Send + 'static, R>(
         mutex: &Self::Mutex<T>,
         condvar: &Self::Condvar,
@@ -73,11 +74,11 @@ trait Locks: Blocking {
 
     type Barrier: Send + Sync + 'static;
     fn barrier(tasks: usize) -> Self::Barrier;
-    /// Returns whether the caller leads.
+    /// Returns whether the caller is the leader.
     fn wait(barrier: &Self::Barrier) -> bool;
 }
 
-/// They all have the interface of std.
+/// The locks of these peers all have std's interface.
 macro_rules! locks {
     ($peer:ty, $($sync:ident)::+) => {
         impl Locks for $peer {
@@ -138,7 +139,7 @@ locks!(Greenroom, greenroom::shims::sync);
 locks!(May, may::sync);
 locks!(Threads, std::sync);
 
-/// What the lock of [`mutex`] guards: its own history.
+/// The lock of [`mutex`] guards the history of its own acquisitions.
 struct History {
     locks: usize,
     hand_overs: usize,
@@ -159,10 +160,12 @@ impl History {
         }
     }
 
-    /// A task has held the lock over a yield, before which it had been taken `locks` times.
+    /// Records that `task` has held the lock over a yield. `locks` is the count from before the
+    /// yield. The time ends when the count reaches `all`.
     #[inline]
     fn add(&mut self, task: usize, locks: usize, all: usize) {
-        // Not `+= 1`: if another had it meanwhile, one is missing in the end.
+        // Not `+= 1`: if another task held the lock meanwhile, this store undoes that task's count,
+        // and the final count is too low.
         self.locks = locks + 1;
         if self.last.replace(task) != Some(task) {
             self.hand_overs += 1;
@@ -179,7 +182,7 @@ impl History {
     }
 }
 
-/// By when those who have started have queued.
+/// How long the tasks that started last get to queue at the lock.
 const SETTLE: Duration = Duration::from_millis(50);
 
 fn contend<P: Locks>(tasks: usize, turns: usize) -> Vec<f64> {
@@ -200,11 +203,11 @@ fn contend<P: Locks>(tasks: usize, turns: usize) -> Vec<f64> {
                 }
             })
         };
-        // Held until all are in the queue.
+        // This task holds the lock until all other tasks are in the queue.
         let handles: Vec<_> = P::lock(&mutex, |history| {
             let handles = (0..tasks).map(contend).collect();
             while started.load(Relaxed) < tasks {
-                // Not a yield: may starts no task while another is ready.
+                // A sleep, not a yield: may starts no new task while another task is ready.
                 P::sleep(SETTLE);
             }
             P::sleep(SETTLE);
@@ -246,7 +249,7 @@ async fn contend_async(tasks: usize, turns: usize) -> Vec<f64> {
     mutex.lock().await.figures(all)
 }
 
-/// Who has come to the barrier of [`barrier`], over all rounds.
+/// Counts the arrivals at the barrier of [`barrier`], over all rounds.
 struct Arrivals {
     tasks: usize,
     count: AtomicUsize,
@@ -265,7 +268,7 @@ impl Arrivals {
         self.count.fetch_add(1, Relaxed);
     }
 
-    /// To be called by who was let through.
+    /// Panics if the barrier has let the caller through before all tasks arrived for `round`.
     #[inline]
     fn check(&self, round: usize) {
         let all = (round + 1) * self.tasks;
@@ -277,7 +280,7 @@ fn meet<P: Locks>(tasks: usize, rounds: usize) -> f64 {
     P::run(1, move || {
         let barrier = Arc::new(P::barrier(tasks));
         let arrivals = Arrivals::new(tasks);
-        // Returns whether it led.
+        // Returns 1 if the caller was the leader, else 0.
         let meet = |barrier: &P::Barrier, arrivals: &Arrivals, round| {
             arrivals.add();
             let leads = P::wait(barrier);
@@ -293,7 +296,7 @@ fn meet<P: Locks>(tasks: usize, rounds: usize) -> f64 {
             })
         };
         let others: Vec<P::Handle<usize>> = (1..tasks).map(spawn).collect();
-        // All have started when the first round is over.
+        // The first round is not timed: after this round, all tasks have started.
         let mut led = meet(&barrier, &arrivals, 0);
         let start = Instant::now();
         for round in 1..=rounds {
@@ -341,7 +344,7 @@ async fn meet_async(tasks: usize, rounds: usize) -> f64 {
 
 fn take_turns<P: Locks>(trips: usize) -> f64 {
     P::run(1, move || {
-        // How often a turn was taken: the even ones are ours.
+        // The number of turns taken so far. This task takes the even turns.
         let table = Arc::new((P::mutex(0_usize), P::condvar()));
         fn take_turn<P: Locks>((mutex, condvar): &(P::Mutex<usize>, P::Condvar), turn: usize) {
             P::lock_when(

@@ -1,9 +1,9 @@
-//! The same work on greenroom and on its peers: tokio, may, std threads and, for TCP, a loop on
-//! mio that is written by hand.
+//! The same work on greenroom and on its peers: tokio, may, std threads and, for TCP, a
+//! hand-written loop on mio.
 //!
-//! Interleaved in one run, because on a machine that is shared only ratios of neighbours mean
-//! something; and each round in a process of its own, because runtimes leave threads, memory and
-//! settings behind.
+//! One run interleaves the peers' rounds, because on a shared machine only the ratios of
+//! neighbouring rounds mean something. Each round has its own process, because runtimes leave
+//! threads, memory and settings behind.
 
 mod channels;
 mod files;
@@ -57,7 +57,7 @@ greenroom takes less.
 The status is 0, or 1 if a peer failed, or 2 if the arguments are wrong.
 ";
 
-/// After so many seconds a child ends itself, whatever becomes of its parent.
+/// A child process ends itself after this many seconds, even if its parent has not stopped it.
 const CHILD_LIFETIME: u32 = 100;
 
 enum Command {
@@ -219,17 +219,18 @@ fn execute(command: Command) -> io::Result<bool> {
 }
 
 fn limit_lifetime() {
-    // SAFETY: only sets a timer; its signal has no handler, and ends the process.
+    // SAFETY: `alarm` only sets a timer. `SIGALRM` has no handler, so the signal ends the process.
     unsafe { libc::alarm(CHILD_LIFETIME) };
 }
 
-/// Some thousand connections need more descriptors than many shells allow.
+/// Raises the soft limit on descriptors to the hard limit. Thousands of connections need more
+/// descriptors than many shells allow.
 fn raise_descriptor_limit() -> io::Result<()> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: the kernel writes and reads a value that is there.
+    // SAFETY: both calls get a pointer to `limit`, a valid `rlimit` that outlives them.
     let status = unsafe {
         match libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) {
             0 => {

@@ -1,27 +1,27 @@
-//! The peers, and what the works use of them.
+//! The peers, and the operations of the peers that the works use.
 //!
-//! Those that block are behind one trait, so that a work is written once for all of them, and
-//! once more as futures for tokio.
+//! The peers with blocking tasks share one trait. A work is written once for this trait, and once
+//! more as futures for tokio.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Where a server listens: any free port of loopback.
+/// The address that a server binds: any free port of the loopback interface.
 pub(crate) const ANY_PORT: &str = "127.0.0.1:0";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Greenroom,
-    /// Its current-thread runtime.
+    /// tokio's current-thread runtime.
     Tokio,
-    /// Its multi-thread runtime, with as many workers as the others.
+    /// tokio's multi-thread runtime, with as many workers as the other peers.
     TokioMt,
     May,
     /// A std thread for each task.
     Threads,
-    /// A loop written by hand: what a runtime cannot beat.
+    /// A hand-written loop: a bound that no runtime can beat.
     Mio,
 }
 
@@ -50,11 +50,11 @@ impl Peer {
         Peer::ALL.into_iter().find(|peer| peer.name() == name)
     }
 
-    /// How many of `count` tasks this peer gets.
+    /// The number of tasks that this peer gets in a work of `count` tasks.
     pub(crate) fn capped(self, count: usize) -> usize {
         match self {
             Peer::Threads => count.min(1_000),
-            // Each stack and its guard are two mappings, of which a process has room for 65,530.
+            // A stack and its guard take two mappings, and a process may have 65,530 mappings.
             Peer::May => count.min(30_000),
             _ => count,
         }
@@ -67,12 +67,12 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A peer whose tasks block.
+/// A peer with blocking tasks.
 pub(crate) trait Blocking: 'static {
     const PEER: Peer;
 
-    /// Runs `main` as a task, where tasks share `workers` OS threads; or CPUs, if a task is a
-    /// thread.
+    /// Runs `main` as a task. All tasks share `workers` OS threads, or `workers` CPUs if each task
+    /// is a thread.
     fn run<T: Send + 'static>(workers: usize, main: impl FnOnce() -> T + Send + 'static) -> T;
 
     type Handle<T: Send + 'static>: Send;
@@ -84,7 +84,7 @@ pub(crate) trait Blocking: 'static {
 
     type Unparker: Clone + Send + Sync + 'static;
     fn unparker() -> Self::Unparker;
-    /// May return spuriously.
+    /// Parks the current task. May return spuriously.
     fn park();
     fn unpark(unparker: &Self::Unparker);
 
@@ -102,7 +102,8 @@ impl Blocking for Greenroom {
 
     fn run<T: Send + 'static>(workers: usize, main: impl FnOnce() -> T + Send + 'static) -> T {
         let runtime = greenroom::RuntimeBuilder::new().workers(workers).build();
-        // In a coroutine of the default size, as for the others, and not in the main one.
+        // The spawned coroutine has a stack of the default size, like a task of the other peers.
+        // The main coroutine has a larger stack.
         runtime
             .expect("a runtime")
             .run(|| Self::join(Self::spawn(main)))
@@ -167,7 +168,8 @@ impl Blocking for May {
     fn run<T: Send + 'static>(workers: usize, main: impl FnOnce() -> T + Send + 'static) -> T {
         let config = may::config();
         config.set_workers(workers);
-        // Where other processes share the CPUs, a worker that cannot move waits for them.
+        // If another process used a pinned worker's CPU, the worker would wait for this CPU even
+        // while another CPU is idle.
         config.set_worker_pin(false);
         Self::join(Self::spawn(main))
     }
@@ -175,8 +177,8 @@ impl Blocking for May {
     type Handle<T: Send + 'static> = may::coroutine::JoinHandle<T>;
 
     fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Self::Handle<T> {
-        // SAFETY: no work leaves references to thread-locals across a wait, nor needs a deep
-        // stack.
+        // SAFETY: `spawn` requires that `f` keeps no reference to a thread-local across a wait and
+        // does not overflow its stack. No work keeps such a reference or needs a deep stack.
         unsafe { may::coroutine::spawn(f) }
     }
 
@@ -286,10 +288,12 @@ impl Blocking for Threads {
     }
 }
 
-/// Leaves this thread, and those that it will spawn, `count` CPUs of what they have, or all.
+/// Restricts this thread, and the threads that it will spawn, to the first `count` of its CPUs.
+/// A thread with fewer CPUs keeps all of them.
 fn restrict_to_cpus(count: usize) -> io::Result<()> {
-    // SAFETY: a `cpu_set_t` is an array of integers, for which zero is a value; the kernel reads
-    // and writes as much as it is told.
+    // SAFETY: a `cpu_set_t` is an array of integers, so all zeros are a valid value. The kernel
+    // reads and writes at most `size` bytes of `cpus`, and `cpus` has `size` bytes. The CPU numbers
+    // given to the macros are below `CPU_SETSIZE`.
     unsafe {
         let mut cpus: libc::cpu_set_t = std::mem::zeroed();
         let size = size_of_val(&cpus);
@@ -307,8 +311,8 @@ fn restrict_to_cpus(count: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs `main` as a task of `peer`, which is one of tokio's runtimes, with so many workers if it
-/// can have several.
+/// Runs `main` as a task on the tokio runtime that `peer` stands for. The current-thread runtime
+/// ignores `workers`.
 pub(crate) fn run_tokio<T: Send + 'static>(
     peer: Peer,
     workers: usize,
@@ -320,7 +324,7 @@ pub(crate) fn run_tokio<T: Send + 'static>(
         _ => unreachable!("{peer} is not tokio"),
     };
     let runtime = builder.worker_threads(workers).enable_all().build();
-    // Spawned, because what `block_on` is given is no task, and does not run on the worker.
+    // `main` is spawned because `block_on` polls a future directly, not as a task on a worker.
     runtime.expect("a runtime").block_on(async {
         tokio::spawn(main)
             .await

@@ -1,4 +1,4 @@
-//! Two tasks that wake each other by turns, and wait for it parked.
+//! Two tasks that unpark each other in turn, and park in between.
 
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, OnceLock};
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::peers::{Blocking, Greenroom, May, Peer, Threads, run_tokio};
 
-/// Both on one worker: `[ns per round trip]`
+/// Both tasks on one worker: `[ns per round trip]`
 pub(crate) fn on_one_worker(peer: Peer) -> Vec<f64> {
     let trips = if peer == Peer::Threads {
         100_000
@@ -31,10 +31,11 @@ pub(crate) fn on_one_worker(peer: Peer) -> Vec<f64> {
     }]
 }
 
-/// Each on a worker of its own: `[ns per round trip]`
+/// Each task on its own worker: `[ns per round trip]`
 ///
-/// Where a task may move to the worker that wakes it (may, tokio's multi-thread runtime), both
-/// would soon be on one: there is no such peer here. tokio has two current-thread runtimes.
+/// may and tokio's multi-thread runtime are left out, because they may move a task to the worker
+/// that wakes the task. Both tasks would soon be on one worker. tokio has two current-thread
+/// runtimes.
 pub(crate) fn on_two_workers(peer: Peer) -> Vec<f64> {
     let trips = 20_000;
     vec![match peer {
@@ -75,7 +76,8 @@ fn blocking<P: Blocking>(workers: usize, trips: usize) -> f64 {
             match started.get() {
                 Some(place) => break place,
                 None if workers == 1 => P::park(),
-                // This worker stays busy, so that another starts it, and keeps it.
+                // Spinning keeps this worker busy, so that the other worker starts `pong` and
+                // keeps `pong`.
                 None => std::hint::spin_loop(),
             }
         };
@@ -86,7 +88,7 @@ fn blocking<P: Blocking>(workers: usize, trips: usize) -> f64 {
             "the tasks are not where they should be"
         );
 
-        // Whose turn it is says the flag alone, because parks may be spurious.
+        // `park` may return spuriously, so each task checks the flag after a park.
         let mut start = Instant::now();
         for trip in 0..trips {
             if trip == trips / 10 {
@@ -104,7 +106,7 @@ fn blocking<P: Blocking>(workers: usize, trips: usize) -> f64 {
     })
 }
 
-/// The same for tokio: a permit of a [`Notify`] is its token of a park.
+/// The state that tokio's two tasks share. A permit of a [`Notify`] replaces the token of a park.
 #[derive(Default)]
 struct Turn {
     is_pongs: AtomicBool,

@@ -1,4 +1,4 @@
-//! Runs the peers in turn, each in a fresh process, and compares them.
+//! Runs the peers in turn, each round in a fresh process, and compares the peers.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -11,10 +11,10 @@ use crate::stats::{self, Interval, median};
 use crate::usage::Usage;
 use crate::works::{Kind, Work};
 
-/// Runs all rounds of a work, and prints its tables. Returns whether no peer failed.
+/// Runs all rounds of a work, and prints the work's tables. Returns false if a peer failed.
 pub(crate) fn compare(work: &Work, rounds: usize) -> io::Result<bool> {
     println!("{}: {}", work.name, work.about);
-    // What a peer gave in each round; or why it is not asked any more.
+    // For each peer, its figures by round, or the error after which the peer is skipped.
     let mut results: Vec<Result<Vec<Vec<f64>>, String>> = vec![Ok(Vec::new()); work.peers.len()];
     for _ in 0..rounds {
         for (&peer, result) in work.peers.iter().zip(&mut results) {
@@ -57,7 +57,7 @@ pub(crate) fn compare(work: &Work, rounds: usize) -> io::Result<bool> {
             if let Some(greenroom) = &greenroom
                 && peer != Peer::Greenroom
             {
-                // Of rounds, because neighbours in time had the same noise.
+                // Each ratio is within one round, because neighbours in time have the same noise.
                 let ratios = greenroom
                     .iter()
                     .zip(&column)
@@ -81,7 +81,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// One round of one peer: a figure for each of the work's.
+/// Runs one round of one peer. Returns a value for each of the work's figures.
 fn round(work: &Work, peer: Peer) -> io::Result<Vec<f64>> {
     let figures = match work.kind {
         Kind::Alone(_) => {
@@ -108,7 +108,7 @@ fn round(work: &Work, peer: Peer) -> io::Result<Vec<f64>> {
     Ok(figures)
 }
 
-/// Returns the CPU time that the messages took the server, and what the client reports.
+/// Returns the CPU time that the server used for the messages, and the client's report.
 fn put_under_load(
     work: &Work,
     messages: usize,
@@ -117,7 +117,7 @@ fn put_under_load(
     let addr = server.line()?;
     let mut client = own(&["--load", work.name, &addr, &messages.to_string()])?;
     let mut client = Process::start(&mut client)?;
-    client.line()?; // It has warmed the server up.
+    client.line()?; // The client has warmed the server up.
     let before = server.usage()?;
     client.say()?;
     let report = client.numbers()?;
@@ -126,7 +126,8 @@ fn put_under_load(
     Ok((used, report))
 }
 
-/// Counts the system calls of each peer's server, and prints how many a message takes.
+/// Counts the system calls of each peer's server, and prints the calls per message. Returns false
+/// if a peer failed.
 pub(crate) fn trace(work: &Work, load: Load) -> io::Result<bool> {
     println!("{}: system calls per message", work.name);
     let mut all = true;
@@ -150,7 +151,8 @@ pub(crate) fn trace(work: &Work, load: Load) -> io::Result<bool> {
     Ok(all)
 }
 
-/// What a run with many messages takes more than one with few: without start and connecting.
+/// Subtracts a run with few messages from a run with many messages. The difference does not contain
+/// the calls for startup and connecting.
 fn syscalls_per_message(work: &Work, load: Load, peer: Peer) -> io::Result<BTreeMap<String, f64>> {
     let (few, many) = (load.messages / 20, load.messages / 4);
     let before = syscalls(work, few, peer)?;
@@ -182,14 +184,14 @@ fn syscalls(work: &Work, messages: usize, peer: Peer) -> io::Result<BTreeMap<Str
     Ok(calls)
 }
 
-/// This program again.
+/// A command that runs this program again, with `args`.
 fn own(args: &[&str]) -> io::Result<Command> {
     let mut command = Command::new(env::current_exe()?);
     command.args(args);
     Ok(command)
 }
 
-/// A child, which we talk with by lines, and which does not outlive this.
+/// A child process that we exchange lines with. Dropping this value kills the process.
 struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -233,7 +235,7 @@ impl Process {
         numbers.map_err(|_| io::Error::other(format!("not numbers: {line:?}")))
     }
 
-    /// What a server has used so far.
+    /// The CPU time that the process, a server, has used so far.
     fn usage(&mut self) -> io::Result<Usage> {
         self.say()?;
         match self.numbers()?[..] {
@@ -242,7 +244,7 @@ impl Process {
         }
     }
 
-    /// Tells it to end, and waits for it.
+    /// Closes the child's standard input, which tells the child to end, and waits for its exit.
     fn end(mut self) -> io::Result<()> {
         drop(self.stdin.take());
         self.child.wait()?;
@@ -252,7 +254,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Neither can fail but for one that has been waited for.
+        // Both calls can only fail after a `wait`, and then the child has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,7 +1,8 @@
-//! The servers of the TCP works: an echo, on one worker, of each peer.
+//! The servers of the TCP works: for each peer, an echo server on one worker.
 //!
-//! Each runs in a process of its own, which says its port and then answers each line on its
-//! standard input with the CPU time that it has used; where that ends, so does the process.
+//! Each server runs in its own process. The process prints its address, and then answers each line
+//! on its standard input with the CPU time that the process has used. The process ends when its
+//! standard input ends.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use crate::usage::Usage;
 
 const BUFFER: usize = 16 << 10;
 
-/// Serves until the process ends. If `once`, a connection is closed after its first message.
+/// Serves until the process ends. If `once`, each connection is closed after its first message.
 pub(crate) fn serve(peer: Peer, once: bool) -> io::Result<()> {
     match peer {
         Peer::Greenroom => blocking::<Greenroom>(once),
@@ -27,8 +28,8 @@ pub(crate) fn serve(peer: Peer, once: bool) -> io::Result<()> {
     }
 }
 
-/// Says where the server is, and starts to tell its CPU time: in a thread, because the worker is
-/// to do nothing else than serve.
+/// Prints the server's address, and starts a thread that answers with the CPU time. The thread
+/// leaves the worker nothing to do but serve.
 fn announce(addr: SocketAddr) -> io::Result<()> {
     println!("{addr}");
     thread::Builder::new().spawn(|| {
@@ -50,7 +51,7 @@ fn blocking<P: Blocking>(once: bool) -> io::Result<()> {
         announce(addr)?;
         loop {
             let mut stream = P::accept(&listener)?;
-            // A connection that breaks ends its task, and shows as an error of the client.
+            // A broken connection ends its task. The client reports the error.
             P::spawn(move || -> io::Result<()> {
                 if !once {
                     P::set_nodelay(&stream)?;
@@ -95,7 +96,7 @@ async fn asynchronous(once: bool) -> io::Result<()> {
     }
 }
 
-/// What one would write without a runtime: edge-triggered, with one buffer for all.
+/// A server without a runtime: edge-triggered, with one buffer for all connections.
 fn by_hand(once: bool) -> io::Result<()> {
     const LISTENER: Token = Token(usize::MAX);
     let mut poll = Poll::new()?;
@@ -116,7 +117,7 @@ fn by_hand(once: bool) -> io::Result<()> {
         for event in &events {
             let Token(index) = event.token();
             if event.token() != LISTENER {
-                // Not there, if another event of this batch has closed it.
+                // The slot is empty if an earlier event of this batch has closed the connection.
                 if let Some(connection) = &mut connections[index]
                     && connection
                         .turn(event, &mut buf, once)
@@ -182,7 +183,7 @@ impl Connection {
             if all_sent && once {
                 return Ok(Turn::Close);
             }
-            // After a short read there is nothing more, until the next edge.
+            // A short read has emptied the socket: more data will cause another edge.
             if !all_sent || n < buf.len() {
                 break;
             }
@@ -190,7 +191,7 @@ impl Connection {
         Ok(Turn::Wait)
     }
 
-    /// Keeps what cannot be sent now; says whether that was nothing.
+    /// Sends as many bytes as possible, and keeps the rest. Returns whether no bytes are left.
     fn send(&mut self, mut bytes: &[u8]) -> io::Result<bool> {
         while !bytes.is_empty() {
             match unless_blocked(self.stream.write(bytes))? {
@@ -203,7 +204,7 @@ impl Connection {
     }
 }
 
-/// `None`, if the operation would have to wait.
+/// Turns `WouldBlock` into `None`.
 pub(crate) fn unless_blocked<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -1,4 +1,4 @@
-//! Timers.
+//! Tasks that sleep: the cost and the accuracy of timers.
 
 use std::time::{Duration, Instant};
 
@@ -6,14 +6,14 @@ use crate::peers::{Blocking, Greenroom, May, Peer, Threads, run_tokio};
 use crate::stats::{Random, median, percentile};
 use crate::usage::Usage;
 
-/// Tasks that sleep: `[CPU µs per sleep, p99 of its lateness in µs]`
+/// Many tasks that sleep: `[CPU µs per sleep, p99 of the lateness in µs]`
 ///
 /// The CPU time is the process's, including spawning and joining.
 ///
-/// If each of many tasks sleeps once, a third of greenroom's CPU time is spent on the memory of stacks:
-/// a page fault for the first page of each stack, and a call that gives the page back after the task has
-/// ended. The wake-ups are as many as tokio's. If few tasks sleep many times, the stacks cost nothing, and
-/// the timers and wake-ups are what is measured.
+/// If each of many tasks sleeps once, greenroom spends a third of its CPU time on the memory of
+/// stacks: a page fault for the first page of each stack, and a call that gives the page back after
+/// the task has ended. greenroom has as many wake-ups as tokio. If few tasks sleep many times, the
+/// stacks cost nothing, and the figures measure the timers and the wake-ups.
 pub(crate) fn many(peer: Peer, naps: &Naps) -> Vec<f64> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let longest = u64::try_from(naps.longest.as_micros()).expect("a short time");
@@ -46,14 +46,14 @@ pub(crate) fn many(peer: Peer, naps: &Naps) -> Vec<f64> {
     ]
 }
 
-/// How many tasks sleep, how often each of them sleeps, and for how long at most.
+/// The number of tasks, the number of sleeps of each task, and the bound on a sleep's length.
 pub(crate) struct Naps {
     pub(crate) tasks: usize,
     pub(crate) each: usize,
     pub(crate) longest: Duration,
 }
 
-/// One task that sleeps again and again: `[µs]` that it sleeps longer than for `duration`.
+/// One task that sleeps for `duration` again and again: `[median overshoot in µs]`
 pub(crate) fn one(peer: Peer, duration: Duration) -> Vec<f64> {
     let late = match peer {
         Peer::Greenroom => in_turn::<Greenroom>(duration),
@@ -71,6 +71,7 @@ pub(crate) fn one(peer: Peer, duration: Duration) -> Vec<f64> {
     vec![median(&late)]
 }
 
+/// The number of sleeps of the task in [`one`].
 const TIMES: usize = 300;
 
 fn at_once<P: Blocking>(tasks: Vec<Vec<Duration>>) -> Vec<Vec<f64>> {
@@ -108,7 +109,7 @@ async fn oversleep_async(duration: Duration) -> f64 {
     late(start, duration)
 }
 
-/// How much more than `duration` has passed since `start`, in µs.
+/// The time since `start`, less `duration`, in µs.
 fn late(start: Instant, duration: Duration) -> f64 {
     (start.elapsed().as_secs_f64() - duration.as_secs_f64()) * 1e6
 }

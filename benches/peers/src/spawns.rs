@@ -1,20 +1,20 @@
-//! Tasks that do nothing but be spawned and joined.
+//! Tasks that do nothing: the cost of spawning and joining.
 
 use std::time::Instant;
 
 use crate::peers::{Blocking, Greenroom, May, Peer, Threads, run_tokio};
 use crate::stats::median;
 
-/// Tasks that are spawned in waves, each of which is joined before the next.
+/// Tasks are spawned in waves. Each wave is joined before the next wave is spawned.
 #[derive(Clone, Copy)]
 struct Plan {
     wave: usize,
     waves: usize,
-    /// How often the time of so many waves is taken.
+    /// The number of batches. Each batch times `waves` waves.
     batches: usize,
 }
 
-/// One after another: `[ns]` each.
+/// One task after another: `[ns per task]`
 pub(crate) fn one_by_one(peer: Peer) -> Vec<f64> {
     let batches = run(
         peer,
@@ -24,11 +24,13 @@ pub(crate) fn one_by_one(peer: Peer) -> Vec<f64> {
             batches: 6,
         },
     );
-    // The first warms up.
+    // The first batch warms up.
     vec![median(&batches[1..])]
 }
 
-/// `tasks` at a time: `[ns, ns]` each, in a process that never had as many, and then again.
+/// `tasks` tasks at a time: `[ns per task in the first batch, ns per task in later batches]`
+///
+/// Before the first batch, the process has never had as many tasks.
 pub(crate) fn at_once(peer: Peer, tasks: usize) -> Vec<f64> {
     let batches = run(
         peer,
@@ -41,7 +43,7 @@ pub(crate) fn at_once(peer: Peer, tasks: usize) -> Vec<f64> {
     vec![batches[0], median(&batches[1..])]
 }
 
-/// The nanoseconds for a task, of each batch.
+/// The nanoseconds per task in each batch.
 fn run(peer: Peer, plan: Plan) -> Vec<f64> {
     match peer {
         Peer::Greenroom => blocking::<Greenroom>(plan),

@@ -1,6 +1,6 @@
-//! Medians, and how sure one can be of them.
+//! Medians and their confidence intervals.
 
-/// The median; of an even number of values, the mean of the middle two.
+/// The median. For an even number of values, the mean of the middle two.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     let middle = sorted.len() / 2;
@@ -11,7 +11,8 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The value that the fraction `p` of `values` does not exceed.
+/// The nearest-rank percentile: the smallest value such that at least the fraction `p` of `values`
+/// is no larger.
 pub(crate) fn percentile(values: &[f64], p: f64) -> f64 {
     let sorted = sorted(values);
     let rank = (p * sorted.len() as f64).ceil() as usize;
@@ -24,8 +25,10 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// An interval for the median of what `values` are drawn from, that assumes nothing about its
-/// distribution: from the `rank`-th smallest to the `rank`-th largest.
+/// A confidence interval for the median of the distribution behind some values.
+///
+/// The interval assumes nothing about the distribution. It reaches from the [`rank`]-th smallest
+/// value to the [`rank`]-th largest.
 pub(crate) struct Interval {
     pub(crate) low: f64,
     pub(crate) high: f64,
@@ -42,13 +45,17 @@ impl Interval {
     }
 }
 
-/// The narrowest ranks among `n` that hold the median with at least 95 % confidence (else the
-/// outermost ones), and that confidence: the 2nd and the 10th of 11, with 98.8 %.
+/// The rank that bounds an [`Interval`] of `n` values, and the interval's confidence.
 ///
-/// The median lies outside if fewer than `rank` of `n` values are on one side of it, which is as
-/// likely as so few heads in `n` throws of a coin; and there are two sides.
+/// The interval is the narrowest one that holds the median with at least 95 % confidence. If no
+/// interval has 95 %, the rank is 1, for the widest one. Of 11 values, the interval reaches from
+/// the 2nd to the 10th, with 98.8 %.
+///
+/// The median lies outside the interval if fewer than `rank` of the `n` values lie on one side of
+/// the median. Each side has the probability of fewer than `rank` heads in `n` throws of a coin.
+/// The factor 2 counts both sides.
 pub(crate) fn rank(n: usize) -> (usize, f64) {
-    let mut ways = 1.0; // n over rank - 1
+    let mut ways = 1.0; // n choose rank - 1
     let mut outside = 0.0;
     let mut best = (1, 0.0);
     for rank in 1..=n.div_ceil(2) {
@@ -63,7 +70,7 @@ pub(crate) fn rank(n: usize) -> (usize, f64) {
     best
 }
 
-/// Random numbers, the same in each process: all peers get the same work.
+/// Pseudo-random numbers. Each process gets the same numbers, so all peers get the same work.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -100,7 +107,7 @@ mod tests {
         assert_eq!(rank(1), (1, 0.0));
         assert_eq!(rank(2), (1, 0.5));
         assert_eq!(rank(9).0, 2); // 96.1 %
-        assert_eq!(rank(8).0, 1); // the 2nd would be 93 %
+        assert_eq!(rank(8).0, 1); // rank 2 would give 93 %
         let interval = Interval::of(&[5.0, 1.0, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
         assert_eq!((interval.low, interval.high), (2.0, 10.0));
     }

@@ -3,8 +3,10 @@
 use std::mem::MaybeUninit;
 use std::ops::Sub;
 
-/// The CPU time of a process, in ns: precise in all, but the kernel splits it by what it finds at
-/// its ticks (most often, 250 a second).
+/// The CPU time of a process, in ns.
+///
+/// The total is precise. The kernel splits the total into user and system time by samples that it
+/// takes at its ticks (most often, 250 a second).
 #[derive(Clone, Copy)]
 pub(crate) struct Usage {
     pub(crate) user: f64,
@@ -14,7 +16,8 @@ pub(crate) struct Usage {
 impl Usage {
     pub(crate) fn own() -> Usage {
         let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-        // SAFETY: the kernel writes a `rusage` there, of which zero is a value too.
+        // SAFETY: `usage` has room for the `rusage` that the kernel writes. `usage` is initialised
+        // even without this write, because all zeros are a valid `rusage`.
         let usage = unsafe {
             libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
             usage.assume_init()

@@ -1,4 +1,4 @@
-//! The works, by their names.
+//! The works, by name.
 
 use std::time::Duration;
 
@@ -10,18 +10,19 @@ use crate::{channels, files, idle, locks, ping_pong, sleeps, spawns, yields};
 pub(crate) struct Work {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    /// What a round gives, in this order.
+    /// The names of a round's figures, in order.
     pub(crate) figures: &'static [&'static str],
     pub(crate) peers: &'static [Peer],
-    /// How many tasks there are at once, if a peer could have too many.
+    /// The number of tasks at once. Only compared with the peers' limits ([`Peer::capped`]), so 1
+    /// stands for any number within all limits.
     pub(crate) tasks: usize,
     pub(crate) kind: Kind,
 }
 
 pub(crate) enum Kind {
-    /// In one process, which does it and gives the figures.
+    /// One process does the work and returns the figures.
     Alone(fn(Peer) -> Vec<f64>),
-    /// By a server, under this load from a client.
+    /// A server does the work, under this load from a client.
     Tcp(Load),
 }
 
@@ -33,14 +34,14 @@ const RUNTIMES: &[Peer] = &[
     Peer::Threads,
 ];
 
-/// may has none.
+/// may has no bounded channels.
 const WITH_BOUNDED_CHANNELS: &[Peer] =
     &[Peer::Greenroom, Peer::Tokio, Peer::TokioMt, Peer::Threads];
 
-/// What a round of [`locks::mutex`] gives.
+/// The figures of a round of [`locks::mutex`].
 const MUTEX_FIGURES: &[&str] = &["ns per lock and unlock", "ns per hand-over to another task"];
 
-/// What a round of a [`Kind::Tcp`] gives.
+/// The figures of a round of an [`echo`] work.
 const TCP_FIGURES: &[&str] = &[
     "server CPU, ns per message",
     "of it in user space, ns (by ticks: coarse)",

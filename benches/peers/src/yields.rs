@@ -1,4 +1,4 @@
-//! Coroutines that do nothing but yield to each other.
+//! Tasks that do nothing but yield to each other.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::peers::{Blocking, Greenroom, May, Peer, Threads, run_tokio};
 
-/// How many yields the tasks make together.
+/// The total number of yields of all tasks.
 fn yields(peer: Peer) -> usize {
     match peer {
         Peer::Threads => 400_000,
@@ -14,7 +14,7 @@ fn yields(peer: Peer) -> usize {
     }
 }
 
-/// `[ns per yield]`
+/// `tasks` tasks that yield in turn: `[ns per yield]`
 pub(crate) fn run(peer: Peer, tasks: usize) -> Vec<f64> {
     let tasks = peer.capped(tasks);
     let turns = yields(peer) / tasks;
@@ -28,7 +28,7 @@ pub(crate) fn run(peer: Peer, tasks: usize) -> Vec<f64> {
     vec![elapsed / (turns * tasks) as f64]
 }
 
-/// Takes the time from when the last task has started, until the last has done its yields.
+/// Measures the time from the start of the last task until the last task has made its yields.
 struct Window {
     tasks: usize,
     started: AtomicUsize,
