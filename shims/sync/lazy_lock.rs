@@ -13,10 +13,10 @@ use crate::sync::once as raw;
 pub struct LazyLock<T, F = fn() -> T> {
     once: raw::Once,
     /// Changed only by the task that runs `once`. When `once` is complete, this is `Made`.
-    stage: UnsafeCell<Stage<T, F>>,
+    stage: UnsafeCell<LazyStage<T, F>>,
 }
 
-enum Stage<T, F> {
+enum LazyStage<T, F> {
     Fresh(F),
     Made(T),
     /// The initialiser runs, or has unwound.
@@ -38,7 +38,7 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     pub const fn new(f: F) -> LazyLock<T, F> {
         LazyLock {
             once: raw::Once::new(),
-            stage: UnsafeCell::new(Stage::Fresh(f)),
+            stage: UnsafeCell::new(LazyStage::Fresh(f)),
         }
     }
 
@@ -74,12 +74,12 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         if let Ok(running) = self.once.begin(false) {
             // SAFETY: `running` shows that this task runs `once`. Until `once` is complete, nothing else
             // accesses the stage; and the borrow ends before the initialiser runs.
-            let stage = unsafe { mem::replace(&mut *self.stage.get(), Stage::Taken) };
-            if let Stage::Fresh(f) = stage {
+            let stage = unsafe { mem::replace(&mut *self.stage.get(), LazyStage::Taken) };
+            if let LazyStage::Fresh(f) = stage {
                 let value = f();
                 // SAFETY: `running` shows that this task still runs `once`. Until `once` is complete,
                 // nothing else accesses the stage.
-                unsafe { *self.stage.get() = Stage::Made(value) };
+                unsafe { *self.stage.get() = LazyStage::Made(value) };
                 running.complete();
             }
         }
@@ -96,7 +96,7 @@ impl<T, F> LazyLock<T, F> {
         // SAFETY: `once` is complete. From then on, the stage changes only through `&mut LazyLock`, which
         // cannot exist beside `this`.
         match unsafe { &*this.stage.get() } {
-            Stage::Made(value) => Some(value),
+            LazyStage::Made(value) => Some(value),
             _ => None,
         }
     }
@@ -105,7 +105,7 @@ impl<T, F> LazyLock<T, F> {
     #[inline]
     pub fn get_mut(this: &mut LazyLock<T, F>) -> Option<&mut T> {
         match this.stage.get_mut() {
-            Stage::Made(value) => Some(value),
+            LazyStage::Made(value) => Some(value),
             _ => None,
         }
     }

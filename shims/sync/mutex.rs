@@ -7,7 +7,9 @@ use ::std::ops::{Deref, DerefMut};
 use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use ::std::sync::{LockResult, TryLockError, TryLockResult};
 
-use super::poisoning::{Flag, Holder, guards_format_values, lock_traits, poison_methods};
+use super::poisoning::{
+    PoisonCheck, PoisonFlag, guards_format_values, lock_traits, poison_methods,
+};
 use crate::sync::mutex as raw;
 
 /// Like [`std::sync::Mutex`], but waiting for the lock parks the coroutine.
@@ -39,7 +41,7 @@ use crate::sync::mutex as raw;
 /// ```
 pub struct Mutex<T: ?Sized> {
     lock: raw::Mutex,
-    poison: Flag,
+    poison: PoisonFlag,
     data: UnsafeCell<T>,
 }
 
@@ -58,7 +60,7 @@ unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 #[must_use = "if unused the Mutex will immediately unlock"]
 pub struct MutexGuard<'a, T: ?Sized + 'a> {
     mutex: &'a Mutex<T>,
-    holder: Holder,
+    holder: PoisonCheck,
     /// Makes the guard `!Send`: the lock knows its holder by the thread.
     not_send: PhantomData<*const ()>,
 }
@@ -72,7 +74,7 @@ impl<T> Mutex<T> {
     pub const fn new(t: T) -> Mutex<T> {
         Mutex {
             lock: raw::Mutex::new(),
-            poison: Flag::new(),
+            poison: PoisonFlag::new(),
             data: UnsafeCell::new(t),
         }
     }

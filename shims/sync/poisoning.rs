@@ -8,19 +8,19 @@ use crate::task;
 
 /// Whether a lock is poisoned. Accesses are relaxed: the lock beside the flag orders them.
 #[derive(Debug)]
-pub(super) struct Flag {
+pub(super) struct PoisonFlag {
     poisoned: AtomicBool,
 }
 
 /// Belongs to a guard of a lock: whether its holder was already unwinding when it locked.
 #[derive(Debug)]
-pub(super) struct Holder {
+pub(super) struct PoisonCheck {
     was_unwinding: bool,
 }
 
-impl Flag {
-    pub(super) const fn new() -> Flag {
-        Flag {
+impl PoisonFlag {
+    pub(super) const fn new() -> PoisonFlag {
+        PoisonFlag {
             poisoned: AtomicBool::new(false),
         }
     }
@@ -46,8 +46,8 @@ impl Flag {
 
     /// To be called after locking, for the new guard.
     #[inline]
-    pub(super) fn locked(&self) -> Holder {
-        Holder {
+    pub(super) fn locked(&self) -> PoisonCheck {
+        PoisonCheck {
             // `std::thread::panicking` would answer for the OS thread, on which another coroutine may be
             // suspended in the middle of an unwind.
             was_unwinding: task::is_unwinding(),
@@ -57,14 +57,14 @@ impl Flag {
     /// To be called before unlocking. Poisons the lock if the holder unwinds, and did not when it
     /// locked.
     #[inline]
-    pub(super) fn unlocking(&self, holder: &Holder) {
+    pub(super) fn unlocking(&self, holder: &PoisonCheck) {
         if !holder.was_unwinding && task::is_unwinding() {
             self.poisoned.store(true, Ordering::Relaxed);
         }
     }
 }
 
-/// Defines the methods of a lock that concern poisoning and `&mut` access. The lock has a [`Flag`] in
+/// Defines the methods of a lock that concern poisoning and `&mut` access. The lock has a [`PoisonFlag`] in
 /// its field `poison`, and the value in its field `data`.
 macro_rules! poison_methods {
     ($std:path) => {

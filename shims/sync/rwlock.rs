@@ -9,7 +9,9 @@ use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use ::std::ptr::NonNull;
 use ::std::sync::{LockResult, TryLockError, TryLockResult};
 
-use super::poisoning::{Flag, Holder, guards_format_values, lock_traits, poison_methods};
+use super::poisoning::{
+    PoisonCheck, PoisonFlag, guards_format_values, lock_traits, poison_methods,
+};
 use crate::sync::rwlock as raw;
 
 /// Like [`std::sync::RwLock`], but waiting for the lock parks the coroutine.
@@ -17,7 +19,7 @@ use crate::sync::rwlock as raw;
 /// Waiters get the lock in the order in which they came. Once a writer waits, new readers wait, too.
 pub struct RwLock<T: ?Sized> {
     lock: raw::RwLock,
-    poison: Flag,
+    poison: PoisonFlag,
     data: UnsafeCell<T>,
 }
 
@@ -53,7 +55,7 @@ unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
 #[must_use = "if unused the RwLock will immediately unlock"]
 pub struct RwLockWriteGuard<'rwlock, T: ?Sized + 'rwlock> {
     rwlock: &'rwlock RwLock<T>,
-    holder: Holder,
+    holder: PoisonCheck,
     /// Makes the guard `!Send`: the lock knows its writer by the thread.
     not_send: PhantomData<*const ()>,
 }
@@ -67,7 +69,7 @@ impl<T> RwLock<T> {
     pub const fn new(t: T) -> RwLock<T> {
         RwLock {
             lock: raw::RwLock::new(),
-            poison: Flag::new(),
+            poison: PoisonFlag::new(),
             data: UnsafeCell::new(t),
         }
     }

@@ -1,4 +1,5 @@
 //! The handles of a channel. Dropping the last handle of a kind closes that end.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::ops::Deref;

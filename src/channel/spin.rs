@@ -21,6 +21,7 @@
 //!
 //! A mutex would be slower, because its release has to find out, by another atomic operation, whether a
 //! thread sleeps. Waits here are short, since the holder neither blocks nor runs user code.
+#![forbid(unsafe_code)]
 
 use std::time::Duration;
 

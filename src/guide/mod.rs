@@ -1,4 +1,5 @@
 //! Chapters about greenroom as a whole. This module has no items.
+#![forbid(unsafe_code)]
 
 pub mod architecture;
 pub mod hazards;

@@ -1,4 +1,5 @@
 //! The states of a descriptor: which to wait for, and which were found.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};

@@ -32,6 +32,7 @@
 //!
 //! *No readiness is lost for the second waiter.* An event wakes one waiter only. Whoever ends an
 //! operation and finds READY still set wakes the next.
+#![forbid(unsafe_code)]
 
 use crate::atomic::{AtomicU32, Ordering};
 

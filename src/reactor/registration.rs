@@ -43,6 +43,7 @@
 //! Nobody can remove the kernel's registration then. Its events keep coming, even when the number, and
 //! the row of the table, belong to another source. So a token contains the generation of its row, and
 //! events of an old generation are dropped.
+#![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::io;

@@ -1,4 +1,5 @@
 //! An open file description of the shims: its registration, its readiness and its waiters.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -1,4 +1,5 @@
 //! Waiting on any descriptor.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -23,6 +23,7 @@
 //! them, when the wait returns or unwinds. The descriptors are borrowed until then, so no descriptor is
 //! closed while it is registered. An event that the poll has already taken for a registration that was
 //! undone finds no row of its token.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::os::fd::BorrowedFd;

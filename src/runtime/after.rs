@@ -58,6 +58,7 @@
 //! *An idle runtime makes no wake-up.* In IDLE the keeper waits without a deadline.
 //!
 //! [`wait_idle`]: crate::wait_idle
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};

@@ -1,4 +1,5 @@
 //! The settings of a runtime.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::num::NonZeroUsize;

@@ -1,4 +1,5 @@
 //! The handle of a coroutine or OS thread, as `thread::current()` returns it.
+#![forbid(unsafe_code)]
 
 use std::ffi::CString;
 use std::fmt;

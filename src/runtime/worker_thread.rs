@@ -1,4 +1,5 @@
 //! The OS thread of a worker, other than the thread that calls `Runtime::run`.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::io;

@@ -5,6 +5,7 @@
 //! unlocker that wakes it also *reserves* the lock for it. A reserved lock is held by nobody. The
 //! others wait for it as if it were held, but not for long: the waiter with the reservation may be
 //! unable to run, because another coroutine of its worker computes.
+#![forbid(unsafe_code)]
 
 use super::futex::{self, Holder, Parked, WaitRequest};
 use super::spin;

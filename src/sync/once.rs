@@ -9,6 +9,7 @@
 //!
 //! The number is that of the coroutine or thread that runs the initialiser ([`Holder`]). WAITERS beside
 //! a state means: wake all waiters when the state changes.
+#![forbid(unsafe_code)]
 
 use crate::atomic::{AtomicU32, Ordering};
 

@@ -1,4 +1,5 @@
 //! Spinning for a moment at a lock that another OS thread may be about to unlock.
+#![forbid(unsafe_code)]
 
 use std::hint;
 

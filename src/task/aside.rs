@@ -7,6 +7,7 @@
 //!
 //! The places where a wait begins or ends must do better, since the allocator may itself call them. They
 //! allocate nothing under a lock. See `sync/lot.rs`, `park/waiters.rs`, `channel`, `task/inbox.rs`.
+#![forbid(unsafe_code)]
 
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;

@@ -2,6 +2,7 @@
 //!
 //! An operation that can always complete at once never parks. Without a budget, a coroutine that reads
 //! from a fast peer would never give up its worker.
+#![forbid(unsafe_code)]
 
 use std::cell::Cell;
 

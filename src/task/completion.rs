@@ -12,6 +12,7 @@
 //! an interrupt), the joiner must take AWAITED back before it leaves that frame. If it finds DONE then, the
 //! finisher is using the wait, though it cannot end it any more. The joiner then stays until the
 //! finisher has set LET_GO. That takes a few instructions, unless the finisher's thread is preempted.
+#![forbid(unsafe_code)]
 
 use crate::atomic::{AtomicPtr, AtomicU8, Ordering, yield_now};
 

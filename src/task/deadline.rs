@@ -1,4 +1,5 @@
 //! When a wait ends at the latest.
+#![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
 

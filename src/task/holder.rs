@@ -1,4 +1,5 @@
 //! The holder of a lock, in the few bits that a lock has for it.
+#![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};

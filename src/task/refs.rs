@@ -13,6 +13,7 @@
 //! meanwhile, so the count need not be decremented. Everything that was done with the other references
 //! has happened before: they were let go with `Release`, and this thread has read the count with
 //! `Acquire`, from the last such change or from a later one in the same release sequence.
+#![forbid(unsafe_code)]
 
 use crate::atomic::{AtomicUsize, Ordering};
 

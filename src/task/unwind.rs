@@ -18,6 +18,7 @@
 //! Coroutines are suspended in their unwind only while their runtime stops. Before that, a worker waits
 //! together with a coroutine that unwinds. In the panic hook it always waits with the coroutine, because
 //! std notes by thread that a hook runs, and aborts if another coroutine panics meanwhile.
+#![forbid(unsafe_code)]
 
 use std::cell::Cell;
 

@@ -25,6 +25,7 @@
 //! The word also carries the *token* of `thread::park`. That token is public: internal wakes never touch
 //! it, and it outlasts reads, sleeps and locks in between, as std's does. A PUBLIC wait is also ended by
 //! `unpark`.
+#![forbid(unsafe_code)]
 
 use crate::atomic::{AtomicU64, Ordering};
 

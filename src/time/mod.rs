@@ -1,6 +1,7 @@
 //! Time: the deadlines of a worker's coroutines, the timers of a runtime, and tickers.
 //!
 //! The closures of pending timers are run by the runtime: see `runtime/after.rs`.
+#![forbid(unsafe_code)]
 
 mod agenda;
 mod interval;

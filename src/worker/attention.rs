@@ -20,6 +20,7 @@
 //! Of the two fences one comes first. If it is the sender's, the worker finds the mail and does not
 //! block. If it is the worker's, the sender sees ASLEEP and kicks. A kick before the worker blocks is
 //! not lost, because the eventfd stays readable.
+#![forbid(unsafe_code)]
 
 use crate::atomic::{AtomicU8, Ordering, fence};
 

@@ -1,4 +1,5 @@
 //! How many coroutines a runtime has, and the callers of `wait_idle`.
+#![forbid(unsafe_code)]
 
 use crate::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use crate::park::Waiters;

@@ -6,6 +6,7 @@
 //! - the queue `local` of that worker, if it must run there (`spawn_local`), or if the runtime has
 //!   no other worker;
 //! - the runtime's injector, if the thread that spawned it is no worker of the runtime.
+#![forbid(unsafe_code)]
 
 use std::time::Instant;
 

@@ -18,6 +18,7 @@
 //!
 //! Because of the doubling, a worker that has the fewest coroutines but stays busy delays the others
 //! only a few times.
+#![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -34,6 +34,7 @@
 //!
 //! A searcher that holds back (see `placement`) leaves what it finds. It kicks the worker that should
 //! take it, and blocks for a bounded time only.
+#![forbid(unsafe_code)]
 
 use crate::atomic::{AtomicUsize, Ordering, fence};
 
