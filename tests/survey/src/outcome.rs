@@ -18,6 +18,21 @@ pub(crate) enum Step {
     Tested(Tests),
 }
 
+impl Step {
+    /// What came of it in two attempts: of each test, the better result.
+    pub(crate) fn or(self, again: Step) -> Step {
+        match (self, again) {
+            (Step::Tested(mut first), Step::Tested(second)) => {
+                first.passed.extend(second.passed);
+                first.failed.extend(second.failed);
+                first.failed.retain(|name| !first.passed.contains(name));
+                Step::Tested(first)
+            }
+            (_, again) => again,
+        }
+    }
+}
+
 /// The tests of a crate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tests {
@@ -187,6 +202,18 @@ mod tests {
         let expected = ["unittests src/lib.rs: a", "x: a"].map(String::from);
         assert_eq!(tests.passed, BTreeSet::from(expected));
         assert_eq!(tests.failed.len(), 1);
+    }
+
+    #[test]
+    fn of_two_attempts_each_test_has_the_better_result() {
+        let both = tested("test a ... ok\ntest b ... FAILED\ntest c ... FAILED\n").or(tested(
+            "test a ... FAILED\ntest b ... ok\ntest c ... FAILED\n",
+        ));
+        assert_eq!(
+            both,
+            tested("test a ... ok\ntest b ... ok\ntest c ... FAILED\n")
+        );
+        assert_eq!(Step::TooLong.or(Step::Built), Step::Built);
     }
 
     #[test]

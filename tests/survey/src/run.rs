@@ -59,10 +59,19 @@ pub(crate) fn compare(
         finish(command, &log, limit, tests)
     };
     row.on_std = step(Command::new(env!("CARGO")), "std").0;
-    let mut greenroom = Command::new(command);
-    greenroom.arg("greenroom").env("CARGO", env!("CARGO"));
-    let (outcome, output) = step(greenroom, "greenroom");
+    let on_greenroom = || {
+        let mut greenroom = Command::new(command);
+        greenroom.arg("greenroom").env("CARGO", env!("CARGO"));
+        step(greenroom, "greenroom")
+    };
+    let (outcome, mut output) = on_greenroom();
     row.on_greenroom = outcome;
+    if row.is_surprise() {
+        // Tests that watch the clock fail now and then on a busy machine. What fails twice is a finding.
+        let (again, second) = on_greenroom();
+        row.on_greenroom = row.on_greenroom.or(again);
+        output = second;
+    }
     let lines: Vec<_> = output.lines().collect();
     let last = &lines[lines.len().saturating_sub(60)..];
     row.details = last.iter().flat_map(|line| [line, "\n"]).collect();
