@@ -106,7 +106,8 @@ impl<L: Accept> Listener<L> {
         }
     }
 
-    /// Makes an attempt to accept. Fails as an attempt on a blocking listener would.
+    /// Makes an attempt to accept. If the user has not set non-blocking mode, fails as an accept on a
+    /// blocking listener would.
     fn or_error_if_blocking(
         &self,
         attempt: impl Fn() -> io::Result<L::Accepted>,
@@ -133,10 +134,13 @@ impl<L: Accept> Listener<L> {
         }
         let fd = listener.as_fd();
         socket::check_acceptable(fd)?;
+        // Another process may have the descriptor, if the user has had it to pass on, or after a fork.
         let _turn = match self.io.is_shown() || fork::has_forked() {
             true => ModeTurn::take_among_processes(fd),
             false => ModeTurn::take(),
         };
+        // The user may have set the mode on another thread, while this one waited for its turn. It must
+        // then stay set.
         if self.io.is_known_to_be_nonblocking() {
             return listener.accept();
         }

@@ -45,7 +45,7 @@ fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Runs `checks` in a forked child, which then ends.
+/// Runs `checks` in a forked child. The child exits with 0, or with 1 if they panic.
 fn fork_to(checks: impl FnOnce()) -> Child {
     if let Some(child) = fork() {
         return child;
@@ -54,8 +54,8 @@ fn fork_to(checks: impl FnOnce()) -> Child {
         exit(0)
     };
     let text = [message(&*payload), "\n".into()].concat();
-    // A system call, because the harness captures what std prints. SAFETY: the pointer and the length are
-    // the string's.
+    // A system call, because the harness would capture the output of `eprint!`.
+    // SAFETY: the pointer and the length are those of a live string.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
     exit(1)
 }

@@ -140,9 +140,9 @@ impl<T> Channel<T> {
 
     /// Continues a `send` that took more than a push.
     ///
-    /// From here on the value stays in one place until it is sent: in the node with which the sender may
-    /// have to wait. The value may be large, and functions that pass it to each other and back would use up
-    /// much of a coroutine's stack.
+    /// From here on, the value stays in the node with which the sender may have to wait. The functions
+    /// below take a reference to the node. The value may be large, and each function that took it by value
+    /// would need room for it on the coroutine's stack.
     #[inline(never)]
     fn send_slowly<'a>(
         &'a self,
@@ -153,7 +153,7 @@ impl<T> Channel<T> {
         match self.state.offer(node.value(), back) {
             Offer::Taken(woken) => schedule(woken),
             Offer::Refused => {}
-            // The most frequent case is here once more, for the lock need not be given back.
+            // The most frequent case. `send_with_spare_blocks` has it, too, for its later rounds.
             Offer::Full(back) if park::is_prepared_to_wait() => {
                 match self.state.confirm_full(node.value(), back) {
                     Err(front) => self.wait_for_room(&node, front),

@@ -63,8 +63,8 @@ pub(crate) struct Class {
     reserved: AtomicUsize,
     /// The stacks that exist or can be cut. Changed under the lock of `stacks`; it only grows.
     capacity: AtomicUsize,
-    /// The most bytes in use that were seen on a stack whose memory was then given back. It only
-    /// grows.
+    /// The greatest depth in bytes to which any stack was used, as far as it was noted. It is noted
+    /// before the memory of a stack is given back. It only grows.
     deepest: AtomicUsize,
     stacks: Mutex<FreeStacks>,
 }

@@ -7,8 +7,8 @@ use crate::task;
 /// Looks at all stacks of this process, to find how deep coroutines have used them.
 ///
 /// Nothing is counted while coroutines run. Instead, this asks the kernel which pages of each stack have
-/// memory behind them. That takes a microsecond or more for each stack that exists, in which the calling
-/// thread does nothing else: about 200 ms for a hundred thousand stacks. The runtime asks the same
+/// memory behind them. That takes a microsecond or more for each stack, about 200 ms for a hundred
+/// thousand stacks, and occupies the calling thread for that long. The runtime asks the same
 /// question before it gives the memory of a stack back, and keeps the answer.
 ///
 /// ```
@@ -19,7 +19,8 @@ use crate::task;
 /// ```
 #[must_use]
 pub fn stats() -> Stats {
-    // `aside`, because the list of the stacks is allocated under the locks of their classes.
+    // Allocates under the locks of the classes, so the calling coroutine must not be suspended by the
+    // allocator. `aside` has a wait in it block the thread instead.
     let stacks: Vec<_> = task::aside(|| {
         let usage = coroutine::usage();
         let stats = usage.map(|usage| StackStats {
@@ -36,7 +37,7 @@ pub fn stats() -> Stats {
     }
 }
 
-/// What is known about the stacks of this process, of all its runtimes. See [`stats`].
+/// What is known about the stacks of all runtimes in this process. See [`stats`].
 ///
 /// # How exact a high-water mark is
 ///
@@ -47,9 +48,9 @@ pub fn stats() -> Stats {
 /// starts with the mark of its parent.
 ///
 /// A page counts once it was read or written. Rust touches every page of its frames. C code may skip
-/// pages; what lies below a skipped page is sure to be found only while it is on a stack whose memory was
-/// not given back. Pages that are swapped out at the time of the call are not seen. In memory that was
-/// locked by `mlockall` without `MCL_ONFAULT`, every stack seems to be used to its end.
+/// pages. A page below a skipped one is found while the stack has its memory. It may be missed after the
+/// runtime has given that memory back. Pages that are swapped out at the time of the call are not seen. In
+/// memory that was locked by `mlockall` without `MCL_ONFAULT`, every stack seems to be used to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

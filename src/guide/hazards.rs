@@ -3,8 +3,9 @@
 //! # A blocked worker
 //!
 //! A worker runs one coroutine at a time. While a coroutine computes for long, waits for a contended
-//! std mutex, or is inside a C library that blocks, the other coroutines of its worker wait. So do
-//! coroutines elsewhere whose sockets that worker was the first to wait for.
+//! std mutex, or is inside a C library that blocks, the other coroutines of its worker wait. A coroutine
+//! of another worker waits, too, if the blocked worker watches its socket: the events of a socket go to
+//! the worker that was the first to wait for it.
 //!
 //! Slice computations with [`yield_now`]. Wrap blocking calls in [`unblock`]. [`deny_blocking`] names
 //! the coroutines that block.
@@ -65,10 +66,13 @@
 //! # Waiting during an unwind
 //!
 //! std counts panics per OS thread. So while a coroutine unwinds, or runs the panic hook, no other
-//! coroutine of its worker runs. A destructor that waits keeps its worker waiting: for time, for an OS
-//! thread, for a lock that is held on another worker. A socket operation that would have to wait fails.
-//! A join, the end of a scope, [`wait_idle`], and a lock held by a coroutine of the same worker could
-//! never be waited for; they abort the process with the names of both coroutines.
+//! coroutine of its worker runs (except during the [shutdown](#shutdown) of a runtime):
+//!
+//! - A destructor that waits for time, for an OS thread, or for a lock that is held on another worker
+//!   keeps its worker waiting.
+//! - A socket operation that would have to wait fails.
+//! - A wait for other coroutines aborts the process with a message, because they may need this worker to
+//!   go on: a join, the end of a scope, [`wait_idle`], and a lock held by a coroutine of the same worker.
 //!
 //! # Shutdown
 //!
@@ -80,19 +84,19 @@
 //! destructor. A coroutine is *left behind* in such a wait once nothing has happened in the runtime for
 //! 100 ms. After [`RuntimeBuilder::grace`], all remaining coroutines are left behind.
 //!
-//! A coroutine that is left behind never runs again and drops nothing, as a detached std thread when
-//! its process ends. Joining it waits for ever. Under `panic = "abort"`, where nothing can unwind, all
-//! remaining coroutines are left behind at once.
+//! A coroutine that is left behind never runs again and drops nothing, like a detached std thread when
+//! its process ends. A join of such a coroutine waits for ever. Under `panic = "abort"`, where nothing can
+//! unwind, all remaining coroutines are left behind at once.
 //!
-//! While coroutines of a thread unwind together, [`std::thread::panicking`] is true for all of them.
-//! It stays true for that thread if one of them is left behind during its unwind.
+//! While several coroutines of one OS thread unwind in a shutdown, [`std::thread::panicking`] is true for
+//! all of them. If one is left behind during its unwind, it stays true on that thread.
 //!
 //! # Fork
 //!
 //! A forked child has no runtime. After a process has had a runtime, its forked children should call
-//! `exec` or `_exit`. Until they do, their calls block as std's do, closing a socket leaves no trace in
-//! the parent, and spawning, joining and running fail with an error. A process that forks before its
-//! first runtime can use all of greenroom in both processes.
+//! `exec` or `_exit`. Until they do, their calls block as std's do, and spawning, joining and running
+//! fail with an error. Closing a socket in the child does not disturb the parent. A process that forks
+//! before its first runtime can use all of greenroom in both processes.
 //!
 //! [`Cancelled`]: crate::Cancelled
 //! [`RuntimeBuilder::grace`]: crate::RuntimeBuilder::grace

@@ -1,4 +1,4 @@
-//! What coroutines and workers are, and what is guaranteed of them.
+//! What coroutines and workers are, and what greenroom guarantees.
 //!
 //! # The model
 //!
@@ -8,17 +8,17 @@
 //!   [`Builder::stack_size`]). It occupies only the memory that it has touched: about one page while
 //!   it is parked.
 //! - A **worker** is an OS thread that runs coroutines. [`run`] makes the calling thread a worker
-//!   until a main function returns. A [`spawn`] from an ordinary thread starts a default runtime
-//!   with workers of its own. [`RuntimeBuilder`] has the settings.
+//!   until the main function that it was given returns. A [`spawn`] from an ordinary thread starts a
+//!   default runtime with workers of its own. [`RuntimeBuilder`] has the settings.
 //! - **Waiting** parks the coroutine, whether in [`shims`] or by [`park()`]. The same calls block
 //!   the OS thread if the caller is no coroutine, as std's do. [`Unparker`] wakes both.
 //!   [`wait_fd`] waits for a descriptor that other code uses, such as a C library, and
 //!   [`shims::select`] waits for many.
 //! - **Timers**: [`after`] runs a closure later, in a coroutine of its own, and the timer can be
 //!   cancelled or reset. [`interval`] ticks without drift.
-//! - **Blocking calls** go to a pool of threads by [`unblock`]. Name resolution does so by itself,
-//!   and so do operations on regular files that the system cannot serve from memory
-//!   ([`shims::fs`]).
+//! - **Blocking calls** run on a pool of threads, if they are wrapped in [`unblock`]. Name resolution
+//!   in [`shims`] uses the pool by itself. So do operations on regular files that the system cannot
+//!   serve from memory ([`shims::fs`]).
 //! - **Locks and channels** of [`shims::sync`] serve coroutines and OS threads in any mix. They are
 //!   built on a futex for both, [`sync::futex`].
 //! - **Coroutine locals** are the thread-locals of coroutines: [`coroutine_local!`], which is also

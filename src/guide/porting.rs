@@ -2,15 +2,15 @@
 //!
 //! # Four ways
 //!
-//! | | what you write | whose code then parks |
+//! | | what you write | what then parks |
 //! |---|---|---|
-//! | [a file](#a-file) | one line at its top | that file's |
-//! | [a crate](#a-crate) | one line in its `Cargo.toml` | that crate's |
-//! | [a program](#a-program) | `cargo greenroom run` | the program's and all its dependencies' |
+//! | [a file](#a-file) | one line at its top | that file |
+//! | [a crate](#a-crate) | one line in its `Cargo.toml` | that crate |
+//! | [a program](#a-program) | `cargo greenroom run` | the program and all its dependencies |
 //! | a process | *not there yet* | C libraries, and crates that call libc themselves |
 //!
-//! The ways mix. The types are the same, whichever way brought them, and they convert from and to
-//! std's own types. Code that no way reaches blocks its worker, unless it is wrapped in [`unblock`].
+//! The ways mix. The types are the same in all of them, and they convert from and to std's own types.
+//! Code that none of these ways reaches blocks its worker, unless it is wrapped in [`unblock`].
 //!
 //! ## A file
 //!
@@ -56,13 +56,14 @@
 //! - `--except CRATE` leaves a crate on the real std. Types such as `TcpStream` then do not fit
 //!   between it and the others.
 //! - The threads that tokio and async-io start for themselves stay OS threads, because each of them
-//!   waits in a poll of its own. The rest of these crates is on the shims, so they work beside coroutines.
+//!   waits in a poll of its own. Everything else in these crates uses the shims, so that coroutines can
+//!   work with them.
 //! - parking_lot's locks park coroutines, too: `cargo greenroom` replaces parking_lot_core, which waits
 //!   by a system call of its own.
 //!
-//! All thread-locals of such a program belong to its coroutines, in all of its Rust code. So the hazard
-//! of [shared thread-locals](crate::guide::hazards#shared-thread-locals) is gone. C code and crates that
-//! make system calls themselves remain.
+//! In all Rust code that is compiled against the shims, thread-locals belong to the coroutines. So the
+//! hazard of [shared thread-locals](crate::guide::hazards#shared-thread-locals) is gone. C code, and
+//! crates that make system calls themselves, can still block a worker.
 //!
 //! Coroutines then have std's default stack size, 2 MiB of address space, unless
 //! `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` says otherwise.
@@ -70,11 +71,11 @@
 //! # What then happens
 //!
 //! `thread::spawn`, `scope` and `Builder` make coroutines, in the caller's runtime, or else in the
-//! default runtime. `GREENROOM_WORKERS` is the number of the default runtime's workers. Without it there
-//! are as many as cores.
+//! default runtime. `GREENROOM_WORKERS` is the number of the default runtime's workers. By default it has
+//! as many as there are cores.
 //!
-//! `main` stays an OS thread. It blocks as usual, and the process ends when it returns. To make it a
-//! coroutine like the others, on the thread that it has, call [`run`](crate::run):
+//! `main` stays an OS thread. It blocks as usual, and the process ends when it returns. To run its code
+//! as a coroutine like the others, on the same OS thread, call [`run`](crate::run):
 //!
 //! ```
 //! greenroom::run(|| {
@@ -89,14 +90,14 @@
 //!
 //! - Under the line for a file: the prelude, and macros without a path, such as `println!` and
 //!   `thread_local!`. Such a `println!` writes to std's own [`stdout`](std::io::stdout). It blocks the worker
-//!   while a pipe or a terminal does not take more. std's lock belongs to the worker's thread, so if a
+//!   while the pipe or terminal behind it is full. std's lock belongs to the worker's thread, so if a
 //!   `Display` implementation waits, another coroutine of the worker can print in the middle of its line.
 //!   `std::println!` and `use std::println` are the shims'.
-//! - What is named by `core::` or `alloc::`, and what [`shims`] does not mirror: collections, formatting,
-//!   the traits of `io`, `Arc`, atomics. These are std's items, so that crates can exchange them.
-//! - Other crates, unless the whole program is compiled by `cargo greenroom`. That includes what their
-//!   macros reach by `$crate`. A macro that writes `std::` or `::std::` into your crate, as many derives
-//!   do, means what your crate means by it.
+//! - Items named by `core::` or `alloc::`, and items that [`shims`] does not mirror: collections, formatting,
+//!   the traits of `io`, `Arc`, atomics. Crates can exchange these.
+//! - Other crates, unless the whole program is compiled by `cargo greenroom`. That includes paths
+//!   through `$crate` in their macros. But a path `std::` or `::std::` that a macro writes into your crate,
+//!   as many derives do, means what it means in your own code.
 //! - Build scripts, which have dependencies of their own.
 //! - What the operating system says about the calling thread.
 //!
@@ -139,8 +140,8 @@
 //! | scheduled-thread-pool 0.2 | a pool of threads | as r2d2 |
 //!
 //! Tests of the repository run redis, mysql, lettre, ureq, tungstenite, minreq and tiny_http with many
-//! threads on one worker. `tests/survey` runs the own test suites of published crates, unmodified, by
-//! `cargo greenroom test`.
+//! threads on one worker. `tests/survey` takes published crates, unmodified, and runs their own test
+//! suites by `cargo greenroom test`.
 //!
 //! The feature `socket2` of `greenroom-std` (and of `greenroom`) converts between the sockets of
 //! [socket2](https://docs.rs/socket2/0.6) 0.6 and the shims', as socket2 itself does for std's:
@@ -156,24 +157,24 @@
 //! |---|---|---|
 //! | a worker stops for good, or for a while, although its connections have data | a lock or a channel of the real std is waited for, and the other side needs that worker. Most often a guard is held across a wait | [`shims::sync`] |
 //! | the same, while one thread computes | nothing waits | [`yield_now`] now and then, or [`unblock`] around the computation |
-//! | the same, while one thread is in a C library or in a crate that is not ported | the library blocks the OS thread | [`unblock`] around the call; [`wait_fd`] before it, if the library tells its descriptor |
-//! | a `thread_local!` has the value of another request | without a path it is std's, and the coroutines of a worker share its values | `std::thread_local! { … }`, or `use std::thread_local;` above; [`coroutine_local!`] |
+//! | the same, while one thread is in a C library or in a crate that is not ported | the library blocks the OS thread | [`unblock`] around the call; [`wait_fd`] before it, if the library exposes its descriptor |
+//! | a `thread_local!` has the value of another request | a `thread_local!` without a path is std's, and the coroutines of a worker share its values | `std::thread_local! { … }`, or `use std::thread_local;` above; [`coroutine_local!`] |
 //! | the value of a `thread_local!` changes or goes while it is in use, which is undefined behaviour | its initialiser waits, and another coroutine of the worker has initialised the value meanwhile | the same; [`deny_blocking`](crate::deny_blocking()) names the wait |
-//! | mismatched types: `LocalKey`, and a different `LocalKey` | without a path it is std's | the same |
+//! | mismatched types: `LocalKey`, and a different `LocalKey` | a `thread_local!` without a path is std's | the same |
 //! | mismatched types: `TcpStream`, and a different `TcpStream` | another crate means std's | `.into()`; or port that crate, too |
 //! | another crate misses `ToSocketAddrs` of a type of yours | the shims' trait is one of its own | implement [`real::net::ToSocketAddrs`](std::net::ToSocketAddrs) as well |
 //! | parts of lines of output are out of order | the shims' `stdout` and std's, which macros without a path print to, each buffer the beginning of a line | `std::print!`, or [`flush`](std::io::Write::flush) of the shims' `stdout`, which flushes both |
 //! | a worker stops while nobody reads standard output | a macro without a path | `std::println!`, or `use std::println;` above |
 //! | a test's output is not captured | a harness captures only what std's own macros print | `std::real::println!` |
 //! | lines of standard input are missing | the shims' `stdin` and std's each read ahead | use one of the two throughout |
-//! | `has overflowed its stack` | 256 KiB, where threads have 2 MiB | [`Builder::stack_size`]; `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` for all |
+//! | `has overflowed its stack` | a stack has 256 KiB by default, where std's threads have 2 MiB | [`Builder::stack_size`]; `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` for all |
 //! | `a coroutine has no pthread_t`, or a thread must be the system's (signals, affinity, a GUI) | a coroutine is not an OS thread | `std::real::thread::spawn` |
 //! | the program ends too early | `main` returns, as with std's threads | join the threads; [`wait_idle`] |
 //! | threads that are left end with [`Cancelled`] | [`run`](crate::run) unwinds the remaining coroutines | join them before it ends |
 //! | a thread's destructors do not run at the end of [`run`](crate::run) | it waited for a lock, a condition variable or an `unpark`, and was left behind | end it before, by a flag or a channel |
 //! | a forked child cannot start threads | the process had a runtime | fork before the first one, or call `exec` |
 //!
-//! The ones that need more than another name:
+//! The remedies that need more than another name:
 //!
 //! ```
 //! # use greenroom::shims as std;
@@ -208,7 +209,7 @@
 //!     foreign(stream.into());
 //! }
 //!
-//! // A thread of the system's.
+//! // An OS thread.
 //! std::real::thread::spawn(|| {}).join().unwrap();
 //! # REQUEST.set(1);
 //! # let there = std::real::net::ToSocketAddrs::to_socket_addrs(&Service(80)).unwrap().next();

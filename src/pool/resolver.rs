@@ -60,8 +60,8 @@ impl Resolve for SystemResolver {
 /// [`shims::net`](crate::shims::net). Returns the previous resolver, which is [`SystemResolver`] at
 /// first.
 ///
-/// A lookup that has been asked for keeps the resolver of that time. Up to 128 lookups run at once, and
-/// further ones queue.
+/// A lookup uses the resolver that was set when the lookup was asked for. Up to 128 lookups run at once,
+/// and further ones queue.
 ///
 /// ```
 /// use greenroom::{Resolve, SystemResolver};
@@ -150,17 +150,17 @@ fn begin(job: Job) {
 fn work(job: Job) {
     let mut next = Some(job);
     while let Some(job) = next {
-        // A lookup catches the resolver's panics. But it may drop an answer or a resolver that nobody
-        // takes, which may panic, too. The panic hook has reported it. The payload is leaked, because
-        // dropping that might panic once more.
+        // A lookup catches the resolver's panics. But the lookup may drop an unwanted answer, or the last
+        // reference to a resolver, and such a drop may panic, too. The panic hook has reported that panic.
+        // The payload is leaked, because dropping it might panic once more.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
             mem::forget(payload);
         }
         let mut lookups = lock();
         next = lookups.queued.pop_front();
         if next.is_none() {
-            // Saturating, because of forks: a child may have been forked by a lookup, and have another
-            // count than this lookup was added to.
+            // Saturating, because a resolver may fork: then this also runs in the child, where the count
+            // may not include this lookup.
             lookups.running = lookups.running.saturating_sub(1);
             // Gives memory back after a burst.
             lookups.queued.shrink_to(MOST_LOOKUPS);

@@ -326,7 +326,7 @@ impl<T: AsFd> Operation<'_, T> {
                     continue;
                 }
             }
-            // Such a coroutine would keep its worker to itself while it waits.
+            // A coroutine that unwinds would keep its worker to itself while it waits.
             if task::is_unwinding() {
                 return Err(super::error_amid_unwind());
             }

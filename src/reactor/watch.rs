@@ -1,4 +1,4 @@
-//! Waiting on descriptors that belong to somebody else. They are registered for one wait.
+//! Waiting on descriptors that belong to other code. They are registered for one wait.
 //!
 //! The kernel is asked for the state of the descriptors before the wait, and again after each event:
 //!
@@ -39,8 +39,8 @@ use crate::task::{self, Deadline};
 
 /// Waits until `look` returns something, or until `deadline`.
 ///
-/// A coroutine waits for the events of `fds` that are in their interests. An OS thread calls `block`,
-/// with the time that is left.
+/// A coroutine waits for events of `fds`, each with the interest beside it, and calls `look` after each
+/// event. An OS thread calls `block`, with the time that is left, and then `look`.
 ///
 /// If the deadline has passed already, a coroutine yields once before it looks for the last time.
 ///

@@ -6,15 +6,15 @@
 //!   FREE            nobody has the lock
 //!   n readers       the count, in steps of READER
 //!   WRITE, number   a writer has the lock; the number is the writer's ([`Holder`])
-//!   RESERVED, number    nobody has the lock; the waiter of that number is to have it next
+//!   RESERVED, number    nobody has the lock; the waiter with this number may take it next
 //! ```
 //!
 //! All waiters of a lock are in one queue. While WAITERS is set no new reader joins the readers, so
 //! writers do not starve. A writer that unlocks wakes all readers at the front of the queue together,
 //! so readers do not starve either. The rest is as in `mutex.rs`, and so is the proof that no waiter
-//! is forgotten: a waiter that was woken tries to take the lock, together with the first waiter of each
-//! other owner; if it was woken before and came too late, the lock is reserved for it, and for the
-//! readers woken with it, for a moment.
+//! is forgotten. A waiter that was woken tries to take the lock, and so does the first waiter of each
+//! other owner, which is woken as well. A waiter that comes too late queues again. When it is woken the
+//! next time, the lock is reserved, for a moment, for this waiter and the readers woken with it.
 //!
 //! ```text
 //!   n readers|WAITERS ──the last one unlocks──▶ WAITERS ──under the lock of the queue──▶ WRITE|WAITERS
@@ -27,8 +27,9 @@
 //! next waiters. If a reader that was woken earlier joins first, that reader will be the last one
 //! instead.
 //!
-//! Nobody is given the lock before it runs. So of several readers that were woken, the first may have
-//! come and gone, and a writer may have taken the lock, before the next one runs.
+//! A waiter takes the lock itself, when it runs; no unlocker takes the lock for a waiter. So of several
+//! readers that were woken, the first may have locked and unlocked, and a writer may have taken the lock,
+//! before the second one runs.
 
 use crate::atomic::{AtomicU32, Ordering};
 
@@ -81,7 +82,7 @@ impl RwLock {
         self.try_join() || self.is_reserved() && self.try_reserved(Access::Read)
     }
 
-    /// Joins the readers, unless a writer has the lock or anybody waits.
+    /// Joins the readers, unless a writer has the lock or there are waiters.
     #[inline]
     fn try_join(&self) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
@@ -180,7 +181,7 @@ impl RwLock {
         });
     }
 
-    /// Changes the word from a writer without WAITERS to `new`. Fails if anybody waits.
+    /// Changes the word from a writer without WAITERS to `new`. Fails if there are waiters.
     #[inline]
     fn leave_write(&self, new: u32) -> bool {
         let word = self.word.load(Ordering::Relaxed);
@@ -261,7 +262,7 @@ impl RwLock {
         queue.wake_of_other_owners();
         let more = !queue.is_empty();
         if reserve {
-            // WAITERS stays set, so nobody needs to be told of more waiters.
+            // If there are more waiters, WAITERS stays set, so the woken waiters need not be told.
             let number = first_note & !(NOTE_WRITER | NOTE_RETRY);
             self.word
                 .store(RESERVED | number | waiters_if(more), Ordering::Release);

@@ -79,9 +79,9 @@
 //!
 //! Each function that sends or receives makes one attempt, which does not block even if the descriptor
 //! is in blocking mode, and does not change the mode. If it would have to wait, it fails with
-//! `WouldBlock`. To send to a peer that is gone is an error and raises no signal.
+//! `WouldBlock`. Sending to a peer that is gone fails, and raises no signal.
 //!
-//! - `would_block(error)`: whether that is the reason of an error.
+//! - `would_block(error)`: whether an attempt failed because it would have to wait.
 //! - `recv`, `peek`, `recv_vectored`, `recv_from`, `peek_from`, `recv_from_unix`, `send`,
 //!   `send_vectored`, `send_to`, `send_to_unix`: as their namesakes in std, with std's errors.
 //! - `recv_fds(fd, max, buf, blocking)`, `send_fds(fd, fds, buf, blocking)`: with descriptors sent
@@ -154,7 +154,7 @@
 //!
 //! Debug builds only.
 //!
-//! - `watch()`: turns it on for the process.
+//! - `watch()`: turns the detection on for the process.
 //! - `look()`: to be called where a wait begins.
 //! - `take_found()`: whether, on the calling thread, a wait has begun in an initialiser since the last
 //!   call.

@@ -1,21 +1,21 @@
-//! The holder of a lock, in the few bits that a lock has for it.
+//! The holder of a lock, as a number that fits into the few spare bits of the lock's word.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A coroutine, named by the number of its worker and its slot there. Or any other holder, which has no
-/// name of its own.
+/// A holder of a lock. A coroutine is known by the number of its worker and its slot there. All other
+/// holders share one number.
 ///
-/// As a number it fits into [`BITS`](Holder::BITS) bits, and is not zero. A coroutine's name is its own
-/// while the coroutine runs; later it may be that of another coroutine of the same worker.
+/// The number fits into [`BITS`](Holder::BITS) bits, and is not zero. After a coroutine has ended, another
+/// one of the same worker may get its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Holder(u32);
 
 /// The low bits of a holder: the slot. The bits above are the number of the worker.
 const SLOT_BITS: u32 = 20;
 
-/// How many numbers of workers there are, with zero, which means none.
+/// The numbers that a worker can have are those below this, except for zero, which stands for no worker.
 const WORKERS: usize = 512;
 
 thread_local! {
@@ -27,7 +27,8 @@ impl Holder {
     /// How many bits the number of a holder needs.
     pub(crate) const BITS: u32 = SLOT_BITS + WORKERS.ilog2();
 
-    /// An OS thread, or a coroutine with too large a slot or on a worker without a number.
+    /// An OS thread, or a coroutine with too large a slot or on a worker without a number. No coroutine has
+    /// this number: its bits for the worker are zero.
     const ANYBODY: Holder = Holder(1);
 
     /// The caller.
@@ -47,7 +48,7 @@ impl Holder {
         self.0
     }
 
-    /// The holder with that number.
+    /// The holder with this number.
     ///
     /// # Panics
     ///
@@ -77,6 +78,7 @@ impl Holder {
     /// The slot of the holder, if it is a coroutine of the calling thread.
     pub(crate) fn slot_here(self) -> Option<u32> {
         let worker = WORKER.get();
+        // The bits above the slot are equal here, so XOR leaves the slot.
         let here = worker != 0 && self.0 >> SLOT_BITS == worker >> SLOT_BITS;
         here.then_some(self.0 ^ worker)
     }
@@ -117,7 +119,7 @@ impl WorkerNumber {
         WORKER.set(0);
     }
 
-    /// Frees the number for other workers. No holder is named by it any more.
+    /// Frees the number for other workers. To be called when the worker has no coroutines any more.
     pub(crate) fn give_back(&self) {
         if self.0 != 0 {
             let (index, bit) = (self.0 as usize / 64, self.0 % 64);

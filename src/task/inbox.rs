@@ -107,7 +107,8 @@ impl Iterator for Mail {
     type Item = u32;
 
     fn next(&mut self) -> Option<u32> {
-        // SAFETY: the link's task was woken and has not run since, so it has not ended.
+        // SAFETY: the pointer is null, or points to a link in a task that was woken and has not run since.
+        // Such a task has not ended, so the task and its link are still allocated.
         let link = unsafe { self.0.as_ref() }?;
         self.0 = link.next.load(Ordering::Relaxed);
         Some(link.slot())

@@ -360,8 +360,8 @@ impl Task {
         unsafe { owner.schedule(&self.link) };
     }
 
-    /// Whether the task would run as soon as it is scheduled. To be called by the thread that has ended its
-    /// wait, before it schedules the task.
+    /// Whether the task would run as soon as it is scheduled. To be called by the thread that has ended the
+    /// task's wait, before this thread schedules the task.
     #[inline]
     pub(crate) fn runs_at_once(&self) -> bool {
         self.owner().runs_at_once()

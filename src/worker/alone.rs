@@ -59,8 +59,8 @@ impl Worker {
             if too_late && task.wake(seq, Outcome::TimedOut) {
                 continue;
             }
-            // Past its deadline, the wait can only have been ended by a waker, which is about to put
-            // the slot into a queue. So this waits for that without a deadline.
+            // If the deadline has passed and the wait could not be timed out, a waker has ended the wait.
+            // The waker is about to put the slot into a queue, so no deadline is needed.
             let deadline = deadline.filter(|_| !too_late);
             self.remote.attention().fall_asleep_alone();
             if !self.remote.has_mail() && self.waits_alone() {

@@ -80,7 +80,8 @@ impl Attention {
         )
     }
 
-    /// A thread will drive the worker soon, and the worker will look at everything then.
+    /// A thread will drive the worker soon, and the worker will look at everything then. So nobody needs to
+    /// kick it until then.
     pub(super) fn announce(&self) {
         self.0.store(KICKED, Ordering::SeqCst);
     }

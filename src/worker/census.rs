@@ -127,8 +127,9 @@ impl Census {
     /// How many coroutines have not finished. Some that have just finished may count.
     ///
     /// Ends are summed first. All counts only grow, so at any moment between the two sums no more
-    /// coroutines were live than the difference. Whoever counts an end has seen the count of its
-    /// beginning, and so does this thread: the difference does not wrap.
+    /// coroutines were live than the difference. The thread that counted an end had seen the count of
+    /// the same coroutine's beginning. This thread acquires that with the end, so it does not see more
+    /// ends than beginnings.
     fn live<'a>(&'a self, workers: impl Iterator<Item = &'a Tally> + Clone) -> usize {
         let sum = |count: fn(&Tally) -> &AtomicUsize| {
             let tallies = workers.clone().chain([&self.elsewhere]);
@@ -156,7 +157,8 @@ impl Census {
         self.waiters.wait(Kind::Peer, None, is_idle);
     }
 
-    /// Notes a call of `wait_idle`, by a coroutine that tallies count if `is_counted`: it idles.
+    /// Notes a call of `wait_idle`. If `is_counted`, the caller is a coroutine that a tally counts. It
+    /// then counts as idling during the call.
     pub(super) fn begin_wait(&self, is_counted: bool) -> IdleWait<'_> {
         self.awaited.fetch_add(1, Ordering::SeqCst);
         if is_counted {

@@ -53,6 +53,7 @@ impl Worker {
     #[inline(never)]
     pub(super) fn start_fresh(&self) -> Option<u32> {
         loop {
+            // `started` grows by one with each start.
             let local_first = self.started.get().is_multiple_of(2);
             let task = match local_first {
                 true => self.next_local().or_else(|| self.next_fresh()),
@@ -76,7 +77,8 @@ impl Worker {
         }
         let own = || self.fresh.pop();
         // Now and then the injector comes first. Otherwise coroutines here that spawn without end
-        // would keep those of other threads from starting.
+        // would keep those of other threads from starting. Two starts of 64, because `start_fresh` may
+        // take a local coroutine at one of them.
         match self.started.get() % 64 < 2 {
             true => self.scheduler.take_injected().or_else(own),
             false => own().or_else(|| self.scheduler.take_injected()),
@@ -90,8 +92,11 @@ impl Worker {
         self.placement.must_look(live) && (self.placement.is_holding() || self.hold_back(live))
     }
 
+    /// Compares this worker, which has `live` coroutines, with the one that has the fewest. Returns whether
+    /// to leave fresh coroutines to that worker, and then asks it to steal them.
     #[cold]
     fn hold_back(&self, live: usize) -> bool {
+        // The other workers may have left already.
         if self.scheduler.is_stopping() {
             return false;
         }
@@ -110,8 +115,8 @@ impl Worker {
         hold
     }
 
-    /// Steals a fresh coroutine and starts it, although this worker has other work, if other
-    /// workers hold back.
+    /// If another worker holds back, steals a fresh coroutine and starts it, even though this worker has
+    /// other work.
     pub(super) fn take_share(&self) {
         if !self.remote.is_offered() || !self.fresh.is_empty() {
             return;
@@ -124,7 +129,7 @@ impl Worker {
     }
 
     /// Steals a fresh coroutine and starts it; returns whether it found one. The caller counts as a
-    /// searcher, and no longer does if this returns true.
+    /// searcher before the call. After a call that returns true it no longer does.
     pub(super) fn search(&self) -> bool {
         if self.holds_back() {
             return false;
@@ -145,6 +150,8 @@ impl Worker {
         }
     }
 
+    /// Steals fresh coroutines from the injector or else from another worker. Returns one of them, and puts
+    /// the rest into this worker's deque. `None` only if all these queues were seen empty.
     fn steal(&self) -> Option<TaskRef> {
         loop {
             let mut contended = false;

@@ -124,7 +124,7 @@ pub(crate) struct Worker {
     /// The started coroutines, by slot. Mutably borrowed while one of them runs, so nothing that a
     /// coroutine can call may touch it.
     live: RefCell<Slab<Live>>,
-    /// How many coroutines have started here. Gives each its age.
+    /// How many coroutines have started here.
     started: Cell<u64>,
     timers: RefCell<Timers>,
     reactor: RefCell<Reactor>,
@@ -144,9 +144,11 @@ pub(crate) struct Worker {
     leave: Cell<bool>,
 }
 
+/// A started coroutine.
 struct Live {
     task: TaskRef,
     coroutine: Coroutine,
+    /// How many coroutines had started on this worker before.
     age: u64,
 }
 
@@ -226,6 +228,7 @@ impl Worker {
         ptr::eq(&*self.remote, remote)
     }
 
+    /// Queues the started coroutine in `slot`, which is to run again.
     fn push_ready(&self, slot: u32) {
         let mut ready = self.ready.borrow_mut();
         debug_assert!(ready.len() < ready.capacity(), "there is room for all");
@@ -308,7 +311,7 @@ impl Worker {
         if let Some(before) = self.batch_ended.replace(Some(now)) {
             let batch = match now - before {
                 took if took < BATCH_TIME => self.batch.get() * 2,
-                // Smaller by the factor that the batch took too long.
+                // The next batch is smaller by the factor by which this one was too slow.
                 took => {
                     let times = u32::try_from(took.as_nanos() / BATCH_TIME.as_nanos());
                     self.batch.get() / times.unwrap_or(u32::MAX)
@@ -318,9 +321,10 @@ impl Worker {
         }
     }
 
-    /// Runs about `left` turns of coroutines, where each operation of a coroutine counts as a turn, too.
-    /// Takes ready and fresh coroutines alternately, so that neither kind starves the other. Returns
-    /// whether it has run that many.
+    /// Runs coroutines until their turns and operations add up to `left`. Stops before if none is ready or
+    /// fresh, if the only one does nothing but yield, or if the main coroutine has finished. Takes ready
+    /// and fresh coroutines alternately, so that neither kind starves the other. Returns whether the batch
+    /// was full.
     ///
     /// This is the only function that switches into coroutines. It is never inlined, so that the code
     /// around it carries no address of a thread-local across the switch. The switch itself is inlined into
@@ -329,6 +333,8 @@ impl Worker {
     fn run_batch(&self, mut left: u32) -> bool {
         self.take_mail();
         self.placement.look_again();
+        // No fresh coroutine is left, so a hold is over. Otherwise the hold for coroutines that are spawned
+        // later would seem to have begun already.
         if self.placement.has_held() && !self.scheduler.has_fresh() {
             self.placement.found_none();
         }
@@ -337,6 +343,7 @@ impl Worker {
         let mut only_yields = true;
         let mut lone_yields = self.lone_yields.get();
         while left > 0 && !self.leave.get() {
+            // Under `panic = "abort"` all coroutines are left behind as soon as the runtime stops.
             if NOTHING_UNWINDS && self.scheduler.is_stopping() {
                 break;
             }
@@ -364,6 +371,7 @@ impl Worker {
                     let is_alone = idles && self.ready.borrow().is_empty();
                     lone_yields = if is_alone { lone_yields + 1 } else { 0 };
                     self.push_ready(slot);
+                    // Leaves the loop to give way to other threads: this coroutine would only yield again.
                     if lone_yields >= LONE_YIELDS && !self.sees_fresh() {
                         break;
                     }
@@ -387,9 +395,9 @@ impl Worker {
         left == 0
     }
 
-    /// Gives up the processor if this worker's ready coroutines do nothing but yield: the thread that they
-    /// wait for may need it. That is after a few yields of a coroutine that is alone, or after some
-    /// batches of several that yield to each other.
+    /// Gives up the processor if this worker's ready coroutines do nothing but yield, because a thread that
+    /// they wait for may need the processor. A coroutine that is alone may yield a few times first; several
+    /// coroutines may yield to each other for some batches.
     #[inline]
     fn give_way(&self, lone_yields: u32, only_yields: bool) {
         let idle_batches = if only_yields {
@@ -412,8 +420,8 @@ impl Worker {
         self.ready.borrow_mut().pop_front()
     }
 
-    /// Prefetches coroutines that come some turns later: first the task and the stack pointer of one, then,
-    /// for one that comes sooner, the frames on its stack.
+    /// Prefetches two coroutines that will run soon: of the one that runs later, the entry in `live`, which
+    /// points to its stack; of the one that runs sooner, the part of the stack that a resume touches first.
     #[inline(always)]
     fn prefetch_next(&self, live: &Slab<Live>) {
         /// All that the turns of fewer coroutines touch stays in the second-level cache.
@@ -436,6 +444,8 @@ impl Worker {
         }
     }
 
+    /// Whether this worker has something to run without stealing. Fresh coroutines that it leaves to other
+    /// workers (see `placement`) do not count.
     fn has_work(&self) -> bool {
         !self.ready.borrow().is_empty()
             || !self.local.borrow().is_empty()
@@ -444,6 +454,7 @@ impl Worker {
                 && (!self.fresh.is_empty() || !self.scheduler.injector.is_empty()))
     }
 
+    /// Makes the coroutines ready that other threads have woken. Does not allocate; see `ready`.
     fn take_mail(&self) {
         if !self.remote.has_mail() {
             return;
@@ -451,7 +462,8 @@ impl Worker {
         self.ready.borrow_mut().extend(self.remote.take_mail());
     }
 
-    /// Pins a fresh coroutine to this worker, in a slot with a stack.
+    /// Pins a fresh coroutine to this worker, in a slot with a stack. Returns the slot. If there is no stack,
+    /// ends the coroutine with the error, and returns `None`.
     fn start(&self, task: TaskRef) -> Option<u32> {
         let coroutine = self.idle.borrow_mut().take(task.stack_class());
         let coroutine = match coroutine {
@@ -483,6 +495,7 @@ impl Worker {
         Some(slot)
     }
 
+    /// Ends a coroutine that has run its task. Its stack is kept for the next task.
     fn finish(&self, finished: Live) {
         let Live {
             task, coroutine, ..
@@ -501,6 +514,7 @@ impl Worker {
         }
     }
 
+    /// Ends the waits whose deadlines have passed.
     fn expire_timers(&self) {
         let mut timers = self.timers.borrow_mut();
         if timers.is_empty() {
@@ -510,8 +524,8 @@ impl Worker {
         if !timers.is_due(now) {
             return;
         }
-        // The poll of this turn may have left events over. They are seen before the deadlines, because
-        // they may have come before them.
+        // The poll of this turn may have left events over. They may have come before the deadlines, so
+        // they are seen first.
         self.poll(Reactor::take_rest);
         let live = self.live.borrow();
         while let expired @ [_, ..] = timers.expire(now) {
@@ -531,14 +545,15 @@ impl Worker {
         }
     }
 
+    /// Calls `poll`. Aborts if that fails, because the coroutines that wait for I/O would never wake.
     fn poll(&self, poll: impl FnOnce(&mut Reactor) -> io::Result<()>) {
         if let Err(error) = poll(&mut self.reactor.borrow_mut()) {
             fatal::abort(format_args!("a worker cannot wait for I/O: {error}"));
         }
     }
 
-    /// Steals a fresh coroutine, or else blocks in the poll until something happens. Returns whether it
-    /// found something to run, in which case it has not polled. See `sleep` for the protocol.
+    /// Steals a fresh coroutine, or else blocks in the poll until something happens. Returns true if it has
+    /// not polled, because there was something to do at once. See `sleep` for the protocol.
     fn finds_work_instead_of_sleep(&self) -> bool {
         let scheduler = &*self.scheduler;
         let alone = scheduler.workers.len() == 1;
@@ -568,14 +583,16 @@ impl Worker {
             self.poll(|reactor| reactor.wait(first));
         }
         self.placement.look_again();
+        // A worker that was kicked to search counts as a searcher already: the pusher has counted it.
         if self.remote.attention().wake_up() && !self.search() {
             scheduler.sleep.stop_searching();
         }
         found
     }
 
-    /// Trims the stacks of coroutines that have ended a while ago, and the worker's tables. Returns when to
-    /// look again. So a burst does not keep its memory, and an idle worker wakes up only once for that.
+    /// Trims the stacks of coroutines that have ended a while ago, and the worker's tables, so that the
+    /// memory of a burst is given back. Returns when to look again, or `None` if there is nothing to trim.
+    /// So an idle worker wakes up only once for this.
     fn trim_if_cold(&self) -> Option<Instant> {
         let mut idle = self.idle.borrow_mut();
         if !idle.needs_trim() {
@@ -596,8 +613,8 @@ impl Worker {
         self.trim_at.get()
     }
 
-    /// Suspends the running coroutine, `task`, until wait `seq` is over. Called while std's panic count of
-    /// this thread is raised.
+    /// Suspends the running coroutine, `task`, until wait `seq` is over. Called only while std's panic count
+    /// of this thread is raised; otherwise [`Task::suspend`] needs no help of the worker.
     #[cold]
     fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
         if self.waits_alone() && self.wait_with(task, seq, deadline) {
@@ -614,6 +631,8 @@ impl Worker {
     }
 
     fn arm(&self, slot: u32, deadline: Deadline, seq: Seq) {
+        // The queue of the timers may grow. An allocator that waits must not suspend the caller while the
+        // timers are borrowed.
         task::aside(|| self.timers.borrow_mut().arm(slot, deadline, seq));
     }
 
@@ -645,8 +664,8 @@ fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
     })
 }
 
-/// The body of every coroutine: runs its task. If the runtime stops, a fresh task's closure is only
-/// dropped. That happens on the coroutine, too, because destructors may wait.
+/// The body of every coroutine: runs its task. If the runtime has begun to stop, only drops the task's
+/// closure. The drop happens on the coroutine, because the destructors may wait.
 fn run_task() {
     task::with_running(|task| {
         let task = task.expect("a coroutine is running");

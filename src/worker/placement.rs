@@ -34,7 +34,7 @@ const HOLD_FOR_IDLE: Duration = Duration::from_millis(20);
 /// or has just ended its first hold.
 const CREDIT: usize = 32;
 
-/// The most coroutines that a worker can have without being ahead of one that has `fewest`.
+/// How many coroutines put a worker ahead of one that has `fewest`: this number or more.
 fn fair(fewest: usize) -> usize {
     fewest + fewest / 8 + 64
 }
@@ -72,7 +72,7 @@ impl Placement {
         live >= fair(0) && !self.alone && self.credit.get() == 0
     }
 
-    /// The worker starts a coroutine.
+    /// Notes that the worker starts a coroutine.
     #[inline]
     pub(super) fn start(&self) {
         self.credit.set(self.credit.get().saturating_sub(1));
@@ -93,13 +93,16 @@ impl Placement {
         }
         let now = now();
         match self.until.get() {
+            // The hold goes on.
             Some((until, had)) if now < until && fewest <= had => {}
+            // The hold is over, and the worker with the fewest has taken none.
             Some((_, had)) if fewest <= had => {
                 let more = self.after_hold.get();
                 self.after_hold.set(more.saturating_mul(2));
                 self.start_more(more);
                 return false;
             }
+            // The first hold, or all workers have more than when the last one began.
             _ => {
                 let hold = if idle { HOLD_FOR_IDLE } else { HOLD_FOR_BUSY };
                 self.until.set(Some((now + hold, fewest)));

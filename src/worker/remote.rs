@@ -141,6 +141,7 @@ impl Owner for Remote {
     }
 
     fn runs_at_once(&self) -> bool {
+        // A worker that sleeps has nothing else to run, and the task's mail wakes it.
         self.attention.is_asleep()
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct Scheduler {
     number: u32,
     /// The shared part of each worker.
     pub(super) workers: Box<[Arc<Remote>]>,
-    /// The fresh coroutines that threads have spawned which are no worker of this runtime.
+    /// The fresh coroutines that were spawned by threads other than this runtime's workers.
     pub(super) injector: Injector<TaskRef>,
     pub(super) sleep: Sleep,
     census: Census,
@@ -80,8 +80,8 @@ impl Scheduler {
         Worker::with_current(|worker| worker.map(|worker| Arc::clone(worker.scheduler())))
     }
 
-    /// Whether this process is a forked child of the one that made this scheduler, and so does not have
-    /// its workers.
+    /// Whether this process is a forked child of the one that made this scheduler. A child does not have
+    /// the threads of the workers.
     pub(crate) fn is_left_in_parent(&self) -> bool {
         !self.made_by.is_current()
     }
@@ -138,7 +138,7 @@ impl Scheduler {
         task::aside(|| self.injector.push(task));
         self.notify();
         // A worker that has begun to leave may not look at the injector again. Pairs with the store of
-        // `stopping`: either the leaving workers see this push, or this sees that they leave.
+        // `stopping`: either the leaving workers see this push, or this thread sees that they leave.
         fence(Ordering::SeqCst);
         if self.is_stopping() {
             self.abandon_injected();
@@ -287,6 +287,7 @@ impl Sleepers for Scheduler {
                 .iter()
                 .filter(|worker| worker.attention().is_asleep())
         };
+        // Another thread may kick the chosen worker first. Then the next one is tried.
         while let Some(worker) = asleep().min_by_key(|worker| worker.load()) {
             if worker.kick_to_search() {
                 return true;

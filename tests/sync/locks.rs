@@ -438,8 +438,9 @@ impl Random {
     }
 }
 
-/// A bounded queue, a table and its sum, used at random by coroutines, threads and jobs. The seed is
-/// printed if the test fails. With that seed, each of them does the same again.
+/// Coroutines, threads and jobs use a bounded queue, a table and the sum of the table at random. The test
+/// prints its seed. With the same seed, each user does the same operations again, though perhaps in
+/// another order among the users.
 #[test]
 #[serial]
 fn locks_of_all_kinds_in_random_use() {

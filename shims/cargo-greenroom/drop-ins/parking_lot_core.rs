@@ -1,10 +1,11 @@
 //! The interface of parking_lot_core 0.9 and 0.10, on greenroom's futex: waiting parks the coroutine.
 //!
-//! `cargo greenroom` compiles this file instead of the crate's own, which waits by a system call. So
-//! parking_lot and whatever else is built on that crate serve coroutines and OS threads in any mix.
+//! `cargo greenroom` compiles this file instead of the crate's own source, which waits by a system call. So
+//! parking_lot, and other crates that are built on parking_lot_core, serve coroutines and OS threads in any
+//! mix.
 //!
-//! A bucket is a queue of waiters under a lock of the shims. A waiter waits for a word of its own, which
-//! changes once. Queues are linked through the waiters, so that nothing is allocated or freed while a
+//! A bucket is a queue of waiters under a lock of the shims. A waiter waits until its own word changes, once
+//! in each call of `park`. Queues are linked through the waiters, so that nothing is allocated or freed while a
 //! bucket is locked: the caller may be a global allocator that uses these locks.
 
 #![forbid(unsafe_op_in_unsafe_fn)]
@@ -34,7 +35,7 @@ impl ParkResult {
     }
 }
 
-/// What unparking has done.
+/// What a call that unparks has done.
 #[derive(Copy, Clone, Default, Eq, PartialEq, Debug)]
 pub struct UnparkResult {
     /// How many threads were unparked.
@@ -43,7 +44,7 @@ pub struct UnparkResult {
     pub requeued_threads: usize,
     /// Whether threads are left that are parked with the same key.
     pub have_more_threads: bool,
-    /// True now and then, for locks that hand themselves over lest somebody starve.
+    /// True now and then. A lock should then be handed over to the unparked thread, so that none starves.
     pub be_fair: bool,
     _sealed: (),
 }
@@ -91,10 +92,11 @@ pub const DEFAULT_PARK_TOKEN: ParkToken = ParkToken(0);
 const PARKED: u32 = 0; // in a queue
 const UNPARKED: u32 = 1; // taken out of its queue by an unparker
 
-/// A thread or coroutine that parks: one for all its calls, since it is in one at a time.
+/// A thread or coroutine that parks. Each has one of these for all its calls, because it is in one call of
+/// `park` at a time.
 struct Waiter {
     word: AtomicU32,
-    /// Changed under the lock of the bucket that the waiter is in, and of that which it moves to.
+    /// Changed under the lock of the waiter's bucket. If the waiter moves to another bucket, under both locks.
     key: AtomicUsize,
     park_token: AtomicUsize,
     unpark_token: AtomicUsize,
@@ -117,7 +119,7 @@ impl Waiter {
         }
     }
 
-    /// The caller's. Where its locals are gone, a new one does.
+    /// The caller's waiter. If the caller's thread-locals are gone, a new one, which serves as well.
     fn current() -> Arc<Waiter> {
         WAITER
             .try_with(Arc::clone)
@@ -171,8 +173,8 @@ impl Queue {
         Some(first)
     }
 
-    /// Goes through the queue from its beginning, and moves the waiters that `choose` says into its
-    /// result, in their order.
+    /// Calls `choose` with each waiter, from the first to the last. Moves the chosen ones out of this queue,
+    /// in their order, into the one that is returned.
     fn take(&mut self, mut choose: impl FnMut(&Arc<Waiter>) -> Choice) -> Queue {
         let mut taken = Queue::new();
         let mut kept = Queue::new();
@@ -213,7 +215,7 @@ impl Queue {
         false
     }
 
-    /// Wakes all of the queue, which no unparker finds any more.
+    /// Wakes all waiters of this queue, which has been taken out of its bucket.
     fn unpark(mut self) {
         while let Some(waiter) = self.pop() {
             waiter.word.store(UNPARKED, Ordering::Release);
@@ -222,14 +224,15 @@ impl Queue {
     }
 }
 
-/// What becomes of a waiter that [`Queue::take`] comes to.
+/// What [`Queue::take`] does with a waiter.
 enum Choice {
     Take,
     Keep,
+    /// Keeps the waiter and all after it.
     Stop,
 }
 
-/// The waiters of some keys.
+/// The waiters of all keys with the same index.
 struct Bucket {
     queue: Queue,
     /// When the next unlock is to be fair.
@@ -247,8 +250,8 @@ impl Bucket {
         }
     }
 
-    /// Whether the unlock that this is called for is to be fair: one about each half a millisecond, at
-    /// random moments, lest it fall in step with the program.
+    /// Whether this unlock is to be fair. About one unlock in half a millisecond is. The moments are random,
+    /// so that they do not coincide with a rhythm of the program.
     fn is_time_to_be_fair(&mut self) -> bool {
         let now = Instant::now();
         let is_time = self.fair_at.is_some_and(|at| at <= now);
@@ -267,7 +270,8 @@ const BUCKETS: usize = 256;
 static TABLE: [Mutex<Bucket>; BUCKETS] = [const { Mutex::new(Bucket::new()) }; BUCKETS];
 
 fn index_of(key: usize) -> usize {
-    // The upper bits of the product depend on all of the key: 2^64 by the golden ratio.
+    // Fibonacci hashing. The factor is 2^64 divided by the golden ratio. The upper bits of the product
+    // depend on all bits of the key.
     ((key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
 }
 
@@ -279,7 +283,7 @@ fn lock_bucket(key: usize) -> MutexGuard<'static, Bucket> {
     lock(&TABLE[index_of(key)])
 }
 
-/// Locks the bucket that `waiter` is in, though it may be moved to another meanwhile.
+/// Locks the bucket that `waiter` is in. Tries again if the waiter was moved to another bucket meanwhile.
 fn lock_bucket_of(waiter: &Waiter) -> MutexGuard<'static, Bucket> {
     loop {
         let key = waiter.key();
@@ -326,7 +330,7 @@ pub unsafe fn park(
             false => Choice::Keep,
         });
         if own.first.is_none() {
-            // An unparker has taken it, and is about to say so.
+            // An unparker has taken the waiter out of its queue, and is about to change the word.
             drop(bucket);
             while !waiter.is_unparked() {
                 futex::wait(&waiter.word, PARKED, None);
@@ -340,7 +344,7 @@ pub unsafe fn park(
     ParkResult::Unparked(waiter.unpark_token())
 }
 
-/// Gives `token` to all of a queue.
+/// Gives `token` to all waiters of a queue.
 fn give_token(queue: &Queue, token: UnparkToken) {
     let mut at = queue.first.clone();
     while let Some(waiter) = at {
@@ -349,8 +353,8 @@ fn give_token(queue: &Queue, token: UnparkToken) {
     }
 }
 
-/// Unparks the thread that has waited for `key` the longest; `callback` is called with what comes of it,
-/// under the lock of the queue.
+/// Unparks the thread that has waited for `key` the longest. Calls `callback` with the result, under the lock
+/// of the queue.
 ///
 /// # Safety
 ///
@@ -393,7 +397,7 @@ pub unsafe fn unpark_requeue(
     callback: impl FnOnce(RequeueOp, UnparkResult) -> UnparkToken,
 ) -> UnparkResult {
     let (from, to) = (index_of(key_from), index_of(key_to));
-    // In the order of the table, as all do that lock two.
+    // Two buckets are always locked in the order of the table, so that two callers cannot deadlock.
     let mut lower = lock(&TABLE[from.min(to)]);
     let mut upper = (from != to).then(|| lock(&TABLE[from.max(to)]));
     let mut result = UnparkResult::default();
@@ -448,8 +452,8 @@ pub unsafe fn unpark_requeue(
     result
 }
 
-/// Unparks the threads that wait for `key` and that `filter` says; `callback` is called with what comes of
-/// it, and its token goes to all of them.
+/// Unparks the threads that wait for `key`, as far as `filter` chooses them. Calls `callback` with the
+/// result, and passes its token to all of them.
 ///
 /// # Safety
 ///
@@ -497,7 +501,7 @@ pub struct SpinWait {
 }
 
 impl SpinWait {
-    /// One that has not backed off yet.
+    /// Makes a `SpinWait` that has not backed off yet.
     #[inline]
     pub const fn new() -> SpinWait {
         SpinWait { calls: 0 }

@@ -19,7 +19,8 @@ use crate::session::{NOTES_VARIABLE, Session, VARIABLE};
 use crate::toolchain::{self, Compiler};
 use crate::wrapper::{RUSTC_NAME, RUSTDOC_NAME};
 
-/// The source of greenroom where the program names it: another name for the one below its std.
+/// Compiled instead of greenroom or greenroom-std if the program itself depends on one of them. Re-exports
+/// the library that the facade has built, so that there is one greenroom in the program.
 const GREENROOM: &str =
     "//! The greenroom that the program's std is built on.\n\npub use the_one::*;\n";
 
@@ -90,7 +91,8 @@ fn run_on_program(
     session: &Session,
 ) -> Result<ExitCode> {
     let identity = session.identity()?;
-    // By its identity: another command may run at the same time, with other options.
+    // Named after the session's identity, because another command may run at the same time, with other
+    // options.
     let path = dirs.base.join("sessions").join(&identity);
     session.write(&path)?;
     let notes = dirs.base.join(format!("notes-{}", std::process::id()));
@@ -116,7 +118,8 @@ fn run_on_program(
     Ok(ExitCode::from(code.unwrap_or(101)))
 }
 
-/// Says so, where crates have failed to compile because of the patch.
+/// Prints a hint for each package that does not compile on greenroom's std. The wrapper has left a file of
+/// its name in `notes`.
 fn hint(notes: &Path) {
     let Ok(entries) = fs::read_dir(notes) else {
         return;
@@ -139,7 +142,7 @@ fn metadata(options: &Options, target: &str) -> Result<cargo_metadata::Metadata>
     other.extend(options.metadata_args.iter().cloned());
     command.other_options(other);
     command.exec().map_err(|error| match error {
-        // cargo's own words, without those around them.
+        // Only cargo's own message, without the words that the library puts around it.
         cargo_metadata::Error::CargoMetadata { stderr } => {
             let text = stderr.trim();
             Error::new(text.strip_prefix("error: ").unwrap_or(text))
@@ -203,8 +206,9 @@ impl Dirs {
         Ok(())
     }
 
-    /// A link to this program, by whose name it knows its role. The path changes with the session's
-    /// identity: cargo remembers what a wrapper has said of the compiler's version by its path.
+    /// Makes a symbolic link to this program. The program knows its role by the name of the link. The name
+    /// ends with the identity of the session, because cargo remembers the version of the compiler by the
+    /// path of the wrapper.
     fn wrapper(&self, name: &str, identity: &str) -> Result<PathBuf> {
         let this = env::current_exe().context(|| "cannot find this program".into())?;
         let dir = self.base.join("bin");

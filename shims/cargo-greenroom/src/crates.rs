@@ -1,6 +1,6 @@
-//! What is known of single crates: which keep OS threads, which are replaced, which still block.
+//! What is known about particular crates: which keep OS threads, which are replaced, which still block.
 
-/// What to do with a package of the target.
+/// How to compile a package for the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Treatment {
     /// Its `std` is the facade.
@@ -8,8 +8,8 @@ pub(crate) enum Treatment {
     /// Its `std` is the facade, but the threads that it spawns are the operating system's: each of them
     /// waits in a poll of its own, which would block a worker.
     OsThreads,
-    /// It is greenroom itself, or the facade, which the program names as a dependency: it becomes another
-    /// name for the one that the facade is built on.
+    /// It is greenroom or greenroom-std, as a dependency of the program. It is replaced by a crate that
+    /// re-exports the facade's.
     Greenroom,
     /// Its sources are replaced by a drop-in.
     DropIn(&'static DropIn),
@@ -21,7 +21,7 @@ pub(crate) enum Treatment {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct DropIn {
     pub(crate) package: &'static str,
-    /// The beginnings of the versions that it replaces.
+    /// It replaces the versions that begin with one of these.
     pub(crate) versions: &'static [&'static str],
     pub(crate) source: &'static str,
     pub(crate) why: &'static str,
@@ -37,7 +37,7 @@ pub(crate) const DROP_INS: &[DropIn] = &[DropIn {
 /// Packages whose own threads wait in a poll.
 const REACTORS: &[&str] = &["tokio", "async-io", "async-global-executor"];
 
-/// Packages that go past std, and what of them still blocks a worker.
+/// Packages that call the system themselves, not by std, and what in them still blocks a worker.
 const BLOCKING: &[(&str, &str)] = &[
     (
         "mio",
@@ -82,7 +82,8 @@ impl DropIn {
 }
 
 impl Treatment {
-    /// The treatment of version `version` of a package, when `except` keep the real std.
+    /// The treatment of `package` in version `version`. `except` has the names of the packages that keep the
+    /// real std, with `-` for each `_`.
     pub(crate) fn of(package: &str, version: &str, except: &[String]) -> Treatment {
         if except.iter().any(|name| *name == package.replace('_', "-")) {
             return Treatment::Excepted;
@@ -98,7 +99,7 @@ impl Treatment {
     }
 }
 
-/// What of version `version` of a package still blocks a worker, if that is known.
+/// What in `version` of `package` still blocks a worker. `None` if nothing is known to.
 pub(crate) fn blocks(package: &str, version: &str) -> Option<&'static str> {
     let of_package = |drop_in: &&DropIn| drop_in.package == package;
     if let Some(drop_in) = DROP_INS.iter().find(of_package)

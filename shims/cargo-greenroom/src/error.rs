@@ -21,7 +21,7 @@ impl Display for Error {
     }
 }
 
-/// Says what was attempted when an operation failed.
+/// Adds what was attempted to the error of an operation.
 pub(crate) trait Context<T> {
     fn context(self, attempted: impl FnOnce() -> String) -> Result<T>;
 }
@@ -32,7 +32,8 @@ impl<T, E: Display> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// Writes `content` to `path`, unless the file has it already: cargo rebuilds what is newer.
+/// Writes `content` to `path`. Leaves a file that has this content alone, because cargo rebuilds when a file
+/// is newer.
 pub(crate) fn write_if_changed(path: &Path, content: &[u8]) -> Result<()> {
     if std::fs::read(path).is_ok_and(|before| before == content) {
         return Ok(());

@@ -8,10 +8,12 @@ use cargo_metadata::{DependencyKind, Metadata, PackageId, TargetKind};
 use crate::crates::{self, Treatment};
 use crate::error::{Error, Result};
 
-/// The packages that cargo may compile for the target, by name and version.
+/// The packages of a program, and what happens to each.
 pub(crate) struct Graph {
+    /// The packages that cargo may compile for the target, by name and version.
     packages: BTreeMap<(String, String), Treatment>,
-    /// Build scripts' and proc macros' packages, which run in the compiler.
+    /// Proc macros, and the packages that only proc macros and build scripts depend on. They run during the
+    /// build, on the real std.
     of_compiler: BTreeSet<String>,
     /// The features of greenroom that the program asks for.
     pub(crate) greenroom_features: Vec<String>,
@@ -42,6 +44,7 @@ impl Graph {
             .iter()
             .map(|id| (id, false))
             .collect();
+        // A package that the target and a build script depend on is compiled twice, and visited twice.
         while let Some((id, in_compiler)) = open.pop() {
             let in_compiler = in_compiler || is_proc_macro(id);
             let seen = if in_compiler {

@@ -1,7 +1,8 @@
 //! The facade: greenroom's shims under the name of std, built for the program's target and profile.
 //!
-//! It is a package that this writes, in a directory of its own, and that cargo builds with the program's
-//! profiles, configuration and environment.
+//! [`Plan::build`] writes a package, `greenroom-threads-std`, which depends on `greenroom-std`. cargo builds
+//! it in a directory of its own, with the program's profiles, configuration and environment. So one build
+//! makes all the libraries that crates of the program may get as their `std`.
 
 use std::env;
 use std::fs;
@@ -16,7 +17,7 @@ use crate::options::Options;
 use crate::session::{Built, Session, VARIABLE};
 use crate::toolchain;
 
-/// The library of the package: `std` for crates whose threads stay OS threads.
+/// The source of the package: the `std` of crates that spawn OS threads.
 const THREADS_STD: &str = "\
 //! The facade, but for the threads that are spawned: these are the operating system's.
 
@@ -89,7 +90,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) features: &'a [String],
     /// This program, as the wrapper.
     pub(crate) wrapper: &'a Path,
-    /// The session for that.
+    /// The session that tells the wrapper to build the facade.
     pub(crate) session: &'a Session,
 }
 
@@ -98,13 +99,14 @@ impl Plan<'_> {
     ///
     /// # Errors
     ///
-    /// If its directory cannot be written to, or cargo fails. cargo has said why then.
+    /// If the directory cannot be written to, or cargo fails. cargo has then printed the reason.
     pub(crate) fn build(&self) -> Result<Built> {
         let source = Source::find()?;
         let package = self.dir.join("package");
         write_if_changed(&package.join("lib.rs"), THREADS_STD.as_bytes())?;
         let manifest = package.join("Cargo.toml");
         write_if_changed(&manifest, self.manifest(&source)?.as_bytes())?;
+        // The first build uses the versions of the checkout's lock file. Later, the copy is cargo's.
         if let Source::Path(checkout) = &source
             && let Ok(lock) = fs::read(checkout.join("Cargo.lock"))
             && !package.join("Cargo.lock").exists()
@@ -130,7 +132,7 @@ impl Plan<'_> {
         if self.options.offline {
             cargo.arg("--offline");
         }
-        // Once it was built, cargo has nothing to say that the program's own build does not.
+        // The first build takes a while, so it shows its progress.
         let built = self.dir.join(format!(
             "built-{}-{}",
             self.target,
@@ -159,7 +161,7 @@ impl Plan<'_> {
             )));
         }
         write_if_changed(&built, b"")?;
-        // cargo names the library of a root package without a hash, and those of others with one.
+        // cargo names the library of the root package without a hash, and the other libraries with one.
         let library = |name: &str| {
             let is_it = |path: &&cargo_metadata::camino::Utf8PathBuf| {
                 let stem = path.file_stem().unwrap_or_default();
@@ -195,7 +197,8 @@ impl Plan<'_> {
         manifest.insert("package".into(), package.into());
         manifest.insert("lib".into(), lib.into());
         manifest.insert("dependencies".into(), dependencies.into());
-        // A workspace of its own, whatever directory it lies in.
+        // A workspace of its own. Otherwise cargo would take the package for a member of a workspace in a
+        // directory above.
         manifest.insert("workspace".into(), Table::new().into());
         if let Some(profiles) = self.profiles()? {
             manifest.insert("profile".into(), profiles);
@@ -203,7 +206,8 @@ impl Plan<'_> {
         toml::to_string(&manifest).context(|| "cannot write the facade's manifest".into())
     }
 
-    /// The profiles of the program, which hold for the facade, too: a program has one panic strategy.
+    /// The profiles in the program's manifest. The facade is built with them, too, because all crates of a
+    /// program must have the same panic strategy.
     fn profiles(&self) -> Result<Option<Value>> {
         let path = self.workspace_manifest;
         let text =

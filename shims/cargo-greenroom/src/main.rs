@@ -3,12 +3,13 @@
 //!
 //! # How it works
 //!
-//! 1. The facade `greenroom-std` is built for the program's target, profile and flags (`facade`).
+//! 1. The *facade*, `greenroom-std`, is greenroom's shims under the name of std. It is built for the
+//!    program's target, profile and flags (`facade`).
 //! 2. cargo then builds the program as usual, into a target directory of its own, with this program
 //!    as its `RUSTC_WRAPPER` (`wrapper`). For each crate of the target, the wrapper tells rustc that
 //!    the crate named `std` is the facade. Build scripts and proc macros are left alone.
 //!
-//! The command leaves what the wrapper needs to know in a file, the *session* (`session`).
+//! The command tells the wrapper what to do in a file, the *session* (`session`).
 
 #![allow(clippy::print_stdout, reason = "a command, whose output it is")]
 

@@ -23,7 +23,7 @@ The program is built in `target/greenroom`. `GREENROOM_WORKERS` sets the number 
 run coroutines, and `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` the size of their stacks.
 ";
 
-/// cargo's commands that this one knows.
+/// The commands of cargo that `cargo greenroom` accepts.
 const COMMANDS: [&str; 7] = ["build", "run", "test", "check", "clippy", "bench", "doc"];
 
 /// A command line without errors.
@@ -39,7 +39,7 @@ pub(crate) enum Request {
 pub(crate) struct Options {
     /// cargo's command.
     pub(crate) command: String,
-    /// What to pass on to it, from `--` on untouched.
+    /// The arguments to pass on to cargo. From `--` on they are unchanged.
     pub(crate) cargo_args: Vec<OsString>,
     /// Crates that keep the real std.
     pub(crate) except: Vec<String>,
@@ -51,7 +51,7 @@ pub(crate) struct Options {
     pub(crate) manifest_path: Option<PathBuf>,
     pub(crate) offline: bool,
     pub(crate) quiet: bool,
-    /// The options of cargo that `cargo metadata` must have, too.
+    /// The options that `cargo metadata` must get as well.
     pub(crate) metadata_args: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
                 options.pass(name, &target);
                 options.target = Some(target);
             }
-            // The directory is this command's to choose, below the one that is asked for.
+            // Not passed on: this command has cargo build in a directory below this one.
             "--target-dir" => options.target_dir = Some(value()?.into()),
             "--profile" => {
                 let profile = value()?;

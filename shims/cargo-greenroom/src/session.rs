@@ -12,25 +12,25 @@ use crate::error::{Context, Error, Result, write_if_changed};
 pub(crate) const VARIABLE: &str = "CARGO_GREENROOM_SESSION";
 
 /// The environment variable with the directory in which the wrapper notes the packages that do not
-/// compile because of the patch.
+/// compile on greenroom's std.
 pub(crate) const NOTES_VARIABLE: &str = "CARGO_GREENROOM_NOTES";
 
-/// What the wrapper has to do with the crates that cargo has it compile.
+/// What the wrapper must know to compile a crate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Session {
-    /// What is built; `None` while it is the facade itself.
+    /// The libraries of the facade. `None` while the facade itself is built.
     pub(crate) facade: Option<Built>,
     /// Names of packages that keep the real std.
     pub(crate) except: Vec<String>,
-    /// The wrapper that the user has set, if any: it is called in turn.
+    /// The compiler wrapper that the user has set, if any. Our wrapper calls it with the compiler.
     pub(crate) chain: Option<PathBuf>,
-    /// The rustdoc that the wrapper stands for.
+    /// The real rustdoc, which the wrapper calls.
     pub(crate) rustdoc: PathBuf,
-    /// Sources that are compiled instead of those of a package, by the name of the package.
+    /// The directory with the sources that replace those of packages. Each file has the name of its package.
     pub(crate) drop_ins: PathBuf,
 }
 
-/// The facade, built.
+/// The libraries of the facade.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Built {
     /// The library that is `std`.
@@ -39,7 +39,7 @@ pub(crate) struct Built {
     pub(crate) threads_std: PathBuf,
     /// The library that is `greenroom`.
     pub(crate) greenroom: PathBuf,
-    /// Where the libraries are that these depend on.
+    /// The directory of the libraries that these depend on.
     pub(crate) dependencies: PathBuf,
 }
 

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use crate::error::{Context, Error, Result};
 
-/// The oldest compiler that builds greenroom. Macros of the prelude come from the `std` that it is told to
-/// use, in this one as in newer ones.
+/// The oldest compiler that builds greenroom. It takes the macros of the prelude from the crate that it is
+/// given as `std`, as newer compilers do.
 const OLDEST: (u32, u32) = (1, 89);
 
 /// `rustc`, as cargo would find it.
@@ -20,7 +20,7 @@ pub(crate) fn rustdoc() -> OsString {
     env::var_os("RUSTDOC").unwrap_or_else(|| "rustdoc".into())
 }
 
-/// cargo: the one that runs this command, if one does.
+/// The cargo that runs this command. If none does, the one in `PATH`.
 pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

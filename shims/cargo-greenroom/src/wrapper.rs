@@ -12,7 +12,7 @@ use crate::crates::Treatment;
 use crate::error::{Context, Error, Result};
 use crate::session::{Built, NOTES_VARIABLE, Session};
 
-/// What this process stands for.
+/// The program that this process takes the place of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// `RUSTC_WRAPPER`: the arguments are the compiler and its arguments.
@@ -21,12 +21,12 @@ pub(crate) enum Role {
     Rustdoc,
 }
 
-/// The names under which this program is a wrapper; what follows is the identity of the session.
+/// The beginnings of the names under which this program is a wrapper. The identity of the session follows.
 pub(crate) const RUSTC_NAME: &str = "greenroom-rustc-";
 pub(crate) const RUSTDOC_NAME: &str = "greenroom-rustdoc-";
 
 impl Role {
-    /// What the name of this process says.
+    /// The role that the name of this process tells. `None` if it is no wrapper.
     pub(crate) fn of_this_process() -> Option<Role> {
         let name = env::args_os().next()?;
         let name = Path::new(&name).file_name()?.to_str()?.to_owned();
@@ -74,14 +74,14 @@ pub(crate) fn run(role: Role) -> Result<ExitCode> {
     }
 }
 
-/// Replaces this process.
+/// Replaces this process by `command`. Returns only if that fails.
 fn exec(command: &mut Command) -> Error {
     let name = command.get_program().display().to_string();
     Error::new(format!("cannot run {name}: {}", command.exec()))
 }
 
-/// cargo takes what the compiler says here for its version: a facade that has changed is a new compiler,
-/// which makes what was compiled before stale.
+/// Prints the compiler's version, and after it the identity of the session. cargo takes both for the
+/// version. So a changed facade is a new compiler for cargo, which compiles everything again.
 fn tell_version(mut command: Command, session: &Session) -> Result<ExitCode> {
     let output = command.arg("-vV").output();
     let output = output.context(|| "cannot ask the compiler for its version".into())?;
@@ -102,12 +102,13 @@ fn tell_version(mut command: Command, session: &Session) -> Result<ExitCode> {
     Ok(code_of(output.status))
 }
 
-/// Compiles a crate that the facade consists of.
+/// Compiles a crate for the facade.
 fn compile_for_facade(mut command: Command, args: Vec<OsString>) -> Result<ExitCode> {
     if !is_of_target(&args) {
         return Err(exec(command.args(args)));
     }
-    // The program may be linked with LTO or without: the libraries serve both.
+    // Leaves out the options for LTO. By default, a library contains both machine code and bitcode, so a
+    // program can be linked with LTO or without.
     let mut kept = Vec::new();
     let mut args = args.into_iter().peekable();
     while let Some(arg) = args.next() {
@@ -127,9 +128,9 @@ fn compile_for_facade(mut command: Command, args: Vec<OsString>) -> Result<ExitC
         }
         kept.push(arg);
     }
-    // The program may have the same crates in the same versions, as others.
+    // The program may depend on the same versions of the same crates. This keeps the facade's apart.
     kept.extend(["-C", "metadata=greenroom-facade"].map(OsString::from));
-    // Its threads have stacks of std's size then.
+    // Coroutines then have stacks of std's size by default.
     kept.extend(["--cfg", "greenroom_whole_program"].map(OsString::from));
     Err(exec(command.args(kept)))
 }
@@ -176,10 +177,10 @@ fn compile(
     Ok(outcome.code)
 }
 
-/// Notes that a package does not compile because of the patch.
+/// Notes that a package does not compile on greenroom's std, for `command::hint`.
 fn note(package: &str) {
     if let Some(notes) = env::var_os(NOTES_VARIABLE) {
-        // What cannot be written is not worth another error.
+        // If this fails, only the hint is missing.
         let _ = fs::create_dir_all(&notes);
         let _ = fs::write(Path::new(&notes).join(package), "");
     }
@@ -188,11 +189,11 @@ fn note(package: &str) {
 /// How a compilation ended.
 struct Outcome {
     code: ExitCode,
-    /// It has failed, with an error that speaks of greenroom's items.
+    /// The compilation has failed, with an error that names an item of greenroom's.
     names_greenroom: bool,
 }
 
-/// Runs the compiler, and passes on what it says to cargo.
+/// Runs the compiler, and passes its messages on to cargo.
 fn watch(command: &mut Command) -> Result<Outcome> {
     let name = command.get_program().display().to_string();
     let mut child = command
@@ -210,7 +211,7 @@ fn watch(command: &mut Command) -> Result<Outcome> {
             break;
         }
         names_greenroom |= is_error_about_greenroom(&line);
-        // Where cargo has gone, the compiler is about to be ended, too.
+        // This fails if cargo has ended. Then nobody needs the messages.
         let _ = own.write_all(&line);
     }
     let status = child.wait().context(|| format!("cannot wait for {name}"))?;
@@ -236,8 +237,9 @@ fn code_of(status: std::process::ExitStatus) -> ExitCode {
     ExitCode::from(u8::try_from(code.unwrap_or(1)).unwrap_or(1))
 }
 
-/// Whether a crate is compiled that belongs to the program. Build scripts, proc macros and what these
-/// depend on run in the compiler: cargo names no target for them. Crates named `___` are questions.
+/// Whether `args` compile a crate of the target. Build scripts, proc macros and their dependencies run during
+/// the build, and cargo passes no `--target` for them. With the crate name `___`, cargo only asks the
+/// compiler for its settings.
 fn is_of_target(args: &[OsString]) -> bool {
     let names_target = args.iter().any(|arg| {
         arg.to_str()
@@ -255,7 +257,8 @@ fn has_value(args: &[OsString], option: &str, value: &str) -> bool {
         .any(|pair| pair[0] == option && pair[1] == value)
 }
 
-/// Has `library` be the crate's `std`, also where the program names the facade as its own.
+/// Makes `library` the crate's `std`. Replaces the `std` that the crate's own manifest may name (a renamed
+/// `greenroom-std`).
 fn add_std(args: &mut Vec<OsString>, library: &Path, built: &Built) {
     let is_own_std = |value: &OsString| {
         value
@@ -286,7 +289,8 @@ fn add_dependencies(args: &mut Vec<OsString>, built: &Built) {
     args.push(value);
 }
 
-/// Compiles `source` instead of the crate's root file.
+/// Compiles `source` instead of the crate's root file. That is the argument that ends in `.rs` and is not the
+/// value of an option.
 fn replace_source(args: &mut [OsString], source: &Path) {
     let root = (0..args.len()).find(|&position| {
         let is_value = position > 0

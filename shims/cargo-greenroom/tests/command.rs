@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 
 use serial_test::serial;
 
-/// The program, copied to where its manifests are manifests. All tests share it, and its target directory.
+/// A copy of the program, in which the manifests have their real names. All tests share it, and its target
+/// directory.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -18,7 +19,7 @@ fn program() -> &'static Path {
     })
 }
 
-/// Writes what has changed: cargo rebuilds what is newer.
+/// Copies a directory. Leaves files alone that have not changed, because cargo rebuilds when a file is newer.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -54,7 +55,8 @@ fn clean(command: &mut Command) -> &mut Command {
     ] {
         command.env_remove(variable);
     }
-    // Of one size, and without debug information, so that the facade is built soon.
+    // Without debug information the facade is built sooner. Without colours and backtraces the output can
+    // be compared.
     command
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env("CARGO_TERM_COLOR", "never")
@@ -91,7 +93,7 @@ fn stdout(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a command says that fails.
+/// The standard error of a command that must fail.
 fn failure(command: &mut Command) -> String {
     let output = output(command);
     assert!(!output.status.success(), "{command:?} succeeds");
@@ -108,7 +110,8 @@ fn an_unmodified_program_runs_its_threads_on_few_os_threads() {
     assert_eq!(stdout(&mut green("run -q")), GREEN);
 }
 
-/// The example of the repository, run as its header says; returns the number of its OS threads.
+/// Runs the example `crowd` of this repository, by the command in its header. Returns the number of its OS
+/// threads.
 fn crowd(mut command: Command) -> usize {
     let target = program().join("target");
     command

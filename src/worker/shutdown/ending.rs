@@ -23,9 +23,9 @@
 //!
 //! *Nobody uses freed memory.* Waiter lists may hold nodes on its stack, and wakers may hold its task;
 //! both stay allocated. A waker does not take it for a waiter, because its wait is ended for good
-//! (`retire`). It may have been woken before, and not have run since. Then all waiters in the same
-//! bucket of the futex look again, because the wake-up may have been meant for any of them. Others may
-//! look at the `owner` of its worker, which therefore stays allocated, too.
+//! (`retire`). If the coroutine was woken before, and has not run since, all waiters in the same bucket of
+//! the futex look again, because the wake-up may have been meant for any of them. Other threads may
+//! look at the `owner` of its worker. So the `owner` stays allocated, too.
 //!
 //! *Its OS thread stays*, if that is the runtime's own, because the coroutine may have lent the values of
 //! thread-locals. The thread that called `run` is the caller's; see the hazards in the guide. If the
@@ -59,6 +59,8 @@ impl Worker {
         self.leave_behind()
     }
 
+    /// Interrupts the remaining coroutines, and runs them. Returns when all have ended, when nothing happens
+    /// in the runtime any more, or when the grace is over.
     fn unwind_what_is_left(&self) {
         let shutdown = &self.scheduler.shutdown;
         let mut lookout = Lookout::new(shutdown);
@@ -103,6 +105,7 @@ impl Worker {
         self.leave_behind();
     }
 
+    /// Whether a coroutine is left, started or fresh.
     fn has_any(&self) -> bool {
         !self.live.borrow().is_empty() || self.has_work()
     }
@@ -150,8 +153,8 @@ impl Worker {
         if let Some(grace) = self.scheduler.shutdown.grace_over() {
             report(left.iter().map(|(_, live)| live), grace);
         }
-        // All of them are retired before the first passes a wake-up on, lest it passes it to another
-        // coroutine that is left behind.
+        // All of them are retired before the first passes a wake-up on. Otherwise the wake-up could go to
+        // another coroutine that is left behind.
         for (_, live) in &left {
             if live.coroutine.is_in_body() {
                 live.task.word.retire();
@@ -167,7 +170,7 @@ impl Worker {
             if coroutine.is_in_body() {
                 self.leaves_some.set(true);
                 futex::pass_on_wake(&task);
-                // Its stack and its wakers still point to the task.
+                // The coroutine's stack and its wakers still point to the task.
                 mem::forget(task);
             } else {
                 // The coroutine has a stack, but has not run its task yet. That stack is leaked, and the

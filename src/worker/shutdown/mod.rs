@@ -12,15 +12,15 @@ pub(super) use ending::NOTHING_UNWINDS;
 /// left behind.
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether a runtime stops, and what its workers know of each other meanwhile.
+/// Whether a runtime is stopping, and what its workers tell each other meanwhile.
 pub(super) struct Shutdown {
     stopping: AtomicBool,
     /// When the grace ends, and how long it is. `None` if it ends beyond the clock's range. Set before
     /// `stopping`.
     grace: OnceLock<(Option<Instant>, Duration)>,
-    /// How many rounds of coroutines have run since the runtime stops.
+    /// How many batches of coroutines have run since the runtime began to stop.
     turns: AtomicUsize,
-    /// How many workers have nothing to run and expect no event, or have left.
+    /// How many workers had nothing to run and expected no event when they last looked, or have left.
     quiet: AtomicUsize,
     /// How many workers there are.
     workers: usize,
@@ -61,12 +61,12 @@ impl Shutdown {
             .then_some(grace)
     }
 
-    /// Coroutines of some worker have run.
+    /// Notes that a worker has run a batch of coroutines.
     fn count_turn(&self) {
         self.turns.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The number of rounds so far, if all workers are quiet.
+    /// The number of batches so far, if all workers are quiet.
     fn quiet_since_turn(&self) -> Option<usize> {
         let quiet = self.quiet.load(Ordering::SeqCst) == self.workers;
         quiet.then(|| self.turns.load(Ordering::SeqCst))
@@ -80,9 +80,10 @@ impl Shutdown {
 /// in the runtime.
 pub(super) struct Lookout<'a> {
     shutdown: &'a Shutdown,
-    /// This worker counts as quiet.
+    /// Whether this worker counts as quiet.
     is_quiet: bool,
-    /// Since when all workers have been quiet, and after how many rounds.
+    /// When this worker first saw that all workers were quiet, and how many batches had run by then. `None`
+    /// if a worker was not quiet at the last look.
     all_quiet: Option<(Instant, usize)>,
 }
 
@@ -95,14 +96,14 @@ impl<'a> Lookout<'a> {
         }
     }
 
-    /// Coroutines of this worker have run.
+    /// Notes that this worker has run a batch of coroutines.
     pub(super) fn note_turn(&mut self) {
         self.set_quiet(false);
         self.shutdown.count_turn();
     }
 
-    /// Called by a worker that has nothing to run. Returns when to look again, or `None` if nothing has
-    /// happened on any worker for [`PAUSE`].
+    /// Called by a worker that has nothing to run, and perhaps expects an event. Returns when to look again,
+    /// or `None` if nothing has happened on any worker for [`PAUSE`].
     pub(super) fn look(&mut self, expects_something: bool) -> Option<Instant> {
         self.set_quiet(!expects_something);
         let now = Instant::now();

@@ -303,8 +303,8 @@ impl VisitMut for Renamed<'_> {
     }
 }
 
-/// Moves each bound into a predicate of its own, in one order; those of a block of methods to its
-/// method.
+/// Moves each bound into a predicate of its own, and sorts the predicates. Moves the bounds of an `impl`
+/// block with a single method to that method.
 struct Bounds;
 
 impl VisitMut for Bounds {
@@ -327,7 +327,7 @@ impl VisitMut for Bounds {
     }
 }
 
-/// Takes the bounds of `generics` from it, one to a predicate.
+/// Removes all bounds from `generics`. Returns them as predicates with one bound each.
 fn taken(generics: &mut Generics) -> BTreeSet<String> {
     let mut predicates = BTreeSet::new();
     for parameter in &mut generics.params {
