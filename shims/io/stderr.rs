@@ -32,8 +32,8 @@ pub struct Stderr {
 
 /// Like [`std::io::StderrLock`], but waits park the coroutine.
 ///
-/// A coroutine may hold the lock while the coroutine waits for something else. All other coroutines, also
-/// of the same worker, wait for the lock meanwhile.
+/// A coroutine may hold the lock while it waits for something else. All other coroutines, even those of the
+/// same worker, wait for the lock meanwhile.
 ///
 /// ```compile_fail
 /// fn send<T: Send>() {}

@@ -308,9 +308,9 @@ impl<T> Channel<T> {
     }
 }
 
-/// Wakes all tasks of a queue to which none is added any more. They keep the values that they have.
+/// Wakes all tasks of a queue, to which no task is added any more. Senders among them keep their values.
 ///
-/// Unlocks before each task is scheduled.
+/// Unlocks before it schedules each task.
 fn wake_all<T, E>(end: &Lock<E>, queue: fn(&mut E) -> &mut WaitQueue<T>) {
     while let Some(mut held) = end.lock() {
         let first = queue(&mut held).end_first_wait().map(|(_, woken)| woken);

@@ -75,8 +75,8 @@ pub(crate) fn sleep(duration: Duration) {
 /// If the caller's runtime is stopping, unwinds the caller now rather than at its next interruption
 /// point.
 ///
-/// For a caller that has found that another coroutine is gone. Probably the same shutdown has unwound
-/// that one, and the caller should not take it for a failure. With `panic = "abort"` a shutdown unwinds
+/// For a caller that has found that another coroutine is gone. If the shutdown has unwound the other
+/// coroutine, the caller should not report that as a failure. With `panic = "abort"` a shutdown unwinds
 /// nothing.
 pub(crate) fn unwind_with_runtime() {
     if !cfg!(panic = "abort") && task::is_runtime_stopping() && task::may_unwind() {
@@ -245,8 +245,8 @@ impl Wait {
         Waiting::new(&self.task, self.seq)
     }
 
-    /// Ends the wait, because its event has come already. Returns false if it had ended before. It must
-    /// be suspended all the same.
+    /// Ends the wait, because its event has come already. Returns false if the wait had ended before. The
+    /// caller must suspend the wait all the same.
     pub(crate) fn end(&self) -> bool {
         self.task.wake(self.seq, Outcome::Woken)
     }

@@ -22,7 +22,7 @@ use crew::{Crew, Needs, Purpose};
 /// The most threads of the pool, without those for jobs that wait for others.
 const MOST_THREADS: usize = 256;
 
-/// The number of jobs that wait for others from which on [`many_wait`].
+/// With this number of jobs that wait for others, [`many_wait`] becomes true.
 const MANY_WAITING: usize = 64;
 
 /// How long an idle thread waits for a job before it ends.

@@ -27,7 +27,7 @@ pub(super) fn add(
     deadline: Option<Deadline>,
 ) -> io::Result<()> {
     let agenda = scheduler.agenda();
-    // First of all: if there is no keeper, nothing has happened to the timer.
+    // Comes first, so that an error leaves the timer as it was.
     agenda.ensure_keeper(|| {
         let tenure = Tenure {
             agenda: Arc::clone(agenda),
@@ -43,7 +43,7 @@ pub(super) fn add(
         Added::Pending => Ok(()),
         // The keeper was spawned, and found no stack on its first turn.
         Added::Unkept => Err(io::ErrorKind::OutOfMemory.into()),
-        // As if it had been pending when the keeper ended.
+        // The timer ends as if it had been pending when the keeper ended.
         Added::TooLate => {
             timer.discard_quietly();
             Ok(())

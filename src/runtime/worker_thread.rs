@@ -49,6 +49,7 @@ impl WorkerThread {
             drop(worker);
             // The receiver is gone if the thread that ended the runtime has stopped waiting.
             let _ = stay.send(());
+            // The coroutines that were left behind may have lent this thread's thread-locals to others.
             loop {
                 thread::park();
             }

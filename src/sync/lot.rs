@@ -590,7 +590,7 @@ impl<'a, W: LotWaiter> LotQueue<'a, W> {
         root.filter(|root| root.key == self.key)
     }
 
-    /// Tells all waiters that were woken so far `token`, besides what they were told before.
+    /// Adds `token` to what each waiter woken so far has been told.
     pub(super) fn tell(&mut self, token: u32) {
         for node in self.woken.iter() {
             node.token.set(node.token.get() | token);
@@ -598,7 +598,7 @@ impl<'a, W: LotWaiter> LotQueue<'a, W> {
     }
 }
 
-/// A few owners from which a waiter was woken, and which have other things to run before it.
+/// Owners that have other tasks to run before the waiter of theirs that was woken.
 #[derive(Default)]
 struct BusyOwners {
     /// The first `len` entries are in use.
@@ -607,7 +607,7 @@ struct BusyOwners {
 }
 
 impl BusyOwners {
-    /// After so many owners, it is likely that one of them gets to its waiter soon.
+    /// Among this many owners, it is likely that one soon gets to run its waiter.
     const MOST: usize = 8;
 
     fn contain(&self, owner: u32) -> bool {

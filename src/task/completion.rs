@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0 ──await──▶ AWAITED ──finish──▶ AWAITED|DONE      the finisher ends the joiner's wait;
-//!       ◀─leave─                        └─▶ |LET_GO    if that has ended already, it lets go of it
+//!       ◀─leave─                        └─▶ |LET_GO    if that wait has ended already, sets LET_GO
 //!   0 ──finish─▶ DONE                                  the joiner takes the result
 //!   0 ──detach─▶ DETACHED ─finish─▶ DETACHED|DONE      the finisher drops the result
 //! ```

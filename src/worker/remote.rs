@@ -141,7 +141,7 @@ impl Owner for Remote {
     }
 
     fn runs_at_once(&self) -> bool {
-        // A worker that sleeps has nothing else to run, and the task's mail wakes it.
+        // A worker that sleeps has nothing else to run. Scheduling the task wakes the worker.
         self.attention.is_asleep()
     }
 

@@ -249,8 +249,8 @@ fn a_free_rwlock_is_taken_though_the_worker_of_the_first_waiter_computes() {
     }
 }
 
-/// A coroutine is woken, comes too late and waits again. Then the lock is reserved for it, and it does
-/// not come.
+/// A coroutine is woken, finds the lock taken and waits again. When it is woken the next time, the lock is
+/// reserved for it, but its worker is busy and does not run it.
 #[test]
 fn a_lock_that_is_reserved_for_a_coroutine_that_cannot_run_is_taken_by_others() {
     static LOCK: Mutex<()> = Mutex::new(());
@@ -281,7 +281,7 @@ fn a_lock_that_is_reserved_for_a_coroutine_that_cannot_run_is_taken_by_others() 
                 let late = spawn(want);
                 yield_now();
                 let_go();
-                // The coroutine was woken, and comes too late.
+                // The coroutine was woken, and will find the lock taken.
                 let let_go = take();
                 yield_now();
                 let_go();

@@ -1,8 +1,8 @@
 //! Joining: waiting for a coroutine's result.
 //!
-//! The task keeps its result in its body (`packet`), and its end in a `task::completion`. A handle is the
-//! only one that takes the result. If the handle is dropped instead, the result is dropped by it or by the
-//! end of the task, whichever comes later.
+//! The task keeps its result in its body (`packet`). A `task::completion` says whether the task has ended.
+//! Only the handle takes the result. If the handle is dropped unused, then the handle's drop or the end of
+//! the task, whichever comes later, drops the result.
 
 mod packet;
 
@@ -24,7 +24,8 @@ use packet::{drop_unwanted, take_result};
 
 /// The only right to a task's result.
 ///
-/// If it is dropped unused, the result is dropped by this or by the end of the task, whichever comes later.
+/// If this is dropped unused, then the drop of this or the end of the task, whichever comes later, drops the
+/// result.
 pub(crate) struct Join<T> {
     thread: Thread,
     /// The kind of the wait: interruptible or not.
@@ -83,7 +84,7 @@ impl<T> Join<T> {
 
     /// Gives up the result. Drops it if the task has ended; otherwise the task will drop it.
     ///
-    /// If the task has ended without returning, and was not joined, returns how.
+    /// If the task has ended without returning, and was not joined, returns how it has ended.
     pub(crate) fn detach(&self) -> Option<Unjoined> {
         let done = self.thread.task().completion().detach();
         let unwanted = done.then(|| self.take()).flatten()?;
@@ -97,7 +98,7 @@ impl<T> Join<T> {
 }
 
 /// Waits until `task` has ended. Returns false, without waiting, in a fork of the process that made the
-/// task, since it does not run there.
+/// task, because the task does not run there.
 ///
 /// # Panics
 ///
