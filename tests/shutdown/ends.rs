@@ -624,3 +624,51 @@ fn a_coroutine_that_yields_until_others_have_unwound_has_few_turns() {
     drop(runtime);
     assert!(turns.load(SeqCst) <= OTHERS, "{turns:?}");
 }
+
+/// On the first worker, a coroutine waits for an unpark that comes from one of the second worker, which
+/// computes for longer than a runtime without events waits.
+#[test]
+fn a_coroutine_is_not_left_behind_while_another_worker_computes_that_will_wake_it() {
+    /// Waits, and then unparks the coroutine of the second worker: during the shutdown, by an unwind.
+    struct UnparkOnDrop(Unparker);
+
+    impl Drop for UnparkOnDrop {
+        fn drop(&mut self) {
+            thread::sleep(Duration::from_millis(30));
+            self.0.unpark();
+        }
+    }
+
+    let woken = Arc::new(AtomicBool::new(false));
+    let runtime = runtime(2);
+    let seen = Arc::clone(&woken);
+    runtime.run(move || {
+        let first = Arc::new(Mutex::new(None));
+        let own = Arc::clone(&first);
+        spawn_local(move || {
+            *own.lock().unwrap() = Some(Unparker::current());
+            park();
+            seen.store(true, SeqCst);
+        });
+        yield_now();
+        let (send, second) = std::sync::mpsc::channel();
+        spawn(move || {
+            send.send(Unparker::current()).unwrap();
+            park();
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(400) {
+                std::hint::spin_loop();
+            }
+            first.lock().unwrap().take().unwrap().unpark();
+        });
+        // This keeps the first worker, so that the second one steals the coroutine.
+        let second = second.recv().unwrap();
+        spawn_local(move || {
+            let _unpark = UnparkOnDrop(second);
+            thread::sleep(Duration::MAX);
+        });
+        yield_now();
+    });
+    drop(runtime);
+    assert!(woken.load(SeqCst));
+}

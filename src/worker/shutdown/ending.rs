@@ -66,9 +66,11 @@ impl Worker {
         let mut lookout = Lookout::new(shutdown);
         self.interrupt_all(WaitWord::interrupt);
         while self.has_any() && shutdown.grace_over().is_none() {
-            if self.run_some() {
+            if self.has_work() {
+                // Before the batch: its coroutines may compute for long, and then wake others.
                 lookout.note_turn();
             }
+            self.run_some();
             if !self.has_any() || self.has_work() {
                 continue;
             }
@@ -110,14 +112,11 @@ impl Worker {
         !self.live.borrow().is_empty() || self.has_work()
     }
 
-    /// Runs a batch of ready coroutines, and ends fresh ones. Then looks at I/O and timers. Returns whether
-    /// there was a coroutine to run.
-    fn run_some(&self) -> bool {
-        let any = self.has_work();
+    /// Runs a batch of ready coroutines, and ends fresh ones. Then looks at I/O and timers.
+    fn run_some(&self) {
         self.run_batch(LARGEST_BATCH);
         self.poll(|reactor| reactor.turn());
         self.expire_timers();
-        any
     }
 
     /// Whether a coroutine of this worker waits for an event that comes by itself: I/O, time, a job of the
