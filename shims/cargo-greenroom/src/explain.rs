@@ -146,7 +146,7 @@ impl Graph {
             all(|treatment| *treatment == Treatment::Excepted),
         );
         section(
-            "left alone, because it runs in the compiler",
+            "left alone: proc macros, and what these and build scripts depend on",
             self.of_compiler.iter().cloned().collect(),
         );
         let blocking = self.packages.keys().filter_map(|(name, version)| {

@@ -239,7 +239,7 @@ fn a_crate_that_is_left_out_keeps_std_and_explain_says_so() {
         ["  quiet 0.0.0"]
     );
     assert_eq!(
-        section("left alone, because it runs in the compiler:"),
+        section("left alone: proc macros, and what these and build scripts depend on:"),
         ["  made"]
     );
     assert!(section("on greenroom's std:").contains(&"  program 0.0.0"));
