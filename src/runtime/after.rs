@@ -52,6 +52,10 @@
 //! takes that lock after setting AWAKE. So either the waker finds the keeper in the wait queue, or the
 //! keeper sees AWAKE.
 //!
+//! *A late wake-up does no harm.* The keeper may see AWAKE before its waker comes to wake it, find nothing
+//! pending, and sleep in IDLE. The wake-up then finds it there, and the keeper goes on sleeping: only a
+//! new timer ends IDLE.
+//!
 //! *Wake-ups are few.* Only the change from ASLEEP or IDLE to AWAKE wakes the keeper. Thousands of
 //! timers that are set and cancelled before the keeper's next turn cost one wake-up.
 //!

@@ -229,14 +229,16 @@ impl Agenda {
     pub(crate) fn sleep(&self, deadline: Option<Deadline>) {
         // Evaluated under the lock of `bed`: a waker sets `Awake` before it takes that lock.
         let woken = || self.lock().keeper == KeeperState::Awake;
-        self.bed.wait(Kind::Event, deadline, woken);
-        let mut state = self.lock();
-        debug_assert_ne!(
-            state.keeper,
-            KeeperState::Idle,
-            "only a new timer ends that state"
-        );
-        state.keeper = KeeperState::Awake;
+        loop {
+            self.bed.wait(Kind::Event, deadline, woken);
+            let mut state = self.lock();
+            // A waker may come late: the keeper has seen its `Awake` without it, found nothing pending,
+            // and idles. Only a new timer ends that state, since the keeper counts as idling in it.
+            if state.keeper != KeeperState::Idle {
+                state.keeper = KeeperState::Awake;
+                return;
+            }
+        }
     }
 
     /// Notes that the keeper has ended, or has not been spawned. If it was idling, calls `end_idling`
