@@ -228,11 +228,14 @@ impl Worker {
         ptr::eq(&*self.remote, remote)
     }
 
-    /// Queues the started coroutine in `slot`, which is to run again.
-    fn push_ready(&self, slot: u32) {
+    /// Queues the started coroutine in `slot`, which is to run again. Returns whether no other was ready.
+    #[inline]
+    fn push_ready(&self, slot: u32) -> bool {
         let mut ready = self.ready.borrow_mut();
         debug_assert!(ready.len() < ready.capacity(), "there is room for all");
+        let was_empty = ready.is_empty();
         ready.push_back(slot);
+        was_empty
     }
 
     /// Gives the ready queue room for `count` slots, and not for many more. Allocates and frees while the
@@ -366,14 +369,19 @@ impl Worker {
                     lone_yields = 0;
                 }
                 Suspend::Yielded => {
-                    let idles = budget::spent() == 0;
-                    only_yields &= idles;
-                    let is_alone = idles && self.ready.borrow().is_empty();
-                    lone_yields = if is_alone { lone_yields + 1 } else { 0 };
-                    self.push_ready(slot);
-                    // Leaves the loop to give way to other threads: this coroutine would only yield again.
-                    if lone_yields >= LONE_YIELDS && !self.sees_fresh() {
-                        break;
+                    let was_alone = self.push_ready(slot);
+                    if budget::spent() > 0 {
+                        only_yields = false;
+                        lone_yields = 0;
+                    } else if was_alone {
+                        lone_yields += 1;
+                        // Leaves the loop to give way to other threads: this coroutine would only yield
+                        // again.
+                        if lone_yields >= LONE_YIELDS && !self.sees_fresh() {
+                            break;
+                        }
+                    } else {
+                        lone_yields = 0;
                     }
                 }
                 Suspend::Finished => {
