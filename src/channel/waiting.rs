@@ -30,7 +30,7 @@ unsafe impl<T: Send> Send for WaitQueue<T> {}
 /// While the node is linked, the holder of the lock owns this. A thread that ends the wait owns it until
 /// it schedules the task. After that, the waiting task owns it again.
 struct Waiter<T> {
-    /// Whom to wake. Set before the node is linked.
+    /// The wait to end. Set before the node is linked.
     waiting: Cell<Option<Waiting>>,
     /// The value to send, or the received value.
     value: Cell<Option<T>>,

@@ -48,7 +48,6 @@ pub(crate) struct Options {
     /// cargo's profile, by its name on the command line.
     pub(crate) profile: Option<String>,
     pub(crate) target_dir: Option<PathBuf>,
-    pub(crate) manifest_path: Option<PathBuf>,
     pub(crate) offline: bool,
     pub(crate) quiet: bool,
     /// The options that `cargo metadata` must get as well.
@@ -121,7 +120,6 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
                 let path = value()?;
                 options.pass(name, &path);
                 options.pass_to_metadata(name, Some(&path));
-                options.manifest_path = Some(path.into());
             }
             "--config" => {
                 let config = value()?;
