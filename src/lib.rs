@@ -88,6 +88,8 @@ pub use pool::unblock;
 pub use reactor::{Interest, Readiness, wait_fd};
 pub use runtime::after::{TimerHandle, after};
 pub use runtime::join::{JoinHandle, LocalJoinHandle};
+#[doc(hidden)]
+pub use runtime::program::run_program as __run_program;
 pub use runtime::scope::{Scope, ScopedJoinHandle, scope};
 pub use runtime::spawn::{Builder, spawn, spawn_local};
 pub use runtime::thread::{Thread, ThreadId, current};

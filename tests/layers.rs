@@ -29,6 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["runtime::keeper", "runtime::scope"],
     &["runtime::after"],
     &["runtime"],
+    &["runtime::program"],
     // std's shape.
     &["guide", "shims"],
     // The crate's root, which only re-exports.

@@ -5,7 +5,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
 use std::panic::{PanicHookInfo, set_hook, take_hook};
 
-use crate::task::{self, InHook};
+use crate::task::{self, InHook, Role};
 
 /// Wraps the panic hook, for good. Returns whether it did: std does not let a thread that panics change
 /// the hook. To be called until it has returned `true`, and not again.
@@ -44,6 +44,10 @@ fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send
     let Some(task) = task::running() else {
         return default(info);
     };
+    // The program knows nothing of coroutines, and its main function runs on the main thread.
+    if cfg!(greenroom_whole_program) && task.role() == Role::Main {
+        return default(info);
+    }
     let name = task.name().unwrap_or("<unnamed>");
     let spawned = task.spawned_at();
     let payload = info.payload();

@@ -58,6 +58,8 @@
 //! - The threads that tokio and async-io start for themselves stay OS threads, because each of them
 //!   waits in a poll of its own. Everything else in these crates uses the shims, so that coroutines can
 //!   work with them.
+//! - `--main` (with `run` and `build`) runs the main function as a coroutine, too; see
+//!   [below](#the-main-function).
 //! - parking_lot's locks park coroutines, too: `cargo greenroom` replaces parking_lot_core, which waits
 //!   by a system call of its own.
 //!
@@ -67,6 +69,25 @@
 //!
 //! Coroutines then have std's default stack size, 2 MiB of address space, unless
 //! `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` says otherwise.
+//!
+//! ### The main function
+//!
+//! `cargo greenroom run --main` runs the program's main function as a coroutine of the default runtime, on
+//! the main thread. With `GREENROOM_WORKERS=1` the whole program then has one OS thread, unless it needs
+//! the [pool](crate::unblock).
+//!
+//! - The stack has the size that `ulimit -s` sets, as the main thread's has, but 1 GiB at most.
+//! - The process ends when the main function returns, panics or calls `exit`, with the same code and the
+//!   same messages as on std. Threads that are left end with the process and do not unwind.
+//! - What blocks the main thread, such as tokio's `block_on` or the loop of a GUI, then blocks a worker.
+//!   Such programs are better off without the option.
+//! - A destructor that joins a thread while the main function panics aborts the program, as in
+//!   [any coroutine](crate::guide::hazards#waiting-during-an-unwind).
+//! - An OS thread that overflows its stack ends the program without std's message, because std is set up
+//!   after greenroom. A coroutine that does, `main` included, is still reported.
+//! - It is an error to call [`run`](crate::run) in the main function, which is a coroutine already.
+//! - It works for executables of crates that are on greenroom's std, and for linkers that know `--wrap`,
+//!   as all common ones do.
 //!
 //! # What then happens
 //!
@@ -82,6 +103,8 @@
 //!     // what main did
 //! });
 //! ```
+//!
+//! For an unmodified program, `cargo greenroom run --main` does it; see [below](#the-main-function).
 //!
 //! Coroutines of different workers run in parallel, so a data race stays a data race. Coroutines of one
 //! worker take turns where they wait.

@@ -29,17 +29,30 @@ pub(super) fn with_current_or_default<R>(
     })
 }
 
+/// Held while the default runtime starts.
+static STARTING: Mutex<()> = Mutex::new(());
+
 fn default() -> io::Result<&'static Scheduler> {
-    /// Held while the default runtime starts.
-    static STARTING: Mutex<()> = Mutex::new(());
     fork::refuse_in_child()?;
     if let Some(default) = started_default() {
         return Ok(default);
     }
     let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     if started_default().is_none() {
-        let started = RuntimeBuilder::new().build_detached()?;
-        DEFAULT.store(Arc::into_raw(started).cast_mut(), Ordering::Release);
+        set_default(RuntimeBuilder::new().build_detached()?);
     }
     Ok(started_default().expect("it was just started"))
+}
+
+/// Makes the runtime of `scheduler` the default one, unless code that ran before main has started another.
+pub(super) fn make_default(scheduler: &Arc<Scheduler>) {
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if started_default().is_none() {
+        set_default(Arc::clone(scheduler));
+    }
+}
+
+/// To be called once, under the lock.
+fn set_default(scheduler: Arc<Scheduler>) {
+    DEFAULT.store(Arc::into_raw(scheduler).cast_mut(), Ordering::Release);
 }

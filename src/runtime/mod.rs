@@ -8,6 +8,7 @@ mod default_runtime;
 pub(crate) mod fork;
 pub(crate) mod join;
 mod keeper;
+pub(crate) mod program;
 pub(crate) mod scope;
 pub(crate) mod spawn;
 pub(crate) mod thread;
@@ -112,6 +113,15 @@ impl Runtime {
     where
         F: FnOnce() -> T,
     {
+        self.run_with_stack(MAIN_STACK_SIZE, f)
+    }
+
+    /// [`run`](Runtime::run) with `stack_size` usable bytes, 1 GiB at most, for the main coroutine.
+    #[track_caller]
+    fn run_with_stack<F, T>(&self, stack_size: usize, f: F) -> T
+    where
+        F: FnOnce() -> T,
+    {
         assert!(!Worker::is_driven_here(), "{NESTED}");
         assert!(!self.stopped.get(), "the runtime has shut down");
         assert!(
@@ -120,7 +130,7 @@ impl Runtime {
             fork::LEFT_IN_PARENT
         );
         fork::set_up_late();
-        let class = Class::for_size(MAIN_STACK_SIZE).expect("a size in range");
+        let class = Class::for_size(stack_size).expect("a size in range");
         let reservation = match class.reserve() {
             Ok(reservation) => Some(reservation),
             Err(error) => refuse_without_stack(&error),

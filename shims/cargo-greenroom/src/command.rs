@@ -76,6 +76,7 @@ fn run_cargo(options: &Options) -> Result<ExitCode> {
     let session = Session {
         facade: Some(plan.build()?),
         except: options.except.clone(),
+        main: options.main,
         chain,
         rustdoc: toolchain::rustdoc().into(),
         drop_ins: dirs.drop_ins.clone(),

@@ -1,7 +1,7 @@
 //! The facade: greenroom's shims under the name of std, built for the program's target and profile.
 //!
-//! [`Plan::build`] writes a package, `greenroom-threads-std`, which depends on `greenroom-std`. cargo builds
-//! it in a directory of its own, with the program's profiles, configuration and environment. So one build
+//! [`Plan::build`] writes two packages, `greenroom-threads-std` and `greenroom-main-std`, which depend on
+//! `greenroom-std`. cargo builds them in a directory of its own, with the program's profiles, configuration and environment. So one build
 //! makes all the libraries that crates of the program may get as their `std`.
 
 use std::env;
@@ -26,6 +26,39 @@ pub use greenroom_std::*;
 pub mod thread {
     pub use ::std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle, scope, spawn};
     pub use greenroom_std::thread::*;
+}
+";
+
+/// The source of the package `greenroom-main-std`: the `std` of executables whose main function runs as a
+/// coroutine. The wrapper has the linker put `__wrap_main` in the place of `main`, which is `__real_main` then.
+const MAIN_STD: &str = "\
+//! The facade for an executable whose main function runs as a coroutine.
+
+use std::ffi::{c_char, c_int};
+
+pub use greenroom_std::*;
+
+unsafe extern \"C\" {
+    fn __real_main(
+        argc: c_int,
+        argv: *const *const c_char,
+        envp: *const *const c_char,
+    ) -> c_int;
+}
+
+/// # Safety
+///
+/// The C library calls this in the place of `main`.
+#[unsafe(no_mangle)]
+unsafe extern \"C\" fn __wrap_main(
+    argc: c_int,
+    argv: *const *const c_char,
+    envp: *const *const c_char,
+) -> c_int {
+    // SAFETY: the C library calls `main` once, on the main thread, with these arguments, which stay valid
+    // until the process ends. So does the closure: on the main thread, on another stack. It does not unwind,
+    // because `main` has the ABI of C.
+    greenroom::__run_program(|| unsafe { __real_main(argc, argv, envp) })
 }
 ";
 
@@ -60,11 +93,12 @@ impl Source {
         })
     }
 
-    fn dependency(&self, features: &[String]) -> Value {
+    /// A dependency on the package that a checkout has in `folder`.
+    fn dependency(&self, folder: &str, features: &[String]) -> Value {
         let mut table = Table::new();
         match self {
             Source::Path(path) => {
-                let path = path.join("shims/std").display().to_string();
+                let path = path.join(folder).display().to_string();
                 table.insert("path".into(), path.into());
             }
             Source::Registry => {
@@ -106,6 +140,12 @@ impl Plan<'_> {
         write_if_changed(&package.join("lib.rs"), THREADS_STD.as_bytes())?;
         let manifest = package.join("Cargo.toml");
         write_if_changed(&manifest, self.manifest(&source)?.as_bytes())?;
+        let main_std = package.join("main-std");
+        write_if_changed(&main_std.join("lib.rs"), MAIN_STD.as_bytes())?;
+        write_if_changed(
+            &main_std.join("Cargo.toml"),
+            self.main_std_manifest(&source)?.as_bytes(),
+        )?;
         // The first build uses the versions of the checkout's lock file. Later, the copy is cargo's.
         if let Source::Path(checkout) = &source
             && let Ok(lock) = fs::read(checkout.join("Cargo.lock"))
@@ -178,6 +218,7 @@ impl Plan<'_> {
         let dependencies = std.parent().unwrap_or(self.dir).to_path_buf();
         Ok(Built {
             threads_std: library("greenroom_threads_std")?,
+            main_std: library("greenroom_main_std")?,
             greenroom: library("greenroom")?,
             std,
             dependencies,
@@ -185,24 +226,39 @@ impl Plan<'_> {
     }
 
     fn manifest(&self, source: &Source) -> Result<String> {
-        let mut package = Table::new();
-        package.insert("name".into(), "greenroom-threads-std".into());
-        package.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-        package.insert("edition".into(), "2024".into());
-        let mut lib = Table::new();
-        lib.insert("path".into(), "lib.rs".into());
-        let mut dependencies = Table::new();
-        dependencies.insert("greenroom-std".into(), source.dependency(self.features));
-        let mut manifest = Table::new();
-        manifest.insert("package".into(), package.into());
-        manifest.insert("lib".into(), lib.into());
-        manifest.insert("dependencies".into(), dependencies.into());
+        let mut main_std = Table::new();
+        main_std.insert("path".into(), "main-std".into());
+        let mut manifest = package(
+            "greenroom-threads-std",
+            [
+                (
+                    "greenroom-std",
+                    source.dependency("shims/std", self.features),
+                ),
+                // So that cargo builds it, too.
+                ("greenroom-main-std", main_std.into()),
+            ],
+        );
         // A workspace of its own. Otherwise cargo would take the package for a member of a workspace in a
         // directory above.
         manifest.insert("workspace".into(), Table::new().into());
         if let Some(profiles) = self.profiles()? {
             manifest.insert("profile".into(), profiles);
         }
+        toml::to_string(&manifest).context(|| "cannot write the facade's manifest".into())
+    }
+
+    fn main_std_manifest(&self, source: &Source) -> Result<String> {
+        let manifest = package(
+            "greenroom-main-std",
+            [
+                (
+                    "greenroom-std",
+                    source.dependency("shims/std", self.features),
+                ),
+                ("greenroom", source.dependency("", &[])),
+            ],
+        );
         toml::to_string(&manifest).context(|| "cannot write the facade's manifest".into())
     }
 
@@ -217,4 +273,20 @@ impl Plan<'_> {
             .context(|| format!("cannot read {}", path.display()))?;
         Ok(manifest.get("profile").cloned())
     }
+}
+
+/// The manifest of a package whose library is `lib.rs`.
+fn package<const COUNT: usize>(name: &str, dependencies: [(&str, Value); COUNT]) -> Table {
+    let mut package = Table::new();
+    package.insert("name".into(), name.into());
+    package.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+    package.insert("edition".into(), "2024".into());
+    let mut lib = Table::new();
+    lib.insert("path".into(), "lib.rs".into());
+    let mut manifest = Table::new();
+    manifest.insert("package".into(), package.into());
+    manifest.insert("lib".into(), lib.into());
+    let dependencies = dependencies.map(|(name, value)| (name.to_owned(), value));
+    manifest.insert("dependencies".into(), Table::from_iter(dependencies).into());
+    manifest
 }

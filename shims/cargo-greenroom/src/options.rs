@@ -15,6 +15,7 @@ Commands:
 
 Options of this command:
       --except <CRATE>  Leave a crate of the dependency graph on the real std (repeatable)
+      --main            Run the main function as a coroutine, too (build and run only)
       --explain         Say which crates are patched, which are not, and which still block
   -h, --help            Print this
   -V, --version         Print the version
@@ -44,6 +45,8 @@ pub(crate) struct Options {
     /// Crates that keep the real std.
     pub(crate) except: Vec<String>,
     pub(crate) explain: bool,
+    /// The main functions of executables run as coroutines.
+    pub(crate) main: bool,
     pub(crate) target: Option<String>,
     /// cargo's profile, by its name on the command line.
     pub(crate) profile: Option<String>,
@@ -95,6 +98,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
             "-V" | "--version" if options.command.is_empty() => return Ok(Request::Version),
             "--except" => options.except.push(value()?.replace('_', "-")),
             "--explain" if !is_given => options.explain = true,
+            "--main" if !is_given => options.main = true,
             "--target" => {
                 let target = value()?;
                 if options.target.is_some() {
@@ -141,6 +145,12 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
     }
     if options.command.is_empty() {
         return Ok(Request::Help);
+    }
+    if options.main && !["build", "run"].contains(&options.command.as_str()) {
+        return Err(Error::new(format!(
+            "--main goes with `build` and `run`, not with `{}`",
+            options.command
+        )));
     }
     Ok(Request::Cargo(options))
 }
@@ -195,7 +205,7 @@ mod tests {
         let options =
             options("greenroom run --explain -p app --except=a_b --except c --bin x -- --except d");
         assert_eq!(options.command, "run");
-        assert!(options.explain);
+        assert!(options.explain && !options.main);
         assert_eq!(options.except, ["a-b", "c"]);
         let passed = ["-p", "app", "--bin", "x", "--", "--except", "d"];
         assert_eq!(options.cargo_args, passed);
@@ -231,6 +241,7 @@ mod tests {
         let error = |line| parse(line).unwrap_err().to_string();
         assert!(error("greenroom fly").contains("no such command: `fly`"));
         assert!(error("run --except").contains("--except needs a value"));
+        assert!(error("test --main").contains("--main goes with `build` and `run`"));
         assert!(error("build --target a --target b").contains("one target at a time"));
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Session {
     pub(crate) facade: Option<Built>,
     /// Names of packages that keep the real std.
     pub(crate) except: Vec<String>,
+    /// The main functions of executables run as coroutines.
+    pub(crate) main: bool,
     /// The compiler wrapper that the user has set, if any. Our wrapper calls it with the compiler.
     pub(crate) chain: Option<PathBuf>,
     /// The real rustdoc, which the wrapper calls.
@@ -37,6 +39,8 @@ pub(crate) struct Built {
     pub(crate) std: PathBuf,
     /// The library that is `std` for packages whose threads stay OS threads.
     pub(crate) threads_std: PathBuf,
+    /// The library that is `std` for executables whose main function runs as a coroutine.
+    pub(crate) main_std: PathBuf,
     /// The library that is `greenroom`.
     pub(crate) greenroom: PathBuf,
     /// The directory of the libraries that these depend on.
@@ -54,7 +58,12 @@ impl Session {
             .iter()
             .for_each(|drop_in| drop_in.source.hash(&mut hasher));
         if let Some(built) = &self.facade {
-            for library in [&built.std, &built.threads_std, &built.greenroom] {
+            for library in [
+                &built.std,
+                &built.threads_std,
+                &built.main_std,
+                &built.greenroom,
+            ] {
                 let metadata = fs::metadata(library)
                     .context(|| format!("cannot find {}", library.display()))?;
                 metadata.len().hash(&mut hasher);
@@ -68,12 +77,15 @@ impl Session {
         let built = self.facade.clone().unwrap_or_default();
         let chain = self.chain.clone().unwrap_or_default();
         let except = self.except.join(",").into();
+        let main = self.main.to_string().into();
         let lines = [
             ("std", &built.std),
             ("threads-std", &built.threads_std),
+            ("main-std", &built.main_std),
             ("greenroom", &built.greenroom),
             ("dependencies", &built.dependencies),
             ("except", &except),
+            ("main", &main),
             ("chain", &chain),
             ("rustdoc", &self.rustdoc),
             ("drop-ins", &self.drop_ins),
@@ -109,6 +121,7 @@ impl Session {
         let facade = Built {
             std: value("std").into(),
             threads_std: value("threads-std").into(),
+            main_std: value("main-std").into(),
             greenroom: value("greenroom").into(),
             dependencies: value("dependencies").into(),
         };
@@ -116,6 +129,7 @@ impl Session {
         Ok(Session {
             facade: (facade != Built::default()).then_some(facade),
             except: except.map(str::to_owned).collect(),
+            main: value("main") == "true",
             chain: Some(value("chain"))
                 .filter(|chain| !chain.is_empty())
                 .map(PathBuf::from),
@@ -136,10 +150,12 @@ mod tests {
             facade: Some(Built {
                 std: "/a/libstd.rlib".into(),
                 threads_std: "/a/libthreads.rlib".into(),
+                main_std: "/a/libmain.rlib".into(),
                 greenroom: "/a=b/libgreenroom.rlib".into(),
                 dependencies: "/a/deps".into(),
             }),
             except: vec!["tokio".into(), "mio".into()],
+            main: true,
             chain: Some("/usr/bin/cache".into()),
             rustdoc: "rustdoc".into(),
             drop_ins: "/a/drop-ins".into(),

@@ -149,6 +149,10 @@ fn compile(
     }
     match Treatment::of(&package, &version, &session.except) {
         Treatment::Excepted => return Err(exec(command.args(args))),
+        Treatment::Patched if session.main && is_program(&args) => {
+            add_std(&mut args, &built.main_std, built);
+            args.extend(["-C", "link-arg=-Wl,--wrap=main"].map(OsString::from));
+        }
         Treatment::Patched => add_std(&mut args, &built.std, built),
         Treatment::OsThreads => add_std(&mut args, &built.threads_std, built),
         Treatment::DropIn(drop_in) => {
@@ -252,6 +256,12 @@ fn is_of_target(args: &[OsString]) -> bool {
         && !has_value(args, "--crate-name", "___")
 }
 
+/// Whether `args` compile an executable, other than one with tests: the main function of these is the
+/// harness's.
+fn is_program(args: &[OsString]) -> bool {
+    has_value(args, "--crate-type", "bin") && !args.iter().any(|arg| arg == "--test")
+}
+
 fn has_value(args: &[OsString], option: &str, value: &str) -> bool {
     args.windows(2)
         .any(|pair| pair[0] == option && pair[1] == value)
@@ -325,6 +335,7 @@ mod tests {
         Built {
             std: "/f/libgreenroom_std.rlib".into(),
             threads_std: "/f/libgreenroom_threads_std.rlib".into(),
+            main_std: "/f/libgreenroom_main_std.rlib".into(),
             greenroom: "/f/libgreenroom.rlib".into(),
             dependencies: "/f/deps".into(),
         }
@@ -346,6 +357,13 @@ mod tests {
             "--crate-name derive --crate-type proc-macro --target x"
         )));
         assert!(!is_of_target(&args("--print cfg --target x")));
+    }
+
+    #[test]
+    fn an_executable_is_a_program_unless_it_has_tests() {
+        assert!(is_program(&args("--crate-name a --crate-type bin")));
+        assert!(!is_program(&args("--crate-name a --crate-type bin --test")));
+        assert!(!is_program(&args("--crate-name a --crate-type lib")));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `cargo greenroom` on a program with one of each kind of crate.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -151,6 +153,119 @@ fn one_worker_runs_all_threads_and_main_stays_an_os_thread() {
     let mut parts = written.trim().split(", ");
     assert_eq!(parts.next(), Some("main"));
     assert_eq!(parts.next(), Some("5 ticks"));
+}
+
+/// The example `main_thread`, built by `command` in `profile`. Returns the executable below `dir`.
+fn main_thread(mut command: Command, profile: &str, dir: &Path) -> PathBuf {
+    stdout(command.args(["--example", "main_thread", "--profile", profile]));
+    let folder = if profile == "dev" { "debug" } else { profile };
+    dir.join(folder).join("examples/main_thread")
+}
+
+fn main_thread_on_std(profile: &str) -> PathBuf {
+    main_thread(plain("build -q"), profile, &program().join("target"))
+}
+
+fn main_thread_on_greenroom(options: &str, profile: &str) -> PathBuf {
+    let host = stdout(Command::new("rustc").args(["--print", "host-tuple"]));
+    let dir = program().join("target/greenroom/program").join(host.trim());
+    main_thread(green(&format!("build -q {options}")), profile, &dir)
+}
+
+/// What a program has written and how it has ended, without the thread's number in a panic's report.
+fn ending(program: &Path, argument: &str) -> (String, String, Option<i32>) {
+    let mut command = Command::new(program);
+    command
+        .args([argument, "a b"])
+        .env("GREENROOM_WORKERS", "1")
+        .env("RUST_BACKTRACE", "0")
+        .env("SET_OUTSIDE", "here");
+    let output = output(&mut command);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let stderr: Vec<_> = text(output.stderr)
+        .split(' ')
+        .filter(|word| !(word.starts_with('(') && word.ends_with(')')))
+        .map(str::to_owned)
+        .collect();
+    (text(output.stdout), stderr.join(" "), output.status.code())
+}
+
+#[test]
+#[serial]
+fn a_main_function_that_is_a_coroutine_does_what_the_main_thread_does() {
+    for profile in ["dev", "lto", "abort"] {
+        let on_std = main_thread_on_std(profile);
+        let on_greenroom = main_thread_on_greenroom("--main", profile);
+        for argument in [
+            "arguments",
+            "code",
+            "error",
+            "panic",
+            "panic-under-catch",
+            "exit",
+            "thread-local",
+            "unfinished-line",
+            "deep",
+            "stdin",
+            "wait",
+        ] {
+            let expected = ending(&on_std, argument);
+            assert_eq!(
+                expected,
+                ending(&on_greenroom, argument),
+                "{profile}: {argument}"
+            );
+        }
+    }
+}
+
+#[test]
+#[serial]
+fn with_one_worker_a_program_whose_main_function_is_a_coroutine_has_one_os_thread() {
+    let threads = |options: &str| {
+        let mut child = Command::new(main_thread_on_greenroom(options, "dev"))
+            .arg("stay")
+            .env("GREENROOM_WORKERS", "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let addr = lines.by_ref().map(Result::unwrap).nth(1).unwrap();
+        let tasks = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+        let count = tasks.count();
+        // The program ends when a connection does.
+        drop(TcpStream::connect(addr).unwrap());
+        lines.for_each(drop);
+        assert!(child.wait().unwrap().success());
+        count
+    };
+    assert_eq!(threads("--main"), 1);
+    assert!(threads("--offline") > 1);
+}
+
+#[test]
+#[serial]
+fn os_threads_spawn_onto_the_runtime_of_the_main_function() {
+    let program = main_thread_on_greenroom("--main --features names-greenroom", "dev");
+    let (stdout, ..) = ending(&program, "foreign");
+    // The main thread, and the one that the program has started.
+    assert!(stdout.contains("Threads:\t2\n"), "{stdout}");
+}
+
+#[test]
+#[serial]
+fn closed_descriptors_and_bad_settings_are_noticed_before_the_main_function() {
+    let program = main_thread_on_greenroom("--main", "dev");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$0\" stdin 0<&-"]).arg(&program);
+    assert!(stdout(&mut shell).contains("read: \"\"\n"));
+    let output = output(Command::new(&program).env("GREENROOM_WORKERS", "many"));
+    assert_eq!(output.status.code(), Some(101));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("no runtime: GREENROOM_WORKERS is \"many\""),
+        "{said}"
+    );
 }
 
 #[test]
