@@ -13,7 +13,7 @@ use std::ptr::{self, NonNull};
 
 use crate::fatal;
 use crate::park::Cancelled;
-use crate::task::locals::{self, Locals};
+use crate::task::locals::{Key, Locals};
 use crate::task::{self, Description, Task};
 
 /// Declares statics of which each coroutine has its own value.
@@ -49,7 +49,8 @@ use crate::task::{self, Description, Task};
 /// # Destructors
 ///
 /// Values are dropped in the reverse order of their making. A destructor may use other coroutine locals,
-/// and may make their values. A value that was dropped, or is being dropped, gives an [`AccessError`].
+/// and may make their values. A value that was dropped, or is being dropped, gives an [`AccessError`]. A
+/// value whose type has no destructor can be used by all destructors.
 ///
 /// A panic in a destructor aborts the process, as in std. If a destructor is unwound because the runtime
 /// stops, only that destructor ends.
@@ -85,8 +86,7 @@ macro_rules! coroutine_local {
             }
             static __GREENROOM_KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
             $crate::__local::thread_local! {
-                static __GREENROOM_THREAD: $t =
-                    $crate::__local::first(&__GREENROOM_KEY, __greenroom_make);
+                static __GREENROOM_THREAD: $t = __greenroom_make();
             }
             $crate::LocalKey::lazy(
                 &__GREENROOM_KEY,
@@ -102,43 +102,37 @@ macro_rules! coroutine_local {
 pub mod parts {
     pub use std::thread_local;
 
-    pub use crate::local::{ValueKey, first};
+    pub use crate::local::ValueKey;
 }
 
-/// Identifies a coroutine local by its address. A static.
+/// Identifies a coroutine local with values of type `T`. A static.
 #[derive(Debug)]
-pub struct ValueKey<T>(locals::KeyAddress, PhantomData<fn() -> T>);
+pub struct ValueKey<T>(Key, PhantomData<fn() -> T>);
 
 impl<T> ValueKey<T> {
     /// A new key, different from all others once it has its place.
     #[allow(clippy::new_without_default, reason = "for statics")]
     pub const fn new() -> ValueKey<T> {
-        ValueKey(locals::KeyAddress::new(), PhantomData)
+        ValueKey(Key::new::<T>(), PhantomData)
     }
 }
 
 thread_local! {
-    /// Set while `LocalKey::initialize_with` makes a value of this thread: the key, and the `Option<T>` that
-    /// holds the value to begin with instead of the initialiser's.
-    static FIRST: Cell<Option<(NonNull<locals::KeyAddress>, NonNull<()>)>> = const { Cell::new(None) };
-
     /// In a forked child: the values of the coroutine that has forked. The thread still runs that
     /// coroutine's code, though it does not count as a coroutine any more.
     static FORKED: Cell<*const Locals> = const { Cell::new(ptr::null()) };
 }
 
-/// The first value of the calling thread: the one that is about to be set, or else that of the
-/// initialiser `make`.
-pub fn first<T: 'static>(key: &'static ValueKey<T>, make: fn() -> T) -> T {
-    match FIRST.get() {
-        Some((of, value)) if of == NonNull::from(&key.0) => {
-            // SAFETY: `initialize_with` has stored a pointer to its `Option<T>` under the key of this type.
-            // It waits for this call, and does not use the `Option` meanwhile.
-            unsafe { value.cast::<Option<T>>().as_mut() }.take()
-        }
-        _ => None,
-    }
-    .unwrap_or_else(make)
+/// Calls `f` with the caller's values of coroutine locals. With `None` on an OS thread, whose values std
+/// keeps.
+#[inline]
+fn with_locals<R>(f: impl FnOnce(Option<&Locals>) -> R) -> R {
+    task::with_running(|task| {
+        // SAFETY: `FORKED` is null, or this is a forked child, in which the coroutine that has forked never
+        // returns. So its task, with its values, is never freed there.
+        let forked = || unsafe { FORKED.get().as_ref() };
+        f(task.map(Task::locals).or_else(forked))
+    })
 }
 
 /// Called in a forked child, on a thread that still counts as a coroutine: keeps that coroutine's values
@@ -217,6 +211,7 @@ impl<T: 'static> LocalKey<T> {
     /// # Panics
     ///
     /// If the value was dropped or is being dropped, or if the initialiser panics.
+    #[inline]
     #[track_caller]
     pub fn with<F, R>(&'static self, f: F) -> R
     where
@@ -242,65 +237,72 @@ impl<T: 'static> LocalKey<T> {
     where
         F: FnOnce(&T) -> R,
     {
-        let value = self.find(self.make, || {
-            self.thread.try_with(|value| NonNull::from(value))
+        let value = with_locals(|locals| match locals {
+            Some(locals) => {
+                // SAFETY: they are the values of the running coroutine, or of the one that has forked and
+                // still runs on this thread. The key is that of the type `T`.
+                let found = unsafe { locals.get_or_make(&self.key.0, self.make) };
+                found.map_err(|_| AccessError)
+            }
+            None => {
+                let found = self.thread.try_with(|value| NonNull::from(value));
+                found.map_err(|_| AccessError)
+            }
         })?;
         // SAFETY: the value stays in place until the coroutine or thread ends, which cannot happen during
         // this call. Only shared references to it are ever given out.
         Ok(f(unsafe { value.as_ref() }))
     }
 
-    /// The address of the caller's value. In a coroutine, `make` makes the value if there is none. On an
-    /// OS thread, this is what `of_thread` returns.
+    /// Sets the caller's value: by `replace` if there is one, or if a constant must be there first. On an
+    /// OS thread, calls `set_thread` instead, which is to do the same.
     #[inline]
-    fn find(
-        &'static self,
-        make: impl FnOnce() -> T,
-        of_thread: impl FnOnce() -> Result<NonNull<T>, std::thread::AccessError>,
-    ) -> Result<NonNull<T>, AccessError> {
-        task::with_running(|task| {
-            // SAFETY: `FORKED` is null, or this is a forked child, in which the coroutine that has forked
-            // never returns. So its task, with its values, is never freed there.
-            let forked = || unsafe { FORKED.get().as_ref() };
-            match task.map(Task::locals).or_else(forked) {
-                Some(locals) => {
-                    // SAFETY: they are the values of the running coroutine, or of the one that has forked and
-                    // still runs on this thread. A `ValueKey<T>` is only used with its type `T`.
-                    let found = unsafe { locals.get_or_make(&self.key.0, make) };
-                    found.map_err(|_| AccessError)
+    #[track_caller]
+    fn set_with(&'static self, value: T, set_thread: impl FnOnce(T), replace: impl FnOnce(&T, T)) {
+        let set = with_locals(|locals| match locals {
+            Some(locals) => {
+                // SAFETY: they are the values of the running coroutine, or of the one that has forked and
+                // still runs on this thread. The key is that of the type `T`. The value stays in place until
+                // the coroutine ends. Only shared references to it are ever given out.
+                match unsafe { locals.find(&self.key.0).map(|found| found.as_ref()) } {
+                    Some(found) => replace(found, value),
+                    None => self.search_and_set(locals, value, replace)?,
                 }
-                None => of_thread().map_err(|_| AccessError),
+                Ok(())
             }
-        })
+            None => {
+                set_thread(value);
+                Ok(())
+            }
+        });
+        if let Err(error) = set {
+            refuse(error);
+        }
     }
 
-    /// Calls `f` with the caller's value, which is made from `value` if there is none. If there is one
-    /// already, or it must begin as a constant, `f` gets `value`, too.
-    #[track_caller]
-    fn initialize_with<R>(&'static self, value: T, f: impl FnOnce(Option<T>, &T) -> R) -> R {
-        let unused = Cell::new(Some(value));
+    /// Sets the value among `locals`, which are the caller's. Makes it if there is none.
+    #[cold]
+    fn search_and_set(
+        &'static self,
+        locals: &Locals,
+        value: T,
+        replace: impl FnOnce(&T, T),
+    ) -> Result<(), AccessError> {
+        let mut unused = Some(value);
         let make = || {
             // A constant's value exists from the beginning, so it begins as the constant.
             let first = if self.constant { None } else { unused.take() };
             first.unwrap_or_else(self.make)
         };
-        let of_thread = || {
-            let mut value = unused.take();
-            let before = FIRST.replace(Some((
-                NonNull::from(&self.key.0),
-                NonNull::from(&mut value).cast(),
-            )));
-            let found = self.thread.try_with(|value| NonNull::from(value));
-            FIRST.set(before);
-            unused.set(value);
-            found
-        };
-        match self.find(make, of_thread) {
-            // SAFETY: the value stays in place until the coroutine or thread ends, which cannot happen
-            // during this call. Only shared references to it are ever given out.
-            Ok(found) => f(unused.take(), unsafe { found.as_ref() }),
-            Err(error) => refuse(error),
+        // SAFETY: the locals are the caller's. The key is that of the type `T`.
+        let found = unsafe { locals.get_or_make(&self.key.0, make) };
+        let found = found.map_err(|_| AccessError)?;
+        if let Some(value) = unused {
+            // SAFETY: the value stays in place until the coroutine ends, which cannot happen during this
+            // call. Only shared references to it are ever given out.
+            replace(unsafe { found.as_ref() }, value);
         }
+        Ok(())
     }
 }
 
@@ -311,13 +313,14 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// # Panics
     ///
     /// If the value was dropped or is being dropped.
+    #[inline]
     #[track_caller]
     pub fn set(&'static self, value: T) {
-        self.initialize_with(Cell::new(value), |value, cell| {
-            if let Some(value) = value {
-                cell.set(value.into_inner());
-            }
-        });
+        self.set_with(
+            Cell::new(value),
+            |value| self.thread.set(value.into_inner()),
+            |cell, value| cell.set(value.into_inner()),
+        );
     }
 
     /// Like [`std::thread::LocalKey::get`].
@@ -325,6 +328,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// # Panics
     ///
     /// If [`with`](LocalKey::with) does.
+    #[inline]
     #[track_caller]
     pub fn get(&'static self) -> T
     where
@@ -338,6 +342,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// # Panics
     ///
     /// If [`with`](LocalKey::with) does.
+    #[inline]
     #[track_caller]
     pub fn take(&'static self) -> T
     where
@@ -351,6 +356,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// # Panics
     ///
     /// If [`with`](LocalKey::with) does.
+    #[inline]
     #[track_caller]
     pub fn replace(&'static self, value: T) -> T {
         self.with(|cell| cell.replace(value))
@@ -363,6 +369,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// # Panics
     ///
     /// If [`with`](LocalKey::with) does, or if the value is mutably borrowed.
+    #[inline]
     #[track_caller]
     pub fn with_borrow<F, R>(&'static self, f: F) -> R
     where
@@ -376,6 +383,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// # Panics
     ///
     /// If [`with`](LocalKey::with) does, or if the value is borrowed.
+    #[inline]
     #[track_caller]
     pub fn with_borrow_mut<F, R>(&'static self, f: F) -> R
     where
@@ -390,13 +398,14 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// # Panics
     ///
     /// If the value is borrowed, was dropped, or is being dropped.
+    #[inline]
     #[track_caller]
     pub fn set(&'static self, value: T) {
-        self.initialize_with(RefCell::new(value), |value, cell| {
-            if let Some(value) = value {
-                *cell.borrow_mut() = value.into_inner();
-            }
-        });
+        self.set_with(
+            RefCell::new(value),
+            |value| self.thread.set(value.into_inner()),
+            |cell, value| *cell.borrow_mut() = value.into_inner(),
+        );
     }
 
     /// Like [`std::thread::LocalKey::take`].
@@ -404,6 +413,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// # Panics
     ///
     /// If [`with`](LocalKey::with) does, or if the value is borrowed.
+    #[inline]
     #[track_caller]
     pub fn take(&'static self) -> T
     where
@@ -417,6 +427,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// # Panics
     ///
     /// If [`with`](LocalKey::with) does, or if the value is borrowed.
+    #[inline]
     #[track_caller]
     pub fn replace(&'static self, value: T) -> T {
         self.with(|cell| cell.replace(value))

@@ -199,6 +199,61 @@ fn coroutines_that_end_leave_no_memory() {
     });
 }
 
+#[test]
+fn the_memory_of_a_coroutine_does_not_depend_on_how_many_keys_there_are() {
+    const COROUTINES: usize = 1_000;
+    macro_rules! many {
+        ($($name:ident)+) => {
+            coroutine_local! { $(static $name: Cell<u64> = const { Cell::new(1) };)+ }
+            /// Makes a value of each key.
+            fn use_all() -> u64 {
+                [$($name.get()),+].iter().sum()
+            }
+        };
+    }
+    many! {
+        A0 A1 A2 A3 A4 A5 A6 A7 A8 A9 B0 B1 B2 B3 B4 B5 B6 B7 B8 B9 C0 C1 C2 C3 C4 C5 C6 C7 C8 C9
+        D0 D1 D2 D3 D4 D5 D6 D7 D8 D9 E0 E1 E2 E3 E4 E5 E6 E7 E8 E9 F0 F1 F2 F3 F4 F5 F6 F7 F8 F9
+        G0 G1 G2 G3 G4 G5 G6 G7 G8 G9 H0 H1 H2 H3 H4 H5 H6 H7 H8 H9 I0 I1 I2 I3 I4 I5 I6 I7 I8 I9
+    }
+    util::on_workers(1, || {
+        let all = use_all();
+        // The bytes that parked coroutines hold while they use some of the values.
+        static PARKED: AtomicUsize = AtomicUsize::new(0);
+        let held = |uses: fn()| {
+            PARKED.store(0, SeqCst);
+            let before = BYTES.get();
+            let parked: Vec<_> = (0..COROUTINES)
+                .map(|_| {
+                    spawn(move || {
+                        uses();
+                        PARKED.fetch_add(1, SeqCst);
+                        greenroom::park();
+                    })
+                })
+                .collect();
+            while PARKED.load(SeqCst) < COROUTINES {
+                yield_now();
+            }
+            let bytes = BYTES.get() - before;
+            for one in parked {
+                one.thread().unpark();
+                one.join().unwrap();
+            }
+            bytes
+        };
+        held(|| ()); // so that the queues have grown
+        let nothing = held(|| ());
+        let two = held(|| {
+            A0.set(2);
+            I9.set(3);
+        });
+        let each = (two - nothing) / COROUTINES as isize;
+        assert!((1..1_000).contains(&each), "{each} bytes");
+        assert_eq!(use_all(), all);
+    });
+}
+
 // ---------------------------------------------------------- the end
 
 #[test]

@@ -173,7 +173,7 @@ impl Readiness {
 
     /// The `POLL*` bits, as `poll(2)` returns them.
     pub fn bits(self) -> i16 {
-        self.0.0.bits().cast_signed()
+        self.0.0.bits() as i16
     }
 }
 

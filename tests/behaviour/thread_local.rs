@@ -424,6 +424,38 @@ fn what_was_dropped_is_not_made_again() {
 }
 
 #[test]
+fn a_value_without_a_destructor_serves_all_destructors() {
+    // It is made after the value whose destructor uses it.
+    struct Counts(Arc<AtomicUsize>);
+    impl Drop for Counts {
+        fn drop(&mut self) {
+            for key in [&LAZY, &CONST] {
+                self.0.fetch_add(key.get(), SeqCst);
+                key.set(100);
+            }
+        }
+    }
+    thread_local! {
+        static FIRST: RefCell<Vec<Counts>> = RefCell::new(Vec::new());
+        static LAST: RefCell<Vec<Counts>> = const { RefCell::new(Vec::new()) };
+        static LAZY: Cell<usize> = Cell::new("1".parse().unwrap());
+        static CONST: Cell<usize> = const { Cell::new(1) };
+    }
+    everywhere(|| {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counts = [(); 2].map(|()| Counts(Arc::clone(&count)));
+        afresh(move || {
+            let [first, last] = counts;
+            FIRST.with_borrow_mut(|list| list.push(first));
+            LAZY.set(LAZY.get() + 1);
+            CONST.set(CONST.get() + 2);
+            LAST.with_borrow_mut(|list| list.push(last));
+        });
+        assert_eq!(count.load(SeqCst), 2 + 3 + 100 + 100);
+    });
+}
+
+#[test]
 fn values_are_dropped_after_a_panic() {
     thread_local!(static VALUE: Cell<Option<Logs>> = Cell::new(None));
     everywhere(|| {
