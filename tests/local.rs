@@ -218,7 +218,7 @@ fn the_memory_of_a_coroutine_does_not_depend_on_how_many_keys_there_are() {
     }
     util::on_workers(1, || {
         let all = use_all();
-        // The bytes that parked coroutines hold while they use some of the values.
+        // The bytes that parked coroutines hold while each of them uses something.
         static PARKED: AtomicUsize = AtomicUsize::new(0);
         let held = |uses: fn()| {
             PARKED.store(0, SeqCst);
@@ -244,12 +244,9 @@ fn the_memory_of_a_coroutine_does_not_depend_on_how_many_keys_there_are() {
         };
         held(|| ()); // so that the queues have grown
         let nothing = held(|| ());
-        let two = held(|| {
-            A0.set(2);
-            I9.set(3);
-        });
-        let each = (two - nothing) / COROUTINES as isize;
-        assert!((1..1_000).contains(&each), "{each} bytes");
+        let each = (held(|| I9.set(3)) - nothing) / COROUTINES as isize;
+        // A pointer for each of the keys would be more.
+        assert!((1..300).contains(&each), "{each} bytes");
         assert_eq!(use_all(), all);
     });
 }
