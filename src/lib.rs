@@ -61,6 +61,7 @@ mod coroutine;
 mod diagnose;
 mod fatal;
 pub mod fs;
+mod interrupt;
 mod local;
 mod park;
 mod pool;
@@ -81,13 +82,18 @@ pub use diagnose::deny_blocking::{BlockingReport, deny_blocking, deny_blocking_w
 pub use diagnose::stats::{StackStats, Stats, stats};
 #[doc(hidden)]
 pub use local::parts as __local;
+pub use interrupt::deadline::Deadline;
+pub use interrupt::shield::{shield, with_interrupts};
+pub use interrupt::timeout::{timeout, timeout_at};
 pub use local::{AccessError, LocalKey};
-pub use park::{Cancelled, Unparker, park, park_timeout, park_until, yield_now};
+pub use park::{
+    Cancelled, Elapsed, Unparker, interruption_point, park, park_timeout, park_until, yield_now,
+};
 pub use pool::resolver::{Resolve, SystemResolver, set_resolver};
 pub use pool::unblock;
 pub use reactor::{Interest, Readiness, wait_fd};
 pub use runtime::after::{TimerHandle, after};
-pub use runtime::join::{JoinHandle, LocalJoinHandle};
+pub use runtime::join::{CancelOnDrop, Canceller, JoinHandle, LocalJoinHandle};
 #[doc(hidden)]
 pub use runtime::program::run_program as __run_program;
 pub use runtime::scope::{Scope, ScopedJoinHandle, scope};
@@ -96,4 +102,5 @@ pub use runtime::thread::{Thread, ThreadId, current};
 pub use runtime::{Runtime, RuntimeBuilder, run, wait_idle};
 pub use shims::net::connect_within::ConnectWithin;
 pub use shims::net::listen_options::ListenOptions;
+pub use task::Interrupts;
 pub use time::{Interval, interval};

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["park"],
     // What there is to wait for, and what reports.
     &[
-        "channel", "diagnose", "local", "pool", "reactor", "sync", "time",
+        "channel", "diagnose", "interrupt", "local", "pool", "reactor", "sync", "time",
     ],
     // What runs coroutines.
     &["fs", "worker"],

@@ -34,6 +34,7 @@ pub fn stats() -> Stats {
     Stats {
         stack_hwm: stacks.iter().map(|of| of.hwm).max().unwrap_or(0),
         stacks,
+        swallowed_interrupts: task::swallowed_interrupts(),
     }
 }
 
@@ -61,6 +62,9 @@ pub struct Stats {
     pub stack_hwm: usize,
     /// The stacks of each size that has been used, smallest first.
     pub stacks: Vec<StackStats>,
+    /// How often coroutines of this process have caught the unwind of a cancellation or a timeout, and then
+    /// have come to another interruption point. Such a coroutine does not end as it was asked to.
+    pub swallowed_interrupts: u64,
 }
 
 /// What is known about all stacks of one size. See [`Stats`].

@@ -5,6 +5,7 @@
 //! Inside this crate, sources, timers, joins and pool jobs wait by [`Wait`] instead. It has the same
 //! mechanism but does not touch the token of `park`: see the drawing in `task/word.rs`.
 
+mod interrupt;
 pub(crate) mod list;
 mod waiters;
 
@@ -14,11 +15,12 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::coroutine::{self, Suspend};
-use crate::fatal;
-use crate::task::word::{Kind, Outcome, Pending, Seq};
-use crate::task::{self, Current, Deadline, TaskRef, Waiting, budget};
+use crate::task::word::{Kind, Outcome, Seq};
+use crate::task::{self, Current, Deadline, Interrupts, Task, TaskRef, Waiting, budget, earlier};
 
 pub(crate) use crate::task::{is_prepared_to_wait, prepare_to_wait};
+pub(crate) use interrupt::{Interrupt, UnwindOfElapsed, is_interrupt, unwind_with_runtime};
+pub use interrupt::{Cancelled, Elapsed, interruption_point};
 pub(crate) use waiters::Waiters;
 
 impl Waiters {
@@ -70,18 +72,6 @@ fn park_for_token(deadline: Option<Deadline>) -> bool {
 /// Parks the calling coroutine for `duration`.
 pub(crate) fn sleep(duration: Duration) {
     Wait::begin(Kind::Event).suspend(Deadline::after(duration));
-}
-
-/// If the caller's runtime is stopping, unwinds the caller now rather than at its next interruption
-/// point.
-///
-/// For a caller that has found that another coroutine is gone. If the shutdown has unwound the other
-/// coroutine, the caller should not report that as a failure. With `panic = "abort"` a shutdown unwinds
-/// nothing.
-pub(crate) fn unwind_with_runtime() {
-    if !cfg!(panic = "abort") && task::is_runtime_stopping() && task::may_unwind() {
-        unwind();
-    }
 }
 
 /// Lets other coroutines of this worker run first.
@@ -137,9 +127,7 @@ pub(crate) fn let_others_go_on() {
         return budget::refill();
     }
     yield_now();
-    if Current::get().word.is_interrupted() && task::may_unwind() {
-        unwind();
-    }
+    interruption_point();
 }
 
 /// Makes the token of one coroutine or OS thread available. Works on any thread.
@@ -176,39 +164,29 @@ impl fmt::Debug for Unparker {
     }
 }
 
-/// The payload with which a coroutine unwinds when its runtime ends.
-///
-/// Joining such a coroutine returns an `Err` with this payload. So does joining a coroutine that had
-/// not started by then and, in a forked child, joining a coroutine of the parent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cancelled;
-
-impl fmt::Display for Cancelled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the coroutine was cancelled")
-    }
-}
-
-impl std::error::Error for Cancelled {}
-
-/// Unwinds the calling coroutine, without calling the panic hook.
-#[cold]
-pub(crate) fn unwind() -> ! {
-    if cfg!(panic = "abort") {
-        // A coroutine of a runtime that ends does not get here: it is left behind. So the caller waits
-        // for something of another runtime, which has ended.
-        fatal::abort(format_args!(
-            "what the caller waits for was cancelled, and under panic = \"abort\" nothing can unwind"
-        ));
-    }
-    task::cancel(Box::new(Cancelled))
-}
-
 /// One wait of the calling task. It has begun, and must be suspended once.
 #[must_use]
 pub(crate) struct Wait {
     task: Current,
     seq: Seq,
+    /// Whether a deadline of the code around the wait limits it.
+    is_limited: bool,
+}
+
+/// What a caller can do when it is interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    /// It can only unwind.
+    Unwinds,
+    /// It can also return an [`io::Error`](std::io::Error).
+    Fails,
+}
+
+/// Whether an interrupt that ends the wait can be delivered, although the task has entered no scope. Where
+/// nothing unwinds, only an operation can be interrupted, and only once.
+#[inline(always)]
+fn may_begin_as_usual(caller: Caller, task: &Task) -> bool {
+    !cfg!(panic = "abort") || (caller == Caller::Fails && !task.word.is_interrupted())
 }
 
 impl Wait {
@@ -219,7 +197,7 @@ impl Wait {
     /// If the caller is interrupted and `kind` allows it.
     #[inline]
     pub(crate) fn begin(kind: Kind) -> Wait {
-        Wait::try_begin(kind).unwrap_or_else(|pending| pending.unwind())
+        Wait::try_begin(kind).unwrap_or_else(|interrupt| interrupt.unwind())
     }
 
     /// Like `begin`, but returns instead of unwinding, so that the caller can unlock something first.
@@ -228,16 +206,54 @@ impl Wait {
     ///
     /// If the caller is interrupted and `kind` allows it. Then no wait has begun.
     #[inline(always)]
-    pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Pending> {
+    pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Interrupt> {
+        Wait::begin_for(Caller::Unwinds, kind)
+    }
+
+    /// Begins a wait of an operation that can fail, for an event that comes by itself.
+    ///
+    /// # Errors
+    ///
+    /// If the caller is interrupted. Then no wait has begun. The caller must
+    /// [`deliver`](Interrupt::deliver) the interrupt.
+    #[inline(always)]
+    pub(crate) fn try_begin_operation() -> Result<Wait, Interrupt> {
+        Wait::begin_for(Caller::Fails, Kind::Event)
+    }
+
+    #[inline(always)]
+    fn begin_for(caller: Caller, kind: Kind) -> Result<Wait, Interrupt> {
         let task = Current::get();
-        let seq = match task::may_unwind() {
-            true => task.word.begin(kind)?,
+        let (seq, is_limited) = if !task::may_unwind() {
             // The caller may be a destructor that runs in an unwind, and must not unwind itself.
-            false => task
-                .word
-                .begin_amid_unwind(kind, task::is_unwinding_for_certain()),
+            let certain = task::is_unwinding_for_certain();
+            (task.word.begin_amid_unwind(kind, certain), false)
+        } else if task.is_outside_scopes() && may_begin_as_usual(caller, &task) {
+            (task.word.begin(kind)?, false)
+        } else {
+            Wait::begin_in_scope(&task, caller, kind)?
         };
-        Ok(Wait { task, seq })
+        Ok(Wait {
+            task,
+            seq,
+            is_limited,
+        })
+    }
+
+    /// Begins a wait of `task`, which is the calling one, in an interrupt scope. Returns whether a
+    /// deadline of the scope limits the wait, too.
+    #[cold]
+    fn begin_in_scope(task: &Task, caller: Caller, kind: Kind) -> Result<(Seq, bool), Interrupt> {
+        let reach = task.reach();
+        let can_deliver = reach.how == Interrupts::Unwind || caller == Caller::Fails;
+        if !(kind.is_interruptible() && can_deliver) {
+            return Ok((task.word.begin_uninterruptible(kind), false));
+        }
+        let seq = match task.is_cancellable_by(reach) {
+            true => task.word.begin(kind)?,
+            false => task.word.begin_uninterruptible(kind),
+        };
+        Ok((seq, reach.earliest.is_some()))
     }
 
     /// A handle with which others can end this wait.
@@ -261,29 +277,43 @@ impl Wait {
     /// If the caller is interrupted meanwhile.
     #[inline(always)]
     pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
-        match self.suspend_uninterrupted(deadline) {
-            // Only a wait of a caller that does not unwind can be interrupted, so this is no second
-            // unwind.
-            Outcome::Interrupted => unwind(),
-            outcome => outcome,
+        // Only a wait of a caller that does not unwind can be interrupted, so this is no second unwind.
+        self.try_suspend(deadline)
+            .unwrap_or_else(|interrupt| interrupt.unwind())
+    }
+
+    /// Like `suspend`, but returns instead of unwinding, so that the caller can clean up first.
+    ///
+    /// # Errors
+    ///
+    /// If the caller was interrupted meanwhile.
+    #[inline(always)]
+    pub(crate) fn try_suspend(&self, deadline: Option<Deadline>) -> Result<Outcome, Interrupt> {
+        if self.is_limited {
+            return self.suspend_limited(deadline);
+        }
+        self.task.suspend(self.seq, deadline);
+        match self.task.word.outcome() {
+            Outcome::Interrupted => Err(Interrupt::Cancelled),
+            outcome => Ok(outcome),
         }
     }
 
-    /// Like `suspend`, but returns `Interrupted` instead of unwinding.
-    #[inline(always)]
-    pub(crate) fn suspend_uninterrupted(&self, deadline: Option<Deadline>) -> Outcome {
-        self.task.suspend(self.seq, deadline);
-        self.task.word.outcome()
-    }
-}
-
-impl Pending {
-    /// Unwinds the caller, which is interrupted and must not wait.
+    /// Suspends the caller until the wait has ended, but not beyond the earliest deadline of the scopes
+    /// that the caller is in.
     #[cold]
-    pub(crate) fn unwind(self) -> ! {
-        // A caller that catches the unwind and tries again in a loop must not keep its worker.
-        yield_now();
-        unwind()
+    fn suspend_limited(&self, deadline: Option<Deadline>) -> Result<Outcome, Interrupt> {
+        let limit = self.task.reach().earliest;
+        let limit = limit.expect("a limited wait is in a scope with a deadline");
+        let first = earlier(limit, deadline);
+        self.task.suspend(self.seq, Some(first));
+        match self.task.word.outcome() {
+            Outcome::Interrupted => Err(Interrupt::Cancelled),
+            Outcome::TimedOut if deadline.is_none_or(|own| first.at < own.at) => {
+                Err(Interrupt::Elapsed)
+            }
+            outcome => Ok(outcome),
+        }
     }
 }
 

@@ -7,13 +7,14 @@
 mod crew;
 pub(crate) mod resolver;
 
+use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::park::Waiters;
+use crate::park::{Interrupt, Waiters};
 use crate::sys::switches::{excused, own_lock};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Deadline};
@@ -50,8 +51,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Unwinding
 ///
-/// An interruption point: when the runtime shuts down, this unwinds at once. `f` still runs to its end
-/// on the pool.
+/// An interruption point: a caller that is interrupted unwinds at once. `f` still runs to its end on the
+/// pool.
 pub fn unblock<F, T>(f: F) -> T
 where
     F: FnOnce() -> T + Send + 'static,
@@ -134,9 +135,7 @@ where
         // The pool has no thread and cannot get one. Blocking this worker is better than failing.
         job();
     }
-    result
-        .wait(kind, None)
-        .expect("a wait without a deadline does not time out")
+    result.wait(kind)
 }
 
 /// Queues `job` without waiting for it. If the pool has no thread and cannot get one, runs it here.
@@ -177,25 +176,55 @@ impl<T> JobResult<T> {
         self.waiter.wake_one(|| {});
     }
 
-    /// Waits for the result and takes it. `None`, if `deadline` has passed without one.
+    /// Waits for the result and takes it.
     ///
     /// # Panics
     ///
     /// Resumes the panic, if the result is one.
-    pub(crate) fn wait(&self, kind: Kind, deadline: Option<Deadline>) -> Option<T> {
-        let mut outcome = Outcome::Woken;
+    pub(crate) fn wait(&self, kind: Kind) -> T {
         loop {
-            let result = self.result().take();
-            if let Some(result) = result {
-                return Some(result.unwrap_or_else(|payload| resume_unwind(payload)));
+            if let Some(result) = self.take() {
+                return result;
             }
-            if let Outcome::TimedOut = outcome {
-                return None;
-            }
-            // Asked under the lock of the waiters, so a `fill` either is seen here or wakes us.
-            let filled = || self.result().is_some();
-            outcome = self.waiter.wait(kind, deadline, filled);
+            self.waiter.wait(kind, None, || self.is_filled());
         }
+    }
+
+    /// Waits for the result of an operation, and takes it. `None`, if `deadline` has passed without one.
+    ///
+    /// # Errors
+    ///
+    /// That of an interrupt, if interrupts are delivered as errors.
+    ///
+    /// # Panics
+    ///
+    /// Resumes the panic, if the result is one.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
+    pub(crate) fn wait_for_operation(&self, deadline: Option<Deadline>) -> io::Result<Option<T>> {
+        let mut outcome = Ok(Outcome::Woken);
+        loop {
+            match (self.take(), outcome) {
+                (Some(result), _) => return Ok(Some(result)),
+                (None, Ok(Outcome::TimedOut)) => return Ok(None),
+                (None, Err(interrupt)) => return Err(Interrupt::deliver(interrupt)),
+                (None, _) => {}
+            }
+            outcome = self.waiter.try_wait(deadline, || self.is_filled());
+        }
+    }
+
+    /// Takes the result, if it is there.
+    fn take(&self) -> Option<T> {
+        let result = self.result().take();
+        result.map(|result| result.unwrap_or_else(|payload| resume_unwind(payload)))
+    }
+
+    /// Asked under the lock of the waiter, so that a `fill` either is seen or wakes the waiter.
+    fn is_filled(&self) -> bool {
+        self.result().is_some()
     }
 
     fn result(&self) -> MutexGuard<'_, Option<thread::Result<T>>> {

@@ -12,7 +12,6 @@ use std::time::Instant;
 use super::{Job, JobResult};
 use crate::sys::fork;
 use crate::sys::switches::own_lock;
-use crate::task::word::Kind;
 use crate::task::{self, Deadline};
 
 /// The most lookups that run at once: half of the pool's threads. If the name server is down, a lookup
@@ -124,7 +123,7 @@ pub(crate) fn resolve(
             lookup.fill(answer);
         }
     }));
-    let answer = lookup.wait(Kind::Event, deadline.map(Deadline::at));
+    let answer = lookup.wait_for_operation(deadline.map(Deadline::at))?;
     answer.unwrap_or_else(|| Err(timed_out()))
 }
 

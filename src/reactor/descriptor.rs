@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::registration::Registrable as _;
 use super::source::{Source, SourceHalf};
-use crate::park;
+use crate::park::{self, Interrupt};
 use crate::sys::mode_turn::ModeTurn;
 use crate::sys::socket::{self, would_block};
+use crate::task::word::Outcome;
 use crate::task::{self, Deadline};
 
 /// The half of a descriptor that an operation uses.
@@ -265,13 +266,17 @@ impl<T: AsFd> Operation<'_, T> {
     }
 
     /// Tries `op` until it does not report that it would block, and parks in between. When the timeout
-    /// has passed, it tries once more. So the kernel decides whether the operation has timed out, not
-    /// the events that have been dispatched so far.
+    /// has passed, or the deadline of an interrupt scope, it tries once more. So the kernel decides whether
+    /// the operation has timed out, not the events that have been dispatched so far.
     ///
     /// # Errors
     ///
     /// Those of `op`. `WouldBlock`, as std's sockets, when the timeout has passed or the descriptor is
-    /// in non-blocking mode.
+    /// in non-blocking mode. That of an interrupt, if interrupts are delivered as errors.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
     ///
     /// Inlined for the reasons that [`run_stream`](Operation::run_stream) gives.
     #[inline(always)]
@@ -297,7 +302,7 @@ impl<T: AsFd> Operation<'_, T> {
         let descriptor = self.descriptor;
         let half = descriptor.half(self.direction);
         let mut deadline = None;
-        let mut is_too_late = false;
+        let mut too_late = None;
         let mut try_anyway = self.direction == Direction::Write;
         // An operation that never has to wait must let other coroutines run now and then.
         park::spend_operation();
@@ -317,8 +322,11 @@ impl<T: AsFd> Operation<'_, T> {
                     return result;
                 }
                 half.word().clear(seen);
-                if is_too_late || descriptor.is_nonblocking() {
-                    return result;
+                match too_late {
+                    Some(Err(interrupt)) => return Err(Interrupt::deliver(interrupt)),
+                    Some(Ok(Outcome::TimedOut)) => return result,
+                    _ if descriptor.is_nonblocking() => return result,
+                    _ => {}
                 }
                 try_anyway = false;
                 // An event came during the attempt.
@@ -341,9 +349,13 @@ impl<T: AsFd> Operation<'_, T> {
                     None => None,
                 }),
             };
-            if !half.wait(deadline) {
+            match half.wait(deadline) {
+                Ok(Outcome::Woken) => {}
+                Err(cancelled @ (Interrupt::Cancelled | Interrupt::Pending)) => {
+                    return Err(cancelled.deliver());
+                }
                 // One last attempt.
-                (is_too_late, try_anyway) = (true, true);
+                late => (too_late, try_anyway) = (Some(late), true),
             }
         }
     }

@@ -33,8 +33,8 @@ use std::time::{Duration, Instant};
 
 use super::registration::Token;
 use super::{Handle, Interest};
-use crate::park::{self, Waiters};
-use crate::task::word::{Kind, Outcome};
+use crate::park::{self, Interrupt, Waiters};
+use crate::task::word::Outcome;
 use crate::task::{self, Deadline};
 
 /// Waits until `look` returns something, or until `deadline`.
@@ -46,7 +46,8 @@ use crate::task::{self, Deadline};
 ///
 /// # Errors
 ///
-/// Those of `look` and `block`, and the kernel's if it does not register a descriptor.
+/// Those of `look` and `block`, and the kernel's if it does not register a descriptor. That of an
+/// interrupt, if interrupts are delivered as errors.
 ///
 /// # Unwinding
 ///
@@ -84,9 +85,13 @@ pub(crate) fn wait_for<'fd, R>(
     }
     loop {
         let outcome = watched.watch.wait(deadline);
-        let found = look()?;
-        if found.is_some() || outcome != Outcome::Woken {
-            return Ok(found);
+        if let Err(cancelled @ (Interrupt::Cancelled | Interrupt::Pending)) = outcome {
+            return Err(cancelled.deliver());
+        }
+        match (look()?, outcome) {
+            (None, Ok(Outcome::Woken)) => {}
+            (None, Err(interrupt)) => return Err(interrupt.deliver()),
+            (found, _) => return Ok(found),
         }
     }
 }
@@ -110,9 +115,13 @@ impl DescriptorWatch {
     }
 
     /// Parks the caller until the watch has fired since the last call, or until `deadline`.
-    fn wait(&self, deadline: Option<Deadline>) -> Outcome {
+    ///
+    /// # Errors
+    ///
+    /// If the caller is interrupted.
+    fn wait(&self, deadline: Option<Deadline>) -> Result<Outcome, Interrupt> {
         let fired = || self.fired.load(Ordering::Acquire);
-        let outcome = self.waiter.wait(Kind::Event, deadline, fired);
+        let outcome = self.waiter.try_wait(deadline, fired);
         self.fired.swap(false, Ordering::AcqRel);
         outcome
     }

@@ -4,17 +4,19 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use slab::Slab;
 
 use super::default_runtime::with_current_or_default;
-use super::join::{Join, JoinHandle, PacketGuard, Unjoined};
+use super::join::{Canceller, Join, JoinHandle, PacketGuard, Unjoined};
 use super::spawn::Builder;
 use super::thread::{self, Thread};
-use crate::park::{self, Waiters};
+use crate::park::{self, Interrupt, Waiters};
 use crate::sys::fork::Process;
-use crate::task;
 use crate::task::word::Kind;
+use crate::task::{self, TaskRef};
 use crate::worker::Worker;
 
 /// Calls `f`, which can spawn coroutines that borrow from the caller, and waits until all of them have
@@ -33,10 +35,17 @@ use crate::worker::Worker;
 /// assert_eq!(numbers, [1, 2, 3, 6]);
 /// ```
 ///
+/// If the caller is interrupted, by a cancellation or a [`timeout`](crate::timeout), the coroutines of the
+/// scope are cancelled. The caller unwinds when all of them have ended.
+///
 /// # Panics
 ///
 /// If `f` panics, with the same payload. Also if a coroutine of the scope has panicked that was not
 /// joined.
+///
+/// # Unwinding
+///
+/// An interruption point, in the way that was just described.
 #[track_caller]
 pub fn scope<'env, F, T>(f: F) -> T
 where
@@ -46,6 +55,7 @@ where
         data: Arc::new(ScopeData {
             made_by: Process::current(),
             running: AtomicUsize::new(0),
+            members: Mutex::new(Members::default()),
             unjoined_panic: AtomicBool::new(false),
             unjoined_cancel: AtomicBool::new(false),
             ended: Waiters::new(),
@@ -54,28 +64,28 @@ where
         scope: PhantomData,
         env: PhantomData,
     };
-    // A panic of `f` is caught first, since a wait during an unwind would keep the worker.
+    // An unwind of `f` is caught first, since a wait during an unwind would keep the worker.
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    let idle = || scope.data.running.load(Ordering::SeqCst) == 0;
-    if !idle() {
-        Worker::refuse_to_wait_alone_for("the end of a scope's coroutines");
+    if result.as_ref().is_err_and(|payload| park::is_interrupt(&**payload)) {
+        scope.data.cancel();
     }
-    // In a forked child the scope's coroutines do not run, so nothing uses what they borrow.
-    while !idle() && scope.data.made_by.is_current() {
-        // Not interruptible, since the coroutines borrow from this stack.
-        scope.data.ended.wait(Kind::Plain, None, idle);
-    }
+    let interrupt = scope.data.wait_for_members();
     match result {
         Err(payload) => resume_unwind(payload),
         Ok(_) if scope.data.unjoined_panic.load(Ordering::Relaxed) => {
             panic!("a scoped thread panicked")
         }
-        // A coroutine of the scope was unwound, since the runtime shuts down. Unwind this one, too,
-        // rather than return as if that coroutine had finished.
-        Ok(_) if scope.data.unjoined_cancel.load(Ordering::Relaxed) && task::may_unwind() => {
-            park::unwind()
+        Ok(value) => {
+            if let Some(interrupt) = interrupt {
+                interrupt.unwind();
+            }
+            // If the runtime shuts down, and has unwound a coroutine of the scope, unwind the caller, too,
+            // rather than return as if that coroutine had finished.
+            if scope.data.unjoined_cancel.load(Ordering::Relaxed) {
+                park::unwind_with_runtime();
+            }
+            value
         }
-        Ok(value) => value,
     }
 }
 
@@ -94,9 +104,10 @@ struct ScopeData {
     made_by: Process,
     /// How many coroutines of this scope have not ended.
     running: AtomicUsize,
+    members: Mutex<Members>,
     /// A coroutine that was not joined has panicked.
     unjoined_panic: AtomicBool,
-    /// A coroutine that was not joined was unwound by its runtime.
+    /// A coroutine that was not joined was cancelled, or unwound by its runtime.
     unjoined_cancel: AtomicBool,
     /// Waits until `running` is zero.
     ended: Waiters,
@@ -104,7 +115,62 @@ struct ScopeData {
     main_thread: Thread,
 }
 
+/// The coroutines of a scope that have not ended, to be cancelled.
+#[derive(Default)]
+struct Members {
+    /// An entry is empty while its coroutine is being made.
+    tasks: Slab<Option<TaskRef>>,
+    /// Whether the scope was cancelled, so that further coroutines are cancelled at once.
+    cancelled: bool,
+}
+
 impl ScopeData {
+    fn is_idle(&self) -> bool {
+        self.running.load(Ordering::SeqCst) == 0
+    }
+
+    /// Waits until all coroutines of the scope have ended. If the caller is interrupted meanwhile, cancels
+    /// them, and goes on waiting. Returns what has interrupted the caller.
+    fn wait_for_members(&self) -> Option<Interrupt> {
+        if !self.is_idle() {
+            Worker::refuse_to_wait_alone_for("the end of a scope's coroutines");
+        }
+        let mut interrupt = None;
+        // In a forked child the scope's coroutines do not run, so nothing uses what they borrow.
+        while !self.is_idle() && self.made_by.is_current() {
+            // The wait does not unwind, because the coroutines borrow from this stack.
+            if interrupt.is_some() {
+                self.ended.wait(Kind::Plain, None, || self.is_idle());
+            } else if let Err(came) = self.ended.try_wait_for_peers(|| self.is_idle()) {
+                interrupt = Some(came);
+                self.cancel();
+            }
+        }
+        interrupt
+    }
+
+    /// Cancels the coroutines of the scope, and those that are spawned in it from now on.
+    fn cancel(&self) {
+        let tasks: Vec<_> = {
+            let mut members = task::lock_aside(&self.members);
+            members.cancelled = true;
+            let tasks = members.tasks.iter();
+            tasks.filter_map(|(_, task)| task.clone()).collect()
+        };
+        // Not under the lock, for which a woken task may come back at once.
+        tasks.iter().for_each(|task| task.cancel());
+    }
+
+    /// Enters a coroutine that is about to be queued. Cancels it, if the scope was cancelled.
+    fn enlist(&self, entry: usize, task: &TaskRef) {
+        let mut members = task::lock_aside(&self.members);
+        members.tasks[entry] = Some(task.clone());
+        if members.cancelled {
+            // It does not wait yet, so this wakes nothing.
+            task.cancel();
+        }
+    }
+
     /// Notes how a coroutine has ended that is not joined, if it has not returned.
     fn note(&self, how: Unjoined) {
         let flag = match how {
@@ -116,27 +182,37 @@ impl ScopeData {
 }
 
 /// Held by each coroutine of a scope until it uses none of its borrows any more.
-struct Member(Arc<ScopeData>);
+struct Member {
+    scope: Arc<ScopeData>,
+    /// The coroutine's entry in the scope's `Members`.
+    entry: usize,
+}
 
 impl Member {
     fn of(scope: &Arc<ScopeData>) -> Member {
         // Relaxed: `scope` reads the count after `f` has returned. If a coroutine of the scope spawns
         // another one, its own count is given back, with SeqCst, only later.
         scope.running.fetch_add(1, Ordering::Relaxed);
-        Member(Arc::clone(scope))
+        Member {
+            scope: Arc::clone(scope),
+            entry: task::lock_aside(&scope.members).tasks.insert(None),
+        }
     }
 }
 
 impl PacketGuard for Member {
     fn unjoined(&self, how: Unjoined) {
-        self.0.note(how);
+        self.scope.note(how);
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.ended.wake_all();
+        let task = task::lock_aside(&self.scope.members).tasks.remove(self.entry);
+        // Not under the lock: this may be the last reference.
+        drop(task);
+        if self.scope.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.scope.ended.wake_all();
         }
     }
 }
@@ -178,9 +254,12 @@ impl Builder {
     {
         let site = Location::caller();
         let handle = with_current_or_default(|scheduler| {
+            let member = Member::of(&scope.data);
+            let entry = member.entry;
+            let enlist = |task: &TaskRef| scope.data.enlist(entry, task);
             // SAFETY: `f` and `T` live for `'scope`. The guard is a member of the scope, and the scope does
             // not end before the guard was dropped. The handle cannot outlive `'scope` either, by its type.
-            unsafe { self.spawn_with_guard(scheduler, site, f, Member::of(&scope.data)) }
+            unsafe { self.spawn_enlisted(scheduler, site, f, member, enlist) }
         })?;
         Ok(ScopedJoinHandle {
             join: handle.into_inner(),
@@ -255,6 +334,18 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// An interruption point.
     pub fn join(self) -> std::thread::Result<T> {
         self.join.join()
+    }
+
+    /// Cancels the coroutine. See [`JoinHandle::cancel`]. The scope then does not count it as having
+    /// panicked.
+    pub fn cancel(&self) {
+        self.join.thread().task().cancel();
+    }
+
+    /// A handle that can only cancel the coroutine, for any number of holders.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.join.canceller()
     }
 
     /// The coroutine's handle.

@@ -7,7 +7,7 @@ use std::panic::Location;
 use super::default_runtime::with_current_or_default;
 use super::join::{JoinHandle, LocalJoinHandle, Packet, PacketGuard};
 use super::{fork, thread};
-use crate::task::{Role, Task, TaskRef};
+use crate::task::{Interrupts, Role, Task, TaskRef};
 use crate::worker::{Scheduler, Worker};
 
 /// Spawns a coroutine and returns a handle to join it.
@@ -83,6 +83,7 @@ where
 pub struct Builder {
     name: Option<String>,
     stack_size: Option<usize>,
+    interrupts: Interrupts,
 }
 
 impl Builder {
@@ -102,6 +103,34 @@ impl Builder {
     /// Sets the usable stack size in bytes. It is rounded up to a power of two, and to at least 16 KiB.
     pub fn stack_size(mut self, size: usize) -> Builder {
         self.stack_size = Some(size);
+        self
+    }
+
+    /// Sets how the coroutine is interrupted: by [`JoinHandle::cancel`] and [`timeout`](crate::timeout).
+    ///
+    /// [`Interrupts::Errors`] is for code that is not written to be unwound by a wait, for example other
+    /// people's code with `unsafe` that was compiled with the shims.
+    ///
+    /// ```
+    /// use greenroom::shims::net::UdpSocket;
+    /// use greenroom::{Builder, Cancelled, Interrupts};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let socket = UdpSocket::bind("127.0.0.1:0")?;
+    /// let reader = Builder::new()
+    ///     .interrupts(Interrupts::Errors)
+    ///     .spawn(move || socket.recv(&mut [0; 16]))?;
+    /// greenroom::yield_now();
+    /// reader.cancel();
+    /// match reader.join() {
+    ///     Ok(received) => assert!(received.unwrap_err().get_ref().unwrap().is::<Cancelled>()),
+    ///     Err(payload) => assert!(payload.is::<Cancelled>(), "it had not started"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn interrupts(mut self, how: Interrupts) -> Builder {
+        self.interrupts = how;
         self
     }
 
@@ -159,8 +188,31 @@ impl Builder {
         T: Send + 'a,
         G: PacketGuard + Send + 'a,
     {
+        // SAFETY: the contract is the same.
+        unsafe { self.spawn_enlisted(scheduler, site, f, guard, |_| {}) }
+    }
+
+    /// Like `spawn_with_guard`. Calls `enlist` with the task before it is queued.
+    ///
+    /// # Safety
+    ///
+    /// That of `spawn_with_guard`.
+    pub(crate) unsafe fn spawn_enlisted<'a, F, T, G>(
+        self,
+        scheduler: &Scheduler,
+        site: &'static Location<'static>,
+        f: F,
+        guard: G,
+        enlist: impl FnOnce(&TaskRef),
+    ) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'a,
+        T: Send + 'a,
+        G: PacketGuard + Send + 'a,
+    {
         // SAFETY: `into_task` demands of what `f` and `T` borrow what our caller promises.
         let (task, joined) = unsafe { self.into_task(scheduler, Role::Spawned, site, f, guard)? };
+        enlist(&task);
         scheduler.spawn(task);
         // SAFETY: the task's body was made for results of type `T`, which is `Send`, and this is its only
         // handle.
@@ -218,7 +270,8 @@ impl Builder {
         let name = self.name.map(thread::checked_name);
         let reservation = Some(scheduler.reserve_stack(self.stack_size)?);
         let body = Packet::new(f, guard);
-        let task = Task::new(name, site, role, scheduler.number(), reservation, body);
+        let task = Task::new(name, site, role, scheduler.number(), reservation, body)
+            .interrupted_by(self.interrupts);
         // SAFETY: the closure and the result are only used when the task runs or is abandoned, which
         // drops the guard last, and by the handle. Our caller promises that what they borrow stays valid
         // for so long.

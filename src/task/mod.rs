@@ -14,6 +14,7 @@ mod completion;
 mod deadline;
 mod holder;
 mod inbox;
+mod interrupt_scope;
 pub(crate) mod locals;
 mod os_thread;
 mod refs;
@@ -31,7 +32,7 @@ use std::ops::Deref;
 use std::panic::{Location, resume_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 use crate::coroutine::{self, Class, Reservation, Suspend};
 use crate::fatal;
@@ -43,11 +44,15 @@ use completion::Completion;
 pub(crate) use deadline::Deadline;
 pub(crate) use holder::{Holder, WorkerNumber};
 pub(crate) use inbox::{Inbox, Link, Mail};
+use interrupt_scope::{Innermost, Reach};
+pub use interrupt_scope::Interrupts;
+pub(crate) use interrupt_scope::{Change, InterruptScope, earlier};
 use locals::Locals;
 use refs::Refs;
 pub(crate) use task_ref::TaskRef;
 pub(crate) use unwind::{
     InHook, Suspended, is_unwinding, is_unwinding_for_certain, keeps_thread, may_unwind,
+    swallowed_interrupts,
 };
 pub(crate) use waiting::{Waiting, Woken};
 use word::{Outcome, Seq, WaitWord};
@@ -124,10 +129,16 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     owner: AtomicPtr<Arc<dyn Owner>>,
     /// The slot by which the owner knows the task, and the task's place in the owner's inbox.
     link: Link,
+    /// The innermost call that changes how interrupts reach the task.
+    innermost: Innermost,
     /// The number of the task's runtime.
     runtime: u32,
-    /// The runtime has begun to unwind the task. See `unwind`.
-    cancelled: Flag,
+    /// An interrupt has begun to unwind the task. See `unwind`.
+    unwound: Flag,
+    /// An operation of the task has returned an error for its cancellation.
+    told: Flag,
+    /// How often the task has caught the unwind of an interrupt and waited again.
+    swallowed: AtomicU8,
     /// The number that identifies the task in the process. Zero until it is asked for.
     id: AtomicU64,
     name: Option<Box<str>>,
@@ -174,8 +185,11 @@ impl<B: Body> Task<B> {
             word: WaitWord::new(),
             owner: AtomicPtr::new(ptr::null_mut()),
             link: Link::new(),
+            innermost: Innermost::root(Interrupts::Unwind),
             runtime,
-            cancelled: Flag::new(),
+            unwound: Flag::new(),
+            told: Flag::new(),
+            swallowed: AtomicU8::new(0),
             id: AtomicU64::new(0),
             name,
             spawned_at,
@@ -188,6 +202,12 @@ impl<B: Body> Task<B> {
             refs: Refs::new(2),
             body,
         }
+    }
+
+    /// Sets how the task, which has not started, is interrupted.
+    pub(crate) fn interrupted_by(mut self, how: Interrupts) -> Task<B> {
+        self.innermost = Innermost::root(how);
+        self
     }
 }
 
@@ -331,6 +351,25 @@ impl Task {
             self.schedule();
         }
         ended
+    }
+
+    /// Cancels the task: ends its current wait, if that can be interrupted and cancellation reaches it,
+    /// and prevents such waits from beginning. A task that has not started never runs.
+    pub(crate) fn cancel(&self) {
+        if !self.is_left_in_parent() && self.word.interrupt() {
+            self.schedule();
+        }
+    }
+
+    /// Whether a cancellation reaches the code of this task, which is the calling one, at this point.
+    pub(crate) fn is_cancellable_by(&self, reach: Reach) -> bool {
+        reach.cancel && !(reach.how == Interrupts::Errors && self.told.get())
+    }
+
+    /// Notes that an operation of this task, which is the calling one, returns an error for its
+    /// cancellation.
+    pub(crate) fn note_told(&self) {
+        self.told.set(true);
     }
 
     /// Makes the token of `thread::park` available.
@@ -540,16 +579,16 @@ pub(crate) fn running() -> Option<TaskRef> {
     RUNNING.get().map(|task| unsafe { TaskRef::another(task) })
 }
 
-/// Unwinds the calling coroutine with `payload`, since its runtime ends it.
-pub(crate) fn cancel(payload: Box<dyn Any + Send>) -> ! {
-    unwind::note_cancelled(true);
+/// Unwinds the calling coroutine with `payload`, because it was interrupted.
+pub(crate) fn unwind_with(payload: Box<dyn Any + Send>) -> ! {
+    unwind::begin_unwind();
     resume_unwind(payload)
 }
 
 /// Notes that the unwind of the running coroutine has come to its end.
 #[cold]
 pub(crate) fn note_unwound() {
-    unwind::note_cancelled(false);
+    unwind::end_unwind();
 }
 
 /// Calls `look` with the running coroutine's task; with `None` if the caller is no coroutine.

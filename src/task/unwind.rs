@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Task, with_running};
 
@@ -48,7 +49,7 @@ pub(crate) fn is_unwinding() -> bool {
 
 #[cold]
 fn is_own_unwind() -> bool {
-    is_unwinding_for_certain() || with_running(|task| task.is_some_and(Task::is_cancelled))
+    is_unwinding_for_certain() || with_running(|task| task.is_some_and(Task::is_unwound))
 }
 
 /// Whether it is certain that the caller unwinds, given that std's count is raised.
@@ -67,18 +68,45 @@ fn is_in_hook() -> bool {
     HOOKS.get() > 0
 }
 
+/// How often all coroutines of the process have caught the unwind of an interrupt and waited again.
+static SWALLOWED: AtomicU64 = AtomicU64::new(0);
+
+/// How often the coroutines of this process have caught the unwind of an interrupt and waited again.
+pub(crate) fn swallowed_interrupts() -> u64 {
+    SWALLOWED.load(Ordering::Relaxed)
+}
+
 impl Task {
-    /// Whether the task's runtime has begun to unwind it, and the unwind has not come to its end.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.get()
+    /// Whether an interrupt has begun to unwind the task, and the unwind has not come to its end.
+    pub(crate) fn is_unwound(&self) -> bool {
+        self.unwound.get()
+    }
+
+    /// How often the task has caught the unwind of an interrupt and waited again. Counts up to 255.
+    pub(crate) fn swallowed(&self) -> u8 {
+        self.swallowed.load(Ordering::Relaxed)
     }
 }
 
-/// Notes that the runtime is about to unwind the running coroutine, or that this unwind is over.
-pub(super) fn note_cancelled(cancelled: bool) {
+/// Notes that an interrupt is about to unwind the running coroutine.
+pub(super) fn begin_unwind() {
+    with_running(|task| {
+        let Some(task) = task else { return };
+        if task.unwound.get() {
+            let so_far = task.swallowed();
+            task.swallowed
+                .store(so_far.saturating_add(1), Ordering::Relaxed);
+            SWALLOWED.fetch_add(1, Ordering::Relaxed);
+        }
+        task.unwound.set(true);
+    });
+}
+
+/// Notes that the unwind of the running coroutine is over.
+pub(super) fn end_unwind() {
     with_running(|task| {
         if let Some(task) = task {
-            task.cancelled.set(cancelled);
+            task.unwound.set(false);
         }
     });
 }

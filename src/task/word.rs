@@ -87,7 +87,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn is_interruptible(self) -> bool {
+    pub(crate) fn is_interruptible(self) -> bool {
         matches!(self, Kind::Event | Kind::Peer)
     }
 
@@ -123,7 +123,16 @@ impl WaitWord {
             true => LATER,
             false => 0,
         };
-        let begun = self.begin_unless(0, later | kind.event_bit());
+        self.begin_anyway(later | kind.event_bit())
+    }
+
+    /// Begins a wait that nothing interrupts. A pending interrupt does not prevent it.
+    pub(crate) fn begin_uninterruptible(&self, kind: Kind) -> Seq {
+        self.begin_anyway(kind.event_bit())
+    }
+
+    fn begin_anyway(&self, bits: u64) -> Seq {
+        let begun = self.begin_unless(0, bits);
         begun.unwrap_or_else(|Pending| unreachable!("nothing keeps it from beginning"))
     }
 

@@ -672,12 +672,13 @@ fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
     })
 }
 
-/// The body of every coroutine: runs its task. If the runtime has begun to stop, only drops the task's
-/// closure. The drop happens on the coroutine, because the destructors may wait.
+/// The body of every coroutine: runs its task. If the task was cancelled or the runtime has begun to stop,
+/// only drops the task's closure. The drop happens on the coroutine, because the destructors may wait.
 fn run_task() {
     task::with_running(|task| {
         let task = task.expect("a coroutine is running");
-        if task.role() != Role::Main && !NOTHING_UNWINDS && task::is_runtime_stopping() {
+        let is_left = task.role() != Role::Main && !NOTHING_UNWINDS && task::is_runtime_stopping();
+        if is_left || task.word.is_interrupted() {
             let waited = task.word.interrupt();
             debug_assert!(!waited, "a fresh coroutine does not wait");
             // SAFETY: this is the first turn of the task, on its worker, so the body was neither run nor

@@ -4,6 +4,7 @@
 //! Only the handle takes the result. If the handle is dropped unused, then the handle's drop or the end of
 //! the task, whichever comes later, drops the result.
 
+mod cancel;
 mod packet;
 
 use std::cell::UnsafeCell;
@@ -12,13 +13,15 @@ use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::thread::Thread;
 use crate::fatal;
 use crate::park::{self, Cancelled, Wait};
 use crate::task::word::{Kind, Outcome};
-use crate::task::{self, Description, Task, TaskRef};
+use crate::task::{self, Deadline, Description, Task, TaskRef};
 
+pub use cancel::{CancelOnDrop, Canceller};
 pub(crate) use packet::{Packet, PacketGuard, Unjoined};
 use packet::{drop_unwanted, take_result};
 
@@ -59,7 +62,7 @@ impl<T> Join<T> {
 
     /// Waits until the task has ended, and takes its result.
     pub(crate) fn join(&self) -> std::thread::Result<T> {
-        if !self.is_finished() && !wait_for(self.thread.task(), self.kind) {
+        if self.wait(None) == Ended::Never {
             return Err(Box::new(Cancelled));
         }
         let result = self.take();
@@ -72,6 +75,19 @@ impl<T> Join<T> {
             park::unwind_with_runtime();
         }
         result
+    }
+
+    /// Like `join`, until `deadline`. `None` if the task has not ended by then.
+    pub(crate) fn join_until(&self, deadline: Option<Deadline>) -> Option<std::thread::Result<T>> {
+        (self.wait(deadline) != Ended::NotYet).then(|| self.join())
+    }
+
+    /// Waits until the task has ended, or until `deadline`. To be called by one task at a time.
+    fn wait(&self, deadline: Option<Deadline>) -> Ended {
+        match self.is_finished() {
+            true => Ended::Now,
+            false => wait_for(self.thread.task(), self.kind, deadline),
+        }
     }
 
     /// Takes the result. To be called when the task is done.
@@ -97,16 +113,24 @@ impl<T> Join<T> {
     }
 }
 
-/// Waits until `task` has ended. Returns false, without waiting, in a fork of the process that made the
-/// task, because the task does not run there.
+/// Whether a task has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Now,
+    NotYet,
+    /// It does not run in this process, which is a fork of the one that made it.
+    Never,
+}
+
+/// Waits until `task` has ended, or until `deadline`.
 ///
 /// # Panics
 ///
 /// If the task is the calling one.
 #[inline]
-fn wait_for(task: &Task, kind: Kind) -> bool {
+fn wait_for(task: &Task, kind: Kind, deadline: Option<Deadline>) -> Ended {
     if task.is_left_in_parent() {
-        return false;
+        return Ended::Never;
     }
     assert!(
         !is_running(task),
@@ -125,12 +149,14 @@ fn wait_for(task: &Task, kind: Kind) -> bool {
             wait.end();
             None
         };
-        if wait.suspend(None) == Outcome::Woken {
+        match wait.suspend(deadline) {
             // The finisher has ended the wait, and does not use it any more.
-            mem::forget(leaving);
+            Outcome::Woken => mem::forget(leaving),
+            Outcome::TimedOut if !task.completion().is_done() => return Ended::NotYet,
+            _ => {}
         }
     }
-    true
+    Ended::Now
 }
 
 /// Takes the joiner's wait back from the task's completion when dropped, since the wait has ended without
@@ -198,8 +224,8 @@ impl<T> JoinHandle<T> {
     /// # Errors
     ///
     /// - the payload of the coroutine's panic;
-    /// - [`Cancelled`], if its runtime has unwound the coroutine or was gone before it started; and in a
-    ///   forked child, where the coroutine does not run;
+    /// - [`Cancelled`], if the coroutine was [cancelled](JoinHandle::cancel), if its runtime has unwound it
+    ///   or was gone before it started; and in a forked child, where the coroutine does not run;
     /// - an [`io::Error`](std::io::Error), if the operating system had no memory for the coroutine's stack,
     ///   so that the coroutine never started.
     ///
@@ -222,6 +248,33 @@ impl<T> JoinHandle<T> {
     #[must_use]
     pub fn thread(&self) -> &Thread {
         self.0.thread()
+    }
+
+    /// Waits for the coroutine to finish, for `timeout` at most, and returns its result. See
+    /// [`join`](JoinHandle::join).
+    ///
+    /// ```
+    /// use greenroom::shims::thread::sleep;
+    /// use std::time::Duration;
+    ///
+    /// let slow = greenroom::spawn(|| sleep(Duration::from_millis(20)));
+    /// let slow = slow.join_timeout(Duration::from_millis(1)).expect_err("it still sleeps");
+    /// slow.join().unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The handle, if the coroutine has not finished by then.
+    ///
+    /// # Panics
+    ///
+    /// If the coroutine joins itself.
+    ///
+    /// # Unwinding
+    ///
+    /// As `join`.
+    pub fn join_timeout(self, timeout: Duration) -> Result<std::thread::Result<T>, JoinHandle<T>> {
+        self.0.join_until(Deadline::after(timeout)).ok_or(self)
     }
 
     pub(crate) fn into_inner(self) -> Join<T> {
@@ -278,8 +331,8 @@ impl<T> LocalJoinHandle<T> {
     /// # Errors
     ///
     /// - the payload of the coroutine's panic;
-    /// - [`Cancelled`], if its runtime has unwound the coroutine or was gone before it started; and in a
-    ///   forked child, where the coroutine does not run;
+    /// - [`Cancelled`], if the coroutine was [cancelled](JoinHandle::cancel), if its runtime has unwound it
+    ///   or was gone before it started; and in a forked child, where the coroutine does not run;
     /// - an [`io::Error`](std::io::Error), if the operating system had no memory for the coroutine's stack,
     ///   so that the coroutine never started.
     ///

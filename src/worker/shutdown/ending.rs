@@ -126,7 +126,7 @@ impl Worker {
         let live = self.live.borrow();
         live.iter().any(|(_, live)| {
             let awaits = live.task.word.awaits_event();
-            awaits.is_some_and(|may_unwind| !may_unwind || live.task.is_cancelled())
+            awaits.is_some_and(|may_unwind| !may_unwind || live.task.is_unwound())
         })
     }
 
@@ -200,7 +200,13 @@ fn report<'a>(left: impl Iterator<Item = &'a Live>, grace: std::time::Duration) 
          left behind:\n"
     );
     for live in started.iter().take(NAMED) {
-        report += &format!("  {}\n", Description(&live.task));
+        report += &format!("  {}", Description(&live.task));
+        match live.task.swallowed() {
+            0 => {}
+            1 => report += ", which has caught its cancellation and gone on",
+            times => report += &format!(", which has caught its cancellation {times} times"),
+        }
+        report.push('\n');
     }
     if let Some(more @ 1..) = started.len().checked_sub(NAMED) {
         report += &format!("  and {more} more\n");

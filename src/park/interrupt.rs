@@ -1,0 +1,207 @@
+//! Interrupts: what ends a wait although neither its event nor its own deadline has come.
+//!
+//! There are two: the caller was cancelled (by a handle, or because its runtime stops), or the deadline of
+//! an interrupt scope around the caller has passed. Either unwinds the caller, or an operation fails with
+//! an error: see `task/interrupt_scope.rs`.
+#![forbid(unsafe_code)]
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::time::Instant;
+
+use super::yield_now;
+use crate::fatal;
+use crate::task::word::Pending;
+use crate::task::{self, Current, Deadline, Interrupts};
+
+/// The payload with which a cancelled coroutine unwinds.
+///
+/// Joining such a coroutine returns an `Err` with this payload. So does joining a coroutine that was
+/// cancelled, or whose runtime ended, before it had started; and, in a forked child, joining a coroutine of
+/// the parent.
+///
+/// In a coroutine that is set to [`Interrupts::Errors`], the error of the operation that was cancelled
+/// holds this value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancelled;
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the coroutine was cancelled")
+    }
+}
+
+impl std::error::Error for Cancelled {}
+
+impl From<Cancelled> for io::Error {
+    /// An error of the kind `Other`. (`Interrupted` is for operations to be tried again, which std does.)
+    fn from(cancelled: Cancelled) -> io::Error {
+        io::Error::other(cancelled)
+    }
+}
+
+/// The deadline of a [`timeout`](crate::timeout) has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the deadline has passed")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+impl From<Elapsed> for io::Error {
+    /// An error of the kind `TimedOut`.
+    fn from(elapsed: Elapsed) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, elapsed)
+    }
+}
+
+/// The payload with which a coroutine unwinds to the scope that has set the deadline. See
+/// [`has_caused`](crate::task::InterruptScope::has_caused).
+pub(crate) struct UnwindOfElapsed(pub(crate) u64);
+
+/// Whether an unwind with this payload is that of an interrupt.
+pub(crate) fn is_interrupt(payload: &(dyn Any + Send)) -> bool {
+    payload.is::<Cancelled>() || payload.is::<UnwindOfElapsed>()
+}
+
+/// What has interrupted the caller.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interrupt {
+    /// It was cancelled while it waited.
+    Cancelled,
+    /// It was cancelled before it waited.
+    Pending,
+    /// The earliest deadline of its interrupt scopes has passed.
+    Elapsed,
+}
+
+impl From<Pending> for Interrupt {
+    fn from(_: Pending) -> Interrupt {
+        Interrupt::Pending
+    }
+}
+
+impl Interrupt {
+    /// Unwinds the caller, without calling the panic hook.
+    #[cold]
+    pub(crate) fn unwind(self) -> ! {
+        self.give_way();
+        match self {
+            Interrupt::Cancelled | Interrupt::Pending => unwind(),
+            Interrupt::Elapsed => {
+                let number = Current::get().begin_unwind_of_earliest();
+                task::unwind_with(Box::new(UnwindOfElapsed(number)))
+            }
+        }
+    }
+
+    /// Unwinds the caller, or returns the error with which its operation fails. That depends on what is
+    /// set for the code of the caller.
+    #[cold]
+    pub(crate) fn deliver(self) -> io::Error {
+        let task = Current::get();
+        if task.reach().how == Interrupts::Unwind {
+            self.unwind();
+        }
+        self.give_way();
+        match self {
+            Interrupt::Cancelled | Interrupt::Pending => {
+                task.note_told();
+                Cancelled.into()
+            }
+            Interrupt::Elapsed => Elapsed.into(),
+        }
+    }
+
+    /// A caller that is interrupted without a wait, and tries again in a loop, must not keep its worker.
+    fn give_way(self) {
+        if self == Interrupt::Pending {
+            yield_now();
+        }
+    }
+}
+
+/// Unwinds the calling coroutine, because it was cancelled. Does not call the panic hook.
+#[cold]
+pub(crate) fn unwind() -> ! {
+    if cfg!(panic = "abort") {
+        // A coroutine of a runtime that ends does not get here: it is left behind. So the caller waits
+        // for something of another runtime, which has ended.
+        fatal::abort(format_args!(
+            "what the caller waits for was cancelled, and under panic = \"abort\" nothing can unwind"
+        ));
+    }
+    task::unwind_with(Box::new(Cancelled))
+}
+
+/// If the caller's runtime is stopping, unwinds the caller now rather than at its next interruption
+/// point.
+///
+/// For a caller that has found that another coroutine is gone. If the shutdown has unwound the other
+/// coroutine, the caller should not report that as a failure. With `panic = "abort"` a shutdown unwinds
+/// nothing.
+pub(crate) fn unwind_with_runtime() {
+    if task::is_runtime_stopping() && may_be_cancelled() {
+        unwind();
+    }
+}
+
+/// Whether a cancellation would unwind the caller here.
+fn may_be_cancelled() -> bool {
+    if cfg!(panic = "abort") || !task::may_unwind() {
+        return false;
+    }
+    let task = Current::get();
+    let reach = task.reach();
+    reach.how == Interrupts::Unwind && task.is_cancellable_by(reach)
+}
+
+/// Unwinds the calling coroutine if it was cancelled, or if the deadline of a [`timeout`](crate::timeout)
+/// around it has passed.
+///
+/// For code that computes for long without waiting: every wait that is an interruption point does this
+/// anyway. Does nothing in a [`shield`](crate::shield), nor where interrupts are delivered as errors, nor
+/// while the caller unwinds.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let endless = || -> () {
+///     loop {
+///         greenroom::interruption_point();
+///     }
+/// };
+/// assert!(greenroom::timeout(Duration::from_millis(1), endless).is_err());
+/// ```
+///
+/// # Unwinding
+///
+/// An interruption point.
+pub fn interruption_point() {
+    if !task::may_unwind() {
+        return;
+    }
+    let task = Current::get();
+    if task.is_outside_scopes() && !task.word.is_interrupted() {
+        return;
+    }
+    let reach = task.reach();
+    if reach.how != Interrupts::Unwind {
+        return;
+    }
+    if task.word.is_interrupted() && task.is_cancellable_by(reach) {
+        Interrupt::Pending.unwind();
+    }
+    let has_passed = |deadline: Deadline| deadline.at <= Instant::now();
+    if reach.earliest.is_some_and(has_passed) {
+        // As for a pending interrupt.
+        yield_now();
+        Interrupt::Elapsed.unwind();
+    }
+}

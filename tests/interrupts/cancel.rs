@@ -1,0 +1,282 @@
+//! Cancelling a coroutine by its handles.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use greenroom::shims::sync::{Mutex, mpsc};
+use greenroom::shims::thread::sleep;
+use greenroom::{Cancelled, JoinHandle, spawn, spawn_local};
+
+use crate::util::{self, message, ms, on_workers, until};
+
+fn sleeper() -> JoinHandle<()> {
+    spawn(|| sleep(Duration::MAX))
+}
+
+fn is_cancelled<T>(result: std::thread::Result<T>) -> bool {
+    result.is_err_and(|payload| payload.is::<Cancelled>())
+}
+
+#[test]
+fn a_coroutine_that_has_not_started_never_runs_and_drops_its_closure() {
+    on_workers(1, || {
+        let ran = Arc::new(AtomicBool::new(false));
+        let coroutine = spawn({
+            let ran = Arc::clone(&ran);
+            move || ran.store(true, Ordering::Relaxed)
+        });
+        coroutine.cancel();
+        assert!(is_cancelled(coroutine.join()));
+        assert!(!ran.load(Ordering::Relaxed));
+        assert_eq!(Arc::strong_count(&ran), 1, "the closure was dropped");
+    });
+}
+
+#[test]
+fn a_coroutine_that_has_finished_keeps_its_result() {
+    on_workers(1, || {
+        let coroutine = spawn(|| 7);
+        until("it has finished", || coroutine.is_finished());
+        coroutine.cancel();
+        assert_eq!(coroutine.join().unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_coroutine_that_never_waits_again_finishes() {
+    on_workers(2, || {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let (started, has_started) = mpsc::channel();
+        let coroutine = spawn({
+            let cancelled = Arc::clone(&cancelled);
+            move || {
+                started.send(()).unwrap();
+                while !cancelled.load(Ordering::Acquire) {
+                    greenroom::yield_now(); // not an interruption point
+                }
+                "its result"
+            }
+        });
+        has_started.recv().unwrap();
+        coroutine.cancel();
+        cancelled.store(true, Ordering::Release);
+        assert_eq!(coroutine.join().unwrap(), "its result");
+    });
+}
+
+#[test]
+fn cancelling_twice_or_from_many_threads_is_cancelling_once() {
+    on_workers(2, || {
+        let coroutine = sleeper();
+        let cancellers: Vec<_> = (0..8)
+            .map(|_| {
+                let canceller = coroutine.canceller();
+                std::thread::spawn(move || canceller.cancel())
+            })
+            .collect();
+        coroutine.cancel();
+        assert!(is_cancelled(coroutine.join()));
+        for canceller in cancellers {
+            canceller.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn destructors_run_and_locks_descriptors_and_ends_of_channels_are_given_back() {
+    on_workers(1, || {
+        let lock = Arc::new(Mutex::new(0));
+        let (sender, receiver) = mpsc::channel::<()>();
+        let listener = greenroom::shims::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let coroutine = spawn({
+            let lock = Arc::clone(&lock);
+            move || {
+                let mut held = lock.lock().unwrap();
+                *held = 1;
+                let _sender = sender;
+                drop(listener.accept());
+            }
+        });
+        sleep(ms(5));
+        coroutine.cancel();
+        assert!(is_cancelled(coroutine.join()));
+        // As after a panic: what the lock guards may be half done.
+        assert_eq!(**lock.lock().unwrap_err().get_ref(), 1);
+        assert_eq!(receiver.recv(), Err(mpsc::RecvError));
+        let refused = greenroom::shims::net::TcpStream::connect(addr).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn cancel_wait_returns_when_the_coroutine_has_ended_or_the_time_is_over() {
+    on_workers(1, || {
+        let mut coroutine = sleeper();
+        assert!(coroutine.cancel_wait(util::PATIENCE));
+        assert!(is_cancelled(coroutine.join()));
+
+        let mut parked = spawn(greenroom::park);
+        sleep(ms(1));
+        assert!(!parked.cancel_wait(ms(5)), "park is not interrupted");
+        parked.thread().unpark();
+        assert!(parked.cancel_wait(util::PATIENCE));
+        parked.join().unwrap();
+    });
+}
+
+#[test]
+fn a_guard_cancels_when_it_is_dropped_and_only_then() {
+    on_workers(1, || {
+        let guard = sleeper().cancel_on_drop();
+        let canceller = guard.canceller();
+        sleep(ms(2));
+        assert!(!canceller.is_finished());
+        drop(guard);
+        until("it has ended", || canceller.is_finished());
+
+        let kept = spawn(|| sleep(ms(5))).cancel_on_drop().into_handle();
+        kept.join().unwrap();
+    });
+}
+
+#[test]
+fn a_guard_that_is_unwound_cancels() {
+    on_workers(1, || {
+        let inner = Arc::new(Mutex::new(None));
+        let outer = spawn({
+            let inner = Arc::clone(&inner);
+            move || {
+                let guard = sleeper().cancel_on_drop();
+                *inner.lock().unwrap() = Some(guard.canceller());
+                sleep(Duration::MAX);
+            }
+        });
+        sleep(ms(2));
+        outer.cancel();
+        assert!(is_cancelled(outer.join()));
+        let inner = inner.lock().unwrap().take().unwrap();
+        until("the inner one has ended", || inner.is_finished());
+    });
+}
+
+#[test]
+fn a_coroutine_that_swallows_its_cancellation_lets_others_run() {
+    on_workers(1, || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let caught = Arc::new(AtomicUsize::new(0));
+        let coroutine = spawn({
+            let (stop, caught) = (Arc::clone(&stop), Arc::clone(&caught));
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let unwound = catch_unwind(AssertUnwindSafe(|| sleep(Duration::MAX)));
+                    assert!(unwound.is_err());
+                    caught.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        sleep(ms(1));
+        coroutine.cancel();
+        // The same worker runs this coroutine, too.
+        until("it has come round", || caught.load(Ordering::Relaxed) > 100);
+        stop.store(true, Ordering::Relaxed);
+        coroutine.join().unwrap();
+    });
+}
+
+#[test]
+fn a_panic_after_the_cancellation_was_caught_goes_to_the_joiner() {
+    on_workers(1, || {
+        let coroutine = spawn(|| {
+            let unwound = catch_unwind(AssertUnwindSafe(|| sleep(Duration::MAX)));
+            drop(unwound);
+            resume_unwind(Box::new("a panic")); // without the message of the hook
+        });
+        sleep(ms(1));
+        coroutine.cancel();
+        assert_eq!(message(&*coroutine.join().unwrap_err()), "a panic");
+    });
+}
+
+#[test]
+fn a_panic_of_the_closure_that_is_dropped_unrun_goes_to_the_joiner() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            resume_unwind(Box::new("from the drop"));
+        }
+    }
+    on_workers(1, || {
+        let bomb = Bomb;
+        let coroutine = spawn(move || drop(bomb));
+        coroutine.cancel();
+        assert_eq!(message(&*coroutine.join().unwrap_err()), "from the drop");
+    });
+}
+
+#[test]
+fn a_local_coroutine_can_be_cancelled_from_any_thread() {
+    on_workers(1, || {
+        let mut local = spawn_local(|| sleep(Duration::MAX));
+        sleep(ms(1));
+        let canceller = local.canceller();
+        std::thread::spawn(move || canceller.cancel()).join().unwrap();
+        assert!(local.cancel_wait(util::PATIENCE));
+        assert!(is_cancelled(local.join()));
+    });
+}
+
+#[test]
+fn a_detached_coroutine_can_be_cancelled() {
+    on_workers(1, || {
+        let (sender, receiver) = mpsc::channel::<()>();
+        let coroutine = spawn(move || {
+            let _sender = sender;
+            sleep(Duration::MAX);
+        });
+        let canceller = coroutine.canceller();
+        drop(coroutine);
+        sleep(ms(1));
+        canceller.cancel();
+        assert_eq!(receiver.recv(), Err(mpsc::RecvError));
+    });
+}
+
+#[test]
+fn ten_thousand_parked_coroutines_are_cancelled() {
+    for workers in [1, 2] {
+        on_workers(workers, || {
+            let coroutines: Vec<_> = (0..10_000).map(|_| sleeper()).collect();
+            sleep(ms(5));
+            coroutines.iter().for_each(JoinHandle::cancel);
+            for coroutine in coroutines {
+                assert!(is_cancelled(coroutine.join()));
+            }
+        });
+    }
+}
+
+#[test]
+fn join_timeout_gives_the_handle_back() {
+    on_workers(1, || {
+        let slow = spawn(|| sleep(ms(20)));
+        let slow = slow.join_timeout(ms(1)).expect_err("it sleeps");
+        slow.join_timeout(util::PATIENCE).unwrap().unwrap();
+        let quick = spawn(|| 3);
+        assert_eq!(quick.join_timeout(util::PATIENCE).unwrap().unwrap(), 3);
+    });
+}
+
+#[test]
+fn a_coroutine_that_waits_for_a_cancelled_one_is_not_cancelled_itself() {
+    on_workers(1, || {
+        let inner = sleeper();
+        let canceller = inner.canceller();
+        let outer = spawn(move || is_cancelled(inner.join()));
+        sleep(ms(1));
+        canceller.cancel();
+        assert!(outer.join().unwrap());
+    });
+}

@@ -1,0 +1,170 @@
+//! How interrupts are delivered: by an unwind, as an error, or not at all.
+
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
+
+use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::sync::mpsc;
+use greenroom::shims::thread::sleep;
+use greenroom::{Builder, Cancelled, Elapsed, Interrupts, shield, spawn, timeout, with_interrupts};
+
+use crate::util::{self, ms, on_workers};
+
+fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (one, listener.accept().unwrap().0)
+}
+
+fn is_cancelled(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Cancelled>())
+}
+
+#[test]
+fn a_shield_keeps_timeouts_and_cancellations_away_until_it_ends() {
+    on_workers(1, || {
+        let start = Instant::now();
+        let mut shielded = false;
+        let result = timeout(ms(1), || {
+            shield(|| {
+                sleep(ms(10));
+                shielded = true;
+            });
+            sleep(Duration::MAX);
+        });
+        assert_eq!(result, Err(Elapsed));
+        assert!(shielded && start.elapsed() >= ms(10));
+
+        let (told, told_of) = mpsc::channel();
+        let coroutine = spawn(move || {
+            shield(|| {
+                sleep(ms(10));
+                told.send("shielded").unwrap();
+            });
+            sleep(Duration::MAX);
+            told.send("not reached").unwrap();
+        });
+        sleep(ms(1));
+        coroutine.cancel();
+        assert!(coroutine.join().unwrap_err().is::<Cancelled>());
+        assert_eq!(told_of.iter().collect::<Vec<_>>(), ["shielded"]);
+    });
+}
+
+#[test]
+fn a_timeout_inside_a_shield_works() {
+    on_workers(1, || {
+        let inner = timeout(ms(1), || shield(|| timeout(ms(5), || sleep(Duration::MAX))));
+        assert_eq!(inner, Ok(Err(Elapsed)));
+    });
+}
+
+#[test]
+fn a_coroutine_set_to_errors_is_told_of_its_cancellation_once() {
+    on_workers(1, || {
+        let (mut stream, mut peer) = tcp_pair();
+        let builder = Builder::new().interrupts(Interrupts::Errors);
+        let coroutine = builder.spawn(move || {
+            let error = stream.read(&mut [0; 4]).unwrap_err();
+            assert!(is_cancelled(&error), "{error}");
+            assert_ne!(error.kind(), io::ErrorKind::Interrupted, "that would be retried");
+            // It can still say goodbye, and hear the answer.
+            stream.write_all(b"bye").unwrap();
+            let mut answer = [0; 4];
+            stream.read_exact(&mut answer).unwrap();
+            sleep(ms(1));
+            answer
+        });
+        let coroutine = coroutine.unwrap();
+        sleep(ms(2));
+        coroutine.cancel();
+        let mut goodbye = [0; 3];
+        peer.read_exact(&mut goodbye).unwrap();
+        assert_eq!(&goodbye, b"bye");
+        sleep(ms(2));
+        coroutine.cancel(); // the same as once
+        peer.write_all(b"well").unwrap();
+        assert_eq!(&coroutine.join().unwrap(), b"well");
+    });
+}
+
+#[test]
+fn a_coroutine_set_to_errors_comes_to_the_end_of_other_waits() {
+    on_workers(1, || {
+        let (sender, receiver) = mpsc::channel();
+        let builder = Builder::new().interrupts(Interrupts::Errors);
+        let coroutine = builder.spawn(move || {
+            sleep(ms(10));
+            let received = receiver.recv().unwrap();
+            let pooled = greenroom::unblock(|| 2);
+            received + pooled
+        });
+        let coroutine = coroutine.unwrap();
+        sleep(ms(1));
+        coroutine.cancel();
+        sleep(ms(15));
+        sender.send(1).unwrap();
+        assert_eq!(coroutine.join().unwrap(), 3);
+    });
+}
+
+/// As with a deadline of Go's connections: each operation that would wait fails, others do not.
+#[test]
+fn where_interrupts_are_errors_every_operation_after_the_limit_fails() {
+    on_workers(1, || {
+        let (mut stream, mut peer) = tcp_pair();
+        peer.write_all(b"ab").unwrap();
+        let result = timeout(ms(5), || {
+            with_interrupts(Interrupts::Errors, || {
+                let mut got = [0; 4];
+                let error = stream.read_exact(&mut got).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                assert_eq!(&got[..2], b"ab", "what was read is there");
+                let error = stream.read(&mut got).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                stream.write_all(b"need not wait").unwrap();
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::TimedOut);
+                sleep(ms(1)); // has no error to return
+                "its end"
+            })
+        });
+        assert_eq!(result, Ok("its end"));
+        peer.write_all(b"x").unwrap();
+        assert_eq!(stream.read(&mut [0; 4]).unwrap(), 1, "the socket is usable");
+    });
+}
+
+#[test]
+fn a_total_deadline_holds_for_a_write_that_makes_progress() {
+    on_workers(1, || {
+        let (mut stream, mut peer) = tcp_pair();
+        let reader = spawn(move || {
+            let mut buffer = vec![0; 1 << 10];
+            while peer.read(&mut buffer).is_ok_and(|read| read > 0) {
+                sleep(ms(1));
+            }
+        });
+        let start = Instant::now();
+        let result = timeout(ms(30), || stream.write_all(&vec![0; 256 << 20]));
+        assert!(result.is_err());
+        assert!(start.elapsed() >= ms(30) && start.elapsed() < util::PATIENCE);
+        drop(stream);
+        reader.cancel();
+        let _ = reader.join();
+    });
+}
+
+#[test]
+fn the_way_of_delivery_can_be_set_back_for_a_part() {
+    on_workers(1, || {
+        let builder = Builder::new().interrupts(Interrupts::Errors);
+        let coroutine = builder.spawn(|| {
+            let result = timeout(ms(1), || {
+                with_interrupts(Interrupts::Unwind, || sleep(Duration::MAX));
+            });
+            assert_eq!(result, Err(Elapsed));
+        });
+        coroutine.unwrap().join().unwrap();
+    });
+}

@@ -1,0 +1,10 @@
+//! Timeouts and cancellation: what is interrupted, where, and what is left.
+
+#[path = "../util/mod.rs"]
+mod util;
+
+mod cancel;
+mod delivery;
+mod scope;
+mod timeout;
+mod waits;
