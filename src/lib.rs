@@ -80,11 +80,11 @@ pub mod shims;
 
 pub use diagnose::deny_blocking::{BlockingReport, deny_blocking, deny_blocking_with};
 pub use diagnose::stats::{StackStats, Stats, stats};
-#[doc(hidden)]
-pub use local::parts as __local;
 pub use interrupt::deadline::Deadline;
 pub use interrupt::shield::{shield, with_interrupts};
 pub use interrupt::timeout::{timeout, timeout_at};
+#[doc(hidden)]
+pub use local::parts as __local;
 pub use local::{AccessError, LocalKey};
 pub use park::{
     Cancelled, Elapsed, Unparker, interruption_point, park, park_timeout, park_until, yield_now,

@@ -16,7 +16,14 @@ const LAYERS: &[&[&str]] = &[
     &["park"],
     // What there is to wait for, and what reports.
     &[
-        "channel", "diagnose", "interrupt", "local", "pool", "reactor", "sync", "time",
+        "channel",
+        "diagnose",
+        "interrupt",
+        "local",
+        "pool",
+        "reactor",
+        "sync",
+        "time",
     ],
     // What runs coroutines.
     &["fs", "worker"],

@@ -84,10 +84,7 @@ pub fn timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Elapsed> 
 ///
 /// If `f` panics, with the same payload.
 #[inline]
-pub fn timeout_at<T>(
-    deadline: impl Into<Deadline>,
-    f: impl FnOnce() -> T,
-) -> Result<T, Elapsed> {
+pub fn timeout_at<T>(deadline: impl Into<Deadline>, f: impl FnOnce() -> T) -> Result<T, Elapsed> {
     let Some(deadline) = deadline.into().of_wait() else {
         return Ok(f());
     };

@@ -19,8 +19,8 @@ use crate::task::word::{Kind, Outcome, Seq};
 use crate::task::{self, Current, Deadline, Interrupts, Task, TaskRef, Waiting, budget, earlier};
 
 pub(crate) use crate::task::{is_prepared_to_wait, prepare_to_wait};
-pub(crate) use interrupt::{Interrupt, UnwindOfElapsed, is_interrupt, unwind_with_runtime};
 pub use interrupt::{Cancelled, Elapsed, interruption_point};
+pub(crate) use interrupt::{Interrupt, UnwindOfElapsed, is_interrupt, unwind_with_runtime};
 pub(crate) use waiters::Waiters;
 
 impl Waiters {

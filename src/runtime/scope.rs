@@ -66,7 +66,10 @@ where
     };
     // An unwind of `f` is caught first, since a wait during an unwind would keep the worker.
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    if result.as_ref().is_err_and(|payload| park::is_interrupt(&**payload)) {
+    if result
+        .as_ref()
+        .is_err_and(|payload| park::is_interrupt(&**payload))
+    {
         scope.data.cancel();
     }
     let interrupt = scope.data.wait_for_members();
@@ -208,7 +211,9 @@ impl PacketGuard for Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let task = task::lock_aside(&self.scope.members).tasks.remove(self.entry);
+        let task = task::lock_aside(&self.scope.members)
+            .tasks
+            .remove(self.entry);
         // Not under the lock: this may be the last reference.
         drop(task);
         if self.scope.running.fetch_sub(1, Ordering::SeqCst) == 1 {

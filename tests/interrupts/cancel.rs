@@ -222,7 +222,9 @@ fn a_local_coroutine_can_be_cancelled_from_any_thread() {
         let mut local = spawn_local(|| sleep(Duration::MAX));
         sleep(ms(1));
         let canceller = local.canceller();
-        std::thread::spawn(move || canceller.cancel()).join().unwrap();
+        std::thread::spawn(move || canceller.cancel())
+            .join()
+            .unwrap();
         assert!(local.cancel_wait(util::PATIENCE));
         assert!(is_cancelled(local.join()));
     });

@@ -67,7 +67,11 @@ fn a_coroutine_set_to_errors_is_told_of_its_cancellation_once() {
         let coroutine = builder.spawn(move || {
             let error = stream.read(&mut [0; 4]).unwrap_err();
             assert!(is_cancelled(&error), "{error}");
-            assert_ne!(error.kind(), io::ErrorKind::Interrupted, "that would be retried");
+            assert_ne!(
+                error.kind(),
+                io::ErrorKind::Interrupted,
+                "that would be retried"
+            );
             // It can still say goodbye, and hear the answer.
             stream.write_all(b"bye").unwrap();
             let mut answer = [0; 4];
@@ -124,7 +128,10 @@ fn where_interrupts_are_errors_every_operation_after_the_limit_fails() {
                 assert_eq!(error.kind(), io::ErrorKind::TimedOut);
                 stream.write_all(b"need not wait").unwrap();
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-                assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::TimedOut);
+                assert_eq!(
+                    listener.accept().unwrap_err().kind(),
+                    io::ErrorKind::TimedOut
+                );
                 sleep(ms(1)); // has no error to return
                 "its end"
             })

@@ -269,8 +269,8 @@ fn locks_conditions_barriers_once_and_park_are_not_interrupted() {
         ("park", |_| greenroom::park(), |_, thread| thread.unpark()),
         (
             "barrier",
-            |shared| drop(shared.barrier.wait()),
-            |shared, _| drop(shared.barrier.wait()),
+            |shared| _ = shared.barrier.wait(),
+            |shared, _| _ = shared.barrier.wait(),
         ),
         (
             "mutex and rwlock",
@@ -320,7 +320,10 @@ fn locks_conditions_barriers_once_and_park_are_not_interrupted() {
                     end(&shared, waiter.thread());
                     let result = waiter.join();
                     assert!(waited.load(Ordering::Acquire), "{name} has come to its end");
-                    assert!(shared.once.is_completed(), "{name}: the once was not poisoned");
+                    assert!(
+                        shared.once.is_completed(),
+                        "{name}: the once was not poisoned"
+                    );
                     assert_eq!(result.is_ok(), by_timeout);
                 });
             }
@@ -338,7 +341,12 @@ fn what_an_interrupted_wait_has_not_taken_is_still_there() {
         peer.write_all(b"late").unwrap();
         sender.send(7).unwrap();
         let mut got = [0; 4];
-        assert_eq!(timeout(ms(5000), || stream.read_exact(&mut got)).unwrap().unwrap(), ());
+        assert_eq!(
+            timeout(ms(5000), || stream.read_exact(&mut got))
+                .unwrap()
+                .unwrap(),
+            ()
+        );
         assert_eq!(&got, b"late");
         assert_eq!(timeout(ms(5000), || receiver.recv()).unwrap(), Ok(7));
     });

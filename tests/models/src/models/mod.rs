@@ -59,6 +59,7 @@ mod rwlock;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/worker/sleep.rs"]
 mod sleep;
+#[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/park/waiters.rs"]
 mod waiters;
 #[allow(dead_code, reason = "a model uses its part")]

@@ -32,10 +32,15 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Pending> {
+    pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Interrupt> {
         let task = Task::new();
         let seq = task.word.begin(kind)?;
         Ok(Wait { task, seq })
+    }
+
+    #[allow(dead_code, reason = "named by `Waiters`, and in no model")]
+    pub(crate) fn try_begin_operation() -> Result<Wait, Interrupt> {
+        Wait::try_begin(Kind::Event)
     }
 
     pub(crate) fn waiting(&self) -> Waiting {
@@ -60,10 +65,24 @@ impl Wait {
         }
         outcome
     }
+
+    pub(crate) fn try_suspend(&self, deadline: Option<Deadline>) -> Result<Outcome, Interrupt> {
+        Ok(self.suspend(deadline))
+    }
 }
 
-impl Pending {
+/// No task of a [`Wait`] is interrupted; `parking` models interrupts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interrupt(());
+
+impl Interrupt {
     pub(crate) fn unwind(self) -> ! {
         unreachable!("no model is interrupted")
+    }
+}
+
+impl From<Pending> for Interrupt {
+    fn from(_: Pending) -> Interrupt {
+        Interrupt(())
     }
 }

@@ -22,6 +22,16 @@ pub(super) const MODELS: &[Model] = &[
         event_against_interrupt,
     ),
     small(
+        "parking: a cancellation against an event against a deadline",
+        3,
+        cancellation_against_event_against_deadline,
+    ),
+    small(
+        "parking: a cancellation against a shielded wait and the next one",
+        3,
+        cancellation_against_shield,
+    ),
+    small(
         "parking: a late waker against the next wait",
         3,
         late_waker_against_next_wait,
@@ -146,6 +156,53 @@ fn event_against_interrupt() {
     assert_eq!(by_event, outcome == Outcome::Woken);
     assert_eq!(by_interrupt, outcome == Outcome::Interrupted);
     assert!(task.word.begin(Kind::Peer).is_err(), "an interrupt lasts");
+}
+
+/// An event, a deadline and two cancellations end the same wait. One of them does, the task is queued
+/// once, and it cannot wait again.
+fn cancellation_against_event_against_deadline() {
+    let task = Task::new();
+    let seq = task.word.begin(Kind::Event).unwrap();
+    let wakers = [Outcome::Woken, Outcome::TimedOut].map(|outcome| {
+        let task = task.clone();
+        (outcome, thread::spawn(move || task.wake(seq, outcome)))
+    });
+    let by_cancel = task.follow_up(task.word.interrupt());
+    let outcome = task.suspend();
+    assert_eq!(by_cancel, outcome == Outcome::Interrupted);
+    for (of, waker) in wakers {
+        assert_eq!(waker.join().unwrap(), of == outcome);
+    }
+    assert!(
+        !task.word.interrupt(),
+        "cancelling twice is the same as once"
+    );
+    assert!(task.word.begin(Kind::Event).is_err());
+}
+
+/// A cancellation comes while the task waits in a shield, or before, or after. It never ends that wait,
+/// and it ends or prevents the next one.
+fn cancellation_against_shield() {
+    let task = Task::new();
+    let seq = task.word.begin_uninterruptible(Kind::Event);
+    let canceller = thread::spawn({
+        let task = task.clone();
+        move || task.follow_up(task.word.interrupt())
+    });
+    let event = thread::spawn({
+        let task = task.clone();
+        move || assert!(task.wake(seq, Outcome::Woken))
+    });
+    assert_eq!(task.suspend(), Outcome::Woken);
+    let ended = match task.word.begin(Kind::Event) {
+        Ok(_) => {
+            assert_eq!(task.suspend(), Outcome::Interrupted);
+            true
+        }
+        Err(_) => false,
+    };
+    assert_eq!(canceller.join().unwrap(), ended);
+    event.join().unwrap();
 }
 
 /// A waker that comes too late for its wait does not end the next one.
