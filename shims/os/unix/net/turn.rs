@@ -14,7 +14,6 @@ use crate::pool::{Job, JobResult, submit_waiting};
 use crate::sys::fork::Process;
 use crate::sys::switches::own_lock;
 use crate::task;
-use crate::task::word::Kind;
 
 /// The process that queues, and the address to connect to. The number of the process keeps a forked child
 /// from using its parent's queues: the thread that works through those does not exist in the child.
@@ -47,7 +46,7 @@ pub(super) fn connect_in_turn<T: Send + 'static>(
         }
     });
     enqueue((Process::current().number(), name.clone()), job);
-    let result = connected.wait(Kind::Event, None);
+    let result = connected.wait_for_operation(None)?;
     result.expect("there is no deadline")
 }
 
