@@ -5,7 +5,7 @@
 //! parts of `park` and `task` that have models. The files are:
 //!
 //! - `task/{word,completion,refs,inbox}.rs` and `park/{list,waiters}.rs`,
-//! - all of `channel`,
+//! - all of `channel/mpmc`,
 //! - `pool/crew.rs`, which leaves the lock to its users,
 //! - `worker/{attention,census,sleep}.rs` and `reactor/{ready_word,registration}.rs`,
 //! - `sync/lot.rs` and the locks beside it.

@@ -41,6 +41,7 @@
 //! | port a program | [`shims`], the mirror of std; [the guide to porting](guide::porting) |
 //! | make coroutines | [`spawn`], [`spawn_local`], [`scope`], [`Builder`] |
 //! | set up a runtime | [`run`], [`RuntimeBuilder`]; a [`spawn`] from an ordinary thread starts a default one |
+//! | send messages to another coroutine or thread | [`channel`]: [`unbounded`](channel::unbounded), [`bounded`](channel::bounded), [`oneshot`](channel::oneshot()), [`watch`](channel::watch()); [`shims::sync::mpsc`] |
 //! | wait for another coroutine or thread | [`JoinHandle`], [`park()`] and [`Unparker`], [`wait_idle`], [`shims::sync`], [`sync::futex`] |
 //! | wait for time | [`shims::thread::sleep`], [`after`], [`interval`] |
 //! | wait for a descriptor | [`shims::net`], [`wait_fd`], [`shims::select`], [`fs::watch`] |
@@ -56,7 +57,7 @@
 #![warn(clippy::print_stdout)]
 
 mod atomic;
-mod channel;
+pub mod channel;
 mod coroutine;
 mod diagnose;
 mod fatal;

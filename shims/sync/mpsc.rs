@@ -27,8 +27,7 @@ use std::time::Duration;
 
 pub use ::std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
-use crate::channel;
-use crate::park;
+use crate::channel::{disconnected, mpmc};
 use crate::task::Deadline;
 
 /// Like [`std::sync::mpsc::channel`].
@@ -47,28 +46,20 @@ use crate::task::Deadline;
 /// ```
 #[must_use]
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let (sender, receiver) = channel::channel(usize::MAX);
+    let (sender, receiver) = mpmc::channel(usize::MAX);
     (Sender { inner: sender }, Receiver::new(receiver))
 }
 
 /// Like [`std::sync::mpsc::sync_channel`], but allocates memory as messages come, up to the bound.
 #[must_use]
 pub fn sync_channel<T>(bound: usize) -> (SyncSender<T>, Receiver<T>) {
-    let (sender, receiver) = channel::channel(bound);
+    let (sender, receiver) = mpmc::channel(bound);
     (SyncSender { inner: sender }, Receiver::new(receiver))
-}
-
-/// Returns `error`, which says that the other end is gone. If the runtime of the calling coroutine is
-/// stopping, unwinds instead: the other end has gone for that reason.
-#[cold]
-fn disconnected<E>(error: E) -> E {
-    park::unwind_with_runtime();
-    error
 }
 
 /// Like [`std::sync::mpsc::Sender`].
 pub struct Sender<T> {
-    inner: channel::Sender<T>,
+    inner: mpmc::Sender<T>,
 }
 
 impl<T> Sender<T> {
@@ -103,7 +94,7 @@ impl<T> fmt::Debug for Sender<T> {
 
 /// Like [`std::sync::mpsc::SyncSender`].
 pub struct SyncSender<T> {
-    inner: channel::Sender<T>,
+    inner: mpmc::Sender<T>,
 }
 
 impl<T> SyncSender<T> {
@@ -148,7 +139,7 @@ impl<T> fmt::Debug for SyncSender<T> {
 
 /// Like [`std::sync::mpsc::Receiver`].
 pub struct Receiver<T> {
-    inner: channel::Receiver<T>,
+    inner: mpmc::Receiver<T>,
     /// Makes the type `Send` but not `Sync`, as std's is.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -158,7 +149,7 @@ impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Receiver<T> {
-    fn new(inner: channel::Receiver<T>) -> Receiver<T> {
+    fn new(inner: mpmc::Receiver<T>) -> Receiver<T> {
         Receiver {
             inner,
             not_sync: PhantomData,

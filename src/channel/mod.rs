@@ -1,357 +1,83 @@
-//! Channels: many senders, many receivers, and a queue between them.
+//! Channels between coroutines and OS threads: many producers, many consumers.
 //!
-//! ```text
-//!                 ┌ queue: at most `capacity` values
-//!   senders ──▶   │ a b c d │   ──▶ receivers
-//!   wait while it is full       wait while it is empty
+//! | Channel | Messages | A sender waits | A receiver waits |
+//! |---|---|---|---|
+//! | [`unbounded`] | queued without limit | never | while there is none |
+//! | [`bounded`] | at most so many are queued | while the queue is full | while there is none |
+//! | `bounded(0)` | handed over directly: a *rendezvous* | until a receiver takes the message | until a sender gives one |
+//! | [`oneshot()`] | one | never | until it comes |
+//! | [`watch()`] | the latest one, which everybody sees | never | until there is a newer one |
+//!
+//! All of them work among coroutines, among OS threads, and between the two, with or without a runtime.
+//! A wait parks the calling coroutine, or blocks the calling OS thread. Messages of one sender come in
+//! the order in which they were sent. Waiters are served in the order in which they came.
+//!
+//! ```
+//! use greenroom::channel;
+//!
+//! greenroom::run(|| {
+//!     let (requests, inbox) = channel::bounded(2);
+//!     let (replies, answers) = channel::unbounded();
+//!     // Two workers share the inbox.
+//!     for _ in 0..2 {
+//!         let (inbox, replies) = (inbox.clone(), replies.clone());
+//!         greenroom::spawn(move || {
+//!             for n in inbox {
+//!                 replies.send(n * n).unwrap();
+//!             }
+//!         });
+//!     }
+//!     drop((inbox, replies));
+//!     greenroom::spawn(move || (1..=4).try_for_each(|n| requests.send(n)));
+//!     assert_eq!(answers.iter().sum::<i32>(), 30);
+//! });
 //! ```
 //!
-//! Each end has a lock, which is held for a few instructions. User code never runs under a lock, nor
-//! does the global allocator (see `chain::SpareBlocks`), and no task is scheduled under one. Senders
-//! take the lock of the back, receivers that of the front. So they get in each other's way only if one
-//! waits or is about to wait. See `state` for that, and `chain` for the queue.
+//! # The end of a channel
 //!
-//! *When tasks wait.* Receivers wait only while the queue is empty and no sender waits; senders only
-//! while the queue is full. This holds for a capacity of zero, too, where the queue is both.
+//! A channel ends when all its senders or all its receivers are gone, or when somebody calls `close` on
+//! either end. From then on nothing can be sent: senders, and those that wait for room, get their messages
+//! back in the error. Messages that are queued can still be received. After the last one, receivers get an
+//! error. If all receivers are gone, the queued messages are dropped.
 //!
-//! *Values are handed over, not just announced.* A thread that ends a wait also completes the waiting
-//! operation. A sender puts its value into the frame of the first waiting receiver. A receiver takes the
-//! first value of the queue, and moves the value of the first waiting sender to the end of the queue; if
-//! the queue is empty, it takes that sender's value. So a woken task never finds that others were
-//! faster, and a sender that fills the queue wakes its receiver only once.
+//! # Nothing is lost
 //!
-//! *Nothing is lost.* A wait ends for exactly one reason (see `task::word`). If that was the other end,
-//! the value has changed hands, and the waiting task stays until it is scheduled, so its frame is still
-//! there to receive the value. If it was a deadline or an interrupt, the waiting task still has its own
-//! value, and a thread that finds its node in the queue of waiters passes over it.
+//! A message that was not sent comes back in the error. A receiver that times out or unwinds has taken
+//! none. A sender that unwinds out of a wait drops its message.
 //!
-//! *In a forked child*, an end is lost if another thread held its lock at the fork (see `spin`). Then
-//! the channel behaves as if the other end were closed, and queued values are leaked. Tasks that wait in
-//! the parent are forgotten in the child.
+//! # Unwinding
+//!
+//! All operations that wait are interruption points. An operation that need not wait counts towards a
+//! budget. A coroutine that spends the budget yields to other coroutines of its worker, and that yield is
+//! an interruption point, too. If the other end is gone and the runtime of the calling coroutine is
+//! stopping, `send` and `recv` unwind instead of returning an error: the other end has gone for that
+//! reason.
+//!
+//! # Forks
+//!
+//! A forked child may find a channel disconnected, if another thread was sending or receiving at the
+//! moment of the fork.
 
-mod chain;
-mod ends;
-mod lock;
-mod spin;
-mod state;
-mod waiting;
-
-use std::cell::Cell;
-use std::fmt;
-use std::sync::mpsc::{RecvTimeoutError, SendError, TryRecvError, TrySendError};
+mod handles;
+pub(crate) mod mpmc;
+pub mod oneshot;
+pub mod watch;
 
 use crate::park;
-use crate::task::word::Outcome;
-use crate::task::{Deadline, Woken};
 
-use chain::{NoSpareBlock, SpareBlocks};
-pub(crate) use ends::{Receiver, Sender, channel};
-use lock::{Guard, Lock};
-use state::{AtOnce, Offer, Receiving, Sending, State, Take, UNSENT};
-use waiting::{WaitQueue, WaiterNode};
+pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
-/// The most values in a block of the queue.
-const BLOCK: usize = 32;
+pub use handles::{IntoIter, Iter, Receiver, Sender, TryIter, bounded, unbounded};
+pub use mpmc::SendTimeoutError;
+#[doc(inline)]
+pub use oneshot::oneshot;
+#[doc(inline)]
+pub use watch::watch;
 
-/// What senders and receivers share. `ends` has the handles.
-struct Channel<T> {
-    state: State<T, BLOCK>,
-}
-
-impl<T> Channel<T> {
-    fn new(capacity: usize) -> Channel<T> {
-        Channel {
-            state: State::new(capacity),
-        }
-    }
-
-    /// Sends `value`; waits until there is room. Gives the value back if there are no receivers, be it
-    /// only after a while.
-    ///
-    /// # Unwinding
-    ///
-    /// An interruption point.
-    #[inline]
-    fn send(&self, value: T) -> Result<(), SendError<T>> {
-        park::spend_operation();
-        match self.state.push_at_once(value) {
-            AtOnce::Pushed => Ok(()),
-            AtOnce::Not(value, back) => self.send_slowly(value, back),
-            AtOnce::Lost(value) => Err(SendError(value)),
-        }
-    }
-
-    /// Sends `value` if that is possible without waiting.
-    ///
-    /// # Unwinding
-    ///
-    /// See [`park::spend_operation`].
-    #[inline]
-    fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        park::spend_operation();
-        match self.state.push_at_once(value) {
-            AtOnce::Pushed => Ok(()),
-            AtOnce::Not(value, back) => self.try_send_slowly(value, back),
-            AtOnce::Lost(value) => Err(TrySendError::Disconnected(value)),
-        }
-    }
-
-    /// Receives a value. Waits for one until the deadline, which is only computed if there is no value.
-    ///
-    /// # Unwinding
-    ///
-    /// An interruption point.
-    #[inline]
-    fn recv(&self, deadline: impl FnOnce() -> Option<Deadline>) -> Result<T, RecvTimeoutError> {
-        park::spend_operation();
-        match self.state.take_queued() {
-            Some(value) => Ok(value),
-            None => self.take_or_wait(deadline),
-        }
-    }
-
-    /// Receives a value if that is possible without waiting.
-    ///
-    /// # Unwinding
-    ///
-    /// See [`park::spend_operation`].
-    fn try_recv(&self) -> Result<T, TryRecvError> {
-        park::spend_operation();
-        if let Some(value) = self.state.take_queued() {
-            return Ok(value);
-        }
-        let mut spare = SpareBlocks::new();
-        loop {
-            match self.state.take(&mut spare) {
-                Take::Value(value, woken) => {
-                    schedule(woken);
-                    return Ok(value);
-                }
-                Take::Nothing(back) if back.without_senders => {
-                    return Err(TryRecvError::Disconnected);
-                }
-                Take::Nothing(_) => return Err(TryRecvError::Empty),
-                Take::NoSpareBlock => {}
-                Take::Lost => return Err(TryRecvError::Disconnected),
-            }
-            spare.fill();
-        }
-    }
-
-    /// Continues a `send` that took more than a push.
-    ///
-    /// From here on, the value stays in the node with which the sender may have to wait. The functions
-    /// below take a reference to the node. The value may be large, and each function that took it by value
-    /// would need room for it on the coroutine's stack.
-    #[inline(never)]
-    fn send_slowly<'a>(
-        &'a self,
-        value: T,
-        back: Guard<'a, Sending<T, BLOCK>>,
-    ) -> Result<(), SendError<T>> {
-        let node = WaiterNode::new(Some(value));
-        match self.state.offer(node.value(), back) {
-            Offer::Taken(woken) => schedule(woken),
-            Offer::Refused => {}
-            // The most frequent case. `send_with_spare_blocks` has it, too, for its later rounds.
-            Offer::Full(back) if park::is_prepared_to_wait() => {
-                match self.state.confirm_full(node.value(), back) {
-                    Err(front) => self.wait_for_room(&node, front),
-                    Ok(offer) => self.send_with_spare_blocks(&node, offer),
-                }
-            }
-            offer => self.send_with_spare_blocks(&node, offer),
-        }
-        match node.into_value() {
-            None => Ok(()),
-            Some(value) => Err(SendError(value)),
-        }
-    }
-
-    /// Continues a `send` that may have to call the allocator. A value that cannot be sent stays in the
-    /// node.
-    #[cold]
-    #[inline(never)]
-    fn send_with_spare_blocks<'a>(&'a self, node: &WaiterNode<T>, mut offer: Offer<'a, T, BLOCK>) {
-        let mut spare = SpareBlocks::new();
-        let value = node.value();
-        loop {
-            offer = match offer {
-                Offer::Taken(woken) => return schedule(woken),
-                Offer::Refused => return,
-                Offer::BlockFull(back) => self.push_to_next_block(value, back, &mut spare),
-                // Both calls use the allocator. So they must come after the unlock, and before the wait.
-                Offer::Full(back) if !spare.is_empty() || !park::is_prepared_to_wait() => {
-                    drop(back);
-                    spare.free();
-                    park::prepare_to_wait();
-                    self.state.offer_again(value)
-                }
-                Offer::Full(back) => match self.state.confirm_full(value, back) {
-                    Err(front) => return self.wait_for_room(node, front),
-                    Ok(offer) => offer,
-                },
-            };
-        }
-    }
-
-    /// Continues a `try_send` that took more than a push.
-    #[inline(never)]
-    fn try_send_slowly<'a>(
-        &'a self,
-        value: T,
-        back: Guard<'a, Sending<T, BLOCK>>,
-    ) -> Result<(), TrySendError<T>> {
-        let mut spare = SpareBlocks::new();
-        let value = Cell::new(Some(value));
-        let mut offer = self.state.offer(&value, back);
-        let is_full = loop {
-            offer = match offer {
-                Offer::Taken(woken) => {
-                    schedule(woken);
-                    return Ok(());
-                }
-                Offer::BlockFull(back) => self.push_to_next_block(&value, back, &mut spare),
-                Offer::Refused => break false,
-                Offer::Full(back) => {
-                    // Before `spare` is dropped, which calls the allocator.
-                    drop(back);
-                    break true;
-                }
-            };
-        };
-        let value = value.into_inner().expect(UNSENT);
-        Err(match is_full {
-            true => TrySendError::Full(value),
-            false => TrySendError::Disconnected(value),
-        })
-    }
-
-    /// Pushes the value into the block after the last one, which is full. If that takes a new block and
-    /// `spare` has none: unlocks, allocates a block, and offers the value again.
-    fn push_to_next_block<'a>(
-        &'a self,
-        value: &Cell<Option<T>>,
-        mut back: Guard<'a, Sending<T, BLOCK>>,
-        spare: &mut SpareBlocks<T, BLOCK>,
-    ) -> Offer<'a, T, BLOCK> {
-        match self.state.push_to_next_block(value, &mut back, spare) {
-            Ok(()) => Offer::Taken(None),
-            Err(NoSpareBlock) => {
-                drop(back);
-                spare.fill();
-                self.state.offer_again(value)
-            }
-        }
-    }
-
-    /// Waits until a receiver has taken the value. If there are no receivers any more, the value stays in
-    /// the node.
-    #[inline(always)]
-    fn wait_for_room(&self, node: &WaiterNode<T>, front: Guard<'_, Receiving<T, BLOCK>>) {
-        node.wait(self.state.front(), front, |front| &mut front.senders, None);
-    }
-
-    /// Continues a `recv` that found no value to be popped under the front's lock alone.
-    #[inline(never)]
-    fn take_or_wait(
-        &self,
-        deadline: impl FnOnce() -> Option<Deadline>,
-    ) -> Result<T, RecvTimeoutError> {
-        // May call the allocator, so this comes before the locks.
-        park::prepare_to_wait();
-        let mut spare = SpareBlocks::new();
-        let back = loop {
-            match self.state.take(&mut spare) {
-                Take::Value(value, woken) => {
-                    schedule(woken);
-                    return Ok(value);
-                }
-                Take::Nothing(back) if spare.is_empty() => break back,
-                // The blocks are freed before the wait, so this unlocks and looks again.
-                Take::Nothing(_) => {}
-                Take::NoSpareBlock => {
-                    spare.fill();
-                    continue;
-                }
-                Take::Lost => return Err(RecvTimeoutError::Disconnected),
-            }
-            spare.free();
-        };
-        if back.without_senders {
-            return Err(RecvTimeoutError::Disconnected);
-        }
-        let node = WaiterNode::new(None);
-        let end = self.state.back();
-        let outcome = node.wait(end, back, |back| &mut back.receivers, deadline());
-        match (node.into_value(), outcome) {
-            (Some(value), _) => Ok(value),
-            (None, Outcome::TimedOut) => Err(RecvTimeoutError::Timeout),
-            // Woken without a value: the last sender has gone.
-            (None, Outcome::Woken | Outcome::Interrupted) => Err(RecvTimeoutError::Disconnected),
-        }
-    }
-
-    /// Called when the last sender has gone. Queued values can still be received; then receivers find
-    /// the channel disconnected.
-    fn close_sending(&self) {
-        self.state.close_sending();
-        wake_all(self.state.back(), |back| &mut back.receivers);
-    }
-
-    /// Called when the last receiver has gone. Waiting senders get their values back; queued values are
-    /// dropped.
-    fn close_receiving(&self) {
-        self.state.close_receiving();
-        wake_all(self.state.front(), |front| &mut front.senders);
-        self.state.clear();
-    }
-}
-
-/// Wakes all tasks of a queue, to which no task is added any more. Senders among them keep their values.
-///
-/// Unlocks before it schedules each task.
-fn wake_all<T, E>(end: &Lock<E>, queue: fn(&mut E) -> &mut WaitQueue<T>) {
-    while let Some(mut held) = end.lock() {
-        let first = queue(&mut held).end_first_wait().map(|(_, woken)| woken);
-        drop(held);
-        match first {
-            Some(woken) => woken.schedule(),
-            None => return,
-        }
-    }
-}
-
-/// Schedules the task that an operation has woken, if any.
-#[inline]
-fn schedule(woken: Option<Woken>) {
-    if let Some(woken) = woken {
-        woken.schedule();
-    }
-}
-
-impl<T> fmt::Debug for Channel<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut channel = f.debug_struct("Channel");
-        // The counts are read first, since the formatter may be user code, and that must not run under
-        // the locks.
-        if let Some((queued, senders, receivers)) = self.counts() {
-            channel
-                .field("queued", &queued)
-                .field("senders_waiting", &senders)
-                .field("receivers_waiting", &receivers);
-        }
-        channel.finish_non_exhaustive()
-    }
-}
-
-impl<T> Channel<T> {
-    /// How many values are queued, how many senders wait, and how many receivers. `None` if a lock is
-    /// lost.
-    fn counts(&self) -> Option<(usize, usize, usize)> {
-        let mut back = self.state.back().lock()?;
-        let front = self.state.front().lock()?;
-        let queued = self.state.len(&mut back);
-        Some((queued, front.senders.len(), back.receivers.len()))
-    }
+/// Returns `error`, which says that the other end is gone. If the runtime of the calling coroutine is
+/// stopping, unwinds instead: the other end has gone for that reason.
+#[cold]
+pub(crate) fn disconnected<E>(error: E) -> E {
+    park::unwind_with_runtime();
+    error
 }

@@ -3,6 +3,7 @@
 #[path = "../util/mod.rs"]
 mod util;
 
+mod channel;
 mod futex;
 mod locks;
 mod mpsc;

@@ -4,7 +4,7 @@ use std::sync::Arc as Live;
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError, TrySendError};
 
 use super::chain::{Head, Popped, Pushed, SpareBlocks, Tail};
-use super::channel::{Receiver, Sender, channel};
+use super::channel::{Receiver, SendTimeoutError, Sender, channel};
 use super::task::Deadline;
 use super::{Model, large, small};
 use crate::check::{Arc, UnsafeCell, thread};
@@ -49,7 +49,22 @@ pub(super) const MODELS: &[Model] = &[
     small("channels: a deadline against a rendezvous", 2, || {
         deadline(0)
     }),
+    small("channels: a sender's deadline against room", 2, || {
+        sender_deadline(1)
+    }),
+    small(
+        "channels: a sender's deadline against a rendezvous",
+        2,
+        || sender_deadline(0),
+    ),
     small("channels: trying against the full queue", 2, trying),
+    small("channels: closing against a sender that waits", 2, closing),
+    large("channels: closing against a rendezvous of many", || {
+        closing_of_many(0);
+    }),
+    large("channels: closing against many and little room", || {
+        closing_of_many(2);
+    }),
     small("channels: the receiver goes", 3, || receiver_goes(1)),
     small("channels: the receiver of a rendezvous goes", 3, || {
         receiver_goes(0)
@@ -199,6 +214,65 @@ fn deadline(capacity: usize) {
     assert_eq!(value, Ok(1));
     sending.join().unwrap();
     assert_eq!(receiver.try_recv(), Err(TryRecvError::Disconnected));
+}
+
+/// A value that was not sent in time comes back, and one that was sent comes out.
+fn sender_deadline(capacity: usize) {
+    let (sender, receiver) = channel(capacity);
+    (0..capacity).for_each(|value| sender.send(value).unwrap());
+    let receiving = thread::spawn(move || {
+        let mut received = Vec::new();
+        while let Ok(value) = receiver.recv(|| None) {
+            received.push(value);
+        }
+        received
+    });
+    let sent = match sender.send_until(7, || Some(Deadline::Later)) {
+        Ok(()) => true,
+        Err(error) => {
+            assert_eq!(error, SendTimeoutError::Timeout(7));
+            false
+        }
+    };
+    drop(sender);
+    let received = receiving.join().unwrap();
+    assert_eq!(received.len(), capacity + usize::from(sent));
+    assert_eq!(received.last() == Some(&7), sent);
+}
+
+/// A sender that waits when the channel is closed gets its value back, or has sent it before. What was
+/// sent can be received.
+fn closing() {
+    let (sender, receiver) = channel(1);
+    let sending = thread::spawn(move || (0..3).take_while(|&n| sender.send(n).is_ok()).count());
+    let received = receiver.try_recv().is_ok();
+    receiver.channel().close();
+    let mut count = usize::from(received);
+    while receiver.recv(|| None).is_ok() {
+        count += 1;
+    }
+    assert_eq!(count, sending.join().unwrap());
+}
+
+/// Senders and receivers, until another thread closes the channel. What was sent is received, and nothing
+/// else.
+fn closing_of_many(capacity: usize) {
+    let (sender, receiver) = channel(capacity);
+    let senders = [0, 1].map(|name| {
+        let sender = Sender::clone(&sender);
+        let send = move |n: &usize| sender.send((name, *n, Live::new(()))).is_ok();
+        thread::spawn(move || (0..4).take_while(send).count())
+    });
+    let receivers = [(); 2].map(|()| {
+        let receiver = Receiver::clone(&receiver);
+        thread::spawn(move || receive(&receiver).len())
+    });
+    let closing = thread::spawn(move || sender.channel().close());
+    let sent: usize = senders.into_iter().map(|one| one.join().unwrap()).sum();
+    closing.join().unwrap();
+    let received = receivers.into_iter().map(|one| one.join().unwrap());
+    assert_eq!(received.sum::<usize>(), sent);
+    drop(receiver);
 }
 
 /// A sender that finds the queue full finds room after a value was received.

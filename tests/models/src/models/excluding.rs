@@ -1,4 +1,4 @@
-//! The locks of a channel: `channel/spin.rs`.
+//! The locks of a channel: `channel/mpmc/spin.rs`.
 
 use super::channel_spin::Spin;
 use super::{Model, large, small};

@@ -13,15 +13,20 @@ mod census;
     clippy::duplicate_mod,
     reason = "modelled alone as well, which `channel` hides"
 )]
-#[path = "../../../../src/channel/chain.rs"]
+#[path = "../../../../src/channel/mpmc/chain.rs"]
 mod chain;
-#[path = "../../../../src/channel/mod.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a model uses its part, and publishes nothing"
+)]
+#[path = "../../../../src/channel/mpmc/mod.rs"]
 mod channel;
 #[allow(
     clippy::duplicate_mod,
     reason = "modelled alone as well, which `channel` hides"
 )]
-#[path = "../../../../src/channel/spin.rs"]
+#[path = "../../../../src/channel/mpmc/spin.rs"]
 mod channel_spin;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/task/completion.rs"]

@@ -58,14 +58,14 @@ struct Back<T, const N: usize> {
 /// The data under the lock of the back.
 pub(super) struct Sending<T, const N: usize> {
     /// How many values may be queued.
-    capacity: usize,
+    pub(super) capacity: usize,
     queue: chain::Tail<T, N>,
     /// The waiting receivers.
     pub(super) receivers: WaitQueue<T>,
-    /// The last sender has gone, so no more values come.
+    /// The last sender has gone, or the channel was closed, so no more values come.
     pub(super) without_senders: bool,
-    /// The last receiver has gone, so no more values are taken.
-    without_receivers: bool,
+    /// The last receiver has gone, or the channel was closed, so no more values are taken.
+    pub(super) without_receivers: bool,
 }
 
 /// The end that values are received from.
@@ -322,6 +322,14 @@ impl<T, const N: usize> State<T, N> {
             None => sent,
         };
         Some((value, Some(woken)))
+    }
+
+    /// Notes that no more values come and none are taken. The caller wakes all waiters.
+    pub(super) fn close(&self) {
+        if let Some(mut back) = self.back().lock() {
+            back.without_senders = true;
+            back.without_receivers = true;
+        }
     }
 
     /// Notes that no more values come. The caller wakes the waiting receivers.

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
-use super::Channel;
+use super::{Channel, SendTimeoutError};
 use crate::atomic::{AtomicUsize, Ordering, fence, process};
 use crate::task::Deadline;
 
@@ -72,6 +72,21 @@ impl<T> Sender<T> {
     pub(crate) fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         self.0.try_send(value)
     }
+
+    /// See [`Channel::send_until`].
+    #[inline]
+    pub(crate) fn send_until(
+        &self,
+        value: T,
+        deadline: impl FnOnce() -> Option<Deadline>,
+    ) -> Result<(), SendTimeoutError<T>> {
+        self.0.send_until(value, deadline)
+    }
+
+    /// What all handles of the channel share.
+    pub(crate) fn channel(&self) -> &Channel<T> {
+        &self.0.channel
+    }
 }
 
 impl<T> Clone for Sender<T> {
@@ -113,6 +128,11 @@ impl<T> Receiver<T> {
     #[inline]
     pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
         self.0.try_recv()
+    }
+
+    /// What all handles of the channel share.
+    pub(crate) fn channel(&self) -> &Channel<T> {
+        &self.0.channel
     }
 }
 

@@ -1,0 +1,219 @@
+//! A channel for one message.
+//!
+//! See [`oneshot()`].
+//!
+//! # How it works
+//!
+//! The sender stores the message, then sets `settled`, then wakes the queue of waiters. A receiver reads
+//! `settled` under the lock of that queue before it waits. So it sees the message, or the sender sees the
+//! receiver: see `park/waiters.rs`.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::{RecvError, RecvTimeoutError, SendError, TryRecvError, disconnected};
+use crate::atomic::own_lock;
+use crate::park::{self, Waiters};
+use crate::task::Deadline;
+use crate::task::word::{Kind, Outcome};
+
+/// Makes a channel for one message: the answer to a request, for instance.
+///
+/// ```
+/// use greenroom::channel::{self, oneshot};
+///
+/// greenroom::run(|| {
+///     let (requests, inbox) = channel::unbounded::<(u32, oneshot::Sender<u32>)>();
+///     greenroom::spawn(move || {
+///         for (n, reply) in inbox {
+///             reply.send(n + 1).unwrap();
+///         }
+///     });
+///
+///     let (reply, answer) = channel::oneshot();
+///     requests.send((41, reply)).unwrap();
+///     assert_eq!(answer.recv(), Ok(42));
+/// });
+/// ```
+#[must_use]
+pub fn oneshot<T>() -> (Sender<T>, Receiver<T>) {
+    let shared = Arc::new(Shared {
+        message: Mutex::new(Message::NotYet),
+        settled: AtomicBool::new(false),
+        waiters: Waiters::new(),
+    });
+    (Sender(Arc::clone(&shared)), Receiver(shared))
+}
+
+/// What both ends share.
+struct Shared<T> {
+    /// Locked to store the message and to take it.
+    message: Mutex<Message<T>>,
+    /// The message was stored, or the sender is gone.
+    settled: AtomicBool,
+    waiters: Waiters,
+}
+
+enum Message<T> {
+    NotYet,
+    Sent(T),
+    /// It was received, or never will be, because one of the ends is gone.
+    Over,
+}
+
+impl<T> Shared<T> {
+    /// Replaces what is there. The caller drops that after the unlock, since it may be user code.
+    fn replace(&self, by: Message<T>) -> Message<T> {
+        mem::replace(&mut own_lock(&self.message), by)
+    }
+
+    fn settle(&self) {
+        self.settled.store(true, Ordering::Release);
+        self.waiters.wake_all();
+    }
+
+    fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+}
+
+/// The end that sends the message. See [`oneshot()`].
+pub struct Sender<T>(Arc<Shared<T>>);
+
+impl<T> Sender<T> {
+    /// Sends the message. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// If the receiver is gone. The error has the message.
+    pub fn send(self, message: T) -> Result<(), SendError<T>> {
+        {
+            let mut held = own_lock(&self.0.message);
+            match *held {
+                Message::NotYet => *held = Message::Sent(message),
+                Message::Sent(_) | Message::Over => return Err(SendError(message)),
+            }
+        }
+        // The drop of `self` wakes the receiver.
+        Ok(())
+    }
+
+    /// Whether the receiver is gone.
+    pub fn is_closed(&self) -> bool {
+        matches!(*own_lock(&self.0.message), Message::Over)
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        {
+            let mut message = own_lock(&self.0.message);
+            if let Message::NotYet = *message {
+                *message = Message::Over;
+            }
+        }
+        self.0.settle();
+    }
+}
+
+/// The end that receives the message. See [`oneshot()`].
+pub struct Receiver<T>(Arc<Shared<T>>);
+
+impl<T> Receiver<T> {
+    /// Receives the message. Waits until it comes.
+    ///
+    /// # Errors
+    ///
+    /// If the sender was dropped without sending, or the message was received before.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
+    pub fn recv(&self) -> Result<T, RecvError> {
+        self.recv_until(|| None).map_err(|_| RecvError)
+    }
+
+    /// Receives the message if it is there.
+    ///
+    /// # Errors
+    ///
+    /// - [`Empty`](TryRecvError::Empty) if it may still come;
+    /// - [`Disconnected`](TryRecvError::Disconnected) if the sender was dropped without sending, or the
+    ///   message was received before.
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        if !self.0.is_settled() {
+            return Err(TryRecvError::Empty);
+        }
+        match self.0.replace(Message::Over) {
+            Message::Sent(message) => Ok(message),
+            Message::NotYet | Message::Over => Err(TryRecvError::Disconnected),
+        }
+    }
+
+    /// Receives the message. Waits for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// - [`Timeout`](RecvTimeoutError::Timeout) if it did not come in time;
+    /// - [`Disconnected`](RecvTimeoutError::Disconnected) if the sender was dropped without sending, or
+    ///   the message was received before.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        self.recv_until(|| Deadline::after(timeout))
+    }
+
+    /// Like [`recv_timeout`](Receiver::recv_timeout), but waits until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// See [`recv_timeout`](Receiver::recv_timeout).
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        self.recv_until(|| Some(Deadline::at(deadline)))
+    }
+
+    fn recv_until(
+        &self,
+        deadline: impl FnOnce() -> Option<Deadline>,
+    ) -> Result<T, RecvTimeoutError> {
+        park::spend_operation();
+        if !self.0.is_settled() {
+            let settled = || self.0.is_settled();
+            let outcome = self.0.waiters.wait(Kind::Peer, deadline(), settled);
+            if outcome == Outcome::TimedOut && !self.0.is_settled() {
+                return Err(RecvTimeoutError::Timeout);
+            }
+        }
+        self.try_recv()
+            .map_err(|_| disconnected(RecvTimeoutError::Disconnected))
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        // Drops a message that was not received. Not under the lock.
+        drop(self.0.replace(Message::Over));
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}
