@@ -42,6 +42,7 @@
 //! | make coroutines | [`spawn`], [`spawn_local`], [`scope`], [`Builder`] |
 //! | set up a runtime | [`run`], [`RuntimeBuilder`]; a [`spawn`] from an ordinary thread starts a default one |
 //! | send messages to another coroutine or thread | [`channel`]: [`unbounded`](channel::unbounded), [`bounded`](channel::bounded), [`oneshot`](channel::oneshot()), [`watch`](channel::watch()); [`shims::sync::mpsc`] |
+//! | wait for several coroutines | [`join_all`], [`try_join_all`], [`join_any`], [`wait_any`], [`wait_all`], [`wait_count`] |
 //! | wait for another coroutine or thread | [`JoinHandle`], [`park()`] and [`Unparker`], [`wait_idle`], [`shims::sync`], [`sync::futex`] |
 //! | wait for time | [`shims::thread::sleep`], [`after`], [`interval`] |
 //! | wait for a descriptor | [`shims::net`], [`wait_fd`], [`shims::select`], [`fs::watch`] |
@@ -94,7 +95,10 @@ pub use pool::resolver::{Resolve, SystemResolver, set_resolver};
 pub use pool::unblock;
 pub use reactor::{Interest, Readiness, wait_fd};
 pub use runtime::after::{TimerHandle, after};
-pub use runtime::join::{CancelOnDrop, Canceller, JoinHandle, LocalJoinHandle};
+pub use runtime::join::{CancelOnDrop, Canceller, JoinHandle, Joinable, LocalJoinHandle};
+pub use runtime::join::{
+    join_all, join_any, try_join_all, try_join_all_by, wait_all, wait_any, wait_count,
+};
 #[doc(hidden)]
 pub use runtime::program::run_program as __run_program;
 pub use runtime::scope::{Scope, ScopedJoinHandle, scope};

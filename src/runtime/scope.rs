@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use slab::Slab;
 
 use super::default_runtime::with_current_or_default;
-use super::join::{Canceller, Join, JoinHandle, PacketGuard, Unjoined};
+use super::join::many::sealed::{Awaited, Sealed};
+use super::join::{Canceller, Join, JoinHandle, Joinable, PacketGuard, Unjoined};
 use super::spawn::Builder;
 use super::thread::{self, Thread};
 use crate::park::{self, Interrupt, Waiters};
@@ -362,6 +363,32 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// Whether the coroutine has finished, so that [`join`](ScopedJoinHandle::join) would not wait.
     pub fn is_finished(&self) -> bool {
         self.join.is_finished()
+    }
+}
+
+impl<T> Sealed for ScopedJoinHandle<'_, T> {
+    fn awaited(&self) -> Awaited<'_> {
+        self.join.awaited()
+    }
+}
+
+impl<T> Joinable for ScopedJoinHandle<'_, T> {
+    type Output = T;
+
+    fn join(self) -> std::thread::Result<T> {
+        self.join()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.is_finished()
+    }
+
+    fn cancel(&self) {
+        self.cancel();
+    }
+
+    fn thread(&self) -> &Thread {
+        self.thread()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   0 ──await──▶ AWAITED ──finish──▶ AWAITED|DONE      the finisher ends the joiner's wait;
-//!       ◀─leave─                        └─▶ |LET_GO    if that wait has ended already, sets LET_GO
+//!       ◀─leave─                        └─▶ |LET_GO    if the joiner leaves after that, sets LET_GO
 //!   0 ──finish─▶ DONE                                  the joiner takes the result
 //!   0 ──detach─▶ DETACHED ─finish─▶ DETACHED|DONE      the finisher drops the result
 //! ```
@@ -12,9 +12,17 @@
 //! an interrupt), the joiner must take AWAITED back before it leaves that frame. If it finds DONE then, the
 //! finisher is using the wait, though it cannot end it any more. The joiner then stays until the
 //! finisher has set LET_GO. That takes a few instructions, unless the finisher's thread is preempted.
+//!
+//! # Joining several tasks
+//!
+//! A joiner may wait for several tasks at once: it registers the same [`Joiner`] with all of them. That
+//! counts down how many have yet to finish, and the finisher that counts the last one ends the wait. So the
+//! joiner is woken once. It does not know which finishers still use the wait, so it leaves all tasks, also
+//! if the wait was ended by one of them. For that, each of these finishers sets LET_GO; the one that
+//! ends the wait does so before it wakes the joiner.
 #![forbid(unsafe_code)]
 
-use crate::atomic::{AtomicPtr, AtomicU8, Ordering, yield_now};
+use crate::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering, yield_now};
 
 /// The task has finished, and its result is there.
 const DONE: u8 = 1;
@@ -22,21 +30,21 @@ const DONE: u8 = 1;
 const AWAITED: u8 = 2;
 /// Nothing will take the result.
 const DETACHED: u8 = 4;
-/// The finisher does not use the joiner's wait any more. Only set if that wait had ended otherwise.
+/// The finisher does not use the joiner's wait any more. Only set if the joiner leaves.
 const LET_GO: u8 = 8;
 
 /// Whether a task has finished, and the joiner's wait for that, of type `W`.
 #[derive(Debug)]
 pub(crate) struct Completion<W> {
     state: AtomicU8,
-    wait: AtomicPtr<W>,
+    joiner: AtomicPtr<Joiner<W>>,
 }
 
 impl<W> Completion<W> {
     pub(crate) fn new() -> Completion<W> {
         Completion {
             state: AtomicU8::new(0),
-            wait: AtomicPtr::new(std::ptr::null_mut()),
+            joiner: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
 
@@ -45,18 +53,19 @@ impl<W> Completion<W> {
         self.state.load(Ordering::Acquire) & DONE != 0
     }
 
-    /// Registers `wait`, which has begun, to be ended by [`finish`](Completion::finish). Returns false if
-    /// the result is there already, so that the wait will not be ended.
+    /// Registers `joiner`, whose wait has begun, to be ended by [`finish`](Completion::finish). Returns
+    /// false if the result is there already, so that `finish` will not use the joiner.
     ///
-    /// If the wait then ends otherwise, the caller must [`leave`](Completion::leave).
+    /// If the wait then ends otherwise, or `joiner` waits for several tasks, the caller must
+    /// [`leave`](Completion::leave).
     #[must_use]
-    pub(crate) fn await_by(&self, wait: *const W) -> bool {
-        self.wait.store(wait.cast_mut(), Ordering::Relaxed);
-        // The release makes `wait` visible to the finisher.
+    pub(crate) fn await_by(&self, joiner: *const Joiner<W>) -> bool {
+        self.joiner.store(joiner.cast_mut(), Ordering::Relaxed);
+        // The release makes `joiner` visible to the finisher.
         self.state.fetch_or(AWAITED, Ordering::AcqRel) & DONE == 0
     }
 
-    /// Takes the registered wait back, after it has ended otherwise. When this returns, nothing uses it.
+    /// Takes the registered joiner back, after its wait has ended. When this returns, nothing uses it.
     pub(crate) fn leave(&self) {
         let before = self.state.fetch_and(!AWAITED, Ordering::AcqRel);
         while before & DONE != 0 && self.state.load(Ordering::Acquire) & LET_GO == 0 {
@@ -79,16 +88,79 @@ impl<W> Completion<W> {
         self.state.load(Ordering::Relaxed) & DETACHED != 0
     }
 
-    /// Publishes the result. If the joiner waits, calls `end` with its wait; `end` returns whether it has
-    /// ended that wait.
+    /// Publishes the result. If the joiner waits, calls `arrive`, which calls [`Joiner::arrive`]; and then
+    /// `wake`, if that has ended the joiner's wait.
     ///
     /// Returns whether nothing will take the result, so that the caller must drop it.
-    pub(crate) fn finish(&self, end: impl FnOnce(*const W) -> bool) -> bool {
+    pub(crate) fn finish<R>(
+        &self,
+        arrive: impl FnOnce(*const Joiner<W>) -> Arrival<R>,
+        wake: impl FnOnce(R),
+    ) -> bool {
         let before = self.state.fetch_or(DONE, Ordering::AcqRel);
         debug_assert!(before & DONE == 0, "a task finishes once");
-        if before & AWAITED != 0 && !end(self.wait.load(Ordering::Relaxed)) {
-            self.state.fetch_or(LET_GO, Ordering::Release);
+        if before & AWAITED != 0 {
+            let ended = match arrive(self.joiner.load(Ordering::Relaxed)) {
+                Arrival::Alone(ended) => Some(ended),
+                Arrival::Left(ended) => {
+                    self.state.fetch_or(LET_GO, Ordering::Release);
+                    ended
+                }
+            };
+            if let Some(ended) = ended {
+                wake(ended);
+            }
         }
         before & DETACHED != 0
+    }
+}
+
+/// A wait for the end of one task, or of several. Lies in the frame of the joiner.
+#[derive(Debug)]
+pub(crate) struct Joiner<W> {
+    pub(crate) wait: W,
+    /// For several tasks: how many of them have to finish until the wait is ended. Wraps around if more
+    /// do.
+    missing: Option<AtomicUsize>,
+}
+
+/// What a finisher has done with a joiner's wait. `R` is the right to wake the joiner.
+#[must_use]
+#[derive(Debug)]
+pub(crate) enum Arrival<R> {
+    /// Ended the wait, which was for its task alone. The joiner does not leave.
+    Alone(R),
+    /// Did or did not end the wait, and the joiner leaves.
+    Left(Option<R>),
+}
+
+impl<W> Joiner<W> {
+    /// That of a wait for one task.
+    pub(crate) fn of_one(wait: W) -> Joiner<W> {
+        Joiner {
+            wait,
+            missing: None,
+        }
+    }
+
+    /// That of a wait until `missing` more tasks have finished. Not zero.
+    pub(crate) fn of_several(wait: W, missing: usize) -> Joiner<W> {
+        Joiner {
+            wait,
+            missing: Some(AtomicUsize::new(missing)),
+        }
+    }
+
+    /// Counts a task as finished. If that was the last one to wait for, calls `end`, which ends the wait,
+    /// unless that has ended otherwise.
+    pub(crate) fn arrive<R>(&self, end: impl FnOnce(&W) -> Option<R>) -> Arrival<R> {
+        match &self.missing {
+            None => end(&self.wait).map_or(Arrival::Left(None), Arrival::Alone),
+            Some(missing) => {
+                // Whoever counts the last one has acquired the ends of the others, for the joiner.
+                let is_last = missing.fetch_sub(1, Ordering::AcqRel) == 1;
+                Arrival::Left(is_last.then(|| end(&self.wait)).flatten())
+            }
+        }
     }
 }

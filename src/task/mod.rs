@@ -41,6 +41,7 @@ use crate::sys::memory;
 
 pub(crate) use aside::{AsideGuard, aside, lock_aside};
 use completion::Completion;
+pub(crate) use completion::Joiner;
 pub(crate) use deadline::Deadline;
 pub(crate) use holder::{Holder, WorkerNumber};
 pub(crate) use inbox::{Inbox, Link, Mail};

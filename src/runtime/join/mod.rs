@@ -5,6 +5,7 @@
 //! the task, whichever comes later, drops the result.
 
 mod cancel;
+pub(crate) mod many;
 mod packet;
 
 use std::cell::UnsafeCell;
@@ -19,9 +20,12 @@ use super::thread::Thread;
 use crate::fatal;
 use crate::park::{self, Cancelled, Wait};
 use crate::task::word::{Kind, Outcome};
-use crate::task::{self, Deadline, Description, Task, TaskRef};
+use crate::task::{self, Deadline, Description, Joiner, Task, TaskRef};
 
 pub use cancel::{CancelOnDrop, Canceller};
+pub use many::{
+    Joinable, join_all, join_any, try_join_all, try_join_all_by, wait_all, wait_any, wait_count,
+};
 pub(crate) use packet::{Packet, PacketGuard, Unjoined};
 use packet::{drop_unwanted, take_result};
 
@@ -141,7 +145,7 @@ fn wait_for(task: &Task, kind: Kind, deadline: Option<Deadline>) -> Ended {
     }
     while !task.completion().is_done() {
         let wait = Wait::begin(kind);
-        let joiner = wait.waiting();
+        let joiner = Joiner::of_one(wait.waiting());
         let leaving = if task.completion().await_by(&joiner) {
             Some(Leaving(task))
         } else {

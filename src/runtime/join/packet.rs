@@ -164,12 +164,15 @@ fn drop_unjoined<T>(result: thread::Result<T>, guard: Option<&impl PacketGuard>)
 
 /// Publishes that the task is done, and wakes the joiner. Returns whether nothing will take the result.
 fn publish(task: &Task) -> bool {
-    task.completion().finish(|joiner| {
-        // SAFETY: the joiner stays in the frame of this wait while it waits. If its wait ends otherwise, it
-        // still stays until `finish` lets go of the wait, after this call.
-        let woken = unsafe { (*joiner).end() };
-        woken.map(Woken::schedule).is_some()
-    })
+    task.completion().finish(
+        |joiner| {
+            // SAFETY: the joiner stays in the frame of this wait while it waits. If its wait ends
+            // otherwise, it still stays until `finish` lets go of the wait, after this call. So the joiner
+            // exists, and so does the task that its wait belongs to.
+            unsafe { (*joiner).arrive(|waiting| waiting.end()) }
+        },
+        Woken::schedule,
+    )
 }
 
 impl<F, T, G> Body for Packet<F, T, G>

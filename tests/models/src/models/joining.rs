@@ -1,6 +1,6 @@
 //! The end of a task and its joiner: `task/completion.rs`.
 
-use super::completion::Completion;
+use super::completion::{Arrival, Completion, Joiner as Joining};
 use super::word::{Kind, Outcome, Seq, WaitWord};
 use super::{Model, large, small};
 use crate::check::atomic::{AtomicUsize, Ordering};
@@ -17,6 +17,20 @@ pub(super) const MODELS: &[Model] = &[
         "joining: the end against a handle that is dropped twice",
         4,
         end_against_detach,
+    ),
+    small(
+        "joining: two ends against a join of any of them that times out",
+        3,
+        ends_against_any,
+    ),
+    small(
+        "joining: two ends against a join of both",
+        3,
+        ends_against_all,
+    ),
+    large(
+        "joining: many ends against joins of some of them that time out or are interrupted",
+        many_ends_against_some,
     ),
     large(
         "joining: the end against joins that time out or are interrupted, and a detach",
@@ -61,9 +75,12 @@ impl Wait {
     }
 }
 
+/// What a joiner registers. The waits are kept alive, so that a late use of one is found.
+type Registered = Joining<Arc<Wait>>;
+
 /// A task that is joined. Its result is in a cell that checks for simultaneous uses.
 struct Finished {
-    completion: Completion<Wait>,
+    completion: Completion<Arc<Wait>>,
     /// 7 from the end of the task until the result is taken, otherwise 0.
     result: UnsafeCell<u32>,
     dropped: AtomicUsize,
@@ -82,16 +99,23 @@ impl Finished {
     fn finish(&self) {
         // SAFETY: the cell has checked that no other access is under way.
         self.result.with_mut(|result| unsafe { *result = 7 });
-        let unwanted = self.completion.finish(|wait| {
-            // SAFETY: a `Joiner` keeps all its waits alive, even after it has gone on.
-            let wait = unsafe { &*wait };
-            assert!(!wait.is_gone(), "the joiner waits for the finisher");
-            let ended = wait.end(Outcome::Woken);
+        let arrive = |joiner: *const Registered| {
+            // SAFETY: joiners keep all that they have registered, even after they have gone on.
+            let joiner = unsafe { &*joiner };
+            let arrival = joiner.arrive(|wait| {
+                assert!(!wait.is_gone(), "the joiner waits for the finisher");
+                let ended = wait.word.wake(wait.seq, Outcome::Woken);
+                ended.then(|| wait.clone())
+            });
             assert!(
-                ended || !wait.is_gone(),
-                "the joiner stays until its wait is ended"
+                matches!(arrival, Arrival::Alone(_)) || !joiner.wait.is_gone(),
+                "the joiner stays until the finisher lets go of it"
             );
-            ended
+            arrival
+        };
+        let unwanted = self.completion.finish(arrive, |wait| {
+            assert!(!wait.is_gone(), "the joiner waits to be woken");
+            wait.queue.raise();
         });
         if unwanted {
             self.drop_result();
@@ -114,7 +138,7 @@ impl Finished {
 
 struct Joiner {
     task: Arc<Finished>,
-    waits: Vec<Arc<Wait>>,
+    waits: Vec<Arc<Registered>>,
 }
 
 impl Joiner {
@@ -132,8 +156,9 @@ impl Joiner {
             return true;
         }
         let wait = Wait::begin();
-        self.waits.push(wait.clone());
-        let leaves = completion.await_by(Arc::as_ptr(&wait));
+        let joiner = Arc::new(Registered::of_one(wait.clone()));
+        self.waits.push(joiner.clone());
+        let leaves = completion.await_by(Arc::as_ptr(&joiner));
         if !leaves {
             wait.end(Outcome::Woken);
         }
@@ -147,6 +172,43 @@ impl Joiner {
         wait.gone.with_mut(|gone| unsafe { *gone = true });
         woken
     }
+}
+
+/// Waits for `count` of the tasks, which nobody else joins. `deadline` may end the wait. Returns how many are
+/// done. What it has registered is kept in `kept`.
+fn wait_for_some(
+    tasks: &[Arc<Finished>],
+    count: usize,
+    kept: &mut Vec<Arc<Registered>>,
+    deadline: impl FnOnce(&Arc<Wait>),
+) -> usize {
+    let is_done = |task: &&Arc<Finished>| task.completion.is_done();
+    let mut pending: Vec<_> = tasks.iter().filter(|task| !is_done(task)).collect();
+    let done = tasks.len() - pending.len();
+    if done >= count {
+        return done;
+    }
+    let wait = Wait::begin();
+    let joiner = Arc::new(Registered::of_several(wait.clone(), count - done));
+    kept.push(joiner.clone());
+    pending.retain(|task| {
+        let is_registered = task.completion.await_by(Arc::as_ptr(&joiner));
+        if !is_registered {
+            let _ = joiner.arrive(|wait| wait.end(Outcome::Woken).then_some(()));
+        }
+        is_registered
+    });
+    deadline(&wait);
+    assert_eq!(wait.queue.wait(), 1, "a task is queued once");
+    pending.iter().for_each(|task| task.completion.leave());
+    // SAFETY: the cell has checked that nobody else uses the value.
+    wait.gone.with_mut(|gone| unsafe { *gone = true });
+    let done = tasks.iter().filter(is_done).count();
+    assert!(
+        done >= count || wait.word.outcome() != Outcome::Woken,
+        "the wait is ended when enough tasks are done"
+    );
+    done
 }
 
 /// Starts a thread that ends the task.
@@ -232,5 +294,58 @@ fn end_against_many_joins() {
     });
     for join in joins {
         join.join().unwrap();
+    }
+}
+
+/// The joiner waits for any of two tasks. Its deadline passes at once.
+fn ends_against_any() {
+    let tasks = [Finished::new(), Finished::new()];
+    let ends = [finish(&tasks[0]), finish(&tasks[1])];
+    let mut kept = Vec::new();
+    let done = wait_for_some(&tasks, 1, &mut kept, |wait| {
+        wait.end(Outcome::TimedOut);
+    });
+    let finished = tasks.iter().filter(|task| task.completion.is_done());
+    assert!(finished.map(|task| assert_eq!(task.take(), 7)).count() >= done);
+    for end in ends {
+        end.join().unwrap();
+    }
+}
+
+/// The joiner waits for two tasks, and is woken once.
+fn ends_against_all() {
+    let tasks = [Finished::new(), Finished::new()];
+    let ends = [finish(&tasks[0]), finish(&tasks[1])];
+    let mut kept = Vec::new();
+    assert_eq!(wait_for_some(&tasks, 2, &mut kept, |_| ()), 2);
+    assert!(tasks.iter().all(|task| task.take() == 7));
+    for end in ends {
+        end.join().unwrap();
+    }
+}
+
+/// Several tasks end, while a joiner waits for one, two and more of them. The waits end by the joiner's own
+/// deadline, or by another thread, which may be late.
+fn many_ends_against_some() {
+    let tasks = [(); 4].map(|()| Finished::new());
+    let ends: Vec<_> = tasks.iter().map(finish).collect();
+    let (mut kept, mut interrupters) = (Vec::new(), Vec::new());
+    for round in 0..8 {
+        wait_for_some(&tasks, 1 + round / 2, &mut kept, |wait| {
+            if round % 2 == 0 {
+                wait.end(Outcome::TimedOut);
+            } else if round < 6 {
+                let wait = wait.clone();
+                let interrupt = move || wait.end(Outcome::Interrupted);
+                interrupters.push(thread::spawn(interrupt));
+            }
+        });
+    }
+    assert!(tasks.iter().all(|task| task.take() == 7));
+    for thread in ends {
+        thread.join().unwrap();
+    }
+    for interrupter in interrupters {
+        interrupter.join().unwrap();
     }
 }
