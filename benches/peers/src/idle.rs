@@ -1,6 +1,5 @@
 //! The memory of parked tasks.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::peers::{Blocking, Greenroom, May, Peer, Threads, run_tokio};
+use crate::usage;
 
 /// Parks `tasks` tasks: `[bytes of RSS per task]`
 pub(crate) fn run(peer: Peer, tasks: usize) -> Vec<f64> {
@@ -66,12 +66,6 @@ async fn asynchronous(tasks: usize) -> f64 {
 /// How long the tasks that started last get to park.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// The resident memory of this process. `smaps_rollup` is exact, unlike `/proc/self/statm`.
 fn resident_bytes() -> f64 {
-    let rollup = fs::read_to_string("/proc/self/smaps_rollup").expect("Linux 4.14 or newer");
-    let kib = rollup.lines().find_map(|line| {
-        let rest = line.strip_prefix("Rss:")?.trim();
-        rest.strip_suffix(" kB")?.parse::<f64>().ok()
-    });
-    kib.expect("its resident size") * 1024.0
+    usage::resident_bytes("self").expect("Linux 4.14 or newer")
 }

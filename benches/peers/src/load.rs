@@ -22,13 +22,36 @@ pub(crate) struct Load {
     pub(crate) once: bool,
 }
 
+impl Load {
+    /// The descriptors that a process may need besides those of its connections.
+    pub(crate) const OTHER_DESCRIPTORS: usize = 100;
+
+    /// How many descriptors a process may have.
+    pub(crate) fn descriptors() -> usize {
+        // SAFETY: `sysconf` only takes a number.
+        let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
+        // A negative result says that there is no limit.
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
+    /// This load, with no more connections than a process may have.
+    pub(crate) fn fitting(self) -> Load {
+        let most = Load::descriptors().saturating_sub(Load::OTHER_DESCRIPTORS);
+        Load {
+            connections: self.connections.min(most.max(1)),
+            ..self
+        }
+    }
+}
+
 /// How long one [`Client::send`] may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Warms the server up, prints "ready", waits for a line, and then sends all messages. Each
 /// connection sends a message when the previous message has come back.
 ///
-/// Prints the time of all messages in ns, and the 99th percentile of the round trips in µs.
+/// Prints the time of all messages in ns, and the 99th percentile of the round trips in µs. Keeps the
+/// connections until its standard input ends.
 pub(crate) fn run(addr: SocketAddr, load: Load) -> io::Result<()> {
     let mut client = Client {
         addr,
@@ -51,6 +74,7 @@ pub(crate) fn run(addr: SocketAddr, load: Load) -> io::Result<()> {
     let trips = client.send(load.messages, &mut connections, 0)?;
     let elapsed = start.elapsed().as_nanos();
     println!("{elapsed} {}", percentile(&trips, 0.99));
+    io::stdin().read_line(&mut String::new())?;
     Ok(())
 }
 

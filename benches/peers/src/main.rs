@@ -6,12 +6,14 @@
 //! threads, memory and settings behind.
 
 mod channels;
+mod child;
 mod files;
 mod idle;
 mod load;
 mod locks;
 mod peers;
 mod ping_pong;
+mod program;
 mod rounds;
 mod server;
 mod sleeps;
@@ -26,6 +28,7 @@ use std::process::ExitCode;
 
 use load::Load;
 use peers::Peer;
+use program::Program;
 use works::{Kind, WORKS, Work};
 
 const HELP: &str = "\
@@ -46,13 +49,20 @@ One peer alone, for profilers:
   --serve WORK PEER               the server of a TCP work; prints its address,
                                   ends with its standard input
   --load WORK ADDRESS [MESSAGES]  the client; prints \"ready\", waits for a line,
-                                  prints the time in ns and the p99 in µs
+                                  prints the time in ns and the p99 in µs,
+                                  ends with its standard input
+  --counterpart WORK              the program of a program- work, on tokio
 
 The peers are greenroom, tokio (its current-thread runtime), tokio-mt (its
 multi-thread runtime), may, threads (std's, of which no work has more than
 1,000) and mio (a loop written by hand; TCP only). Each has one worker, or two
-where the work says so; the threads share as many CPUs. A ratio is the median of those of the rounds. Below 1,
-greenroom takes less.
+where the work says so; the threads share as many CPUs. A ratio is the median
+of those of the rounds. Below 1, greenroom takes less.
+
+The program- works run an ordinary program, benches/peers/program, which they
+build with cargo: on std for threads, and by `cargo greenroom` for greenroom. It
+has all CPUs and as many threads as it wants. program-serve needs a limit of
+10,100 descriptors (ulimit -n), and has fewer connections if it is lower.
 
 The status is 0, or 1 if a peer failed, or 2 if the arguments are wrong.
 ";
@@ -68,6 +78,7 @@ enum Command {
     Round(fn(Peer) -> Vec<f64>, Peer),
     Serve(Load, Peer),
     Load(Load, std::net::SocketAddr),
+    Counterpart(Program),
 }
 
 fn main() -> ExitCode {
@@ -125,7 +136,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
                 Command::Serve(tcp(work)?, peer(work, &value("a peer")?)?)
             }
             "--load" => {
-                let mut load = tcp(work(&value("a work and an address")?)?)?;
+                let mut load = load(work(&value("a work and an address")?)?)?;
                 let addr = value("an address")?;
                 let addr = addr
                     .parse()
@@ -137,6 +148,13 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, String> {
                     };
                 }
                 Command::Load(load, addr)
+            }
+            "--counterpart" => {
+                let work = work(&value("a work")?)?;
+                match work.kind {
+                    Kind::Program(program) => Command::Counterpart(program),
+                    _ => return Err(format!("{} is not a work of the program", work.name)),
+                }
             }
             _ => return Err(format!("there is no option {arg:?}")),
         };
@@ -170,7 +188,15 @@ fn work(name: &str) -> Result<&'static Work, String> {
 fn tcp(work: &Work) -> Result<Load, String> {
     match work.kind {
         Kind::Tcp(load) => Ok(load),
-        Kind::Alone(_) => Err(format!("{} is not a TCP work", work.name)),
+        Kind::Alone(_) | Kind::Program(_) => Err(format!("{} is not a TCP work", work.name)),
+    }
+}
+
+/// The load of a work with a client.
+fn load(work: &Work) -> Result<Load, String> {
+    match work.kind {
+        Kind::Program(Program::Serve(load)) => Ok(load.fitting()),
+        _ => tcp(work),
     }
 }
 
@@ -213,6 +239,10 @@ fn execute(command: Command) -> io::Result<bool> {
         Command::Load(load, addr) => {
             limit_lifetime();
             load::run(addr, load)?;
+        }
+        Command::Counterpart(program) => {
+            limit_lifetime();
+            program::counterpart(program)?;
         }
     }
     Ok(all)

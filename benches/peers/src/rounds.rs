@@ -1,12 +1,14 @@
 //! Runs the peers in turn, each round in a fresh process, and compares the peers.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
-use std::process::{self, Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io;
+use std::process::{self, Command};
 use std::{env, fs};
 
+use crate::child::{Process, own};
 use crate::load::Load;
 use crate::peers::Peer;
+use crate::program;
 use crate::stats::{self, Interval, median};
 use crate::usage::Usage;
 use crate::works::{Kind, Work};
@@ -14,6 +16,9 @@ use crate::works::{Kind, Work};
 /// Runs all rounds of a work, and prints the work's tables. Returns false if a peer failed.
 pub(crate) fn compare(work: &Work, rounds: usize) -> io::Result<bool> {
     println!("{}: {}", work.name, work.about);
+    if let Kind::Program(program) = work.kind {
+        program.prepare()?;
+    }
     // For each peer, its figures by round, or the error after which the peer is skipped.
     let mut results: Vec<Result<Vec<Vec<f64>>, String>> = vec![Ok(Vec::new()); work.peers.len()];
     for _ in 0..rounds {
@@ -87,6 +92,7 @@ fn round(work: &Work, peer: Peer) -> io::Result<Vec<f64>> {
         Kind::Alone(_) => {
             Process::start(&mut own(&["--round", work.name, peer.name()])?)?.numbers()?
         }
+        Kind::Program(program) => program::round(program, work, peer)?,
         Kind::Tcp(load) => {
             let server = Process::start(&mut own(&["--serve", work.name, peer.name()])?)?;
             let (used, report) = put_under_load(work, load.messages, server)?;
@@ -182,80 +188,4 @@ fn syscalls(work: &Work, messages: usize, peer: Peer) -> io::Result<BTreeMap<Str
     let mut calls: BTreeMap<_, _> = table.lines().filter_map(row).collect();
     calls.remove("total");
     Ok(calls)
-}
-
-/// A command that runs this program again, with `args`.
-fn own(args: &[&str]) -> io::Result<Command> {
-    let mut command = Command::new(env::current_exe()?);
-    command.args(args);
-    Ok(command)
-}
-
-/// A child process that we exchange lines with. Dropping this value kills the process.
-struct Process {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Process {
-    fn start(command: &mut Command) -> io::Result<Process> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| {
-                let program = command.get_program().display();
-                io::Error::new(error.kind(), format!("{program}: {error}"))
-            })?;
-        let stdout = child.stdout.take().expect("piped");
-        Ok(Process {
-            stdin: child.stdin.take(),
-            stdout: BufReader::new(stdout),
-            child,
-        })
-    }
-
-    fn say(&mut self) -> io::Result<()> {
-        self.stdin.as_mut().expect("not ended yet").write_all(b"\n")
-    }
-
-    fn line(&mut self) -> io::Result<String> {
-        let mut line = String::new();
-        if self.stdout.read_line(&mut line)? == 0 {
-            let status = self.child.wait()?;
-            return Err(io::Error::other(format!("its process ended with {status}")));
-        }
-        Ok(line.trim().to_owned())
-    }
-
-    fn numbers(&mut self) -> io::Result<Vec<f64>> {
-        let line = self.line()?;
-        let numbers: Result<_, _> = line.split_whitespace().map(str::parse).collect();
-        numbers.map_err(|_| io::Error::other(format!("not numbers: {line:?}")))
-    }
-
-    /// The CPU time that the process, a server, has used so far.
-    fn usage(&mut self) -> io::Result<Usage> {
-        self.say()?;
-        match self.numbers()?[..] {
-            [user, system] => Ok(Usage { user, system }),
-            _ => Err(io::Error::other("not the CPU time of a server")),
-        }
-    }
-
-    /// Closes the child's standard input, which tells the child to end, and waits for its exit.
-    fn end(mut self) -> io::Result<()> {
-        drop(self.stdin.take());
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Both calls can only fail after a `wait`, and then the child has already ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::load::Load;
 use crate::peers::Peer;
+use crate::program::Program;
 use crate::sleeps::Naps;
 use crate::{channels, files, idle, locks, ping_pong, sleeps, spawns, yields};
 
@@ -24,6 +25,8 @@ pub(crate) enum Kind {
     Alone(fn(Peer) -> Vec<f64>),
     /// A server does the work, under this load from a client.
     Tcp(Load),
+    /// An ordinary program does the work.
+    Program(Program),
 }
 
 const RUNTIMES: &[Peer] = &[
@@ -62,6 +65,22 @@ const fn alone(
         peers: RUNTIMES,
         tasks: 1,
         kind: Kind::Alone(run),
+    }
+}
+
+const fn program(
+    name: &'static str,
+    about: &'static str,
+    peers: &'static [Peer],
+    program: Program,
+) -> Work {
+    Work {
+        name,
+        about,
+        figures: &["wall, ms", "CPU, ms", "RSS, MiB", "OS threads"],
+        peers,
+        tasks: 1,
+        kind: Kind::Program(program),
     }
 }
 
@@ -322,6 +341,35 @@ pub(crate) const WORKS: &[Work] = &[
             once: true,
         }),
     },
+    program(
+        "program-serve",
+        "an unmodified program serves 10,000 connections, a thread each, and 160,000 messages of 64 B",
+        &[Peer::Greenroom, Peer::TokioMt, Peer::Threads],
+        Program::Serve(Load {
+            connections: 10_000,
+            size: 64,
+            messages: 100_000,
+            once: false,
+        }),
+    ),
+    program(
+        "program-gets",
+        "it gets a page that takes 100 ms in 1,000 threads at once, by ureq; 1 worker",
+        &[Peer::Greenroom, Peer::Threads],
+        Program::Run(&["gets", "{url}", "1000"]),
+    ),
+    program(
+        "program-sleeps",
+        "it sleeps for 100 ms in 10,000 threads at once",
+        &[Peer::Greenroom, Peer::TokioMt, Peer::Threads],
+        Program::Run(&["sleeps", "10000", "100"]),
+    ),
+    program(
+        "program-compute",
+        "it computes on all CPUs, by rayon",
+        &[Peer::Greenroom, Peer::Threads],
+        Program::Run(&["compute", "10000000"]),
+    ),
 ];
 
 pub(crate) fn by_name(name: &str) -> Option<&'static Work> {
