@@ -42,8 +42,9 @@
 //! | make coroutines | [`spawn`], [`spawn_local`], [`scope`], [`Builder`] |
 //! | set up a runtime | [`run`], [`RuntimeBuilder`]; a [`spawn`] from an ordinary thread starts a default one |
 //! | send messages to another coroutine or thread | [`channel`]: [`unbounded`](channel::unbounded), [`bounded`](channel::bounded), [`oneshot`](channel::oneshot()), [`watch`](channel::watch()); [`shims::sync::mpsc`] |
+//! | write without waiting for a slow peer | [`SendQueue`] |
 //! | wait for several coroutines | [`join_all`], [`try_join_all`], [`join_any`], [`wait_any`], [`wait_all`], [`wait_count`] |
-//! | wait for another coroutine or thread | [`JoinHandle`], [`park()`] and [`Unparker`], [`wait_idle`], [`shims::sync`], [`sync::futex`] |
+//! | wait for another coroutine or thread | [`JoinHandle`], [`park()`] and [`Unparker`], [`wait_idle`], [`sync`]: events, semaphores, barriers, work queues; the locks of [`shims::sync`] |
 //! | wait for time | [`shims::thread::sleep`], [`after`], [`interval`] |
 //! | wait for a descriptor | [`shims::net`], [`wait_fd`], [`shims::select`], [`fs::watch`] |
 //! | call what can only block | [`unblock`] |
@@ -102,6 +103,7 @@ pub use runtime::join::{
 #[doc(hidden)]
 pub use runtime::program::run_program as __run_program;
 pub use runtime::scope::{Scope, ScopedJoinHandle, scope};
+pub use runtime::send_queue::SendQueue;
 pub use runtime::spawn::{Builder, spawn, spawn_local};
 pub use runtime::thread::{Thread, ThreadId, current};
 pub use runtime::{Runtime, RuntimeBuilder, run, wait_idle};

@@ -15,8 +15,8 @@ const LAYERS: &[&[&str]] = &[
     &["task"],
     &["park"],
     // What there is to wait for, and what reports.
+    &["channel"],
     &[
-        "channel",
         "diagnose",
         "interrupt",
         "local",
@@ -34,7 +34,7 @@ const LAYERS: &[&[&str]] = &[
     &["runtime::default_runtime"],
     &["runtime::spawn"],
     &["runtime::keeper", "runtime::scope"],
-    &["runtime::after"],
+    &["runtime::after", "runtime::send_queue"],
     &["runtime"],
     &["runtime::program"],
     // std's shape.
@@ -213,8 +213,10 @@ fn an_import_from_the_same_or_a_higher_layer_is_found() {
         wrong_imports("sync::futex", "use super::lot::Bucket;"),
         [""; 0]
     );
-    let wrong = wrong_imports("sync::futex", "use crate::channel::Sender;");
-    assert_eq!(wrong, ["sync::futex imports channel::Sender"]);
+    let wrong = wrong_imports("channel::watch", "use crate::sync::Event;");
+    assert_eq!(wrong, ["channel::watch imports sync::Event"]);
+    let wrong = wrong_imports("sync::futex", "use crate::time::Interval;");
+    assert_eq!(wrong, ["sync::futex imports time::Interval"]);
     let wrong = wrong_imports("task", "use crate::park;");
     assert_eq!(wrong, ["task imports park"]);
 }

@@ -40,10 +40,10 @@ pub use ::std::sync::*;
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use lazy_lock::LazyLock;
-pub use mutex::{Mutex, MutexGuard};
+pub use mutex::{Mutex, MutexExt, MutexGuard};
 pub use once::{Once, OnceState};
 pub use once_lock::OnceLock;
-pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use rwlock::{RwLock, RwLockExt, RwLockReadGuard, RwLockWriteGuard};
 
 /// Like [`std::sync::ONCE_INIT`].
 #[deprecated(note = "replaced by `Once::new`")]

@@ -6,11 +6,13 @@ use ::std::marker::PhantomData;
 use ::std::ops::{Deref, DerefMut};
 use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use ::std::sync::{LockResult, TryLockError, TryLockResult};
+use ::std::time::{Duration, Instant};
 
 use super::poisoning::{
     PoisonCheck, PoisonFlag, guards_format_values, lock_traits, poison_methods,
 };
 use crate::sync::mutex as raw;
+use crate::task::Deadline;
 
 /// Like [`std::sync::Mutex`], but waiting for the lock parks the coroutine.
 ///
@@ -116,6 +118,17 @@ impl<T: ?Sized> Mutex<T> {
         Ok(unsafe { self.guard() }?)
     }
 
+    fn lock_before(
+        &self,
+        deadline: impl FnOnce() -> Option<Deadline>,
+    ) -> TryLockResult<MutexGuard<'_, T>> {
+        if !self.lock.lock_until(deadline) {
+            return Err(TryLockError::WouldBlock);
+        }
+        // SAFETY: the call to `lock_until` has just locked the mutex, and no other guard exists for that.
+        Ok(unsafe { self.guard() }?)
+    }
+
     /// # Safety
     ///
     /// The caller has just locked the mutex, and makes no other guard for that.
@@ -171,6 +184,50 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
         // SAFETY: the mutex was locked for this guard, which is `!Send` and so on the thread that locked,
         // and which is dropped once.
         unsafe { self.mutex.lock.unlock() };
+    }
+}
+
+/// Methods of [`Mutex`] that std does not have.
+pub trait MutexExt<T: ?Sized> {
+    /// Locks the mutex. Waits for at most `timeout`.
+    ///
+    /// ```
+    /// use greenroom::shims::sync::{Mutex, MutexExt, TryLockError};
+    /// use std::time::Duration;
+    ///
+    /// let mutex = Mutex::new(1);
+    /// let held = mutex.lock().unwrap();
+    /// let late = mutex.try_lock_for(Duration::from_millis(1));
+    /// assert!(matches!(late, Err(TryLockError::WouldBlock)));
+    /// drop(held);
+    /// assert!(mutex.try_lock_for(Duration::from_millis(1)).is_ok());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](TryLockError::WouldBlock) if the mutex was not free in time. If it is poisoned; the
+    /// error then holds the guard.
+    ///
+    /// # Unwinding
+    ///
+    /// Not an interruption point, as [`lock`](Mutex::lock).
+    fn try_lock_for(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, T>>;
+
+    /// Like [`try_lock_for`](MutexExt::try_lock_for), until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_lock_for`](MutexExt::try_lock_for).
+    fn try_lock_until(&self, deadline: Instant) -> TryLockResult<MutexGuard<'_, T>>;
+}
+
+impl<T: ?Sized> MutexExt<T> for Mutex<T> {
+    fn try_lock_for(&self, timeout: Duration) -> TryLockResult<MutexGuard<'_, T>> {
+        self.lock_before(|| Deadline::after(timeout))
+    }
+
+    fn try_lock_until(&self, deadline: Instant) -> TryLockResult<MutexGuard<'_, T>> {
+        self.lock_before(|| Some(Deadline::at(deadline)))
     }
 }
 

@@ -8,11 +8,13 @@ use ::std::ops::{Deref, DerefMut};
 use ::std::panic::{RefUnwindSafe, UnwindSafe};
 use ::std::ptr::NonNull;
 use ::std::sync::{LockResult, TryLockError, TryLockResult};
+use ::std::time::{Duration, Instant};
 
 use super::poisoning::{
     PoisonCheck, PoisonFlag, guards_format_values, lock_traits, poison_methods,
 };
 use crate::sync::rwlock as raw;
+use crate::task::Deadline;
 
 /// Like [`std::sync::RwLock`], but waiting for the lock parks the coroutine.
 ///
@@ -115,6 +117,30 @@ impl<T: ?Sized> RwLock<T> {
         // SAFETY: the call to `try_read` has just locked for one reader, and no other guard exists for
         // that.
         Ok(unsafe { self.read_guard() }?)
+    }
+
+    fn read_before(
+        &self,
+        deadline: impl FnOnce() -> Option<Deadline>,
+    ) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        if !self.lock.read_until(deadline) {
+            return Err(TryLockError::WouldBlock);
+        }
+        // SAFETY: the call to `read_until` has just locked for one reader, and no other guard exists for
+        // that.
+        Ok(unsafe { self.read_guard() }?)
+    }
+
+    fn write_before(
+        &self,
+        deadline: impl FnOnce() -> Option<Deadline>,
+    ) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        if !self.lock.write_until(deadline) {
+            return Err(TryLockError::WouldBlock);
+        }
+        // SAFETY: the call to `write_until` has just locked for a writer, and no other guard exists for
+        // that.
+        Ok(unsafe { self.write_guard() }?)
     }
 
     /// Like [`std::sync::RwLock::write`], but parks the coroutine.
@@ -234,6 +260,61 @@ impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
         // SAFETY: the lock was locked for this writer's guard, which is `!Send` and so on the thread that
         // locked, and which is dropped once.
         unsafe { self.rwlock.lock.unlock_write() };
+    }
+}
+
+/// Methods of [`RwLock`] that std does not have.
+///
+/// All return [`WouldBlock`](TryLockError::WouldBlock) if the lock could not be had in time. If the lock is
+/// poisoned, the error holds the guard. Like the waits of [`RwLock`] itself, these are no interruption
+/// points.
+pub trait RwLockExt<T: ?Sized> {
+    /// Locks for reading. Waits for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// If the lock could not be had in time, or is poisoned.
+    fn try_read_for(&self, timeout: Duration) -> TryLockResult<RwLockReadGuard<'_, T>>;
+
+    /// Locks for reading. Waits until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// If the lock could not be had in time, or is poisoned.
+    fn try_read_until(&self, deadline: Instant) -> TryLockResult<RwLockReadGuard<'_, T>>;
+
+    /// Locks for writing. Waits for at most `timeout`.
+    ///
+    /// A writer that waits keeps new readers out. Once it has given up, they go on.
+    ///
+    /// # Errors
+    ///
+    /// If the lock could not be had in time, or is poisoned.
+    fn try_write_for(&self, timeout: Duration) -> TryLockResult<RwLockWriteGuard<'_, T>>;
+
+    /// Locks for writing. Waits until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// If the lock could not be had in time, or is poisoned.
+    fn try_write_until(&self, deadline: Instant) -> TryLockResult<RwLockWriteGuard<'_, T>>;
+}
+
+impl<T: ?Sized> RwLockExt<T> for RwLock<T> {
+    fn try_read_for(&self, timeout: Duration) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        self.read_before(|| Deadline::after(timeout))
+    }
+
+    fn try_read_until(&self, deadline: Instant) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        self.read_before(|| Some(Deadline::at(deadline)))
+    }
+
+    fn try_write_for(&self, timeout: Duration) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        self.write_before(|| Deadline::after(timeout))
+    }
+
+    fn try_write_until(&self, deadline: Instant) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        self.write_before(|| Some(Deadline::at(deadline)))
     }
 }
 

@@ -65,6 +65,7 @@ pub mod watch;
 
 use crate::park;
 
+#[doc(no_inline)]
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
 pub use handles::{IntoIter, Iter, Receiver, Sender, TryIter, bounded, unbounded};

@@ -10,6 +10,7 @@ pub(crate) mod join;
 mod keeper;
 pub(crate) mod program;
 pub(crate) mod scope;
+pub(crate) mod send_queue;
 pub(crate) mod spawn;
 pub(crate) mod thread;
 mod worker_thread;

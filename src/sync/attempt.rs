@@ -7,7 +7,7 @@
 //! unable to run, because another coroutine of its worker computes.
 #![forbid(unsafe_code)]
 
-use super::futex::{self, Holder, Parked, WaitRequest};
+use super::futex::{self, Deadline, Holder, Parked, WaitRequest};
 use super::spin;
 
 /// In the note of a waiter: the waiter was woken before, and came too late. The other bits of the note
@@ -24,7 +24,7 @@ pub(super) const TOLD_RESERVED: u32 = 2;
 /// How long to wait for a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// Until the caller is woken.
+    /// Until the caller is woken, or its own deadline has passed.
     Unlimited,
     /// For a moment. The lock is reserved for another waiter; after that moment the reservation is
     /// void.
@@ -85,13 +85,14 @@ impl LockAttempt {
         !self.was_woken && spin::once(&mut self.spins, holder)
     }
 
-    /// How to wait for the lock, with the `patience` that this attempt has. `note` is the lock's part
-    /// of the note.
+    /// How to wait for the lock, with the `patience` that this attempt has, until `deadline` at the latest
+    /// or, for a reserved lock, a moment later. `note` is the lock's part of the note.
     pub(super) fn wait_request(
         &self,
         note: u32,
         holder: Option<Holder>,
         patience: Patience,
+        deadline: Option<Deadline>,
     ) -> WaitRequest {
         WaitRequest {
             note: if self.was_woken {
@@ -103,7 +104,7 @@ impl LockAttempt {
             holder,
             deadline: match patience {
                 Patience::Short => futex::short_deadline(),
-                Patience::Unlimited | Patience::Over => None,
+                Patience::Unlimited | Patience::Over => deadline,
             },
         }
     }

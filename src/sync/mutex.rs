@@ -47,13 +47,15 @@
 //! waiter if more are queued. The waiter sets WAITERS again: when it takes the lock, or before it
 //! queues again.
 //!
-//! A waiter that was woken always tries: its wait is over, and it does not unwind. If its coroutine is
+//! A waiter that was woken always tries: its wait is over, and it does not unwind. A waiter with a deadline
+//! gives up only if its last wait has timed out. Before that wait it has set WAITERS, so what it was told
+//! before is in the word. If its coroutine is
 //! left behind before it runs, all waiters are woken instead (`futex::pass_on_wake`).
 
 use crate::atomic::{AtomicU32, Ordering};
 
 use super::attempt::{LockAttempt, NOTE_RETRY, Patience, TOLD_MORE, TOLD_RESERVED};
-use super::futex::{self, Holder};
+use super::futex::{self, Deadline, Holder, Parked};
 
 /// Nobody has the lock, it is reserved for nobody, and WAITERS is not set.
 const FREE: u32 = 0;
@@ -106,8 +108,15 @@ impl Mutex {
     pub(crate) fn lock(&self) {
         let held = held_by_caller();
         if !self.swap(FREE, held) {
-            self.lock_contended(held);
+            self.lock_contended(held, None);
         }
+    }
+
+    /// Like `lock`, until the deadline, which is only computed if the lock is taken. Returns whether it
+    /// has locked.
+    pub(crate) fn lock_until(&self, deadline: impl FnOnce() -> Option<Deadline>) -> bool {
+        let held = held_by_caller();
+        self.swap(FREE, held) || self.lock_contended(held, deadline())
     }
 
     /// # Safety
@@ -126,8 +135,9 @@ impl Mutex {
         }
     }
 
+    /// Returns false if the deadline has passed.
     #[cold]
-    fn lock_contended(&self, held: u32) {
+    fn lock_contended(&self, held: u32, deadline: Option<Deadline>) -> bool {
         let mut attempt = LockAttempt::new();
         loop {
             let word = self.word.load(Ordering::Relaxed);
@@ -137,7 +147,7 @@ impl Mutex {
             if word == FREE || patience == Patience::Over {
                 let waiters = word & WAITERS | waiters_if(attempt.must_mark_waiters());
                 if self.swap(word, held | waiters) {
-                    return;
+                    return true;
                 }
                 continue;
             }
@@ -146,7 +156,7 @@ impl Mutex {
             {
                 continue;
             }
-            let request = attempt.wait_request(held, holder, patience);
+            let request = attempt.wait_request(held, holder, patience, deadline);
             // If WAITERS is still set, the lock is held or reserved, so the caller will be woken.
             // If the lock was unlocked and reserved meanwhile, or the other way round, `patience` is
             // out of date.
@@ -155,6 +165,10 @@ impl Mutex {
                 now & WAITERS != 0 && now & RESERVED == word & RESERVED
             };
             let parked = futex::park(&self.word, request, still, || {});
+            if parked == Parked::TimedOut && patience == Patience::Unlimited {
+                // WAITERS may stay set without a waiter. The next unlocker sees to that.
+                return self.swap(FREE, held);
+            }
             attempt.record(parked);
         }
     }

@@ -34,7 +34,7 @@
 use crate::atomic::{AtomicU32, Ordering};
 
 use super::attempt::{LockAttempt, NOTE_RETRY, Patience, TOLD_MORE, TOLD_RESERVED};
-use super::futex::{self, Holder, Waiting};
+use super::futex::{self, Deadline, Holder, Parked, Waiting};
 use super::lot::LotQueue;
 
 /// Nobody has the lock, it is reserved for nobody, and WAITERS is not set.
@@ -130,15 +130,31 @@ impl RwLock {
     #[inline]
     pub(crate) fn read(&self) {
         if !self.try_join() {
-            self.lock_contended(Access::Read);
+            self.lock_contended(Access::Read, None);
         }
+    }
+
+    /// Like `read`, until the deadline, which is only computed if the lock is taken. Returns whether it has
+    /// locked.
+    ///
+    /// # Panics
+    ///
+    /// If there are more readers than can be counted.
+    pub(crate) fn read_until(&self, deadline: impl FnOnce() -> Option<Deadline>) -> bool {
+        self.try_join() || self.lock_contended(Access::Read, deadline())
     }
 
     #[inline]
     pub(crate) fn write(&self) {
         if !self.try_free() {
-            self.lock_contended(Access::Write);
+            self.lock_contended(Access::Write, None);
         }
+    }
+
+    /// Like `write`, until the deadline, which is only computed if the lock is taken. Returns whether it
+    /// has locked.
+    pub(crate) fn write_until(&self, deadline: impl FnOnce() -> Option<Deadline>) -> bool {
+        self.try_free() || self.lock_contended(Access::Write, deadline())
     }
 
     /// # Safety
@@ -192,8 +208,9 @@ impl RwLock {
                 .is_ok()
     }
 
+    /// Returns false if the deadline has passed.
     #[cold]
-    fn lock_contended(&self, access: Access) {
+    fn lock_contended(&self, access: Access, deadline: Option<Deadline>) -> bool {
         let number = number_of_caller();
         let mut attempt = LockAttempt::new();
         loop {
@@ -204,7 +221,7 @@ impl RwLock {
             if access.is_possible(word, attempt.was_woken()) || patience == Patience::Over {
                 let taken = access.taken(word, number) | waiters_if(attempt.must_mark_waiters());
                 if self.swap(word, taken).is_ok() {
-                    return;
+                    return true;
                 }
                 continue;
             }
@@ -214,7 +231,7 @@ impl RwLock {
             {
                 continue;
             }
-            let request = attempt.wait_request(access.note(number), holder, patience);
+            let request = attempt.wait_request(access.note(number), holder, patience, deadline);
             // If the caller still cannot take the lock, and WAITERS is still set, somebody will wake
             // the caller: the writer, the last reader, or the waiter with the reservation. If the lock
             // was unlocked and reserved meanwhile, or the other way round, `patience` is out of date.
@@ -226,8 +243,30 @@ impl RwLock {
                     && is_reserved_now == is_reserved
             };
             let parked = futex::park(&self.word, request, still, || {});
+            if parked == Parked::TimedOut && patience == Patience::Unlimited {
+                self.make_up_for_one_less();
+                return match access {
+                    Access::Read => self.try_join(),
+                    Access::Write => self.try_free(),
+                };
+            }
             attempt.record(parked);
         }
+    }
+
+    /// Called when a waiter has given up. It may have been the only reason why readers had to wait, while
+    /// other readers have the lock.
+    #[cold]
+    fn make_up_for_one_less(&self) {
+        futex::with_waiters(&self.word, |queue| {
+            if self.word.load(Ordering::Relaxed) & WRITE == 0 {
+                while wake_reader(queue) {}
+            }
+            if queue.is_empty() {
+                // Waiters queue under the lock of the queue, and only if WAITERS is still set.
+                self.word.fetch_and(!WAITERS, Ordering::Relaxed);
+            }
+        });
     }
 
     #[cold]

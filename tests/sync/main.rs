@@ -7,3 +7,6 @@ mod channel;
 mod futex;
 mod locks;
 mod mpsc;
+mod primitives;
+mod send_queue;
+mod timed_locks;

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::attempt::Patience;
 use super::lot::{Bucket, BucketState, LotKey, LotNode, LotQueue, LotWaiter};
@@ -96,6 +97,16 @@ pub(crate) enum Deadline {
     Later,
     /// Passes when the wait begins. The wait may still be woken before.
     AtOnce,
+}
+
+impl Deadline {
+    pub(crate) fn at(_: Instant) -> Deadline {
+        Deadline::Later
+    }
+
+    pub(crate) fn after(_: Duration) -> Option<Deadline> {
+        Some(Deadline::Later)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,6 +41,16 @@ pub(super) const MODELS: &[Model] = &[
         late(1, |guarded| Read.on(&guarded.data));
         late(2, |guarded| Read.on(&guarded.data));
     }),
+    small("locks: a mutex that one of two gives up", 2, || {
+        giving_up(1)
+    }),
+    large("locks: a mutex that some of many give up", || giving_up(4)),
+    small("locks: a reader behind a writer that gives up", 2, || {
+        writer_gives_up(1)
+    }),
+    large("locks: readers behind a writer that gives up", || {
+        writer_gives_up(3);
+    }),
     small("locks: a reader and a writer", 3, || {
         rwlock(&[Read], &[Write])
     }),
@@ -120,6 +130,64 @@ impl Act {
             },
         }
     }
+}
+
+/// Threads lock a mutex twice each, and another one gives up at some time. No other waiter is forgotten.
+fn giving_up(patient: usize) {
+    with_lot(|| {
+        let mutex = Arc::new(Mutex::of(AtomicU32::new(0)));
+        let threads: Vec<_> = (0..patient)
+            .map(|n| {
+                let mutex = mutex.clone();
+                thread::spawn(move || {
+                    be_coroutine(1 + n as u32 % 2, n as u32);
+                    mutex.lock();
+                    // SAFETY: this thread has just locked it.
+                    unsafe { mutex.unlock() };
+                })
+            })
+            .collect();
+        be_coroutine(1, 9);
+        if mutex.lock_until(|| Some(Deadline::Later)) {
+            // SAFETY: this thread has just locked it.
+            unsafe { mutex.unlock() };
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert!(mutex.try_lock(), "it is free at the end");
+    });
+}
+
+/// A writer that gives up does not keep readers out, although another reader still has the lock.
+fn writer_gives_up(readers: usize) {
+    with_lot(|| {
+        let data = Arc::new(Data::new());
+        data.lock.read();
+        let threads: Vec<_> = (0..readers)
+            .map(|n| {
+                let data = data.clone();
+                thread::spawn(move || {
+                    be_coroutine(1 + n as u32 % 2, n as u32);
+                    Read.on(&data);
+                })
+            })
+            .collect();
+        let writing = thread::spawn({
+            let data = data.clone();
+            move || {
+                be_coroutine(3, 1);
+                assert!(!data.lock.write_until(|| Some(Deadline::Later)));
+            }
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        writing.join().unwrap();
+        // SAFETY: this thread has locked it above.
+        unsafe { data.lock.unlock_read() };
+        assert!(data.lock.try_write(), "it is free at the end");
+    });
 }
 
 fn look(data: &Data) -> usize {

@@ -39,6 +39,9 @@ mod crew;
 #[path = "../../../../src/task/inbox.rs"]
 mod inbox;
 #[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../../src/sync/line.rs"]
+mod line;
+#[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/park/list.rs"]
 pub(crate) mod list;
 #[allow(dead_code, reason = "a model uses its part")]
@@ -61,6 +64,13 @@ mod registration;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/sync/rwlock.rs"]
 mod rwlock;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a model uses its part, and publishes nothing"
+)]
+#[path = "../../../../src/sync/semaphore.rs"]
+mod semaphore;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/worker/sleep.rs"]
 mod sleep;
@@ -81,6 +91,7 @@ mod locks;
 mod mail;
 pub(crate) mod park;
 mod parking;
+mod permits;
 mod pool;
 mod readiness;
 mod registering;
@@ -126,6 +137,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
         locks::MODELS,
         mail::MODELS,
         parking::MODELS,
+        permits::MODELS,
         pool::MODELS,
         readiness::MODELS,
         registering::MODELS,

@@ -1,0 +1,357 @@
+//! Writing without waiting: a queue of bytes in front of a writer.
+//!
+//! # How it works
+//!
+//! A *send* takes a permit for each byte from a semaphore, so that it waits while too many bytes are queued,
+//! in the order in which sends came. Then it puts the bytes into a channel. A *flush* puts a request there,
+//! which the writing coroutine answers when everything before it has been written.
+//!
+//! The writing coroutine exists only while there is something to write. WRITING says so:
+//!
+//! ```text
+//! sender:  put ; if WRITING was not set, set it and spawn the writing coroutine
+//! writing: take all, write ; nothing left: clear WRITING ; look again, and set it again if there is
+//!          something and nobody else has
+//! ```
+//!
+//! If the sender finds WRITING set, then its item was put before WRITING was cleared, and the last look
+//! comes after that. So no item stays in the channel.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io::{self, Write};
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::spawn::Builder;
+use crate::channel::{Receiver, Sender, oneshot, unbounded};
+use crate::park::Cancelled;
+use crate::sync::Semaphore;
+use crate::sys::switches::own_lock;
+
+/// A piece of work for the writing coroutine.
+enum Item {
+    Bytes(Vec<u8>),
+    Flush(oneshot::Sender<io::Result<()>>),
+}
+
+/// A queue of bytes in front of a socket, or of anything else that is written to.
+///
+/// [`send`](SendQueue::send) queues the bytes and returns. A coroutine writes them, and merges what was
+/// queued meanwhile into one write. So small sends cost few system calls, and a slow peer does not hold the
+/// sender up, until the limit of queued bytes is reached: then senders wait.
+///
+/// Any number of tasks can send: clone the handle. The bytes of each send stay together, and are written in
+/// the order of the sends.
+///
+/// ```
+/// use greenroom::SendQueue;
+/// use greenroom::shims::net::{TcpListener, TcpStream};
+/// use std::io::Read;
+///
+/// # fn main() -> std::io::Result<()> {
+/// greenroom::run(|| {
+///     let listener = TcpListener::bind("127.0.0.1:0")?;
+///     let queue = SendQueue::new(TcpStream::connect(listener.local_addr()?)?, 64 * 1024);
+///     let (mut peer, _) = listener.accept()?;
+///
+///     for line in ["one\n", "two\n", "three\n"] {
+///         queue.send(line.as_bytes())?; // does not wait for the peer
+///     }
+///     queue.close()?; // waits until all is written
+///
+///     let mut text = String::new();
+///     peer.read_to_string(&mut text)?;
+///     assert_eq!(text, "one\ntwo\nthree\n");
+///     Ok(())
+/// })
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// If a write fails, what is queued is dropped. The next send, and all later ones, fail with that error, and
+/// so do flushes.
+///
+/// # The end
+///
+/// When the last handle is dropped, what is queued is still written, and then the writer is dropped. But like
+/// other coroutines, the writing one ends when the runtime does. To be sure, [`flush`](SendQueue::flush) or
+/// [`close`](SendQueue::close).
+///
+/// # Unwinding
+///
+/// All waits are interruption points. A send that unwinds has queued nothing.
+#[derive(Clone)]
+pub struct SendQueue {
+    shared: Arc<Shared>,
+    items: Sender<Item>,
+}
+
+struct Shared {
+    /// One permit for each byte that may still be queued.
+    room: Semaphore,
+    limit: usize,
+    /// WRITING: a coroutine writes, or is about to.
+    writing: AtomicBool,
+    items: Receiver<Item>,
+    /// `None` while a coroutine writes, and after a failure.
+    writer: Mutex<Option<Box<dyn Write + Send>>>,
+    failed: Mutex<Option<Failure>>,
+}
+
+/// What is kept of an error, to report it several times.
+#[derive(Clone)]
+struct Failure {
+    code: Option<i32>,
+    kind: io::ErrorKind,
+    text: Arc<str>,
+}
+
+impl Failure {
+    fn of(error: &io::Error) -> Failure {
+        Failure {
+            code: error.raw_os_error(),
+            kind: error.kind(),
+            text: error.to_string().into(),
+        }
+    }
+
+    fn error(&self) -> io::Error {
+        match self.code {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(self.kind, &*self.text),
+        }
+    }
+}
+
+impl SendQueue {
+    /// Makes a queue in front of `writer`, for at most `limit` bytes.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is zero.
+    pub fn new(writer: impl Write + Send + 'static, limit: usize) -> SendQueue {
+        assert!(limit > 0, "a send queue needs room for a byte");
+        let (sender, receiver) = unbounded();
+        let shared = Shared {
+            room: Semaphore::new(limit),
+            limit,
+            writing: AtomicBool::new(false),
+            items: receiver,
+            writer: Mutex::new(Some(Box::new(writer))),
+            failed: Mutex::new(None),
+        };
+        SendQueue {
+            shared: Arc::new(shared),
+            items: sender,
+        }
+    }
+
+    /// Queues `bytes`. Waits while there is no room for them; if they are more than the limit, until the
+    /// queue is empty.
+    ///
+    /// # Errors
+    ///
+    /// That of an earlier write. If there is no memory for the writing coroutine, that of its spawn; then
+    /// the bytes are queued.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        self.shared.check()?;
+        let room = self.shared.room.acquire_many(self.shared.permits(bytes));
+        // A failure may have made the room.
+        self.shared.check()?;
+        let put = self.put(Item::Bytes(bytes.to_vec()));
+        room.forget();
+        put
+    }
+
+    /// Queues `bytes`, if that is possible without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room. Otherwise as [`send`](SendQueue::send).
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<()> {
+        self.shared.check()?;
+        let permits = self.shared.permits(bytes);
+        let Some(room) = self.shared.room.try_acquire_many(permits) else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let put = self.put(Item::Bytes(bytes.to_vec()));
+        room.forget();
+        put
+    }
+
+    /// Waits until everything that was sent before has been written, and the writer was flushed.
+    ///
+    /// # Errors
+    ///
+    /// That of an earlier write, or of the flush.
+    pub fn flush(&self) -> io::Result<()> {
+        self.shared.check()?;
+        let (reply, flushed) = oneshot();
+        self.put(Item::Flush(reply))?;
+        match flushed.recv() {
+            Ok(flushed) => flushed,
+            Err(_) => self.shared.check().and(Err(Cancelled.into())),
+        }
+    }
+
+    /// Flushes, and drops this handle. If it is the last one, that drops the writer, too.
+    ///
+    /// # Errors
+    ///
+    /// See [`flush`](SendQueue::flush).
+    pub fn close(self) -> io::Result<()> {
+        self.flush()
+    }
+
+    /// How many bytes are queued. A send of more bytes than the limit counts as the limit.
+    pub fn queued(&self) -> usize {
+        self.shared.limit - self.shared.room.available_permits().min(self.shared.limit)
+    }
+
+    fn put(&self, item: Item) -> io::Result<()> {
+        // The receiver is in `shared`, so it is there.
+        let _ = self.items.send(item);
+        if self.shared.writing.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        let writing = Builder::new()
+            .name("send queue".to_owned())
+            .spawn(move || shared.write());
+        if writing.is_err() {
+            self.shared.writing.store(false, Ordering::SeqCst);
+        }
+        writing.map(drop)
+    }
+}
+
+impl Shared {
+    /// The error of an earlier write.
+    fn check(&self) -> io::Result<()> {
+        let failure = own_lock(&self.failed).clone();
+        failure.map_or(Ok(()), |failure| Err(failure.error()))
+    }
+
+    /// How many permits a send of `bytes` takes.
+    fn permits(&self, bytes: &[u8]) -> usize {
+        bytes.len().min(self.limit)
+    }
+
+    /// Writes until nothing is queued. The caller has set WRITING.
+    fn write(&self) {
+        let fails = FailOnUnwind(self);
+        loop {
+            self.write_queued();
+            self.writing.store(false, Ordering::SeqCst);
+            // Whoever has put something since, and found WRITING, relies on this look.
+            if self.items.is_empty() || self.writing.swap(true, Ordering::SeqCst) {
+                break;
+            }
+        }
+        mem::forget(fails);
+    }
+
+    fn write_queued(&self) {
+        let writer = own_lock(&self.writer).take();
+        let Some(mut writer) = writer else {
+            // There was a failure.
+            return self.drop_queued();
+        };
+        match self.write_all(&mut *writer) {
+            Ok(()) => *own_lock(&self.writer) = Some(writer),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn write_all(&self, writer: &mut dyn Write) -> io::Result<()> {
+        let mut merged = Vec::new();
+        while let Ok(item) = self.items.try_recv() {
+            let mut next = Some(item);
+            let mut permits = 0;
+            let mut flush = None;
+            // What is queued by now goes into one write, up to a flush.
+            while let Some(item) = next.take() {
+                match item {
+                    Item::Bytes(bytes) => {
+                        permits += self.permits(&bytes);
+                        match merged.is_empty() {
+                            true => merged = bytes,
+                            false => merged.extend_from_slice(&bytes),
+                        }
+                    }
+                    Item::Flush(reply) => {
+                        flush = Some(reply);
+                        break;
+                    }
+                }
+                next = self.items.try_recv().ok();
+            }
+            let written = writer.write_all(&merged);
+            merged.clear();
+            if let Err(error) = &written {
+                // Before there is room, so that those that wait for room see it.
+                self.note(error);
+            }
+            self.room.add_permits(permits);
+            written?;
+            if let Some(reply) = flush {
+                let flushed = writer.flush();
+                let result = flushed
+                    .as_ref()
+                    .map_or_else(|error| Err(Failure::of(error).error()), |()| Ok(()));
+                // Nobody may wait for it any more.
+                let _ = reply.send(result);
+                flushed?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the failure, and drops what is queued. Senders that wait find room and the failure.
+    fn fail(&self, error: &io::Error) {
+        self.note(error);
+        self.drop_queued();
+    }
+
+    /// Notes the failure, unless there was one before.
+    fn note(&self, error: &io::Error) {
+        // Made and dropped outside the lock, since that allocates and frees memory.
+        let mut failure = Some(Failure::of(error));
+        let mut failed = own_lock(&self.failed);
+        if failed.is_none() {
+            *failed = failure.take();
+        }
+        drop(failed);
+    }
+
+    fn drop_queued(&self) {
+        while let Ok(item) = self.items.try_recv() {
+            match item {
+                Item::Bytes(bytes) => self.room.add_permits(self.permits(&bytes)),
+                Item::Flush(reply) => drop(reply.send(self.check())),
+            }
+        }
+    }
+}
+
+/// Notes a failure when it is dropped, since the writing coroutine unwinds.
+struct FailOnUnwind<'a>(&'a Shared);
+
+impl Drop for FailOnUnwind<'_> {
+    fn drop(&mut self) {
+        self.0.fail(&Cancelled.into());
+        self.0.writing.store(false, Ordering::SeqCst);
+    }
+}
+
+impl fmt::Debug for SendQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendQueue")
+            .field("limit", &self.shared.limit)
+            .field("queued", &self.queued())
+            .finish_non_exhaustive()
+    }
+}
