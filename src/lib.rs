@@ -44,6 +44,7 @@
 //! | send messages to another coroutine or thread | [`channel`]: [`unbounded`](channel::unbounded), [`bounded`](channel::bounded), [`oneshot`](channel::oneshot()), [`watch`](channel::watch()); [`shims::sync::mpsc`] |
 //! | write without waiting for a slow peer | [`SendQueue`] |
 //! | wait for several coroutines | [`join_all`], [`try_join_all`], [`join_any`], [`wait_any`], [`wait_all`], [`wait_count`] |
+//! | bound, map over, and cancel many coroutines | [`Group`] |
 //! | wait for another coroutine or thread | [`JoinHandle`], [`park()`] and [`Unparker`], [`wait_idle`], [`sync`]: events, semaphores, barriers, work queues; the locks of [`shims::sync`] |
 //! | wait for time | [`shims::thread::sleep`], [`after`], [`interval`] |
 //! | wait for a descriptor | [`shims::net`], [`wait_fd`], [`shims::select`], [`fs::watch`] |
@@ -64,6 +65,7 @@ mod coroutine;
 mod diagnose;
 mod fatal;
 pub mod fs;
+mod group;
 mod interrupt;
 mod local;
 mod park;
@@ -83,6 +85,7 @@ pub mod shims;
 
 pub use diagnose::deny_blocking::{BlockingReport, deny_blocking, deny_blocking_with};
 pub use diagnose::stats::{StackStats, Stats, stats};
+pub use group::{Full, Group, Imap, ImapUnordered, Reserved};
 pub use interrupt::deadline::Deadline;
 pub use interrupt::shield::{shield, with_interrupts};
 pub use interrupt::timeout::{timeout, timeout_at};

@@ -33,10 +33,12 @@ const LAYERS: &[&[&str]] = &[
     &["runtime::builder"],
     &["runtime::default_runtime"],
     &["runtime::spawn"],
-    &["runtime::keeper", "runtime::scope"],
+    &["runtime::keeper", "runtime::members"],
+    &["runtime::scope"],
     &["runtime::after", "runtime::send_queue"],
     &["runtime"],
-    &["runtime::program"],
+    // What is built of coroutines.
+    &["group", "runtime::program"],
     // std's shape.
     &["guide", "shims"],
     // The crate's root, which only re-exports.

@@ -20,7 +20,7 @@ pub(super) fn started_default() -> Option<&'static Scheduler> {
 
 /// Calls `f` with the runtime that the calling thread spawns on: its worker's, or the default
 /// runtime, which this starts if need be.
-pub(super) fn with_current_or_default<R>(
+pub(crate) fn with_current_or_default<R>(
     f: impl FnOnce(&Scheduler) -> io::Result<R>,
 ) -> io::Result<R> {
     Worker::with_current(|worker| match worker {

@@ -4,10 +4,11 @@
 
 pub(crate) mod after;
 mod builder;
-mod default_runtime;
+pub(crate) mod default_runtime;
 pub(crate) mod fork;
 pub(crate) mod join;
 mod keeper;
+pub(crate) mod members;
 pub(crate) mod program;
 pub(crate) mod scope;
 pub(crate) mod send_queue;

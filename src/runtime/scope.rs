@@ -4,20 +4,17 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-
-use slab::Slab;
+use std::sync::Arc;
 
 use super::default_runtime::with_current_or_default;
 use super::join::many::sealed::{Awaited, Sealed};
-use super::join::{Canceller, Join, JoinHandle, Joinable, PacketGuard, Unjoined};
+use super::join::{Canceller, Join, JoinHandle, Joinable};
+use super::members::{Member, Members, Panics};
 use super::spawn::Builder;
 use super::thread::{self, Thread};
-use crate::park::{self, Interrupt, Waiters};
-use crate::sys::fork::Process;
+use crate::park::{self, Interrupt};
+use crate::task::TaskRef;
 use crate::task::word::Kind;
-use crate::task::{self, TaskRef};
 use crate::worker::Worker;
 
 /// Calls `f`, which can spawn coroutines that borrow from the caller, and waits until all of them have
@@ -53,15 +50,8 @@ where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
     let scope = Scope {
-        data: Arc::new(ScopeData {
-            made_by: Process::current(),
-            running: AtomicUsize::new(0),
-            members: Mutex::new(Members::default()),
-            unjoined_panic: AtomicBool::new(false),
-            unjoined_cancel: AtomicBool::new(false),
-            ended: Waiters::new(),
-            main_thread: thread::current(),
-        }),
+        members: Arc::new(Members::new(Panics::Noted)),
+        main_thread: thread::current(),
         scope: PhantomData,
         env: PhantomData,
     };
@@ -71,12 +61,12 @@ where
         .as_ref()
         .is_err_and(|payload| park::is_interrupt(&**payload))
     {
-        scope.data.cancel();
+        scope.members.cancel();
     }
-    let interrupt = scope.data.wait_for_members();
+    let interrupt = scope.wait_for_members();
     match result {
         Err(payload) => resume_unwind(payload),
-        Ok(_) if scope.data.unjoined_panic.load(Ordering::Relaxed) => {
+        Ok(_) if scope.members.has_panicked() => {
             panic!("a scoped thread panicked")
         }
         Ok(value) => {
@@ -85,7 +75,7 @@ where
             }
             // If the runtime shuts down, and has unwound a coroutine of the scope, unwind the caller, too,
             // rather than return as if that coroutine had finished.
-            if scope.data.unjoined_cancel.load(Ordering::Relaxed) {
+            if scope.members.was_cancelled() {
                 park::unwind_with_runtime();
             }
             value
@@ -95,135 +85,33 @@ where
 
 /// A scope to spawn coroutines in. See [`scope`].
 pub struct Scope<'scope, 'env: 'scope> {
-    data: Arc<ScopeData>,
+    members: Arc<Members>,
+    /// The coroutine or thread that made the scope, for `Debug`.
+    main_thread: Thread,
     /// Invariant in `'scope`, so that this lifetime cannot shrink to a part of the scope.
     scope: PhantomData<&'scope mut &'scope ()>,
     /// Invariant in `'env`, as std's.
     env: PhantomData<&'env mut &'env ()>,
 }
 
-/// What a scope shares with its coroutines and their handles.
-struct ScopeData {
-    /// The process that made the scope.
-    made_by: Process,
-    /// How many coroutines of this scope have not ended.
-    running: AtomicUsize,
-    members: Mutex<Members>,
-    /// A coroutine that was not joined has panicked.
-    unjoined_panic: AtomicBool,
-    /// A coroutine that was not joined was cancelled, or unwound by its runtime.
-    unjoined_cancel: AtomicBool,
-    /// Waits until `running` is zero.
-    ended: Waiters,
-    /// The coroutine or thread that made the scope, for `Debug`.
-    main_thread: Thread,
-}
-
-/// The coroutines of a scope that have not ended, to be cancelled.
-#[derive(Default)]
-struct Members {
-    /// An entry is empty while its coroutine is being made.
-    tasks: Slab<Option<TaskRef>>,
-    /// Whether the scope was cancelled, so that further coroutines are cancelled at once.
-    cancelled: bool,
-}
-
-impl ScopeData {
-    fn is_idle(&self) -> bool {
-        self.running.load(Ordering::SeqCst) == 0
+impl<'scope, 'env> Scope<'scope, 'env> {
+    pub(crate) fn members(&self) -> &Arc<Members> {
+        &self.members
     }
 
     /// Waits until all coroutines of the scope have ended. If the caller is interrupted meanwhile, cancels
     /// them, and goes on waiting. Returns what has interrupted the caller.
     fn wait_for_members(&self) -> Option<Interrupt> {
-        if !self.is_idle() {
+        if !self.members.is_idle() {
             Worker::refuse_to_wait_alone_for("the end of a scope's coroutines");
         }
-        let mut interrupt = None;
-        // In a forked child the scope's coroutines do not run, so nothing uses what they borrow.
-        while !self.is_idle() && self.made_by.is_current() {
-            // The wait does not unwind, because the coroutines borrow from this stack.
-            if interrupt.is_some() {
-                self.ended.wait(Kind::Plain, None, || self.is_idle());
-            } else if let Err(came) = self.ended.try_wait_for_peers(|| self.is_idle()) {
-                interrupt = Some(came);
-                self.cancel();
-            }
-        }
-        interrupt
+        let interrupt = self.members.try_wait().err()?;
+        self.members.cancel();
+        // This wait does not unwind, because the coroutines borrow from this stack.
+        self.members.wait(Kind::Plain, None);
+        Some(interrupt)
     }
 
-    /// Cancels the coroutines of the scope, and those that are spawned in it from now on.
-    fn cancel(&self) {
-        let tasks: Vec<_> = {
-            let mut members = task::lock_aside(&self.members);
-            members.cancelled = true;
-            let tasks = members.tasks.iter();
-            tasks.filter_map(|(_, task)| task.clone()).collect()
-        };
-        // Not under the lock, for which a woken task may come back at once.
-        tasks.iter().for_each(|task| task.cancel());
-    }
-
-    /// Enters a coroutine that is about to be queued. Cancels it, if the scope was cancelled.
-    fn enlist(&self, entry: usize, task: &TaskRef) {
-        let mut members = task::lock_aside(&self.members);
-        members.tasks[entry] = Some(task.clone());
-        if members.cancelled {
-            // It does not wait yet, so this wakes nothing.
-            task.cancel();
-        }
-    }
-
-    /// Notes how a coroutine has ended that is not joined, if it has not returned.
-    fn note(&self, how: Unjoined) {
-        let flag = match how {
-            Unjoined::Panicked => &self.unjoined_panic,
-            Unjoined::Cancelled => &self.unjoined_cancel,
-        };
-        flag.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Held by each coroutine of a scope until it uses none of its borrows any more.
-struct Member {
-    scope: Arc<ScopeData>,
-    /// The coroutine's entry in the scope's `Members`.
-    entry: usize,
-}
-
-impl Member {
-    fn of(scope: &Arc<ScopeData>) -> Member {
-        // Relaxed: `scope` reads the count after `f` has returned. If a coroutine of the scope spawns
-        // another one, its own count is given back, with SeqCst, only later.
-        scope.running.fetch_add(1, Ordering::Relaxed);
-        Member {
-            scope: Arc::clone(scope),
-            entry: task::lock_aside(&scope.members).tasks.insert(None),
-        }
-    }
-}
-
-impl PacketGuard for Member {
-    fn unjoined(&self, how: Unjoined) {
-        self.scope.note(how);
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        let task = task::lock_aside(&self.scope.members)
-            .tasks
-            .remove(self.entry);
-        // Not under the lock: this may be the last reference.
-        drop(task);
-        if self.scope.running.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.scope.ended.wake_all();
-        }
-    }
-}
-
-impl<'scope, 'env> Scope<'scope, 'env> {
     /// Spawns a coroutine in this scope.
     ///
     /// # Panics
@@ -260,18 +148,14 @@ impl Builder {
     {
         let site = Location::caller();
         let handle = with_current_or_default(|scheduler| {
-            let member = Member::of(&scope.data);
-            let entry = member.entry;
-            let enlist = |task: &TaskRef| scope.data.enlist(entry, task);
+            let member = Member::of(&scope.members);
+            let entry = member.entry();
+            let enlist = |task: &TaskRef| scope.members.enlist(entry, task);
             // SAFETY: `f` and `T` live for `'scope`. The guard is a member of the scope, and the scope does
             // not end before the guard was dropped. The handle cannot outlive `'scope` either, by its type.
             unsafe { self.spawn_enlisted(scheduler, site, f, member, enlist) }
         })?;
-        Ok(ScopedJoinHandle {
-            join: handle.into_inner(),
-            data: Arc::clone(&scope.data),
-            scope: PhantomData,
-        })
+        Ok(ScopedJoinHandle::new(handle, &scope.members))
     }
 
     /// Spawns a coroutine that may borrow, without a scope.
@@ -312,10 +196,12 @@ impl Builder {
     }
 }
 
-/// The right to join a scoped coroutine, like [`std::thread::ScopedJoinHandle`].
+/// The right to join a coroutine of a scope, like [`std::thread::ScopedJoinHandle`]; or one of a
+/// [`Group`](crate::Group).
 pub struct ScopedJoinHandle<'scope, T> {
     join: Join<T>,
-    data: Arc<ScopeData>,
+    /// Those of the scope or group that is told if the coroutine was not joined and has panicked.
+    members: Arc<Members>,
     scope: PhantomData<&'scope ()>,
 }
 
@@ -325,6 +211,15 @@ unsafe impl<T: Send> Send for ScopedJoinHandle<'_, T> {}
 unsafe impl<T: Send> Sync for ScopedJoinHandle<'_, T> {}
 
 impl<T> ScopedJoinHandle<'_, T> {
+    /// The handle of a coroutine that is among `members`.
+    pub(crate) fn new(handle: JoinHandle<T>, members: &Arc<Members>) -> Self {
+        ScopedJoinHandle {
+            join: handle.into_inner(),
+            members: Arc::clone(members),
+            scope: PhantomData,
+        }
+    }
+
     /// Waits for the coroutine to finish.
     ///
     /// # Errors
@@ -394,20 +289,18 @@ impl<T> Joinable for ScopedJoinHandle<'_, T> {
 
 impl<T> Drop for ScopedJoinHandle<'_, T> {
     fn drop(&mut self) {
-        if let Some(how) = self.join.detach() {
-            self.data.note(how);
+        if let Some(payload) = self.join.detach() {
+            self.members.note(payload);
         }
     }
 }
 
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let running = self.data.running.load(Ordering::Relaxed);
-        let panicked = self.data.unjoined_panic.load(Ordering::Relaxed);
         f.debug_struct("Scope")
-            .field("num_running_threads", &running)
-            .field("a_thread_panicked", &panicked)
-            .field("main_thread", &self.data.main_thread)
+            .field("num_running_threads", &self.members.running())
+            .field("a_thread_panicked", &self.members.has_panicked())
+            .field("main_thread", &self.main_thread)
             .finish_non_exhaustive()
     }
 }

@@ -8,6 +8,7 @@ mod cancel;
 pub(crate) mod many;
 mod packet;
 
+use std::any::Any;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -26,8 +27,8 @@ pub use cancel::{CancelOnDrop, Canceller};
 pub use many::{
     Joinable, join_all, join_any, try_join_all, try_join_all_by, wait_all, wait_any, wait_count,
 };
-pub(crate) use packet::{Packet, PacketGuard, Unjoined};
-use packet::{drop_unwanted, take_result};
+use packet::take_result;
+pub(crate) use packet::{Packet, PacketGuard, drop_unwanted};
 
 /// The only right to a task's result.
 ///
@@ -104,16 +105,16 @@ impl<T> Join<T> {
 
     /// Gives up the result. Drops it if the task has ended; otherwise the task will drop it.
     ///
-    /// If the task has ended without returning, and was not joined, returns how it has ended.
-    pub(crate) fn detach(&self) -> Option<Unjoined> {
+    /// If the task has ended without returning, and was not joined, returns the payload.
+    pub(crate) fn detach(&self) -> Option<Box<dyn Any + Send>> {
         let done = self.thread.task().completion().detach();
-        let unwanted = done.then(|| self.take()).flatten()?;
-        let unjoined = unwanted
-            .as_ref()
-            .err()
-            .map(|payload| Unjoined::of(&**payload));
-        drop_unwanted(unwanted);
-        unjoined
+        match done.then(|| self.take()).flatten()? {
+            Ok(unwanted) => {
+                drop_unwanted(unwanted);
+                None
+            }
+            Err(payload) => Some(payload),
+        }
     }
 }
 
@@ -194,7 +195,9 @@ fn refuse_to_wait_alone(joined: &Task) {
 
 impl<T> Drop for Join<T> {
     fn drop(&mut self) {
-        self.detach();
+        if let Some(payload) = self.detach() {
+            drop_unwanted(payload);
+        }
     }
 }
 

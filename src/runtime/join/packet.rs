@@ -8,7 +8,6 @@ use std::ptr;
 use std::thread;
 
 use crate::local;
-use crate::park::Cancelled;
 use crate::task::{self, Body, Task, Woken};
 
 /// A closure until it runs, then its result, which is `None` once it was taken.
@@ -92,28 +91,15 @@ pub(super) unsafe fn take_result<T>(body: &dyn Body) -> Option<thread::Result<T>
 
 /// What a packet drops last, and tells about a result that is not joined.
 pub(crate) trait PacketGuard {
-    /// The task has panicked or was cancelled, and will not be joined.
-    fn unjoined(&self, _how: Unjoined) {}
+    /// `task` has panicked or was cancelled, with this payload, and will not be joined.
+    fn unjoined(&self, payload: Box<dyn Any + Send>, task: &Task);
 }
 
-/// How a task that is not joined has ended, if it has not returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unjoined {
-    Panicked,
-    Cancelled,
-}
-
-impl Unjoined {
-    pub(crate) fn of(payload: &(dyn Any + Send)) -> Unjoined {
-        if payload.is::<Cancelled>() {
-            Unjoined::Cancelled
-        } else {
-            Unjoined::Panicked
-        }
+impl PacketGuard for () {
+    fn unjoined(&self, payload: Box<dyn Any + Send>, _: &Task) {
+        drop_unwanted(payload);
     }
 }
-
-impl PacketGuard for () {}
 
 impl<F, T, G> Packet<F, T, G>
 where
@@ -133,7 +119,7 @@ where
         // guard.
         let guard = unsafe { (*self.guard.get()).take() };
         if task.completion().is_detached() {
-            drop_unjoined(result, guard.as_ref());
+            drop_unjoined(result, guard.as_ref(), task);
             local::end(task);
             publish(task);
         } else {
@@ -144,7 +130,7 @@ where
                 // SAFETY: this packet's results are of type `T`, and this one was just stored. The handle is
                 // gone, so nothing else takes the result.
                 if let Some(result) = unsafe { take_result::<T>(self) } {
-                    drop_unjoined(result, guard.as_ref());
+                    drop_unjoined(result, guard.as_ref(), task);
                     // The result's destructor may have made further values.
                     local::end(task);
                 }
@@ -154,12 +140,12 @@ where
     }
 }
 
-/// Drops a result that will not be taken, and tells the guard how the task has ended.
-fn drop_unjoined<T>(result: thread::Result<T>, guard: Option<&impl PacketGuard>) {
-    if let (Err(payload), Some(guard)) = (&result, guard) {
-        guard.unjoined(Unjoined::of(&**payload));
+/// Drops a result that will not be taken, and tells the guard how `task` has ended, if it has not returned.
+fn drop_unjoined<T>(result: thread::Result<T>, guard: Option<&impl PacketGuard>, task: &Task) {
+    match (result, guard) {
+        (Err(payload), Some(guard)) => guard.unjoined(payload, task),
+        (unwanted, _) => drop_unwanted(unwanted),
     }
-    drop_unwanted(result);
 }
 
 /// Publishes that the task is done, and wakes the joiner. Returns whether nothing will take the result.
@@ -203,7 +189,7 @@ where
 
 /// Drops a result that will not be taken. If its destructor panics, the panic hook has reported that, and
 /// there is no caller to which the panic could go on.
-pub(super) fn drop_unwanted<T>(result: T) {
+pub(crate) fn drop_unwanted<T>(result: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(result))) {
         mem::forget(payload);
     }
