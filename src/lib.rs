@@ -47,13 +47,15 @@
 //! | bound, map over, and cancel many coroutines | [`Group`] |
 //! | wait for another coroutine or thread | [`JoinHandle`], [`park()`] and [`Unparker`], [`wait_idle`], [`sync`]: events, semaphores, barriers, work queues; the locks of [`shims::sync`] |
 //! | wait for time | [`shims::thread::sleep`], [`after`], [`interval`] |
+//! | stop waiting | [`timeout`], [`Deadline`], [`JoinHandle::cancel`], [`shield`]; [the guide to them](guide::deadlines) |
 //! | wait for a descriptor | [`shims::net`], [`wait_fd`], [`shims::select`], [`fs::watch`] |
 //! | call what can only block | [`unblock`] |
 //! | keep a value per coroutine | [`coroutine_local!`] |
 //! | find what blocks, and how deep stacks go | [`deny_blocking`], [`stats`] |
 //!
-//! Three chapters say what you can rely on: [the model and its guarantees](guide::model), [the
-//! hazards](guide::hazards), and [the architecture](guide::architecture).
+//! Four chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
+//! cancellation](guide::deadlines), [the hazards](guide::hazards), and [the
+//! architecture](guide::architecture).
 //!
 //! greenroom runs on Linux.
 

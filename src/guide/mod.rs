@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod architecture;
+pub mod deadlines;
 pub mod hazards;
 pub mod model;
 pub mod porting;

@@ -57,6 +57,10 @@
 //! once, when the first runtime starts. The default hook then names the coroutine; a hook of yours is
 //! called as before.
 //!
+//! **A coroutine can be stopped while it waits**, by a [`timeout`] around its code or by
+//! [`JoinHandle::cancel`], and its destructors run. Only waits that std's callers expect to fail or to last
+//! are interrupted: see [Deadlines and cancellation](crate::guide::deadlines).
+//!
 //! **The end of a runtime runs destructors.** When the main function of [`run`] returns, or a
 //! [`Runtime`] is dropped, the remaining coroutines unwind if they wait for I/O, for time, for a join
 //! or for a channel. Joining one of them gives an error with [`Cancelled`]. See
@@ -71,6 +75,7 @@
 //! [`Builder`]: crate::Builder
 //! [`Builder::stack_size`]: crate::Builder::stack_size
 //! [`Cancelled`]: crate::Cancelled
+//! [`JoinHandle::cancel`]: crate::JoinHandle::cancel
 //! [`Runtime`]: crate::Runtime
 //! [`RuntimeBuilder`]: crate::RuntimeBuilder
 //! [`Unparker`]: crate::Unparker
@@ -90,5 +95,6 @@
 //! [`spawn`]: crate::spawn()
 //! [`spawn_local`]: crate::spawn_local()
 //! [`sync::futex`]: crate::sync::futex
+//! [`timeout`]: crate::timeout()
 //! [`unblock`]: crate::unblock()
 //! [`wait_fd`]: crate::wait_fd()

@@ -10,9 +10,8 @@ use std::fmt;
 use std::io;
 use std::time::Instant;
 
-use super::yield_now;
+use super::{Waited, yield_now};
 use crate::fatal;
-use crate::task::word::Pending;
 use crate::task::{self, Current, Deadline, Interrupts};
 
 /// The payload with which a cancelled coroutine unwinds.
@@ -81,9 +80,25 @@ pub(crate) enum Interrupt {
     Elapsed,
 }
 
-impl From<Pending> for Interrupt {
-    fn from(_: Pending) -> Interrupt {
-        Interrupt::Pending
+impl Waited {
+    #[inline(always)]
+    pub(crate) fn is_woken(self) -> bool {
+        matches!(self, Waited::Woken)
+    }
+
+    /// Delivers a cancellation at once. The deadline of a scope leaves time for one last attempt.
+    ///
+    /// # Errors
+    ///
+    /// The error with which the caller's operation fails, if interrupts are delivered as errors.
+    #[inline]
+    pub(crate) fn deliver_cancellation(self) -> io::Result<()> {
+        match self {
+            Waited::Interrupted(cancelled @ (Interrupt::Cancelled | Interrupt::Pending)) => {
+                Err(cancelled.deliver())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -15,12 +15,14 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::coroutine::{self, Suspend};
-use crate::task::word::{Kind, Outcome, Seq};
-use crate::task::{self, Current, Deadline, Interrupts, Task, TaskRef, Waiting, budget, earlier};
+use crate::task::word::{Kind, NotBegun, Outcome, Seq};
+use crate::task::{
+    self, Current, Deadline, Interrupts, Reach, Task, TaskRef, Waiting, budget, earlier,
+};
 
 pub(crate) use crate::task::{is_prepared_to_wait, prepare_to_wait};
 pub use interrupt::{Cancelled, Elapsed, interruption_point};
-pub(crate) use interrupt::{Interrupt, UnwindOfElapsed, is_interrupt, unwind_with_runtime};
+pub(crate) use interrupt::{Interrupt, UnwindOfElapsed, is_interrupt, unwind, unwind_with_runtime};
 pub(crate) use waiters::Waiters;
 
 impl Waiters {
@@ -169,24 +171,17 @@ impl fmt::Debug for Unparker {
 pub(crate) struct Wait {
     task: Current,
     seq: Seq,
-    /// Whether a deadline of the code around the wait limits it.
-    is_limited: bool,
+    caller: Caller,
+    kind: Kind,
 }
 
 /// What a caller can do when it is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Caller {
+pub(crate) enum Caller {
     /// It can only unwind.
     Unwinds,
     /// It can also return an [`io::Error`](std::io::Error).
     Fails,
-}
-
-/// Whether an interrupt that ends the wait can be delivered, although the task has entered no scope. Where
-/// nothing unwinds, only an operation can be interrupted, and only once.
-#[inline(always)]
-fn may_begin_as_usual(caller: Caller, task: &Task) -> bool {
-    !cfg!(panic = "abort") || (caller == Caller::Fails && !task.word.is_interrupted())
 }
 
 impl Wait {
@@ -210,50 +205,27 @@ impl Wait {
         Wait::begin_for(Caller::Unwinds, kind)
     }
 
-    /// Begins a wait of an operation that can fail, for an event that comes by itself.
+    /// Begins a wait of a caller that may be able to return an error.
     ///
     /// # Errors
     ///
-    /// If the caller is interrupted. Then no wait has begun. The caller must
-    /// [`deliver`](Interrupt::deliver) the interrupt.
+    /// If the caller is interrupted and `kind` allows it. Then no wait has begun.
     #[inline(always)]
-    pub(crate) fn try_begin_operation() -> Result<Wait, Interrupt> {
-        Wait::begin_for(Caller::Fails, Kind::Event)
-    }
-
-    #[inline(always)]
-    fn begin_for(caller: Caller, kind: Kind) -> Result<Wait, Interrupt> {
+    pub(crate) fn begin_for(caller: Caller, kind: Kind) -> Result<Wait, Interrupt> {
         let task = Current::get();
-        let (seq, is_limited) = if !task::may_unwind() {
-            // The caller may be a destructor that runs in an unwind, and must not unwind itself.
-            let certain = task::is_unwinding_for_certain();
-            (task.word.begin_amid_unwind(kind, certain), false)
-        } else if task.is_outside_scopes() && may_begin_as_usual(caller, &task) {
-            (task.word.begin(kind)?, false)
-        } else {
-            Wait::begin_in_scope(&task, caller, kind)?
+        let seq = match task::may_unwind() {
+            true => match task.word.begin(kind) {
+                Ok(seq) => seq,
+                Err(NotBegun) => begin_with_care(&task, caller, kind)?,
+            },
+            false => begin_amid_unwind(&task, kind),
         };
         Ok(Wait {
             task,
             seq,
-            is_limited,
+            caller,
+            kind,
         })
-    }
-
-    /// Begins a wait of `task`, which is the calling one, in an interrupt scope. Returns whether a
-    /// deadline of the scope limits the wait, too.
-    #[cold]
-    fn begin_in_scope(task: &Task, caller: Caller, kind: Kind) -> Result<(Seq, bool), Interrupt> {
-        let reach = task.reach();
-        let can_deliver = reach.how == Interrupts::Unwind || caller == Caller::Fails;
-        if !(kind.is_interruptible() && can_deliver) {
-            return Ok((task.word.begin_uninterruptible(kind), false));
-        }
-        let seq = match task.is_cancellable_by(reach) {
-            true => task.word.begin(kind)?,
-            false => task.word.begin_uninterruptible(kind),
-        };
-        Ok((seq, reach.earliest.is_some()))
     }
 
     /// A handle with which others can end this wait.
@@ -277,44 +249,97 @@ impl Wait {
     /// If the caller is interrupted meanwhile.
     #[inline(always)]
     pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
-        // Only a wait of a caller that does not unwind can be interrupted, so this is no second unwind.
-        self.try_suspend(deadline)
-            .unwrap_or_else(|interrupt| interrupt.unwind())
+        match self.try_suspend(deadline) {
+            Waited::Woken => Outcome::Woken,
+            Waited::TimedOut => Outcome::TimedOut,
+            // Only a wait of a caller that does not unwind can be interrupted, so this is no second
+            // unwind.
+            Waited::Interrupted(interrupt) => interrupt.unwind(),
+        }
     }
 
     /// Like `suspend`, but returns instead of unwinding, so that the caller can clean up first.
-    ///
-    /// # Errors
-    ///
-    /// If the caller was interrupted meanwhile.
     #[inline(always)]
-    pub(crate) fn try_suspend(&self, deadline: Option<Deadline>) -> Result<Outcome, Interrupt> {
-        if self.is_limited {
-            return self.suspend_limited(deadline);
+    pub(crate) fn try_suspend(&self, deadline: Option<Deadline>) -> Waited {
+        if !self.task.is_outside_scopes() {
+            return suspend_in_scope(&self.task, self.seq, self.caller, self.kind, deadline);
         }
         self.task.suspend(self.seq, deadline);
-        match self.task.word.outcome() {
-            Outcome::Interrupted => Err(Interrupt::Cancelled),
-            outcome => Ok(outcome),
-        }
+        waited(&self.task)
     }
+}
 
-    /// Suspends the caller until the wait has ended, but not beyond the earliest deadline of the scopes
-    /// that the caller is in.
-    #[cold]
-    fn suspend_limited(&self, deadline: Option<Deadline>) -> Result<Outcome, Interrupt> {
-        let limit = self.task.reach().earliest;
-        let limit = limit.expect("a limited wait is in a scope with a deadline");
-        let first = earlier(limit, deadline);
-        self.task.suspend(self.seq, Some(first));
-        match self.task.word.outcome() {
-            Outcome::Interrupted => Err(Interrupt::Cancelled),
-            Outcome::TimedOut if deadline.is_none_or(|own| first.at < own.at) => {
-                Err(Interrupt::Elapsed)
-            }
-            outcome => Ok(outcome),
-        }
+/// Begins a wait of `task`, which is the calling one, and unwinds or may unwind.
+#[cold]
+fn begin_amid_unwind(task: &Task, kind: Kind) -> Seq {
+    // The caller may be a destructor that runs in an unwind, and must not unwind itself.
+    let certain = task::is_unwinding_for_certain();
+    task.word.begin_amid_unwind(kind, certain)
+}
+
+/// Begins a wait of `task`, which is the calling one, and is interrupted or in an interrupt scope.
+///
+/// # Errors
+///
+/// If the caller is interrupted, and that can be delivered.
+#[cold]
+fn begin_with_care(task: &Task, caller: Caller, kind: Kind) -> Result<Seq, Interrupt> {
+    let reach = task.reach();
+    if can_interrupt(reach, caller, kind) && task.is_cancellable_by(reach) {
+        task.word
+            .begin_in_scope(kind)
+            .map_err(|NotBegun| Interrupt::Pending)
+    } else {
+        Ok(task.word.begin_uninterruptible(kind))
     }
+}
+
+/// Whether an interrupt ends a wait of this kind, and can be delivered to this caller.
+fn can_interrupt(reach: Reach, caller: Caller, kind: Kind) -> bool {
+    kind.is_interruptible() && (reach.how == Interrupts::Unwind || caller == Caller::Fails)
+}
+
+/// Suspends a wait of `task`, which is the calling one, not beyond the earliest deadline of the scopes that
+/// it is in.
+#[cold]
+fn suspend_in_scope(
+    task: &Task,
+    seq: Seq,
+    caller: Caller,
+    kind: Kind,
+    deadline: Option<Deadline>,
+) -> Waited {
+    let reach = task.reach();
+    let limit = reach
+        .earliest
+        .filter(|_| can_interrupt(reach, caller, kind) && task::may_unwind());
+    let until = limit.map(|limit| earlier(limit, deadline)).or(deadline);
+    task.suspend(seq, until);
+    let is_own = |until: Deadline| deadline.is_some_and(|own| own.at <= until.at);
+    match waited(task) {
+        Waited::TimedOut if !until.is_some_and(is_own) => Waited::Interrupted(Interrupt::Elapsed),
+        waited => waited,
+    }
+}
+
+/// How the last wait of `task`, which is the calling one, has ended.
+#[inline(always)]
+fn waited(task: &Task) -> Waited {
+    match task.word.outcome() {
+        Outcome::Woken => Waited::Woken,
+        Outcome::TimedOut => Waited::TimedOut,
+        Outcome::Interrupted => Waited::Interrupted(Interrupt::Cancelled),
+    }
+}
+
+/// How a wait has ended, if the caller can do something before it is unwound.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Woken,
+    TimedOut,
+    /// The caller was interrupted, and must deliver that.
+    Interrupted(Interrupt),
 }
 
 const _: () = {

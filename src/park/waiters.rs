@@ -20,7 +20,7 @@ use std::fmt;
 use std::mem;
 
 use crate::atomic::{Mutex, MutexGuard, own_lock};
-use crate::park::{self, Interrupt, Wait, list};
+use crate::park::{self, Caller, Wait, Waited, list};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{Deadline, Waiting, Woken};
 
@@ -60,64 +60,64 @@ impl Waiters {
         deadline: Option<Deadline>,
         ready: impl FnOnce() -> bool,
     ) -> Outcome {
-        self.queue_and_suspend(|| Wait::try_begin(kind), deadline, ready)
-            .unwrap_or_else(|interrupt| interrupt.unwind())
+        match self.queue_and_suspend(Caller::Unwinds, kind, deadline, ready) {
+            Waited::Woken => Outcome::Woken,
+            Waited::TimedOut => Outcome::TimedOut,
+            Waited::Interrupted(interrupt) => interrupt.unwind(),
+        }
     }
 
-    /// Like `wait`, for an operation that can fail, and that awaits an event which comes by itself.
-    ///
-    /// # Errors
-    ///
-    /// If the caller is interrupted. It must [`deliver`](Interrupt::deliver) the interrupt.
+    /// Like `wait`, for an operation that can fail, and that awaits an event which comes by itself. If the
+    /// caller is interrupted, it must [`deliver`](park::Interrupt::deliver) the interrupt.
     #[inline(always)]
     pub(crate) fn try_wait(
         &self,
         deadline: Option<Deadline>,
         ready: impl FnOnce() -> bool,
-    ) -> Result<Outcome, Interrupt> {
-        self.queue_and_suspend(Wait::try_begin_operation, deadline, ready)
+    ) -> Waited {
+        self.queue_and_suspend(Caller::Fails, Kind::Event, deadline, ready)
     }
 
-    /// Like `wait` for other tasks, but returns instead of unwinding, and without waiting to the end, if the
-    /// caller is interrupted. Then the caller must make sure that what it waits for ends soon.
-    pub(crate) fn try_wait_for_peers(&self, ready: impl FnOnce() -> bool) -> Result<(), Interrupt> {
-        self.queue_and_suspend(|| Wait::try_begin(Kind::Peer), None, ready)
-            .map(drop)
+    /// Like `wait` for other tasks, but returns instead of unwinding if the caller is interrupted. Then the
+    /// caller must make sure that what it waits for ends soon.
+    pub(crate) fn try_wait_for_peers(&self, ready: impl FnOnce() -> bool) -> Waited {
+        self.queue_and_suspend(Caller::Unwinds, Kind::Peer, None, ready)
     }
 
     #[inline(always)]
     fn queue_and_suspend(
         &self,
-        begin: impl FnOnce() -> Result<Wait, Interrupt>,
+        caller: Caller,
+        kind: Kind,
         deadline: Option<Deadline>,
         ready: impl FnOnce() -> bool,
-    ) -> Result<Outcome, Interrupt> {
+    ) -> Waited {
         let node = WaitNode::new(Cell::new(None));
         // Not under the lock: for an OS thread's first wait this allocates.
         park::prepare_to_wait();
-        let begun = {
-            let mut list = self.lock();
-            if ready() {
-                return Ok(Outcome::Woken);
-            }
-            begin().inspect(|wait| {
-                node.value.set(Some(wait.waiting()));
-                // SAFETY: the node is new. It lives in this frame, which is left only after a waker
-                // has unlinked the node (the outcome is `Woken`) or `unlink`, below, has.
-                unsafe { list.0.push_back(&node) };
-            })
+        let mut list = self.lock();
+        if ready() {
+            return Waited::Woken;
+        }
+        let wait = match Wait::begin_for(caller, kind) {
+            Ok(wait) => wait,
+            Err(interrupt) => return Waited::Interrupted(interrupt),
         };
-        let wait = begun?;
+        node.value.set(Some(wait.waiting()));
+        // SAFETY: the node is new. It lives in this frame, which is left only after a waker has unlinked
+        // the node (it was woken) or `unlink`, below, has.
+        unsafe { list.0.push_back(&node) };
+        drop(list);
         let unlink = UnlinkOnDrop {
             waiters: self,
             node: &node,
         };
-        let outcome = wait.try_suspend(deadline);
-        if outcome == Ok(Outcome::Woken) {
+        let waited = wait.try_suspend(deadline);
+        if let Waited::Woken = waited {
             // The waker has taken the node out of the list.
             mem::forget(unlink);
         }
-        outcome
+        waited
     }
 
     /// Wakes the first waiter that can still be woken, and returns whether there was one. If there was

@@ -14,9 +14,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::park::{Interrupt, Waiters};
+use crate::park::{Waited, Waiters};
 use crate::sys::switches::{excused, own_lock};
-use crate::task::word::{Kind, Outcome};
+use crate::task::word::Kind;
 use crate::task::{self, Deadline};
 use crew::{Crew, Needs, Purpose};
 
@@ -204,15 +204,15 @@ impl<T> JobResult<T> {
     ///
     /// An interruption point.
     pub(crate) fn wait_for_operation(&self, deadline: Option<Deadline>) -> io::Result<Option<T>> {
-        let mut outcome = Ok(Outcome::Woken);
+        let mut waited = Waited::Woken;
         loop {
-            match (self.take(), outcome) {
+            match (self.take(), waited) {
                 (Some(result), _) => return Ok(Some(result)),
-                (None, Ok(Outcome::TimedOut)) => return Ok(None),
-                (None, Err(interrupt)) => return Err(Interrupt::deliver(interrupt)),
-                (None, _) => {}
+                (None, Waited::Woken) => {}
+                (None, Waited::TimedOut) => return Ok(None),
+                (None, Waited::Interrupted(interrupt)) => return Err(interrupt.deliver()),
             }
-            outcome = self.waiter.try_wait(deadline, || self.is_filled());
+            waited = self.waiter.try_wait(deadline, || self.is_filled());
         }
     }
 

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use super::registration::Registrable as _;
 use super::source::{Source, SourceHalf};
-use crate::park::{self, Interrupt};
+use crate::park::{self, Waited};
 use crate::sys::mode_turn::ModeTurn;
 use crate::sys::socket::{self, would_block};
-use crate::task::word::Outcome;
 use crate::task::{self, Deadline};
 
 /// The half of a descriptor that an operation uses.
@@ -302,7 +301,8 @@ impl<T: AsFd> Operation<'_, T> {
         let descriptor = self.descriptor;
         let half = descriptor.half(self.direction);
         let mut deadline = None;
-        let mut too_late = None;
+        // Another value once the operation is too late, and may only be tried once more.
+        let mut waited = Waited::Woken;
         let mut try_anyway = self.direction == Direction::Write;
         // An operation that never has to wait must let other coroutines run now and then.
         park::spend_operation();
@@ -322,11 +322,11 @@ impl<T: AsFd> Operation<'_, T> {
                     return result;
                 }
                 half.word().clear(seen);
-                match too_late {
-                    Some(Err(interrupt)) => return Err(Interrupt::deliver(interrupt)),
-                    Some(Ok(Outcome::TimedOut)) => return result,
-                    _ if descriptor.is_nonblocking() => return result,
-                    _ => {}
+                if !waited.is_woken() || descriptor.is_nonblocking() {
+                    return match waited {
+                        Waited::Interrupted(interrupt) => Err(interrupt.deliver()),
+                        Waited::Woken | Waited::TimedOut => result,
+                    };
                 }
                 try_anyway = false;
                 // An event came during the attempt.
@@ -349,13 +349,11 @@ impl<T: AsFd> Operation<'_, T> {
                     None => None,
                 }),
             };
-            match half.wait(deadline) {
-                Ok(Outcome::Woken) => {}
-                Err(cancelled @ (Interrupt::Cancelled | Interrupt::Pending)) => {
-                    return Err(cancelled.deliver());
-                }
+            waited = half.wait(deadline);
+            if !waited.is_woken() {
+                waited.deliver_cancellation()?;
                 // One last attempt.
-                late => (too_late, try_anyway) = (Some(late), true),
+                try_anyway = true;
             }
         }
     }

@@ -12,9 +12,8 @@ use mio::event::Event;
 use super::Handle;
 use super::ready_word::{CLOSED, ReadyWord, URGENT};
 use super::registration::{RegisteredBy, Registrable, Registration};
-use crate::park::{Interrupt, Waiters};
+use crate::park::{Waited, Waiters};
 use crate::task::Deadline;
-use crate::task::word::Outcome;
 
 /// An open file description. All [`Descriptor`](super::Descriptor)s that are duplicates of each other
 /// share one.
@@ -226,13 +225,9 @@ impl SourceHalf {
         }
     }
 
-    /// Parks the caller until there is readiness, or until `deadline`: then the outcome is `TimedOut`.
-    ///
-    /// # Errors
-    ///
-    /// If the caller is interrupted.
+    /// Parks the caller until there is readiness, or until `deadline`.
     #[inline(always)]
-    pub(super) fn wait(&self, deadline: Option<Deadline>) -> Result<Outcome, Interrupt> {
+    pub(super) fn wait(&self, deadline: Option<Deadline>) -> Waited {
         // Called under the lock of the queue, before the caller queues.
         let ready = || self.word.is_ready_or_awaited();
         self.waiters.try_wait(deadline, ready)

@@ -33,8 +33,7 @@ use std::time::{Duration, Instant};
 
 use super::registration::Token;
 use super::{Handle, Interest};
-use crate::park::{self, Interrupt, Waiters};
-use crate::task::word::Outcome;
+use crate::park::{self, Waited, Waiters};
 use crate::task::{self, Deadline};
 
 /// Waits until `look` returns something, or until `deadline`.
@@ -84,13 +83,11 @@ pub(crate) fn wait_for<'fd, R>(
         watched.add(fd, interest)?;
     }
     loop {
-        let outcome = watched.watch.wait(deadline);
-        if let Err(cancelled @ (Interrupt::Cancelled | Interrupt::Pending)) = outcome {
-            return Err(cancelled.deliver());
-        }
-        match (look()?, outcome) {
-            (None, Ok(Outcome::Woken)) => {}
-            (None, Err(interrupt)) => return Err(interrupt.deliver()),
+        let waited = watched.watch.wait(deadline);
+        waited.deliver_cancellation()?;
+        match (look()?, waited) {
+            (None, Waited::Woken) => {}
+            (None, Waited::Interrupted(interrupt)) => return Err(interrupt.deliver()),
             (found, _) => return Ok(found),
         }
     }
@@ -115,15 +112,11 @@ impl DescriptorWatch {
     }
 
     /// Parks the caller until the watch has fired since the last call, or until `deadline`.
-    ///
-    /// # Errors
-    ///
-    /// If the caller is interrupted.
-    fn wait(&self, deadline: Option<Deadline>) -> Result<Outcome, Interrupt> {
+    fn wait(&self, deadline: Option<Deadline>) -> Waited {
         let fired = || self.fired.load(Ordering::Acquire);
-        let outcome = self.waiter.try_wait(deadline, fired);
+        let waited = self.waiter.try_wait(deadline, fired);
         self.fired.swap(false, Ordering::AcqRel);
-        outcome
+        waited
     }
 }
 

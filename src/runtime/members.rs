@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use slab::Slab;
 
 use super::join::{PacketGuard, drop_unwanted};
-use crate::park::{Cancelled, Interrupt, Waiters};
+use crate::park::{Cancelled, Interrupt, Waited, Waiters};
 use crate::sys::fork::Process;
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Deadline, Task, TaskRef};
@@ -23,8 +23,8 @@ pub(crate) struct Members {
     panics: Panics,
     /// A coroutine that was not joined has panicked.
     panicked: AtomicBool,
-    /// A coroutine that was not joined was cancelled, or unwound by its runtime.
-    cancelled: AtomicBool,
+    /// A coroutine that was not joined was unwound by its runtime, which shuts down.
+    unwound_by_runtime: AtomicBool,
     /// The payload of the first of those that have panicked, if it is kept.
     first_panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Waits until `running` is zero.
@@ -57,7 +57,7 @@ impl Members {
             list: Mutex::default(),
             panics,
             panicked: AtomicBool::new(false),
-            cancelled: AtomicBool::new(false),
+            unwound_by_runtime: AtomicBool::new(false),
             first_panic: Mutex::default(),
             ended: Waiters::new(),
         }
@@ -78,9 +78,9 @@ impl Members {
         self.panicked.load(Ordering::Relaxed)
     }
 
-    /// Whether a coroutine that was not joined was cancelled.
-    pub(crate) fn was_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+    /// Whether a runtime that shuts down has unwound a coroutine that was not joined.
+    pub(crate) fn was_unwound_by_runtime(&self) -> bool {
+        self.unwound_by_runtime.load(Ordering::Relaxed)
     }
 
     /// Takes the payload of the first coroutine that was not joined and has panicked.
@@ -99,7 +99,9 @@ impl Members {
     /// If the caller is interrupted before that.
     pub(crate) fn try_wait(&self) -> Result<(), Interrupt> {
         while !self.is_idle() {
-            self.ended.try_wait_for_peers(|| self.is_idle())?;
+            if let Waited::Interrupted(interrupt) = self.ended.try_wait_for_peers(|| self.is_idle()) {
+                return Err(interrupt);
+            }
         }
         Ok(())
     }
@@ -164,7 +166,10 @@ impl Members {
     /// Notes how a coroutine has ended that has not returned, and that nobody joins.
     pub(crate) fn note(&self, payload: Box<dyn Any + Send>) {
         if payload.is::<Cancelled>() {
-            self.cancelled.store(true, Ordering::Relaxed);
+            // If it was cancelled by a handle, the others go on without it.
+            if task::is_runtime_stopping() {
+                self.unwound_by_runtime.store(true, Ordering::Relaxed);
+            }
             return;
         }
         self.panicked.store(true, Ordering::Relaxed);

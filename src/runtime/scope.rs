@@ -13,7 +13,7 @@ use super::members::{Member, Members, Panics};
 use super::spawn::Builder;
 use super::thread::{self, Thread};
 use crate::park::{self, Interrupt};
-use crate::task::TaskRef;
+use crate::task::{self, TaskRef};
 use crate::task::word::Kind;
 use crate::worker::Worker;
 
@@ -73,10 +73,9 @@ where
             if let Some(interrupt) = interrupt {
                 interrupt.unwind();
             }
-            // If the runtime shuts down, and has unwound a coroutine of the scope, unwind the caller, too,
-            // rather than return as if that coroutine had finished.
-            if scope.members.was_cancelled() {
-                park::unwind_with_runtime();
+            // Unwind the caller, too, rather than return as if that coroutine had finished.
+            if scope.members.was_unwound_by_runtime() && task::may_unwind() {
+                park::unwind();
             }
             value
         }

@@ -12,11 +12,13 @@
 //!
 //! A scope has no timer and no waiter of its own: a wait inside it asks for the earliest deadline, and
 //! waits no longer. So a scope that was left cannot interrupt anything, and costs nothing but its frame.
-//! A task without scopes pays for one load in each wait.
+//! A bit of the task's wait word says whether there is a scope, and each wait looks at that word anyway. So a
+//! task without scopes pays for one load more in each wait.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use super::word::WaitWord;
 use super::{Current, Deadline, Task};
 
 /// How a coroutine is interrupted. See [`Builder::interrupts`](crate::Builder::interrupts).
@@ -58,6 +60,9 @@ const HOW_BY_DEFAULT: Interrupts = match cfg!(panic = "abort") {
     true => Interrupts::Errors,
     false => Interrupts::Unwind,
 };
+
+/// Without a panic strategy that unwinds, the root itself is like a scope with errors.
+const IS_ALWAYS_SCOPED: bool = cfg!(panic = "abort");
 
 /// What a scope changes for the code inside it.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +111,15 @@ impl Innermost {
             Interrupts::Unwind => ptr::null_mut(),
             Interrupts::Errors => ptr::from_ref(&ERRORS).cast_mut(),
         }))
+    }
+
+    /// The wait word of a task that begins with this scope.
+    pub(super) fn word(&self) -> WaitWord {
+        let word = WaitWord::new();
+        if IS_ALWAYS_SCOPED || !self.is_none() {
+            word.set_scoped(true);
+        }
+        word
     }
 
     /// Whether there is none.
@@ -170,12 +184,19 @@ impl InterruptScope {
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
                 let Leave(scope, task) = self;
-                task.innermost.set(scope.outer.load(Ordering::Relaxed));
+                let outer = scope.outer.load(Ordering::Relaxed);
+                task.innermost.set(outer);
+                if outer.is_null() {
+                    task.word.set_scoped(IS_ALWAYS_SCOPED);
+                }
             }
         }
 
         let task = Current::get();
         let scope = InterruptScope::new(change, task.innermost.reach());
+        if task.is_outside_scopes() {
+            task.word.set_scoped(true);
+        }
         scope.outer.store(task.innermost.get(), Ordering::Relaxed);
         task.innermost.set((&raw const scope).cast_mut());
         let left = Leave(&scope, task);

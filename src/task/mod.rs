@@ -45,9 +45,9 @@ pub(crate) use completion::Joiner;
 pub(crate) use deadline::Deadline;
 pub(crate) use holder::{Holder, WorkerNumber};
 pub(crate) use inbox::{Inbox, Link, Mail};
+use interrupt_scope::Innermost;
 pub use interrupt_scope::Interrupts;
-pub(crate) use interrupt_scope::{Change, InterruptScope, earlier};
-use interrupt_scope::{Innermost, Reach};
+pub(crate) use interrupt_scope::{Change, InterruptScope, Reach, earlier};
 use locals::Locals;
 use refs::Refs;
 pub(crate) use task_ref::TaskRef;
@@ -182,11 +182,12 @@ impl<B: Body> Task<B> {
         reservation: Option<Reservation>,
         body: B,
     ) -> Task<B> {
+        let innermost = Innermost::root(Interrupts::Unwind);
         Task {
-            word: WaitWord::new(),
+            word: innermost.word(),
             owner: AtomicPtr::new(ptr::null_mut()),
             link: Link::new(),
-            innermost: Innermost::root(Interrupts::Unwind),
+            innermost,
             runtime,
             unwound: Flag::new(),
             told: Flag::new(),
@@ -208,6 +209,7 @@ impl<B: Body> Task<B> {
     /// Sets how the task, which has not started, is interrupted.
     pub(crate) fn interrupted_by(mut self, how: Interrupts) -> Task<B> {
         self.innermost = Innermost::root(how);
+        self.word = self.innermost.word();
         self
     }
 }

@@ -55,10 +55,13 @@ const EVENT: u64 = 1 << 7;
 /// The current wait may be interrupted once it is known that the task does not unwind.
 const LATER: u64 = 1 << 8;
 
+/// What interrupts the task, and how, depends on its interrupt scopes.
+const SCOPED: u64 = 1 << 9;
+
 /// The unit of the sequence number, which fills the remaining bits.
-const SEQ: u64 = 1 << 9;
+const SEQ: u64 = 1 << 10;
 /// The bits that belong to the task, not to its current wait.
-const LASTING: u64 = TOKEN | INTERRUPT;
+const LASTING: u64 = TOKEN | INTERRUPT | SCOPED;
 
 /// The sequence number of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,12 +111,34 @@ impl WaitWord {
         WaitWord(AtomicU64::new(ENDED))
     }
 
-    /// Begins a wait. Fails if an interrupt is pending and waits of this kind are interruptible.
+    /// Notes whether the task is in an interrupt scope.
+    pub(crate) fn set_scoped(&self, scoped: bool) {
+        // Only the task itself asks for this bit.
+        match scoped {
+            true => self.0.fetch_or(SCOPED, Ordering::Relaxed),
+            false => self.0.fetch_and(!SCOPED, Ordering::Relaxed),
+        };
+    }
+
+    /// Begins a wait. If waits of this kind are interruptible, fails if an interrupt is pending or the task
+    /// is in an interrupt scope.
     #[inline]
-    pub(crate) fn begin(&self, kind: Kind) -> Result<Seq, Pending> {
-        let interruptible = kind.is_interruptible();
-        let bits = if interruptible { INTERRUPTIBLE } else { 0 } | kind.event_bit();
-        self.begin_unless(if interruptible { INTERRUPT } else { 0 }, bits)
+    pub(crate) fn begin(&self, kind: Kind) -> Result<Seq, NotBegun> {
+        self.begin_unless_set(INTERRUPT | SCOPED, kind)
+    }
+
+    /// Begins a wait that can be interrupted, whatever the scopes of the task. Fails if an interrupt is
+    /// pending and waits of this kind are interruptible.
+    pub(crate) fn begin_in_scope(&self, kind: Kind) -> Result<Seq, NotBegun> {
+        self.begin_unless_set(INTERRUPT, kind)
+    }
+
+    #[inline(always)]
+    fn begin_unless_set(&self, bits: u64, kind: Kind) -> Result<Seq, NotBegun> {
+        match kind.is_interruptible() {
+            true => self.begin_unless(bits, INTERRUPTIBLE | kind.event_bit()),
+            false => self.begin_unless(0, kind.event_bit()),
+        }
     }
 
     /// Begins a wait of a task that unwinds, or, if that is not `certain`, may unwind. A pending
@@ -133,12 +158,12 @@ impl WaitWord {
 
     fn begin_anyway(&self, bits: u64) -> Seq {
         let begun = self.begin_unless(0, bits);
-        begun.unwrap_or_else(|Pending| unreachable!("nothing keeps it from beginning"))
+        begun.unwrap_or_else(|NotBegun| unreachable!("nothing keeps it from beginning"))
     }
 
     /// Begins a wait with `bits`, unless one of the bits `pending` is set.
     #[inline(always)]
-    fn begin_unless(&self, pending: u64, bits: u64) -> Result<Seq, Pending> {
+    fn begin_unless(&self, pending: u64, bits: u64) -> Result<Seq, NotBegun> {
         let next = |word: u64| {
             let begun = (seq(word) + SEQ) | (word & LASTING) | bits | WAITING;
             (word & pending == 0).then_some(begun)
@@ -148,7 +173,7 @@ impl WaitWord {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
         {
             Ok(before) => Ok(Seq(seq(before) + SEQ)),
-            Err(_) => Err(Pending),
+            Err(_) => Err(NotBegun),
         }
     }
 
@@ -252,9 +277,9 @@ impl WaitWord {
     }
 }
 
-/// The wait has not begun, since an interrupt is pending.
+/// The wait has not begun: see the function that returns this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pending;
+pub(crate) struct NotBegun;
 
 /// The sequence number in a word.
 fn seq(word: u64) -> u64 {
@@ -321,7 +346,7 @@ mod tests {
             let word = WaitWord::new();
             word.begin(kind).unwrap();
             assert!(word.interrupt());
-            assert_eq!(word.begin(kind), Err(Pending));
+            assert_eq!(word.begin(kind), Err(NotBegun));
             word.begin_amid_unwind(kind, false);
             assert!(!word.interrupt());
             assert!(word.interrupt_later());
@@ -337,6 +362,19 @@ mod tests {
                 .then(|| word.begin(kind));
             assert_eq!(second, Some(Ok(Seq(2 * SEQ))), "and so are those after it");
         }
+    }
+
+    #[test]
+    fn in_a_scope_an_interruptible_wait_begins_only_with_care() {
+        let word = WaitWord::new();
+        word.set_scoped(true);
+        assert_eq!(word.begin(Kind::Event), Err(NotBegun));
+        let seq = word.begin(Kind::Plain).unwrap();
+        assert!(word.wake(seq, Outcome::Woken));
+        let seq = word.begin_in_scope(Kind::Event).unwrap();
+        assert!(word.wake(seq, Outcome::Woken));
+        word.set_scoped(false);
+        assert!(word.begin(Kind::Event).is_ok());
     }
 
     #[test]

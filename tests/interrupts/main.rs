@@ -5,6 +5,7 @@ mod util;
 
 mod cancel;
 mod delivery;
+mod random;
 mod scope;
 mod timeout;
 mod waits;

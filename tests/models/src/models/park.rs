@@ -5,7 +5,7 @@ pub(crate) use super::waiters::Waiters;
 
 use super::task::{Deadline, Task, Waiting};
 use super::waiters::WaitList;
-use super::word::{Kind, Outcome, Pending, Seq};
+use super::word::{Kind, NotBegun, Outcome, Seq};
 use crate::check::atomic::Mutex;
 use crate::check::{Arc, thread};
 
@@ -38,9 +38,8 @@ impl Wait {
         Ok(Wait { task, seq })
     }
 
-    #[allow(dead_code, reason = "named by `Waiters`, and in no model")]
-    pub(crate) fn try_begin_operation() -> Result<Wait, Interrupt> {
-        Wait::try_begin(Kind::Event)
+    pub(crate) fn begin_for(_: Caller, kind: Kind) -> Result<Wait, Interrupt> {
+        Wait::try_begin(kind)
     }
 
     pub(crate) fn waiting(&self) -> Waiting {
@@ -66,9 +65,28 @@ impl Wait {
         outcome
     }
 
-    pub(crate) fn try_suspend(&self, deadline: Option<Deadline>) -> Result<Outcome, Interrupt> {
-        Ok(self.suspend(deadline))
+    pub(crate) fn try_suspend(&self, deadline: Option<Deadline>) -> Waited {
+        match self.suspend(deadline) {
+            Outcome::Woken => Waited::Woken,
+            Outcome::TimedOut => Waited::TimedOut,
+            Outcome::Interrupted => Waited::Interrupted(Interrupt(())),
+        }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Woken,
+    TimedOut,
+    Interrupted(Interrupt),
+}
+
+/// What a caller can do when it is interrupted, which makes no difference here.
+#[derive(Clone, Copy)]
+pub(crate) enum Caller {
+    Unwinds,
+    #[allow(dead_code, reason = "named by `Waiters`, and in no model")]
+    Fails,
 }
 
 /// No task of a [`Wait`] is interrupted; `parking` models interrupts.
@@ -81,8 +99,8 @@ impl Interrupt {
     }
 }
 
-impl From<Pending> for Interrupt {
-    fn from(_: Pending) -> Interrupt {
+impl From<NotBegun> for Interrupt {
+    fn from(_: NotBegun) -> Interrupt {
         Interrupt(())
     }
 }
