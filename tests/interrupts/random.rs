@@ -88,9 +88,8 @@ fn do_something(shared: &Arc<Shared>, tokens: &Arc<AtomicUsize>, random: &mut Ra
             sleep(random.micros(50));
         }
         4 | 5 => {
-            if shared.sender.send(Token::new(tokens)).is_ok() {
-                shared.sent.fetch_add(1, SeqCst);
-            }
+            let sent = shared.sender.send(Token::new(tokens)).is_ok();
+            shared.sent.fetch_add(usize::from(sent), SeqCst);
         }
         6 | 7 => {
             let receiver = shared.receiver.lock();
