@@ -99,7 +99,8 @@ impl Members {
     /// If the caller is interrupted before that.
     pub(crate) fn try_wait(&self) -> Result<(), Interrupt> {
         while !self.is_idle() {
-            if let Waited::Interrupted(interrupt) = self.ended.try_wait_for_peers(|| self.is_idle()) {
+            if let Waited::Interrupted(interrupt) = self.ended.try_wait_for_peers(|| self.is_idle())
+            {
                 return Err(interrupt);
             }
         }

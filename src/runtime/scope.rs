@@ -13,8 +13,8 @@ use super::members::{Member, Members, Panics};
 use super::spawn::Builder;
 use super::thread::{self, Thread};
 use crate::park::{self, Interrupt};
-use crate::task::{self, TaskRef};
 use crate::task::word::Kind;
+use crate::task::{self, TaskRef};
 use crate::worker::Worker;
 
 /// Calls `f`, which can spawn coroutines that borrow from the caller, and waits until all of them have
