@@ -45,6 +45,7 @@
 //! | write without waiting for a slow peer | [`SendQueue`] |
 //! | wait for several coroutines | [`join_all`], [`try_join_all`], [`join_any`], [`wait_any`], [`wait_all`], [`wait_count`] |
 //! | bound, map over, and cancel many coroutines | [`Group`] |
+//! | share connections | [`ResourcePool`] |
 //! | wait for another coroutine or thread | [`JoinHandle`], [`park()`] and [`Unparker`], [`wait_idle`], [`sync`]: events, semaphores, barriers, work queues; the locks of [`shims::sync`] |
 //! | wait for time | [`shims::thread::sleep`], [`after`], [`interval`] |
 //! | stop waiting | [`timeout`], [`Deadline`], [`JoinHandle::cancel`], [`shield`]; [the guide to them](guide::deadlines) |
@@ -87,6 +88,7 @@ pub mod shims;
 
 pub use diagnose::deny_blocking::{BlockingReport, deny_blocking, deny_blocking_with};
 pub use diagnose::stats::{StackStats, Stats, stats};
+pub use group::resource_pool::{CheckoutError, Pooled, ResourcePool, ResourcePoolBuilder};
 pub use group::{Full, Group, Imap, ImapUnordered, Reserved};
 pub use interrupt::deadline::Deadline;
 pub use interrupt::shield::{shield, with_interrupts};

@@ -1,8 +1,9 @@
-//! Groups of coroutines.
+//! Groups of coroutines, and pools of what coroutines share.
 //!
 //! A group is a list of members, as a scope has one, and a `room` of limited places.
 
 mod imap;
+pub(crate) mod resource_pool;
 mod room;
 
 use std::any::Any;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::sync::Semaphore;
 
@@ -43,6 +44,16 @@ impl Room {
     pub(super) fn enter(self: &Arc<Room>) -> Place {
         self.free.acquire().forget();
         Place(Arc::clone(self))
+    }
+
+    /// Takes a place. `None` if none was free before `deadline`.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
+    pub(super) fn enter_until(self: &Arc<Room>, deadline: Instant) -> Option<Place> {
+        self.free.acquire_deadline(deadline)?.forget();
+        Some(Place(Arc::clone(self)))
     }
 }
 

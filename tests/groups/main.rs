@@ -5,6 +5,7 @@ mod util;
 
 mod group;
 mod joins;
+mod resource_pool;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

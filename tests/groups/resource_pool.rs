@@ -1,0 +1,434 @@
+//! Pools of resources: limits, order, failures, what an interrupt leaves.
+
+use std::collections::HashSet;
+use std::io::{self, BufRead, BufReader, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::sync::mpsc;
+use greenroom::shims::thread::sleep;
+use greenroom::{
+    Cancelled, CheckoutError, Pooled, ResourcePool, ResourcePoolBuilder, spawn, timeout,
+    try_join_all,
+};
+
+use crate::util::{PATIENCE, everywhere, ms, on_workers, until};
+
+/// Counts the things that live, and numbers them.
+#[derive(Default)]
+struct Factory {
+    made: AtomicUsize,
+    live: AtomicUsize,
+    most: AtomicUsize,
+}
+
+struct Thing {
+    number: usize,
+    factory: Arc<Factory>,
+}
+
+impl Factory {
+    fn make(self: &Arc<Factory>) -> Thing {
+        let live = self.live.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(live, Ordering::SeqCst);
+        Thing {
+            number: self.made.fetch_add(1, Ordering::SeqCst),
+            factory: Arc::clone(self),
+        }
+    }
+
+    fn live(&self) -> usize {
+        self.live.load(Ordering::SeqCst)
+    }
+
+    fn made(&self) -> usize {
+        self.made.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Thing {
+    fn drop(&mut self) {
+        self.factory.live.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+type Pool = ResourcePool<Thing, &'static str>;
+
+fn pool(settings: ResourcePoolBuilder<Thing>) -> (Arc<Factory>, Pool) {
+    let factory = Arc::new(Factory::default());
+    let maker = Arc::clone(&factory);
+    let pool = settings.build(move || Ok::<_, &'static str>(maker.make()));
+    (factory, pool)
+}
+
+fn of(max: usize) -> ResourcePoolBuilder<Thing> {
+    ResourcePoolBuilder::default().max(max)
+}
+
+fn counts(pool: &Pool) -> (usize, usize) {
+    (pool.size(), pool.idle())
+}
+
+#[test]
+fn a_resource_is_made_for_a_demand_and_used_again() {
+    everywhere(|| {
+        let (factory, pool) = pool(of(2));
+        assert!(pool.try_get().is_none(), "none is made without a demand");
+        assert_eq!(counts(&pool), (0, 0));
+        let first = pool.get().unwrap();
+        assert_eq!(counts(&pool), (1, 0));
+        drop(first);
+        assert_eq!(counts(&pool), (1, 1));
+        assert_eq!(pool.get().unwrap().number, 0);
+        assert_eq!(pool.try_get().unwrap().number, 0);
+        let (one, other) = (pool.get().unwrap(), pool.get().unwrap());
+        assert_eq!((one.number, other.number), (0, 1));
+        assert_eq!((factory.made(), counts(&pool)), (2, (2, 0)));
+        drop((one, other));
+        assert_eq!(pool.get().unwrap().number, 1, "the one that was used last");
+        drop(pool);
+        assert_eq!(factory.live(), 0);
+    });
+}
+
+#[test]
+fn no_more_exist_than_the_maximum_and_each_has_one_user() {
+    everywhere(|| {
+        let (factory, pool) = pool(of(3));
+        let in_use = Arc::new([const { AtomicBool::new(false) }; 3]);
+        let users: Vec<_> = (0..20)
+            .map(|_| {
+                let (pool, in_use) = (pool.clone(), Arc::clone(&in_use));
+                spawn(move || {
+                    for _ in 0..20 {
+                        let thing = pool.get().unwrap();
+                        assert!(!in_use[thing.number].swap(true, Ordering::SeqCst));
+                        greenroom::yield_now();
+                        in_use[thing.number].store(false, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        try_join_all(users).unwrap();
+        assert!(factory.made() <= 3);
+        assert_eq!(counts(&pool), (factory.made(), factory.made()));
+    });
+}
+
+#[test]
+fn demands_are_served_in_order() {
+    on_workers(1, || {
+        let (_, pool) = pool(of(1));
+        let held = pool.get().unwrap();
+        let (log, logged) = mpsc::channel();
+        for n in 0..5 {
+            let (pool, log) = (pool.clone(), log.clone());
+            spawn(move || {
+                let _thing = pool.get().unwrap();
+                log.send(n).unwrap();
+                greenroom::yield_now();
+            });
+            greenroom::yield_now();
+        }
+        drop(log);
+        drop(held);
+        assert!(pool.try_get().is_none(), "others wait for it");
+        assert_eq!(logged.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    });
+}
+
+#[test]
+fn a_demand_that_times_out_leaves_nothing() {
+    everywhere(|| {
+        let (factory, pool) = pool(of(1).timeout(ms(5)));
+        let held = pool.get().unwrap();
+        assert_eq!(pool.get().err(), Some(CheckoutError::TimedOut));
+        assert_eq!(pool.get_timeout(ms(1)).err(), Some(CheckoutError::TimedOut));
+        let error = io::Error::from(CheckoutError::<io::Error>::TimedOut);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(held);
+        assert!(pool.get().is_ok());
+        assert_eq!((factory.made(), counts(&pool)), (1, (1, 1)));
+    });
+}
+
+#[test]
+fn the_timeout_covers_the_making_too() {
+    on_workers(1, || {
+        let stalls = Arc::new(AtomicBool::new(true));
+        let pool = ResourcePool::new(1, {
+            let stalls = Arc::clone(&stalls);
+            move || {
+                if stalls.load(Ordering::Relaxed) {
+                    sleep(PATIENCE * 6);
+                }
+                Ok::<_, io::Error>(7)
+            }
+        });
+        let timed_out = pool.get_timeout(ms(5));
+        assert!(matches!(timed_out, Err(CheckoutError::TimedOut)));
+        assert_eq!((pool.size(), pool.idle()), (0, 0));
+        stalls.store(false, Ordering::Relaxed);
+        assert_eq!(*pool.get().unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_factory_that_fails_or_panics_frees_the_slot_for_the_next() {
+    everywhere(|| {
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let pool = ResourcePool::new(1, {
+            let attempts = Arc::clone(&attempts);
+            move || match attempts.fetch_add(1, Ordering::SeqCst) {
+                0 => Err("refused"),
+                1 => resume_unwind(Box::new("no luck")),
+                number => Ok(number),
+            }
+        });
+        assert_eq!(pool.get().err(), Some(CheckoutError::Failed("refused")));
+        let payload = catch_unwind(AssertUnwindSafe(|| pool.get())).unwrap_err();
+        assert_eq!(payload.downcast_ref(), Some(&"no luck"));
+        assert_eq!(pool.size(), 0);
+        assert_eq!(*pool.get().unwrap(), 2);
+    });
+}
+
+#[test]
+fn demands_that_wait_while_the_factory_fails_try_themselves() {
+    on_workers(1, || {
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let pool = ResourcePool::new(1, {
+            let attempts = Arc::clone(&attempts);
+            move || {
+                sleep(ms(2));
+                match attempts.fetch_add(1, Ordering::SeqCst) {
+                    0 => Err("refused"),
+                    _ => Ok(()),
+                }
+            }
+        });
+        let demands = [(); 3].map(|()| {
+            let pool = pool.clone();
+            spawn(move || pool.get().map(drop))
+        });
+        let results = try_join_all(demands).unwrap();
+        let refused = Err(CheckoutError::Failed("refused"));
+        assert_eq!(results, [refused, Ok(()), Ok(())]);
+        assert_eq!(attempts.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
+fn a_discarded_resource_is_dropped_and_one_that_is_taken_out_is_not_counted() {
+    everywhere(|| {
+        let (factory, pool) = pool(of(1));
+        pool.get().unwrap().discard();
+        assert_eq!((factory.live(), counts(&pool)), (0, (0, 0)));
+        let mine = pool.get().unwrap().into_inner();
+        assert_eq!(mine.number, 1);
+        assert_eq!(counts(&pool), (0, 0));
+        assert_eq!(pool.get().unwrap().number, 2);
+        drop(mine);
+        pool.clear();
+        assert_eq!((factory.live(), counts(&pool)), (0, (0, 0)));
+    });
+}
+
+#[test]
+fn a_resource_whose_user_unwinds_is_dropped() {
+    everywhere(|| {
+        let (factory, pool) = pool(of(1));
+        let user = || {
+            let _thing = pool.get().unwrap();
+            resume_unwind(Box::new(()));
+        };
+        assert!(catch_unwind(AssertUnwindSafe(user)).is_err());
+        assert_eq!((factory.live(), counts(&pool)), (0, (0, 0)));
+        assert!(pool.get().is_ok());
+    });
+}
+
+#[test]
+fn an_interrupted_demand_or_user_leaves_nothing() {
+    on_workers(2, || {
+        let (factory, pool) = pool(of(1));
+        let user = spawn({
+            let pool = pool.clone();
+            move || {
+                let _thing = pool.get().unwrap();
+                sleep(PATIENCE * 6);
+            }
+        });
+        until("it has the resource", || counts(&pool) == (1, 0));
+        let demand = spawn({
+            let pool = pool.clone();
+            move || pool.get().is_ok()
+        });
+        assert!(timeout(ms(2), || pool.get()).is_err());
+        demand.cancel();
+        assert!(demand.join().unwrap_err().is::<Cancelled>());
+        user.cancel();
+        assert!(user.join().unwrap_err().is::<Cancelled>());
+        until("the resource is gone", || counts(&pool) == (0, 0));
+        assert_eq!(factory.live(), 0);
+        assert!(pool.get_timeout(PATIENCE).is_ok());
+    });
+}
+
+#[test]
+fn a_check_finds_broken_resources_before_they_are_given_out() {
+    everywhere(|| {
+        let first_good = Arc::new(AtomicUsize::new(1));
+        let is_good = {
+            let first_good = Arc::clone(&first_good);
+            move |thing: &mut Thing| thing.number >= first_good.load(Ordering::SeqCst)
+        };
+        let (factory, pool) = pool(of(2).check(is_good));
+        let both = (pool.get().unwrap(), pool.get().unwrap());
+        drop(both);
+        // 0 is broken, 1 is not, and is found first.
+        assert_eq!(pool.get().unwrap().number, 1);
+        let good = pool.get().unwrap();
+        let other = pool.get().unwrap();
+        assert_eq!((good.number, other.number), (1, 2), "0 was replaced");
+        drop((good, other));
+        first_good.store(3, Ordering::SeqCst);
+        assert!(pool.try_get().is_none(), "both are broken");
+        assert_eq!((factory.live(), counts(&pool)), (0, (0, 0)));
+        assert_eq!(pool.get().unwrap().number, 3);
+    });
+}
+
+#[test]
+fn the_idle_limit_leaves_the_minimum_and_the_age_limit_does_not() {
+    everywhere(|| {
+        let (factory, pool) = pool(of(3).min(1).idle_limit(ms(100)));
+        drop([(); 3].map(|()| pool.get().unwrap()));
+        assert_eq!(counts(&pool), (3, 3));
+        sleep(ms(110));
+        assert_eq!(counts(&pool), (3, 3), "nothing happens by itself");
+        pool.reap();
+        assert_eq!((factory.live(), counts(&pool)), (1, (1, 1)));
+    });
+    everywhere(|| {
+        let (factory, pool) = pool(of(3).min(1).age_limit(ms(5)));
+        let old = pool.get().unwrap();
+        assert!(old.made().elapsed() < PATIENCE);
+        sleep(ms(8));
+        drop(old);
+        assert_eq!((factory.live(), counts(&pool)), (0, (0, 0)));
+        drop(pool.get().unwrap());
+        sleep(ms(8));
+        assert_eq!(pool.get().unwrap().number, 2, "1 is too old by now");
+    });
+}
+
+#[test]
+fn fill_makes_the_minimum_and_no_more() {
+    everywhere(|| {
+        let (factory, pool) = pool(of(4).min(3));
+        let one = pool.get().unwrap();
+        pool.fill().unwrap();
+        assert_eq!((factory.made(), counts(&pool)), (3, (3, 2)));
+        drop(one);
+        pool.fill().unwrap();
+        assert_eq!((factory.made(), counts(&pool)), (3, (3, 3)));
+        let failing = ResourcePoolBuilder::<u8>::default().min(2);
+        assert_eq!(failing.build(|| Err("refused")).fill(), Err("refused"));
+    });
+}
+
+#[test]
+fn fills_and_demands_at_once_never_exceed_the_maximum() {
+    on_workers(4, || {
+        for _ in 0..50 {
+            let factory = Arc::new(Factory::default());
+            let maker = Arc::clone(&factory);
+            let pool = of(2).min(2).build(move || {
+                greenroom::yield_now();
+                Ok::<_, io::Error>(maker.make())
+            });
+            let users: Vec<_> = (0..8)
+                .map(|n| {
+                    let pool = pool.clone();
+                    spawn(move || match n % 3 {
+                        0 => pool.fill().unwrap(),
+                        1 => pool.get().unwrap().discard(),
+                        _ => drop(pool.get().unwrap()),
+                    })
+                })
+                .collect();
+            try_join_all(users).unwrap();
+            assert!(factory.most.load(Ordering::SeqCst) <= 2);
+            assert_eq!(factory.live(), pool.idle());
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "a pool of no resources")]
+fn a_pool_of_none_is_refused() {
+    pool(of(0));
+}
+
+/// Answers each line with its length, for as long as the connection is good. A line `break` ends it.
+fn serve_lines(listener: TcpListener, accepted: Arc<AtomicUsize>) {
+    for stream in listener.incoming() {
+        accepted.fetch_add(1, Ordering::SeqCst);
+        let mut stream = stream.unwrap();
+        spawn(move || {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            for line in lines
+                .map_while(Result::ok)
+                .take_while(|line| line != "break")
+            {
+                sleep(ms(1));
+                writeln!(stream, "{}", line.len()).unwrap();
+            }
+        });
+    }
+}
+
+type Connection = BufReader<TcpStream>;
+
+/// Sends a line and returns the reply. An error means that the connection is broken.
+fn query(connection: &mut Pooled<Connection>, line: &str) -> io::Result<usize> {
+    writeln!(connection.get_ref(), "{line}")?;
+    let mut reply = String::new();
+    connection.read_line(&mut reply)?;
+    let reply = reply.trim().parse();
+    reply.map_err(|_| io::ErrorKind::UnexpectedEof.into())
+}
+
+#[test]
+fn a_hundred_queries_share_ten_connections_and_broken_ones_are_replaced() {
+    on_workers(2, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&accepted);
+        let server = spawn(move || serve_lines(listener, counter)).cancel_on_drop();
+        let pool = ResourcePool::new(10, move || TcpStream::connect(addr).map(BufReader::new));
+        let query_once = |pool: ResourcePool<Connection>, n: usize| {
+            spawn(move || {
+                let mut connection = pool.get().unwrap();
+                let line = "x".repeat(n);
+                assert_eq!(query(&mut connection, &line).unwrap(), n);
+                connection.get_ref().local_addr().unwrap()
+            })
+        };
+        let addresses = try_join_all((0..100).map(|n| query_once(pool.clone(), n))).unwrap();
+        let distinct: HashSet<_> = addresses.iter().collect();
+        assert!(distinct.len() <= 10, "{} connections", distinct.len());
+        assert_eq!(distinct.len(), accepted.load(Ordering::SeqCst));
+        // The server breaks one connection. Its user finds out, and the others do not get it.
+        let mut breaking = pool.get().unwrap();
+        assert!(query(&mut breaking, "break").is_err());
+        breaking.discard();
+        let after = try_join_all((0..50).map(|n| query_once(pool.clone(), n)));
+        assert_eq!(after.unwrap().len(), 50);
+        drop(server);
+    });
+}
