@@ -101,6 +101,8 @@ pub use park::{
 };
 pub use pool::resolver::{Resolve, SystemResolver, set_resolver};
 pub use pool::unblock;
+#[doc(hidden)]
+pub use reactor::wait_for_poll as __wait_for_poll;
 pub use reactor::{Interest, Readiness, wait_fd};
 pub use runtime::after::{TimerHandle, after};
 pub use runtime::join::{CancelOnDrop, Canceller, JoinHandle, Joinable, LocalJoinHandle};

@@ -55,9 +55,11 @@
 //! - `--explain` tells which crates are on greenroom's std, and which can still block a worker.
 //! - `--except CRATE` leaves a crate on the real std. Types such as `TcpStream` then do not fit
 //!   between it and the others.
-//! - The threads that tokio and async-io start for themselves stay OS threads, because each of them
-//!   waits in a poll of its own. Everything else in these crates uses the shims, so that coroutines can
-//!   work with them.
+//! - The threads that tokio and async-io start for themselves stay OS threads, because they run many
+//!   tasks each. Everything else in these crates uses the shims.
+//! - A coroutine that waits in a poll of mio or of polling (3.8 or later) parks. So threads may call tokio's
+//!   or smol's `block_on`, as the blocking client of reqwest and the crate postgres do: all of them wait at
+//!   the same time.
 //! - `--main` (with `run` and `build`) runs the main function as a coroutine, too; see
 //!   [below](#the-main-function).
 //! - parking_lot's locks park coroutines, too: `cargo greenroom` replaces parking_lot_core, which waits
@@ -79,8 +81,8 @@
 //! - The stack has the size that `ulimit -s` sets, as the main thread's has, but 1 GiB at most.
 //! - The process ends when the main function returns, panics or calls `exit`, with the same code and the
 //!   same messages as on std. Threads that are left end with the process and do not unwind.
-//! - What blocks the main thread, such as tokio's `block_on` or the loop of a GUI, then blocks a worker.
-//!   Such programs are better off without the option.
+//! - What blocks the main thread in C code, such as the loop of a GUI, then blocks a worker. Such programs
+//!   are better off without the option.
 //! - A destructor that joins a thread while the main function panics aborts the program, as in
 //!   [any coroutine](crate::guide::hazards#waiting-during-an-unwind).
 //! - An OS thread that overflows its stack ends the program without std's message, because std is set up

@@ -7,8 +7,10 @@
 //!   which a coroutine first waits for it (`registration`). Its readiness is remembered between
 //!   operations (`ready_word`, `source`). All operations wait in the same loop (`descriptor`).
 //! - A descriptor that belongs to somebody else is registered anew for each wait (`watch`, `wait_fd`).
+//! - The polls of other crates are such descriptors (`foreign_poll`).
 
 mod descriptor;
+mod foreign_poll;
 mod interest;
 mod ready_word;
 mod registration;
@@ -34,6 +36,7 @@ use crate::sys::timerfd::TimerFd;
 use crate::task::Deadline;
 
 pub(crate) use descriptor::{Descriptor, Direction, Operation};
+pub use foreign_poll::wait_for_poll;
 pub use interest::{Interest, Readiness};
 use registration::{Kernel, Registrar, RegistrationTable, Token, Watcher};
 use source::Source;

@@ -5,8 +5,8 @@
 pub(crate) enum Treatment {
     /// Its `std` is the facade.
     Patched,
-    /// Its `std` is the facade, but the threads that it spawns are the operating system's: each of them
-    /// waits in a poll of its own, which would block a worker.
+    /// Its `std` is the facade, but the threads that it spawns are the operating system's: each of them runs
+    /// many tasks, which would keep a worker.
     OsThreads,
     /// It is greenroom or greenroom-std, as a dependency of the program. It is replaced by a crate that
     /// re-exports the facade's.
@@ -34,19 +34,41 @@ pub(crate) const DROP_INS: &[DropIn] = &[DropIn {
     why: "it waits in the kernel by a system call of its own; the drop-in parks coroutines",
 }];
 
-/// Packages whose own threads wait in a poll.
+/// Packages whose own threads run tasks.
 const REACTORS: &[&str] = &["tokio", "async-io", "async-global-executor"];
+
+/// A crate that the facade has with an `epoll_wait` that parks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PollsBy {
+    Libc,
+    Rustix,
+}
+
+/// Packages that wait in epoll, with the beginnings of their versions and what they call it by.
+const POLLS: &[(&str, &[&str], PollsBy)] = &[
+    ("mio", &["0.7.", "0.8.", "1."], PollsBy::Libc),
+    // Older versions have another rustix.
+    (
+        "polling",
+        &["3.8.", "3.9.", "3.10.", "3.11."],
+        PollsBy::Rustix,
+    ),
+];
+
+impl PollsBy {
+    /// What version `version` of `package` waits in epoll by, if it does.
+    pub(crate) fn of(package: &str, version: &str) -> Option<PollsBy> {
+        let known = POLLS.iter().find(|(name, ..)| *name == package);
+        let (_, versions, polls_by) = known?;
+        let mut versions = versions.iter();
+        versions
+            .any(|beginning| version.starts_with(beginning))
+            .then_some(*polls_by)
+    }
+}
 
 /// Packages that call the system themselves, not by std, and what in them still blocks a worker.
 const BLOCKING: &[(&str, &str)] = &[
-    (
-        "mio",
-        "its `Poll::poll` blocks its OS thread: run the loop that calls it on a real thread",
-    ),
-    (
-        "polling",
-        "its `Poller::wait` blocks its OS thread: run it on a real thread",
-    ),
     (
         "socket2",
         "its own `connect`, `accept`, `recv` and `send` block; sockets that were converted to std's park",
@@ -109,6 +131,12 @@ pub(crate) fn blocks(package: &str, version: &str) -> Option<&'static str> {
             "there is a drop-in for other versions of it only, and this one blocks where it waits",
         );
     }
+    let polls = POLLS.iter().any(|(name, ..)| *name == package);
+    if polls && PollsBy::of(package, version).is_none() {
+        return Some(
+            "this version waits in a poll that blocks its OS thread: run it on a real thread",
+        );
+    }
     let known = BLOCKING.iter().find(|(name, _)| *name == package);
     known.map(|(_, why)| *why)
 }
@@ -135,5 +163,9 @@ mod tests {
         assert_eq!(of("parking_lot_core", "0.8.6"), Treatment::Patched);
         assert!(blocks("parking_lot_core", "0.8.6").is_some());
         assert_eq!(blocks("parking_lot_core", "0.9.12"), None);
+        assert_eq!(PollsBy::of("mio", "1.2.5"), Some(PollsBy::Libc));
+        assert_eq!(PollsBy::of("polling", "3.11.0"), Some(PollsBy::Rustix));
+        assert_eq!(blocks("mio", "1.2.5"), None);
+        assert!(blocks("polling", "2.8.0").is_some());
     }
 }

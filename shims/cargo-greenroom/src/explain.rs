@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use cargo_metadata::{DependencyKind, Metadata, PackageId, TargetKind};
 
-use crate::crates::{self, Treatment};
+use crate::crates::{self, PollsBy, Treatment};
 use crate::error::{Error, Result};
 
 /// The packages of a program, and what happens to each.
@@ -126,7 +126,7 @@ impl Graph {
             all(|treatment| matches!(treatment, Treatment::Patched | Treatment::OsThreads)),
         );
         section(
-            "of these, their own threads stay OS threads, because each waits in a poll",
+            "of these, their own threads stay OS threads",
             all(|treatment| *treatment == Treatment::OsThreads),
         );
         let drop_ins = self
@@ -137,6 +137,15 @@ impl Graph {
                 _ => None,
             });
         section("replaced by a drop-in", drop_ins.collect());
+        let polls = self.packages.iter().filter(|((name, version), treatment)| {
+            **treatment != Treatment::Excepted && PollsBy::of(name, version).is_some()
+        });
+        section(
+            "their own polls park the coroutine that waits in them",
+            polls
+                .map(|((name, version), _)| format!("{name} {version}"))
+                .collect(),
+        );
         section(
             "the greenroom that the program names, which is the one below its std",
             all(|treatment| *treatment == Treatment::Greenroom),

@@ -1,7 +1,7 @@
 //! The facade: greenroom's shims under the name of std, built for the program's target and profile.
 //!
-//! [`Plan::build`] writes two packages, `greenroom-threads-std` and `greenroom-main-std`, which depend on
-//! `greenroom-std`. cargo builds them in a directory of its own, with the program's profiles, configuration and environment. So one build
+//! [`Plan::build`] writes a few small packages, which depend on `greenroom` and `greenroom-std`. cargo builds
+//! them in a directory of their own, with the program's profiles, configuration and environment. So one build
 //! makes all the libraries that crates of the program may get as their `std`.
 
 use std::env;
@@ -17,50 +17,68 @@ use crate::options::Options;
 use crate::session::{Built, Session, VARIABLE};
 use crate::toolchain;
 
-/// The source of the package: the `std` of crates that spawn OS threads.
-const THREADS_STD: &str = "\
-//! The facade, but for the threads that are spawned: these are the operating system's.
-
-pub use greenroom_std::*;
-
-pub mod thread {
-    pub use ::std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle, scope, spawn};
-    pub use greenroom_std::thread::*;
-}
-";
-
-/// The source of the package `greenroom-main-std`: the `std` of executables whose main function runs as a
-/// coroutine. The wrapper has the linker put `__wrap_main` in the place of `main`, which is `__real_main` then.
-const MAIN_STD: &str = "\
-//! The facade for an executable whose main function runs as a coroutine.
-
-use std::ffi::{c_char, c_int};
-
-pub use greenroom_std::*;
-
-unsafe extern \"C\" {
-    fn __real_main(
-        argc: c_int,
-        argv: *const *const c_char,
-        envp: *const *const c_char,
-    ) -> c_int;
+/// A package of the facade's with a single file.
+struct Package {
+    name: &'static str,
+    source: &'static str,
+    dependencies: &'static [Dependency],
 }
 
-/// # Safety
-///
-/// The C library calls this in the place of `main`.
-#[unsafe(no_mangle)]
-unsafe extern \"C\" fn __wrap_main(
-    argc: c_int,
-    argv: *const *const c_char,
-    envp: *const *const c_char,
-) -> c_int {
-    // SAFETY: the C library calls `main` once, on the main thread, with these arguments, which stay valid
-    // until the process ends. So does the closure: on the main thread, on another stack. It does not unwind,
-    // because `main` has the ABI of C.
-    greenroom::__run_program(|| unsafe { __real_main(argc, argv, envp) })
+/// What a package of the facade's depends on.
+#[derive(Clone, Copy)]
+enum Dependency {
+    Greenroom,
+    GreenroomStd,
+    /// A crate that greenroom depends on, too. The lock file has its version.
+    Published {
+        name: &'static str,
+        version: &'static str,
+        features: &'static [&'static str],
+    },
 }
-";
+
+/// The `std` of crates that spawn OS threads.
+const THREADS_STD: Package = Package {
+    name: "greenroom-threads-std",
+    source: include_str!("../facade/threads_std.rs"),
+    dependencies: &[Dependency::GreenroomStd],
+};
+
+/// What the first package depends on, so that cargo builds all of them.
+const OTHERS: [Package; 3] = [
+    // The `std` of executables whose main function runs as a coroutine. The wrapper has the linker put
+    // `__wrap_main` in the place of `main`, which is `__real_main` then.
+    Package {
+        name: "greenroom-main-std",
+        source: include_str!("../facade/main_std.rs"),
+        dependencies: &[Dependency::Greenroom, Dependency::GreenroomStd],
+    },
+    // The crates `libc` and `rustix`, with an `epoll_wait` that parks.
+    Package {
+        name: "greenroom-libc",
+        source: include_str!("../facade/libc.rs"),
+        dependencies: &[
+            Dependency::Greenroom,
+            Dependency::Published {
+                name: "libc",
+                version: "0.2",
+                features: &[],
+            },
+        ],
+    },
+    Package {
+        name: "greenroom-rustix",
+        source: include_str!("../facade/rustix.rs"),
+        dependencies: &[
+            Dependency::Greenroom,
+            Dependency::Published {
+                name: "rustix",
+                version: "1.1",
+                features: &["event", "fs", "pipe", "process", "std", "time"],
+            },
+        ],
+    },
+];
 
 /// Where greenroom comes from.
 enum Source {
@@ -137,15 +155,12 @@ impl Plan<'_> {
     pub(crate) fn build(&self) -> Result<Built> {
         let source = Source::find()?;
         let package = self.dir.join("package");
-        write_if_changed(&package.join("lib.rs"), THREADS_STD.as_bytes())?;
+        for other in &OTHERS {
+            let manifest = self.manifest(other, &source);
+            write(&package.join(other.name), other, &manifest)?;
+        }
+        write(&package, &THREADS_STD, &self.root_manifest(&source)?)?;
         let manifest = package.join("Cargo.toml");
-        write_if_changed(&manifest, self.manifest(&source)?.as_bytes())?;
-        let main_std = package.join("main-std");
-        write_if_changed(&main_std.join("lib.rs"), MAIN_STD.as_bytes())?;
-        write_if_changed(
-            &main_std.join("Cargo.toml"),
-            self.main_std_manifest(&source)?.as_bytes(),
-        )?;
         // The first build uses the versions of the checkout's lock file. Later, the copy is cargo's.
         if let Source::Path(checkout) = &source
             && let Ok(lock) = fs::read(checkout.join("Cargo.lock"))
@@ -219,47 +234,67 @@ impl Plan<'_> {
         Ok(Built {
             threads_std: library("greenroom_threads_std")?,
             main_std: library("greenroom_main_std")?,
+            libc: library("greenroom_libc")?,
+            rustix: library("greenroom_rustix")?,
             greenroom: library("greenroom")?,
             std,
             dependencies,
         })
     }
 
-    fn manifest(&self, source: &Source) -> Result<String> {
-        let mut main_std = Table::new();
-        main_std.insert("path".into(), "main-std".into());
-        let mut manifest = package(
-            "greenroom-threads-std",
-            [
-                (
-                    "greenroom-std",
-                    source.dependency("shims/std", self.features),
-                ),
-                // So that cargo builds it, too.
-                ("greenroom-main-std", main_std.into()),
-            ],
-        );
+    /// The manifest of [`THREADS_STD`].
+    fn root_manifest(&self, source: &Source) -> Result<Table> {
+        let mut manifest = self.manifest(&THREADS_STD, source);
+        if let Some(dependencies) = manifest["dependencies"].as_table_mut() {
+            for other in &OTHERS {
+                let mut table = Table::new();
+                table.insert("path".into(), other.name.into());
+                dependencies.insert(other.name.into(), table.into());
+            }
+        }
         // A workspace of its own. Otherwise cargo would take the package for a member of a workspace in a
         // directory above.
         manifest.insert("workspace".into(), Table::new().into());
         if let Some(profiles) = self.profiles()? {
             manifest.insert("profile".into(), profiles);
         }
-        toml::to_string(&manifest).context(|| "cannot write the facade's manifest".into())
+        Ok(manifest)
     }
 
-    fn main_std_manifest(&self, source: &Source) -> Result<String> {
-        let manifest = package(
-            "greenroom-main-std",
-            [
-                (
-                    "greenroom-std",
-                    source.dependency("shims/std", self.features),
-                ),
-                ("greenroom", source.dependency("", &[])),
-            ],
-        );
-        toml::to_string(&manifest).context(|| "cannot write the facade's manifest".into())
+    fn manifest(&self, package: &Package, source: &Source) -> Table {
+        let mut dependencies = Table::new();
+        for dependency in package.dependencies {
+            let (name, value) = match *dependency {
+                Dependency::Greenroom => ("greenroom", source.dependency("", &[])),
+                Dependency::GreenroomStd => {
+                    let value = source.dependency("shims/std", self.features);
+                    ("greenroom-std", value)
+                }
+                Dependency::Published {
+                    name,
+                    version,
+                    features,
+                } => {
+                    let features: Vec<Value> = features.iter().map(|&name| name.into()).collect();
+                    let mut table = Table::new();
+                    table.insert("version".into(), version.into());
+                    table.insert("features".into(), features.into());
+                    (name, table.into())
+                }
+            };
+            dependencies.insert(name.into(), value);
+        }
+        let mut about = Table::new();
+        about.insert("name".into(), package.name.into());
+        about.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        about.insert("edition".into(), "2024".into());
+        let mut lib = Table::new();
+        lib.insert("path".into(), "lib.rs".into());
+        let mut manifest = Table::new();
+        manifest.insert("package".into(), about.into());
+        manifest.insert("lib".into(), lib.into());
+        manifest.insert("dependencies".into(), dependencies.into());
+        manifest
     }
 
     /// The profiles in the program's manifest. The facade is built with them, too, because all crates of a
@@ -275,18 +310,10 @@ impl Plan<'_> {
     }
 }
 
-/// The manifest of a package whose library is `lib.rs`.
-fn package<const COUNT: usize>(name: &str, dependencies: [(&str, Value); COUNT]) -> Table {
-    let mut package = Table::new();
-    package.insert("name".into(), name.into());
-    package.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-    package.insert("edition".into(), "2024".into());
-    let mut lib = Table::new();
-    lib.insert("path".into(), "lib.rs".into());
-    let mut manifest = Table::new();
-    manifest.insert("package".into(), package.into());
-    manifest.insert("lib".into(), lib.into());
-    let dependencies = dependencies.map(|(name, value)| (name.to_owned(), value));
-    manifest.insert("dependencies".into(), Table::from_iter(dependencies).into());
-    manifest
+/// Writes `package` into `dir`.
+fn write(dir: &Path, package: &Package, manifest: &Table) -> Result<()> {
+    write_if_changed(&dir.join("lib.rs"), package.source.as_bytes())?;
+    let manifest =
+        toml::to_string(manifest).context(|| "cannot write the facade's manifest".into())?;
+    write_if_changed(&dir.join("Cargo.toml"), manifest.as_bytes())
 }

@@ -130,6 +130,15 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
                 options.pass(name, &config);
                 options.pass_to_metadata(name, Some(&config));
             }
+            "-F" | "--features" => {
+                let features = value()?;
+                options.pass(name, &features);
+                options.pass_to_metadata(name, Some(&features));
+            }
+            "--all-features" | "--no-default-features" if !is_given => {
+                options.pass_to_metadata(name, None);
+                options.cargo_args.push(arg);
+            }
             "-q" | "--quiet" if !is_given => {
                 options.quiet = true;
                 options.cargo_args.push(arg);
@@ -223,13 +232,20 @@ mod tests {
 
     #[test]
     fn what_selects_the_dependency_graph_also_goes_to_cargo_metadata() {
-        let options = options("check --manifest-path a/Cargo.toml --offline --config x.y=1");
+        let options = options(
+            "check --manifest-path a/Cargo.toml --offline --config x.y=1 --features a -F b --all-features",
+        );
         let expected = [
             "--manifest-path",
             "a/Cargo.toml",
             "--offline",
             "--config",
             "x.y=1",
+            "--features",
+            "a",
+            "-F",
+            "b",
+            "--all-features",
         ];
         assert_eq!(options.metadata_args, expected);
         assert_eq!(options.cargo_args, expected);

@@ -41,6 +41,10 @@ pub(crate) struct Built {
     pub(crate) threads_std: PathBuf,
     /// The library that is `std` for executables whose main function runs as a coroutine.
     pub(crate) main_std: PathBuf,
+    /// The library that is `libc` for packages that wait in a poll.
+    pub(crate) libc: PathBuf,
+    /// The library that is `rustix` for packages that wait in a poll.
+    pub(crate) rustix: PathBuf,
     /// The library that is `greenroom`.
     pub(crate) greenroom: PathBuf,
     /// The directory of the libraries that these depend on.
@@ -62,6 +66,8 @@ impl Session {
                 &built.std,
                 &built.threads_std,
                 &built.main_std,
+                &built.libc,
+                &built.rustix,
                 &built.greenroom,
             ] {
                 let metadata = fs::metadata(library)
@@ -82,6 +88,8 @@ impl Session {
             ("std", &built.std),
             ("threads-std", &built.threads_std),
             ("main-std", &built.main_std),
+            ("libc", &built.libc),
+            ("rustix", &built.rustix),
             ("greenroom", &built.greenroom),
             ("dependencies", &built.dependencies),
             ("except", &except),
@@ -122,6 +130,8 @@ impl Session {
             std: value("std").into(),
             threads_std: value("threads-std").into(),
             main_std: value("main-std").into(),
+            libc: value("libc").into(),
+            rustix: value("rustix").into(),
             greenroom: value("greenroom").into(),
             dependencies: value("dependencies").into(),
         };
@@ -151,6 +161,8 @@ mod tests {
                 std: "/a/libstd.rlib".into(),
                 threads_std: "/a/libthreads.rlib".into(),
                 main_std: "/a/libmain.rlib".into(),
+                libc: "/a/liblibc.rlib".into(),
+                rustix: "/a/librustix.rlib".into(),
                 greenroom: "/a=b/libgreenroom.rlib".into(),
                 dependencies: "/a/deps".into(),
             }),

@@ -8,7 +8,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use crate::crates::Treatment;
+use crate::crates::{PollsBy, Treatment};
 use crate::error::{Context, Error, Result};
 use crate::session::{Built, NOTES_VARIABLE, Session};
 
@@ -147,8 +147,20 @@ fn compile(
     if !is_of_target(&args) {
         return Err(exec(command.args(args)));
     }
-    match Treatment::of(&package, &version, &session.except) {
-        Treatment::Excepted => return Err(exec(command.args(args))),
+    let treatment = Treatment::of(&package, &version, &session.except);
+    if treatment != Treatment::Excepted {
+        match PollsBy::of(&package, &version) {
+            Some(PollsBy::Libc) => replace_extern(&mut args, "libc", &built.libc),
+            Some(PollsBy::Rustix) => replace_extern(&mut args, "rustix", &built.rustix),
+            None => {}
+        }
+    }
+    match treatment {
+        // Crates that it depends on may be on the facade.
+        Treatment::Excepted => {
+            add_dependencies(&mut args, built);
+            return Err(exec(command.args(args)));
+        }
         Treatment::Patched if session.main && is_program(&args) => {
             add_std(&mut args, &built.main_std, built);
             args.extend(["-C", "link-arg=-Wl,--wrap=main"].map(OsString::from));
@@ -270,19 +282,32 @@ fn has_value(args: &[OsString], option: &str, value: &str) -> bool {
 /// Makes `library` the crate's `std`. Replaces the `std` that the crate's own manifest may name (a renamed
 /// `greenroom-std`).
 fn add_std(args: &mut Vec<OsString>, library: &Path, built: &Built) {
-    let is_own_std = |value: &OsString| {
-        value
-            .to_str()
-            .is_some_and(|value| value == "std" || value.starts_with("std="))
+    remove_extern(args, "std");
+    add_extern(args, "std", library);
+    add_dependencies(args, built);
+}
+
+/// Takes `library` for the crate that `args` name `name`, if they do.
+fn replace_extern(args: &mut Vec<OsString>, name: &str, library: &Path) {
+    if remove_extern(args, name) {
+        add_extern(args, name, library);
+    }
+}
+
+/// Removes the options that name the library of the crate `name`. Returns whether there were any.
+fn remove_extern(args: &mut Vec<OsString>, name: &str) -> bool {
+    let is_it = |value: &OsString| {
+        let rest = value.to_str().and_then(|value| value.strip_prefix(name));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
     };
+    let before = args.len();
     while let Some(position) = args
         .windows(2)
-        .position(|pair| pair[0] == "--extern" && is_own_std(&pair[1]))
+        .position(|pair| pair[0] == "--extern" && is_it(&pair[1]))
     {
         args.drain(position..position + 2);
     }
-    add_extern(args, "std", library);
-    add_dependencies(args, built);
+    args.len() < before
 }
 
 fn add_extern(args: &mut Vec<OsString>, name: &str, library: &Path) {
@@ -336,6 +361,8 @@ mod tests {
             std: "/f/libgreenroom_std.rlib".into(),
             threads_std: "/f/libgreenroom_threads_std.rlib".into(),
             main_std: "/f/libgreenroom_main_std.rlib".into(),
+            libc: "/f/libgreenroom_libc.rlib".into(),
+            rustix: "/f/libgreenroom_rustix.rlib".into(),
             greenroom: "/f/libgreenroom.rlib".into(),
             dependencies: "/f/deps".into(),
         }
@@ -372,6 +399,15 @@ mod tests {
         add_std(&mut args, &built().std, &built());
         let expected = "--crate-name a --extern libc=/libc.rlib --extern std=/f/libgreenroom_std.rlib \
                         -L dependency=/f/deps";
+        assert_eq!(args, self::args(expected));
+    }
+
+    #[test]
+    fn a_library_is_replaced_only_if_it_is_named() {
+        let mut args = args("--extern libc=/libc.rlib --extern libc_more=/more.rlib");
+        replace_extern(&mut args, "libc", &built().libc);
+        replace_extern(&mut args, "rustix", &built().rustix);
+        let expected = "--extern libc_more=/more.rlib --extern libc=/f/libgreenroom_libc.rlib";
         assert_eq!(args, self::args(expected));
     }
 

@@ -270,6 +270,23 @@ fn closed_descriptors_and_bad_settings_are_noticed_before_the_main_function() {
 
 #[test]
 #[serial]
+fn a_thread_that_waits_in_a_poll_of_mio_or_polling_lets_others_go_on() {
+    let mut command = green("run -q --explain --features polls --example polls");
+    let output = output(command.env("GREENROOM_WORKERS", "1"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.stdout, b"mio: true\npolling: true\n", "{said}");
+    let section = said
+        .split("their own polls park")
+        .nth(1)
+        .unwrap_or_default();
+    assert!(
+        section.contains("\n  mio 1.") && section.contains("\n  polling 3."),
+        "{said}"
+    );
+}
+
+#[test]
+#[serial]
 fn unit_integration_and_documentation_tests_pass() {
     let written = stdout(&mut green("test"));
     let passed = written.matches("test result: ok. 1 passed").count();

@@ -12,6 +12,10 @@ pub(crate) struct Entry {
     pub(crate) handful: bool,
     /// Only built: its tests cannot be run from the published package, or need what is not there.
     pub(crate) build_only: bool,
+    /// The features to build with, if only built.
+    pub(crate) features: Vec<String>,
+    /// Whether the default features are among them.
+    pub(crate) default_features: bool,
     /// Passed to cargo, both ways.
     pub(crate) cargo_args: Vec<String>,
     /// Passed to the test binaries, both ways.
@@ -45,6 +49,7 @@ fn parse(line: &str) -> Result<Entry, String> {
     let mut entry = Entry {
         name,
         version,
+        default_features: true,
         ..Entry::default()
     };
     for option in options
@@ -57,6 +62,8 @@ fn parse(line: &str) -> Result<Entry, String> {
         match key {
             "handful" => entry.handful = true,
             "build" => entry.build_only = true,
+            "features" => entry.features = words(),
+            "no-default-features" => entry.default_features = false,
             "cargo" => entry.cargo_args = words(),
             "test" => entry.test_args = words(),
             "known" => entry.known = Some(value.trim().into()),
@@ -77,7 +84,7 @@ mod tests {
             (entry.name.as_str(), entry.version.as_str()),
             ("ureq", "2.12.1")
         );
-        assert!(entry.handful && !entry.build_only);
+        assert!(entry.handful && !entry.build_only && entry.default_features);
         assert_eq!(entry.cargo_args, ["--lib", "-p", "x"]);
         assert_eq!(entry.known.as_deref(), Some("it spins"));
         assert!(

@@ -1,32 +1,38 @@
-//! Builds published crates, and runs their own tests, by `cargo` and by `cargo greenroom`, and writes
-//! down how they compare.
+//! Builds published crates and runs their own tests by `cargo greenroom`, compares with `cargo`, and writes
+//! down the results.
 //!
 //! `cargo run -p greenroom-survey -- --help` tells how to call it. The crates are listed in
-//! `crates.txt`, and the table that comes of it is `SURVEY.md`, both beside this package's manifest.
+//! `crates.txt`, and the tables that come of it are `SURVEY.md`, both beside this package's manifest.
 
 #![allow(clippy::print_stdout, reason = "a command, whose output it is")]
 
+mod batch;
 mod crates;
 mod outcome;
 mod package;
+mod postgres;
+mod programs;
 mod run;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crates::Entry;
 use outcome::Row;
+use run::Tools;
 
 const HELP: &str = "\
 Compares published crates on std and on greenroom's std
 
 Usage: greenroom-survey [OPTIONS] [CRATE]...
 
-      --no-tests         Only build the crates
+      --no-tests         Run no tests, only build the crates that are to be built
+      --programs         Only run programs with tokio or smol below their threads, both ways
+      --both             Run all tests on std as well, not only those of crates that fail
       --handful          Take the crates that are marked for continuous integration
       --limit <SECONDS>  The time for each step of a crate [default: 600]
-      --write            Write SURVEY.md (all crates must be taken for that)
+      --write            Write SURVEY.md; implies --both (all crates must be taken for that)
   -h, --help             Print this
 
 Ends with an error if a crate fails on greenroom's std that does not on std, unless crates.txt has
@@ -35,6 +41,8 @@ the reason.
 
 struct Options {
     tests: bool,
+    programs: bool,
+    both: bool,
     handful: bool,
     limit: Duration,
     write: bool,
@@ -44,6 +52,8 @@ struct Options {
 fn parse() -> Result<Option<Options>, String> {
     let mut options = Options {
         tests: true,
+        programs: false,
+        both: false,
         handful: false,
         limit: Duration::from_secs(600),
         write: false,
@@ -54,8 +64,10 @@ fn parse() -> Result<Option<Options>, String> {
         match arg.as_str() {
             "-h" | "--help" => return Ok(None),
             "--no-tests" => options.tests = false,
+            "--programs" => options.programs = true,
+            "--both" => options.both = true,
             "--handful" => options.handful = true,
-            "--write" => options.write = true,
+            "--write" => (options.write, options.both) = (true, true),
             "--limit" => {
                 let seconds = args.next().and_then(|seconds| seconds.parse().ok());
                 let seconds = seconds.ok_or("--limit needs a number of seconds")?;
@@ -99,49 +111,43 @@ fn survey(options: &Options) -> Result<bool, String> {
     if chosen.is_empty() {
         return Err("crates.txt has no such crate".into());
     }
-    let work = work_dir();
-    let command = run::command(home)?;
-    let mut rows = Vec::new();
-    for (number, entry) in chosen.iter().enumerate() {
+    let tools = Tools::new(home)?;
+    if options.programs {
+        let results = programs::run(&all, &tools, options.limit)?;
+        return Ok(results.iter().all(|(_, same)| *same));
+    }
+    let (to_build, to_test): (Vec<&Entry>, Vec<&Entry>) =
+        chosen.iter().partition(|entry| entry.build_only);
+    let built = batch::build(&to_build, &tools, options.limit);
+    let mut tested = Vec::new();
+    let to_test = if options.tests { to_test } else { Vec::new() };
+    for (number, entry) in to_test.iter().enumerate() {
         eprintln!(
             "[{}/{}] {} {}",
             number + 1,
-            chosen.len(),
+            to_test.len(),
             entry.name,
             entry.version
         );
-        let row = match package::fetch(entry, &work) {
-            Ok(package) => run::compare(
-                entry,
-                &package,
-                &work,
-                &command,
-                options.tests,
-                options.limit,
-            ),
+        let row = match package::fetch(entry, &tools.work) {
+            Ok(package) => run::compare(entry, &package, &tools, options.both, options.limit),
             Err(error) => Row::unfetched(entry, error),
         };
         eprintln!("    {row}");
-        rows.push(row);
+        tested.push(row);
     }
     if options.write {
-        if rows.len() != all.len() || !options.tests {
+        if built.len() + tested.len() != all.len() {
             return Err("SURVEY.md is written for all crates with their tests".into());
         }
-        let table = outcome::table(&rows);
-        std::fs::write(home.join("SURVEY.md"), table).map_err(|error| error.to_string())?;
+        let tables = outcome::tables(&tested, &built);
+        std::fs::write(home.join("SURVEY.md"), tables).map_err(|error| error.to_string())?;
     }
-    let surprises: Vec<_> = rows.iter().filter(|row| row.is_surprise()).collect();
+    let rows = built.iter().chain(&tested);
+    let surprises: Vec<_> = rows.filter(|row| row.is_surprise()).collect();
     for row in &surprises {
         eprintln!("worse on greenroom's std: {row}");
         eprint!("{}", row.details);
     }
     Ok(surprises.is_empty())
-}
-
-/// Below cargo's target directory, so that `cargo clean` removes it.
-fn work_dir() -> PathBuf {
-    let this = std::env::current_exe().unwrap_or_default();
-    let target = this.ancestors().nth(2).unwrap_or(Path::new("target"));
-    target.join("survey")
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write};
 
 use crate::crates::Entry;
+use crate::run::End;
 
 /// What came of one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,9 +17,38 @@ pub(crate) enum Step {
     TooLong,
     Built,
     Tested(Tests),
+    /// Some tests were run and passed, and others could not be run.
+    Broken(Tests),
 }
 
 impl Step {
+    pub(crate) fn of_build(end: End) -> Step {
+        match end {
+            End::Success => Step::Built,
+            End::Failure => Step::Failed,
+            End::TooLate => Step::TooLong,
+        }
+    }
+
+    pub(crate) fn of_tests(end: End, tests: Tests) -> Step {
+        match end {
+            End::TooLate => Step::TooLong,
+            End::Failure if tests.passed.is_empty() => Step::Failed,
+            // One of the test binaries does not build, or has crashed, and so has no results.
+            End::Failure if tests.failed.is_empty() => Step::Broken(tests),
+            End::Success | End::Failure => Step::Tested(tests),
+        }
+    }
+
+    /// Whether there is nothing to find out.
+    pub(crate) fn is_good(&self) -> bool {
+        match self {
+            Step::Built => true,
+            Step::Tested(tests) => tests.failed.is_empty(),
+            _ => false,
+        }
+    }
+
     /// What came of it in two attempts: of each test, the better result.
     pub(crate) fn or(self, again: Step) -> Step {
         match (self, again) {
@@ -75,6 +105,7 @@ impl Display for Step {
             Step::Failed => f.write_str("fails"),
             Step::TooLong => f.write_str("hangs"),
             Step::Built => f.write_str("builds"),
+            Step::Broken(tests) => write!(f, "{} pass, others break", tests.passed.len()),
             Step::Tested(tests) if tests.failed.is_empty() => {
                 write!(f, "{} pass", tests.passed.len())
             }
@@ -114,6 +145,13 @@ impl Row {
         }
     }
 
+    pub(crate) fn built(entry: &Entry) -> Row {
+        Row {
+            on_greenroom: Step::Built,
+            ..Row::new(entry)
+        }
+    }
+
     pub(crate) fn unfetched(entry: &Entry, error: String) -> Row {
         Row {
             details: error,
@@ -126,7 +164,10 @@ impl Row {
     /// The tests that pass on std and not on greenroom's.
     fn lost(&self) -> Vec<&str> {
         match (&self.on_std, &self.on_greenroom) {
-            (Step::Tested(std), Step::Tested(greenroom)) => std
+            (
+                Step::Tested(std) | Step::Broken(std),
+                Step::Tested(greenroom) | Step::Broken(greenroom),
+            ) => std
                 .passed
                 .difference(&greenroom.passed)
                 .map(String::as_str)
@@ -140,8 +181,11 @@ impl Row {
         let worse = match (&self.on_std, &self.on_greenroom) {
             (Step::Failed | Step::TooLong | Step::Left, _) => false,
             (Step::Built, other) => *other != Step::Built,
-            (Step::Tested(_), Step::Tested(_)) => !self.lost().is_empty(),
-            (Step::Tested(_), _) => true,
+            (Step::Broken(_), Step::Tested(_)) => false,
+            (Step::Tested(_) | Step::Broken(_), Step::Tested(_) | Step::Broken(_)) => {
+                !self.lost().is_empty()
+            }
+            (Step::Tested(_) | Step::Broken(_), _) => true,
         };
         worse && self.known.is_none()
     }
@@ -167,20 +211,40 @@ impl Display for Row {
     }
 }
 
-/// The table that is checked in.
-pub(crate) fn table(rows: &[Row]) -> String {
+/// The tables that are checked in.
+pub(crate) fn tables(tested: &[Row], built: &[Row]) -> String {
     let mut text = String::from(
         "# Crates on greenroom's std\n\n\
-         The own tests of published crates, unmodified, by `cargo test` and by `cargo greenroom test`.\n\
+         Published crates, unmodified, by `cargo greenroom`.\n\
          Written by `cargo run --release -p greenroom-survey -- --write`.\n\n\
-         | crate | on std | by `cargo greenroom` | why they differ |\n|---|---|---|---|\n",
+         ## Their own tests\n\n\
+         By `cargo greenroom test` and by `cargo test`, with 4 workers.\n\n\
+         | crate | on greenroom's std | on std | why they differ, or what is left out |\n\
+         |---|---|---|---|\n",
     );
-    for row in rows {
-        let why = row.known.as_deref().unwrap_or_default();
+    let why = |row: &Row| row.known.clone().unwrap_or_default();
+    for row in tested {
         let _ = writeln!(
             text,
-            "| {} {} | {} | {} | {why} |",
-            row.name, row.version, row.on_std, row.on_greenroom
+            "| {} {} | {} | {} | {} |",
+            row.name,
+            row.version,
+            row.on_greenroom,
+            row.on_std,
+            why(row)
+        );
+    }
+    text += "\n## Builds\n\n\
+             By `cargo greenroom build`, and linked into a program.\n\n\
+             | crate | on greenroom's std | why |\n|---|---|---|\n";
+    for row in built {
+        let _ = writeln!(
+            text,
+            "| {} {} | {} | {} |",
+            row.name,
+            row.version,
+            row.on_greenroom,
+            why(row)
         );
     }
     text
@@ -231,5 +295,16 @@ mod tests {
         assert!(row.is_surprise());
         row.on_std = Step::Failed;
         assert!(!row.is_surprise());
+    }
+
+    #[test]
+    fn a_test_binary_that_crashes_is_not_taken_for_one_that_passes() {
+        let tests = || Tests::read("test a ... ok\n");
+        assert!(Step::of_tests(End::Success, tests()).is_good());
+        let mut row = Row::new(&Entry::default());
+        row.on_greenroom = Step::of_tests(End::Failure, tests());
+        assert!(!row.on_greenroom.is_good());
+        row.on_std = tested("test a ... ok\ntest b ... ok\n");
+        assert!(row.is_surprise());
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn fetch(entry: &Entry, work: &Path) -> Result<PathBuf, String> {
     Ok(package)
 }
 
-fn write(path: &Path, text: &str) -> Result<(), String> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), String> {
     let dir = path.parent().unwrap_or(path);
     let written = fs::create_dir_all(dir).and_then(|()| fs::write(path, text));
     written.map_err(|error| format!("{}: {error}", path.display()))
