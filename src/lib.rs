@@ -47,7 +47,7 @@
 //! | bound, map over, and cancel many coroutines | [`Group`] |
 //! | share connections | [`ResourcePool`] |
 //! | wait for another coroutine or thread | [`JoinHandle`], [`park()`] and [`Unparker`], [`wait_idle`], [`sync`]: events, semaphores, barriers, work queues; the locks of [`shims::sync`] |
-//! | wait for time | [`shims::thread::sleep`], [`after`], [`interval`] |
+//! | wait for time | [`shims::thread::sleep`], [`after`], [`every`], [`interval`] |
 //! | stop waiting | [`timeout`], [`Deadline`], [`JoinHandle::cancel`], [`shield`]; [the guide to them](guide::deadlines) |
 //! | wait for a descriptor | [`shims::net`], [`wait_fd`], [`shims::select`], [`fs::watch`] |
 //! | call what can only block | [`unblock`] |
@@ -104,7 +104,8 @@ pub use pool::unblock;
 #[doc(hidden)]
 pub use reactor::wait_for_poll as __wait_for_poll;
 pub use reactor::{Interest, Readiness, wait_fd};
-pub use runtime::after::{TimerHandle, after};
+pub use runtime::after::{TimerHandle, after, try_after};
+pub use runtime::every::{Every, Tick, every};
 pub use runtime::join::{CancelOnDrop, Canceller, JoinHandle, Joinable, LocalJoinHandle};
 pub use runtime::join::{
     join_all, join_any, try_join_all, try_join_all_by, wait_all, wait_any, wait_count,
@@ -113,7 +114,7 @@ pub use runtime::join::{
 pub use runtime::program::run_program as __run_program;
 pub use runtime::scope::{Scope, ScopedJoinHandle, scope};
 pub use runtime::send_queue::SendQueue;
-pub use runtime::spawn::{Builder, spawn, spawn_local};
+pub use runtime::spawn::{Builder, spawn, spawn_daemon, spawn_local};
 pub use runtime::thread::{Thread, ThreadId, current};
 pub use runtime::{Runtime, RuntimeBuilder, run, wait_idle};
 pub use shims::net::connect_within::ConnectWithin;

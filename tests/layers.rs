@@ -35,7 +35,7 @@ const LAYERS: &[&[&str]] = &[
     &["runtime::spawn"],
     &["runtime::keeper", "runtime::members"],
     &["runtime::scope"],
-    &["runtime::after", "runtime::send_queue"],
+    &["runtime::after", "runtime::every", "runtime::send_queue"],
     &["runtime"],
     // What is built of coroutines.
     &["group", "runtime::program"],

@@ -65,6 +65,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::io;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,9 +114,23 @@ use crate::time::Timer;
 /// # Panics
 ///
 /// If the default runtime cannot be started, or the coroutine that fires the timers of a runtime cannot
-/// be spawned, when the first timer is set. `f` is then dropped.
+/// be spawned, when the first timer is set. `f` is then dropped. [`try_after`] returns an error instead.
 #[track_caller]
 pub fn after<F>(delay: Duration, f: F) -> TimerHandle
+where
+    F: FnOnce() + Send + 'static,
+{
+    try_after(delay, f).expect("failed to set a timer")
+}
+
+/// Like [`after`], but returns an error instead of panicking.
+///
+/// # Errors
+///
+/// Those of [`Builder::spawn`](crate::Builder::spawn), from spawning the coroutine that fires the timers of a
+/// runtime, when the first timer is set. `f` is then dropped.
+#[track_caller]
+pub fn try_after<F>(delay: Duration, f: F) -> io::Result<TimerHandle>
 where
     F: FnOnce() + Send + 'static,
 {
@@ -126,7 +141,6 @@ where
         keeper::add(scheduler, &timer, deadline)?;
         Ok(TimerHandle(timer))
     })
-    .expect("failed to set a timer")
 }
 
 /// A timer that was set by [`after`].

@@ -5,6 +5,7 @@
 pub(crate) mod after;
 mod builder;
 pub(crate) mod default_runtime;
+pub(crate) mod every;
 pub(crate) mod fork;
 pub(crate) mod join;
 mod keeper;
@@ -288,7 +289,7 @@ where
 
 /// Waits until all coroutines of the runtime have finished, and no timer of
 /// [`after`](crate::after()) is pending. The main coroutine of [`run`] does not count, and neither do
-/// coroutines that are in `wait_idle` themselves.
+/// [daemons](Builder::daemon), nor coroutines that are in `wait_idle` themselves.
 ///
 /// The runtime is the caller's, or the default one if the caller is an OS thread that is no worker.
 ///

@@ -69,6 +69,24 @@ where
         .expect("failed to spawn a coroutine")
 }
 
+/// Spawns a daemon: a coroutine that [`wait_idle`](crate::wait_idle) does not wait for. See
+/// [`Builder::daemon`].
+///
+/// # Panics
+///
+/// As [`spawn`].
+#[track_caller]
+pub fn spawn_daemon<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    Builder::new()
+        .daemon(true)
+        .spawn(f)
+        .expect("failed to spawn a coroutine")
+}
+
 /// The settings of a coroutine that is about to be spawned, like [`std::thread::Builder`].
 ///
 /// ```
@@ -84,6 +102,7 @@ pub struct Builder {
     name: Option<String>,
     stack_size: Option<usize>,
     interrupts: Interrupts,
+    daemon: bool,
 }
 
 impl Builder {
@@ -131,6 +150,27 @@ impl Builder {
     /// ```
     pub fn interrupts(mut self, how: Interrupts) -> Builder {
         self.interrupts = how;
+        self
+    }
+
+    /// Sets whether the coroutine is a daemon: [`wait_idle`](crate::wait_idle) does not wait for it. It differs
+    /// in nothing else.
+    ///
+    /// For coroutines that serve the others for as long as there are any. Coroutines that a daemon spawns
+    /// are no daemons, unless they are set to be.
+    ///
+    /// ```
+    /// use greenroom::shims::thread::sleep;
+    /// use std::time::Duration;
+    ///
+    /// greenroom::run(|| {
+    ///     let daemon = greenroom::Builder::new().daemon(true);
+    ///     daemon.spawn(|| sleep(Duration::from_secs(60))).unwrap();
+    ///     greenroom::wait_idle(); // does not wait for the sleeper
+    /// });
+    /// ```
+    pub fn daemon(mut self, daemon: bool) -> Builder {
+        self.daemon = daemon;
         self
     }
 
@@ -267,6 +307,7 @@ impl Builder {
         T: 'a,
         G: PacketGuard + 'a,
     {
+        let role = if self.daemon { Role::Daemon } else { role };
         let name = self.name.map(thread::checked_name);
         let reservation = Some(scheduler.reserve_stack(self.stack_size)?);
         let body = Packet::new(f, guard);

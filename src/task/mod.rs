@@ -167,6 +167,8 @@ pub(crate) enum Role {
     Spawned,
     /// A coroutine that only the worker on which it was spawned may start.
     Local,
+    /// A coroutine that `wait_idle` does not wait for.
+    Daemon,
     /// An OS thread, which belongs to no runtime.
     OsThread,
 }

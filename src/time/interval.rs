@@ -57,12 +57,23 @@ impl Interval {
             std::thread::yield_now();
         }
         Wait::begin(Kind::Event).suspend(self.next.map(Deadline::at));
-        let now = Instant::now();
+        self.advance(Instant::now()).0
+    }
+
+    /// When the next tick is due; `None` if that is beyond the end of the clock.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Takes the tick that was due last. Returns when it was due, and how many were missed before it.
+    pub(crate) fn advance(&mut self, now: Instant) -> (Instant, u64) {
         // The end of a runtime may have ended the wait early, if the caller is a destructor.
         let next = self.next.unwrap_or(now);
         let due = last_multiple(next, self.period, now);
         self.next = due.checked_add(self.period);
-        due
+        let late = due.saturating_duration_since(next).as_nanos();
+        let missed = late.checked_div(self.period.as_nanos()).unwrap_or(0);
+        (due, u64::try_from(missed).unwrap_or(u64::MAX))
     }
 
     /// The time between two ticks.

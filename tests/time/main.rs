@@ -6,6 +6,7 @@ use serial_test::serial;
 mod util;
 
 mod after;
+mod every;
 mod timing;
 
 /// Tests that count memory or descriptors, or fork, run alone.
