@@ -20,7 +20,9 @@ fn main() {
 
         // The difference of the two is the price.
         group.bench_function("read that is ready", |bencher| {
-            reads(bencher, |stream, buffer| stream.read(buffer).expect("a byte"));
+            reads(bencher, |stream, buffer| {
+                stream.read(buffer).expect("a byte")
+            });
         });
         group.bench_function("read that is ready, in a timeout", |bencher| {
             reads(bencher, |stream, buffer| {
@@ -63,18 +65,21 @@ fn main() {
                 |(_, unparkers)| unparkers.iter().for_each(Unparker::unpark),
             );
         });
-        group.bench_function("10,000 parked coroutines, cancelled and joined", |bencher| {
-            many(
-                bencher,
-                || {
-                    let handles = (0..MANY).map(|_| spawn(|| sleep(Duration::MAX)));
-                    let handles: Vec<_> = handles.collect();
-                    sleep(Duration::from_millis(20));
-                    (handles, Vec::new())
-                },
-                |(handles, _)| handles.iter().for_each(JoinHandle::cancel),
-            );
-        });
+        group.bench_function(
+            "10,000 parked coroutines, cancelled and joined",
+            |bencher| {
+                many(
+                    bencher,
+                    || {
+                        let handles = (0..MANY).map(|_| spawn(|| sleep(Duration::MAX)));
+                        let handles: Vec<_> = handles.collect();
+                        sleep(Duration::from_millis(20));
+                        (handles, Vec::new())
+                    },
+                    |(handles, _)| handles.iter().for_each(JoinHandle::cancel),
+                );
+            },
+        );
         group.finish();
     });
 }

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use crate::coroutine::Class;
 use crate::fatal;
-use crate::task::{Role, Task, TaskRef};
+use crate::task::{Interrupts, Role, Task, TaskRef};
 use crate::worker::{PAUSE, Scheduler, Worker};
 use builder::GRACE;
 use default_runtime::started_default;
@@ -151,6 +151,7 @@ impl Runtime {
             site,
             Role::Main,
             self.scheduler.number(),
+            Interrupts::Unwind,
             reservation,
             body,
         );

@@ -311,8 +311,15 @@ impl Builder {
         let name = self.name.map(thread::checked_name);
         let reservation = Some(scheduler.reserve_stack(self.stack_size)?);
         let body = Packet::new(f, guard);
-        let task = Task::new(name, site, role, scheduler.number(), reservation, body)
-            .interrupted_by(self.interrupts);
+        let task = Task::new(
+            name,
+            site,
+            role,
+            scheduler.number(),
+            self.interrupts,
+            reservation,
+            body,
+        );
         // SAFETY: the closure and the result are only used when the task runs or is abandoned, which
         // drops the guard last, and by the handle. Our caller promises that what they borrow stays valid
         // for so long.

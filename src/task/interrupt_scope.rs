@@ -106,6 +106,7 @@ pub(super) struct Innermost(AtomicPtr<InterruptScope>);
 
 impl Innermost {
     /// That of a task which has entered no scope yet.
+    #[inline]
     pub(super) fn root(how: Interrupts) -> Innermost {
         Innermost(AtomicPtr::new(match how {
             Interrupts::Unwind => ptr::null_mut(),
@@ -114,12 +115,9 @@ impl Innermost {
     }
 
     /// The wait word of a task that begins with this scope.
+    #[inline]
     pub(super) fn word(&self) -> WaitWord {
-        let word = WaitWord::new();
-        if IS_ALWAYS_SCOPED || !self.is_none() {
-            word.set_scoped(true);
-        }
-        word
+        WaitWord::of_scoped(IS_ALWAYS_SCOPED || !self.is_none())
     }
 
     /// Whether there is none.

@@ -181,10 +181,11 @@ impl<B: Body> Task<B> {
         spawned_at: &'static Location<'static>,
         role: Role,
         runtime: u32,
+        interrupts: Interrupts,
         reservation: Option<Reservation>,
         body: B,
     ) -> Task<B> {
-        let innermost = Innermost::root(Interrupts::Unwind);
+        let innermost = Innermost::root(interrupts);
         Task {
             word: innermost.word(),
             owner: AtomicPtr::new(ptr::null_mut()),
@@ -206,13 +207,6 @@ impl<B: Body> Task<B> {
             refs: Refs::new(2),
             body,
         }
-    }
-
-    /// Sets how the task, which has not started, is interrupted.
-    pub(crate) fn interrupted_by(mut self, how: Interrupts) -> Task<B> {
-        self.innermost = Innermost::root(how);
-        self.word = self.innermost.word();
-        self
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::word::{Outcome, Seq};
-use super::{Body, Deadline, Link, Owner, Role, Task, TaskRef};
+use super::{Body, Deadline, Interrupts, Link, Owner, Role, Task, TaskRef};
 use crate::fatal;
 use crate::sys::switches::own_lock;
 use crate::sys::thread_end::AtEnd;
@@ -87,7 +87,15 @@ fn new() -> (TaskRef, TaskRef) {
     let name = std::thread::current().name().map(Box::from);
     let owner: Box<Arc<dyn Owner>> = Box::new(Arc::new(OsThread::default()));
     let body = NoBody { owner };
-    let task = Task::new(name, Location::caller(), Role::OsThread, 0, None, body);
+    let task = Task::new(
+        name,
+        Location::caller(),
+        Role::OsThread,
+        0,
+        Interrupts::Unwind,
+        None,
+        body,
+    );
     // SAFETY: the task is new, so it has not been pinned. The owner lies in a box, which the task's body
     // keeps in place as long as the task exists.
     unsafe { Task::pin(&task, &task.body.owner, 0) };

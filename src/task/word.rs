@@ -107,8 +107,15 @@ impl Kind {
 pub(crate) struct WaitWord(AtomicU64);
 
 impl WaitWord {
+    /// The word of a task that has not waited. `scoped` is whether it begins in an interrupt scope.
+    pub(crate) fn of_scoped(scoped: bool) -> WaitWord {
+        WaitWord(AtomicU64::new(if scoped { ENDED | SCOPED } else { ENDED }))
+    }
+
+    /// The word of a task that has not waited, and is in no interrupt scope.
+    #[allow(dead_code, reason = "for tests and models")]
     pub(crate) fn new() -> WaitWord {
-        WaitWord(AtomicU64::new(ENDED))
+        WaitWord::of_scoped(false)
     }
 
     /// Notes whether the task is in an interrupt scope.
