@@ -277,13 +277,14 @@ fn begin_amid_unwind(task: &Task, kind: Kind) -> Seq {
     task.word.begin_amid_unwind(kind, certain)
 }
 
-/// Begins a wait of `task`, which is the calling one, and is interrupted or in an interrupt scope.
+/// Begins a wait of `task`, which is the calling one, and is interrupted, or is or was in an interrupt scope.
 ///
 /// # Errors
 ///
 /// If the caller is interrupted, and that can be delivered.
 #[cold]
 fn begin_with_care(task: &Task, caller: Caller, kind: Kind) -> Result<Seq, Interrupt> {
+    task.forget_scopes_left();
     let reach = task.reach();
     if can_interrupt(reach, caller, kind) && task.is_cancellable_by(reach) {
         task.word

@@ -12,8 +12,9 @@
 //!
 //! A scope has no timer and no waiter of its own: a wait inside it asks for the earliest deadline, and
 //! waits no longer. So a scope that was left cannot interrupt anything, and costs nothing but its frame.
-//! A bit of the task's wait word says whether there is a scope, and each wait looks at that word anyway. So a
-//! task without scopes pays for one load more in each wait.
+//! A bit of the task's wait word says whether there may be a scope, and each wait looks at that word anyway.
+//! So a task without scopes pays for one load more in each wait. The first wait after the last scope was
+//! left clears the bit. So a scope in which nothing waits costs no atomic operation but the first.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -182,19 +183,13 @@ impl InterruptScope {
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
                 let Leave(scope, task) = self;
-                let outer = scope.outer.load(Ordering::Relaxed);
-                task.innermost.set(outer);
-                if outer.is_null() {
-                    task.word.set_scoped(IS_ALWAYS_SCOPED);
-                }
+                task.innermost.set(scope.outer.load(Ordering::Relaxed));
             }
         }
 
         let task = Current::get();
         let scope = InterruptScope::new(change, task.innermost.reach());
-        if task.is_outside_scopes() {
-            task.word.set_scoped(true);
-        }
+        task.word.enter_scope();
         scope.outer.store(task.innermost.get(), Ordering::Relaxed);
         task.innermost.set((&raw const scope).cast_mut());
         let left = Leave(&scope, task);
@@ -216,6 +211,13 @@ pub(crate) fn earlier(one: Deadline, other: Option<Deadline>) -> Deadline {
 }
 
 impl Task {
+    /// Notes in the wait word of this task, which is the calling one, that it is in no scope, if that is so.
+    pub(crate) fn forget_scopes_left(&self) {
+        if self.innermost.is_none() && !IS_ALWAYS_SCOPED {
+            self.word.leave_scopes();
+        }
+    }
+
     /// Whether the task has entered no scope, and is not set to errors.
     #[inline(always)]
     pub(crate) fn is_outside_scopes(&self) -> bool {

@@ -55,7 +55,7 @@ const EVENT: u64 = 1 << 7;
 /// The current wait may be interrupted once it is known that the task does not unwind.
 const LATER: u64 = 1 << 8;
 
-/// What interrupts the task, and how, depends on its interrupt scopes.
+/// The task may be in an interrupt scope, which then says what interrupts it.
 const SCOPED: u64 = 1 << 9;
 
 /// The unit of the sequence number, which fills the remaining bits.
@@ -118,17 +118,21 @@ impl WaitWord {
         WaitWord::of_scoped(false)
     }
 
-    /// Notes whether the task is in an interrupt scope.
-    pub(crate) fn set_scoped(&self, scoped: bool) {
-        // Only the task itself asks for this bit.
-        match scoped {
-            true => self.0.fetch_or(SCOPED, Ordering::Relaxed),
-            false => self.0.fetch_and(!SCOPED, Ordering::Relaxed),
-        };
+    /// Notes that the task is in an interrupt scope. Only the task itself asks for that.
+    #[inline]
+    pub(crate) fn enter_scope(&self) {
+        if self.0.load(Ordering::Relaxed) & SCOPED == 0 {
+            self.0.fetch_or(SCOPED, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the task is in no interrupt scope.
+    pub(crate) fn leave_scopes(&self) {
+        self.0.fetch_and(!SCOPED, Ordering::Relaxed);
     }
 
     /// Begins a wait. If waits of this kind are interruptible, fails if an interrupt is pending or the task
-    /// is in an interrupt scope.
+    /// may be in an interrupt scope.
     #[inline]
     pub(crate) fn begin(&self, kind: Kind) -> Result<Seq, NotBegun> {
         self.begin_unless_set(INTERRUPT | SCOPED, kind)
@@ -374,13 +378,13 @@ mod tests {
     #[test]
     fn in_a_scope_an_interruptible_wait_begins_only_with_care() {
         let word = WaitWord::new();
-        word.set_scoped(true);
+        word.enter_scope();
         assert_eq!(word.begin(Kind::Event), Err(NotBegun));
         let seq = word.begin(Kind::Plain).unwrap();
         assert!(word.wake(seq, Outcome::Woken));
         let seq = word.begin_in_scope(Kind::Event).unwrap();
         assert!(word.wake(seq, Outcome::Woken));
-        word.set_scoped(false);
+        word.leave_scopes();
         assert!(word.begin(Kind::Event).is_ok());
     }
 
