@@ -42,6 +42,7 @@
 //! | make coroutines | [`spawn`], [`spawn_local`], [`scope`], [`Builder`] |
 //! | set up a runtime | [`run`], [`RuntimeBuilder`]; a [`spawn`] from an ordinary thread starts a default one |
 //! | send messages to another coroutine or thread | [`channel`]: [`unbounded`](channel::unbounded), [`bounded`](channel::bounded), [`oneshot`](channel::oneshot()), [`watch`](channel::watch()); [`shims::sync::mpsc`] |
+//! | wait for the first of several things | [`select!`], [`Select`] |
 //! | write without waiting for a slow peer | [`SendQueue`] |
 //! | wait for several coroutines | [`join_all`], [`try_join_all`], [`join_any`], [`wait_any`], [`wait_all`], [`wait_count`] |
 //! | bound, map over, and cancel many coroutines | [`Group`] |
@@ -75,6 +76,8 @@ mod park;
 mod pool;
 mod reactor;
 mod runtime;
+#[doc(hidden)]
+pub mod select;
 pub mod sync;
 mod sys;
 mod task;
@@ -117,6 +120,7 @@ pub use runtime::send_queue::SendQueue;
 pub use runtime::spawn::{Builder, spawn, spawn_daemon, spawn_local};
 pub use runtime::thread::{Thread, ThreadId, current};
 pub use runtime::{Runtime, RuntimeBuilder, run, wait_idle};
+pub use select::Select;
 pub use shims::net::connect_within::ConnectWithin;
 pub use shims::net::listen_options::ListenOptions;
 pub use task::Interrupts;

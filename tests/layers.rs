@@ -37,8 +37,8 @@ const LAYERS: &[&[&str]] = &[
     &["runtime::scope"],
     &["runtime::after", "runtime::every", "runtime::send_queue"],
     &["runtime"],
-    // What is built of coroutines.
-    &["group", "runtime::program"],
+    // What waits for any of the above, and what is built of coroutines.
+    &["group", "runtime::program", "select"],
     // std's shape.
     &["guide", "shims"],
     // The crate's root, which only re-exports.

@@ -28,6 +28,7 @@ use std::time::Duration;
 pub use ::std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
 use crate::channel::{disconnected, mpmc};
+use crate::select::parts::{Receives, RecvPart, SendPart, Sends};
 use crate::task::Deadline;
 
 /// Like [`std::sync::mpsc::channel`].
@@ -271,5 +272,35 @@ impl<T> IntoIterator for Receiver<T> {
 
     fn into_iter(self) -> IntoIter<T> {
         IntoIter { rx: self }
+    }
+}
+
+// For `select!`.
+
+impl<T> Receives for Receiver<T> {
+    type Message = T;
+    type Part<'a>
+        = RecvPart<'a, T>
+    where
+        T: 'a;
+
+    fn __select_part(&self) -> RecvPart<'_, T> {
+        RecvPart::new(&self.inner)
+    }
+}
+
+impl<T> Sends for Sender<T> {
+    type Message = T;
+
+    fn __select_part<'a>(&'a self, message: &'a mut Option<T>) -> SendPart<'a, T> {
+        SendPart::new(&self.inner, message)
+    }
+}
+
+impl<T> Sends for SyncSender<T> {
+    type Message = T;
+
+    fn __select_part<'a>(&'a self, message: &'a mut Option<T>) -> SendPart<'a, T> {
+        SendPart::new(&self.inner, message)
     }
 }

@@ -243,6 +243,10 @@ impl<T> Receiver<T> {
 macro_rules! end_methods {
     ($end:ident) => {
         impl<T> $end<T> {
+            pub(crate) fn inner(&self) -> &mpmc::$end<T> {
+                &self.inner
+            }
+
             /// Closes the channel for all its handles. Nothing can be sent any more; waiting senders get
             /// their messages back. Queued messages can still be received; then receivers get an error.
             ///

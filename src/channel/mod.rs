@@ -33,6 +33,8 @@
 //! });
 //! ```
 //!
+//! [`select!`](crate::select!) waits for several channels at once.
+//!
 //! # The end of a channel
 //!
 //! A channel ends when all its senders or all its receivers are gone, or when somebody calls `close` on

@@ -7,8 +7,8 @@
 //! The sender stores the message, then sets `settled`, then wakes the queue of waiters. A receiver reads
 //! `settled` under the lock of that queue before it waits. So it sees the message, or the sender sees the
 //! receiver: see `park/waiters.rs`.
-#![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::fmt;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use super::{RecvError, RecvTimeoutError, SendError, TryRecvError, disconnected};
 use crate::atomic::own_lock;
-use crate::park::{self, Waiters};
-use crate::task::Deadline;
+use crate::park::several::Arm;
+use crate::park::{self, WaitPlace, Waiters};
 use crate::task::word::{Kind, Outcome};
+use crate::task::{Deadline, Waiting};
 
 /// Makes a channel for one message: the answer to a request, for instance.
 ///
@@ -203,6 +204,56 @@ impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         // Drops a message that was not received. Not under the lock.
         drop(self.0.replace(Message::Over));
+    }
+}
+
+/// The message, as one of several things that a task waits for. See `park/several.rs`.
+pub(crate) struct RecvArm<'a, T> {
+    receiver: &'a Receiver<T>,
+    place: WaitPlace,
+    received: Cell<Option<Result<T, RecvError>>>,
+}
+
+impl<'a, T> RecvArm<'a, T> {
+    pub(crate) fn new(receiver: &'a Receiver<T>) -> RecvArm<'a, T> {
+        RecvArm {
+            receiver,
+            place: WaitPlace::new(),
+            received: Cell::new(None),
+        }
+    }
+
+    /// What was received, if the arm was completed.
+    pub(crate) fn take(&self) -> Option<Result<T, RecvError>> {
+        self.received.take()
+    }
+}
+
+impl<T> Arm for RecvArm<'_, T> {
+    fn try_complete(&self) -> bool {
+        let received = match self.receiver.try_recv() {
+            Err(TryRecvError::Empty) => return false,
+            received => received.map_err(|_| RecvError),
+        };
+        self.received.set(Some(received));
+        true
+    }
+
+    unsafe fn enqueue(&self, waiting: Waiting) -> bool {
+        let shared = &self.receiver.0;
+        // SAFETY: the caller promises that this arm, and so its place, does not move before `leave` has been
+        // called, which leaves the queue.
+        unsafe {
+            shared
+                .waiters
+                .enqueue(&self.place, waiting, || shared.is_settled())
+        }
+    }
+
+    fn leave(&self) -> bool {
+        self.receiver.0.waiters.leave(&self.place);
+        // The message is found by the next try.
+        false
     }
 }
 

@@ -66,6 +66,19 @@ impl<T> List<T> {
         unsafe { self.head.as_ref() }
     }
 
+    /// Whether `is` returns true for the value of a node.
+    pub(crate) fn any(&self, is: impl Fn(&T) -> bool) -> bool {
+        let mut node = self.head;
+        // SAFETY: a linked node lives, and while the list is borrowed none is unlinked.
+        while let Some(linked) = unsafe { node.as_ref() } {
+            if is(&linked.value) {
+                return true;
+            }
+            node = linked.next.get();
+        }
+        false
+    }
+
     /// # Safety
     ///
     /// `node` is in no list. It lives and does not move until it is unlinked from this list.

@@ -7,6 +7,7 @@
 
 mod interrupt;
 pub(crate) mod list;
+pub(crate) mod several;
 mod waiters;
 
 use std::fmt;
@@ -23,7 +24,7 @@ use crate::task::{
 pub(crate) use crate::task::{is_prepared_to_wait, prepare_to_wait};
 pub use interrupt::{Cancelled, Elapsed, interruption_point};
 pub(crate) use interrupt::{Interrupt, UnwindOfElapsed, is_interrupt, unwind, unwind_with_runtime};
-pub(crate) use waiters::Waiters;
+pub(crate) use waiters::{WaitPlace, Waiters};
 
 impl Waiters {
     pub(crate) const fn new() -> Waiters {

@@ -174,6 +174,50 @@ impl Waiters {
     }
 }
 
+/// A place in the queue of a [`Waiters`], for a wait that can also end in other queues.
+pub(crate) struct WaitPlace(WaitNode);
+
+impl WaitPlace {
+    pub(crate) fn new() -> WaitPlace {
+        WaitPlace(WaitNode::new(Cell::new(None)))
+    }
+}
+
+impl Waiters {
+    /// Queues `place` for the caller's wait, which has begun. Does not queue it if `ready`, called under the
+    /// lock of this queue, returns true. Returns whether it was queued.
+    ///
+    /// # Safety
+    ///
+    /// `place` is in no queue. It lives and does not move until [`leave`](Waiters::leave) has returned, which
+    /// is called for this queue after the wait has ended. So does the waiting task.
+    pub(crate) unsafe fn enqueue(
+        &self,
+        place: &WaitPlace,
+        waiting: Waiting,
+        ready: impl FnOnce() -> bool,
+    ) -> bool {
+        let mut list = self.lock();
+        if ready() {
+            return false;
+        }
+        place.0.value.set(Some(waiting));
+        // SAFETY: the caller promises that the node is in no list, and that it lives until it has left.
+        unsafe { list.0.push_back(&place.0) };
+        true
+    }
+
+    /// Takes `place` out of the queue, unless a waker has. To be called after the wait has ended.
+    pub(crate) fn leave(&self, place: &WaitPlace) {
+        let mut list = self.lock();
+        if place.0.is_linked() {
+            // SAFETY: the node is linked, and the caller of `enqueue` has put it into this list only. The
+            // lock is held.
+            unsafe { list.0.remove(&place.0) };
+        }
+    }
+}
+
 impl fmt::Debug for Waiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waiting = self.lock().0.len();

@@ -42,7 +42,7 @@ use registration::{Kernel, Registrar, RegistrationTable, Token, Watcher};
 use source::Source;
 pub use wait_fd::wait_fd;
 use watch::DescriptorWatch;
-pub(crate) use watch::wait_for;
+pub(crate) use watch::{ReadyArm, wait_for};
 
 /// The token of the eventfd that kicks write to.
 const KICK: mio::Token = mio::Token(usize::MAX);

@@ -83,7 +83,7 @@ pub fn wait_fd(
 }
 
 /// Asks the kernel for the state of `fd`. Returns `None` if it is ready for nothing in `interest`.
-fn look(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Option<Readiness>> {
+pub(super) fn look(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Option<Readiness>> {
     let mut polled = [PollFd::from_borrowed_fd(fd, ALL)];
     sys::poll::look(&mut polled)?;
     let state = polled[0].revents();

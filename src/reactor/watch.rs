@@ -23,8 +23,8 @@
 //! them, when the wait returns or unwinds. The descriptors are borrowed until then, so no descriptor is
 //! closed while it is registered. An event that the poll has already taken for a registration that was
 //! undone finds no row of its token.
-#![forbid(unsafe_code)]
 
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -32,9 +32,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::registration::Token;
-use super::{Handle, Interest};
-use crate::park::{self, Waited, Waiters};
-use crate::task::{self, Deadline};
+use super::wait_fd;
+use super::{Handle, Interest, Readiness};
+use crate::park::several::Arm;
+use crate::park::{self, WaitPlace, Waited, Waiters};
+use crate::task::{self, Deadline, PolledDescriptor, Waiting};
 
 /// Waits until `look` returns something, or until `deadline`.
 ///
@@ -157,5 +159,109 @@ impl Drop for WatchedDescriptors {
         for &token in &self.registrations {
             self.reactor.unwatch(token, &self.watch);
         }
+    }
+}
+
+/// The readiness of a descriptor, as one of several things that a task waits for. See `park/several.rs`.
+///
+/// A coroutine registers the descriptor for as long as the arm lives. An OS thread polls the descriptor while it
+/// waits.
+pub(crate) struct ReadyArm<'fd> {
+    fd: BorrowedFd<'fd>,
+    interest: Interest,
+    watched: OnceCell<Watched>,
+    place: WaitPlace,
+    /// An error that has kept the descriptor from being watched.
+    failed: Cell<Option<io::Error>>,
+    ready: Cell<Option<io::Result<Readiness>>>,
+}
+
+/// How a descriptor is watched.
+enum Watched {
+    ByReactor(WatchedDescriptors),
+    ByThread(PolledDescriptor),
+}
+
+impl<'fd> ReadyArm<'fd> {
+    pub(crate) fn new(fd: BorrowedFd<'fd>, interest: Interest) -> ReadyArm<'fd> {
+        ReadyArm {
+            fd,
+            interest,
+            watched: OnceCell::new(),
+            place: WaitPlace::new(),
+            failed: Cell::new(None),
+            ready: Cell::new(None),
+        }
+    }
+
+    /// What the descriptor is ready for, if the arm was completed.
+    pub(crate) fn take(&self) -> Option<io::Result<Readiness>> {
+        self.ready.take()
+    }
+
+    fn watch(&self) -> io::Result<Watched> {
+        if !task::on_coroutine() {
+            let polled = PolledDescriptor::new(self.fd, self.interest.flags())?;
+            return Ok(Watched::ByThread(polled));
+        }
+        if task::is_unwinding() {
+            return Err(super::error_amid_unwind());
+        }
+        let mut watched = WatchedDescriptors::new()?;
+        watched.add(self.fd, self.interest)?;
+        Ok(Watched::ByReactor(watched))
+    }
+}
+
+impl Arm for ReadyArm<'_> {
+    fn try_complete(&self) -> bool {
+        if let Some(Watched::ByReactor(watched)) = self.watched.get() {
+            watched.watch.fired.swap(false, Ordering::AcqRel);
+        }
+        let ready = match self.failed.take() {
+            Some(error) => Err(error),
+            None => match wait_fd::look(self.fd, self.interest) {
+                Ok(None) => return false,
+                Ok(Some(ready)) => Ok(ready),
+                Err(error) => Err(error),
+            },
+        };
+        self.ready.set(Some(ready));
+        true
+    }
+
+    fn prepare(&self) {
+        if self.watched.get().is_none() {
+            match self.watch() {
+                // It was unset, and only this call sets it.
+                Ok(watched) => drop(self.watched.set(watched)),
+                Err(error) => self.failed.set(Some(error)),
+            }
+        }
+    }
+
+    unsafe fn enqueue(&self, waiting: Waiting) -> bool {
+        match self.watched.get() {
+            // The next try returns the error.
+            None => false,
+            Some(Watched::ByThread(polled)) => {
+                polled.poll_in(waiting);
+                true
+            }
+            Some(Watched::ByReactor(WatchedDescriptors { watch, .. })) => {
+                let fired = || watch.fired.load(Ordering::Acquire);
+                // SAFETY: the caller promises that this arm, and so its place, does not move before `leave`
+                // has been called, which leaves the queue.
+                unsafe { watch.waiter.enqueue(&self.place, waiting, fired) }
+            }
+        }
+    }
+
+    fn leave(&self) -> bool {
+        if let Some(Watched::ByReactor(watched)) = self.watched.get() {
+            watched.watch.waiter.leave(&self.place);
+        }
+        // Readiness is found by the next try.
+        false
     }
 }

@@ -18,6 +18,7 @@
 //! waiter.join().unwrap();
 //! ```
 
+use std::cell::{Cell, RefCell};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -27,6 +28,7 @@ use super::attempt::Patience;
 use super::lot::{
     BUCKET_BITS, Bucket, BucketState, LockedBucket, LotKey, LotNode, LotQueue, LotWaiter,
 };
+use crate::park::several::Arm;
 use crate::sys::fork::{self, HeldOverFork};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Current, Task};
@@ -157,6 +159,71 @@ pub(super) fn park(
     debug_assert_eq!(outcome, Outcome::TimedOut, "nothing interrupts such a wait");
     bucket.leave(&node);
     Parked::TimedOut
+}
+
+/// A wake-up at an address, as one of several things that a task waits for. See `park/several.rs`.
+pub(crate) struct FutexArm<'a> {
+    word: &'a AtomicU32,
+    expected: u32,
+    /// Made anew for each wait. `None` before the first one.
+    node: RefCell<Option<LotNode<Waiting>>>,
+    /// The wake-up has come, or the word has changed.
+    waited: Cell<Option<Waited>>,
+}
+
+impl<'a> FutexArm<'a> {
+    pub(crate) fn new(word: &'a AtomicU32, expected: u32) -> FutexArm<'a> {
+        FutexArm {
+            word,
+            expected,
+            node: RefCell::new(None),
+            waited: Cell::new(None),
+        }
+    }
+
+    /// How the wait has ended, if the arm was completed.
+    pub(crate) fn take(&self) -> Option<Waited> {
+        self.waited.take()
+    }
+
+    fn bucket(&self) -> &'static Bucket<Waiting> {
+        bucket(LotKey::of(self.word))
+    }
+}
+
+impl Arm for FutexArm<'_> {
+    fn try_complete(&self) -> bool {
+        let has_changed = self.word.load(Ordering::SeqCst) != self.expected;
+        if has_changed {
+            self.waited.set(Some(Waited::Changed));
+        }
+        has_changed
+    }
+
+    unsafe fn enqueue(&self, waiting: Waiting) -> bool {
+        let node = LotNode::new(LotKey::of(self.word), 0, Holder::owner_of_caller());
+        *self.node.borrow_mut() = Some(node);
+        let node = self.node.borrow();
+        let node = node.as_ref().expect("made above");
+        let unchanged = || self.word.load(Ordering::SeqCst) == self.expected;
+        // SAFETY: the node is new. The caller promises that this arm does not move, and that the task lives,
+        // before `leave` has been called. Until then the cell is not changed.
+        unsafe {
+            self.bucket()
+                .enter(node, false, || unchanged().then_some(waiting))
+        }
+    }
+
+    fn leave(&self) -> bool {
+        let node = self.node.borrow();
+        let node = node.as_ref().expect("`enqueue` has made it");
+        if node.is_woken() {
+            self.waited.set(Some(Waited::Woken));
+            return true;
+        }
+        self.bucket().leave(node);
+        false
+    }
 }
 
 /// Calls `f` with the waiters of `address`, under the lock of their queue. Schedules those that `f` woke

@@ -101,6 +101,8 @@ pub(super) struct LotNode<W> {
     children: [LotLink<W>; 2],
     /// What the waker tells the waiter.
     token: Cell<u32>,
+    /// A waker has ended the wait by this node.
+    is_woken: Cell<bool>,
 }
 
 impl<W> LotNode<W> {
@@ -116,7 +118,13 @@ impl<W> LotNode<W> {
             next_leader: Cell::new(ptr::null()),
             children: [const { Cell::new(ptr::null()) }; 2],
             token: Cell::new(0),
+            is_woken: Cell::new(false),
         }
+    }
+
+    /// Whether a waker has ended the wait by this node. For the waiter, after the wait has ended.
+    pub(super) fn is_woken(&self) -> bool {
+        self.is_woken.get()
     }
 
     /// What the waker told the waiter. For the waiter, after it was woken.
@@ -451,6 +459,7 @@ impl<W: LotWaiter> WokenNodes<W> {
         if !waiter.is_some_and(|waiter| unsafe { waiter.end() }) {
             return false;
         }
+        node.is_woken.set(true);
         node.next.set(ptr::null());
         // SAFETY: a node in this list lives, since its waiter was not scheduled.
         match unsafe { self.last.as_ref() } {

@@ -49,6 +49,7 @@ use interrupt_scope::Innermost;
 pub use interrupt_scope::Interrupts;
 pub(crate) use interrupt_scope::{Change, InterruptScope, Reach, earlier};
 use locals::Locals;
+pub(crate) use os_thread::PolledDescriptor;
 use refs::Refs;
 pub(crate) use task_ref::TaskRef;
 pub(crate) use unwind::{

@@ -1,17 +1,24 @@
 //! OS threads as tasks. A thread that waits through this crate is its own owner.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
+use std::io;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
+
 use super::word::{Outcome, Seq};
-use super::{Body, Deadline, Interrupts, Link, Owner, Role, Task, TaskRef};
+use super::{Body, Deadline, Interrupts, Link, Owner, Role, Task, TaskRef, Waiting};
 use crate::fatal;
+use crate::sys::fork::Process;
+use crate::sys::poll;
 use crate::sys::switches::own_lock;
 use crate::sys::thread_end::AtEnd;
 
@@ -106,9 +113,17 @@ fn new() -> (TaskRef, TaskRef) {
 /// Where an OS thread sleeps while its task waits.
 #[derive(Default)]
 struct OsThread {
-    /// The task's wait has ended.
-    scheduled: Mutex<bool>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+/// What the lock of an [`OsThread`] guards.
+#[derive(Default)]
+struct State {
+    /// The task's wait has ended.
+    scheduled: bool,
+    /// The thread polls descriptors, among them this one, which is to be rung instead of `changed`.
+    bell: Option<Arc<OwnedFd>>,
 }
 
 impl Owner for OsThread {
@@ -117,8 +132,16 @@ impl Owner for OsThread {
     }
 
     unsafe fn schedule(&self, _: &Link) {
-        *own_lock(&self.scheduled) = true;
-        self.changed.notify_one();
+        let bell = {
+            let mut state = own_lock(&self.state);
+            state.scheduled = true;
+            state.bell.take()
+        };
+        match bell {
+            None => self.changed.notify_one(),
+            // Cannot fail: the counter of the eventfd is far from full.
+            Some(bell) => drop(rustix::io::write(&bell, &1_u64.to_ne_bytes())),
+        }
     }
 
     fn runs_at_once(&self) -> bool {
@@ -135,16 +158,14 @@ impl Owner for OsThread {
     }
 
     fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
-        let mut scheduled = self
-            .scheduled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        while !*scheduled {
+        if POLLED_IN.get() == Some(Waiting::new(task, seq)) {
+            return self.suspend_polling(task, seq, deadline);
+        }
+        let mut state = self.lock();
+        while !state.scheduled {
             let Some(deadline) = deadline else {
-                scheduled = self
-                    .changed
-                    .wait(scheduled)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let woken = self.changed.wait(state);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let left = deadline.at.saturating_duration_since(Instant::now());
@@ -154,10 +175,10 @@ impl Owner for OsThread {
             // If the deadline has passed and the wait has ended otherwise, the waker is about to call
             // `schedule`. The thread must wait for that call, so that it does not end a later wait.
             let limit = if left.is_zero() { Duration::MAX } else { left };
-            let waited = self.changed.wait_timeout(scheduled, limit);
-            scheduled = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.changed.wait_timeout(state, limit);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        *scheduled = false;
+        state.scheduled = false;
     }
 
     fn waits_alone(&self) -> bool {
@@ -170,6 +191,153 @@ impl Owner for OsThread {
 
     fn refuse_deadlock(&self, _: &Task, _: u32) -> ! {
         unreachable!("an OS thread keeps nobody from running");
+    }
+}
+
+impl OsThread {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Like `suspend`, but an event of a [`PolledDescriptor`] ends the wait, too. Allocates nothing.
+    ///
+    /// A waker rings the bell after it has stored that the task is scheduled. If it rings late, the next wait
+    /// of this kind looks once in vain.
+    #[cold]
+    fn suspend_polling(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
+        POLLED_IN.set(None);
+        POLLED.with_borrow_mut(|Polled { bell, descriptors }| {
+            let (bell, _) = bell.as_ref().expect("`PolledDescriptor::new` has made it");
+            // The wait has ended otherwise, and the waker is about to call `schedule`.
+            let mut ended = false;
+            while !self.is_scheduled_or_set_bell(bell) {
+                let left = deadline
+                    .map(|deadline| deadline.at.saturating_duration_since(Instant::now()))
+                    .filter(|_| !ended);
+                if left.is_some_and(|left| left.is_zero()) {
+                    if task.word.wake(seq, Outcome::TimedOut) {
+                        break;
+                    }
+                    ended = true;
+                    continue;
+                }
+                // The bell comes first.
+                let count = if ended { 1 } else { descriptors.len() };
+                let polled = poll::block(&mut descriptors[..count], left);
+                if !descriptors[0].revents().is_empty() {
+                    // Resets it.
+                    let _ = rustix::io::read(bell, &mut [0; 8]);
+                }
+                let others = &descriptors[1..count];
+                if others.iter().any(|other| !other.revents().is_empty()) {
+                    if task.word.wake(seq, Outcome::Woken) {
+                        break;
+                    }
+                    ended = true;
+                }
+                if polled.is_err() {
+                    // Out of memory, perhaps. Looking again must not take all of a processor.
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            // If this has ended the wait itself, nobody rings for it.
+            self.lock().bell = None;
+        });
+    }
+
+    /// Whether the task was scheduled, which this takes note of. If not, `bell` is rung when it will be.
+    fn is_scheduled_or_set_bell(&self, bell: &Arc<OwnedFd>) -> bool {
+        let mut state = self.lock();
+        if !state.scheduled {
+            state.bell = Some(Arc::clone(bell));
+        }
+        std::mem::take(&mut state.scheduled)
+    }
+}
+
+/// A descriptor that the calling OS thread polls, instead of sleeping, while a wait lasts. Its events end the
+/// wait, as if a waker had.
+pub(crate) struct PolledDescriptor {
+    fd: RawFd,
+    /// Keeps it on its thread.
+    not_send: PhantomData<*const ()>,
+}
+
+/// What a thread polls.
+#[derive(Default)]
+struct Polled {
+    /// Wakes the thread from its poll. Made for the first descriptor, by that process.
+    bell: Option<(Arc<OwnedFd>, Process)>,
+    /// The bell, and then the descriptors of the `PolledDescriptor`s there are.
+    descriptors: Vec<PollFd<'static>>,
+}
+
+thread_local! {
+    static POLLED: RefCell<Polled> = RefCell::default();
+
+    /// The wait during which the descriptors are polled.
+    static POLLED_IN: Cell<Option<Waiting>> = const { Cell::new(None) };
+}
+
+impl PolledDescriptor {
+    /// Notes `fd`, to be polled for `events`.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, if it has no descriptor for the thread's bell. If the thread's locals are
+    /// gone, because it ends.
+    pub(crate) fn new(fd: BorrowedFd<'_>, events: PollFlags) -> io::Result<PolledDescriptor> {
+        let added = POLLED.try_with(|polled| {
+            let mut polled = polled.borrow_mut();
+            polled.make_bell()?;
+            polled.add(fd, events);
+            io::Result::Ok(())
+        });
+        added.map_err(io::Error::other)??;
+        Ok(PolledDescriptor {
+            fd: fd.as_raw_fd(),
+            not_send: PhantomData,
+        })
+    }
+
+    /// Has the calling thread poll in the wait `waiting`, which is its own and has begun.
+    pub(crate) fn poll_in(&self, waiting: Waiting) {
+        POLLED_IN.set(Some(waiting));
+    }
+}
+
+impl Drop for PolledDescriptor {
+    fn drop(&mut self) {
+        // The thread may be ending, and its list be gone.
+        let _ = POLLED.try_with(|polled| {
+            let descriptors = &mut polled.borrow_mut().descriptors;
+            let is_own = |polled: &PollFd<'_>| polled.as_fd().as_raw_fd() == self.fd;
+            // The bell is open as long as the thread is there, so it has another number.
+            if let Some(at) = descriptors.iter().position(is_own) {
+                descriptors.swap_remove(at);
+            }
+        });
+    }
+}
+
+impl Polled {
+    fn make_bell(&mut self) -> io::Result<()> {
+        // A forked child shares its parent's bell, and must not use it.
+        if !self.bell.as_ref().is_some_and(|(_, by)| by.is_current()) {
+            let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+            let bell = rustix::event::eventfd(0, flags)?;
+            self.descriptors.clear();
+            self.add(bell.as_fd(), PollFlags::IN);
+            self.bell = Some((Arc::new(bell), Process::current()));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, fd: BorrowedFd<'_>, events: PollFlags) {
+        // SAFETY: the number is only passed to poll(2), as long as the `PolledDescriptor` is there, whose
+        // maker has borrowed the descriptor; or it is the bell, which this has.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
+        self.descriptors.push(PollFd::from_borrowed_fd(fd, events));
     }
 }
 

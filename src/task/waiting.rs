@@ -6,7 +6,7 @@ use super::Task;
 use super::word::{Outcome, Seq};
 
 /// The task to wake, and the wait that it is to be woken from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Waiting {
     task: NonNull<Task>,
     seq: Seq,

@@ -8,5 +8,6 @@ mod futex;
 mod locks;
 mod mpsc;
 mod primitives;
+mod select;
 mod send_queue;
 mod timed_locks;

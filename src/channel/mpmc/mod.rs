@@ -29,6 +29,7 @@
 //! the channel behaves as if the other end were closed, and queued values are leaked. Tasks that wait in
 //! the parent are forgotten in the child.
 
+mod arms;
 mod chain;
 mod ends;
 mod error;
@@ -45,6 +46,7 @@ use crate::park;
 use crate::task::word::Outcome;
 use crate::task::{Deadline, Woken};
 
+pub(crate) use arms::{RecvArm, SendArm};
 use chain::{NoSpareBlock, SpareBlocks};
 pub(crate) use ends::{Receiver, Sender, channel};
 pub use error::SendTimeoutError;
@@ -146,6 +148,11 @@ impl<T> Channel<T> {
     /// See [`park::spend_operation`].
     fn try_recv(&self) -> Result<T, TryRecvError> {
         park::spend_operation();
+        self.take_now()
+    }
+
+    /// Like `try_recv`, without counting an operation.
+    fn take_now(&self) -> Result<T, TryRecvError> {
         if let Some(value) = self.state.take_queued() {
             return Ok(value);
         }
@@ -245,29 +252,45 @@ impl<T> Channel<T> {
         value: T,
         back: Guard<'a, Sending<T, BLOCK>>,
     ) -> Result<(), TrySendError<T>> {
-        let mut spare = SpareBlocks::new();
         let value = Cell::new(Some(value));
-        let mut offer = self.state.offer(&value, back);
-        let is_full = loop {
+        let offer = self.state.offer(&value, back);
+        let taken = self.push_offered(&value, offer);
+        let unsent = || value.take().expect(UNSENT);
+        match taken {
+            Some(true) => Ok(()),
+            Some(false) => Err(TrySendError::Disconnected(unsent())),
+            None => Err(TrySendError::Full(unsent())),
+        }
+    }
+
+    /// Sends the value if that is possible without waiting, without counting an operation. Returns whether it
+    /// was sent; `None` if there is no room.
+    fn send_now(&self, value: &Cell<Option<T>>) -> Option<bool> {
+        self.push_offered(value, self.state.offer_again(value))
+    }
+
+    /// Continues an offer, without waiting. Returns whether the value was sent; `None` if there is no room.
+    fn push_offered<'a>(
+        &'a self,
+        value: &Cell<Option<T>>,
+        mut offer: Offer<'a, T, BLOCK>,
+    ) -> Option<bool> {
+        let mut spare = SpareBlocks::new();
+        loop {
             offer = match offer {
                 Offer::Taken(woken) => {
                     schedule(woken);
-                    return Ok(());
+                    return Some(true);
                 }
-                Offer::BlockFull(back) => self.push_to_next_block(&value, back, &mut spare),
-                Offer::Refused => break false,
+                Offer::BlockFull(back) => self.push_to_next_block(value, back, &mut spare),
+                Offer::Refused => return Some(false),
                 Offer::Full(back) => {
                     // Before `spare` is dropped, which calls the allocator.
                     drop(back);
-                    break true;
+                    return None;
                 }
             };
-        };
-        let value = value.into_inner().expect(UNSENT);
-        Err(match is_full {
-            true => TrySendError::Full(value),
-            false => TrySendError::Disconnected(value),
-        })
+        }
     }
 
     /// Pushes the value into the block after the last one, which is full. If that takes a new block and

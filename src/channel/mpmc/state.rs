@@ -34,7 +34,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use super::chain::{self, NoSpareBlock, Popped, Pushed, SpareBlocks};
 use super::lock::{Guard, Lock};
 use super::waiting::WaitQueue;
-use crate::task::Woken;
+use crate::task::{Waiting, Woken};
 
 /// The queue, in blocks of up to `N` values, and the waiters.
 ///
@@ -260,6 +260,37 @@ impl<T, const N: usize> State<T, N> {
         }
         drop(front);
         Ok(self.queue(value, back))
+    }
+
+    /// Makes sure that there is nothing to receive. Returns the lock of the back: nothing comes while the
+    /// caller holds that, which may begin to wait there. `None` if there is something, or nothing can come any
+    /// more.
+    ///
+    /// Ignores a sender of the wait `own`.
+    pub(super) fn hold_empty(&self, own: Waiting) -> Option<Guard<'_, Sending<T, N>>> {
+        let mut back = self.back().lock()?;
+        if back.without_senders || self.len(&mut back) > 0 {
+            return None;
+        }
+        // As in `take`, senders wait although the queue is empty only for a capacity of zero.
+        if back.capacity == 0 && self.front().lock()?.senders.has_other_than(own) {
+            return None;
+        }
+        Some(back)
+    }
+
+    /// Makes sure that nothing can be sent. Returns the lock of the front: no room is made while the caller
+    /// holds that, which may begin to wait there. `None` if something can be sent, or nothing can be any more.
+    ///
+    /// Ignores a receiver of the wait `own`.
+    pub(super) fn hold_full(&self, own: Waiting) -> Option<Guard<'_, Receiving<T, N>>> {
+        let mut back = self.back().lock()?;
+        if back.without_receivers || back.receivers.has_other_than(own) {
+            return None;
+        }
+        let front = self.front().lock()?;
+        // With the lock of the front, the length is exact.
+        (!self.has_room(&mut back)).then_some(front)
     }
 
     /// Takes the next value without the lock of the back, if there seems to be one and no sender waits

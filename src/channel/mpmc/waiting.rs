@@ -58,6 +58,29 @@ impl<T> WaiterNode<T> {
         self.0.value.value.into_inner()
     }
 
+    /// Queues the node for a wait that has begun, and that can also end otherwise.
+    ///
+    /// # Safety
+    ///
+    /// The caller has locked the end of `queue`. The node is in no queue. It lives and does not move until
+    /// [`unlink`](WaiterNode::unlink) has returned, or a waker has ended the wait by this node. The waiting
+    /// task does not leave the frame in which it waits before that.
+    pub(super) unsafe fn enqueue(&self, queue: &mut WaitQueue<T>, waiting: Waiting) {
+        self.0.value.waiting.set(Some(waiting));
+        // SAFETY: the caller promises that the node is in no list, and that it lives until it is unlinked.
+        unsafe { queue.list_of_this_process().push_back(&self.0) };
+    }
+
+    /// Takes the node out of the queue, unless a waker has done so.
+    pub(super) fn unlink<E>(&self, end: &Lock<E>, queue: fn(&mut E) -> &mut WaitQueue<T>) {
+        if let Some(mut held) = end.lock()
+            && self.0.is_linked()
+        {
+            // SAFETY: the node is linked, and was linked into this list only. The lock is held.
+            unsafe { queue(&mut held).list.remove(&self.0) };
+        }
+    }
+
     /// Queues the caller and suspends it until its wait has ended.
     ///
     /// The caller has locked `end`, and passes the guard as `held`. The lock is given back once the
@@ -114,12 +137,8 @@ struct Unlink<'a, T, E> {
 impl<T, E> Drop for Unlink<'_, T, E> {
     fn drop(&mut self) {
         // The node may have been taken out meanwhile, by a thread that found its wait ended.
-        if self.needed
-            && let Some(mut held) = self.end.lock()
-            && self.node.0.is_linked()
-        {
-            // SAFETY: the node is linked, and `wait` links it into no other list than this one.
-            unsafe { (self.queue)(&mut held).list.remove(&self.node.0) };
+        if self.needed {
+            self.node.unlink(self.end, self.queue);
         }
     }
 }
@@ -136,6 +155,12 @@ impl<T> WaitQueue<T> {
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.list.len()
+    }
+
+    /// Whether other waits than `own` are listed. They may have ended.
+    pub(super) fn has_other_than(&mut self, own: Waiting) -> bool {
+        let list = self.list_of_this_process();
+        list.any(|waiter| waiter.waiting.get() != Some(own))
     }
 
     /// The waiters of this process. Forgets those of a process that this one was forked from.

@@ -395,7 +395,7 @@ where
 
 impl Awaited<'_> {
     /// Whether nothing is left to wait for: the task has finished, or does not run in this process.
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.task.completion().is_done() || self.task.is_left_in_parent()
     }
 }

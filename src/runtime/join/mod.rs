@@ -4,6 +4,7 @@
 //! Only the handle takes the result. If the handle is dropped unused, then the handle's drop or the end of
 //! the task, whichever comes later, drops the result.
 
+mod arm;
 mod cancel;
 pub(crate) mod many;
 mod packet;
@@ -23,6 +24,7 @@ use crate::park::{self, Cancelled, Wait};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Deadline, Description, Joiner, Task, TaskRef};
 
+pub(crate) use arm::JoinArm;
 pub use cancel::{CancelOnDrop, Canceller};
 pub use many::{
     Joinable, join_all, join_any, try_join_all, try_join_all_by, wait_all, wait_any, wait_count,

@@ -91,7 +91,7 @@ pub(super) struct WaitRequest {
     pub(super) deadline: Option<Deadline>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Deadline {
     /// Passes at some time.
     Later,

@@ -72,6 +72,9 @@ mod rwlock;
 #[path = "../../../../src/sync/semaphore.rs"]
 mod semaphore;
 #[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../../src/park/several.rs"]
+pub(crate) mod several;
+#[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/worker/sleep.rs"]
 mod sleep;
 #[allow(dead_code, reason = "a model uses its part")]
@@ -82,6 +85,7 @@ mod waiters;
 pub(crate) mod word;
 
 mod channels;
+mod choosing;
 mod counting;
 mod excluding;
 mod futex;
@@ -129,6 +133,7 @@ const fn large(name: &'static str, run: fn()) -> Model {
 pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
     [
         channels::MODELS,
+        choosing::MODELS,
         counting::MODELS,
         futex::MODELS,
         excluding::MODELS,

@@ -1,7 +1,7 @@
 //! The part of `park` that the checked files use.
 
-pub(crate) use super::list;
 pub(crate) use super::waiters::Waiters;
+pub(crate) use super::{list, several};
 
 use super::task::{Deadline, Task, Waiting};
 use super::waiters::WaitList;
@@ -40,6 +40,14 @@ impl Wait {
 
     pub(crate) fn begin_for(_: Caller, kind: Kind) -> Result<Wait, Interrupt> {
         Wait::try_begin(kind)
+    }
+
+    pub(crate) fn begin(kind: Kind) -> Wait {
+        Wait::try_begin(kind).unwrap_or_else(|interrupt| interrupt.unwind())
+    }
+
+    pub(crate) fn end(&self) -> bool {
+        self.task.wake(self.seq, Outcome::Woken)
     }
 
     pub(crate) fn waiting(&self) -> Waiting {

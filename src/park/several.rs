@@ -1,0 +1,195 @@
+//! Waiting for the first of several things.
+//!
+//! Each of them is an [`Arm`]: a message to receive, room for one to send, a coroutine to join. All arms wait
+//! by one [`Wait`]: the waiter queues a node for each arm, all with the same sequence number.
+//!
+//! ```text
+//! waiter: try each arm; one could be completed -> return
+//!         begin a wait
+//!         queue each arm, unless it could be completed by now: then end the wait
+//!         suspend
+//!         take each arm out of its queue; a waker has completed one -> return
+//!         again
+//! waker:  as for a wait for one thing: end the wait; complete the operation; schedule the task
+//! ```
+//!
+//! *At most one arm is completed.* Whoever ends the wait completes its arm, and the wait ends once (see
+//! `task/word.rs`). A waker that finds the wait ended has no effect, and passes over the node. Before the
+//! wait has begun and after it has ended, only the waiter completes arms. While it lasts, the waiter completes
+//! none: if it finds that an arm could be completed, it ends the wait, and if it was the one that has ended it,
+//! no waker has completed anything. Then it tries again from the beginning.
+//!
+//! *No wake-up is lost.* An arm looks and queues in one step, under the lock that its wakers take. So the
+//! waiter sees the change, or the waker sees the node.
+//!
+//! *Nothing is left behind.* All arms are taken out of their queues when the wait has ended, also by an
+//! unwind.
+//!
+//! *Two waiters that find each other queued end their waits, and try again.* Each begins at an arm of its
+//! own choice, so they do not do so for ever.
+
+use std::cell::Cell;
+
+use crate::park::{self, Wait};
+use crate::task::word::{Kind, Outcome};
+use crate::task::{Deadline, Waiting};
+
+/// One of several things to wait for.
+///
+/// # Safety
+///
+/// `enqueue` is called after `prepare`, for a wait that has begun. If it returns true, `leave` is called
+/// after that wait has ended, and once. In between, the arm and the waiting task live and do not move, and
+/// nothing else is called. The implementation may rely on that.
+pub(crate) trait Arm {
+    /// Completes the operation, if that is possible without waiting. Returns whether it has.
+    fn try_complete(&self) -> bool;
+
+    /// Makes ready for `enqueue`. May allocate and run code of the user's.
+    fn prepare(&self) {}
+
+    /// Queues the caller, whose wait is `waiting`, unless the operation could be completed by now. Returns
+    /// whether it is queued. Allocates nothing.
+    ///
+    /// # Safety
+    ///
+    /// See [`Arm`].
+    unsafe fn enqueue(&self, waiting: Waiting) -> bool;
+
+    /// Takes the caller out of the queue. Returns whether a waker has completed the operation.
+    fn leave(&self) -> bool;
+}
+
+/// Tries the arms, and if `deadline` allows, waits until one is completed. Returns the index of that arm;
+/// `None` if the deadline has passed before. Ignores arms that are `None`.
+///
+/// If several arms can be completed without waiting, `start` says with which one to begin; its lowest bit
+/// says in which direction to go on.
+///
+/// # Unwinding
+///
+/// If the caller is interrupted, and `kind` allows it. Then no arm is completed.
+pub(crate) fn wait_for_one(
+    arms: &[Option<&dyn Arm>],
+    kind: Kind,
+    limit: Limit,
+    start: u32,
+) -> Option<usize> {
+    let order = Order::new(arms.len(), start);
+    loop {
+        if let Some(completed) = try_all(arms, &order) {
+            return Some(completed);
+        }
+        let deadline = match limit {
+            Limit::AtOnce => return None,
+            Limit::Until(deadline) => deadline,
+        };
+        arms.iter().flatten().for_each(|arm| arm.prepare());
+        // May allocate, for an OS thread's first wait.
+        park::prepare_to_wait();
+        let wait = Wait::begin(kind);
+        // From here to the suspension nothing is allocated, since the allocator may wait.
+        let queued = Queued {
+            arms,
+            order: &order,
+            count: Cell::new(0),
+        };
+        // SAFETY: `leave`, below, is called before the arms are used otherwise, also if the suspension
+        // unwinds. The arms are borrowed until then, and the caller is the waiting task.
+        if !unsafe { queued.enqueue(wait.waiting()) } {
+            // If a waker was faster, this has no effect.
+            wait.end();
+        }
+        let outcome = wait.suspend(deadline);
+        if let Some(completed) = queued.leave() {
+            return Some(completed);
+        }
+        if outcome == Outcome::TimedOut {
+            // It may have become possible at the last moment.
+            return try_all(arms, &order);
+        }
+    }
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    /// Not at all.
+    AtOnce,
+    /// Until the deadline; `None` is without limit.
+    Until(Option<Deadline>),
+}
+
+fn try_all(arms: &[Option<&dyn Arm>], order: &Order) -> Option<usize> {
+    (0..arms.len())
+        .map(|step| order.index(step))
+        .find(|&index| arms[index].is_some_and(Arm::try_complete))
+}
+
+/// The order in which arms are tried: from one of them on, up or down, and round. So of two arms, either is
+/// as likely to be first.
+struct Order {
+    len: usize,
+    first: usize,
+    down: bool,
+}
+
+impl Order {
+    fn new(len: usize, start: u32) -> Order {
+        Order {
+            len,
+            first: (start >> 1) as usize % len.max(1),
+            down: start & 1 != 0,
+        }
+    }
+
+    fn index(&self, step: usize) -> usize {
+        let step = if self.down { self.len - step } else { step };
+        let index = self.first + step;
+        index % self.len
+    }
+}
+
+/// The arms that are queued: so many of them, in their order. Takes them out when dropped.
+struct Queued<'a> {
+    arms: &'a [Option<&'a dyn Arm>],
+    order: &'a Order,
+    count: Cell<usize>,
+}
+
+impl Queued<'_> {
+    /// Queues all arms. Returns false if the operation of one could be completed; then some are not queued.
+    ///
+    /// # Safety
+    ///
+    /// See [`Arm`].
+    unsafe fn enqueue(&self, waiting: Waiting) -> bool {
+        (0..self.arms.len()).all(|step| {
+            let arm = self.arms[self.order.index(step)];
+            // SAFETY: the caller promises what `enqueue` demands.
+            let queued = arm.is_none_or(|arm| unsafe { arm.enqueue(waiting) });
+            if queued {
+                self.count.set(step + 1);
+            }
+            queued
+        })
+    }
+
+    /// Takes all arms out of their queues. Returns the one that a waker has completed, if any.
+    fn leave(&self) -> Option<usize> {
+        let mut completed = None;
+        for step in 0..self.count.replace(0) {
+            let index = self.order.index(step);
+            if self.arms[index].is_some_and(Arm::leave) {
+                completed = Some(index);
+            }
+        }
+        completed
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
