@@ -3,6 +3,8 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -33,12 +35,17 @@ pub(super) trait Accept: AsFd {
 
 /// A listener that accepts without blocking the worker.
 ///
-/// The kernel can only accept without blocking if the descriptor is in non-blocking mode. Each
-/// attempt therefore sets the mode for one call, and a [`ModeTurn`] keeps attempts apart. A poll
-/// comes first, because most attempts find no connection and a poll is cheaper.
+/// A poll tells whether there is a connection. An accept then returns it at once, if nobody else can take
+/// it: a [`ModeTurn`] keeps the attempts of this process apart.
+///
+/// If the user has had the descriptor, if the process has forked, or if OS threads accept from the same
+/// listener, the connection may be gone by then. The accept must then not block, which takes non-blocking
+/// mode. Such an attempt sets the mode for one call.
 #[derive(Debug)]
 pub(super) struct Listener<L: Accept> {
     io: Descriptor<L>,
+    /// Whether an OS thread has accepted by a call that blocks. Shared with the clones.
+    has_blocked: Arc<AtomicBool>,
 }
 
 impl<L: Accept> Listener<L> {
@@ -46,7 +53,10 @@ impl<L: Accept> Listener<L> {
         // If this fails, and a fork shares the listener, an accept of one process may occasionally
         // block until the next connection.
         let _ = fork::count_forks();
-        Listener { io }
+        Listener {
+            io,
+            has_blocked: Arc::default(),
+        }
     }
 
     pub(super) fn get(&self) -> &L {
@@ -55,7 +65,10 @@ impl<L: Accept> Listener<L> {
 
     /// See [`Descriptor::expose`].
     pub(super) fn expose(&self) -> &L {
-        self.io.expose()
+        let listener = self.io.expose();
+        // An attempt that has not seen this is over when the caller gets the turn.
+        drop(ModeTurn::take());
+        listener
     }
 
     /// Wraps a TCP connection that this listener has accepted.
@@ -67,6 +80,7 @@ impl<L: Accept> Listener<L> {
     pub(super) fn share(&self, duplicate: L) -> Listener<L> {
         Listener {
             io: self.io.share(duplicate),
+            has_blocked: Arc::clone(&self.has_blocked),
         }
     }
 
@@ -87,6 +101,10 @@ impl<L: Accept> Listener<L> {
 
     /// Accepts a connection on an OS thread.
     fn accept_blocking(&self) -> io::Result<L::Accepted> {
+        if !self.has_blocked.swap(true, Ordering::SeqCst) {
+            // An attempt that has not seen this is over when this thread gets the turn.
+            drop(ModeTurn::take());
+        }
         let timeout = self.io.timeout(Direction::Read, timeout)?;
         let deadline = timeout.and_then(Deadline::after);
         loop {
@@ -133,9 +151,18 @@ impl<L: Accept> Listener<L> {
             return listener.accept();
         }
         let fd = listener.as_fd();
+        // The user may have passed the descriptor on, or a fork may have inherited it.
+        let is_elsewhere = || self.io.is_shown() || fork::has_forked();
+        if !is_elsewhere() {
+            let _turn = ModeTurn::take();
+            socket::check_acceptable(fd)?;
+            // Asked last. Other coroutines wait for their turn, and threads have not begun to accept.
+            if !is_elsewhere() && !self.has_blocked.load(Ordering::SeqCst) {
+                return listener.accept();
+            }
+        }
         socket::check_acceptable(fd)?;
-        // Another process may have the descriptor, if the user has had it to pass on, or after a fork.
-        let _turn = match self.io.is_shown() || fork::has_forked() {
+        let _turn = match is_elsewhere() {
             true => ModeTurn::take_among_processes(fd),
             false => ModeTurn::take(),
         };

@@ -13,11 +13,12 @@ use crate::shims::socket::std_methods;
 
 /// Like [`std::net::TcpListener`], but waits park the coroutine.
 ///
-/// Linux can only accept without blocking if the descriptor is in non-blocking mode. When a
-/// connection has come, an accepting coroutine therefore sets that mode for the one call, which takes
-/// about a microsecond. Code that shares the listener through its raw descriptor, or in a process
-/// without this library, and accepts at that moment may see `WouldBlock`. A process that is killed at
-/// that moment leaves the mode set. Processes that use this library take turns.
+/// The descriptor stays in blocking mode, with one exception. If others may accept from it as well (the
+/// program has asked for the raw descriptor, or has forked, or OS threads accept from it), a coroutine
+/// that accepts a connection sets non-blocking mode for the one call, which takes about a microsecond.
+/// Code that accepts through the raw descriptor at that moment, or in a process without this library, may
+/// see `WouldBlock`. A process that is killed at that moment leaves the mode set. Processes that use
+/// this library take turns.
 ///
 /// A timeout that is set on the raw descriptor counts in the same way as with a [`TcpStream`].
 pub struct TcpListener {

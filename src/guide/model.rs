@@ -49,8 +49,8 @@
 //! **Names, signatures and errors are std's.** [`shims`] lists what is mirrored, what differs, and
 //! what is still std's own.
 //!
-//! **Descriptors stay in blocking mode**, as other users of the same descriptor expect. A listener is
-//! the one exception, for the moment in which it accepts a connection: see
+//! **Descriptors stay in blocking mode**, as other users of the same descriptor expect. A listener that
+//! has other users is the one exception, for the moment in which it accepts a connection: see
 //! [`shims::net::TcpListener`].
 //!
 //! **A panic ends only its own coroutine** and goes to the joiner. greenroom wraps the panic hook

@@ -1,7 +1,8 @@
-//! Turns at changing the mode of a listener.
+//! Turns at accepting from a listener without blocking.
 //!
-//! accept4(2) has no flag like `MSG_DONTWAIT`: to try to accept without blocking, the listener must be
-//! in non-blocking mode. The mode belongs to the open file description, which clones of the descriptor
+//! accept4(2) has no flag like `MSG_DONTWAIT`. A connection that poll(2) reports can be accepted without
+//! blocking as long as nobody else takes it. If others may, the listener must be in non-blocking mode. The
+//! mode belongs to the open file description, which clones of the descriptor
 //! and other processes share. So each attempt sets the mode, accepts, and resets the mode:
 //!
 //! ```text
@@ -29,7 +30,8 @@ use super::switches::excused;
 /// would reset it.
 static HOLDER: AtomicU32 = AtomicU32::new(0);
 
-/// The exclusive right to change the mode of a listener, and to rely on the mode, until it is dropped.
+/// The exclusive right to accept from a listener, to change its mode, and to rely on that, until it is
+/// dropped.
 ///
 /// Waiting for it spins with `sched_yield`, because a turn is short.
 pub(crate) struct ModeTurn<'fd> {

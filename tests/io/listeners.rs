@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::os::unix::net::UnixListener;
@@ -51,6 +53,48 @@ fn a_unix_listener_stays_in_blocking_mode_for_others_while_a_coroutine_accepts()
         waiting.join().unwrap().unwrap();
         assert!(!is_nonblocking(&others), "when that is over");
     });
+}
+
+/// A worker that blocked in an accept would keep the client, which runs on it, from connecting again.
+#[test]
+#[serial]
+fn coroutines_and_threads_accept_from_one_listener_and_block_no_worker() {
+    const CONNECTIONS: usize = 200;
+    for threads in [0, 2] {
+        util::on_workers(2, || {
+            let listener = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+            let addr = listener.local_addr().unwrap();
+            let accepted = util::counter();
+            let accept = {
+                let (listener, accepted) = (Arc::clone(&listener), Arc::clone(&accepted));
+                move || {
+                    while listener.accept().is_ok_and(|(stream, _)| {
+                        // The last clients do not wait for it.
+                        let _ = (&stream).write_all(b"x");
+                        accepted.fetch_add(1, Ordering::SeqCst);
+                        accepted.load(Ordering::SeqCst) <= CONNECTIONS
+                    }) {}
+                }
+            };
+            let coroutines: Vec<_> = (0..4).map(|_| thread::spawn(accept.clone())).collect();
+            let threads: Vec<_> = (0..threads)
+                .map(|_| std::thread::spawn(accept.clone()))
+                .collect();
+            // Each is one connection at a time, so all of them race for it.
+            for _ in 0..CONNECTIONS {
+                let mut stream = TcpStream::connect(addr).unwrap();
+                stream.read_exact(&mut [0]).unwrap();
+            }
+            assert_eq!(accepted.load(Ordering::SeqCst), CONNECTIONS);
+            // One more for each that still waits.
+            while !(coroutines.iter().all(|one| one.is_finished())
+                && threads.iter().all(|one| one.is_finished()))
+            {
+                drop(TcpStream::connect(addr).unwrap());
+                greenroom::yield_now();
+            }
+        });
+    }
 }
 
 /// Starts a child that has the listener as its standard input, and serves on one worker.

@@ -15,8 +15,8 @@ use crate::sys::socket;
 
 /// Like [`std::os::unix::net::UnixListener`], but waits park the coroutine.
 ///
-/// A coroutine that accepts puts the descriptor into non-blocking mode for the one call. See
-/// [`TcpListener`](crate::shims::net::TcpListener) for the consequences.
+/// Where others may accept from the same listener, a coroutine that accepts puts the descriptor into
+/// non-blocking mode for the one call. See [`TcpListener`](crate::shims::net::TcpListener).
 pub struct UnixListener {
     io: Listener<net::UnixListener>,
 }
