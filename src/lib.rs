@@ -53,6 +53,8 @@
 //! | wait for a descriptor | [`shims::net`], [`wait_fd`], [`shims::select`], [`fs::watch`] |
 //! | call what can only block | [`unblock`] |
 //! | keep a value per coroutine | [`coroutine_local!`] |
+//! | pass a value on to spawned coroutines | [`context`] |
+//! | hear of panics that nobody joins | [`set_unjoined_hook`] |
 //! | find what blocks, and how deep stacks go | [`deny_blocking`], [`stats`] |
 //!
 //! Four chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
@@ -65,6 +67,7 @@
 
 mod atomic;
 pub mod channel;
+pub mod context;
 mod coroutine;
 mod diagnose;
 mod fatal;
@@ -91,6 +94,7 @@ pub mod shims;
 
 pub use diagnose::deny_blocking::{BlockingReport, deny_blocking, deny_blocking_with};
 pub use diagnose::stats::{StackStats, Stats, stats};
+pub use diagnose::unjoined::{UnjoinedPanic, set_unjoined_hook};
 pub use group::resource_pool::{CheckoutError, Pooled, ResourcePool, ResourcePoolBuilder};
 pub use group::{Full, Group, Imap, ImapUnordered, Reserved};
 pub use interrupt::deadline::Deadline;

@@ -98,6 +98,8 @@ macro_rules! coroutine_local {
     };
 }
 
+pub(crate) use coroutine_local;
+
 /// What the expansion of [`coroutine_local!`](crate::coroutine_local) uses, besides [`LocalKey`].
 pub mod parts {
     pub use std::thread_local;
@@ -252,6 +254,21 @@ impl<T: 'static> LocalKey<T> {
         // SAFETY: the value stays in place until the coroutine or thread ends, which cannot happen during
         // this call. Only shared references to it are ever given out.
         Ok(f(unsafe { value.as_ref() }))
+    }
+
+    /// Gives `task` its value.
+    ///
+    /// # Safety
+    ///
+    /// The task has not begun, and only the caller can reach it.
+    pub(crate) unsafe fn give(&'static self, task: &Task, value: T) {
+        // SAFETY: only the caller uses the locals of a task that only it can reach. The key is that of the
+        // type `T`.
+        let given = unsafe { task.locals().get_or_make(&self.key.0, || value) };
+        debug_assert!(
+            given.is_ok(),
+            "a task that has not begun has dropped nothing"
+        );
     }
 
     /// Sets the caller's value: by `replace` if there is one, or if a constant must be there first. On an

@@ -15,16 +15,9 @@ const LAYERS: &[&[&str]] = &[
     &["task"],
     &["park"],
     // What there is to wait for, and what reports.
-    &["channel"],
-    &[
-        "diagnose",
-        "interrupt",
-        "local",
-        "pool",
-        "reactor",
-        "sync",
-        "time",
-    ],
+    &["channel", "local"],
+    &["context"],
+    &["diagnose", "interrupt", "pool", "reactor", "sync", "time"],
     // What runs coroutines.
     &["fs", "worker"],
     // What makes runtimes and coroutines.

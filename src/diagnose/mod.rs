@@ -4,3 +4,4 @@
 pub(crate) mod deny_blocking;
 pub(crate) mod panic_hook;
 pub(crate) mod stats;
+pub(crate) mod unjoined;

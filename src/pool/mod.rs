@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::context;
 use crate::park::{Waited, Waiters};
 use crate::sys::switches::{excused, own_lock};
 use crate::task::word::Kind;
@@ -121,6 +122,7 @@ where
     if !task::on_coroutine() {
         return f();
     }
+    let f = context::carry(f);
     let result = Arc::new(JobResult::new());
     let filled = Arc::clone(&result);
     let job: Box<dyn FnOnce() + Send + 'a> = Box::new(move || {

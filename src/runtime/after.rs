@@ -72,6 +72,7 @@ use std::time::{Duration, Instant};
 
 use super::default_runtime::with_current_or_default;
 use super::keeper;
+use crate::context;
 use crate::task::Deadline;
 use crate::time::Timer;
 
@@ -137,7 +138,7 @@ where
     let deadline = Deadline::after(delay);
     let site = Location::caller();
     with_current_or_default(|scheduler| {
-        let timer = Timer::new(Arc::clone(scheduler.agenda()), site, f);
+        let timer = Timer::new(Arc::clone(scheduler.agenda()), site, context::carry(f));
         keeper::add(scheduler, &timer, deadline)?;
         Ok(TimerHandle(timer))
     })

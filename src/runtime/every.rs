@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::join::{JoinHandle, drop_unwanted, wait_all};
 use super::spawn::Builder;
+use crate::diagnose::unjoined;
 use crate::interrupt::deadline::Deadline;
 use crate::park::{self, Waiters};
 use crate::task;
@@ -99,7 +100,10 @@ fn run(stop: &Stop, mut ticks: Interval, mut f: impl FnMut(&Tick<'_>)) {
             if park::is_interrupt(&*payload) {
                 resume_unwind(payload);
             }
-            drop_unwanted(payload);
+            task::with_running(|task| match task {
+                Some(task) => unjoined::report(task, payload),
+                None => drop_unwanted(payload),
+            });
         }
     }
 }

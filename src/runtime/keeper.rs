@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::spawn::Builder;
+use crate::context;
 use crate::park;
 use crate::task::Deadline;
 use crate::time::{Added, Agenda, Next, Timer};
@@ -35,9 +36,10 @@ pub(super) fn add(
         };
         let builder = Builder::new().name("timers".into());
         // SAFETY: the closure owns what it uses; it and its result borrow nothing.
-        let spawned =
-            unsafe { builder.spawn_with_guard(scheduler, timer.site(), || keep(tenure), ()) };
-        spawned.map(drop)
+        let spawn =
+            || unsafe { builder.spawn_with_guard(scheduler, timer.site(), || keep(tenure), ()) };
+        // The keeper serves everybody, not only the caller's request.
+        context::without(spawn).map(drop)
     })?;
     match agenda.add(timer, deadline, || scheduler.end_idling()) {
         Added::Pending => Ok(()),

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use slab::Slab;
 
 use super::join::{PacketGuard, drop_unwanted};
-use crate::park::{Cancelled, Interrupt, Waited, Waiters};
+use crate::diagnose::unjoined::UnjoinedPanic;
+use crate::park::{Interrupt, Waited, Waiters};
 use crate::sys::fork::Process;
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Deadline, Task, TaskRef};
@@ -25,8 +26,8 @@ pub(crate) struct Members {
     panicked: AtomicBool,
     /// A coroutine that was not joined was unwound by its runtime, which shuts down.
     unwound_by_runtime: AtomicBool,
-    /// The payload of the first of those that have panicked, if it is kept.
-    first_panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// The first panic of those that were not joined, if it is kept.
+    first_panic: Mutex<Option<UnjoinedPanic>>,
     /// Waits until `running` is zero.
     ended: Waiters,
 }
@@ -85,11 +86,8 @@ impl Members {
 
     /// Takes the payload of the first coroutine that was not joined and has panicked.
     pub(crate) fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
-        let payload = task::lock_aside(&self.first_panic).take();
-        if payload.is_some() {
-            self.panicked.store(false, Ordering::Relaxed);
-        }
-        payload
+        let first = task::lock_aside(&self.first_panic).take();
+        first.map(UnjoinedPanic::into_payload)
     }
 
     /// Waits until all of the coroutines have ended.
@@ -165,23 +163,37 @@ impl Members {
     }
 
     /// Notes how a coroutine has ended that has not returned, and that nobody joins.
-    pub(crate) fn note(&self, payload: Box<dyn Any + Send>) {
-        if payload.is::<Cancelled>() {
+    pub(crate) fn note(&self, payload: Box<dyn Any + Send>, task: &Task) {
+        let Some(panic) = UnjoinedPanic::of(task, payload) else {
             // If it was cancelled by a handle, the others go on without it.
             if task::is_runtime_stopping() {
                 self.unwound_by_runtime.store(true, Ordering::Relaxed);
             }
             return;
-        }
+        };
         self.panicked.store(true, Ordering::Relaxed);
-        let mut unwanted = Some(payload);
-        if self.panics == Panics::Kept {
-            let mut first = task::lock_aside(&self.first_panic);
-            if first.is_none() {
-                *first = unwanted.take();
+        match self.panics {
+            Panics::Noted => drop_unwanted(panic),
+            Panics::Kept => {
+                let mut first = task::lock_aside(&self.first_panic);
+                if first.is_none() {
+                    *first = Some(panic);
+                } else {
+                    drop(first);
+                    panic.report();
+                }
             }
         }
-        drop_unwanted(unwanted);
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        // A panic that nobody has asked for.
+        let first = task::lock_aside(&self.first_panic).take();
+        if let Some(panic) = first {
+            panic.report();
+        }
     }
 }
 
@@ -222,8 +234,8 @@ impl Member {
 }
 
 impl PacketGuard for Member {
-    fn unjoined(&self, payload: Box<dyn Any + Send>, _: &Task) {
-        self.of.note(payload);
+    fn unjoined(&self, payload: Box<dyn Any + Send>, task: &Task) {
+        self.of.note(payload, task);
     }
 }
 

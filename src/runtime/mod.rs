@@ -27,6 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::context;
 use crate::coroutine::Class;
 use crate::fatal;
 use crate::task::{Interrupts, Role, Task, TaskRef};
@@ -160,6 +161,8 @@ impl Runtime {
         // wakers may keep the task for longer, but the task then holds neither closure nor result
         // (see `Packet`).
         let (task, joined) = unsafe { TaskRef::pair(task) };
+        // SAFETY: the task was just made, and is not queued.
+        unsafe { context::hand_down(&task) };
         // SAFETY: the body was made for results of type `T` above, and runs on this thread.
         let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(joined) };
         self.worker.spawn_local(task);

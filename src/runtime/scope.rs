@@ -289,7 +289,8 @@ impl<T> Joinable for ScopedJoinHandle<'_, T> {
 impl<T> Drop for ScopedJoinHandle<'_, T> {
     fn drop(&mut self) {
         if let Some(payload) = self.join.detach() {
-            self.members.note(payload);
+            let task = self.join.thread().task();
+            self.members.note(payload, task);
         }
     }
 }

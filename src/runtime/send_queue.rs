@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex};
 
 use super::spawn::Builder;
 use crate::channel::{Receiver, Sender, oneshot, unbounded};
+use crate::context;
 use crate::park::Cancelled;
 use crate::sync::Semaphore;
 use crate::sys::switches::own_lock;
@@ -218,9 +219,9 @@ impl SendQueue {
             return Ok(());
         }
         let shared = Arc::clone(&self.shared);
-        let writing = Builder::new()
-            .name("send queue".to_owned())
-            .spawn(move || shared.write());
+        let writer = Builder::new().name("send queue".to_owned());
+        // The writer serves all senders, not only this one's request.
+        let writing = context::without(|| writer.spawn(move || shared.write()));
         if writing.is_err() {
             self.shared.writing.store(false, Ordering::SeqCst);
         }

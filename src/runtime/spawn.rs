@@ -7,6 +7,7 @@ use std::panic::Location;
 use super::default_runtime::with_current_or_default;
 use super::join::{JoinHandle, LocalJoinHandle, Packet, PacketGuard};
 use super::{fork, thread};
+use crate::context;
 use crate::task::{Interrupts, Role, Task, TaskRef};
 use crate::worker::{Scheduler, Worker};
 
@@ -323,7 +324,10 @@ impl Builder {
         // SAFETY: the closure and the result are only used when the task runs or is abandoned, which
         // drops the guard last, and by the handle. Our caller promises that what they borrow stays valid
         // for so long.
-        Ok(unsafe { TaskRef::pair(task) })
+        let (task, joined) = unsafe { TaskRef::pair(task) };
+        // SAFETY: the task was just made, and is not queued.
+        unsafe { context::hand_down(&task) };
+        Ok((task, joined))
     }
 }
 

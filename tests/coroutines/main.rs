@@ -4,6 +4,7 @@
 mod util;
 
 mod compile;
+mod context;
 mod overflow;
 mod panics;
 mod park;

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::thread::Thread;
+use crate::diagnose::unjoined;
 use crate::fatal;
 use crate::park::{self, Cancelled, Wait};
 use crate::task::word::{Kind, Outcome};
@@ -198,7 +199,7 @@ fn refuse_to_wait_alone(joined: &Task) {
 impl<T> Drop for Join<T> {
     fn drop(&mut self) {
         if let Some(payload) = self.detach() {
-            drop_unwanted(payload);
+            unjoined::report(self.thread.task(), payload);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::thread;
 
+use crate::diagnose::unjoined;
 use crate::local;
 use crate::task::{self, Body, Task, Woken};
 
@@ -96,8 +97,8 @@ pub(crate) trait PacketGuard {
 }
 
 impl PacketGuard for () {
-    fn unjoined(&self, payload: Box<dyn Any + Send>, _: &Task) {
-        drop_unwanted(payload);
+    fn unjoined(&self, payload: Box<dyn Any + Send>, task: &Task) {
+        unjoined::report(task, payload);
     }
 }
 
