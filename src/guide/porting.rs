@@ -64,6 +64,7 @@
 //!   [below](#the-main-function).
 //! - parking_lot's locks park coroutines, too: `cargo greenroom` replaces parking_lot_core, which waits
 //!   by a system call of its own.
+//! - The threads on which ctrlc and jobserver wait for signals and pipes stay OS threads, too.
 //!
 //! In all Rust code that is compiled against the shims, thread-locals belong to the coroutines. So the
 //! hazard of [shared thread-locals](crate::guide::hazards#shared-thread-locals) is gone. C code, and
@@ -165,8 +166,8 @@
 //! | scheduled-thread-pool 0.2 | a pool of threads | as r2d2 |
 //!
 //! Tests of the repository run redis, mysql, lettre, ureq, tungstenite, minreq and tiny_http with many
-//! threads on one worker. `tests/survey` takes published crates, unmodified, and runs their own test
-//! suites by `cargo greenroom test`.
+//! threads on one worker. `tests/survey` builds some 130 published crates by `cargo greenroom`, unmodified,
+//! and runs the test suites of some; its `SURVEY.md` has the results.
 //!
 //! The feature `socket2` of `greenroom-std` (and of `greenroom`) converts between the sockets of
 //! [socket2](https://docs.rs/socket2/0.6) 0.6 and the shims', as socket2 itself does for std's:
@@ -181,7 +182,7 @@
 //! | symptom | cause | what to write |
 //! |---|---|---|
 //! | a worker stops for good, or for a while, although its connections have data | a lock or a channel of the real std is waited for, and the other side needs that worker. Most often a guard is held across a wait | [`shims::sync`] |
-//! | the same, while one thread computes | nothing waits | [`yield_now`] now and then, or [`unblock`] around the computation |
+//! | the same, while one thread computes, or spins until another has done something | nothing waits, and greenroom does not preempt | [`yield_now`] now and then, or [`unblock`] around the computation |
 //! | the same, while one thread is in a C library or in a crate that is not ported | the library blocks the OS thread | [`unblock`] around the call; [`wait_fd`] before it, if the library exposes its descriptor |
 //! | a `thread_local!` has the value of another request | a `thread_local!` without a path is std's, and the coroutines of a worker share its values | `std::thread_local! { … }`, or `use std::thread_local;` above; [`coroutine_local!`] |
 //! | the value of a `thread_local!` changes or goes while it is in use, which is undefined behaviour | its initialiser waits, and another coroutine of the worker has initialised the value meanwhile | the same; [`deny_blocking`](crate::deny_blocking()) names the wait |
@@ -190,7 +191,7 @@
 //! | another crate misses `ToSocketAddrs` of a type of yours | the shims' trait is one of its own | implement [`real::net::ToSocketAddrs`](std::net::ToSocketAddrs) as well |
 //! | parts of lines of output are out of order | the shims' `stdout` and std's, which macros without a path print to, each buffer the beginning of a line | `std::print!`, or [`flush`](std::io::Write::flush) of the shims' `stdout`, which flushes both |
 //! | a worker stops while nobody reads standard output | a macro without a path | `std::println!`, or `use std::println;` above |
-//! | a test's output is not captured | a harness captures only what std's own macros print | `std::real::println!` |
+//! | a test's output is not captured | a harness captures only what std's own macros print, on its own threads | `std::real::println!` off-coroutine; for an unmodified program, nothing |
 //! | lines of standard input are missing | the shims' `stdin` and std's each read ahead | use one of the two throughout |
 //! | `has overflowed its stack` | a stack has 256 KiB by default, where std's threads have 2 MiB | [`Builder::stack_size`]; `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` for all |
 //! | `a coroutine has no pthread_t`, or a thread must be the system's (signals, affinity, a GUI) | a coroutine is not an OS thread | `std::real::thread::spawn` |

@@ -24,6 +24,9 @@ use crate::wrapper::{RUSTC_NAME, RUSTDOC_NAME};
 const GREENROOM: &str =
     "//! The greenroom that the program's std is built on.\n\npub use the_one::*;\n";
 
+/// What the name of the facade's wrapper ends with, in the place of an identity.
+const FACADE: &str = "facade";
+
 pub(crate) fn run(args: Vec<OsString>) -> Result<ExitCode> {
     match options::parse(args)? {
         Request::Help => print!("{HELP}"),
@@ -36,8 +39,8 @@ pub(crate) fn run(args: Vec<OsString>) -> Result<ExitCode> {
 fn run_cargo(options: &Options) -> Result<ExitCode> {
     if env::var_os(VARIABLE).is_some() {
         return Err(Error::new(
-            "cargo greenroom runs inside of another one: call plain cargo here, which builds on \
-             greenroom's std as it is",
+            "cargo greenroom was called by a build that cargo greenroom runs: call plain cargo there, which \
+             builds on greenroom's std already",
         ));
     }
     let compiler = Compiler::find()?;
@@ -63,7 +66,7 @@ fn run_cargo(options: &Options) -> Result<ExitCode> {
         chain: chain.clone(),
         ..Session::default()
     };
-    let wrapper = dirs.wrapper(RUSTC_NAME, "facade")?;
+    let wrapper = dirs.wrapper(RUSTC_NAME, FACADE)?;
     let plan = Plan {
         options,
         target: &target,
@@ -82,6 +85,7 @@ fn run_cargo(options: &Options) -> Result<ExitCode> {
         drop_ins: dirs.drop_ins.clone(),
     };
     dirs.write_drop_ins()?;
+    dirs.remove_stale_sessions();
     run_on_program(options, &target, &dirs, &session)
 }
 
@@ -129,10 +133,10 @@ fn hint(notes: &Path) {
     let names: BTreeSet<String> = names.collect();
     for name in names {
         eprintln!(
-            "\nnote: {name} does not compile on greenroom's std, by an error that names greenroom's items \
-             (above). Most often, it gives a type of std's to a crate that was left out, or takes one \
-             from it.\n      `--except {name}` leaves it on the real std; crates that exchange such \
-             types with it must then be left out, too. `--explain` tells which crates are on which std."
+            "\nnote: {name} does not compile on greenroom's std: an error above names items of greenroom. Most \
+             often, {name} exchanges a type of std with a crate that is on the real std.\n      \
+             `--except {name}` leaves {name} on the real std. Crates that exchange such types with {name} \
+             must then be left out, too. `--explain` lists which crates are on which std."
         );
     }
 }
@@ -149,7 +153,7 @@ fn metadata(options: &Options, target: &str) -> Result<cargo_metadata::Metadata>
             Error::new(text.strip_prefix("error: ").unwrap_or(text))
         }
         other => Error::new(format!(
-            "cannot learn of the program's dependencies: {other}"
+            "cannot find out the program's dependencies: {other}"
         )),
     })
 }
@@ -174,6 +178,14 @@ fn chained_wrapper() -> Option<PathBuf> {
         })
 }
 
+/// The files in `dir`; none if it cannot be read.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect()
+}
+
 /// Where this command keeps what it makes.
 struct Dirs {
     base: PathBuf,
@@ -191,6 +203,33 @@ impl Dirs {
             drop_ins: base.join("drop-ins"),
             base,
         })
+    }
+
+    /// Removes the sessions, and their wrappers, whose libraries were built again since. cargo never asks for
+    /// these wrappers any more.
+    fn remove_stale_sessions(&self) {
+        // Listed first: another command may write a session and then its wrappers, meanwhile.
+        let wrappers = files(&self.base.join("bin"));
+        let sessions = self.base.join("sessions");
+        let stale = files(&sessions)
+            .into_iter()
+            .filter(|path| !Session::is_current(path));
+        for path in stale {
+            // Files that stay are only clutter.
+            let _ = fs::remove_file(path);
+        }
+        for path in wrappers {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let identity = name.and_then(|name| {
+                let rest = name.strip_prefix(RUSTC_NAME);
+                rest.or_else(|| name.strip_prefix(RUSTDOC_NAME))
+            });
+            let has_session =
+                |identity: &str| identity == FACADE || sessions.join(identity).exists();
+            if identity.is_some_and(|identity| !has_session(identity)) {
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 
     fn write_drop_ins(&self) -> Result<()> {

@@ -5,8 +5,8 @@
 pub(crate) enum Treatment {
     /// Its `std` is the facade.
     Patched,
-    /// Its `std` is the facade, but the threads that it spawns are the operating system's: each of them runs
-    /// many tasks, which would keep a worker.
+    /// Its `std` is the facade, but the threads that it spawns are the operating system's: as coroutines they
+    /// would keep a worker.
     OsThreads,
     /// It is greenroom or greenroom-std, as a dependency of the program. It is replaced by a crate that
     /// re-exports the facade's.
@@ -31,11 +31,17 @@ pub(crate) const DROP_INS: &[DropIn] = &[DropIn {
     package: "parking_lot_core",
     versions: &["0.9.", "0.10."],
     source: include_str!("../drop-ins/parking_lot_core.rs"),
-    why: "it waits in the kernel by a system call of its own; the drop-in parks coroutines",
+    why: "it waits by a system call of its own; the drop-in parks",
 }];
 
-/// Packages whose own threads run tasks.
-const REACTORS: &[&str] = &["tokio", "async-io", "async-global-executor"];
+/// Packages whose own threads run many tasks, or wait in a system call of their own.
+const KEEP_OS_THREADS: &[&str] = &[
+    "tokio",
+    "async-io",
+    "async-global-executor",
+    "ctrlc",
+    "jobserver",
+];
 
 /// A crate that the facade has with an `epoll_wait` that parks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,29 +77,30 @@ impl PollsBy {
 const BLOCKING: &[(&str, &str)] = &[
     (
         "socket2",
-        "its own `connect`, `accept`, `recv` and `send` block; sockets that were converted to std's park",
-    ),
-    ("rustix", "its system calls block where they wait"),
-    ("nix", "its system calls block where they wait"),
-    (
-        "signal-hook",
-        "its iterator blocks its OS thread: give it a real thread, or wait for its descriptor",
+        "`connect`, `accept`, `recv` and `send` of its `Socket` block; sockets converted to std's types park",
     ),
     (
-        "ctrlc",
-        "its handler waits on a thread of its own, as a coroutine that keeps a worker",
+        "rustix",
+        "its functions are system calls: those that wait block",
+    ),
+    (
+        "nix",
+        "its functions are system calls: those that wait block",
     ),
     (
         "openssl",
-        "the library's own sockets block; streams that are handed to it park",
+        "connections that the library opens block; streams that are passed to it park",
     ),
     (
         "libsqlite3-sys",
-        "the library computes and waits for files on the worker: wrap long queries in `greenroom::unblock`",
+        "queries compute and read files on the worker: wrap long ones in `greenroom::unblock`",
     ),
-    ("curl-sys", "the library's own sockets block"),
-    ("pq-sys", "the library's own sockets block"),
-    ("mysqlclient-sys", "the library's own sockets block"),
+    ("curl-sys", "connections that the library opens block"),
+    ("pq-sys", "connections that the library opens block"),
+    (
+        "mysqlclient-sys",
+        "connections that the library opens block",
+    ),
 ];
 
 impl DropIn {
@@ -112,7 +119,7 @@ impl Treatment {
         }
         match package {
             "greenroom" | "greenroom-std" => Treatment::Greenroom,
-            name if REACTORS.contains(&name) => Treatment::OsThreads,
+            name if KEEP_OS_THREADS.contains(&name) => Treatment::OsThreads,
             name => DROP_INS
                 .iter()
                 .find(|drop_in| drop_in.replaces(name, version))
@@ -127,15 +134,11 @@ pub(crate) fn blocks(package: &str, version: &str) -> Option<&'static str> {
     if let Some(drop_in) = DROP_INS.iter().find(of_package)
         && !drop_in.replaces(package, version)
     {
-        return Some(
-            "there is a drop-in for other versions of it only, and this one blocks where it waits",
-        );
+        return Some("this version has no drop-in, and blocks when it waits: update it");
     }
     let polls = POLLS.iter().any(|(name, ..)| *name == package);
     if polls && PollsBy::of(package, version).is_none() {
-        return Some(
-            "this version waits in a poll that blocks its OS thread: run it on a real thread",
-        );
+        return Some("waiting in the poll of this version blocks: update it");
     }
     let known = BLOCKING.iter().find(|(name, _)| *name == package);
     known.map(|(_, why)| *why)

@@ -28,7 +28,7 @@ impl Graph {
         let resolve = metadata
             .resolve
             .as_ref()
-            .ok_or_else(|| Error::new("cargo does not tell the program's dependencies"))?;
+            .ok_or_else(|| Error::new("cargo lists no dependencies of the program"))?;
         let nodes: BTreeMap<&PackageId, _> =
             resolve.nodes.iter().map(|node| (&node.id, node)).collect();
         let is_proc_macro = |id: &PackageId| {
@@ -72,8 +72,8 @@ impl Graph {
             if treatment == Treatment::Greenroom {
                 if version != env!("CARGO_PKG_VERSION") {
                     return Err(Error::new(format!(
-                        "the program depends on {name} {version}, and this is the command of version {}: \
-                         install that of {version}",
+                        "the program depends on {name} {version}, but this cargo-greenroom is version {}: install \
+                         cargo-greenroom {version}",
                         env!("CARGO_PKG_VERSION")
                     )));
                 }
@@ -87,7 +87,7 @@ impl Graph {
             let mut names = packages.keys().map(|(name, _)| name.replace('_', "-"));
             if !names.any(|known| known == *name) {
                 return Err(Error::new(format!(
-                    "--except {name}: the program has no such crate among its dependencies"
+                    "--except {name}: no such crate among the program's dependencies"
                 )));
             }
         }
@@ -126,7 +126,7 @@ impl Graph {
             all(|treatment| matches!(treatment, Treatment::Patched | Treatment::OsThreads)),
         );
         section(
-            "of these, their own threads stay OS threads",
+            "of these, some start threads of their own, which stay OS threads",
             all(|treatment| *treatment == Treatment::OsThreads),
         );
         let drop_ins = self
@@ -141,28 +141,28 @@ impl Graph {
             **treatment != Treatment::Excepted && PollsBy::of(name, version).is_some()
         });
         section(
-            "their own polls park the coroutine that waits in them",
+            "waiting in their polls parks the coroutine",
             polls
                 .map(|((name, version), _)| format!("{name} {version}"))
                 .collect(),
         );
         section(
-            "the greenroom that the program names, which is the one below its std",
+            "named by the program, which gets the greenroom that its std is built on",
             all(|treatment| *treatment == Treatment::Greenroom),
         );
         section(
-            "on the real std, as --except says",
+            "on the real std, because of --except",
             all(|treatment| *treatment == Treatment::Excepted),
         );
         section(
-            "left alone: proc macros, and what these and build scripts depend on",
+            "not patched: proc macros, and the dependencies of proc macros and build scripts",
             self.of_compiler.iter().cloned().collect(),
         );
         let blocking = self.packages.keys().filter_map(|(name, version)| {
             crates::blocks(name, version).map(|why| format!("{name} {version}: {why}"))
         });
         section(
-            "past std, and so still able to block a worker",
+            "can still block a worker, because they call the system or a C library themselves",
             blocking.collect(),
         );
         text

@@ -99,7 +99,7 @@ impl Source {
             return match is_checkout(&path) {
                 true => Ok(Source::Path(path)),
                 false => Err(Error::new(format!(
-                    "GREENROOM_PATH is {}, where there is no greenroom",
+                    "GREENROOM_PATH is {}, but there is no greenroom in it",
                     path.display()
                 ))),
             };
@@ -201,7 +201,7 @@ impl Plan<'_> {
         let mut libraries = Vec::new();
         for message in Message::parse_stream(std::io::BufReader::new(output)) {
             if let Message::CompilerArtifact(artifact) =
-                message.context(|| "cannot read what cargo says".into())?
+                message.context(|| "cannot read cargo's output".into())?
             {
                 let files = artifact.filenames.into_iter();
                 libraries.extend(files.filter(|file| file.extension() == Some("rlib")));

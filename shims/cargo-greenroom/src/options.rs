@@ -16,7 +16,7 @@ Commands:
 Options of this command:
       --except <CRATE>  Leave a crate of the dependency graph on the real std (repeatable)
       --main            Run the main function as a coroutine, too (build and run only)
-      --explain         Say which crates are patched, which are not, and which still block
+      --explain         List which crates are patched, which are not, and which can still block
   -h, --help            Print this
   -V, --version         Print the version
 
@@ -157,7 +157,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
     }
     if options.main && !["build", "run"].contains(&options.command.as_str()) {
         return Err(Error::new(format!(
-            "--main goes with `build` and `run`, not with `{}`",
+            "--main works with `build` and `run`, not with `{}`",
             options.command
         )));
     }
@@ -257,7 +257,7 @@ mod tests {
         let error = |line| parse(line).unwrap_err().to_string();
         assert!(error("greenroom fly").contains("no such command: `fly`"));
         assert!(error("run --except").contains("--except needs a value"));
-        assert!(error("test --main").contains("--main goes with `build` and `run`"));
+        assert!(error("test --main").contains("--main works with `build` and `run`"));
         assert!(error("build --target a --target b").contains("one target at a time"));
     }
 

@@ -79,6 +79,14 @@ impl Session {
         Ok(format!("{:016x}", hasher.finish()))
     }
 
+    /// Whether the file `path` has a session whose identity is the file's name. It has not if what it names was
+    /// built again.
+    pub(crate) fn is_current(path: &Path) -> bool {
+        let session = Session::read(path);
+        let identity = session.and_then(|session| session.identity());
+        identity.is_ok_and(|identity| path.file_name() == Some(identity.as_ref()))
+    }
+
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let built = self.facade.clone().unwrap_or_default();
         let chain = self.chain.clone().unwrap_or_default();
@@ -103,7 +111,7 @@ impl Session {
             let value = value.to_str().filter(|value| !value.contains('\n'));
             let value = value.ok_or_else(|| {
                 Error::new(format!(
-                    "cargo greenroom cannot use a path that is no text ({key})"
+                    "cargo greenroom cannot use a path that is not UTF-8 or has a line break ({key})"
                 ))
             })?;
             text += &format!("{key}={value}\n");
@@ -114,7 +122,7 @@ impl Session {
     /// The session of the command that this wrapper works for.
     pub(crate) fn of_environment() -> Result<Session> {
         let path = env::var_os(VARIABLE)
-            .ok_or_else(|| Error::new("this program is a compiler wrapper of `cargo greenroom`"))?;
+            .ok_or_else(|| Error::new("this is the compiler wrapper of `cargo greenroom`, which only cargo greenroom can call"))?;
         Session::read(Path::new(&path))
     }
 

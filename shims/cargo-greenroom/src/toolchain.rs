@@ -45,7 +45,7 @@ impl Compiler {
             .context(|| format!("cannot run the compiler, {}", rustc.display()))?;
         if !output.status.success() {
             return Err(Error::new(format!(
-                "the compiler, {}, does not tell its version: {}",
+                "the compiler, {}, fails to print its version: {}",
                 rustc.display(),
                 String::from_utf8_lossy(&output.stderr).trim()
             )));
@@ -58,7 +58,7 @@ impl Compiler {
             let value = verbose_version
                 .lines()
                 .find_map(|line| line.strip_prefix(name));
-            value.ok_or_else(|| Error::new(format!("`rustc -vV` does not tell its {name}")))
+            value.ok_or_else(|| Error::new(format!("`rustc -vV` prints no line `{name}`")))
         };
         let release = field("release: ")?;
         let mut numbers = release
@@ -67,8 +67,8 @@ impl Compiler {
         let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         if version < OLDEST {
             return Err(Error::new(format!(
-                "cargo greenroom needs Rust {}.{} or newer, and this is {release}: take a newer toolchain, \
-                 as in `cargo +stable greenroom`",
+                "cargo greenroom needs Rust {}.{} or newer, but this is {release}: use a newer toolchain, \
+                 for example by `cargo +stable greenroom`",
                 OLDEST.0, OLDEST.1
             )));
         }

@@ -52,7 +52,9 @@ pub(crate) fn run(role: Role) -> Result<ExitCode> {
         }
         Role::Rustc => {
             if args.is_empty() {
-                return Err(Error::new("a compiler wrapper is called with a compiler"));
+                return Err(Error::new(
+                    "the compiler wrapper needs a compiler as its first argument",
+                ));
             }
             let compiler = args.remove(0);
             let command = match &session.chain {
@@ -98,7 +100,7 @@ fn tell_version(mut command: Command, session: &Session) -> Result<ExitCode> {
             }
             _ => Ok(()),
         });
-    written.context(|| "cannot tell the compiler's version".into())?;
+    written.context(|| "cannot print the compiler's version".into())?;
     Ok(code_of(output.status))
 }
 
@@ -223,7 +225,7 @@ fn watch(command: &mut Command) -> Result<Outcome> {
     loop {
         line.clear();
         let read = stderr.read_until(b'\n', &mut line);
-        if read.context(|| format!("cannot read what {name} says"))? == 0 {
+        if read.context(|| format!("cannot read the output of {name}"))? == 0 {
             break;
         }
         names_greenroom |= is_error_about_greenroom(&line);

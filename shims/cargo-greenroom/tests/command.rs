@@ -1,5 +1,6 @@
 //! `cargo greenroom` on a program with one of each kind of crate.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -276,7 +277,7 @@ fn a_thread_that_waits_in_a_poll_of_mio_or_polling_lets_others_go_on() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.stdout, b"mio: true\npolling: true\n", "{said}");
     let section = said
-        .split("their own polls park")
+        .split("waiting in their polls parks")
         .nth(1)
         .unwrap_or_default();
     assert!(
@@ -367,11 +368,11 @@ fn a_crate_that_is_left_out_keeps_std_and_explain_says_so() {
         lines.take_while(is_name).collect::<Vec<_>>()
     };
     assert_eq!(
-        section("on the real std, as --except says:"),
+        section("on the real std, because of --except:"),
         ["  quiet 0.0.0"]
     );
     assert_eq!(
-        section("left alone: proc macros, and what these and build scripts depend on:"),
+        section("not patched: proc macros, and the dependencies of proc macros and build scripts:"),
         ["  made"]
     );
     assert!(section("on greenroom's std:").contains(&"  program 0.0.0"));
@@ -404,7 +405,9 @@ fn what_cannot_work_is_said_at_once() {
     assert!(said(&mut green("check --except nothing")).contains("no such crate"));
     assert!(said(&mut green("check --manifest-path nothing")).contains("nothing"));
     assert!(said(green("check").env("RUSTC", "/no/compiler")).contains("/no/compiler"));
-    assert!(said(green("check").env("CARGO_GREENROOM_SESSION", "x")).contains("inside of another"));
+    assert!(
+        said(green("check").env("CARGO_GREENROOM_SESSION", "x")).contains("call plain cargo there")
+    );
     assert!(
         said(green("check").env("GREENROOM_PATH", "/nowhere")).contains("there is no greenroom")
     );
@@ -423,4 +426,29 @@ fn what_was_built_is_not_built_again_and_another_choice_is() {
     let other = output(&mut green("build --except quiet"));
     let said = String::from_utf8(other.stderr).unwrap();
     assert!(said.contains("Compiling quiet"), "{said}");
+}
+
+#[test]
+#[serial]
+fn sessions_whose_libraries_were_built_again_are_removed() {
+    let base = program().join("target/greenroom");
+    let names = |folder: &str| {
+        let entries = fs::read_dir(base.join(folder)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<BTreeSet<_>>()
+    };
+    stdout(&mut green("check -q"));
+    let kept = names("sessions");
+    let wrappers = names("bin");
+    for name in &kept {
+        assert!(
+            wrappers.contains(&format!("greenroom-rustc-{name}")),
+            "{name}"
+        );
+    }
+    // A session of other libraries, with its wrapper.
+    fs::write(base.join("sessions/0123"), "std=/gone\n").unwrap();
+    fs::write(base.join("bin/greenroom-rustc-0123"), "").unwrap();
+    stdout(&mut green("check -q"));
+    assert_eq!((names("sessions"), names("bin")), (kept, wrappers));
 }

@@ -32,7 +32,7 @@ Usage: greenroom-survey [OPTIONS] [CRATE]...
       --both             Run all tests on std as well, not only those of crates that fail
       --handful          Take the crates that are marked for continuous integration
       --limit <SECONDS>  The time for each step of a crate [default: 600]
-      --write            Write SURVEY.md; implies --both (all crates must be taken for that)
+      --write            Write SURVEY.md, of the results of this run and of earlier ones
   -h, --help             Print this
 
 Ends with an error if a crate fails on greenroom's std that does not on std, unless crates.txt has
@@ -67,7 +67,7 @@ fn parse() -> Result<Option<Options>, String> {
             "--programs" => options.programs = true,
             "--both" => options.both = true,
             "--handful" => options.handful = true,
-            "--write" => (options.write, options.both) = (true, true),
+            "--write" => options.write = true,
             "--limit" => {
                 let seconds = args.next().and_then(|seconds| seconds.parse().ok());
                 let seconds = seconds.ok_or("--limit needs a number of seconds")?;
@@ -136,18 +136,31 @@ fn survey(options: &Options) -> Result<bool, String> {
         eprintln!("    {row}");
         tested.push(row);
     }
-    if options.write {
-        if built.len() + tested.len() != all.len() {
-            return Err("SURVEY.md is written for all crates with their tests".into());
-        }
-        let tables = outcome::tables(&tested, &built);
-        std::fs::write(home.join("SURVEY.md"), tables).map_err(|error| error.to_string())?;
-    }
     let rows = built.iter().chain(&tested);
-    let surprises: Vec<_> = rows.filter(|row| row.is_surprise()).collect();
+    let results = tools.work.join("results");
+    let rows: Vec<_> = rows.collect();
+    for row in &rows {
+        let kept = row.keep(&results);
+        kept.map_err(|error| format!("{}: {error}", results.display()))?;
+    }
+    if options.write {
+        write(&all, &results, &home.join("SURVEY.md"))?;
+    }
+    let surprises: Vec<_> = rows.iter().filter(|row| row.is_surprise()).collect();
     for row in &surprises {
         eprintln!("worse on greenroom's std: {row}");
         eprint!("{}", row.details);
     }
     Ok(surprises.is_empty())
+}
+
+/// Writes the tables of all crates.
+fn write(all: &[Entry], results: &Path, path: &Path) -> Result<(), String> {
+    let mut rows = Vec::new();
+    for entry in all {
+        let result = outcome::Result::read(results, entry);
+        let result = result.ok_or(format!("there is no result of {} yet", entry.name))?;
+        rows.push((entry, result));
+    }
+    std::fs::write(path, outcome::tables(&rows)).map_err(|error| error.to_string())
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write};
+use std::path::Path;
+use std::{fs, io};
 
 use crate::crates::Entry;
 use crate::run::End;
@@ -211,40 +213,69 @@ impl Display for Row {
     }
 }
 
+/// What came of a crate, as it is written into the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Result {
+    on_greenroom: String,
+    on_std: String,
+}
+
+impl Row {
+    /// Keeps the result for [`Result::read`], so that the table can be made of several runs.
+    pub(crate) fn keep(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)?;
+        let text = format!("{}\n{}\n{}\n", self.version, self.on_greenroom, self.on_std);
+        fs::write(dir.join(&self.name), text)
+    }
+}
+
+impl Result {
+    /// The result of `entry` that was kept last, if it is of this version.
+    pub(crate) fn read(dir: &Path, entry: &Entry) -> Option<Result> {
+        let text = fs::read_to_string(dir.join(&entry.name)).ok()?;
+        let mut lines = text.lines().map(str::to_owned);
+        (lines.next()? == entry.version).then_some(())?;
+        Some(Result {
+            on_greenroom: lines.next()?,
+            on_std: lines.next()?,
+        })
+    }
+}
+
 /// The tables that are checked in.
-pub(crate) fn tables(tested: &[Row], built: &[Row]) -> String {
+pub(crate) fn tables(results: &[(&Entry, Result)]) -> String {
     let mut text = String::from(
         "# Crates on greenroom's std\n\n\
          Published crates, unmodified, by `cargo greenroom`.\n\
          Written by `cargo run --release -p greenroom-survey -- --write`.\n\n\
          ## Their own tests\n\n\
-         By `cargo greenroom test` and by `cargo test`, with 4 workers.\n\n\
+         By `cargo greenroom test`, with 4 workers. If some fail, also by `cargo test`.\n\n\
          | crate | on greenroom's std | on std | why they differ, or what is left out |\n\
          |---|---|---|---|\n",
     );
-    let why = |row: &Row| row.known.clone().unwrap_or_default();
-    for row in tested {
+    let known = |entry: &Entry| entry.known.clone().unwrap_or_default();
+    for (entry, result) in results.iter().filter(|(entry, _)| !entry.build_only) {
         let _ = writeln!(
             text,
             "| {} {} | {} | {} | {} |",
-            row.name,
-            row.version,
-            row.on_greenroom,
-            row.on_std,
-            why(row)
+            entry.name,
+            entry.version,
+            result.on_greenroom,
+            result.on_std,
+            known(entry)
         );
     }
     text += "\n## Builds\n\n\
              By `cargo greenroom build`, and linked into a program.\n\n\
              | crate | on greenroom's std | why |\n|---|---|---|\n";
-    for row in built {
+    for (entry, result) in results.iter().filter(|(entry, _)| entry.build_only) {
         let _ = writeln!(
             text,
             "| {} {} | {} | {} |",
-            row.name,
-            row.version,
-            row.on_greenroom,
-            why(row)
+            entry.name,
+            entry.version,
+            result.on_greenroom,
+            known(entry)
         );
     }
     text
