@@ -1,4 +1,4 @@
-//! Programs with a crate in which the threads wait in a poll of its own: they must wait at the same time, on few
+//! Programs whose threads wait in crates that call the system themselves. They must wait at the same time, on few
 //! OS threads.
 
 use std::time::Duration;
@@ -9,27 +9,36 @@ use crate::postgres::Server;
 use crate::run::{self, End, Tools};
 
 struct Program {
-    /// The crate, and the name of the program.
     name: &'static str,
+    crates: &'static [&'static str],
     source: &'static str,
     /// Needs a server.
     needs_postgres: bool,
 }
 
-const PROGRAMS: [Program; 3] = [
+const PROGRAMS: [Program; 4] = [
     Program {
         name: "reqwest",
+        crates: &["reqwest"],
         source: include_str!("../programs/reqwest.rs"),
         needs_postgres: false,
     },
     Program {
         name: "postgres",
+        crates: &["postgres"],
         source: include_str!("../programs/postgres.rs"),
         needs_postgres: true,
     },
     Program {
         name: "smol",
+        crates: &["smol"],
         source: include_str!("../programs/smol.rs"),
+        needs_postgres: false,
+    },
+    Program {
+        name: "signals",
+        crates: &["ctrlc", "signal-hook"],
+        source: include_str!("../programs/signals.rs"),
         needs_postgres: false,
     },
 ];
@@ -52,10 +61,13 @@ pub(crate) fn run(
             eprintln!("[program {}] skipped: no PostgreSQL here", program.name);
             continue;
         }
-        let entry = entries.iter().find(|entry| entry.name == program.name);
-        let entry = entry.ok_or(format!("crates.txt has no {}", program.name))?;
+        let mut named = Vec::new();
+        for &name in program.crates {
+            let entry = entries.iter().find(|entry| entry.name == name);
+            named.push((name, entry.ok_or(format!("crates.txt has no {name}"))?));
+        }
         let name = format!("{}-threads", program.name);
-        let dir = batch::write_program(&name, &[(&entry.name, entry)], program.source, tools)?;
+        let dir = batch::write_program(&name, &named, program.source, tools)?;
         let outcome = |on: &str| {
             let mut command = match on {
                 "std" => tools.cargo(),
