@@ -51,7 +51,7 @@
 //! | wait for time | [`shims::thread::sleep`], [`after`], [`every`], [`interval`] |
 //! | stop waiting | [`timeout`], [`Deadline`], [`JoinHandle::cancel`], [`shield`]; [the guide to them](guide::deadlines) |
 //! | wait for a descriptor | [`shims::net`], [`wait_fd`], [`shims::select`], [`fs::watch`] |
-//! | call what can only block | [`unblock`] |
+//! | call what can only block | [`unblock`], [`join_thread`] |
 //! | keep a value per coroutine | [`coroutine_local!`] |
 //! | pass a value on to spawned coroutines | [`context`] |
 //! | hear of panics that nobody joins | [`set_unjoined_hook`] |
@@ -106,6 +106,7 @@ pub use local::{AccessError, LocalKey};
 pub use park::{
     Cancelled, Elapsed, Unparker, interruption_point, park, park_timeout, park_until, yield_now,
 };
+pub use pool::join_thread::join_thread;
 pub use pool::resolver::{Resolve, SystemResolver, set_resolver};
 pub use pool::unblock;
 #[doc(hidden)]

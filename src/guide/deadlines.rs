@@ -93,7 +93,9 @@
 //! | `greenlet.kill(timeout=5)` | `handle.cancel_wait(five)` |
 //! | `greenlet.kill(block=False)` | `handle.cancel()` |
 //! | `GreenletExit` | [`Cancelled`], as the payload of the unwind |
-//! | `gevent.joinall(greenlets, timeout=5)` | `timeout(five, …)` around the joins |
+//! | `gevent.joinall(greenlets)`, `joinall(greenlets, raise_error=True)` | [`join_all`], [`try_join_all`] |
+//! | `gevent.joinall(greenlets, timeout=5, count=2)` | [`wait_count`] with a [`Deadline`] |
+//! | `Pool(10)`, `pool.map`, `pool.imap_unordered`, `pool.kill(timeout=5)` | [`Group`]: `bounded(10)`, `map`, `imap_unordered`, `cancel_wait(five)` |
 //!
 //! | Go | here |
 //! |---|---|
@@ -101,17 +103,23 @@
 //! | `conn.SetDeadline(t)` | [`timeout_at`], with [`with_interrupts`] for errors |
 //! | `<-ctx.Done()` in a loop that computes | [`interruption_point`] |
 //! | `cancel()` for a goroutine that watches its context | [`JoinHandle::cancel`]; [`CancelOnDrop`] for `defer cancel()` |
-//! | `errgroup.WithContext` | [`scope`], which cancels the others when it is interrupted |
+//! | `errgroup.WithContext` | [`try_join_all_by`], which cancels the others at the first error; [`Group`] for `SetLimit` |
+//! | `context.WithValue` | [`ContextKey::scope`] |
+//! | `time.Ticker` | [`every`], [`interval`] |
 //!
 //! [`Builder::interrupts`]: crate::Builder::interrupts
 //! [`CancelOnDrop`]: crate::CancelOnDrop
 //! [`Cancelled`]: crate::Cancelled
+//! [`ContextKey::scope`]: crate::context::ContextKey::scope
 //! [`Deadline`]: crate::Deadline
+//! [`Group`]: crate::Group
 //! [`Interrupts::Errors`]: crate::Interrupts::Errors
 //! [`JoinHandle::cancel`]: crate::JoinHandle::cancel
 //! [`Stats::swallowed_interrupts`]: crate::Stats::swallowed_interrupts
+//! [`every`]: crate::every()
 //! [`interruption_point`]: crate::interruption_point()
 //! [`interval`]: crate::interval()
+//! [`join_all`]: crate::join_all()
 //! [`makefile`]: crate::shims::io::makefile
 //! [`park()`]: crate::park()
 //! [`read_exact`]: std::io::Read::read_exact
@@ -122,7 +130,10 @@
 //! [`sleep`]: crate::shims::thread::sleep
 //! [`timeout_at`]: crate::timeout_at()
 //! [`timeout`]: crate::timeout()
+//! [`try_join_all_by`]: crate::try_join_all_by()
+//! [`try_join_all`]: crate::try_join_all()
 //! [`unblock`]: crate::unblock()
+//! [`wait_count`]: crate::wait_count()
 //! [`wait_fd`]: crate::wait_fd()
 //! [`wait_idle`]: crate::wait_idle()
 //! [`with_interrupts`]: crate::with_interrupts()

@@ -194,7 +194,7 @@
 //! | a test's output is not captured | a harness captures only what std's own macros print, on its own threads | `std::real::println!` off-coroutine; for an unmodified program, nothing |
 //! | lines of standard input are missing | the shims' `stdin` and std's each read ahead | use one of the two throughout |
 //! | `has overflowed its stack` | a stack has 256 KiB by default, where std's threads have 2 MiB | [`Builder::stack_size`]; `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` for all |
-//! | `a coroutine has no pthread_t`, or a thread must be the system's (signals, affinity, a GUI) | a coroutine is not an OS thread | `std::real::thread::spawn` |
+//! | `a coroutine has no pthread_t`, or a thread must be the system's (signals, affinity, a GUI) | a coroutine is not an OS thread | `std::real::thread::spawn`, and [`join_thread`] |
 //! | the program ends too early | `main` returns, as with std's threads | join the threads; [`wait_idle`] |
 //! | threads that are left end with [`Cancelled`] | [`run`](crate::run) unwinds the remaining coroutines | join them before it ends |
 //! | a thread's destructors do not run at the end of [`run`](crate::run) | it waited for a lock, a condition variable or an `unpark`, and was left behind | end it before, by a flag or a channel |
@@ -235,13 +235,14 @@
 //!     foreign(stream.into());
 //! }
 //!
-//! // An OS thread.
-//! std::real::thread::spawn(|| {}).join().unwrap();
+//! // An OS thread, joined without blocking a worker.
+//! greenroom::join_thread(std::real::thread::spawn(|| {})).unwrap();
 //! # REQUEST.set(1);
 //! # let there = std::real::net::ToSocketAddrs::to_socket_addrs(&Service(80)).unwrap().next();
 //! # assert_eq!(there, Some(([127, 0, 0, 1], 80).into()));
 //! ```
 //!
+//! [`join_thread`]: crate::join_thread()
 //! [`shims`]: crate::shims
 //! [`shims::real`]: crate::shims::real
 //! [`shims::sync`]: crate::shims::sync

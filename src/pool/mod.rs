@@ -5,6 +5,7 @@
 //! `resolver` the lookups of host names.
 
 mod crew;
+pub(crate) mod join_thread;
 pub(crate) mod resolver;
 
 use std::io;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use greenroom::shims::sync::mpsc;
 use greenroom::shims::thread::sleep;
 use greenroom::{
-    Builder, Cancelled, Deadline, JoinHandle, Joinable, join_all, join_any, scope, spawn,
-    spawn_local, timeout, try_join_all, try_join_all_by, wait_all, wait_any, wait_count,
+    Builder, Cancelled, Deadline, JoinHandle, Joinable, join_all, join_any, join_thread, scope,
+    spawn, spawn_local, timeout, try_join_all, try_join_all_by, wait_all, wait_any, wait_count,
 };
 
 use crate::util::{PATIENCE, everywhere, message, ms, on_workers, until};
@@ -318,5 +318,63 @@ fn the_join_of_an_unchecked_coroutine_is_not_interrupted_among_others_either() {
         let waited = timeout(ms(1), || wait_any(&mut handles, Deadline::NEVER));
         assert_eq!(waited, Ok(Some(0)));
         assert!(start.elapsed() >= ms(20) && start.elapsed() < PATIENCE);
+    });
+}
+
+#[test]
+fn joining_an_os_thread_parks_the_coroutine_and_not_its_worker() {
+    everywhere(|| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || told.recv().unwrap());
+        let teller = spawn(move || {
+            sleep(ms(1));
+            tell.send(7).unwrap();
+        });
+        assert_eq!(join_thread(thread).unwrap(), 7);
+        teller.join().unwrap();
+        let failing = std::thread::spawn(|| resume_unwind(Box::new("no luck")));
+        let failure: Box<_> = join_thread::<()>(failing).unwrap_err();
+        assert_eq!(failure.downcast_ref(), Some(&"no luck"));
+    });
+}
+
+#[test]
+fn any_number_of_os_threads_are_joined_at_the_same_time() {
+    on_workers(1, || {
+        // More than the pool has threads without this.
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let told = Arc::new(std::sync::Mutex::new(told));
+        let joiners: Vec<_> = (0..300)
+            .map(|n| {
+                let told = Arc::clone(&told);
+                let small = std::thread::Builder::new().stack_size(64 << 10);
+                let thread = small.spawn(move || {
+                    // An error: the sender is gone.
+                    assert!(told.lock().unwrap().recv().is_err());
+                    n
+                });
+                spawn(move || join_thread(thread.unwrap()).unwrap())
+            })
+            .collect();
+        sleep(ms(20));
+        assert!(joiners.iter().all(|joiner| !joiner.is_finished()));
+        assert_eq!(greenroom::unblock(|| 1), 1, "the pool still has a thread");
+        drop(tell);
+        assert!(try_join_all(joiners).unwrap().into_iter().eq(0..300));
+    });
+}
+
+#[test]
+fn an_interrupted_join_leaves_the_os_thread_alone() {
+    on_workers(1, || {
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let (ended, has_ended) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            told.recv().unwrap();
+            ended.send(()).unwrap();
+        });
+        assert!(timeout(ms(5), || join_thread(thread)).is_err());
+        tell.send(()).unwrap();
+        has_ended.recv().unwrap();
     });
 }
