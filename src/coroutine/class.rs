@@ -41,7 +41,7 @@ const HOT_STACKS: usize = 64;
 
 /// The most address space, in bytes, that a pool's idle stacks of a class span. Stacks that are
 /// larger than this are the exception: a pool keeps one of them.
-const HOT_BYTES: usize = 16 << 20;
+const HOT_BYTES: usize = 64 << 20;
 
 /// The classes, by the index of their size.
 #[rustfmt::skip]
