@@ -55,7 +55,7 @@
 //! | keep a value per coroutine | [`coroutine_local!`] |
 //! | pass a value on to spawned coroutines | [`context`] |
 //! | hear of panics that nobody joins | [`set_unjoined_hook`] |
-//! | find what blocks, and how deep stacks go | [`deny_blocking`], [`stats`] |
+//! | find what blocks or switches, and how deep stacks go | [`deny_blocking`], [`no_switch`], [`stats`] |
 //!
 //! Four chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
 //! cancellation](guide::deadlines), [the hazards](guide::hazards), and [the
@@ -93,12 +93,13 @@ pub mod guide;
 pub mod shims;
 
 pub use diagnose::deny_blocking::{BlockingReport, deny_blocking, deny_blocking_with};
+pub use diagnose::no_switch::{assert_switches, no_switch};
 pub use diagnose::stats::{StackStats, Stats, stats};
 pub use diagnose::unjoined::{UnjoinedPanic, set_unjoined_hook};
 pub use group::resource_pool::{CheckoutError, Pooled, ResourcePool, ResourcePoolBuilder};
 pub use group::{Full, Group, Imap, ImapUnordered, Reserved};
 pub use interrupt::deadline::Deadline;
-pub use interrupt::shield::{shield, with_interrupts};
+pub use interrupt::shield::{catch_cancel, shield, with_interrupts};
 pub use interrupt::timeout::{timeout, timeout_at};
 #[doc(hidden)]
 pub use local::parts as __local;

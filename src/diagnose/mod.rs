@@ -1,7 +1,8 @@
-//! Reports on coroutines: calls that block a worker, panics, and the depth of stacks.
+//! Reports on coroutines: calls that block a worker, unwanted switches, panics, and the depth of stacks.
 #![forbid(unsafe_code)]
 
 pub(crate) mod deny_blocking;
+pub(crate) mod no_switch;
 pub(crate) mod panic_hook;
 pub(crate) mod stats;
 pub(crate) mod unjoined;

@@ -1,7 +1,10 @@
-//! Code that interrupts do not reach, or reach as errors.
+//! Code that interrupts do not reach, or reach as errors, or that catches them.
 #![forbid(unsafe_code)]
 
-use crate::task::{Change, InterruptScope, Interrupts};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::park::Cancelled;
+use crate::task::{self, Change, InterruptScope, Interrupts};
 
 /// Runs `f` to its end: neither a cancellation nor a [`timeout`](crate::timeout) around this call
 /// interrupts it.
@@ -26,6 +29,48 @@ use crate::task::{Change, InterruptScope, Interrupts};
 /// ```
 pub fn shield<T>(f: impl FnOnce() -> T) -> T {
     InterruptScope::enter(Change::Shield, |_| f())
+}
+
+/// Runs `f`, and returns an error if a cancellation unwinds it.
+///
+/// For code that cleans up. The cancellation stays: the next interruption point unwinds again, unless it is
+/// in a [`shield`].
+///
+/// ```
+/// use greenroom::shims::thread::sleep;
+/// use greenroom::{catch_cancel, shield};
+/// use std::time::Duration;
+///
+/// let (tell, told) = greenroom::shims::sync::mpsc::channel();
+/// let coroutine = greenroom::spawn(move || {
+///     tell.send(()).unwrap();
+///     let result = catch_cancel(|| sleep(Duration::from_secs(60)));
+///     if result.is_err() {
+///         shield(|| sleep(Duration::from_millis(1))); // says goodbye
+///     }
+///     "cleaned up"
+/// });
+/// told.recv().unwrap();
+/// coroutine.cancel();
+/// assert_eq!(coroutine.join().unwrap(), "cleaned up");
+/// ```
+///
+/// # Errors
+///
+/// [`Cancelled`], if `f` was unwound by a cancellation.
+///
+/// # Panics
+///
+/// If `f` panics, with the same payload.
+pub fn catch_cancel<T>(f: impl FnOnce() -> T) -> Result<T, Cancelled> {
+    // The closure is consumed, and the caller sees either its result or its panic.
+    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| match payload.downcast::<Cancelled>() {
+        Ok(cancelled) => {
+            task::note_unwound();
+            *cancelled
+        }
+        Err(panic) => resume_unwind(panic),
+    })
 }
 
 /// Runs `f`, and has interrupts inside it delivered as `how` says.

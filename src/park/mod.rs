@@ -88,6 +88,8 @@ pub fn yield_now() {
     if !task::on_coroutine() {
         std::thread::yield_now();
     } else if !std::thread::panicking() {
+        #[cfg(debug_assertions)]
+        task::count_switch();
         coroutine::suspend(Suspend::Yielded);
     } else {
         yield_amid_panics();

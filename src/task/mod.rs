@@ -18,6 +18,8 @@ mod interrupt_scope;
 pub(crate) mod locals;
 mod os_thread;
 mod refs;
+#[cfg(debug_assertions)]
+mod sections;
 mod task_ref;
 mod unwind;
 mod waiting;
@@ -51,6 +53,8 @@ pub(crate) use interrupt_scope::{Change, InterruptScope, Reach, earlier};
 use locals::Locals;
 pub(crate) use os_thread::PolledDescriptor;
 use refs::Refs;
+#[cfg(debug_assertions)]
+pub(crate) use sections::{Section, count_switch};
 pub(crate) use task_ref::TaskRef;
 pub(crate) use unwind::{
     InHook, Suspended, is_unwinding, is_unwinding_for_certain, keeps_thread, may_unwind,
@@ -156,6 +160,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     locals: Locals,
     completion: Completion<Waiting>,
     refs: Refs,
+    #[cfg(debug_assertions)]
+    sections: sections::Sections,
     body: B,
 }
 
@@ -206,6 +212,8 @@ impl<B: Body> Task<B> {
             locals: Locals::new(),
             completion: Completion::new(),
             refs: Refs::new(2),
+            #[cfg(debug_assertions)]
+            sections: sections::Sections::default(),
             body,
         }
     }
@@ -430,6 +438,8 @@ impl Task {
         if !on_coroutine() || std::thread::panicking() {
             return self.owner().suspend(self, seq, deadline);
         }
+        #[cfg(debug_assertions)]
+        count_switch();
         if let Some(deadline) = deadline {
             self.owner().arm(self.slot(), deadline, seq);
         }

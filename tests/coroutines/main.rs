@@ -9,6 +9,7 @@ mod overflow;
 mod panics;
 mod park;
 mod scheduler;
+mod sections;
 mod stacks;
 mod stats;
 mod thread;

@@ -282,3 +282,21 @@ fn a_coroutine_that_waits_for_a_cancelled_one_is_not_cancelled_itself() {
         assert!(outer.join().unwrap());
     });
 }
+
+#[test]
+fn a_caught_cancellation_leaves_time_to_clean_up_in_a_shield_and_stays() {
+    on_workers(1, || {
+        let (told, told_of) = mpsc::channel();
+        let coroutine = spawn(move || {
+            let caught = greenroom::catch_cancel(|| sleep(Duration::MAX));
+            assert_eq!(caught, Err(Cancelled));
+            greenroom::shield(|| sleep(ms(1)));
+            told.send("cleaned up").unwrap();
+            sleep(Duration::MAX);
+        });
+        sleep(ms(5));
+        coroutine.cancel();
+        assert!(is_cancelled(coroutine.join()));
+        assert_eq!(told_of.recv(), Ok("cleaned up"));
+    });
+}
