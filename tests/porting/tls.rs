@@ -212,3 +212,26 @@ fn buffered_files_go_over_tls() {
         }
     }
 }
+
+#[test]
+fn a_handshake_with_a_silent_server_is_timed_out_and_cancelled() {
+    util::on_workers(1, || {
+        let (_, client) = configs(&version::TLS13);
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = silent.local_addr().unwrap();
+        let limit = Duration::from_millis(20);
+        let asked = greenroom::timeout(limit, || ask(Arc::clone(&client), addr, 1));
+        assert!(asked.is_err(), "the handshake does not end by itself");
+
+        let asking = thread::spawn(move || ask(client, addr, 2));
+        thread::sleep(limit);
+        asking.cancel();
+        let payload = asking.join().unwrap_err();
+        assert!(payload.is::<greenroom::Cancelled>());
+        // Both connections were made, and closed by the unwind.
+        for _ in 0..2 {
+            let (mut stream, _) = silent.accept().unwrap();
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        }
+    });
+}

@@ -98,7 +98,10 @@ fn a_coroutine_that_catches_the_unwind_and_waits_again_is_named() {
         if let Some(output) = &output {
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert!(!stderr.contains("obedient"), "{stderr}");
-            assert!(stderr.contains("has caught its cancellation 255 times"), "{stderr}");
+            assert!(
+                stderr.contains("has caught its cancellation 255 times"),
+                "{stderr}"
+            );
         }
         assert_ended_naming(output, &["'stubborn'"]);
     }
