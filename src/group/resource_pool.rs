@@ -106,7 +106,8 @@ struct Resources<T> {
 struct Idle<T> {
     resource: T,
     made: Instant,
-    idle_since: Instant,
+    /// Only known if there is a limit.
+    idle_since: Option<Instant>,
 }
 
 impl<T> Default for ResourcePoolBuilder<T> {
@@ -386,7 +387,7 @@ impl<T, E> Shared<T, E> {
         let idle = Idle {
             resource,
             made,
-            idle_since: Instant::now(),
+            idle_since: self.settings.idle_limit.map(|_| Instant::now()),
         };
         let expired = {
             let mut resources = self.resources();
@@ -404,12 +405,14 @@ impl<T, E> Shared<T, E> {
             return expired;
         }
         let now = Instant::now();
-        let reached =
-            |since, limit: Option<Duration>| limit.is_some_and(|limit| now - since >= limit);
+        let reached = |since: Option<Instant>, limit: Option<Duration>| {
+            since.is_some_and(|since| limit.is_some_and(|limit| now - since >= limit))
+        };
         let mut index = 0;
         while let Some(idle) = resources.idle.get(index) {
             let superfluous = resources.size - expired.len() > self.settings.min;
-            if reached(idle.made, age_limit) || superfluous && reached(idle.idle_since, idle_limit)
+            if reached(Some(idle.made), age_limit)
+                || superfluous && reached(idle.idle_since, idle_limit)
             {
                 expired.extend(resources.idle.remove(index));
             } else {

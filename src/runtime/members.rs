@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use slab::Slab;
 
@@ -190,8 +190,8 @@ impl Members {
 impl Drop for Members {
     fn drop(&mut self) {
         // A panic that nobody has asked for.
-        let first = task::lock_aside(&self.first_panic).take();
-        if let Some(panic) = first {
+        let first = self.first_panic.get_mut();
+        if let Some(panic) = first.unwrap_or_else(PoisonError::into_inner).take() {
             panic.report();
         }
     }

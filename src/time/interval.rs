@@ -60,6 +60,11 @@ impl Interval {
         self.advance(Instant::now()).0
     }
 
+    /// Begins anew: the next tick is one period from now, and the later ones are in step with it.
+    pub fn reset(&mut self) {
+        self.next = Instant::now().checked_add(self.period);
+    }
+
     /// When the next tick is due; `None` if that is beyond the end of the clock.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.next
@@ -79,6 +84,25 @@ impl Interval {
     /// The time between two ticks.
     pub fn period(&self) -> Duration {
         self.period
+    }
+}
+
+/// An endless iterator over the [ticks](Interval::tick).
+///
+/// ```
+/// use std::time::Duration;
+///
+/// for (count, _due) in greenroom::interval(Duration::from_millis(1)).enumerate() {
+///     if count == 2 {
+///         break;
+///     }
+/// }
+/// ```
+impl Iterator for Interval {
+    type Item = Instant;
+
+    fn next(&mut self) -> Option<Instant> {
+        Some(self.tick())
     }
 }
 

@@ -245,6 +245,23 @@ fn a_daemon_is_joined_and_unwound_like_any_coroutine() {
 
 #[test]
 #[parallel]
+fn an_interval_that_is_reset_begins_anew_and_it_iterates() {
+    everywhere(|| {
+        let start = Instant::now();
+        let mut ticks = greenroom::interval(ms(20));
+        sleep(ms(5));
+        ticks.reset();
+        let due: Vec<_> = ticks.by_ref().take(2).collect();
+        assert!(
+            due[0] >= start + ms(25),
+            "not in step with the first beginning"
+        );
+        assert_eq!((due[1] - due[0]).as_nanos() % ms(20).as_nanos(), 0);
+    });
+}
+
+#[test]
+#[parallel]
 fn a_fallible_timer_fires_like_any() {
     everywhere(|| {
         let (tell, told) = mpsc::channel();
