@@ -86,7 +86,8 @@ pub(crate) struct InterruptScope {
     is_shield: bool,
     inside: Reach,
     outer: AtomicPtr<InterruptScope>,
-    /// The number of the unwind that this scope's deadline has caused last. Zero for none.
+    /// The number of the unwinds that this scope's deadline causes. Zero before the first. All of them have
+    /// the same one: code that has caught several may go on with any of their payloads.
     unwind: AtomicU64,
 }
 
@@ -230,8 +231,8 @@ impl Task {
     }
 
     /// Notes that the earliest deadline has caused an unwind, in the scope that it belongs to; in the
-    /// outermost one, if it belongs to several. Returns the number of the unwind, which is not zero. To
-    /// be called by the task itself, inside of a scope with a deadline.
+    /// outermost one, if it belongs to several. Returns the number of that scope's unwinds, which is not
+    /// zero and no other scope's. To be called by the task itself, inside of a scope with a deadline.
     pub(crate) fn begin_unwind_of_earliest(&self) -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let earliest = self.reach().earliest;
@@ -244,10 +245,15 @@ impl Task {
                 break;
             }
         }
-        let unwind = NEXT.fetch_add(1, Ordering::Relaxed);
         let hit = hit.expect("the earliest deadline belongs to a scope");
-        hit.unwind.store(unwind, Ordering::Relaxed);
-        unwind
+        match hit.unwind.load(Ordering::Relaxed) {
+            0 => {
+                let unwind = NEXT.fetch_add(1, Ordering::Relaxed);
+                hit.unwind.store(unwind, Ordering::Relaxed);
+                unwind
+            }
+            unwind => unwind,
+        }
     }
 }
 

@@ -228,6 +228,20 @@ fn an_unwind_that_is_resumed_elsewhere_is_not_mistaken() {
     });
 }
 
+/// Code that catches a panic, cleans up, and resumes the panic may be interrupted in the cleaning up, too.
+#[test]
+fn the_first_of_several_unwinds_that_were_caught_still_belongs_to_its_timeout() {
+    on_workers(1, || {
+        let result = timeout(ms(2), || {
+            let first = catch_unwind(|| sleep(Duration::MAX)).unwrap_err();
+            let second = catch_unwind(|| sleep(Duration::MAX));
+            assert!(second.is_err());
+            resume_unwind(first)
+        });
+        assert_eq!(result, Err(Elapsed));
+    });
+}
+
 #[test]
 fn a_timeout_does_not_reach_coroutines_that_are_spawned_inside() {
     on_workers(1, || {
