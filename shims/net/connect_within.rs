@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::{TcpStream, ToSocketAddrs, no_address, timed_out};
+use crate::park::is_error_of_interrupt;
 
 /// The least time that each address gets while time is left: enough for several round trips.
 const SHARE_AT_LEAST: Duration = Duration::from_secs(2);
@@ -59,6 +60,7 @@ impl ConnectWithin for TcpStream {
             }
             match TcpStream::connect_timeout(addr, share(left, addrs.len() - index)) {
                 Ok(stream) => return Ok(stream),
+                Err(error) if is_error_of_interrupt(&error) => return Err(error),
                 Err(error) => last = Some(error),
             }
         }

@@ -17,8 +17,10 @@ pub use udp_socket::UdpSocket;
 
 use std::io;
 
-/// Calls `f` with each address that `addrs` resolves to, until a call succeeds. If all fail, returns
-/// the last error, as std does.
+use crate::park::is_error_of_interrupt;
+
+/// Calls `f` with each address that `addrs` resolves to, until a call succeeds or is interrupted. If all
+/// fail, returns the last error, as std does.
 fn each_addr<A: ToSocketAddrs, R>(
     addrs: A,
     mut f: impl FnMut(SocketAddr) -> io::Result<R>,
@@ -27,6 +29,7 @@ fn each_addr<A: ToSocketAddrs, R>(
     for addr in addrs.to_socket_addrs()? {
         match f(addr) {
             Ok(done) => return Ok(done),
+            Err(error) if is_error_of_interrupt(&error) => return Err(error),
             Err(error) => last = Some(error),
         }
     }

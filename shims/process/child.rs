@@ -8,6 +8,7 @@ use std::process::{self, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 use super::{ChildStderr, ChildStdin, ChildStdout};
+use crate::park::is_error_of_interrupt;
 use crate::pool::unblock_waiting;
 use crate::shims::back_off::BackOff;
 use crate::shims::select::select;
@@ -125,7 +126,10 @@ impl Child {
                 continue;
             };
             match wait_fd(pidfd, Interest::READABLE, deadline) {
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::TimedOut
+                        && !is_error_of_interrupt(&error) =>
+                {
                     return self.try_wait();
                 }
                 ended => drop(ended?),

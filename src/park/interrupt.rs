@@ -68,6 +68,13 @@ pub(crate) fn is_interrupt(payload: &(dyn Any + Send)) -> bool {
     payload.is::<Cancelled>() || payload.is::<UnwindOfElapsed>()
 }
 
+/// Whether an operation has failed with this error because the caller was interrupted. Then nothing else
+/// should be tried instead: a cancellation is told only once.
+pub(crate) fn is_error_of_interrupt(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    inner.is_some_and(|inner| inner.is::<Cancelled>() || inner.is::<Elapsed>())
+}
+
 /// What has interrupted the caller.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! How interrupts are delivered: by an unwind, as an error, or not at all.
 
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use greenroom::shims::net::{TcpListener, TcpStream};
@@ -140,6 +141,66 @@ fn where_interrupts_are_errors_every_operation_after_the_limit_fails() {
         peer.write_all(b"x").unwrap();
         assert_eq!(stream.read(&mut [0; 4]).unwrap(), 1, "the socket is usable");
     });
+}
+
+/// The error of a timeout around the wait is not taken for the end of a timeout of the wait's own.
+#[test]
+fn where_interrupts_are_errors_the_wait_for_a_child_fails() {
+    use greenroom::shims::process::{ChildExt, Command};
+
+    on_workers(1, || {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let errors = |f: &mut dyn FnMut() -> io::ErrorKind| {
+            timeout(ms(5), || with_interrupts(Interrupts::Errors, f)).unwrap()
+        };
+        let waited = errors(&mut || child.wait().unwrap_err().kind());
+        assert_eq!(waited, io::ErrorKind::TimedOut);
+        let waited = errors(&mut || {
+            let long = Duration::from_secs(1000);
+            child.wait_timeout(long).unwrap_err().kind()
+        });
+        assert_eq!(waited, io::ErrorKind::TimedOut);
+        let own = timeout(util::PATIENCE, || {
+            with_interrupts(Interrupts::Errors, || child.wait_timeout(ms(1)))
+        });
+        assert_eq!(own.unwrap().unwrap(), None);
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success());
+    });
+}
+
+/// The next address would not be told of the cancellation.
+#[test]
+fn a_connect_that_is_cancelled_does_not_go_on_to_the_next_address() {
+    use greenroom::ConnectWithin;
+
+    type Connect = fn(&[SocketAddr]) -> io::Result<TcpStream>;
+    let connects: [Connect; 2] = [
+        |addrs| TcpStream::connect(addrs),
+        |addrs| TcpStream::connect_within(addrs, util::PATIENCE),
+    ];
+    for connect in connects {
+        on_workers(1, || {
+            let full = util::ClosedPort::new();
+            full.listen_without_accepting();
+            let answers = TcpListener::bind("127.0.0.1:0").unwrap();
+            let addrs = [full.addr, answers.local_addr().unwrap()];
+            let builder = Builder::new().interrupts(Interrupts::Errors);
+            let coroutine = builder.spawn(move || {
+                // The first connections fill the queue of the listener.
+                let mut held = Vec::new();
+                loop {
+                    let stream = connect(&addrs)?;
+                    assert_eq!(stream.peer_addr().unwrap(), full.addr);
+                    held.push(stream);
+                }
+            });
+            let coroutine: greenroom::JoinHandle<io::Result<()>> = coroutine.unwrap();
+            sleep(ms(10));
+            coroutine.cancel();
+            assert!(is_cancelled(&coroutine.join().unwrap().unwrap_err()));
+        });
+    }
 }
 
 #[test]
