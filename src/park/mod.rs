@@ -328,6 +328,16 @@ fn suspend_in_scope(
     }
 }
 
+/// The earliest deadline of the interrupt scopes around the calling OS thread, which is about to block
+/// without a [`Wait`], in an operation that can fail.
+pub(crate) fn limit_of_thread() -> Option<Deadline> {
+    // A thread without a task has entered no scope.
+    let may_be_limited = task::is_prepared_to_wait() && task::may_unwind();
+    may_be_limited
+        .then(|| Current::get().reach().earliest)
+        .flatten()
+}
+
 /// How the last wait of `task`, which is the calling one, has ended.
 #[inline(always)]
 fn waited(task: &Task) -> Waited {

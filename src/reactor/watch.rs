@@ -35,13 +35,14 @@ use super::registration::Token;
 use super::wait_fd;
 use super::{Handle, Interest, Readiness};
 use crate::park::several::Arm;
-use crate::park::{self, WaitPlace, Waited, Waiters};
+use crate::park::{self, Interrupt, WaitPlace, Waited, Waiters};
 use crate::task::{self, Deadline, PolledDescriptor, Waiting};
 
 /// Waits until `look` returns something, or until `deadline`.
 ///
 /// A coroutine waits for events of `fds`, each with the interest beside it, and calls `look` after each
-/// event. An OS thread calls `block`, with the time that is left, and then `look`.
+/// event. An OS thread calls `block`, with the time that is left, and then `look`. (Its time is limited by
+/// `deadline` and by the timeouts around the call.)
 ///
 /// If the deadline has passed already, a coroutine yields once before it looks for the last time.
 ///
@@ -66,7 +67,11 @@ pub(crate) fn wait_for<'fd, R>(
             if found.is_some() || left.is_some_and(|left| left.is_zero()) {
                 return Ok(found);
             }
-            block(left)?;
+            let limit = park::limit_of_thread().map(time_left);
+            if limit.is_some_and(|limit| limit.is_zero()) {
+                return Err(Interrupt::Elapsed.deliver());
+            }
+            block([left, limit].into_iter().flatten().min())?;
         }
     }
     park::spend_operation();

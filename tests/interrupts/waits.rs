@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use greenroom::shims;
 use greenroom::shims::net::{TcpListener, TcpStream, UdpSocket};
 use greenroom::shims::os::unix::net::UnixStream;
-use greenroom::{Cancelled, Interest, timeout};
+use greenroom::{Cancelled, Interest, Interrupts, timeout, with_interrupts};
 
 use crate::util::{self, ms, on_workers, settle};
 
@@ -390,5 +390,24 @@ fn an_operating_system_thread_is_interrupted_in_the_waits_of_this_crate() {
         let sleeper = greenroom::spawn(|| shims::thread::sleep(Duration::MAX)).cancel_on_drop();
         let joined = timeout(ms(5), || sleeper.into_handle().join());
         assert!(joined.is_err());
+        let ticked = timeout(ms(5), || {
+            greenroom::interval(Duration::from_secs(10_000)).tick()
+        });
+        assert!(ticked.is_err());
+        let (reader, _writer) = io::pipe().unwrap();
+        let waited = timeout(ms(5), || {
+            greenroom::wait_fd(&reader, Interest::READABLE, None)
+        });
+        assert!(waited.is_err());
+        let selected = timeout(ms(5), || {
+            shims::select::select(&[reader.as_fd()], &[], &[], None)
+        });
+        assert!(selected.is_err());
+        let waited = timeout(ms(5), || {
+            with_interrupts(Interrupts::Errors, || {
+                greenroom::wait_fd(&reader, Interest::READABLE, None)
+            })
+        });
+        assert_eq!(waited.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
     });
 }
