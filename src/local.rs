@@ -14,7 +14,7 @@ use std::ptr::{self, NonNull};
 use crate::fatal;
 use crate::park::Cancelled;
 use crate::task::locals::{Key, Locals};
-use crate::task::{self, Description, Task};
+use crate::task::{self, Change, Description, InterruptScope, Task};
 
 /// Declares statics of which each coroutine has its own value.
 ///
@@ -150,6 +150,13 @@ pub(crate) fn keep_over_fork() {
 /// Drops the values of `task`. To be called by the task when its closure has ended or was dropped.
 #[inline]
 pub(crate) fn end(task: &Task) {
+    if !task.locals().is_empty() {
+        InterruptScope::enter(Change::End, |_| drop_all(task));
+    }
+}
+
+#[cold]
+fn drop_all(task: &Task) {
     // SAFETY: the caller is the task. Its closure has returned, has unwound, or was dropped without running,
     // and references to values cannot outlive that.
     unsafe { task.locals().end(|payload| survive(task, &*payload)) };

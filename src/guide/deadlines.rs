@@ -66,6 +66,8 @@
 //!   [`Stats::swallowed_interrupts`] counts that.
 //! - **A wait in a destructor** during the unwind is not interrupted again. The
 //!   [hazards](super::hazards#waiting-during-an-unwind) say what it can wait for.
+//! - **At the end of a coroutine**, a cancellation has nothing left to end. So the destructors of its
+//!   coroutine locals, of a result that nobody takes, and of a closure that never ran, wait as usual.
 //! - Under `panic = "abort"` nothing can unwind, so all interrupts are delivered as errors.
 //!
 //! # Errors instead of unwinding

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use crate::coroutine::{self, Suspend};
 use crate::task::word::{Kind, NotBegun, Outcome, Seq};
 use crate::task::{
-    self, Current, Deadline, Interrupts, Reach, Task, TaskRef, Waiting, budget, earlier,
+    self, Cancellations, Current, Deadline, Interrupts, Reach, Task, TaskRef, Waiting, budget,
+    earlier,
 };
 
 pub(crate) use crate::task::{is_prepared_to_wait, prepare_to_wait};
@@ -291,13 +292,17 @@ fn begin_amid_unwind(task: &Task, kind: Kind) -> Seq {
 fn begin_with_care(task: &Task, caller: Caller, kind: Kind) -> Result<Seq, Interrupt> {
     task.forget_scopes_left();
     let reach = task.reach();
-    if can_interrupt(reach, caller, kind) && task.is_cancellable_by(reach) {
-        task.word
-            .begin_in_scope(kind)
-            .map_err(|NotBegun| Interrupt::Pending)
-    } else {
-        Ok(task.word.begin_uninterruptible(kind))
+    if !can_interrupt(reach, caller, kind) {
+        return Ok(task.word.begin_uninterruptible(kind));
     }
+    if reach.cancel == Cancellations::OfRuntime {
+        return Ok(task.word.begin_at_end(kind));
+    }
+    if !task.is_cancellable_by(reach) {
+        return Ok(task.word.begin_uninterruptible(kind));
+    }
+    let begun = task.word.begin_in_scope(kind);
+    begun.map_err(|NotBegun| Interrupt::Pending)
 }
 
 /// Whether an interrupt ends a wait of this kind, and can be delivered to this caller.

@@ -41,17 +41,26 @@ pub enum Interrupts {
 pub(crate) struct Reach {
     /// The earliest of the deadlines that hold there.
     pub(crate) earliest: Option<Deadline>,
-    /// Whether a cancellation is delivered there.
-    pub(crate) cancel: bool,
+    /// Which cancellations are delivered there.
+    pub(crate) cancel: Cancellations,
     /// How they are delivered.
     pub(crate) how: Interrupts,
+}
+
+/// Which cancellations are delivered at one point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancellations {
+    All,
+    /// That by the end of the runtime, when nothing else happens in it.
+    OfRuntime,
+    None,
 }
 
 impl Reach {
     /// Outside of all scopes.
     const ROOT: Reach = Reach {
         earliest: None,
-        cancel: true,
+        cancel: Cancellations::All,
         how: HOW_BY_DEFAULT,
     };
 }
@@ -72,6 +81,9 @@ pub(crate) enum Change {
     Deadline(Deadline),
     /// Neither a cancellation nor the deadline of an outer scope reaches the code.
     Shield,
+    /// The task has come to its end, and runs the destructors of what it leaves. A cancellation has nothing
+    /// left to end.
+    End,
     /// How interrupts are delivered.
     Interrupts(Interrupts),
 }
@@ -160,7 +172,8 @@ impl InterruptScope {
         let mut inside = outside;
         match change {
             Change::Deadline(own) => inside.earliest = Some(earlier(own, outside.earliest)),
-            Change::Shield => (inside.earliest, inside.cancel) = (None, false),
+            Change::Shield => (inside.earliest, inside.cancel) = (None, Cancellations::None),
+            Change::End => inside.cancel = Cancellations::OfRuntime,
             Change::Interrupts(Interrupts::Unwind) => inside.how = HOW_BY_DEFAULT,
             Change::Interrupts(Interrupts::Errors) => inside.how = Interrupts::Errors,
         }
@@ -306,14 +319,15 @@ mod tests {
         let (near, far) = (deadline(10), deadline(20));
         InterruptScope::enter(Change::Deadline(near), |_| {
             InterruptScope::enter(Change::Shield, |_| {
-                assert!(reach().earliest.is_none() && !reach().cancel);
+                assert!(reach().earliest.is_none());
+                assert_eq!(reach().cancel, Cancellations::None);
                 InterruptScope::enter(Change::Deadline(far), |inner| {
                     assert_eq!(reach().earliest.unwrap().at, far.at);
                     let unwind = Current::get().begin_unwind_of_earliest();
                     assert!(inner.has_caused(unwind));
                 });
             });
-            assert!(reach().cancel);
+            assert_eq!(reach().cancel, Cancellations::All);
         });
     }
 
@@ -325,6 +339,6 @@ mod tests {
             });
         });
         assert!(result.is_err());
-        assert!(reach().cancel);
+        assert_eq!(reach().cancel, Cancellations::All);
     }
 }

@@ -296,6 +296,12 @@ impl Locals {
         }
     }
 
+    /// Whether there are no values.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table() == Table::empty()
+    }
+
     /// Drops all values. If a destructor panics, calls `panicked` with the payload and continues.
     ///
     /// # Safety
@@ -303,7 +309,7 @@ impl Locals {
     /// The calling task is the one that these locals belong to, and uses none of the values any more.
     #[inline]
     pub(crate) unsafe fn end(&self, panicked: impl FnMut(Box<dyn Any + Send>)) {
-        if self.table() != Table::empty() {
+        if !self.is_empty() {
             // SAFETY: the caller promises that it is the task itself and uses no value any more, and
             // there are values.
             unsafe { self.drop_all(panicked) };

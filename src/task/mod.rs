@@ -49,7 +49,7 @@ pub(crate) use holder::{Holder, WorkerNumber};
 pub(crate) use inbox::{Inbox, Link, Mail};
 use interrupt_scope::Innermost;
 pub use interrupt_scope::Interrupts;
-pub(crate) use interrupt_scope::{Change, InterruptScope, Reach, earlier};
+pub(crate) use interrupt_scope::{Cancellations, Change, InterruptScope, Reach, earlier};
 use locals::Locals;
 pub(crate) use os_thread::PolledDescriptor;
 use refs::Refs;
@@ -371,7 +371,7 @@ impl Task {
 
     /// Whether a cancellation reaches the code of this task, which is the calling one, at this point.
     pub(crate) fn is_cancellable_by(&self, reach: Reach) -> bool {
-        reach.cancel && !(reach.how == Interrupts::Errors && self.told.get())
+        reach.cancel == Cancellations::All && !(reach.how == Interrupts::Errors && self.told.get())
     }
 
     /// Notes that an operation of this task, which is the calling one, returns an error for its

@@ -52,7 +52,8 @@ const INTERRUPTIBLE: u64 = 1 << 5;
 const PUBLIC: u64 = 1 << 6;
 /// The current wait is for an event that comes by itself.
 const EVENT: u64 = 1 << 7;
-/// The current wait may be interrupted once it is known that the task does not unwind.
+/// The current wait may be interrupted by the end of the runtime, once it is known that the task does not
+/// unwind.
 const LATER: u64 = 1 << 8;
 
 /// The task may be in an interrupt scope, which then says what interrupts it.
@@ -162,6 +163,13 @@ impl WaitWord {
         self.begin_anyway(later | kind.event_bit())
     }
 
+    /// Begins a wait that only the end of the task's runtime interrupts, by
+    /// [`interrupt_later`](WaitWord::interrupt_later), if waits of this kind are interruptible. A pending
+    /// interrupt does not prevent it.
+    pub(crate) fn begin_at_end(&self, kind: Kind) -> Seq {
+        self.begin_amid_unwind(kind, false)
+    }
+
     /// Begins a wait that nothing interrupts. A pending interrupt does not prevent it.
     pub(crate) fn begin_uninterruptible(&self, kind: Kind) -> Seq {
         self.begin_anyway(kind.event_bit())
@@ -259,8 +267,8 @@ impl WaitWord {
         self.end(Outcome::Interrupted, |word| word & INTERRUPTIBLE != 0)
     }
 
-    /// Interrupts the current wait if it began while some task of the thread unwound. By now it is known
-    /// that this task does not.
+    /// Interrupts the current wait if it began while some task of the thread unwound, or at the end of the
+    /// task. By now it is known that this task does not unwind.
     #[must_use]
     pub(crate) fn interrupt_later(&self) -> bool {
         self.end(Outcome::Interrupted, |word| word & LATER != 0)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use greenroom::shims::sync::{Mutex, mpsc};
 use greenroom::shims::thread::sleep;
-use greenroom::{Cancelled, JoinHandle, spawn, spawn_local};
+use greenroom::{Cancelled, JoinHandle, coroutine_local, spawn, spawn_local};
 
 use crate::util::{self, message, ms, on_workers, until};
 
@@ -299,4 +299,59 @@ fn a_caught_cancellation_leaves_time_to_clean_up_in_a_shield_and_stays() {
         assert!(is_cancelled(coroutine.join()));
         assert_eq!(told_of.recv(), Ok("cleaned up"));
     });
+}
+
+/// What a coroutine leaves is dropped as if nobody had cancelled it: there is nothing left to end.
+#[test]
+fn destructors_at_the_end_of_a_coroutine_are_not_cut_short() {
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+    struct Waits;
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            sleep(ms(2));
+            DROPPED.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    coroutine_local! {
+        static LOCAL: Waits = Waits;
+    }
+
+    type End = (&'static str, fn() -> JoinHandle<Waits>);
+    let ends: [End; 3] = [
+        ("a coroutine local", || {
+            spawn(|| {
+                LOCAL.with(|_| ());
+                sleep(Duration::MAX);
+                unreachable!("it is cancelled")
+            })
+        }),
+        ("a closure that never runs", || {
+            let waits = Waits;
+            let coroutine = spawn(move || waits);
+            coroutine.cancel();
+            coroutine
+        }),
+        ("a result that nobody takes", || {
+            spawn(|| {
+                greenroom::yield_now();
+                Waits
+            })
+        }),
+    ];
+    for (what, end) in ends {
+        for moment in [ms(0), ms(1)] {
+            on_workers(1, || {
+                let before = DROPPED.load(Ordering::SeqCst);
+                let coroutine = end();
+                sleep(moment); // zero only yields
+                let canceller = coroutine.canceller();
+                drop(coroutine);
+                canceller.cancel();
+                until(what, || canceller.is_finished());
+                // The result of a finished coroutine is dropped after its end, if at all.
+                until(what, || DROPPED.load(Ordering::SeqCst) == before + 1);
+            });
+        }
+    }
 }

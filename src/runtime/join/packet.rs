@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::diagnose::unjoined;
 use crate::local;
-use crate::task::{self, Body, Task, Woken};
+use crate::task::{self, Body, Change, InterruptScope, Task, Woken};
 
 /// A closure until it runs, then its result, which is `None` once it was taken.
 ///
@@ -144,7 +144,12 @@ where
 /// Drops a result that will not be taken, and tells the guard how `task` has ended, if it has not returned.
 fn drop_unjoined<T>(result: thread::Result<T>, guard: Option<&impl PacketGuard>, task: &Task) {
     match (result, guard) {
-        (Err(payload), Some(guard)) => guard.unjoined(payload, task),
+        (Err(payload), Some(guard)) => {
+            InterruptScope::enter(Change::End, |_| guard.unjoined(payload, task));
+        }
+        (unwanted, _) if mem::needs_drop::<T>() => {
+            InterruptScope::enter(Change::End, |_| drop_unwanted(unwanted));
+        }
         (unwanted, _) => drop_unwanted(unwanted),
     }
 }
@@ -182,7 +187,8 @@ where
     unsafe fn abandon(&self, task: &Task, why: Box<dyn Any + Send>) {
         // SAFETY: the contract of `abandon`: of `run` and `abandon`, only one is called, and once.
         let f = unsafe { self.take_closure() };
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(f)));
+        let drop_closure = || InterruptScope::enter(Change::End, |_| drop(f));
+        let dropped = catch_unwind(AssertUnwindSafe(drop_closure));
         // SAFETY: the contract of `abandon`: this is the body of `task`. The closure was taken above.
         unsafe { self.finish(task, Err(dropped.err().unwrap_or(why))) };
     }
