@@ -60,38 +60,58 @@ pub(crate) trait Arm {
     fn leave(&self) -> bool;
 }
 
-/// Tries the arms, and if `deadline` allows, waits until one is completed. Returns the index of that arm;
-/// `None` if the deadline has passed before. Ignores arms that are `None`.
+/// The things to wait for.
+pub(crate) trait Arms {
+    fn len(&self) -> usize;
+
+    /// The arm of that index; `None` if it is to be ignored. Stays the same while arms are queued.
+    fn arm(&self, index: usize) -> Option<&dyn Arm>;
+
+    /// How to wait, if no arm can be completed at once.
+    fn patience(&self) -> Patience;
+}
+
+/// How to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    /// Not at all.
+    None,
+    /// By a wait of that kind, and until the deadline; `None` is without limit.
+    Until(Kind, Option<Deadline>),
+}
+
+/// Tries the arms, and waits until one is completed, if there is patience for that. Returns the index of that
+/// arm; `None` if the deadline has passed before.
 ///
 /// If several arms can be completed without waiting, `start` says with which one to begin; its lowest bit
 /// says in which direction to go on.
 ///
 /// # Unwinding
 ///
-/// If the caller is interrupted, and `kind` allows it. Then no arm is completed.
-pub(crate) fn wait_for_one(
-    arms: &[Option<&dyn Arm>],
-    kind: Kind,
-    limit: Limit,
-    start: u32,
-) -> Option<usize> {
+/// If the caller is interrupted, and the kind of the wait allows it. Then no arm is completed.
+pub(crate) fn wait_for_one(arms: &(impl Arms + ?Sized), start: u32) -> Option<usize> {
     let order = Order::new(arms.len(), start);
+    match try_all(arms, &order) {
+        None => wait(arms, &order),
+        completed => completed,
+    }
+}
+
+#[inline(never)]
+fn wait(arms: &(impl Arms + ?Sized), order: &Order) -> Option<usize> {
+    let Patience::Until(kind, deadline) = arms.patience() else {
+        return None;
+    };
     loop {
-        if let Some(completed) = try_all(arms, &order) {
-            return Some(completed);
-        }
-        let deadline = match limit {
-            Limit::AtOnce => return None,
-            Limit::Until(deadline) => deadline,
-        };
-        arms.iter().flatten().for_each(|arm| arm.prepare());
+        let all = (0..arms.len()).filter_map(|index| arms.arm(index));
+        all.for_each(Arm::prepare);
         // May allocate, for an OS thread's first wait.
         park::prepare_to_wait();
         let wait = Wait::begin(kind);
         // From here to the suspension nothing is allocated, since the allocator may wait.
         let queued = Queued {
             arms,
-            order: &order,
+            order,
             count: Cell::new(0),
         };
         // SAFETY: `leave`, below, is called before the arms are used otherwise, also if the suspension
@@ -104,26 +124,18 @@ pub(crate) fn wait_for_one(
         if let Some(completed) = queued.leave() {
             return Some(completed);
         }
-        if outcome == Outcome::TimedOut {
-            // It may have become possible at the last moment.
-            return try_all(arms, &order);
+        // After the deadline, it may have become possible at the last moment.
+        let completed = try_all(arms, order);
+        if completed.is_some() || outcome == Outcome::TimedOut {
+            return completed;
         }
     }
 }
 
-/// How long to wait.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Limit {
-    /// Not at all.
-    AtOnce,
-    /// Until the deadline; `None` is without limit.
-    Until(Option<Deadline>),
-}
-
-fn try_all(arms: &[Option<&dyn Arm>], order: &Order) -> Option<usize> {
+fn try_all(arms: &(impl Arms + ?Sized), order: &Order) -> Option<usize> {
     (0..arms.len())
         .map(|step| order.index(step))
-        .find(|&index| arms[index].is_some_and(Arm::try_complete))
+        .find(|&index| arms.arm(index).is_some_and(Arm::try_complete))
 }
 
 /// The order in which arms are tried: from one of them on, up or down, and round. So of two arms, either is
@@ -151,13 +163,13 @@ impl Order {
 }
 
 /// The arms that are queued: so many of them, in their order. Takes them out when dropped.
-struct Queued<'a> {
-    arms: &'a [Option<&'a dyn Arm>],
+struct Queued<'a, A: Arms + ?Sized> {
+    arms: &'a A,
     order: &'a Order,
     count: Cell<usize>,
 }
 
-impl Queued<'_> {
+impl<A: Arms + ?Sized> Queued<'_, A> {
     /// Queues all arms. Returns false if the operation of one could be completed; then some are not queued.
     ///
     /// # Safety
@@ -165,7 +177,7 @@ impl Queued<'_> {
     /// See [`Arm`].
     unsafe fn enqueue(&self, waiting: Waiting) -> bool {
         (0..self.arms.len()).all(|step| {
-            let arm = self.arms[self.order.index(step)];
+            let arm = self.arms.arm(self.order.index(step));
             // SAFETY: the caller promises what `enqueue` demands.
             let queued = arm.is_none_or(|arm| unsafe { arm.enqueue(waiting) });
             if queued {
@@ -180,7 +192,7 @@ impl Queued<'_> {
         let mut completed = None;
         for step in 0..self.count.replace(0) {
             let index = self.order.index(step);
-            if self.arms[index].is_some_and(Arm::leave) {
+            if self.arms.arm(index).is_some_and(Arm::leave) {
                 completed = Some(index);
             }
         }
@@ -188,7 +200,7 @@ impl Queued<'_> {
     }
 }
 
-impl Drop for Queued<'_> {
+impl<A: Arms + ?Sized> Drop for Queued<'_, A> {
     fn drop(&mut self) {
         self.leave();
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{RecvError, SendError};
 use std::time::Duration;
 
-use super::parts::{self, Part, Receives, Role, Sends};
+use super::parts::{self, Part, Receives, Role, RolesOfArms, Sends};
 use crate::interrupt::deadline::Deadline;
 use crate::reactor::{Interest, Readiness};
 use crate::runtime::join::Joinable;
@@ -196,7 +196,10 @@ impl<'a, R> Select<'a, R> {
     ///
     /// If all arms are disabled. If a coroutine would wait for its own end.
     pub fn wait(&mut self) -> R {
-        let chosen = parts::choose_of(&self.roles(None));
+        let chosen = parts::choose_one(&Cases {
+            cases: &self.cases,
+            other: None,
+        });
         self.cases[chosen].arm.finish()
     }
 
@@ -226,18 +229,32 @@ impl<'a, R> Select<'a, R> {
 
     /// Waits for the arms, or for `other`.
     fn wait_or(&mut self, other: &dyn Part<Output = ()>) -> Option<R> {
-        let chosen = parts::choose_of(&self.roles(Some(other)));
+        let chosen = parts::choose_one(&Cases {
+            cases: &self.cases,
+            other: Some(other),
+        });
         let case = self.cases.get_mut(chosen);
         case.map(|case| case.arm.finish())
     }
+}
 
-    fn roles<'b>(&'b self, other: Option<&'b dyn Part<Output = ()>>) -> Vec<Role<'b>> {
-        let of_case = |case: &'b Case<'a, R>| match case.is_enabled {
-            true => case.arm.role(),
-            false => Role::DISABLED,
-        };
-        let roles = self.cases.iter().map(of_case);
-        roles.chain(other.map(Part::role)).collect()
+/// The arms of a [`Select`], and perhaps one more, which comes last.
+struct Cases<'b, 'a, R> {
+    cases: &'b [Case<'a, R>],
+    other: Option<&'b dyn Part<Output = ()>>,
+}
+
+impl<R> RolesOfArms for Cases<'_, '_, R> {
+    fn len(&self) -> usize {
+        self.cases.len() + usize::from(self.other.is_some())
+    }
+
+    fn role(&self, index: usize) -> Role<'_> {
+        match self.cases.get(index) {
+            Some(case) if case.is_enabled => case.arm.role(),
+            Some(_) => Role::DISABLED,
+            None => self.other.map_or(Role::DISABLED, Part::role),
+        }
     }
 }
 

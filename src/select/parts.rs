@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::channel::{self, disconnected, mpmc, oneshot};
 use crate::interrupt::deadline::Deadline;
 use crate::park;
-use crate::park::several::{Arm, Limit, wait_for_one};
+use crate::park::several::{Arm, Arms, Patience, wait_for_one};
 use crate::reactor::{Interest, Readiness, ReadyArm};
 use crate::runtime::join::{JoinArm, Joinable};
 use crate::sync::futex::{FutexArm, Waited};
@@ -25,7 +25,7 @@ pub trait Part {
     /// What the code of the arm gets.
     type Output;
 
-    /// How the arm takes part in the next wait.
+    /// How the arm takes part in the next wait. Stays the same during a wait.
     fn role(&self) -> Role<'_>;
 
     /// The result, if the arm was chosen. Taken once.
@@ -66,57 +66,102 @@ impl fmt::Debug for Role<'_> {
 ///
 /// If all arms are disabled.
 pub fn choose<const N: usize>(roles: [Role<'_>; N]) {
-    choose_among(&roles, &roles.map(arm));
+    choose_one(&Roles(&roles));
 }
 
-/// Like [`choose`], for any number of arms. Returns the index of the one that was chosen.
-pub(super) fn choose_of(roles: &[Role<'_>]) -> usize {
-    let arms: Vec<_> = roles.iter().copied().map(arm).collect();
-    choose_among(roles, &arms)
-}
+struct Roles<'a>(&'a [Role<'a>]);
 
-fn arm(role: Role<'_>) -> Option<&dyn Arm> {
-    match role.0 {
-        Play::Peer(arm) | Play::Event(arm) => Some(arm),
-        Play::Disabled | Play::Until(..) | Play::AtOnce(_) => None,
+impl RolesOfArms for Roles<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn role(&self, index: usize) -> Role<'_> {
+        self.0[index]
     }
 }
 
-fn choose_among(roles: &[Role<'_>], arms: &[Option<&dyn Arm>]) -> usize {
+/// The roles of some arms.
+pub(super) trait RolesOfArms {
+    fn len(&self) -> usize;
+
+    fn role(&self, index: usize) -> Role<'_>;
+}
+
+/// Waits until one arm is chosen, and completes it. Returns its index.
+///
+/// # Panics
+///
+/// If all arms are disabled.
+pub(super) fn choose_one(roles: &impl RolesOfArms) -> usize {
     park::spend_operation();
-    let (mut kind, mut is_enabled) = (Kind::Peer, false);
-    let mut at_once = None;
-    let mut earliest: Option<(task::Deadline, usize, &Cell<bool>)> = None;
-    for (index, role) in roles.iter().enumerate() {
-        match role.0 {
-            Play::Disabled => continue,
-            Play::Peer(_) => {}
-            Play::Event(_) => kind = Kind::Event,
-            Play::AtOnce(chosen) => at_once = at_once.or(Some((index, chosen))),
-            Play::Until(None, _) => {}
-            Play::Until(Some(deadline), chosen) => {
-                if earliest.is_none_or(|(other, ..)| deadline.at < other.at) {
-                    earliest = Some((deadline, index, chosen));
-                }
-            }
-        }
-        is_enabled = true;
-    }
-    assert!(
-        is_enabled,
-        "all arms of this select are disabled, so it would wait for ever"
-    );
-    let limit = match (at_once, earliest) {
-        (Some(_), _) => Limit::AtOnce,
-        (None, earliest) => Limit::Until(earliest.map(|(deadline, ..)| deadline)),
-    };
-    if let Some(completed) = wait_for_one(arms, kind, limit, random()) {
+    let arms = ArmsOf(roles);
+    if let Some(completed) = wait_for_one(&arms, random()) {
         return completed;
     }
-    let late = at_once.or(earliest.map(|(_, index, chosen)| (index, chosen)));
+    let late = arms.at_once().or(arms.earliest().map(|(_, late)| late));
     let (index, chosen) = late.expect("without a limit the wait ends with an arm");
     chosen.set(true);
     index
+}
+
+struct ArmsOf<'a, R>(&'a R);
+
+impl<R: RolesOfArms> Arms for ArmsOf<'_, R> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn arm(&self, index: usize) -> Option<&dyn Arm> {
+        match self.0.role(index).0 {
+            Play::Peer(arm) | Play::Event(arm) => Some(arm),
+            Play::Disabled | Play::Until(..) | Play::AtOnce(_) => None,
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        if self.at_once().is_some() {
+            return Patience::None;
+        }
+        let (mut kind, mut is_enabled) = (Kind::Peer, false);
+        for (_, play) in self.plays() {
+            match play {
+                Play::Disabled => continue,
+                Play::Event(_) => kind = Kind::Event,
+                Play::Peer(_) | Play::Until(..) | Play::AtOnce(_) => {}
+            }
+            is_enabled = true;
+        }
+        assert!(
+            is_enabled,
+            "all arms of this select are disabled, so it would wait for ever"
+        );
+        Patience::Until(kind, self.earliest().map(|(deadline, _)| deadline))
+    }
+}
+
+/// The index of an arm that is chosen if no other is, and the flag that says that it was.
+type Late<'a> = (usize, &'a Cell<bool>);
+
+impl<R: RolesOfArms> ArmsOf<'_, R> {
+    fn plays(&self) -> impl Iterator<Item = (usize, Play<'_>)> {
+        (0..self.0.len()).map(|index| (index, self.0.role(index).0))
+    }
+
+    fn at_once(&self) -> Option<Late<'_>> {
+        self.plays().find_map(|(index, play)| match play {
+            Play::AtOnce(chosen) => Some((index, chosen)),
+            _ => None,
+        })
+    }
+
+    fn earliest(&self) -> Option<(task::Deadline, Late<'_>)> {
+        let deadlines = self.plays().filter_map(|(index, play)| match play {
+            Play::Until(deadline, chosen) => Some((deadline?, (index, chosen))),
+            _ => None,
+        });
+        deadlines.min_by_key(|(deadline, _)| deadline.at)
+    }
 }
 
 /// A pseudo-random number, for the choice among arms that are ready. (A multiplication by an odd constant,
@@ -306,7 +351,7 @@ impl<T> Part for SendPart<'_, T> {
 
     fn role(&self) -> Role<'_> {
         match &self.arm {
-            Some(arm) if arm.has_message() => Role(Play::Peer(arm)),
+            Some(arm) if !arm.is_complete() => Role(Play::Peer(arm)),
             _ => Role::DISABLED,
         }
     }

@@ -56,8 +56,8 @@ impl<T> Arm for RecvArm<'_, T> {
 
     fn leave(&self) -> bool {
         // A sender that has ended the wait has unlinked the node and put its value there.
-        if let Some(value) = self.node.value().take() {
-            self.received.set(Some(Ok(value)));
+        if self.node.has_value() {
+            self.received.set(self.node.value().take().map(Ok));
             return true;
         }
         let end = self.channel.state.back();
@@ -71,6 +71,8 @@ pub(crate) struct SendArm<'a, T> {
     channel: &'a Channel<T>,
     /// Has the message as long as it was not sent.
     node: WaiterNode<T>,
+    /// The arm was completed.
+    is_complete: Cell<bool>,
     sent: Cell<Option<Result<(), SendError<T>>>>,
 }
 
@@ -79,6 +81,7 @@ impl<'a, T> SendArm<'a, T> {
         SendArm {
             channel: sender.channel(),
             node: WaiterNode::new(Some(message)),
+            is_complete: Cell::new(false),
             sent: Cell::new(None),
         }
     }
@@ -88,12 +91,14 @@ impl<'a, T> SendArm<'a, T> {
         self.sent.take()
     }
 
-    /// Whether the message was not sent yet.
-    pub(crate) fn has_message(&self) -> bool {
-        let message = self.node.value().take();
-        let is_there = message.is_some();
-        self.node.value().set(message);
-        is_there
+    /// Whether the arm was completed. Stays the same while the arm is queued.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_complete.get()
+    }
+
+    fn complete(&self, sent: Result<(), SendError<T>>) {
+        self.sent.set(Some(sent));
+        self.is_complete.set(true);
     }
 
     /// The message, if the arm was not completed.
@@ -112,7 +117,7 @@ impl<T> Arm for SendArm<'_, T> {
                 Err(SendError(message.expect(super::UNSENT)))
             }
         };
-        self.sent.set(Some(sent));
+        self.complete(sent);
         true
     }
 
@@ -128,12 +133,10 @@ impl<T> Arm for SendArm<'_, T> {
 
     fn leave(&self) -> bool {
         // A receiver that has ended the wait has unlinked the node and taken the value.
-        let Some(message) = self.node.value().take() else {
-            self.sent.set(Some(Ok(())));
+        if !self.node.has_value() {
+            self.complete(Ok(()));
             return true;
-        };
-        // Not looked at by others any more: a receiver takes the value only if it has ended the wait.
-        self.node.value().set(Some(message));
+        }
         let end = self.channel.state.front();
         self.node.unlink(end, |front| &mut front.senders);
         false

@@ -53,6 +53,14 @@ impl<T> WaiterNode<T> {
         &self.0.value.value
     }
 
+    /// Whether there is a value. Not while the node waits.
+    pub(super) fn has_value(&self) -> bool {
+        let value = self.0.value.value.as_ptr();
+        // SAFETY: while the node does not wait, only the waiting task uses the cell (see `Waiter`), and the
+        // reference ends here.
+        unsafe { &*value }.is_some()
+    }
+
     /// The value that is there after the wait: the received one, or the one that was not sent.
     pub(super) fn into_value(self) -> Option<T> {
         self.0.value.value.into_inner()

@@ -4,7 +4,7 @@ use std::sync::Arc as Live;
 use std::sync::mpsc::RecvError;
 
 use super::channel::{Receiver, RecvArm, SendArm, Sender, channel};
-use super::several::{Arm, Limit, wait_for_one};
+use super::several::{Arm, Arms, Patience, wait_for_one};
 use super::task::Deadline;
 use super::word::Kind;
 use super::{Model, large, small};
@@ -58,6 +58,23 @@ pub(super) const MODELS: &[Model] = &[
     large("choosing: selects and plain operations", mixed),
 ];
 
+/// Two arms, and how long to wait for them.
+struct Two<'a>([Option<&'a dyn Arm>; 2], Option<Deadline>);
+
+impl Arms for Two<'_> {
+    fn len(&self) -> usize {
+        2
+    }
+
+    fn arm(&self, index: usize) -> Option<&dyn Arm> {
+        self.0[index]
+    }
+
+    fn patience(&self) -> Patience {
+        Patience::Until(Kind::Peer, self.1)
+    }
+}
+
 /// Waits for a message of either channel. Returns which it was, and the message; `None` after the deadline.
 fn recv_either<T>(
     receivers: [&Receiver<T>; 2],
@@ -65,10 +82,7 @@ fn recv_either<T>(
     start: u32,
 ) -> Option<(usize, Result<T, RecvError>)> {
     let arms = receivers.map(RecvArm::new);
-    let chosen = {
-        let arms: [Option<&dyn Arm>; 2] = [Some(&arms[0]), Some(&arms[1])];
-        wait_for_one(&arms, Kind::Peer, Limit::Until(deadline), start)
-    };
+    let chosen = { wait_for_one(&Two([Some(&arms[0]), Some(&arms[1])], deadline), start) };
     let results = arms.each_ref().map(RecvArm::take);
     let count = results.iter().flatten().count();
     assert_eq!(count, usize::from(chosen.is_some()), "one arm is completed");
@@ -156,8 +170,8 @@ fn room(capacity: usize) {
             SendArm::new(&a.0, Live::clone(&live)),
             SendArm::new(&b.0, Live::clone(&live)),
         ];
-        let to_choose: [Option<&dyn Arm>; 2] = [Some(&arms[0]), Some(&arms[1])];
-        let chosen = wait_for_one(&to_choose, Kind::Peer, Limit::Until(None), 0).unwrap();
+        let two = Two([Some(&arms[0]), Some(&arms[1])], None);
+        let chosen = wait_for_one(&two, 0).unwrap();
         assert!(arms[chosen].take().is_some_and(|sent| sent.is_ok()));
         assert!(arms[chosen].take_unsent().is_none());
         assert!(arms[1 - chosen].take().is_none());
@@ -175,11 +189,11 @@ fn exchange(to: &Sender<usize>, from: &Receiver<usize>, count: usize, mut start:
     while sent < count || received < count {
         let send = (sent < count).then(|| SendArm::new(to, sent));
         let recv = (received < count).then(|| RecvArm::new(from));
-        let arms: [Option<&dyn Arm>; 2] = [
+        let arms = [
             send.as_ref().map(|arm| arm as &dyn Arm),
             recv.as_ref().map(|arm| arm as &dyn Arm),
         ];
-        wait_for_one(&arms, Kind::Peer, Limit::Until(None), start).unwrap();
+        wait_for_one(&Two(arms, None), start).unwrap();
         start += 3;
         if let Some(done) = send.as_ref().and_then(SendArm::take) {
             done.unwrap();
@@ -212,9 +226,8 @@ fn same_channel(count: usize) {
                 // The last ones may have nobody left to meet.
                 while sent < count && received < count {
                     let (send, recv) = (SendArm::new(&sender, name), RecvArm::new(&receiver));
-                    let arms: [Option<&dyn Arm>; 2] = [Some(&send), Some(&recv)];
-                    let limit = Limit::Until(Some(Deadline::Later));
-                    let chosen = wait_for_one(&arms, Kind::Peer, limit, start);
+                    let two = Two([Some(&send), Some(&recv)], Some(Deadline::Later));
+                    let chosen = wait_for_one(&two, start);
                     start += 3;
                     match chosen {
                         Some(0) => sent += 1,
