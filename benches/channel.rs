@@ -1,12 +1,13 @@
-//! What does a message cost, through a queue and in a ping-pong?
+//! What does a message cost, through a queue, in a ping-pong, and through one of many channels?
 
 mod util;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Throughput};
+use greenroom::channel::{bounded, unbounded};
 use greenroom::shims::sync::mpsc::{channel, sync_channel};
-use greenroom::{RuntimeBuilder, spawn};
+use greenroom::{RuntimeBuilder, Select, select, spawn};
 
 fn main() {
     util::run(|criterion| {
@@ -54,7 +55,98 @@ fn main() {
             });
         });
         group.finish();
+        let mut group = criterion.benchmark_group("select");
+        group.throughput(Throughput::Elements(1));
+        group.bench_function("2 channels, ready", |bencher| {
+            let runtime = util::one_worker();
+            bencher.iter_custom(|messages| runtime.run(|| select_ready(messages)));
+        });
+        group.bench_function("2 channels, ping-pong", |bencher| {
+            let runtime = util::one_worker();
+            bencher.iter_custom(|trips| runtime.run(|| select_ping_pong(trips)));
+        });
+        for count in [2, 64] {
+            let name = format!("{count} channels, one message each");
+            group.bench_function(name, |bencher| {
+                let runtime = util::one_worker();
+                bencher.iter_custom(|messages| runtime.run(|| select_any(messages, count)));
+            });
+        }
+        group.finish();
     });
+}
+
+/// Receives from the one of two channels that has a message. Nothing waits.
+fn select_ready(messages: u64) -> Duration {
+    let (sender, receiver) = unbounded();
+    let (_quiet, silent) = unbounded::<u64>();
+    let start = Instant::now();
+    for message in 0..messages {
+        sender.send(message).expect("there is a receiver");
+        select! {
+            recv(receiver) -> got => assert_eq!(got, Ok(message)),
+            recv(silent) -> _ => unreachable!(),
+        }
+    }
+    start.elapsed()
+}
+
+/// Two coroutines send each other a message, and wait for it by a select over two channels. A round trip: two
+/// messages, two waits.
+fn select_ping_pong(trips: u64) -> Duration {
+    let (ping, pings) = unbounded();
+    let (pong, pongs) = unbounded();
+    let (_quiet, silent) = unbounded::<u64>();
+    let never = silent.clone();
+    let other = spawn(move || {
+        loop {
+            select! {
+                recv(pings) -> ball => match ball {
+                    Ok(ball) => pong.send(ball).expect("there is a receiver"),
+                    Err(_) => break,
+                },
+                recv(never) -> _ => unreachable!(),
+            }
+        }
+    });
+    let mut start = Instant::now();
+    for ball in 0..=trips {
+        // The first trip starts the other coroutine.
+        if ball == 1 {
+            start = Instant::now();
+        }
+        ping.send(ball).expect("there is a receiver");
+        select! {
+            recv(pongs) -> got => assert_eq!(got, Ok(ball)),
+            recv(silent) -> _ => unreachable!(),
+        }
+    }
+    let elapsed = start.elapsed();
+    drop(ping);
+    other.join().expect("a coroutine that does not panic");
+    elapsed
+}
+
+/// Coroutines send to a channel each, without a queue. Another one waits for all of them at once.
+fn select_any(messages: u64, channels: u64) -> Duration {
+    let each = messages.div_ceil(channels);
+    let receivers: Vec<_> = (0..channels)
+        .map(|_| {
+            let (sender, receiver) = bounded(0);
+            spawn(move || (0..each).for_each(|n| sender.send(n).expect("there is a receiver")));
+            receiver
+        })
+        .collect();
+    let mut select = Select::new();
+    for receiver in &receivers {
+        select.recv(receiver, |got| got.is_ok());
+    }
+    let start = Instant::now();
+    let mut received = 0;
+    while received < messages {
+        received += u64::from(select.wait());
+    }
+    start.elapsed()
 }
 
 const PRODUCERS: u64 = 4;

@@ -15,6 +15,7 @@ mod peers;
 mod ping_pong;
 mod program;
 mod rounds;
+mod selects;
 mod server;
 mod sleeps;
 mod spawns;

@@ -6,7 +6,7 @@ use crate::load::Load;
 use crate::peers::Peer;
 use crate::program::Program;
 use crate::sleeps::Naps;
-use crate::{channels, files, idle, locks, ping_pong, sleeps, spawns, yields};
+use crate::{channels, files, idle, locks, ping_pong, selects, sleeps, spawns, yields};
 
 pub(crate) struct Work {
     pub(crate) name: &'static str,
@@ -225,6 +225,24 @@ pub(crate) const WORKS: &[Work] = &[
             "the same on 2 workers; tokio: two current-thread runtimes",
             &["ns per round trip"],
             channels::ping_pong_on_two_workers,
+        )
+    },
+    Work {
+        peers: WITH_BOUNDED_CHANNELS,
+        ..alone(
+            "select-2",
+            "a task that receives from 2 channels, whichever has a message, 1 worker; threads: crossbeam",
+            &["ns per message"],
+            selects::two,
+        )
+    },
+    Work {
+        peers: WITH_BOUNDED_CHANNELS,
+        ..alone(
+            "select-64",
+            "the same with 64 channels",
+            &["ns per message"],
+            selects::many,
         )
     },
     Work {
