@@ -9,7 +9,7 @@
 //! |---|---|
 //! | sockets, pipes, terminals, children, names that are resolved | operations on regular files |
 //! | [`sleep`], [`interval`], joins, [`wait_idle`] | the end of a scope (but see below) |
-//! | channels, [`select`], [`wait_fd`], [`unblock`] | locks, condition variables, barriers, `Once`, [`park()`] |
+//! | channels, `select!`, [`select`], [`wait_fd`], [`unblock`] | locks, condition variables, barriers, `Once`, [`park()`] |
 //! | [`interruption_point`], for code that computes | computations |
 //!
 //! The right column has what std never unwinds. Code with `unsafe` relies on that: it may hold a pointer
@@ -115,13 +115,16 @@
 //! [`ContextKey::scope`]: crate::context::ContextKey::scope
 //! [`Deadline`]: crate::Deadline
 //! [`Group`]: crate::Group
+//! [`Group`]: crate::Group
 //! [`Interrupts::Errors`]: crate::Interrupts::Errors
 //! [`JoinHandle::cancel`]: crate::JoinHandle::cancel
 //! [`Stats::swallowed_interrupts`]: crate::Stats::swallowed_interrupts
 //! [`every`]: crate::every()
+//! [`after`]: crate::after()
 //! [`interruption_point`]: crate::interruption_point()
 //! [`interval`]: crate::interval()
 //! [`join_all`]: crate::join_all()
+//! [`join_any`]: crate::join_any
 //! [`makefile`]: crate::shims::io::makefile
 //! [`park()`]: crate::park()
 //! [`read_exact`]: std::io::Read::read_exact
@@ -130,11 +133,18 @@
 //! [`select`]: crate::shims::select
 //! [`shield`]: crate::shield()
 //! [`sleep`]: crate::shims::thread::sleep
+//! [`sync::Event`]: crate::sync::Event
+//! [`sync::Queue`]: crate::sync::Queue
+//! [`sync::ValueEvent`]: crate::sync::ValueEvent
+//! [`sync::WaitGroup`]: crate::sync::WaitGroup
 //! [`timeout_at`]: crate::timeout_at()
 //! [`timeout`]: crate::timeout()
 //! [`try_join_all_by`]: crate::try_join_all_by()
 //! [`try_join_all`]: crate::try_join_all()
+//! [`try_join_all`]: crate::try_join_all
 //! [`unblock`]: crate::unblock()
+//! [`wait_all`]: crate::wait_all
+//! [`wait_any`]: crate::wait_any
 //! [`wait_count`]: crate::wait_count()
 //! [`wait_fd`]: crate::wait_fd()
 //! [`wait_idle`]: crate::wait_idle()
