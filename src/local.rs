@@ -151,15 +151,17 @@ pub(crate) fn keep_over_fork() {
 #[inline]
 pub(crate) fn end(task: &Task) {
     if !task.locals().is_empty() {
-        InterruptScope::enter(Change::End, |_| drop_all(task));
+        drop_all(task);
     }
 }
 
 #[cold]
 fn drop_all(task: &Task) {
-    // SAFETY: the caller is the task. Its closure has returned, has unwound, or was dropped without running,
-    // and references to values cannot outlive that.
-    unsafe { task.locals().end(|payload| survive(task, &*payload)) };
+    InterruptScope::enter(Change::End, |_| {
+        // SAFETY: the caller is the task. Its closure has returned, has unwound, or was dropped without
+        // running, and references to values cannot outlive that.
+        unsafe { task.locals().end(|payload| survive(task, &*payload)) }
+    });
 }
 
 /// Called when the destructor of a value has panicked. Returns only if the runtime has unwound it.

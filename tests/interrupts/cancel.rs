@@ -355,3 +355,36 @@ fn destructors_at_the_end_of_a_coroutine_are_not_cut_short() {
         }
     }
 }
+
+#[test]
+fn the_end_of_a_runtime_cuts_destructors_at_the_end_of_a_coroutine_short() {
+    struct WaitsForEver;
+    impl Drop for WaitsForEver {
+        fn drop(&mut self) {
+            sleep(Duration::MAX);
+        }
+    }
+    coroutine_local! {
+        static LOCAL: WaitsForEver = WaitsForEver;
+    }
+    for workers in [1, 4] {
+        let cancellers = on_workers(workers, || {
+            let with_local = spawn(|| LOCAL.with(|_| ()));
+            let (unrun, captured) = (WaitsForEver, WaitsForEver);
+            let never_runs = spawn(move || drop(unrun));
+            never_runs.cancel();
+            let result = spawn(move || captured);
+            let coroutines = [
+                with_local.canceller(),
+                never_runs.canceller(),
+                result.canceller(),
+            ];
+            drop(result);
+            sleep(ms(5));
+            coroutines
+        });
+        for canceller in cancellers {
+            assert!(canceller.is_finished());
+        }
+    }
+}
