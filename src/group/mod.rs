@@ -44,7 +44,8 @@ pub use imap::{Imap, ImapUnordered};
 /// group.join().unwrap();
 /// ```
 ///
-/// A group can be used from coroutines and OS threads. To share it, put it into an [`Arc`].
+/// A group can be used from coroutines and OS threads. To share it, put it into an [`Arc`]. A member that waits
+/// for room in its own group waits until another member ends. If all members do that, none ever will.
 ///
 /// # Results and failures
 ///
