@@ -9,6 +9,7 @@ mod channels;
 mod child;
 mod files;
 mod idle;
+mod interrupts;
 mod load;
 mod locks;
 mod peers;

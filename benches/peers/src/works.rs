@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::interrupts::{self, Message};
 use crate::load::Load;
 use crate::peers::Peer;
 use crate::program::Program;
@@ -43,6 +44,15 @@ const WITH_BOUNDED_CHANNELS: &[Peer] =
 
 /// The figures of a round of [`locks::mutex`].
 const MUTEX_FIGURES: &[&str] = &["ns per lock and unlock", "ns per hand-over to another task"];
+
+/// The other peers have timeouts of single operations, not of a piece of code.
+const WITH_TIMEOUTS: &[Peer] = &[Peer::Greenroom, Peer::Tokio, Peer::TokioMt];
+
+/// The figures of a round of [`interrupts::timeout`].
+const TIMEOUT_FIGURES: &[&str] = &[
+    "ns that the timeout costs",
+    "ns to send and receive a message, in a timeout",
+];
 
 /// The figures of a round of an [`echo`] work.
 const TCP_FIGURES: &[&str] = &[
@@ -243,6 +253,38 @@ pub(crate) const WORKS: &[Work] = &[
             "the same with 64 channels",
             &["ns per message"],
             selects::many,
+        )
+    },
+    Work {
+        peers: WITH_TIMEOUTS,
+        ..alone(
+            "timeout-ready",
+            "a timeout around receiving a message that is there, 1 worker",
+            TIMEOUT_FIGURES,
+            |peer| interrupts::timeout(peer, Message::IsThere),
+        )
+    },
+    Work {
+        peers: WITH_TIMEOUTS,
+        ..alone(
+            "timeout-parks",
+            "a timeout around receiving a message that another task is asked for, 1 worker",
+            TIMEOUT_FIGURES,
+            |peer| interrupts::timeout(peer, Message::IsWaitedFor),
+        )
+    },
+    Work {
+        peers: &[Peer::Greenroom, Peer::Tokio, Peer::TokioMt, Peer::May],
+        tasks: 10_000,
+        ..alone(
+            "cancel-10000",
+            "10,000 tasks, each waiting for a message, are cancelled and joined, 1 worker",
+            &[
+                "CPU ns each",
+                "CPU ns each, if they are woken instead",
+                "the first to the second",
+            ],
+            |peer| interrupts::cancel(peer, 10_000),
         )
     },
     Work {
