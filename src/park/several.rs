@@ -120,10 +120,11 @@ fn wait(arms: &(impl Arms + ?Sized), order: &Order) -> Option<usize> {
             // If a waker was faster, this has no effect.
             wait.end();
         }
-        let outcome = wait.suspend(deadline);
+        let waited = wait.try_suspend(deadline);
         if let Some(completed) = queued.leave() {
             return Some(completed);
         }
+        let outcome = waited.or_unwind();
         // After the deadline, it may have become possible at the last moment.
         let completed = try_all(arms, order);
         if completed.is_some() || outcome == Outcome::TimedOut {

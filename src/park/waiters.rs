@@ -60,11 +60,8 @@ impl Waiters {
         deadline: Option<Deadline>,
         ready: impl FnOnce() -> bool,
     ) -> Outcome {
-        match self.queue_and_suspend(Caller::Unwinds, kind, deadline, ready) {
-            Waited::Woken => Outcome::Woken,
-            Waited::TimedOut => Outcome::TimedOut,
-            Waited::Interrupted(interrupt) => interrupt.unwind(),
-        }
+        self.queue_and_suspend(Caller::Unwinds, kind, deadline, ready)
+            .or_unwind()
     }
 
     /// Like `wait`, for an operation that can fail, and that awaits an event which comes by itself. If the

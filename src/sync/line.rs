@@ -20,8 +20,8 @@ use std::cell::Cell;
 use std::mem;
 
 use crate::atomic::{Mutex, MutexGuard, own_lock};
-use crate::park::Wait;
 use crate::park::list::{List, Node};
+use crate::park::{Wait, Waited};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{Deadline, Waiting};
 
@@ -135,12 +135,13 @@ pub(super) fn wait_in_line<S, N>(
         node: &node,
         left,
     };
-    let outcome = wait.suspend(deadline);
-    match outcome {
-        Outcome::Woken => mem::forget(leave),
-        Outcome::TimedOut | Outcome::Interrupted => drop(leave),
+    let waited = wait.try_suspend(deadline);
+    match waited {
+        Waited::Woken => mem::forget(leave),
+        Waited::TimedOut | Waited::Interrupted(_) => drop(leave),
     }
-    (node.value.note, outcome)
+    drop(wait);
+    (node.value.note, waited.or_unwind())
 }
 
 /// Takes a node out of its line when it is dropped, since its wait has ended without a waker.

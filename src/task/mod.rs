@@ -31,7 +31,7 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::ops::Deref;
-use std::panic::{Location, resume_unwind};
+use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering};
@@ -589,10 +589,9 @@ pub(crate) fn running() -> Option<TaskRef> {
     RUNNING.get().map(|task| unsafe { TaskRef::another(task) })
 }
 
-/// Unwinds the calling coroutine with `payload`, because it was interrupted.
-pub(crate) fn unwind_with(payload: Box<dyn Any + Send>) -> ! {
+/// Notes that an interrupt is about to unwind the running coroutine.
+pub(crate) fn note_unwind() {
     unwind::begin_unwind();
-    resume_unwind(payload)
 }
 
 /// Notes that the unwind of the running coroutine has come to its end.

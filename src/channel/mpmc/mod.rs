@@ -42,7 +42,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::mpsc::{RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
-use crate::park;
+use crate::park::{self, Waited};
 use crate::task::word::Outcome;
 use crate::task::{Deadline, Woken};
 
@@ -189,12 +189,12 @@ impl<T> Channel<T> {
         unsent: impl FnOnce(T, Outcome) -> E,
     ) -> Result<(), E> {
         let node = WaiterNode::new(Some(value));
-        let outcome = match self.state.offer(node.value(), back) {
+        let waited = match self.state.offer(node.value(), back) {
             Offer::Taken(woken) => {
                 schedule(woken);
-                Outcome::Woken
+                Waited::Woken
             }
-            Offer::Refused => Outcome::Woken,
+            Offer::Refused => Waited::Woken,
             // The most frequent case. `send_with_spare_blocks` has it, too, for its later rounds.
             Offer::Full(back) if park::is_prepared_to_wait() => {
                 match self.state.confirm_full(node.value(), back) {
@@ -206,7 +206,7 @@ impl<T> Channel<T> {
         };
         match node.into_value() {
             None => Ok(()),
-            Some(value) => Err(unsent(value, outcome)),
+            Some(value) => Err(unsent(value, waited.or_unwind())),
         }
     }
 
@@ -219,16 +219,16 @@ impl<T> Channel<T> {
         node: &WaiterNode<T>,
         mut offer: Offer<'a, T, BLOCK>,
         deadline: impl FnOnce() -> Option<Deadline>,
-    ) -> Outcome {
+    ) -> Waited {
         let mut spare = SpareBlocks::new();
         let value = node.value();
         loop {
             offer = match offer {
                 Offer::Taken(woken) => {
                     schedule(woken);
-                    return Outcome::Woken;
+                    return Waited::Woken;
                 }
-                Offer::Refused => return Outcome::Woken,
+                Offer::Refused => return Waited::Woken,
                 Offer::BlockFull(back) => self.push_to_next_block(value, back, &mut spare),
                 // Both calls use the allocator. So they must come after the unlock, and before the wait.
                 Offer::Full(back) if !spare.is_empty() || !park::is_prepared_to_wait() => {
@@ -319,7 +319,7 @@ impl<T> Channel<T> {
         node: &WaiterNode<T>,
         front: Guard<'_, Receiving<T, BLOCK>>,
         deadline: impl FnOnce() -> Option<Deadline>,
-    ) -> Outcome {
+    ) -> Waited {
         let end = self.state.front();
         node.wait(end, front, |front| &mut front.senders, deadline())
     }
@@ -353,14 +353,16 @@ impl<T> Channel<T> {
         if back.without_senders {
             return Err(RecvTimeoutError::Disconnected);
         }
+        drop(spare);
         let node = WaiterNode::new(None);
         let end = self.state.back();
-        let outcome = node.wait(end, back, |back| &mut back.receivers, deadline());
-        match (node.into_value(), outcome) {
+        let waited = node.wait(end, back, |back| &mut back.receivers, deadline());
+        match (node.into_value(), waited) {
             (Some(value), _) => Ok(value),
-            (None, Outcome::TimedOut) => Err(RecvTimeoutError::Timeout),
+            (None, Waited::TimedOut) => Err(RecvTimeoutError::Timeout),
             // Woken without a value: the last sender has gone.
-            (None, Outcome::Woken | Outcome::Interrupted) => Err(RecvTimeoutError::Disconnected),
+            (None, Waited::Woken) => Err(RecvTimeoutError::Disconnected),
+            (None, Waited::Interrupted(interrupt)) => interrupt.unwind(),
         }
     }
 

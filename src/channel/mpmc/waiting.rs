@@ -5,9 +5,9 @@ use std::cell::Cell;
 
 use super::lock::{Guard, Lock};
 use crate::atomic::process;
-use crate::park::Wait;
 use crate::park::list::{List, Node};
-use crate::task::word::{Kind, Outcome};
+use crate::park::{Wait, Waited};
+use crate::task::word::Kind;
 use crate::task::{Deadline, Waiting, Woken};
 
 /// The waiters of one end, first come, first served.
@@ -94,10 +94,6 @@ impl<T> WaiterNode<T> {
     /// The caller has locked `end`, and passes the guard as `held`. The lock is given back once the
     /// caller is queued.
     ///
-    /// # Unwinding
-    ///
-    /// See [`Wait`].
-    ///
     /// Always inlined, because a processor mispredicts the return from each function that was called
     /// before a switch and returns after it.
     #[inline(always)]
@@ -107,14 +103,10 @@ impl<T> WaiterNode<T> {
         mut held: Guard<'_, E>,
         queue: fn(&mut E) -> &mut WaitQueue<T>,
         deadline: Option<Deadline>,
-    ) -> Outcome {
+    ) -> Waited {
         let wait = match Wait::try_begin(Kind::Peer) {
             Ok(wait) => wait,
-            Err(pending) => {
-                // Unwinding runs user code, which must not run under the lock.
-                drop(held);
-                pending.unwind()
-            }
+            Err(interrupt) => return Waited::Interrupted(interrupt),
         };
         self.0.value.waiting.set(Some(wait.waiting()));
         // SAFETY: the node is in no list, for this function is called once for each node. The node does
@@ -127,10 +119,10 @@ impl<T> WaiterNode<T> {
             queue,
             needed: true,
         };
-        let outcome = wait.suspend(deadline);
+        let waited = wait.try_suspend(deadline);
         // A thread that wakes the task unlinks its node first.
-        unlink.needed = outcome != Outcome::Woken;
-        outcome
+        unlink.needed = !waited.is_woken();
+        waited
     }
 }
 

@@ -429,7 +429,7 @@ fn wait_for(tasks: &[Awaited<'_>], count: usize, deadline: Deadline) -> usize {
             true => Kind::Plain,
             false => Kind::Peer,
         };
-        let outcome = {
+        let waited = {
             let wait = Wait::begin(kind);
             let joiner = Joiner::of_several(wait.waiting(), count - ended);
             // From here to the suspension nothing is allocated, since the allocator may wait.
@@ -442,9 +442,9 @@ fn wait_for(tasks: &[Awaited<'_>], count: usize, deadline: Deadline) -> usize {
                 }
                 is_registered
             });
-            wait.suspend(deadline.of_wait())
+            wait.try_suspend(deadline.of_wait())
         };
-        if outcome == Outcome::TimedOut {
+        if waited.or_unwind() == Outcome::TimedOut {
             return tasks.iter().filter(|awaited| awaited.has_ended()).count();
         }
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::thread::Thread;
 use crate::diagnose::unjoined;
 use crate::fatal;
-use crate::park::{self, Cancelled, Wait};
+use crate::park::{self, Cancelled, Wait, Waited};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{self, Deadline, Description, Joiner, Task, TaskRef};
 
@@ -157,11 +157,15 @@ fn wait_for(task: &Task, kind: Kind, deadline: Option<Deadline>) -> Ended {
             wait.end();
             None
         };
-        match wait.suspend(deadline) {
+        let waited = wait.try_suspend(deadline);
+        match waited {
             // The finisher has ended the wait, and does not use it any more.
-            Outcome::Woken => mem::forget(leaving),
-            Outcome::TimedOut if !task.completion().is_done() => return Ended::NotYet,
-            _ => {}
+            Waited::Woken => mem::forget(leaving),
+            _ => drop(leaving),
+        }
+        drop(wait);
+        if waited.or_unwind() == Outcome::TimedOut && !task.completion().is_done() {
+            return Ended::NotYet;
         }
     }
     Ended::Now

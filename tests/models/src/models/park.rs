@@ -54,7 +54,7 @@ impl Wait {
         Waiting::new(&self.task, self.seq)
     }
 
-    pub(crate) fn suspend(&self, deadline: Option<Deadline>) -> Outcome {
+    pub(crate) fn try_suspend(&self, deadline: Option<Deadline>) -> Waited {
         let timer = match deadline {
             None => None,
             Some(Deadline::AtOnce) => {
@@ -70,11 +70,7 @@ impl Wait {
         if let Some(timer) = timer {
             assert_eq!(timer.join().unwrap(), outcome == Outcome::TimedOut);
         }
-        outcome
-    }
-
-    pub(crate) fn try_suspend(&self, deadline: Option<Deadline>) -> Waited {
-        match self.suspend(deadline) {
+        match outcome {
             Outcome::Woken => Waited::Woken,
             Outcome::TimedOut => Waited::TimedOut,
             Outcome::Interrupted => Waited::Interrupted(Interrupt(())),
@@ -87,6 +83,20 @@ pub(crate) enum Waited {
     Woken,
     TimedOut,
     Interrupted(Interrupt),
+}
+
+impl Waited {
+    pub(crate) fn is_woken(self) -> bool {
+        matches!(self, Waited::Woken)
+    }
+
+    pub(crate) fn or_unwind(self) -> Outcome {
+        match self {
+            Waited::Woken => Outcome::Woken,
+            Waited::TimedOut => Outcome::TimedOut,
+            Waited::Interrupted(interrupt) => interrupt.unwind(),
+        }
+    }
 }
 
 /// What a caller can do when it is interrupted, which makes no difference here.
