@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::{Waited, yield_now};
 use crate::fatal;
-use crate::task::{self, Current, Deadline, Interrupts};
+use crate::task::{self, Cancellations, Current, Deadline, Interrupts};
 
 /// The payload with which a cancelled coroutine unwinds.
 ///
@@ -196,7 +196,7 @@ fn may_be_cancelled() -> bool {
     }
     let task = Current::get();
     let reach = task.reach();
-    reach.how == Interrupts::Unwind && task.is_cancellable_by(reach)
+    reach.how == Interrupts::Unwind && task.cancellations(reach) == Cancellations::All
 }
 
 /// Unwinds the calling coroutine if it was cancelled, or if the deadline of a [`timeout`](crate::timeout)
@@ -232,7 +232,7 @@ pub fn interruption_point() {
     if reach.how != Interrupts::Unwind {
         return;
     }
-    if task.word.is_interrupted() && task.is_cancellable_by(reach) {
+    if task.word.is_interrupted() && task.cancellations(reach) == Cancellations::All {
         Interrupt::Pending.unwind();
     }
     let has_passed = |deadline: Deadline| deadline.at <= Instant::now();

@@ -292,14 +292,14 @@ fn begin_with_care(task: &Task, caller: Caller, kind: Kind) -> Result<Seq, Inter
     if !can_interrupt(reach, caller, kind) {
         return Ok(task.word.begin_uninterruptible(kind));
     }
-    if reach.cancel == Cancellations::OfRuntime {
-        return Ok(task.word.begin_at_end(kind));
+    match task.cancellations(reach) {
+        Cancellations::All => {
+            let begun = task.word.begin_in_scope(kind);
+            begun.map_err(|NotBegun| Interrupt::Pending)
+        }
+        Cancellations::OfRuntime => Ok(task.word.begin_for_runtime(kind)),
+        Cancellations::None => Ok(task.word.begin_uninterruptible(kind)),
     }
-    if !task.is_cancellable_by(reach) {
-        return Ok(task.word.begin_uninterruptible(kind));
-    }
-    let begun = task.word.begin_in_scope(kind);
-    begun.map_err(|NotBegun| Interrupt::Pending)
 }
 
 /// Whether an interrupt ends a wait of this kind, and can be delivered to this caller.

@@ -32,7 +32,8 @@ pub enum Interrupts {
     Unwind,
     /// An operation that returns an [`io::Result`](std::io::Result), and would have to wait, fails
     /// instead. A cancellation is told only once: later operations wait again, so that the code can say
-    /// goodbye. All other waits go on to their end.
+    /// goodbye. The end of the runtime is told once, too, even after a cancellation. All other waits go on
+    /// to their end.
     Errors,
 }
 

@@ -143,6 +143,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     unwound: Flag,
     /// An operation of the task has returned an error for its cancellation.
     told: Flag,
+    /// The same, since the runtime shuts down.
+    told_of_end: Flag,
     /// How often the task has caught the unwind of an interrupt and waited again.
     swallowed: AtomicU8,
     /// The number that identifies the task in the process. Zero until it is asked for.
@@ -201,6 +203,7 @@ impl<B: Body> Task<B> {
             runtime,
             unwound: Flag::new(),
             told: Flag::new(),
+            told_of_end: Flag::new(),
             swallowed: AtomicU8::new(0),
             id: AtomicU64::new(0),
             name,
@@ -369,15 +372,24 @@ impl Task {
         }
     }
 
-    /// Whether a cancellation reaches the code of this task, which is the calling one, at this point.
-    pub(crate) fn is_cancellable_by(&self, reach: Reach) -> bool {
-        reach.cancel == Cancellations::All && !(reach.how == Interrupts::Errors && self.told.get())
+    /// Which cancellations are delivered to this task, which is the calling one, where `reach` holds. Where
+    /// they are errors, each is told once: that by a handle, and that by the end of the runtime.
+    pub(crate) fn cancellations(&self, reach: Reach) -> Cancellations {
+        if reach.cancel == Cancellations::None || reach.how == Interrupts::Unwind {
+            return reach.cancel;
+        }
+        match (self.told_of_end.get(), self.told.get()) {
+            (true, _) => Cancellations::None,
+            (false, true) if !self.owner().is_stopping() => Cancellations::OfRuntime,
+            _ => reach.cancel,
+        }
     }
 
     /// Notes that an operation of this task, which is the calling one, returns an error for its
     /// cancellation.
     pub(crate) fn note_told(&self) {
         self.told.set(true);
+        self.told_of_end.set(self.owner().is_stopping());
     }
 
     /// Makes the token of `thread::park` available.

@@ -166,7 +166,7 @@ impl WaitWord {
     /// Begins a wait that only the end of the task's runtime interrupts, by
     /// [`interrupt_later`](WaitWord::interrupt_later), if waits of this kind are interruptible. A pending
     /// interrupt does not prevent it.
-    pub(crate) fn begin_at_end(&self, kind: Kind) -> Seq {
+    pub(crate) fn begin_for_runtime(&self, kind: Kind) -> Seq {
         self.begin_amid_unwind(kind, false)
     }
 
@@ -267,8 +267,8 @@ impl WaitWord {
         self.end(Outcome::Interrupted, |word| word & INTERRUPTIBLE != 0)
     }
 
-    /// Interrupts the current wait if it began while some task of the thread unwound, or at the end of the
-    /// task. By now it is known that this task does not unwind.
+    /// Interrupts the current wait if only the end of the runtime interrupts it, or if it began while some
+    /// task of the thread unwound. By now it is known that this task does not unwind.
     #[must_use]
     pub(crate) fn interrupt_later(&self) -> bool {
         self.end(Outcome::Interrupted, |word| word & LATER != 0)

@@ -236,3 +236,47 @@ fn the_way_of_delivery_can_be_set_back_for_a_part() {
         coroutine.unwrap().join().unwrap();
     });
 }
+
+/// A coroutine that was cancelled, and says goodbye to a peer that does not answer, does not keep its runtime
+/// from ending. Nor does the end of the runtime cut the goodbye of another one short.
+#[test]
+fn a_coroutine_set_to_errors_is_told_of_the_end_of_its_runtime_once_more() {
+    let start = Instant::now();
+    let (told, told_of) = std::sync::mpsc::channel();
+    let silent = on_workers(1, || {
+        let (silent, mut cancelled) = tcp_pair();
+        let (answers, mut ended) = tcp_pair();
+        let errors = || Builder::new().interrupts(Interrupts::Errors);
+        let read_twice = {
+            let told = told.clone();
+            move || {
+                for _ in 0..2 {
+                    let error = cancelled.read(&mut [0; 4]).unwrap_err();
+                    told.send(is_cancelled(&error)).unwrap();
+                }
+            }
+        };
+        let coroutine = errors().spawn(read_twice).unwrap();
+        let say_goodbye = move || {
+            assert!(is_cancelled(&ended.read(&mut [0; 4]).unwrap_err()));
+            ended.write_all(b"bye").unwrap();
+            let answered = ended.read_exact(&mut [0; 4]);
+            told.send(answered.is_ok()).unwrap();
+        };
+        errors().spawn(say_goodbye).unwrap();
+        sleep(ms(2));
+        coroutine.cancel();
+        sleep(ms(2));
+        std::thread::spawn(move || {
+            let mut answers = std::net::TcpStream::from(std::os::fd::OwnedFd::from(answers));
+            let mut goodbye = [0; 3];
+            answers.read_exact(&mut goodbye).unwrap();
+            std::thread::sleep(ms(20));
+            answers.write_all(b"well").unwrap();
+        });
+        silent
+    });
+    assert!(start.elapsed() < util::PATIENCE, "less than the grace");
+    assert_eq!(told_of.iter().collect::<Vec<_>>(), [true; 3]);
+    drop(silent);
+}
