@@ -166,8 +166,8 @@
 //! | scheduled-thread-pool 0.2 | a pool of threads | as r2d2 |
 //!
 //! Tests of the repository run redis, mysql, lettre, ureq, tungstenite, minreq and tiny_http with many
-//! threads on one worker. `tests/survey` builds some 130 published crates by `cargo greenroom`, unmodified,
-//! and runs the test suites of some; its `SURVEY.md` has the results.
+//! threads on one worker. `tests/survey` takes more than 130 published crates, unmodified, and builds them by
+//! `cargo greenroom`, or runs their own test suites; its `SURVEY.md` has the results.
 //!
 //! The feature `socket2` of `greenroom-std` (and of `greenroom`) converts between the sockets of
 //! [socket2](https://docs.rs/socket2/0.6) 0.6 and the shims', as socket2 itself does for std's:

@@ -56,7 +56,9 @@ const POLLS: &[(&str, &[&str], PollsBy)] = &[
     // Older versions have another rustix.
     (
         "polling",
-        &["3.8.", "3.9.", "3.10.", "3.11."],
+        &[
+            "3.8.", "3.9.", "3.10.", "3.11.", "3.12.", "3.13.", "3.14.", "3.15.",
+        ],
         PollsBy::Rustix,
     ),
 ];
@@ -138,7 +140,7 @@ pub(crate) fn blocks(package: &str, version: &str) -> Option<&'static str> {
     }
     let polls = POLLS.iter().any(|(name, ..)| *name == package);
     if polls && PollsBy::of(package, version).is_none() {
-        return Some("waiting in the poll of this version blocks: update it");
+        return Some("waiting in the poll of this version blocks");
     }
     let known = BLOCKING.iter().find(|(name, _)| *name == package);
     known.map(|(_, why)| *why)
