@@ -71,6 +71,37 @@ fn exchange(capacity: Option<usize>) {
     assert!(received.into_iter().eq(sent), "each message comes once");
 }
 
+/// The receiver is woken for each message that it waits for, however many threads send at once.
+#[test]
+fn no_wake_up_from_many_os_threads_is_lost() {
+    const THREADS: usize = 8;
+    const EACH: usize = 20_000;
+    for capacity in [None, Some(16)] {
+        util::on_workers(1, || {
+            let (sender, receiver) = match capacity {
+                Some(capacity) => channel::bounded(capacity),
+                None => channel::unbounded(),
+            };
+            let threads: Vec<_> = (0..THREADS)
+                .map(|name| {
+                    let sender = sender.clone();
+                    std::thread::spawn(move || {
+                        (0..EACH).for_each(|n| sender.send((name, n)).unwrap());
+                    })
+                })
+                .collect();
+            drop(sender);
+            let mut next = [0; THREADS];
+            for (name, n) in receiver {
+                assert_eq!(n, next[name], "in order, and once");
+                next[name] += 1;
+            }
+            assert_eq!(next, [EACH; THREADS]);
+            threads.into_iter().for_each(|one| one.join().unwrap());
+        });
+    }
+}
+
 #[test]
 fn receivers_that_wait_are_served_in_their_order() {
     util::on_workers(1, || {
