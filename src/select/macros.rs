@@ -97,7 +97,7 @@
 ///
 /// # Limits
 ///
-/// A single invocation takes about 25 arms, before the compiler's recursion limit is reached. [`Select`] takes
+/// A single invocation takes 30 arms, before the compiler's recursion limit is reached. [`Select`] takes
 /// any number, which need not be known when the program is compiled.
 ///
 /// [`Select`]: crate::Select
