@@ -12,7 +12,10 @@ use slab::Slab;
 
 use super::{Group, Reserved};
 use crate::channel::{self, Receiver, Sender};
+use crate::interrupt::deadline::Deadline;
+use crate::interrupt::shield::shield;
 use crate::park::Cancelled;
+use crate::runtime::join::wait_all;
 use crate::runtime::scope::ScopedJoinHandle;
 
 /// The items to come, and the function to call with them.
@@ -77,6 +80,8 @@ where
             let f = Arc::clone(&self.calls.f);
             self.under_way.push_back(room.spawn(move || f(item)));
         }
+        // Waits before it takes the handle, so that an interrupt leaves the result for the next call.
+        wait_all(self.under_way.front_mut(), Deadline::NEVER);
         self.under_way.pop_front().map(ScopedJoinHandle::join)
     }
 }
@@ -183,7 +188,8 @@ impl<T> Drop for Report<T> {
     fn drop(&mut self) {
         let cancelled = || Err(Box::new(Cancelled) as Box<dyn Any + Send>);
         let result = self.result.take().unwrap_or_else(cancelled);
-        // If the iterator is gone, nobody wants the result.
-        drop(self.to.send((self.number, result)));
+        // The iterator counts on this report, so a cancellation must not keep it from being sent. If the
+        // iterator is gone, nobody wants it.
+        drop(shield(|| self.to.send((self.number, result))));
     }
 }

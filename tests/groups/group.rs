@@ -383,3 +383,45 @@ fn members_of_many_workers_come_and_go() {
         assert!(gauge.most() <= 5);
     });
 }
+
+#[test]
+fn a_call_of_imap_that_is_interrupted_leaves_its_result_for_the_next_call() {
+    on_workers(1, || {
+        let group = Group::bounded(2);
+        let mut results = group.imap(0..4, |n| {
+            sleep(ms(10));
+            n
+        });
+        let mut got = Vec::new();
+        loop {
+            match timeout(ms(2), || results.next()) {
+                Ok(Some(result)) => got.push(result.unwrap()),
+                Ok(None) => break,
+                Err(_) => {}
+            }
+        }
+        assert_eq!(got, [0, 1, 2, 3]);
+    });
+}
+
+/// A coroutine that has used up its turn would be interrupted when it reports.
+#[test]
+fn a_cancelled_call_of_imap_unordered_reports_however_many_operations_it_has_made() {
+    on_workers(1, || {
+        for operations in 0..70 {
+            let group = Arc::new(Group::new());
+            let mut results = group.imap_unordered(0..3, {
+                let group = Arc::clone(&group);
+                move |_| {
+                    let (sender, _receiver) = mpsc::channel();
+                    for n in 0..operations {
+                        sender.send(n).unwrap();
+                    }
+                    group.cancel();
+                }
+            });
+            let reports = std::iter::from_fn(|| timeout(PATIENCE, || results.next()).unwrap());
+            assert_eq!(reports.count(), 3, "after {operations} operations");
+        }
+    });
+}
