@@ -64,10 +64,13 @@
 //! - **`catch_unwind`** catches interrupts as well. Code that catches everything and goes on is
 //!   interrupted again at its next interruption point, after others had their turn;
 //!   [`Stats::swallowed_interrupts`] counts that.
-//! - **A wait in a destructor** during the unwind is not interrupted again. The
-//!   [hazards](super::hazards#waiting-during-an-unwind) say what it can wait for.
+//! - **A wait in a destructor** during the unwind is not interrupted again, and keeps the worker. A
+//!   destructor that *joins* a coroutine of the same worker aborts the process, as it does after a panic: see
+//!   the [hazards](super::hazards#waiting-during-an-unwind). So keep a value like a pool of threads, which
+//!   joins them when it is dropped, outside of the timeout.
 //! - **At the end of a coroutine**, a cancellation has nothing left to end. So the destructors of its
 //!   coroutine locals, of a result that nobody takes, and of a closure that never ran, wait as usual.
+//! - **A `BufWriter` that is interrupted amid a write** does not flush when it is dropped, as after a panic.
 //! - Under `panic = "abort"` nothing can unwind, so all interrupts are delivered as errors.
 //!
 //! # Errors instead of unwinding

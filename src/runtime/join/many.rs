@@ -258,7 +258,8 @@ impl<H: Joinable> Drop for CancelOnDrop<H> {
 /// Waits until one of the coroutines has finished, removes its handle, and returns the index that the
 /// handle had, and the coroutine's result. Returns `None` if there are no handles.
 ///
-/// If several coroutines have finished, the first one in `handles` counts.
+/// If several coroutines have finished, the first one in `handles` counts. Each call looks at all handles.
+/// For thousands of coroutines, [`Group::imap_unordered`](crate::Group::imap_unordered) is better.
 ///
 /// ```
 /// use greenroom::shims::thread::sleep;
