@@ -43,10 +43,35 @@ impl Deadline {
     /// The slack is 1/64 of the timeout, within a limit. A long timeout need not be exact, and one
     /// wake-up costs as much as serving thousands of deadlines.
     pub(crate) fn after(timeout: Duration) -> Option<Deadline> {
+        let slack = match timeout.as_secs() {
+            0 => (timeout.subsec_nanos() / 64).min(MOST_SLACK),
+            _ => MOST_SLACK,
+        };
         Some(Deadline {
             at: Instant::now().checked_add(timeout)?,
-            slack: u32::try_from(timeout.as_nanos() / 64)
-                .map_or(MOST_SLACK, |slack| slack.min(MOST_SLACK)),
+            slack,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slack_is_a_64th_and_at_most_a_millisecond() {
+        for (millis, slack) in [
+            (0, 0),
+            (1, 15_625),
+            (32, 500_000),
+            (64, MOST_SLACK),
+            (999, MOST_SLACK),
+        ] {
+            let deadline = Deadline::after(Duration::from_millis(millis)).unwrap();
+            assert_eq!(deadline.slack_nanos(), slack, "{millis} ms");
+        }
+        let long = Deadline::after(Duration::from_secs(1)).unwrap();
+        assert_eq!(long.slack_nanos(), MOST_SLACK);
+        assert!(Deadline::after(Duration::MAX).is_none());
     }
 }
