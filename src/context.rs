@@ -63,7 +63,7 @@ static USED: AtomicBool = AtomicBool::new(false);
 /// The caller's values.
 #[inline]
 fn current() -> Option<Values> {
-    // Relaxed: whoever has a value has set this itself, or was spawned by somebody who had.
+    // Relaxed: a caller with values has set this itself, or was spawned by code that had.
     if USED.load(Ordering::Relaxed) {
         look_up()
     } else {
@@ -121,7 +121,7 @@ pub(crate) fn carry<R>(f: impl FnOnce() -> R) -> impl FnOnce() -> R {
     }
 }
 
-/// Calls `f` without any values: for coroutines that serve everybody.
+/// Calls `f` without any values: for coroutines that serve all callers.
 pub(crate) fn without<R>(f: impl FnOnce() -> R) -> R {
     let _inside = current().map(|_| Inside::enter(None));
     f()

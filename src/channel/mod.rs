@@ -37,8 +37,8 @@
 //!
 //! # The end of a channel
 //!
-//! A channel ends when all its senders or all its receivers are gone, or when somebody calls `close` on
-//! either end. From then on nothing can be sent: senders, and those that wait for room, get their messages
+//! A channel ends when all its senders or all its receivers are gone, or when `close` is called on either
+//! end. From then on nothing can be sent: senders, and those that wait for room, get their messages
 //! back in the error. Messages that are queued can still be received. After the last one, receivers get an
 //! error. If all receivers are gone, the queued messages are dropped.
 //!

@@ -55,9 +55,9 @@ pub use imap::{Imap, ImapUnordered};
 ///
 /// # The end of a group
 ///
-/// Dropping a group cancels its members, and does not wait for them. For a group owns its members: when the
-/// code that has made it fails or unwinds, nothing should run on that nobody can reach any more. (The
-/// drop does not wait, because it may happen in an unwind.) Call [`join`](Group::join) before, or
+/// Dropping a group cancels its members, and does not wait for them. A group owns its members: if the code
+/// that has made the group fails or unwinds, they should not run on unnoticed. (The drop does not wait,
+/// because it may happen in an unwind.) Call [`join`](Group::join) before, or
 /// [`detach`](Group::detach) to leave the members running.
 pub struct Group {
     members: Arc<Members>,

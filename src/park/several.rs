@@ -13,7 +13,7 @@
 //! waker:  as for a wait for one thing: end the wait; complete the operation; schedule the task
 //! ```
 //!
-//! *At most one arm is completed.* Whoever ends the wait completes its arm, and the wait ends once (see
+//! *At most one arm is completed.* The task that ends the wait completes its arm, and the wait ends once (see
 //! `task/word.rs`). A waker that finds the wait ended has no effect, and passes over the node. Before the
 //! wait has begun and after it has ended, only the waiter completes arms. While it lasts, the waiter completes
 //! none: if it finds that an arm could be completed, it ends the wait, and if it was the one that has ended it,

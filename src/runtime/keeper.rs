@@ -38,7 +38,7 @@ pub(super) fn add(
         // SAFETY: the closure owns what it uses; it and its result borrow nothing.
         let spawn =
             || unsafe { builder.spawn_with_guard(scheduler, timer.site(), || keep(tenure), ()) };
-        // The keeper serves everybody, not only the caller's request.
+        // The keeper works for all callers, so it has no values of this one.
         context::without(spawn).map(drop)
     })?;
     match agenda.add(timer, deadline, || scheduler.end_idling()) {

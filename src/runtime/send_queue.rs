@@ -247,7 +247,7 @@ impl Shared {
         loop {
             self.write_queued();
             self.writing.store(false, Ordering::SeqCst);
-            // Whoever has put something since, and found WRITING, relies on this look.
+            // A sender that has put something since, and found WRITING, relies on this look.
             if self.items.is_empty() || self.writing.swap(true, Ordering::SeqCst) {
                 break;
             }

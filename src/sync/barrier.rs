@@ -16,7 +16,7 @@ use crate::task::word::Outcome;
 /// A place where a fixed number of tasks wait for each other, again and again.
 ///
 /// Unlike std's barrier (which is [`shims::sync::Barrier`](crate::shims::sync::Barrier) here), this one can
-/// *break*: when somebody calls [`abort`](Barrier::abort), or when a task that waits times out or unwinds.
+/// *break*: when [`abort`](Barrier::abort) is called, or when a task that waits times out or unwinds.
 /// Then the others get an error instead of waiting for ever. It stays broken until
 /// [`reset`](Barrier::reset).
 ///

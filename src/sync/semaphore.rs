@@ -12,7 +12,7 @@ use crate::park;
 use crate::task::Deadline;
 use crate::task::word::Outcome;
 
-/// A number of permits. Whoever needs one waits until one is free.
+/// A number of permits. A task that needs one waits until one is free.
 ///
 /// Waiters get permits in the order in which they came, also those that need many: as long as the first one
 /// waits, those behind it wait, too. Nothing overtakes the line.

@@ -43,7 +43,7 @@ pub(crate) mod sealed {
     use crate::task::Task;
     use crate::task::word::Kind;
 
-    /// A task that somebody waits for.
+    /// A task to wait for.
     #[derive(Clone, Copy, Debug)]
     #[allow(
         unnameable_types,
