@@ -63,12 +63,16 @@ macro_rules! coroutine_local {
     ) => {
         $(#[$attr])*
         $vis const $name: $crate::LocalKey<$t> = {
-            static __GREENROOM_KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
+            #[inline]
+            fn __greenroom_key() -> &'static $crate::__local::ValueKey<$t> {
+                static KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
+                &KEY
+            }
             $crate::__local::thread_local! {
                 static __GREENROOM_THREAD: $t = const $init;
             }
             $crate::LocalKey::constant(
-                &__GREENROOM_KEY,
+                __greenroom_key,
                 || const $init,
                 &__GREENROOM_THREAD,
             )
@@ -84,12 +88,16 @@ macro_rules! coroutine_local {
             fn __greenroom_make() -> $t {
                 $init
             }
-            static __GREENROOM_KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
+            #[inline]
+            fn __greenroom_key() -> &'static $crate::__local::ValueKey<$t> {
+                static KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
+                &KEY
+            }
             $crate::__local::thread_local! {
                 static __GREENROOM_THREAD: $t = __greenroom_make();
             }
             $crate::LocalKey::lazy(
-                &__GREENROOM_KEY,
+                __greenroom_key,
                 __greenroom_make,
                 &__GREENROOM_THREAD,
             )
@@ -179,7 +187,8 @@ fn survive(task: &Task, payload: &(dyn Any + Send)) {
 ///
 /// Like [`std::thread::LocalKey`]. [`coroutine_local!`](crate::coroutine_local) makes it.
 pub struct LocalKey<T: 'static> {
-    key: &'static ValueKey<T>,
+    /// A function, because Rust 1.89 has no constants that refer to a static which changes.
+    key: fn() -> &'static ValueKey<T>,
     make: fn() -> T,
     /// The initialiser is a constant. In std such a value exists from the beginning, so `set` does not
     /// replace the initialiser but sets the value.
@@ -191,7 +200,7 @@ pub struct LocalKey<T: 'static> {
 impl<T: 'static> LocalKey<T> {
     #[doc(hidden)]
     pub const fn lazy(
-        key: &'static ValueKey<T>,
+        key: fn() -> &'static ValueKey<T>,
         make: fn() -> T,
         thread: &'static std::thread::LocalKey<T>,
     ) -> LocalKey<T> {
@@ -205,7 +214,7 @@ impl<T: 'static> LocalKey<T> {
 
     #[doc(hidden)]
     pub const fn constant(
-        key: &'static ValueKey<T>,
+        key: fn() -> &'static ValueKey<T>,
         make: fn() -> T,
         thread: &'static std::thread::LocalKey<T>,
     ) -> LocalKey<T> {
@@ -252,7 +261,7 @@ impl<T: 'static> LocalKey<T> {
             Some(locals) => {
                 // SAFETY: they are the values of the running coroutine, or of the one that has forked and
                 // still runs on this thread. The key is that of the type `T`.
-                let found = unsafe { locals.get_or_make(&self.key.0, self.make) };
+                let found = unsafe { locals.get_or_make(&(self.key)().0, self.make) };
                 found.map_err(|_| AccessError)
             }
             None => {
@@ -273,7 +282,7 @@ impl<T: 'static> LocalKey<T> {
     pub(crate) unsafe fn give(&'static self, task: &Task, value: T) {
         // SAFETY: only the caller uses the locals of a task that only it can reach. The key is that of the
         // type `T`.
-        let given = unsafe { task.locals().get_or_make(&self.key.0, || value) };
+        let given = unsafe { task.locals().get_or_make(&(self.key)().0, || value) };
         debug_assert!(
             given.is_ok(),
             "a task that has not begun has dropped nothing"
@@ -290,7 +299,7 @@ impl<T: 'static> LocalKey<T> {
                 // SAFETY: they are the values of the running coroutine, or of the one that has forked and
                 // still runs on this thread. The key is that of the type `T`. The value stays in place until
                 // the coroutine ends. Only shared references to it are ever given out.
-                match unsafe { locals.find(&self.key.0).map(|found| found.as_ref()) } {
+                match unsafe { locals.find(&(self.key)().0).map(|found| found.as_ref()) } {
                     Some(found) => replace(found, value),
                     None => self.search_and_set(locals, value, replace)?,
                 }
@@ -321,7 +330,7 @@ impl<T: 'static> LocalKey<T> {
             first.unwrap_or_else(self.make)
         };
         // SAFETY: the locals are the caller's. The key is that of the type `T`.
-        let found = unsafe { locals.get_or_make(&self.key.0, make) };
+        let found = unsafe { locals.get_or_make(&(self.key)().0, make) };
         let found = found.map_err(|_| AccessError)?;
         if let Some(value) = unused {
             // SAFETY: the value stays in place until the coroutine ends, which cannot happen during this
