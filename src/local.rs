@@ -63,16 +63,14 @@ macro_rules! coroutine_local {
     ) => {
         $(#[$attr])*
         $vis const $name: $crate::LocalKey<$t> = {
-            #[inline]
-            fn __greenroom_key() -> &'static $crate::__local::ValueKey<$t> {
-                static KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
-                &KEY
-            }
             $crate::__local::thread_local! {
                 static __GREENROOM_THREAD: $t = const $init;
             }
             $crate::LocalKey::constant(
-                __greenroom_key,
+                || {
+                    static KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
+                    &KEY
+                },
                 || const $init,
                 &__GREENROOM_THREAD,
             )
@@ -88,16 +86,14 @@ macro_rules! coroutine_local {
             fn __greenroom_make() -> $t {
                 $init
             }
-            #[inline]
-            fn __greenroom_key() -> &'static $crate::__local::ValueKey<$t> {
-                static KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
-                &KEY
-            }
             $crate::__local::thread_local! {
                 static __GREENROOM_THREAD: $t = __greenroom_make();
             }
             $crate::LocalKey::lazy(
-                __greenroom_key,
+                || {
+                    static KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
+                    &KEY
+                },
                 __greenroom_make,
                 &__GREENROOM_THREAD,
             )
