@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::local::coroutine_local;
-use crate::task::Task;
+use crate::task::{Task, locals};
 
 /// The values of a caller. None of them changes; a scope makes a new list. A key has one entry at most, so
 /// the list stays short, however deep scopes nest and however long spawns follow on one another.
@@ -188,14 +188,7 @@ impl<T: Send + Sync + 'static> ContextKey<T> {
     /// The number of this key, which is not zero.
     fn take_number(&self) -> usize {
         static LAST: AtomicUsize = AtomicUsize::new(0);
-        if let number @ 1.. = self.number.load(Ordering::Relaxed) {
-            return number;
-        }
-        let new = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-        let set = self
-            .number
-            .compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed);
-        set.map_or_else(|first| first, |_| new)
+        locals::take_number(&self.number, &LAST)
     }
 }
 

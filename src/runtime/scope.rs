@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use super::default_runtime::with_current_or_default;
-use super::join::many::sealed::{Awaited, Sealed};
-use super::join::{Canceller, Join, JoinHandle, Joinable};
+use super::join::many::joinable;
+use super::join::{Canceller, Join, JoinHandle};
 use super::members::{Member, Members, Panics};
 use super::spawn::Builder;
 use super::thread::{self, Thread};
@@ -260,31 +260,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     }
 }
 
-impl<T> Sealed for ScopedJoinHandle<'_, T> {
-    fn awaited(&self) -> Awaited<'_> {
-        self.join.awaited()
-    }
-}
-
-impl<T> Joinable for ScopedJoinHandle<'_, T> {
-    type Output = T;
-
-    fn join(self) -> std::thread::Result<T> {
-        self.join()
-    }
-
-    fn is_finished(&self) -> bool {
-        self.is_finished()
-    }
-
-    fn cancel(&self) {
-        self.cancel();
-    }
-
-    fn thread(&self) -> &Thread {
-        self.thread()
-    }
-}
+joinable!(ScopedJoinHandle<'_, T>, join);
 
 impl<T> Drop for ScopedJoinHandle<'_, T> {
     fn drop(&mut self) {

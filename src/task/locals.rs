@@ -61,15 +61,19 @@ impl Key {
     /// The number of this key, which is not zero. Takes one if there is none.
     fn take_number(&self) -> usize {
         static LAST: AtomicUsize = AtomicUsize::new(0);
-        if let number @ 1.. = self.number.load(Ordering::Relaxed) {
-            return number;
-        }
-        let new = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-        let set = self
-            .number
-            .compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed);
-        set.map_or_else(|first| first, |_| new)
+        take_number(&self.number, &LAST)
     }
+}
+
+/// The number in `taken`. If that is zero, puts the next one after `last` there, so that it differs from all
+/// others which were taken from `last`.
+pub(crate) fn take_number(taken: &AtomicUsize, last: &AtomicUsize) -> usize {
+    if let number @ 1.. = taken.load(Ordering::Relaxed) {
+        return number;
+    }
+    let new = last.fetch_add(1, Ordering::Relaxed) + 1;
+    let set = taken.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed);
+    set.map_or_else(|first| first, |_| new)
 }
 
 /// The values of one task. Only that task uses them.

@@ -71,57 +71,42 @@ impl<T> Join<T> {
     }
 }
 
-impl<T> Sealed for JoinHandle<T> {
-    fn awaited(&self) -> Awaited<'_> {
-        self.0.awaited()
-    }
+/// Implements [`Joinable`] for a handle with results of type `T`, by its own methods. The field `$join` has its
+/// [`Join`].
+macro_rules! joinable {
+    ($handle:ty, $join:tt) => {
+        impl<T> $crate::runtime::join::many::sealed::Sealed for $handle {
+            fn awaited(&self) -> $crate::runtime::join::many::sealed::Awaited<'_> {
+                self.$join.awaited()
+            }
+        }
+
+        impl<T> $crate::runtime::join::many::Joinable for $handle {
+            type Output = T;
+
+            fn join(self) -> ::std::thread::Result<T> {
+                self.join()
+            }
+
+            fn is_finished(&self) -> bool {
+                self.is_finished()
+            }
+
+            fn cancel(&self) {
+                self.cancel();
+            }
+
+            fn thread(&self) -> &$crate::runtime::thread::Thread {
+                self.thread()
+            }
+        }
+    };
 }
 
-impl<T> Joinable for JoinHandle<T> {
-    type Output = T;
+pub(crate) use joinable;
 
-    fn join(self) -> std::thread::Result<T> {
-        self.join()
-    }
-
-    fn is_finished(&self) -> bool {
-        self.is_finished()
-    }
-
-    fn cancel(&self) {
-        self.cancel();
-    }
-
-    fn thread(&self) -> &Thread {
-        self.thread()
-    }
-}
-
-impl<T> Sealed for LocalJoinHandle<T> {
-    fn awaited(&self) -> Awaited<'_> {
-        self.join.awaited()
-    }
-}
-
-impl<T> Joinable for LocalJoinHandle<T> {
-    type Output = T;
-
-    fn join(self) -> std::thread::Result<T> {
-        self.join()
-    }
-
-    fn is_finished(&self) -> bool {
-        self.is_finished()
-    }
-
-    fn cancel(&self) {
-        self.cancel();
-    }
-
-    fn thread(&self) -> &Thread {
-        self.thread()
-    }
-}
+joinable!(JoinHandle<T>, 0);
+joinable!(LocalJoinHandle<T>, join);
 
 /// Waits for all coroutines, and returns their results, in the order of the handles.
 ///
