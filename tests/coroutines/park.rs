@@ -188,6 +188,55 @@ fn no_unpark_is_lost_between_coroutines_of_one_worker() {
     });
 }
 
+/// After every thousandth call, a thread waits until the coroutine has seen that call. Often all threads wait
+/// at once, and then no later `unpark` makes up for one that was lost.
+#[test]
+fn no_unpark_by_many_os_threads_is_lost_and_none_wakes_twice() {
+    const EACH: usize = 1_000_000;
+    const UNTIL_AN_ANSWER: usize = 1_000;
+
+    /// What one thread has done, and what the coroutine has seen of that.
+    #[derive(Default)]
+    struct Calls {
+        made: AtomicUsize,
+        seen: AtomicUsize,
+    }
+
+    for workers in [1, 4] {
+        util::on_workers(workers, || {
+            let all: [Arc<Calls>; 8] = Default::default();
+            let threads = all.clone().map(|calls| {
+                let coroutine = Unparker::current();
+                std::thread::spawn(move || {
+                    for n in 1..=EACH {
+                        calls.made.store(n, SeqCst);
+                        coroutine.unpark();
+                        while n % UNTIL_AN_ANSWER == 0 && calls.seen.load(SeqCst) < n {
+                            std::thread::park();
+                        }
+                    }
+                })
+            });
+            let mut wakes = 0;
+            while all.iter().any(|calls| calls.seen.load(SeqCst) < EACH) {
+                park();
+                wakes += 1;
+                for (calls, thread) in all.iter().zip(&threads) {
+                    let made = calls.made.load(SeqCst);
+                    calls.seen.store(made, SeqCst);
+                    if made % UNTIL_AN_ANSWER == 0 {
+                        thread.thread().unpark();
+                    }
+                }
+            }
+            assert!(wakes <= all.len() * EACH);
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        });
+    }
+}
+
 #[test]
 fn no_unpark_is_lost_between_workers_and_os_threads() {
     util::on_workers(4, || {

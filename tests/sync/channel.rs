@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use greenroom::channel::{
     self, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
-use greenroom::{Cancelled, RuntimeBuilder, park_timeout, spawn, yield_now};
+use greenroom::{
+    Cancelled, RuntimeBuilder, Unparker, assert_switches, park, park_timeout, spawn, yield_now,
+};
 
 use crate::util::{self, counter, everywhere, ms};
 
@@ -71,12 +73,16 @@ fn exchange(capacity: Option<usize>) {
     assert!(received.into_iter().eq(sent), "each message comes once");
 }
 
-/// The receiver is woken for each message that it waits for, however many threads send at once.
+/// The receiver is woken for each message that it waits for, however many threads send at once; and not
+/// more often.
 #[test]
 fn no_wake_up_from_many_os_threads_is_lost() {
     const THREADS: usize = 8;
-    const EACH: usize = 20_000;
-    for capacity in [None, Some(16)] {
+    const FEW: usize = 20_000;
+    const MANY: usize = 1_000_000;
+    // In a debug build, senders that wait for room take 15 s for all of them.
+    const MANY_THAT_WAIT: usize = if cfg!(debug_assertions) { FEW } else { MANY };
+    for (capacity, each) in [(None, MANY), (Some(1024), MANY_THAT_WAIT), (Some(16), FEW)] {
         util::on_workers(1, || {
             let (sender, receiver) = match capacity {
                 Some(capacity) => channel::bounded(capacity),
@@ -86,20 +92,61 @@ fn no_wake_up_from_many_os_threads_is_lost() {
                 .map(|name| {
                     let sender = sender.clone();
                     std::thread::spawn(move || {
-                        (0..EACH).for_each(|n| sender.send((name, n)).unwrap());
+                        (0..each).for_each(|n| sender.send((name, n)).unwrap());
                     })
                 })
                 .collect();
             drop(sender);
             let mut next = [0; THREADS];
-            for (name, n) in receiver {
-                assert_eq!(n, next[name], "in order, and once");
-                next[name] += 1;
-            }
-            assert_eq!(next, [EACH; THREADS]);
+            assert_switches(THREADS * each, || {
+                for (name, n) in receiver {
+                    assert_eq!(n, next[name], "in order, and once");
+                    next[name] += 1;
+                }
+            });
+            assert_eq!(next, [each; THREADS]);
             threads.into_iter().for_each(|one| one.join().unwrap());
         });
     }
+}
+
+/// After every thousandth message, a thread parks until the receiver has got that message, which carries
+/// the thread's unparker. Often all threads are parked at once, and then no later message makes up for a
+/// wake-up that was lost.
+#[test]
+fn an_unparker_that_was_sent_wakes_the_os_thread_that_has_sent_it() {
+    const THREADS: usize = 8;
+    const EACH: usize = 1_000_000;
+    const UNTIL_AN_ANSWER: usize = 1_000;
+    util::on_workers(1, || {
+        let (sender, receiver) = channel::unbounded();
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| {
+                let sender = sender.clone();
+                std::thread::spawn(move || {
+                    for n in 1..=EACH {
+                        let asks = n % UNTIL_AN_ANSWER == 0;
+                        sender.send(asks.then(Unparker::current)).unwrap();
+                        if asks {
+                            park();
+                        }
+                    }
+                })
+            })
+            .collect();
+        drop(sender);
+        let (mut messages, mut answers) = (0, 0);
+        for asks in receiver {
+            messages += 1;
+            if let Some(sender) = asks {
+                sender.unpark();
+                answers += 1;
+            }
+        }
+        assert_eq!(messages, THREADS * EACH);
+        assert_eq!(answers, THREADS * EACH / UNTIL_AN_ANSWER);
+        threads.into_iter().for_each(|one| one.join().unwrap());
+    });
 }
 
 #[test]
