@@ -76,6 +76,7 @@ mod group;
 mod interrupt;
 mod local;
 mod park;
+pub mod patch;
 mod pool;
 mod reactor;
 mod runtime;

@@ -20,6 +20,8 @@ const LAYERS: &[&[&str]] = &[
     &["diagnose", "interrupt", "pool", "reactor", "sync", "time"],
     // What runs coroutines.
     &["fs", "worker"],
+    // What foreign code calls.
+    &["patch"],
     // What makes runtimes and coroutines.
     &["runtime::fork", "runtime::thread"],
     &["runtime::join", "runtime::worker_thread"],

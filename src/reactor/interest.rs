@@ -42,6 +42,19 @@ impl Interest {
         self.0.contains(other.0)
     }
 
+    /// That of a poll(2) which asks for `events`.
+    pub(crate) fn of_events(events: i16) -> Interest {
+        let events = PollFlags::from_bits_retain(events as u16);
+        let normal = [
+            (PollFlags::RDNORM | PollFlags::RDBAND, PollFlags::IN),
+            (PollFlags::WRNORM | PollFlags::WRBAND, PollFlags::OUT),
+        ];
+        let normal = normal
+            .into_iter()
+            .filter(|(asked, _)| events.intersects(*asked));
+        Interest(events | normal.map(|(_, event)| event).collect())
+    }
+
     pub(crate) fn flags(self) -> PollFlags {
         self.0
     }

@@ -8,6 +8,7 @@
 //!   operations (`ready_word`, `source`). All operations wait in the same loop (`descriptor`).
 //! - A descriptor that belongs to somebody else is registered anew for each wait (`watch`, `wait_fd`).
 //! - The polls of other crates are such descriptors (`foreign_poll`).
+//! - Code that calls the C library owns its descriptors, and may close them at any time (`unowned`).
 
 mod descriptor;
 mod foreign_poll;
@@ -15,6 +16,7 @@ mod interest;
 mod ready_word;
 mod registration;
 mod source;
+mod unowned;
 mod wait_fd;
 mod watch;
 
@@ -40,8 +42,9 @@ pub use foreign_poll::wait_for_poll;
 pub use interest::{Interest, Readiness};
 use registration::{Kernel, Registrar, RegistrationTable, Token, Watcher};
 use source::Source;
+pub(crate) use unowned::{about_to_close, may_be_awaited, wait_for_unowned};
 pub use wait_fd::wait_fd;
-use watch::DescriptorWatch;
+use watch::{Afterwards, DescriptorWatch};
 pub(crate) use watch::{ReadyArm, wait_for};
 
 /// The token of the eventfd that kicks write to.
@@ -197,6 +200,7 @@ impl Reactor {
             kick: Mutex::new(Some(mio::Waker::new(poll.registry(), KICK)?)),
             table: RegistrationTable::new(poll.registry().try_clone()?),
         });
+        unowned::add_reactor(&handle);
         let events = Events::with_capacity(EVENTS);
         Ok(Reactor {
             poll,
@@ -390,22 +394,34 @@ impl Handle {
     /// counts as the first event.
     fn watch(
         &self,
-        fd: BorrowedFd<'_>,
+        fd: RawFd,
         watch: Arc<DescriptorWatch>,
         interest: Interest,
     ) -> io::Result<Token> {
         let to_register = interest.to_register();
         self.table
-            .watch(fd.as_raw_fd(), WatchFor { watch, interest }, to_register)
+            .watch(fd, WatchFor { watch, interest }, to_register)
     }
 
-    /// Undoes one call of [`watch`](Handle::watch).
-    fn unwatch(&self, token: Token, watch: &Arc<DescriptorWatch>) {
+    /// Ends one call of [`watch`](Handle::watch).
+    fn unwatch(&self, token: Token, watch: &Arc<DescriptorWatch>, afterwards: Afterwards) {
         if self.is_left_in_parent() {
             return;
         }
-        self.table
-            .unwatch(token, |watcher| Arc::ptr_eq(&watcher.watch, watch));
+        let is_own = |watcher: &WatchFor| Arc::ptr_eq(&watcher.watch, watch);
+        match afterwards {
+            Afterwards::Undo => self.table.unwatch(token, is_own),
+            Afterwards::Keep => self.table.end_watch(token, is_own),
+        }
+    }
+
+    /// Ends the waits for `fd`, which is about to be closed, and undoes its registration, unless a source
+    /// has it.
+    fn close_watched(&self, fd: RawFd) {
+        if !self.is_left_in_parent() {
+            self.table
+                .close_watched(fd, |watcher| watcher.watch.close());
+        }
     }
 }
 

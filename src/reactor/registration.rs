@@ -222,10 +222,29 @@ impl<R: Registrar> RegistrationTable<R> {
     /// Undoes one call of `watch`: removes the watcher for which `is_own` returns true.
     pub(super) fn unwatch(&self, token: Token, is_own: impl Fn(&R::Watcher) -> bool) {
         let mut rows = self.lock();
-        if let Some(registered) = rows.find_mut(token) {
-            registered.remove_watcher(is_own);
-            rows.remove_unused(token);
-        }
+        rows.remove_watcher(token, is_own);
+        rows.remove_unused(token);
+    }
+
+    /// Like `unwatch`, but keeps the registration.
+    pub(super) fn end_watch(&self, token: Token, is_own: impl Fn(&R::Watcher) -> bool) {
+        self.lock().remove_watcher(token, is_own);
+    }
+
+    /// Calls `close` for each watcher of `fd`, which is about to be closed. Undoes the registration, unless
+    /// it has sources: they are deregistered by their owners.
+    pub(super) fn close_watched(&self, fd: RawFd, close: impl Fn(&R::Watcher)) {
+        let mut rows = self.lock();
+        let Some(&row) = rows.by_fd.get(&fd) else {
+            return;
+        };
+        let registered = &mut rows.rows[row];
+        registered
+            .watchers
+            .drain(..)
+            .for_each(|watcher| close(&watcher));
+        let token = registered.token;
+        rows.remove_unused(token);
     }
 
     /// Removes all sources, and returns them.
@@ -280,6 +299,12 @@ impl<R: Registrar> Rows<R> {
             sources: Vec::new(),
             watchers: Vec::new(),
         }))
+    }
+
+    fn remove_watcher(&mut self, token: Token, is_own: impl Fn(&R::Watcher) -> bool) {
+        if let Some(registered) = self.find_mut(token) {
+            registered.remove_watcher(is_own);
+        }
     }
 
     fn unregister(&self, fd: RawFd) {

@@ -23,10 +23,12 @@
 //! them, when the wait returns or unwinds. The descriptors are borrowed until then, so no descriptor is
 //! closed while it is registered. An event that the poll has already taken for a registration that was
 //! undone finds no row of its token.
+//!
+//! Code below the libc patch borrows nothing: see `unowned.rs`.
 
 use std::cell::{Cell, OnceCell};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -85,28 +87,22 @@ pub(crate) fn wait_for<'fd, R>(
     if task::is_unwinding() {
         return Err(super::error_amid_unwind());
     }
-    let mut watched = WatchedDescriptors::new()?;
+    let mut watched = WatchedDescriptors::new(Afterwards::Undo)?;
     for (fd, interest) in fds {
-        watched.add(fd, interest)?;
+        watched.add(fd.as_raw_fd(), interest)?;
     }
-    loop {
-        let waited = watched.watch.wait(deadline);
-        waited.deliver_cancellation()?;
-        match (look()?, waited) {
-            (None, Waited::Woken) => {}
-            (None, Waited::Interrupted(interrupt)) => return Err(interrupt.deliver()),
-            (found, _) => return Ok(found),
-        }
-    }
+    watched.wait_until(deadline, look)
 }
 
-fn time_left(deadline: Deadline) -> Duration {
+pub(super) fn time_left(deadline: Deadline) -> Duration {
     deadline.at.saturating_duration_since(Instant::now())
 }
 
 /// One wait: the events of all its descriptors set `fired`.
 pub(super) struct DescriptorWatch {
     fired: AtomicBool,
+    /// Whether one of the descriptors is being closed.
+    closed: AtomicBool,
     /// The waiting coroutine.
     waiter: Waiters,
 }
@@ -118,6 +114,12 @@ impl DescriptorWatch {
         self.waiter.wake_all();
     }
 
+    /// Ends the wait, since one of its descriptors is being closed.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.fire();
+    }
+
     /// Parks the caller until the watch has fired since the last call, or until `deadline`.
     fn wait(&self, deadline: Option<Deadline>) -> Waited {
         let fired = || self.fired.load(Ordering::Acquire);
@@ -127,27 +129,68 @@ impl DescriptorWatch {
     }
 }
 
-/// The registrations of one wait, undone on drop.
-struct WatchedDescriptors {
+/// The registrations of one wait, which are over when this is dropped.
+pub(super) struct WatchedDescriptors {
     reactor: Arc<Handle>,
     watch: Arc<DescriptorWatch>,
     registrations: Vec<Token>,
+    afterwards: Afterwards,
+}
+
+/// What becomes of a registration after the wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Afterwards {
+    Undo,
+    /// The next wait for the descriptor renews it.
+    Keep,
 }
 
 impl WatchedDescriptors {
-    fn new() -> io::Result<WatchedDescriptors> {
+    pub(super) fn new(afterwards: Afterwards) -> io::Result<WatchedDescriptors> {
         let watch = DescriptorWatch {
             fired: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             waiter: Waiters::new(),
         };
         Ok(WatchedDescriptors {
             reactor: super::local()?,
             watch: Arc::new(watch),
             registrations: Vec::new(),
+            afterwards,
         })
     }
 
-    fn add(&mut self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+    /// Parks the caller until `look` returns something, or until `deadline`. Calls `look` after each event
+    /// and after the deadline.
+    ///
+    /// # Errors
+    ///
+    /// Those of `look`. That of an interrupt, if interrupts are delivered as errors. `EBADF`, if one of the
+    /// descriptors is closed meanwhile.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
+    pub(super) fn wait_until<R>(
+        &self,
+        deadline: Option<Deadline>,
+        mut look: impl FnMut() -> io::Result<Option<R>>,
+    ) -> io::Result<Option<R>> {
+        loop {
+            let waited = self.watch.wait(deadline);
+            waited.deliver_cancellation()?;
+            if self.watch.closed.load(Ordering::Acquire) {
+                return Err(io::Error::from_raw_os_error(libc::EBADF));
+            }
+            match (look()?, waited) {
+                (None, Waited::Woken) => {}
+                (None, Waited::Interrupted(interrupt)) => return Err(interrupt.deliver()),
+                (found, _) => return Ok(found),
+            }
+        }
+    }
+
+    pub(super) fn add(&mut self, fd: RawFd, interest: Interest) -> io::Result<()> {
         match self.reactor.watch(fd, Arc::clone(&self.watch), interest) {
             // `fd` is a regular file. The caller has looked at its state, which never changes.
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
@@ -162,7 +205,7 @@ impl WatchedDescriptors {
 impl Drop for WatchedDescriptors {
     fn drop(&mut self) {
         for &token in &self.registrations {
-            self.reactor.unwatch(token, &self.watch);
+            self.reactor.unwatch(token, &self.watch, self.afterwards);
         }
     }
 }
@@ -212,8 +255,8 @@ impl<'fd> ReadyArm<'fd> {
         if task::is_unwinding() {
             return Err(super::error_amid_unwind());
         }
-        let mut watched = WatchedDescriptors::new()?;
-        watched.add(self.fd, self.interest)?;
+        let mut watched = WatchedDescriptors::new(Afterwards::Undo)?;
+        watched.add(self.fd.as_raw_fd(), self.interest)?;
         Ok(Watched::ByReactor(watched))
     }
 }

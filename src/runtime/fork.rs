@@ -22,6 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::coroutine::{self, overflow};
 use crate::diagnose::panic_hook;
+use crate::patch;
 use crate::sys::fork;
 use crate::sys::memory::page_size;
 use crate::worker::{self, Worker};
@@ -72,10 +73,11 @@ pub(crate) fn left_in_parent() -> io::Error {
 /// # Errors
 ///
 /// The operating system's, if it is out of memory. `Unsupported` in a forked child of a process that has
-/// had a runtime.
+/// had a runtime, and in a program where the libc patch has no effect.
 pub(crate) fn set_up_process() -> io::Result<()> {
     // Checked before the lock is taken: a thread of the parent may have held the lock at the fork.
     refuse_in_child()?;
+    patch::check()?;
     let mut set_up = lock_set_up();
     set_up.hook();
     if !set_up.handlers {

@@ -51,6 +51,15 @@ pub(crate) fn count_forks() -> io::Result<()> {
     }
 }
 
+/// The number of this process in the system, since forks are counted.
+static ID: AtomicU32 = AtomicU32::new(0);
+
+/// Whether the caller is the child of a `vfork` (or of a bare `clone`), which has the memory of this process and
+/// runs in it as if it were the thread that has called `vfork`. Forks must be counted already.
+pub(crate) fn shares_memory_with_parent() -> bool {
+    std::process::id() != ID.load(Ordering::Relaxed)
+}
+
 /// Whether forks are counted.
 static COUNTED: AtomicBool = AtomicBool::new(false);
 
@@ -70,6 +79,7 @@ fn begin_to_count() -> io::Result<()> {
     // SAFETY: the functions are items, so they exist for as long as the process. They only change
     // atomics, which is async-signal-safe.
     result_of(unsafe { libc::pthread_atfork(None, Some(note_fork), Some(begin_process)) })?;
+    ID.store(std::process::id(), Ordering::Relaxed);
     COUNTED.store(true, Ordering::Relaxed);
     Ok(())
 }
@@ -98,6 +108,7 @@ unsafe extern "C" fn note_fork() {
 unsafe extern "C" fn begin_process() {
     HAS_FORKED.store(true, Ordering::Relaxed);
     CURRENT.fetch_add(1, Ordering::Relaxed);
+    ID.store(std::process::id(), Ordering::Relaxed);
 }
 
 /// Registers `in_child` to be called in each forked child, on its only thread.

@@ -57,6 +57,8 @@
 //!   memory. To be called before the two functions below.
 //! - `Process`: `current()`, `is_current()`, and `number()`, which is not zero. **Signal-safe**.
 //! - `has_forked()`: whether this process has forked or is a fork, since `count_forks`. **Signal-safe**.
+//! - `shares_memory_with_parent()`: whether the caller is a child that no such function was called for.
+//!   **Signal-safe**. To be called after `count_forks`.
 //! - `in_children(f)`: calls `f` in each child, on its only thread. Fails out of memory.
 //! - `at_fork(before, in_parent, in_child)`: calls `before` on the forking thread, then `in_parent`
 //!   there and `in_child` on the only thread of the child. Fails out of memory.

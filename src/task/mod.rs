@@ -515,6 +515,16 @@ pub(crate) fn on_coroutine() -> bool {
     RUNNING.get().is_some()
 }
 
+/// Calls `f`, in which [`on_coroutine`] is true.
+///
+/// Nothing else here may be called by `f`.
+pub(crate) fn as_if_on_coroutine<R>(f: impl FnOnce() -> R) -> R {
+    let before = RUNNING.replace(Some(os_thread::no_task()));
+    let returned = f();
+    RUNNING.set(before);
+    returned
+}
+
 /// A reference to the calling task: the running coroutine, or the OS thread's task.
 pub(crate) fn current() -> TaskRef {
     running().unwrap_or_else(os_thread::current)

@@ -347,6 +347,11 @@ struct NoBody {
     owner: Box<Arc<dyn Owner>>,
 }
 
+/// A pointer to no task, which is not null.
+pub(super) fn no_task() -> NonNull<Task> {
+    NonNull::<Task<NoBody>>::dangling()
+}
+
 impl Body for NoBody {
     unsafe fn run(&self, _: &Task) {
         unreachable!("an OS thread runs by itself");

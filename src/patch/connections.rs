@@ -1,0 +1,160 @@
+//! Connecting and accepting.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::net::sockopt::Timeout;
+
+use super::descriptor;
+use super::errno::{Errno, answer, result};
+use super::original;
+use super::types::*;
+use super::wait::{Borrowed, on_pool, spend_operation, until};
+use crate::reactor::Interest;
+use crate::sys::fork;
+use crate::sys::mode_turn::ModeTurn;
+use crate::task;
+
+/// connect(2) has no flag like `MSG_DONTWAIT`. So the socket is in non-blocking mode during the call.
+pub(super) unsafe fn connect(fd: c_int, to: *const sockaddr, to_len: socklen_t) -> c_int {
+    answer(|| {
+        spend_operation();
+        let flags = descriptor::flags(fd)?;
+        // SAFETY: the caller's.
+        let attempt = || result(unsafe { original::connect(fd, to, to_len) });
+        if flags & libc::O_NONBLOCK != 0 {
+            return attempt();
+        }
+        match in_nonblocking_mode(fd, flags, attempt)? {
+            // A Unix listener whose queue is full. No event tells when there is room.
+            Err(Errno::AGAIN) => {
+                let lent = Borrowed(to);
+                on_pool(move || {
+                    // SAFETY: the caller's. It waits.
+                    result(unsafe { original::connect(fd, { lent }.0, to_len) })
+                })
+            }
+            // On its way, perhaps since an earlier call.
+            Err(Errno::INPROGRESS | Errno::ALREADY) => {
+                let deadline = descriptor::deadline(fd, Timeout::Send)?;
+                let connected = || is_connected(fd);
+                match until(fd, Interest::WRITABLE, deadline, connected) {
+                    Err(Errno::AGAIN) => Err(Errno::INPROGRESS),
+                    done => done.map(|()| 0),
+                }
+            }
+            done => done,
+        }
+    })
+}
+
+/// Calls `f` while the descriptor is in non-blocking mode. `flags` are its flags before and after.
+fn in_nonblocking_mode<R>(fd: RawFd, flags: c_int, f: impl FnOnce() -> R) -> Result<R, Errno> {
+    let set = |flags: c_int| {
+        // SAFETY: `F_SETFL` takes any numbers.
+        result(unsafe { original::fcntl(fd, libc::F_SETFL, flags as usize) })
+    };
+    set(flags | libc::O_NONBLOCK)?;
+    let done = f();
+    // This cannot fail: the mode of the same descriptor was just set.
+    let _ = set(flags);
+    Ok(done)
+}
+
+/// Whether a connection was established.
+///
+/// # Errors
+///
+/// `EAGAIN`, if it is still on its way. Otherwise why it was not.
+fn is_connected(fd: RawFd) -> Result<(), Errno> {
+    match descriptor::events(fd, libc::POLLOUT)? {
+        0 => Err(Errno::AGAIN),
+        _ => descriptor::take_error(fd),
+    }
+}
+
+/// Whether an OS thread has accepted from any listener by a call that blocks.
+static HAS_BLOCKED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a listener was in non-blocking mode for the attempt of a coroutine.
+static HAS_CHANGED_MODE: AtomicBool = AtomicBool::new(false);
+
+pub(super) unsafe fn accept(fd: c_int, from: *mut sockaddr, from_len: *mut socklen_t) -> c_int {
+    // SAFETY: the caller's.
+    accept_by(fd, || unsafe { original::accept(fd, from, from_len) })
+}
+
+pub(super) unsafe fn accept4(
+    fd: c_int,
+    from: *mut sockaddr,
+    from_len: *mut socklen_t,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: the caller's.
+    accept_by(fd, || unsafe {
+        original::accept4(fd, from, from_len, flags)
+    })
+}
+
+/// Accepts by the function `accept`, which blocks if the listener is in blocking mode.
+fn accept_by(fd: c_int, accept: impl Fn() -> c_int) -> c_int {
+    if !task::on_coroutine() {
+        return accept_on_thread(fd, accept);
+    }
+    answer(|| {
+        spend_operation();
+        if descriptor::is_nonblocking(fd)? || !descriptor::is_listening(fd) {
+            return result(accept());
+        }
+        match try_to_accept(fd, &accept) {
+            Err(Errno::AGAIN) => {
+                let deadline = descriptor::deadline(fd, Timeout::Recv)?;
+                until(fd, Interest::READABLE, deadline, || {
+                    try_to_accept(fd, &accept)
+                })
+            }
+            done => done,
+        }
+    })
+}
+
+/// Accepts a connection from a listener in blocking mode, if that does not block.
+///
+/// A connection that a poll reports can be accepted without blocking, unless somebody else takes it first. As
+/// in the shims, a turn keeps the attempts of this process apart. If OS threads or other processes may accept,
+/// too, the listener is in non-blocking mode during the attempt. See `sys/mode_turn.rs`.
+fn try_to_accept(fd: RawFd, accept: impl Fn() -> c_int) -> Result<c_int, Errno> {
+    let _turn = ModeTurn::take();
+    if descriptor::events(fd, libc::POLLIN)? == 0 {
+        return Err(Errno::AGAIN);
+    }
+    if !HAS_BLOCKED.load(Ordering::SeqCst) && !fork::has_forked() {
+        return result(accept());
+    }
+    HAS_CHANGED_MODE.store(true, Ordering::SeqCst);
+    in_nonblocking_mode(fd, descriptor::flags(fd)?, || result(accept()))?
+}
+
+/// Accepts a connection on an OS thread.
+fn accept_on_thread(fd: RawFd, accept: impl Fn() -> c_int) -> c_int {
+    if !HAS_BLOCKED.load(Ordering::SeqCst) && !HAS_BLOCKED.swap(true, Ordering::SeqCst) {
+        // A coroutine that has not seen this has accepted when this thread gets the turn.
+        drop(ModeTurn::take());
+    }
+    let accepted = accept();
+    if accepted != -1 || !HAS_CHANGED_MODE.load(Ordering::Relaxed) {
+        return accepted;
+    }
+    answer(|| {
+        let mut accepted = result(accepted);
+        // A coroutine has set non-blocking mode for its attempt.
+        while accepted == Err(Errno::AGAIN)
+            && descriptor::deadline(fd, Timeout::Recv)?.is_none()
+            && !descriptor::is_nonblocking(fd)?
+        {
+            descriptor::block(&[(fd, libc::POLLIN)], None)?;
+            accepted = result(accept());
+        }
+        accepted
+    })
+}

@@ -1,0 +1,266 @@
+//! Reading and writing through any descriptor.
+//!
+//! Sockets are read by an attempt with `MSG_DONTWAIT`, pipes and the like by one with `RWF_NOWAIT`. Where the
+//! kernel knows neither, a poll tells whether the call would block; another reader or writer may then still
+//! be faster. Regular files are read and written as without the patch. So are the descriptors 0, 1 and 2:
+//! std holds a lock of its own around them, which counts by OS thread.
+
+use rustix::net::sockopt::Timeout;
+
+use super::descriptor;
+use super::errno::{Errno, answer, result};
+use super::original;
+use super::sockets;
+use super::transfer::{Buffers, Transfer};
+use super::types::*;
+use super::wait::spend_operation;
+use crate::reactor::Interest;
+
+/// `RWF_NOWAIT` of preadv2(2).
+const NOWAIT: c_int = 8;
+
+/// The offset that stands for the descriptor's own position.
+const OWN_POSITION: off_t = -1;
+
+/// What is read and written otherwise than by plain calls.
+enum Kind {
+    Socket,
+    /// A pipe, named or not.
+    Pipe,
+    /// A terminal, an eventfd, and so on.
+    Other,
+}
+
+/// `None` for what is read and written by plain calls.
+fn kind(fd: c_int) -> Result<Option<Kind>, Errno> {
+    Ok(match descriptor::file_type(fd)? {
+        libc::S_IFSOCK => Some(Kind::Socket),
+        libc::S_IFIFO => Some(Kind::Pipe),
+        libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK | libc::S_IFLNK => None,
+        _ => Some(Kind::Other),
+    })
+}
+
+/// Whether a call goes to the original at once.
+fn is_plain(fd: c_int, count: usize) -> bool {
+    fd <= libc::STDERR_FILENO || count == 0 || count > libc::UIO_MAXIOV as usize
+}
+
+/// Reads. `block` is the original call.
+///
+/// # Safety
+///
+/// As readv(2).
+unsafe fn read_into(fd: c_int, bufs: Buffers, block: impl Fn() -> ssize_t) -> ssize_t {
+    if is_plain(fd, bufs.count) {
+        return block();
+    }
+    spend_operation();
+    answer(|| match kind(fd)? {
+        None => result(block()),
+        // SAFETY: the caller's.
+        Some(Kind::Socket) => unsafe { sockets::read(fd, bufs) },
+        Some(_) => {
+            let reading = Transfer {
+                fd,
+                interest: Interest::READABLE,
+                timeout: Timeout::Recv,
+            };
+            // SAFETY: the caller's.
+            reading.once(|| unsafe { try_to_read(fd, bufs) })
+        }
+    })
+}
+
+/// Makes an attempt to read from what is neither a socket nor a regular file.
+///
+/// # Safety
+///
+/// As readv(2).
+unsafe fn try_to_read(fd: c_int, bufs: Buffers) -> Result<ssize_t, Errno> {
+    let count = bufs.count as c_int;
+    // SAFETY: the caller's.
+    match result(unsafe { original::preadv2(fd, bufs.list, count, OWN_POSITION, NOWAIT) }) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            if !descriptor::is_nonblocking(fd)? {
+                descriptor::check_readable(fd)?;
+            }
+            // SAFETY: the caller's.
+            result(unsafe { original::readv(fd, bufs.list, count) })
+        }
+        done => done,
+    }
+}
+
+/// Writes. `block` is the original call.
+///
+/// A signal handler may call this, so it does not count as an operation.
+///
+/// # Safety
+///
+/// As writev(2).
+unsafe fn write_from(fd: c_int, bufs: Buffers, block: impl Fn() -> ssize_t) -> ssize_t {
+    if is_plain(fd, bufs.count) {
+        return block();
+    }
+    answer(|| {
+        let writing = Transfer {
+            fd,
+            interest: Interest::WRITABLE,
+            timeout: Timeout::Send,
+        };
+        // SAFETY: the caller's.
+        let is_all = |written, _| unsafe { written >= bufs.len() };
+        match kind(fd)? {
+            None => result(block()),
+            // SAFETY: the caller's.
+            Some(Kind::Socket) => unsafe { sockets::write(fd, bufs) },
+            Some(kind) => writing.all(
+                // SAFETY: the caller's. The kernel has read the list if anything was written.
+                |written| unsafe {
+                    bufs.after(written, |list, count| try_to_write(fd, &kind, list, count))
+                },
+                is_all,
+            ),
+        }
+    })
+}
+
+/// Makes an attempt to write to what is neither a socket nor a regular file.
+///
+/// # Safety
+///
+/// As writev(2).
+unsafe fn try_to_write(
+    fd: c_int,
+    kind: &Kind,
+    list: *const iovec,
+    count: usize,
+) -> Result<ssize_t, Errno> {
+    // SAFETY: the caller's.
+    let tried = unsafe { original::pwritev2(fd, list, count as c_int, OWN_POSITION, NOWAIT) };
+    match result(tried) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) if descriptor::is_nonblocking(fd)? => {
+            // SAFETY: the caller's.
+            result(unsafe { original::writev(fd, list, count as c_int) })
+        }
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            descriptor::check_writable(fd)?;
+            // SAFETY: the caller's. The list is not empty, and the kernel has read it.
+            unsafe {
+                let first = *list;
+                match kind {
+                    // A pipe that reports room has it for so much.
+                    Kind::Pipe => {
+                        let len = first.iov_len.min(libc::PIPE_BUF);
+                        result(original::write(fd, first.iov_base, len))
+                    }
+                    _ => result(original::writev(fd, list, count as c_int)),
+                }
+            }
+        }
+        done => done,
+    }
+}
+
+/// A list of one buffer.
+fn one(buf: *const c_void, len: size_t) -> iovec {
+    iovec {
+        iov_base: buf.cast_mut(),
+        iov_len: len,
+    }
+}
+
+/// The buffers of a call.
+fn buffers(list: *const iovec, count: c_int) -> Buffers {
+    Buffers {
+        list,
+        // A negative count is refused by the original.
+        count: usize::try_from(count).unwrap_or(usize::MAX),
+    }
+}
+
+pub(super) unsafe fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
+    let list = one(buf, len);
+    // SAFETY: the caller's.
+    unsafe {
+        read_into(fd, buffers(&raw const list, (len > 0).into()), || {
+            original::read(fd, buf, len)
+        })
+    }
+}
+
+pub(super) unsafe fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t {
+    // SAFETY: the caller's.
+    unsafe {
+        match len > room {
+            // The original reports the overflow.
+            true => original::__read_chk(fd, buf, len, room),
+            false => read(fd, buf, len),
+        }
+    }
+}
+
+pub(super) unsafe fn readv(fd: c_int, bufs: *const iovec, count: c_int) -> ssize_t {
+    // SAFETY: the caller's.
+    unsafe {
+        read_into(fd, buffers(bufs, count), || {
+            original::readv(fd, bufs, count)
+        })
+    }
+}
+
+pub(super) unsafe fn preadv2(
+    fd: c_int,
+    bufs: *const iovec,
+    count: c_int,
+    offset: off_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the caller's.
+    unsafe {
+        match (offset, flags) {
+            (OWN_POSITION, 0) => readv(fd, bufs, count),
+            _ => original::preadv2(fd, bufs, count, offset, flags),
+        }
+    }
+}
+
+pub(super) use preadv2 as preadv64v2;
+
+pub(super) unsafe fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
+    let list = one(buf, len);
+    // SAFETY: the caller's.
+    unsafe {
+        write_from(fd, buffers(&raw const list, (len > 0).into()), || {
+            original::write(fd, buf, len)
+        })
+    }
+}
+
+pub(super) unsafe fn writev(fd: c_int, bufs: *const iovec, count: c_int) -> ssize_t {
+    // SAFETY: the caller's.
+    unsafe {
+        write_from(fd, buffers(bufs, count), || {
+            original::writev(fd, bufs, count)
+        })
+    }
+}
+
+pub(super) unsafe fn pwritev2(
+    fd: c_int,
+    bufs: *const iovec,
+    count: c_int,
+    offset: off_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the caller's.
+    unsafe {
+        match (offset, flags) {
+            (OWN_POSITION, 0) => writev(fd, bufs, count),
+            _ => original::pwritev2(fd, bufs, count, offset, flags),
+        }
+    }
+}
+
+pub(super) use pwritev2 as pwritev64v2;

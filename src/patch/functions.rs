@@ -1,0 +1,117 @@
+//! The table of the functions of the C library that the patch replaces.
+//!
+//! An entry is the signature of a function, and arguments with which a call of the original does nothing, for
+//! [`status`](super::status()). A few functions have no such arguments, and one (`epoll_pwait2`) must not be named by
+//! each program, since older versions of the C library do not have it.
+//!
+//! - `parks`: on a coroutine, `on_coroutine` has the function. Any other caller gets the original at once.
+//! - `always`: `on_coroutine` has the function for all callers.
+#![forbid(unsafe_code)]
+
+/// Passes the table to the macro in brackets.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __patched_functions {
+    ([$($callback:tt)*]) => {
+        $($callback)*! {
+            // Sockets.
+            parks fn recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t
+                = (-1, null_mut(), 0, 0);
+            parks fn recvfrom(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int, from: *mut sockaddr, from_len: *mut socklen_t) -> ssize_t
+                = (-1, null_mut(), 0, 0, null_mut(), null_mut());
+            parks fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t
+                = (-1, null_mut(), 0);
+            parks fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int
+                = (-1, null_mut(), 0, 0, null_mut());
+            parks fn send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t
+                = (-1, null(), 0, 0);
+            parks fn sendto(fd: c_int, buf: *const c_void, len: size_t, flags: c_int, to: *const sockaddr, to_len: socklen_t) -> ssize_t
+                = (-1, null(), 0, 0, null(), 0);
+            parks fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t
+                = (-1, null(), 0);
+            parks fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int
+                = (-1, null_mut(), 0, 0);
+            parks fn connect(fd: c_int, to: *const sockaddr, to_len: socklen_t) -> c_int
+                = (-1, null(), 0);
+            always fn accept(fd: c_int, from: *mut sockaddr, from_len: *mut socklen_t) -> c_int
+                = (-1, null_mut(), null_mut());
+            always fn accept4(fd: c_int, from: *mut sockaddr, from_len: *mut socklen_t, flags: c_int) -> c_int
+                = (-1, null_mut(), null_mut(), 0);
+            parks fn __recv_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t, flags: c_int) -> ssize_t
+                = (-1, null_mut(), 0, 0, 0);
+            parks fn __recvfrom_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t, flags: c_int, from: *mut sockaddr, from_len: *mut socklen_t) -> ssize_t
+                = (-1, null_mut(), 0, 0, 0, null_mut(), null_mut());
+
+            // Any descriptors.
+            parks fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t
+                = (-1, null_mut(), 0);
+            parks fn readv(fd: c_int, bufs: *const iovec, count: c_int) -> ssize_t
+                = (-1, null(), 0);
+            parks fn preadv2(fd: c_int, bufs: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t
+                = (-1, null(), 0, 0, 0);
+            parks fn preadv64v2(fd: c_int, bufs: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t
+                = (-1, null(), 0, 0, 0);
+            parks fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t
+                = (-1, null(), 0);
+            parks fn writev(fd: c_int, bufs: *const iovec, count: c_int) -> ssize_t
+                = (-1, null(), 0);
+            parks fn pwritev2(fd: c_int, bufs: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t
+                = (-1, null(), 0, 0, 0);
+            parks fn pwritev64v2(fd: c_int, bufs: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t
+                = (-1, null(), 0, 0, 0);
+            parks fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t
+                = (-1, null_mut(), 0, 0);
+            always fn close(fd: c_int) -> c_int
+                = (-1);
+            parks fn flock(fd: c_int, operation: c_int) -> c_int
+                = (-1, 0);
+            parks fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int
+                = (-1, 0, 0);
+            parks fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int
+                = (-1, 0, 0);
+
+            // Polls.
+            parks fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int
+                = (null_mut(), 0, 0);
+            parks fn ppoll(fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int
+                = (null_mut(), 0, &raw const NO_TIME, null());
+            parks fn __poll_chk(fds: *mut pollfd, count: nfds_t, timeout: c_int, room: size_t) -> c_int
+                = (null_mut(), 0, 0, 0);
+            parks fn __ppoll_chk(fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t, room: size_t) -> c_int
+                = (null_mut(), 0, &raw const NO_TIME, null(), 0);
+            parks fn select(end: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *mut timeval) -> c_int
+                = (-1, null_mut(), null_mut(), null_mut(), null_mut());
+            parks fn pselect(end: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *const timespec, mask: *const sigset_t) -> c_int
+                = (-1, null_mut(), null_mut(), null_mut(), null(), null());
+            parks fn epoll_wait(epoll: c_int, events: *mut epoll_event, most: c_int, timeout: c_int) -> c_int
+                = (-1, null_mut(), 0, 0);
+            parks fn epoll_pwait(epoll: c_int, events: *mut epoll_event, most: c_int, timeout: c_int, mask: *const sigset_t) -> c_int
+                = (-1, null_mut(), 0, 0, null());
+            parks fn epoll_pwait2(epoll: c_int, events: *mut epoll_event, most: c_int, timeout: *const timespec, mask: *const sigset_t) -> c_int;
+
+            // Time.
+            parks fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int
+                = (&raw const NO_TIME, null_mut());
+            parks fn clock_nanosleep(clock: clockid_t, flags: c_int, time: *const timespec, left: *mut timespec) -> c_int
+                = (0, 0, &raw const NO_TIME, null_mut());
+            parks fn usleep(micros: c_uint) -> c_int
+                = (0);
+            parks fn sleep(seconds: c_uint) -> c_uint
+                = (0);
+
+            // Names.
+            parks fn getaddrinfo(node: *const c_char, service: *const c_char, hints: *const addrinfo, found: *mut *mut addrinfo) -> c_int
+                = (null(), null(), null(), null_mut());
+            parks fn getnameinfo(address: *const sockaddr, len: socklen_t, host: *mut c_char, host_len: socklen_t, service: *mut c_char, service_len: socklen_t, flags: c_int) -> c_int
+                = (&raw const NO_ADDRESS, 0, null_mut(), 0, null_mut(), 0, 0);
+            parks fn gethostbyname(name: *const c_char) -> *mut hostent;
+            parks fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent;
+            parks fn gethostbyaddr(address: *const c_void, len: socklen_t, family: c_int) -> *mut hostent;
+            parks fn gethostbyname_r(name: *const c_char, host: *mut hostent, buf: *mut c_char, len: size_t, found: *mut *mut hostent, error: *mut c_int) -> c_int;
+            parks fn gethostbyname2_r(name: *const c_char, family: c_int, host: *mut hostent, buf: *mut c_char, len: size_t, found: *mut *mut hostent, error: *mut c_int) -> c_int;
+            parks fn gethostbyaddr_r(address: *const c_void, len: socklen_t, family: c_int, host: *mut hostent, buf: *mut c_char, buf_len: size_t, found: *mut *mut hostent, error: *mut c_int) -> c_int;
+        }
+    };
+}
+
+pub(super) use __patched_functions as patched_functions;

@@ -1,0 +1,50 @@
+//! Locks of files.
+//!
+//! No event tells that a lock of a file was released. So it is tried again after pauses.
+
+use std::time::Duration;
+
+use super::errno::{Errno, answer, result};
+use super::original;
+use super::types::*;
+use super::wait;
+
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// Makes attempts until one does not fail for a lock of somebody else's.
+fn until_unlocked(attempt: impl Fn() -> c_int) -> c_int {
+    answer(|| {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match result(attempt()) {
+                Err(Errno::AGAIN | Errno::ACCESS) => wait::pause(pause)?,
+                done => return done,
+            }
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    })
+}
+
+pub(super) unsafe fn flock(fd: c_int, operation: c_int) -> c_int {
+    let asks_not_to_wait = operation & (libc::LOCK_NB | libc::LOCK_UN) != 0;
+    // SAFETY: the call takes any numbers.
+    let flock = |operation| unsafe { original::flock(fd, operation) };
+    match asks_not_to_wait {
+        true => flock(operation),
+        false => until_unlocked(|| flock(operation | libc::LOCK_NB)),
+    }
+}
+
+pub(super) unsafe fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+    let at_once = match command {
+        libc::F_SETLKW => libc::F_SETLK,
+        libc::F_OFD_SETLKW => libc::F_OFD_SETLK,
+        // SAFETY: the caller's.
+        _ => return unsafe { original::fcntl(fd, command, argument) },
+    };
+    // SAFETY: the caller's: the argument is a pointer to a lock for this command, too.
+    until_unlocked(|| unsafe { original::fcntl(fd, at_once, argument) })
+}
+
+pub(super) use fcntl as fcntl64;

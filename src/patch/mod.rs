@@ -1,0 +1,132 @@
+//! The patch: functions of the C library that park the coroutine.
+//!
+//! [`patch!`](crate::patch!) defines functions like `recv`, `poll` and `connect` in a program. The linker then
+//! takes these for all code of the program and of the libraries that it loads: for std, for other crates, for
+//! C libraries such as libpq or libcurl. On a coroutine, such a function parks where the C library's own would
+//! block. On any other thread, it is that function.
+//!
+//! ```no_run
+//! greenroom::patch!(unsafe);
+//!
+//! fn main() {
+//!     greenroom::run(|| {
+//!         // std's own, on coroutines: both wait at the same time.
+//!         let sleep = || std::thread::sleep(std::time::Duration::from_secs(1));
+//!         let other = greenroom::spawn(sleep);
+//!         sleep();
+//!         other.join().unwrap();
+//!     });
+//! }
+//! ```
+//!
+//! # Which functions
+//!
+//! `recv`, `recvfrom`, `recvmsg`, `recvmmsg`, `send`, `sendto`, `sendmsg`, `sendmmsg`, `connect`, `accept`,
+//! `accept4`; `read`, `readv`, `preadv2`, `write`, `writev`, `pwritev2`, `close`, `flock`, the locks of `fcntl`;
+//! `poll`, `ppoll`, `select`, `pselect`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`; `nanosleep`,
+//! `clock_nanosleep`, `usleep`, `sleep`; `getaddrinfo`, `getnameinfo`, `gethostbyname` and its relatives; and
+//! other names of these.
+//!
+//! They behave as their manual pages say. Descriptors in non-blocking mode, `MSG_DONTWAIT` and the timeouts of
+//! sockets are respected. A read returns what is there. Errors are those of the kernel. What differs:
+//!
+//! - A signal does not end a wait, except in a call with a signal mask of its own.
+//! - A [timeout](crate::timeout()) or a [cancellation](crate::JoinHandle::cancel) makes a function that waits fail
+//!   with `ETIMEDOUT` or `ECANCELED`. It never unwinds, because the frames above may be those of C code. A
+//!   cancellation is told once. A sleep ends early instead; the next call is told.
+//! - `close` ends the waits of coroutines for the descriptor, which fail with `EBADF`.
+//! - Locks of files are tried every ten milliseconds, so a deadlock is not found.
+//!
+//! What never parks: regular files; the descriptors 0, 1 and 2, around which std holds a lock of its own; locks
+//! and condition variables; code that makes system calls by itself, as the crate rustix and programs in Go do;
+//! and what the C library calls internally, such as the reads of `fgets`.
+//!
+//! # Safety
+//!
+//! The word `unsafe` is yours, because every call that blocks becomes a point at which other coroutines of
+//! the same thread run: in libraries whose authors could not know that. Code is unsound under the patch if it
+//! keeps something per *thread* across such a call, and relies on being alone with it. See [the
+//! hazards](crate::guide::hazards).
+//!
+//! # Where it is in force
+//!
+//! In the program whose crate has the macro, once; in a program with several targets, in each that wants it.
+//! [`status`] tells. A runtime does not start in a program where the macro has no effect, such as a library
+//! that another program loads.
+
+mod closing;
+mod connections;
+mod descriptor;
+mod errno;
+mod files;
+mod functions;
+#[doc(hidden)]
+pub mod interposed;
+mod locks;
+mod names;
+#[doc(hidden)]
+pub mod original;
+mod polls;
+mod replacements;
+mod sockets;
+mod status;
+mod time;
+mod transfer;
+#[doc(hidden)]
+pub mod types;
+mod wait;
+
+pub(crate) use status::check;
+#[doc(hidden)]
+pub use status::install;
+pub use status::{FunctionStatus, Status, status};
+
+/// Defines, in the crate that calls this, functions of the C library that park the coroutine.
+///
+/// To be called once in the root of a program, a test or an example. See [the module](mod@crate::patch) for what it
+/// does, and for what the word `unsafe` stands for. A program that forbids `unsafe` code names the crate
+/// `greenroom-patch` instead: `use greenroom_patch as _;`.
+///
+/// ```
+/// greenroom::patch!(unsafe);
+///
+/// # fn main() {
+/// assert!(greenroom::patch::status().is_in_force());
+/// # }
+/// ```
+#[macro_export]
+macro_rules! patch {
+    (unsafe) => {
+        const _: () = {
+            $crate::__patched_functions!([$crate::__define_patched]);
+        };
+    };
+}
+
+/// Defines the functions of the table with the names that the linker sees.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __define_patched {
+    ($($kind:ident fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty $(= ($($probe:expr),*))?;)*) => {
+        #[allow(unused_imports)]
+        use $crate::patch::types::*;
+
+        #[cfg(target_feature = "crt-static")]
+        ::core::compile_error!(
+            "greenroom::patch! needs the C library as a shared library: build without `crt-static`"
+        );
+
+        // The dynamic linker calls this before `main`.
+        #[used]
+        #[unsafe(link_section = ".init_array")]
+        static INSTALL: extern "C" fn() = $crate::patch::install;
+
+        $(
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn $name($($arg: $type),*) -> $ret {
+                // SAFETY: the caller's.
+                unsafe { $crate::patch::interposed::$name($($arg),*) }
+            }
+        )*
+    };
+}

@@ -1,0 +1,98 @@
+//! The functions of the C library that the patch replaces, as they were before.
+//!
+//! The dynamic linker finds them: they are the next definitions of their names after the program's own. They
+//! are looked up when the program is loaded, since dlsym(3) must not be called in a signal handler. A call
+//! that comes earlier looks its function up by itself.
+#![allow(clippy::too_many_arguments, reason = "the C library's")]
+
+use std::ffi::{CStr, c_void};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use super::functions::patched_functions;
+use super::types::*;
+use crate::fatal;
+
+/// One function.
+struct Original {
+    name: &'static CStr,
+    at: AtomicPtr<c_void>,
+}
+
+impl Original {
+    const fn new(name: &'static CStr) -> Original {
+        Original {
+            name,
+            at: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+
+    #[inline(always)]
+    fn get(&self) -> *mut c_void {
+        let at = self.at.load(Ordering::Relaxed);
+        match at.is_null() {
+            true => self.find(),
+            false => at,
+        }
+    }
+
+    #[cold]
+    fn find(&self) -> *mut c_void {
+        // SAFETY: the name is a C string, and `RTLD_NEXT` a handle.
+        let at = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        if at.is_null() {
+            fatal::abort(format_args!(
+                "greenroom's patch of the C library needs its function {}, which is not there",
+                self.name.to_string_lossy()
+            ));
+        }
+        self.at.store(at, Ordering::Relaxed);
+        at
+    }
+}
+
+macro_rules! define_originals {
+    ($($kind:ident fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty $(= ($($probe:expr),*))?;)*) => {
+        /// Looks up all functions.
+        pub(super) fn find_all() {
+            // Some are newer than the C library that the program runs on. Such a function is looked up if it
+            // is called.
+            for original in [$(&at::$name),*] {
+                // SAFETY: the name is a C string, and `RTLD_NEXT` a handle.
+                let at = unsafe { libc::dlsym(libc::RTLD_NEXT, original.name.as_ptr()) };
+                original.at.store(at, Ordering::Relaxed);
+            }
+        }
+
+        #[allow(non_upper_case_globals)]
+        mod at {
+            use super::Original;
+
+            $(pub(super) static $name: Original = {
+                const NAME: &str = concat!(stringify!($name), "\0");
+                match std::ffi::CStr::from_bytes_with_nul(NAME.as_bytes()) {
+                    Ok(name) => Original::new(name),
+                    Err(_) => unreachable!(),
+                }
+            };)*
+        }
+
+        $(
+            /// # Safety
+            ///
+            /// As the function of the C library.
+            #[inline]
+            pub unsafe fn $name($($arg: $type),*) -> $ret {
+                // SAFETY: the pointer is to the function of that name, which has this signature.
+                let original = unsafe {
+                    std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($type),*) -> $ret>(
+                        at::$name.get(),
+                    )
+                };
+                // SAFETY: the caller's.
+                unsafe { original($($arg),*) }
+            }
+        )*
+    };
+}
+
+patched_functions!([define_originals]);

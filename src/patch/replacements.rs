@@ -1,0 +1,20 @@
+//! All functions that replace those of the C library.
+#![forbid(unsafe_code)]
+
+pub(super) use super::closing::close;
+pub(super) use super::connections::{accept, accept4, connect};
+pub(super) use super::files::{
+    __read_chk, preadv2, preadv64v2, pwritev2, pwritev64v2, read, readv, write, writev,
+};
+pub(super) use super::locks::{fcntl, fcntl64, flock};
+pub(super) use super::names::{
+    getaddrinfo, gethostbyaddr, gethostbyaddr_r, gethostbyname, gethostbyname_r, gethostbyname2,
+    gethostbyname2_r, getnameinfo,
+};
+pub(super) use super::polls::{
+    __poll_chk, __ppoll_chk, epoll_pwait, epoll_pwait2, epoll_wait, poll, ppoll, pselect, select,
+};
+pub(super) use super::sockets::{
+    __recv_chk, __recvfrom_chk, recv, recvfrom, recvmmsg, recvmsg, send, sendmmsg, sendmsg, sendto,
+};
+pub(super) use super::time::{clock_nanosleep, nanosleep, sleep_seconds as sleep, usleep};

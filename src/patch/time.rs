@@ -1,0 +1,91 @@
+//! Sleeping.
+//!
+//! A time that is not valid goes to the original, which refuses it.
+
+use std::time::Duration;
+
+use libc::{c_int, c_uint, clockid_t, timespec, timeval};
+
+use super::errno::{self, result};
+use super::{original, wait};
+
+/// The time as Rust has it. `None`, if it is not valid.
+pub(super) fn duration_of(time: &timespec) -> Option<Duration> {
+    let seconds = u64::try_from(time.tv_sec).ok()?;
+    let nanos = u32::try_from(time.tv_nsec).ok()?;
+    (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
+}
+
+/// The same for another type of C. It takes any number of microseconds.
+pub(super) fn duration_of_timeval(time: &timeval) -> Option<Duration> {
+    let seconds = u64::try_from(time.tv_sec).ok()?;
+    let micros = u64::try_from(time.tv_usec).ok()?;
+    Duration::from_secs(seconds).checked_add(Duration::from_micros(micros))
+}
+
+/// Sleeps. What that does to the number of the last error is undone.
+fn sleep(duration: Duration) {
+    let before = errno::get();
+    wait::sleep(duration);
+    errno::set(before);
+}
+
+pub(super) unsafe fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int {
+    // SAFETY: the caller's: null, which the original refuses, or valid.
+    match unsafe { time.as_ref() }.and_then(duration_of) {
+        Some(duration) => {
+            sleep(duration);
+            0
+        }
+        // SAFETY: the caller's.
+        None => unsafe { original::nanosleep(time, left) },
+    }
+}
+
+/// Returns the number of the error itself.
+pub(super) unsafe fn clock_nanosleep(
+    clock: clockid_t,
+    flags: c_int,
+    time: *const timespec,
+    left: *mut timespec,
+) -> c_int {
+    // SAFETY: the caller's: null, which the original refuses, or valid.
+    let duration = unsafe { time.as_ref() }.and_then(duration_of);
+    let known = [
+        libc::CLOCK_REALTIME,
+        libc::CLOCK_MONOTONIC,
+        libc::CLOCK_BOOTTIME,
+    ];
+    match (duration, flags) {
+        (Some(duration), 0) if known.contains(&clock) => sleep(duration),
+        (Some(until), libc::TIMER_ABSTIME) if known.contains(&clock) => sleep_until(clock, until),
+        // SAFETY: the caller's.
+        _ => return unsafe { original::clock_nanosleep(clock, flags, time, left) },
+    }
+    0
+}
+
+/// Sleeps until `clock` shows `until`. If the clock is set meanwhile, that is seen after the sleep only.
+fn sleep_until(clock: clockid_t, until: Duration) {
+    let mut now = timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a time, which the call sets.
+    let read = result(unsafe { libc::clock_gettime(clock, &raw mut now) });
+    let now = read.ok().and_then(|_| duration_of(&now));
+    if let Some(left) = now.and_then(|now| until.checked_sub(now)) {
+        sleep(left);
+    }
+}
+
+pub(super) unsafe fn usleep(micros: c_uint) -> c_int {
+    sleep(Duration::from_micros(micros.into()));
+    0
+}
+
+/// Returns the seconds that are left, which are none.
+pub(super) unsafe fn sleep_seconds(seconds: c_uint) -> c_uint {
+    sleep(Duration::from_secs(seconds.into()));
+    0
+}

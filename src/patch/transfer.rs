@@ -1,0 +1,149 @@
+//! Moving bytes: how often a replaced function tries, and when it returns.
+//!
+//! A read returns what is there. A blocking write, and a read with `MSG_WAITALL`, go on until everything was
+//! moved. They return less if an error, the timeout of the socket or an interrupt comes after a part.
+
+use std::os::fd::RawFd;
+
+use libc::{iovec, ssize_t};
+use rustix::net::sockopt::Timeout;
+
+use super::descriptor;
+use super::errno::Errno;
+use super::wait::until;
+use crate::reactor::Interest;
+use crate::task::Deadline;
+
+/// One operation on a descriptor that is in blocking mode, or is not.
+pub(super) struct Transfer {
+    pub(super) fd: RawFd,
+    /// What the descriptor becomes ready for when it can go on.
+    pub(super) interest: Interest,
+    /// The timeout of the socket that holds.
+    pub(super) timeout: Timeout,
+}
+
+impl Transfer {
+    /// Moves something, as soon as that is possible.
+    ///
+    /// # Errors
+    ///
+    /// Those of `attempt`, which makes one attempt that does not block. `EAGAIN`, if the descriptor is in
+    /// non-blocking mode or the timeout has passed. Those of [`until`].
+    pub(super) fn once<R>(&self, attempt: impl Fn() -> Result<R, Errno>) -> Result<R, Errno> {
+        match attempt() {
+            Err(Errno::AGAIN) => until(self.fd, self.interest, self.begin_to_wait()?, attempt),
+            done => done,
+        }
+    }
+
+    /// Moves everything. `attempt` is passed the number of bytes that were moved so far, and returns how many
+    /// it has moved. `is_all` tells whether so many bytes, the last of them in one attempt, are all.
+    ///
+    /// # Errors
+    ///
+    /// Like `once`, if nothing was moved.
+    pub(super) fn all(
+        &self,
+        attempt: impl Fn(usize) -> Result<ssize_t, Errno>,
+        is_all: impl Fn(usize, ssize_t) -> bool,
+    ) -> Result<ssize_t, Errno> {
+        let mut deadline = None;
+        let mut moved = 0;
+        loop {
+            let mut done = attempt(moved);
+            if done == Err(Errno::AGAIN) {
+                let until_when = match deadline {
+                    Some(deadline) => Ok(deadline),
+                    None => self.begin_to_wait(),
+                };
+                done = until_when.and_then(|until_when: Option<Deadline>| {
+                    deadline = Some(until_when);
+                    until(self.fd, self.interest, until_when, || attempt(moved))
+                });
+            }
+            match done {
+                Ok(last) => {
+                    moved += last as usize;
+                    if is_all(moved, last) {
+                        return Ok(moved as ssize_t);
+                    }
+                }
+                // The next call finds the error, if it lasts.
+                Err(_) if moved > 0 => return Ok(moved as ssize_t),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Until when the operation may wait.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`, if the descriptor is in non-blocking mode.
+    fn begin_to_wait(&self) -> Result<Option<Deadline>, Errno> {
+        match descriptor::is_nonblocking(self.fd)? {
+            true => Err(Errno::AGAIN),
+            false => descriptor::deadline(self.fd, self.timeout),
+        }
+    }
+}
+
+/// A list of buffers of the caller's. It is only read after the kernel has read it.
+#[derive(Clone, Copy)]
+pub(super) struct Buffers {
+    pub(super) list: *const iovec,
+    pub(super) count: usize,
+}
+
+impl Buffers {
+    /// # Safety
+    ///
+    /// The kernel has accepted the list, so it is one.
+    unsafe fn as_slice(&self) -> &[iovec] {
+        match self.count {
+            0 => &[],
+            // SAFETY: the caller's.
+            count => unsafe { std::slice::from_raw_parts(self.list, count) },
+        }
+    }
+
+    /// The bytes in all buffers together.
+    ///
+    /// # Safety
+    ///
+    /// The kernel has accepted the list.
+    pub(super) unsafe fn len(&self) -> usize {
+        // SAFETY: the caller's.
+        let lens = unsafe { self.as_slice() }.iter().map(|buf| buf.iov_len);
+        lens.fold(0, usize::saturating_add)
+    }
+
+    /// Calls `f` with the list of what is left after `moved` bytes, and with its length.
+    ///
+    /// # Safety
+    ///
+    /// If `moved` is not zero, the kernel has accepted the list, and moved so many bytes.
+    pub(super) unsafe fn after<R>(
+        &self,
+        moved: usize,
+        f: impl FnOnce(*const iovec, usize) -> R,
+    ) -> R {
+        if moved == 0 {
+            return f(self.list, self.count);
+        }
+        let mut left = moved;
+        // SAFETY: the caller's.
+        let bufs = unsafe { self.as_slice() };
+        let rest = bufs.iter().filter_map(|buf| {
+            let skipped = left.min(buf.iov_len);
+            left -= skipped;
+            (skipped < buf.iov_len).then(|| iovec {
+                iov_base: buf.iov_base.wrapping_byte_add(skipped),
+                iov_len: buf.iov_len - skipped,
+            })
+        });
+        let rest: Vec<iovec> = rest.collect();
+        f(rest.as_ptr(), rest.len())
+    }
+}

@@ -1,0 +1,159 @@
+//! How a replaced function waits.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use super::descriptor;
+use super::errno::Errno;
+use crate::park::{self, Caller, Elapsed, Wait};
+use crate::pool;
+use crate::reactor::{self, Interest};
+use crate::sys::fork;
+use crate::task::word::Kind;
+use crate::task::{self, Change, Current, Deadline, InterruptScope, Interrupts, budget};
+
+/// Whether the caller, which is a coroutine, can park. If not, it has to block its thread.
+///
+/// It cannot while it unwinds from a panic. Nor can the child of a vfork(2), which shares the memory of this
+/// process, and so seems to be the coroutine that its parent was.
+pub(super) fn may_park() -> bool {
+    !task::is_unwinding() && !fork::shares_memory_with_parent()
+}
+
+/// Counts one operation of the calling coroutine, which yields after a number of them.
+///
+/// Not for a function that signal handlers call: the signal may have come in the midst of this crate's code.
+pub(super) fn spend_operation() {
+    if budget::spend() && may_park() {
+        park::yield_now();
+    }
+}
+
+/// Waits until `attempt` does not fail with `EAGAIN`, or until `deadline`. The caller has made one attempt
+/// already. `fd` becomes ready for something in `interest` when an attempt may succeed.
+///
+/// # Errors
+///
+/// Those of `attempt`: `EAGAIN` if the deadline has passed. `ECANCELED` or `ETIMEDOUT`, if the caller was
+/// interrupted. `EBADF`, if `fd` is closed meanwhile.
+pub(super) fn until<R>(
+    fd: RawFd,
+    interest: Interest,
+    deadline: Option<Deadline>,
+    attempt: impl FnMut() -> Result<R, Errno>,
+) -> Result<R, Errno> {
+    until_any(&[(fd, interest)], deadline, attempt)
+}
+
+/// Like [`until`], for any of several descriptors.
+pub(super) fn until_any<R>(
+    fds: &[(RawFd, Interest)],
+    deadline: Option<Deadline>,
+    mut attempt: impl FnMut() -> Result<R, Errno>,
+) -> Result<R, Errno> {
+    if !may_park() {
+        return block_until_any(fds, deadline, attempt);
+    }
+    let look = || match attempt() {
+        Err(Errno::AGAIN) => Ok(None),
+        done => Ok(Some(done?)),
+    };
+    let fds = fds.iter().copied();
+    let waited = with_errors(|| reactor::wait_for_unowned(fds, deadline, look));
+    waited.map_err(|error| errno(&error))?.ok_or(Errno::AGAIN)
+}
+
+/// Like `until_any`, but blocks the thread.
+#[cold]
+fn block_until_any<R>(
+    fds: &[(RawFd, Interest)],
+    deadline: Option<Deadline>,
+    mut attempt: impl FnMut() -> Result<R, Errno>,
+) -> Result<R, Errno> {
+    let polled = |&(fd, interest): &(RawFd, Interest)| (fd, interest.flags().bits() as _);
+    let fds: Vec<_> = fds.iter().map(polled).collect();
+    loop {
+        let left = deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
+        descriptor::block(&fds, left)?;
+        match attempt() {
+            Err(Errno::AGAIN) if left.is_none_or(|left| !left.is_zero()) => {}
+            done => return done,
+        }
+    }
+}
+
+/// Runs `f` on a thread of the pool. It may borrow, and is not interrupted.
+pub(super) fn on_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    match may_park() {
+        true => pool::unblock_borrowed(f),
+        false => f(),
+    }
+}
+
+/// Pointers of the caller's, for a job of the pool. The caller waits until the job is done.
+#[derive(Clone, Copy)]
+pub(super) struct Borrowed<T>(pub(super) T);
+
+// SAFETY: the pointers are the arguments of a call into the C library, which may be made on any thread while the
+// caller waits for it.
+unsafe impl<T> Sync for Borrowed<T> {}
+// SAFETY: as above.
+unsafe impl<T> Send for Borrowed<T> {}
+
+/// Calls `f`, which is interrupted by errors: the frames above may be those of C code, which cannot be
+/// unwound.
+pub(super) fn with_errors<R>(f: impl FnOnce() -> R) -> R {
+    InterruptScope::enter(Change::Interrupts(Interrupts::Errors), |_| f())
+}
+
+/// The number of an error: of the kernel's, or of an interrupt's.
+pub(super) fn errno(error: &io::Error) -> Errno {
+    match (error.raw_os_error(), error.get_ref()) {
+        (Some(errno), _) => Errno::from_raw_os_error(errno),
+        (None, Some(inner)) if inner.is::<Elapsed>() => Errno::TIMEDOUT,
+        _ => Errno::CANCELED,
+    }
+}
+
+/// Waits for `duration` between two attempts of an operation.
+///
+/// # Errors
+///
+/// `ECANCELED` or `ETIMEDOUT`, if the caller is interrupted.
+pub(super) fn pause(duration: Duration) -> Result<(), Errno> {
+    match until_any(&[], Deadline::after(duration), || {
+        Err::<Infallible, _>(Errno::AGAIN)
+    }) {
+        Ok(never) => match never {},
+        Err(Errno::AGAIN) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Parks the caller for `duration`. An interrupt that comes meanwhile ends the sleep, and the next call that can
+/// fail is told of it. One that has come before does not: code that only sleeps would not wait any more.
+pub(super) fn sleep(duration: Duration) {
+    if !may_park() {
+        return task::aside(|| std::thread::sleep(duration));
+    }
+    let deadline = Deadline::after(duration);
+    let has_slept = with_errors(|| {
+        let earliest = Current::get().reach().earliest;
+        if earliest.is_some_and(|earliest| earliest.at <= Instant::now()) {
+            return false;
+        }
+        // As if it could fail: that is what an interrupt may end.
+        match Wait::begin_for(Caller::Fails, Kind::Event) {
+            Ok(wait) => {
+                let _ = wait.try_suspend(deadline);
+                true
+            }
+            Err(_) => false,
+        }
+    });
+    if !has_slept {
+        InterruptScope::enter(Change::Shield, |_| park::sleep(duration));
+    }
+}

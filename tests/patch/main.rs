@@ -1,0 +1,6 @@
+//! Programs with the patch of the C library.
+
+greenroom::patch!(unsafe);
+
+mod std_on_one_thread;
+mod util;
