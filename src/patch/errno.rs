@@ -23,6 +23,10 @@ impl Returned for c_int {
     const FAILED: c_int = -1;
 }
 
+impl Returned for libc::c_long {
+    const FAILED: libc::c_long = -1;
+}
+
 impl Returned for libc::ssize_t {
     const FAILED: libc::ssize_t = -1;
 }

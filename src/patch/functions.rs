@@ -99,6 +99,22 @@ macro_rules! __patched_functions {
             parks fn sleep(seconds: c_uint) -> c_uint
                 = (0);
 
+            // Futexes, and other system calls.
+            always fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long
+                = (-1, 0, 0, 0, 0, 0, 0);
+
+            // The ends of threads and of children.
+            parks fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -> c_int;
+            parks fn wait(status: *mut c_int) -> pid_t;
+            parks fn waitpid(child: pid_t, status: *mut c_int, options: c_int) -> pid_t
+                = (0, null_mut(), -1);
+            parks fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t
+                = (null_mut(), -1, null_mut());
+            parks fn wait4(child: pid_t, status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t
+                = (0, null_mut(), -1, null_mut());
+            parks fn waitid(kind: c_uint, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int
+                = (0, 0, null_mut(), 0);
+
             // Names.
             parks fn getaddrinfo(node: *const c_char, service: *const c_char, hints: *const addrinfo, found: *mut *mut addrinfo) -> c_int
                 = (null(), null(), null(), null_mut());

@@ -24,8 +24,9 @@
 //! `recv`, `recvfrom`, `recvmsg`, `recvmmsg`, `send`, `sendto`, `sendmsg`, `sendmmsg`, `connect`, `accept`,
 //! `accept4`; `read`, `readv`, `preadv2`, `write`, `writev`, `pwritev2`, `close`, `flock`, the locks of `fcntl`;
 //! `poll`, `ppoll`, `select`, `pselect`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`; `nanosleep`,
-//! `clock_nanosleep`, `usleep`, `sleep`; `getaddrinfo`, `getnameinfo`, `gethostbyname` and its relatives; and
-//! other names of these.
+//! `clock_nanosleep`, `usleep`, `sleep`; `getaddrinfo`, `getnameinfo`, `gethostbyname` and its relatives;
+//! `pthread_join`, `waitpid` and its relatives; the private futexes of `syscall`, on which std's locks are made;
+//! and other names of these.
 //!
 //! They behave as their manual pages say. Descriptors in non-blocking mode, `MSG_DONTWAIT` and the timeouts of
 //! sockets are respected. A read returns what is there. Errors are those of the kernel. What differs:
@@ -37,9 +38,19 @@
 //! - `close` ends the waits of coroutines for the descriptor, which fail with `EBADF`.
 //! - Locks of files are tried every ten milliseconds, so a deadlock is not found.
 //!
-//! What never parks: regular files; the descriptors 0, 1 and 2, around which std holds a lock of its own; locks
-//! and condition variables; code that makes system calls by itself, as the crate rustix and programs in Go do;
-//! and what the C library calls internally, such as the reads of `fgets`.
+//! What never parks: regular files; the descriptors 0, 1 and 2, around which std holds a lock of its own; the
+//! mutexes, condition variables and semaphores of C (`pthread_mutex_lock`, `sem_wait`); code that makes system
+//! calls by itself, as the crate rustix and programs in Go do; and what the C library calls internally, such as
+//! the reads of `fgets`.
+//!
+//! # What is identified by its OS thread
+//!
+//! std's `Mutex`, `RwLock`, `Condvar`, `Once`, `OnceLock` and `Barrier` work, between coroutines as well as between
+//! coroutines and OS threads. Other code takes the OS thread for the waiter, and so takes two coroutines of a
+//! worker for one: std's `thread::park`, and with it `thread::scope` and `mpsc`; the channels of crossbeam; the locks
+//! of parking_lot; rayon. There, only one coroutine of each worker may wait at a time. The first such wait that
+//! the patch sees is told on standard error, with the name of the coroutine. The ways out are the
+//! [shims](crate::shims) and `cargo greenroom`, under which all of these are each coroutine's own.
 //!
 //! # Safety
 //!
@@ -54,12 +65,15 @@
 //! [`status`] tells. A runtime does not start in a program where the macro has no effect, such as a library
 //! that another program loads.
 
+mod children;
 mod closing;
 mod connections;
 mod descriptor;
 mod errno;
 mod files;
 mod functions;
+mod futexes;
+mod identity;
 #[doc(hidden)]
 pub mod interposed;
 mod locks;
@@ -70,6 +84,7 @@ mod polls;
 mod replacements;
 mod sockets;
 mod status;
+mod threads;
 mod time;
 mod transfer;
 #[doc(hidden)]

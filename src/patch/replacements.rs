@@ -1,11 +1,13 @@
 //! All functions that replace those of the C library.
 #![forbid(unsafe_code)]
 
+pub(super) use super::children::{wait, wait3, wait4, waitid, waitpid};
 pub(super) use super::closing::close;
 pub(super) use super::connections::{accept, accept4, connect};
 pub(super) use super::files::{
     __read_chk, preadv2, preadv64v2, pwritev2, pwritev64v2, read, readv, write, writev,
 };
+pub(super) use super::futexes::syscall;
 pub(super) use super::locks::{fcntl, fcntl64, flock};
 pub(super) use super::names::{
     getaddrinfo, gethostbyaddr, gethostbyaddr_r, gethostbyname, gethostbyname_r, gethostbyname2,
@@ -17,4 +19,5 @@ pub(super) use super::polls::{
 pub(super) use super::sockets::{
     __recv_chk, __recvfrom_chk, recv, recvfrom, recvmmsg, recvmsg, send, sendmmsg, sendmsg, sendto,
 };
+pub(super) use super::threads::pthread_join;
 pub(super) use super::time::{clock_nanosleep, nanosleep, sleep_seconds as sleep, usleep};

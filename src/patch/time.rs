@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use libc::{c_int, c_uint, clockid_t, timespec, timeval};
 
-use super::errno::{self, result};
+use super::errno;
+use super::types::NO_TIME;
 use super::{original, wait};
 
 /// The time as Rust has it. `None`, if it is not valid.
@@ -67,16 +68,17 @@ pub(super) unsafe fn clock_nanosleep(
 
 /// Sleeps until `clock` shows `until`. If the clock is set meanwhile, that is seen after the sleep only.
 fn sleep_until(clock: clockid_t, until: Duration) {
-    let mut now = timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the pointer is to a time, which the call sets.
-    let read = result(unsafe { libc::clock_gettime(clock, &raw mut now) });
-    let now = read.ok().and_then(|_| duration_of(&now));
-    if let Some(left) = now.and_then(|now| until.checked_sub(now)) {
+    if let Some(left) = until.checked_sub(now_of(clock)) {
         sleep(left);
     }
+}
+
+/// What one of the clocks that every Linux has shows.
+pub(super) fn now_of(clock: clockid_t) -> Duration {
+    let mut now = NO_TIME;
+    // SAFETY: the pointer is to a time, which the call sets.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    duration_of(&now).unwrap_or_default()
 }
 
 pub(super) unsafe fn usleep(micros: c_uint) -> c_int {

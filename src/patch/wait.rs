@@ -11,15 +11,16 @@ use crate::park::{self, Caller, Elapsed, Wait};
 use crate::pool;
 use crate::reactor::{self, Interest};
 use crate::sys::fork;
+use crate::sys::switches::is_excused;
 use crate::task::word::Kind;
 use crate::task::{self, Change, Current, Deadline, InterruptScope, Interrupts, budget};
 
 /// Whether the caller, which is a coroutine, can park. If not, it has to block its thread.
 ///
-/// It cannot while it unwinds from a panic. Nor can the child of a vfork(2), which shares the memory of this
-/// process, and so seems to be the coroutine that its parent was.
+/// It cannot while it unwinds from a panic, or waits for a lock of this crate's own. Nor can the child of a
+/// vfork(2), which shares the memory of this process, and so seems to be the coroutine that its parent was.
 pub(super) fn may_park() -> bool {
-    !task::is_unwinding() && !fork::shares_memory_with_parent()
+    !task::is_unwinding() && !is_excused() && !fork::shares_memory_with_parent()
 }
 
 /// Counts one operation of the calling coroutine, which yields after a number of them.
@@ -88,6 +89,14 @@ fn block_until_any<R>(
 pub(super) fn on_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     match may_park() {
         true => pool::unblock_borrowed(f),
+        false => f(),
+    }
+}
+
+/// Like `on_pool`, for a call that waits for other threads or processes.
+pub(super) fn on_pool_waiting<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    match may_park() {
+        true => pool::unblock_borrowed_waiting(f),
         false => f(),
     }
 }

@@ -94,6 +94,17 @@ where
     unsafe { on_pool(Kind::Borrowed, Purpose::Limited, f) }
 }
 
+/// Like [`unblock_borrowed`], for a call that waits for other threads or processes: it gets a thread beyond the
+/// limit.
+pub(crate) fn unblock_borrowed_waiting<'a, F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send + 'a,
+    T: Send + 'a,
+{
+    // SAFETY: as in `unblock_borrowed`.
+    unsafe { on_pool(Kind::Borrowed, Purpose::Waiting, f) }
+}
+
 /// Like [`unblock_waiting`], for a destructor. The wait is not an interruption point. A caller that
 /// unwinds does not wait at all, because it would keep its worker waiting: it leaves `f` to the pool.
 pub(crate) fn unblock_in_drop(f: impl FnOnce() + Send + 'static) {

@@ -78,9 +78,17 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Waite
 
 /// Wakes at most `n` waiters of `word`, the longest waiting first. Returns how many it woke.
 pub fn wake(word: &AtomicU32, n: usize) -> usize {
-    with_waiters(word, |queue| {
-        (0..n).take_while(|_| queue.wake_first().is_some()).count()
-    })
+    with_waiters(word, |queue| wake_first(queue, n))
+}
+
+/// Like [`wake`], for the address of a word that may not exist any more.
+pub(crate) fn wake_at(address: usize, n: usize) -> usize {
+    let key = LotKey::of(std::ptr::without_provenance::<AtomicU32>(address));
+    bucket(key).wake(key, |queue| wake_first(queue, n))
+}
+
+fn wake_first(queue: &mut LotQueue<'_, Waiting>, n: usize) -> usize {
+    (0..n).take_while(|_| queue.wake_first().is_some()).count()
 }
 
 /// How to wait.
@@ -306,6 +314,12 @@ impl LotWaiter for Waiting {
         // SAFETY: the caller has ended the wait, and schedules the task only here.
         unsafe { self.ended() }.schedule();
     }
+}
+
+/// Whether `address` is in a lock of this module's own.
+pub(crate) fn is_own_lock(address: usize) -> bool {
+    (&raw const BUCKETS).addr() <= address
+        && address < (&raw const BUCKETS).addr() + size_of_val(&BUCKETS)
 }
 
 const BUCKET_COUNT: usize = 1 << BUCKET_BITS;

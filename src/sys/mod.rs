@@ -149,6 +149,7 @@
 //! - `voluntary()`: how often the calling thread has blocked in the kernel so far.
 //! - `blamed()`: the same without the excused ones. Debug builds only.
 //! - `excused(f)`: runs `f`, and excuses what it blocks.
+//! - `is_excused()`: whether the caller is in `excused`. **Signal-safe**.
 //! - `own_lock(mutex)`: locks a mutex of this crate's own. **Blocks** for the moment that another thread
 //!   holds it, which is excused.
 //!

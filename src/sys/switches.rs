@@ -4,31 +4,51 @@
 //! In debug builds, [`deny_blocking`](crate::deny_blocking()) blames a coroutine for each voluntary
 //! switch in its turn. The runtime itself blocks now and then for a moment: on a lock of its own, or
 //! when it starts a thread. Such a switch is *excused*, which subtracts it. In release builds nothing
-//! is counted.
+//! is counted. The libc patch leaves the calls that are excused to the C library.
 
+use std::cell::Cell;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LockResult, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Locks a mutex of this crate's own. Every holder releases it after a moment, so a wait for it is
 /// excused. Poison is ignored: no code of the user's runs under such a lock, so no panic can leave
 /// the data half-changed.
 #[inline]
 pub(crate) fn own_lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    #[cfg(debug_assertions)]
-    let locked = blame::own_lock(mutex);
-    #[cfg(not(debug_assertions))]
-    let locked = mutex.lock();
+    let locked = match mutex.try_lock() {
+        Ok(guard) => Ok(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Err(poisoned),
+        Err(TryLockError::WouldBlock) => wait_for_lock(mutex),
+    };
     locked.unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cold]
+fn wait_for_lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
+    excused(|| mutex.lock())
+}
+
+thread_local! {
+    /// Whether the runtime blocks on this thread.
+    static EXCUSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the caller is in [`excused`].
+pub(crate) fn is_excused() -> bool {
+    EXCUSED.get()
 }
 
 /// Runs `f`, and excuses the voluntary context switches in it: the runtime blocks there through no
 /// fault of the calling coroutine.
 #[inline]
 pub(crate) fn excused<R>(f: impl FnOnce() -> R) -> R {
+    let outer = EXCUSED.replace(true);
     #[cfg(debug_assertions)]
-    return blame::excused(f);
+    let result = blame::excused(f);
     #[cfg(not(debug_assertions))]
-    f()
+    let result = f();
+    EXCUSED.set(outer);
+    result
 }
 
 /// The voluntary context switches of the calling thread so far: one for each time that it has blocked
@@ -48,7 +68,6 @@ pub(crate) use blame::blamed;
 #[cfg(debug_assertions)]
 mod blame {
     use std::cell::Cell;
-    use std::sync::{LockResult, Mutex, MutexGuard, TryLockError};
 
     use super::voluntary;
 
@@ -63,15 +82,6 @@ mod blame {
     /// the child's thread from zero.
     pub(crate) fn blamed() -> i64 {
         voluntary() - EXCUSED.get()
-    }
-
-    /// Locks `mutex`, and excuses the wait if there is one.
-    pub(super) fn own_lock<T>(mutex: &Mutex<T>) -> LockResult<MutexGuard<'_, T>> {
-        match mutex.try_lock() {
-            Ok(guard) => Ok(guard),
-            Err(TryLockError::Poisoned(poisoned)) => Err(poisoned),
-            Err(TryLockError::WouldBlock) => excused(|| mutex.lock()),
-        }
     }
 
     /// Runs `f`, and excuses its voluntary switches.

@@ -196,7 +196,7 @@ impl Owner for OsThread {
 
 impl OsThread {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        own_lock(&self.state)
     }
 
     /// Like `suspend`, but an event of a [`PolledDescriptor`] ends the wait, too. Allocates nothing.

@@ -3,4 +3,5 @@
 greenroom::patch!(unsafe);
 
 mod std_on_one_thread;
+mod std_sync;
 mod util;
