@@ -1,9 +1,13 @@
-//! Many operations at once.
+//! Many operations at once, as coroutines of one worker.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::util;
 
 /// How often the ticker wants to run.
 const TICK: Duration = Duration::from_millis(5);
@@ -22,52 +26,113 @@ pub(crate) struct Operations {
     pub(crate) count: usize,
     /// The time that the server takes for each.
     pub(crate) each: Duration,
+    /// The names of the OS threads that the test or the driver itself makes.
+    pub(crate) threads: &'static [&'static str],
 }
 
 impl Operations {
-    /// Runs all of them at once, and returns their results in their order.
+    /// Runs each as a coroutine of the same worker, all at once, and returns their results in their order.
     ///
-    /// Fails if they have waited for each other, or if they have kept others from running.
+    /// Fails if they have waited for each other, if they have kept another coroutine of the worker from
+    /// running, or if there were OS threads for them.
     #[track_caller]
     pub(crate) fn run<T: Send>(&self, operation: impl Fn(usize) -> T + Sync) -> Vec<T> {
-        let &Operations { what, count, each } = self;
+        let &Operations {
+            what,
+            count,
+            each,
+            threads: expected,
+        } = self;
+        let before = Threads::now();
         let start = Instant::now();
-        let (results, gap) = beside_a_ticker(count, operation);
+        let (results, ticker) = beside_a_ticker(count, operation);
         let took = start.elapsed();
+        let Ticker { gap, mut threads } = ticker;
         eprintln!("{what}: {count} × {each:?} in {took:.1?}; the ticker's largest gap: {gap:.1?}");
+        util::print_mark(what);
+        threads.0.retain(|thread, name| {
+            let known = before.0.contains_key(thread) || expected.contains(&&**name);
+            !known && name != POOL && !name.contains(OF_THE_HARNESS)
+        });
         assert!(took >= each, "the server does not take its time: {took:?}");
         let sum = each * u32::try_from(count).unwrap();
         assert!(took < sum / 4, "one after the other: {took:?}");
-        assert!(gap < each / 2, "nothing else ran for {gap:?}");
+        assert!(gap < each, "nothing else ran for {gap:?}");
+        assert!(threads.0.is_empty(), "{threads:?}");
         results
     }
 }
 
-/// Runs the operations with these numbers, and returns the results and the longest time for which the ticker
-/// did not run.
+/// The name of the threads of greenroom's pool, which resolve names.
+const POOL: &str = "greenroom-pool";
+
+/// A part of the names of the threads of tests, which are their paths.
+const OF_THE_HARNESS: &str = "::";
+
+/// OS threads of the process, by their numbers, and their names.
+#[derive(Debug, Default)]
+struct Threads(BTreeMap<String, String>);
+
+impl Threads {
+    fn now() -> Threads {
+        let threads = fs::read_dir("/proc/self/task").unwrap();
+        let threads = threads.filter_map(|thread| {
+            let thread = thread.ok()?;
+            // None if the thread has ended meanwhile.
+            let name = fs::read_to_string(thread.path().join("comm")).ok()?;
+            let number = thread.file_name().into_string().unwrap();
+            Some((number, name.trim().to_owned()))
+        });
+        Threads(threads.collect())
+    }
+}
+
+/// What a coroutine has seen that runs every five milliseconds.
+#[derive(Debug, Default)]
+struct Ticker {
+    /// The longest time for which it did not run.
+    gap: Duration,
+    /// The OS threads that it has seen.
+    threads: Threads,
+}
+
+impl Ticker {
+    fn run_until(mut self, over: &AtomicBool) -> Ticker {
+        for tick in 0u64.. {
+            let start = Instant::now();
+            thread::sleep(TICK);
+            self.gap = self.gap.max(start.elapsed());
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            if tick.is_multiple_of(16) {
+                self.threads.0.append(&mut Threads::now().0);
+            }
+        }
+        self
+    }
+}
+
+/// Runs the operations with these numbers, and returns their results.
 fn beside_a_ticker<T: Send>(
     count: usize,
     operation: impl Fn(usize) -> T + Sync,
-) -> (Vec<T>, Duration) {
+) -> (Vec<T>, Ticker) {
     let over = AtomicBool::new(false);
     let operation = &operation;
-    thread::scope(|s| {
-        let ticker = s.spawn(|| {
-            let mut gap = Duration::ZERO;
-            while !over.load(Ordering::Relaxed) {
-                let start = Instant::now();
-                thread::sleep(TICK);
-                gap = gap.max(start.elapsed());
-            }
-            gap
+    let mut outcome = None;
+    util::on_workers(1, || {
+        outcome = greenroom::scope(|s| {
+            let ticker = s.spawn(|| Ticker::default().run_until(&over));
+            let running: Vec<_> = (0..count)
+                .map(|number| s.spawn(move || operation(number)))
+                .collect();
+            let ended: Vec<_> = running.into_iter().map(|one| one.join()).collect();
+            over.store(true, Ordering::Relaxed);
+            let ticker = ticker.join().unwrap();
+            Some((ended, ticker))
         });
-        let running: Vec<_> = (0..count)
-            .map(|number| s.spawn(move || operation(number)))
-            .collect();
-        let ended: Vec<_> = running.into_iter().map(|one| one.join()).collect();
-        over.store(true, Ordering::Relaxed);
-        let gap = ticker.join().unwrap();
-        let results = ended.into_iter().map(Result::unwrap).collect();
-        (results, gap)
-    })
+    });
+    let (ended, ticker) = outcome.unwrap();
+    (ended.into_iter().map(Result::unwrap).collect(), ticker)
 }

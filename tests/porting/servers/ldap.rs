@@ -252,6 +252,7 @@ fn binds_and_searches_of_libldap_wait_at_once() {
         count: ENTRIES,
         // A bind and a search.
         each: 2 * SECOND,
+        threads: &[],
     };
     let found = operations.run(|number| {
         let connection = Connection::new(&uri(server.port()));
@@ -273,6 +274,7 @@ fn a_wrong_password_is_an_error_of_libldap() {
         what: "libldap, wrong passwords",
         count: ENTRIES,
         each: SECOND,
+        threads: &[],
     };
     let outcomes =
         operations.run(|_| Connection::new(&uri(server.port())).bind("cn=root,dc=test", "guessed"));

@@ -69,6 +69,7 @@ fn mails_of_lettre_are_sent_at_once() {
         what: "lettre",
         count: 40,
         each: DELAY,
+        threads: &[THREADS],
     };
     let answers = operations.run(|number| {
         // More than the buffers of the sockets hold at first.

@@ -3,6 +3,8 @@
 //! Each test starts a server of its own. It needs the packages that `.ci/run` installs. If a server is not on
 //! the machine, its tests say so and pass, unless `GREENROOM_REQUIRE_SERVERS` is set.
 
+greenroom::patch!(unsafe);
+
 mod at_once;
 mod ldap;
 mod mail;
@@ -13,3 +15,5 @@ mod proxy;
 mod redis;
 mod server;
 mod sqlite;
+#[path = "../util.rs"]
+mod util;

@@ -166,6 +166,7 @@ fn queries_of_libmariadb_wait_at_once() {
         what: "libmariadb",
         count: 40,
         each: HALF,
+        threads: &[],
     };
     let rows = operations.run(|number| {
         // One half over a Unix socket, the other over TCP.
@@ -188,6 +189,7 @@ fn a_late_error_of_the_server_reaches_the_caller_of_libmariadb() {
         what: "libmariadb, statements that fail",
         count: 20,
         each: HALF,
+        threads: &[],
     };
     let outcomes = operations.run(|number| {
         let connection = CConnection::to_port(&server).unwrap();
@@ -223,6 +225,7 @@ fn queries_of_the_crate_mysql_wait_at_once() {
         what: "mysql",
         count: 40,
         each: HALF,
+        threads: &[],
     };
     let rows = operations.run(|number| {
         let mut connection = Conn::new(options(&server)).unwrap();
@@ -245,6 +248,7 @@ fn a_pool_of_the_crate_mysql_lends_its_ten_connections_to_forty_callers() {
         what: "mysql's pool of 10",
         count: 40,
         each: HALF,
+        threads: &[],
     };
     let connections = operations.run(|number| {
         let mut connection = pool.get_conn().unwrap();

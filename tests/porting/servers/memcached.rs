@@ -43,6 +43,7 @@ fn values_from_far_away_come_at_once() {
         count: CLIENTS,
         // The pool asks first whether the connection is alive.
         each: 4 * DELAY,
+        threads: &[proxy::THREADS, "r2d2-worker"],
     };
     let values = operations.run(|number| {
         let key = format!("key {number}").replace(' ', "-");

@@ -112,6 +112,7 @@ fn queries_of_libpq_wait_at_once() {
         what: "libpq",
         count: 40,
         each: HALF,
+        threads: &[],
     };
     let rows = operations.run(|number| {
         // One half over a Unix socket, the other over TCP.
@@ -137,6 +138,7 @@ fn a_statement_that_times_out_at_the_server_is_an_error_of_libpq() {
         what: "libpq, statements that time out",
         count: 10,
         each: HALF,
+        threads: &[],
     };
     let outcomes = operations.run(|number| {
         let connection = CConnection::new(&url(&server, number % 2 == 0));
@@ -170,6 +172,7 @@ fn queries_of_diesel_wait_at_once() {
         what: "diesel",
         count: 40,
         each: HALF,
+        threads: &[],
     };
     let rows = operations.run(|number| {
         let mut connection = PgConnection::establish(&url(&server, number % 2 == 0)).unwrap();

@@ -49,6 +49,7 @@ fn pops_that_block_wait_at_once_for_pushes_or_their_timeout() {
         what: "redis, pops",
         count: 2 * count,
         each: Duration::from_millis(500),
+        threads: &[],
     };
     // One half waits, over a Unix socket, for what the other half pushes later, over TCP.
     let popped = operations.run(|number| match number < count {
@@ -81,6 +82,7 @@ fn pops_of_nothing_time_out_at_once() {
         what: "redis, pops that time out",
         count: 40,
         each: Duration::from_millis(500),
+        threads: &[],
     };
     let popped = operations.run(|number| {
         let mut connection = connect(&by_port(&server)).unwrap();
@@ -100,6 +102,7 @@ fn a_subscriber_gets_the_messages_of_a_publisher() {
         what: "redis, subscribers",
         count: count + 1,
         each: Duration::from_millis(500),
+        threads: &[],
     };
     let messages = operations.run(|number| {
         let mut connection = connect(&by_port(&server)).unwrap();
