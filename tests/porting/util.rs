@@ -17,20 +17,24 @@ pub(crate) fn on_workers(workers: usize, test: impl FnOnce()) {
     drop(watchdog);
 }
 
+/// The name of the thread that ends the process.
+pub(crate) const WATCHDOG: &str = "watchdog";
+
 /// Ends the process, unless it is dropped in time.
 struct Watchdog(Option<(std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>)>);
 
 impl Watchdog {
     fn new() -> Watchdog {
         let (over, dropped) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
+        let builder = std::thread::Builder::new().name(WATCHDOG.into());
+        let thread = builder.spawn(move || {
             use std::sync::mpsc::RecvTimeoutError::Timeout;
             if dropped.recv_timeout(Duration::from_secs(100)) == Err(Timeout) {
                 eprintln!("a test hangs");
                 std::process::abort();
             }
         });
-        Watchdog(Some((over, thread)))
+        Watchdog(Some((over, thread.unwrap())))
     }
 }
 
