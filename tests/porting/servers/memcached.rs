@@ -1,4 +1,9 @@
 //! memcached, through the crate `memcache`, whose connections are in a pool of the crate `r2d2`.
+//!
+//! That pool must have as many connections as callers. A caller for whom there is none waits at a lock of
+//! parking_lot, which takes the coroutines of a worker for one thread. So it blocks the worker, and with it the
+//! coroutines that have the connections. The pool of the crate `mysql` waits at locks of std, and does not have
+//! this limit: see `mariadb.rs`.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -36,7 +41,6 @@ fn values_from_far_away_come_at_once() {
     let _alone = alone();
     let Some(server) = start() else { return };
     let far = proxy::delayed(([127, 0, 0, 1], server.port()).into(), DELAY);
-    // As many connections as callers, so that none waits for the pool.
     let client = Client::with_pool_size(url(far), CLIENTS as u32).unwrap();
     let operations = Operations {
         what: "memcache",

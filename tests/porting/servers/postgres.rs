@@ -1,4 +1,9 @@
 //! PostgreSQL, through its C library and through the crate `diesel`.
+//!
+//! The crate `postgres` is not here: it runs tokio on the thread that asks, and tokio refuses to run twice on
+//! one thread ("Cannot start a runtime from within a runtime"), which is what the second coroutine of a worker
+//! asks for. It works in a program that `cargo greenroom` builds, where a coroutine is a thread for tokio
+//! also: see `tests/survey/programs/postgres.rs`.
 
 use std::ffi::{CStr, CString};
 use std::fs;
