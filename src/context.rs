@@ -28,6 +28,9 @@
 //! [`every`](crate::every()), and for the main coroutine of [`run`](crate::run). Not for threads of the real
 //! std, nor for messages that are sent to other coroutines: a [`Context`] carries the values there.
 //!
+//! The hooks of [`with_unjoined_hook`](crate::with_unjoined_hook), which hear of panics that nobody joins, are
+//! inherited in the same way. A hook is called with the values that its coroutine has inherited.
+//!
 //! A program that sets no value pays one load for each spawn.
 
 use std::any::Any;
@@ -108,6 +111,32 @@ pub(crate) unsafe fn hand_down(task: &Task) {
     if let Some(values) = current() {
         // SAFETY: the caller promises the same.
         unsafe { CURRENT.give(task, RefCell::new(Some(values))) };
+    }
+}
+
+/// The values that `task` has inherited, or has entered and not left.
+///
+/// # Safety
+///
+/// The caller runs `task`, or abandons it without running it.
+pub(crate) unsafe fn that_of(task: &Task) -> Context {
+    if !USED.load(Ordering::Relaxed) {
+        return Context::empty();
+    }
+    // SAFETY: the caller promises the same.
+    let values = unsafe { CURRENT.try_with_that_of(task, |values| values.borrow().clone()) };
+    Context(values.ok().flatten())
+}
+
+/// Has `f` run with the values that the caller has now, as the body of a coroutine, which keeps them to its
+/// end.
+pub(crate) fn hand_over<R>(f: impl FnOnce() -> R) -> impl FnOnce() -> R {
+    let values = current();
+    move || {
+        if values.is_some() {
+            drop(replace(values));
+        }
+        f()
     }
 }
 

@@ -285,6 +285,29 @@ impl<T: 'static> LocalKey<T> {
         );
     }
 
+    /// Calls `f` with the value of `task`.
+    ///
+    /// # Errors
+    ///
+    /// If the value was dropped or is being dropped.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs `task`, or abandons it without running it.
+    pub(crate) unsafe fn try_with_that_of<R>(
+        &'static self,
+        task: &Task,
+        f: impl FnOnce(&T) -> R,
+    ) -> Result<R, AccessError> {
+        // SAFETY: the caller acts for the task, so nothing else uses its locals meanwhile. The key is that
+        // of the type `T`.
+        let found = unsafe { task.locals().get_or_make(&(self.key)().0, self.make) };
+        let value = found.map_err(|_| AccessError)?;
+        // SAFETY: the value stays in place until the task has ended, which cannot happen during this call.
+        // Only shared references to it are ever given out.
+        Ok(f(unsafe { value.as_ref() }))
+    }
+
     /// Sets the caller's value: by `replace` if there is one, or if a constant must be there first. On an
     /// OS thread, calls `set_thread` instead, which is to do the same.
     #[inline]

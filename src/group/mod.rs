@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::runtime::default_runtime::with_current_or_default;
-use crate::runtime::join::{PacketGuard, join_all};
+use crate::runtime::join::{Failure, PacketGuard, join_all};
 use crate::runtime::members::{Member, Members, Panics};
 use crate::runtime::scope::{Scope, ScopedJoinHandle, scope};
 use crate::runtime::spawn::Builder;
@@ -554,8 +554,8 @@ struct GroupMember {
 }
 
 impl PacketGuard for GroupMember {
-    fn unjoined(&self, payload: Box<dyn Any + Send>, task: &Task) {
-        self.member.unjoined(payload, task);
+    fn unjoined(&self, failure: Failure, task: &Task) {
+        self.member.unjoined(failure, task);
     }
 }
 
@@ -567,8 +567,8 @@ struct ScopedMember {
 }
 
 impl PacketGuard for ScopedMember {
-    fn unjoined(&self, payload: Box<dyn Any + Send>, task: &Task) {
-        self.scope.unjoined(payload, task);
+    fn unjoined(&self, failure: Failure, task: &Task) {
+        self.scope.unjoined(failure, task);
     }
 }
 

@@ -99,6 +99,7 @@
 //! | `greenlet.kill(block=False)` | `handle.cancel()` |
 //! | `GreenletExit` | [`Cancelled`], as the payload of the unwind |
 //! | `gevent.joinall(greenlets)`, `joinall(greenlets, raise_error=True)` | [`join_all`], [`try_join_all`] |
+//! | `greenlet.link_exception(callback)` | [`with_unjoined_hook`] around the spawn |
 //! | `gevent.joinall(greenlets, timeout=5, count=2)` | [`wait_count`] with a [`Deadline`] |
 //! | `Pool(10)`, `pool.map`, `pool.imap_unordered`, `pool.kill(timeout=5)` | [`Group`]: `bounded(10)`, `map`, `imap_unordered`, `cancel_wait(five)` |
 //!
@@ -110,6 +111,7 @@
 //! | `cancel()` for a goroutine that watches its context | [`JoinHandle::cancel`]; [`CancelOnDrop`] for `defer cancel()` |
 //! | `errgroup.WithContext` | [`try_join_all_by`], which cancels the others at the first error; [`Group`] for `SetLimit` |
 //! | `context.WithValue` | [`ContextKey::scope`] |
+//! | `defer func() { err := recover(); … }()` at the top of each goroutine | [`with_unjoined_hook`] once, around the code that spawns them |
 //! | `time.Ticker` | [`every`], [`interval`] |
 //!
 //! [`Builder::interrupts`]: crate::Builder::interrupts
@@ -152,6 +154,7 @@
 //! [`wait_fd`]: crate::wait_fd()
 //! [`wait_idle`]: crate::wait_idle()
 //! [`with_interrupts`]: crate::with_interrupts()
+//! [`with_unjoined_hook`]: crate::with_unjoined_hook()
 //! [`write_all`]: std::io::Write::write_all
 //! [`write`]: std::io::Write::write
 #![forbid(unsafe_code)]

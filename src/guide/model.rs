@@ -53,7 +53,9 @@
 //! has other users is the one exception, for the moment in which it accepts a connection: see
 //! [`shims::net::TcpListener`].
 //!
-//! **A panic ends only its own coroutine** and goes to the joiner. greenroom wraps the panic hook
+//! **A panic ends only its own coroutine** and goes to the joiner. If nobody joins, it goes to the hook that was
+//! set around the code which has spawned the coroutine, or one of its ancestors ([`with_unjoined_hook`]), or
+//! else to the hook of the process ([`set_unjoined_hook`]). greenroom wraps the panic hook
 //! once, when the first runtime starts. The default hook then names the coroutine; a hook of yours is
 //! called as before.
 //!
@@ -85,6 +87,7 @@
 //! [`park()`]: crate::park()
 //! [`run`]: crate::run
 //! [`scope`]: crate::scope()
+//! [`set_unjoined_hook`]: crate::set_unjoined_hook()
 //! [`shims`]: crate::shims
 //! [`shims::fs`]: crate::shims::fs
 //! [`shims::net::TcpListener`]: crate::shims::net::TcpListener
@@ -98,3 +101,4 @@
 //! [`timeout`]: crate::timeout()
 //! [`unblock`]: crate::unblock()
 //! [`wait_fd`]: crate::wait_fd()
+//! [`with_unjoined_hook`]: crate::with_unjoined_hook()

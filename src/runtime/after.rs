@@ -87,7 +87,8 @@ use crate::time::Timer;
 /// longer, at most 1 ms, to share a wake-up with other timers. It also takes longer while a coroutine
 /// keeps the worker busy. If no stack is available when the time has come, `f` runs when one is.
 ///
-/// The coroutine is detached: its panic goes to the panic hook and nowhere else. A pending timer
+/// The coroutine is detached: its panic goes to the panic hook, and to the hooks for panics that nobody joins
+/// ([`with_unjoined_hook`](crate::with_unjoined_hook)). A pending timer
 /// takes no stack. [`wait_idle`](crate::wait_idle) waits until the timer has fired or was cancelled.
 /// When its runtime shuts down, `f` is dropped without being called.
 ///
@@ -138,7 +139,7 @@ where
     let deadline = Deadline::after(delay);
     let site = Location::caller();
     with_current_or_default(|scheduler| {
-        let timer = Timer::new(Arc::clone(scheduler.agenda()), site, context::carry(f));
+        let timer = Timer::new(Arc::clone(scheduler.agenda()), site, context::hand_over(f));
         keeper::add(scheduler, &timer, deadline)?;
         Ok(TimerHandle(timer))
     })

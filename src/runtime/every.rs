@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::join::{JoinHandle, drop_unwanted, wait_all};
+use super::join::{JoinHandle, drop_unwanted, unjoined, wait_all};
 use super::spawn::Builder;
-use crate::diagnose::unjoined;
+use crate::context::Context;
+use crate::diagnose::unjoined::UnjoinedPanic;
 use crate::interrupt::deadline::Deadline;
 use crate::park::{self, Waiters};
 use crate::task;
@@ -101,7 +102,10 @@ fn run(stop: &Stop, mut ticks: Interval, mut f: impl FnMut(&Tick<'_>)) {
                 resume_unwind(payload);
             }
             task::with_running(|task| match task {
-                Some(task) => unjoined::report(task, payload),
+                Some(task) => {
+                    let panic = UnjoinedPanic::of(task, payload, Context::current());
+                    panic.into_iter().for_each(unjoined::report);
+                }
                 None => drop_unwanted(payload),
             });
         }

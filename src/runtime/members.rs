@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use slab::Slab;
 
-use super::join::{PacketGuard, drop_unwanted};
+use super::join::{Failure, PacketGuard, drop_unwanted, unjoined};
 use crate::diagnose::unjoined::UnjoinedPanic;
 use crate::park::{Interrupt, Waited, Waiters};
 use crate::sys::fork::Process;
@@ -163,8 +163,8 @@ impl Members {
     }
 
     /// Notes how a coroutine has ended that has not returned, and that nobody joins.
-    pub(crate) fn note(&self, payload: Box<dyn Any + Send>, task: &Task) {
-        let Some(panic) = UnjoinedPanic::of(task, payload) else {
+    pub(crate) fn note(&self, failure: Failure, task: &Task) {
+        let Some(panic) = failure.into_panic(task) else {
             // If it was cancelled by a handle, the others go on without it.
             if task::is_runtime_stopping() {
                 self.unwound_by_runtime.store(true, Ordering::Relaxed);
@@ -180,7 +180,7 @@ impl Members {
                     *first = Some(panic);
                 } else {
                     drop(first);
-                    panic.report();
+                    unjoined::report(panic);
                 }
             }
         }
@@ -192,7 +192,7 @@ impl Drop for Members {
         // A panic that nobody has asked for.
         let first = self.first_panic.get_mut();
         if let Some(panic) = first.unwrap_or_else(PoisonError::into_inner).take() {
-            panic.report();
+            unjoined::report(panic);
         }
     }
 }
@@ -234,8 +234,8 @@ impl Member {
 }
 
 impl PacketGuard for Member {
-    fn unjoined(&self, payload: Box<dyn Any + Send>, task: &Task) {
-        self.of.note(payload, task);
+    fn unjoined(&self, failure: Failure, task: &Task) {
+        self.of.note(failure, task);
     }
 }
 

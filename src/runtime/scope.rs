@@ -264,9 +264,9 @@ joinable!(ScopedJoinHandle<'_, T>, join);
 
 impl<T> Drop for ScopedJoinHandle<'_, T> {
     fn drop(&mut self) {
-        if let Some(payload) = self.join.detach() {
+        if let Some(failure) = self.join.detach() {
             let task = self.join.thread().task();
-            self.members.note(payload, task);
+            self.members.note(failure, task);
         }
     }
 }

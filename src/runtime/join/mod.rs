@@ -8,8 +8,8 @@ mod arm;
 mod cancel;
 pub(crate) mod many;
 mod packet;
+pub(crate) mod unjoined;
 
-use std::any::Any;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::thread::Thread;
-use crate::diagnose::unjoined;
 use crate::fatal;
 use crate::park::{self, Cancelled, Wait, Waited};
 use crate::task::word::{Kind, Outcome};
@@ -31,7 +30,7 @@ pub use many::{
     Joinable, join_all, join_any, try_join_all, try_join_all_by, wait_all, wait_any, wait_count,
 };
 use packet::take_result;
-pub(crate) use packet::{Packet, PacketGuard, drop_unwanted};
+pub(crate) use packet::{Failure, Packet, PacketGuard, drop_unwanted};
 
 /// The only right to a task's result.
 ///
@@ -76,13 +75,13 @@ impl<T> Join<T> {
         let result = self.take();
         let result = result.expect("the result of a finished task is there until it is joined");
         // If the runtime stops, unwind now rather than report another coroutine's cancellation.
-        if let Err(payload) = &result
-            && payload.is::<Cancelled>()
+        if let Err(failure) = &result
+            && failure.payload.is::<Cancelled>()
             && self.kind == Kind::Peer
         {
             park::unwind_with_runtime();
         }
-        result
+        result.map_err(|failure| failure.payload)
     }
 
     /// Like `join`, until `deadline`. `None` if the task has not ended by then.
@@ -99,7 +98,7 @@ impl<T> Join<T> {
     }
 
     /// Takes the result. To be called when the task is done.
-    fn take(&self) -> Option<std::thread::Result<T>> {
+    fn take(&self) -> Option<Result<T, Failure>> {
         // SAFETY: the task is done, as both callers have checked. The caller of `new` has promised that the
         // body is a `Packet` for results of type `T`, and that there is no other `Join`, which could take
         // the result at the same time.
@@ -108,15 +107,15 @@ impl<T> Join<T> {
 
     /// Gives up the result. Drops it if the task has ended; otherwise the task will drop it.
     ///
-    /// If the task has ended without returning, and was not joined, returns the payload.
-    pub(crate) fn detach(&self) -> Option<Box<dyn Any + Send>> {
+    /// If the task has ended without returning, and was not joined, returns its failure.
+    pub(crate) fn detach(&self) -> Option<Failure> {
         let done = self.thread.task().completion().detach();
         match done.then(|| self.take()).flatten()? {
             Ok(unwanted) => {
                 drop_unwanted(unwanted);
                 None
             }
-            Err(payload) => Some(payload),
+            Err(failure) => Some(failure),
         }
     }
 }
@@ -202,8 +201,9 @@ fn refuse_to_wait_alone(joined: &Task) {
 
 impl<T> Drop for Join<T> {
     fn drop(&mut self) {
-        if let Some(payload) = self.detach() {
-            unjoined::report(self.thread.task(), payload);
+        let failure = self.detach();
+        if let Some(panic) = failure.and_then(|failure| failure.into_panic(self.thread.task())) {
+            unjoined::report(panic);
         }
     }
 }

@@ -7,8 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::thread;
 
-use crate::diagnose::unjoined;
+use super::unjoined;
+use crate::context::{self, Context};
+use crate::diagnose::unjoined::UnjoinedPanic;
 use crate::local;
+use crate::park::Cancelled;
 use crate::task::{self, Body, Change, InterruptScope, Task, Woken};
 
 /// A closure until it runs, then its result, which is `None` once it was taken.
@@ -19,7 +22,37 @@ use crate::task::{self, Body, Change, InterruptScope, Task, Woken};
 #[repr(C)]
 union Stage<F, T> {
     closure: ManuallyDrop<F>,
-    result: ManuallyDrop<Option<thread::Result<T>>>,
+    result: ManuallyDrop<Option<Result<T, Failure>>>,
+}
+
+/// How a task has ended that has not returned.
+pub(crate) struct Failure {
+    /// That of its panic or cancellation.
+    pub(crate) payload: Box<dyn Any + Send>,
+    /// The context of a task that has panicked: its hooks are called if nobody joins the task.
+    context: Context,
+}
+
+impl Failure {
+    /// That of `task`.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs `task`, or abandons it without running it.
+    unsafe fn of(task: &Task, payload: Box<dyn Any + Send>) -> Failure {
+        let context = if payload.is::<Cancelled>() {
+            Context::empty()
+        } else {
+            // SAFETY: the caller promises the same.
+            unsafe { context::that_of(task) }
+        };
+        Failure { payload, context }
+    }
+
+    /// The panic of `task`, whose failure this is. `None` if the task was cancelled.
+    pub(crate) fn into_panic(self, task: &Task) -> Option<UnjoinedPanic> {
+        UnjoinedPanic::of(task, self.payload, self.context)
+    }
 }
 
 /// The body of a task: a closure or its result, and a guard that is dropped after them.
@@ -69,7 +102,7 @@ impl<F, T, G> Packet<F, T, G> {
     /// # Safety
     ///
     /// The closure was taken, and the caller is about to end the task, which is not done yet.
-    unsafe fn leave(&self, result: thread::Result<T>) {
+    unsafe fn leave(&self, result: Result<T, Failure>) {
         let result = ManuallyDrop::new(Some(result));
         // SAFETY: the closure was taken, so nothing in the stage is lost. Nothing else accesses the stage
         // before the task is done.
@@ -83,8 +116,8 @@ impl<F, T, G> Packet<F, T, G> {
 ///
 /// `body` is a `Packet` for results of type `T`. Its task is done, with a result that was stored, and no
 /// other call takes the result at the same time.
-pub(super) unsafe fn take_result<T>(body: &dyn Body) -> Option<thread::Result<T>> {
-    let result = ptr::from_ref(body).cast::<UnsafeCell<Option<thread::Result<T>>>>();
+pub(super) unsafe fn take_result<T>(body: &dyn Body) -> Option<Result<T, Failure>> {
+    let result = ptr::from_ref(body).cast::<UnsafeCell<Option<Result<T, Failure>>>>();
     // SAFETY: by their `repr(C)`, the packet begins with its stage, and the stage with the result. The
     // caller promises that the result was stored, and that nothing else accesses it during this call.
     unsafe { (*(*result).get()).take() }
@@ -92,13 +125,15 @@ pub(super) unsafe fn take_result<T>(body: &dyn Body) -> Option<thread::Result<T>
 
 /// What a packet drops last, and tells about a result that is not joined.
 pub(crate) trait PacketGuard {
-    /// `task` has panicked or was cancelled, with this payload, and will not be joined.
-    fn unjoined(&self, payload: Box<dyn Any + Send>, task: &Task);
+    /// `task` has panicked or was cancelled, and will not be joined.
+    fn unjoined(&self, failure: Failure, task: &Task);
 }
 
 impl PacketGuard for () {
-    fn unjoined(&self, payload: Box<dyn Any + Send>, task: &Task) {
-        unjoined::report(task, payload);
+    fn unjoined(&self, failure: Failure, task: &Task) {
+        if let Some(panic) = failure.into_panic(task) {
+            unjoined::report(panic);
+        }
     }
 }
 
@@ -119,6 +154,8 @@ where
         // SAFETY: the caller runs or abandons the task, which happens once, and nothing else accesses the
         // guard.
         let guard = unsafe { (*self.guard.get()).take() };
+        // SAFETY: the caller runs or abandons the task.
+        let result = result.map_err(|payload| unsafe { Failure::of(task, payload) });
         if task.completion().is_detached() {
             drop_unjoined(result, guard.as_ref(), task);
             local::end(task);
@@ -142,10 +179,10 @@ where
 }
 
 /// Drops a result that will not be taken, and tells the guard how `task` has ended, if it has not returned.
-fn drop_unjoined<T>(result: thread::Result<T>, guard: Option<&impl PacketGuard>, task: &Task) {
+fn drop_unjoined<T>(result: Result<T, Failure>, guard: Option<&impl PacketGuard>, task: &Task) {
     match (result, guard) {
-        (Err(payload), Some(guard)) => {
-            InterruptScope::enter(Change::End, |_| guard.unjoined(payload, task));
+        (Err(failure), Some(guard)) => {
+            InterruptScope::enter(Change::End, |_| guard.unjoined(failure, task));
         }
         (unwanted, _) if mem::needs_drop::<T>() => {
             InterruptScope::enter(Change::End, |_| drop_unwanted(unwanted));
