@@ -1,6 +1,7 @@
-//! An ordinary program, which is the package in `benches/peers/program`.
+//! Programs of other packages: an ordinary one, in `benches/peers/program`, and the clients in
+//! `benches/peers/clients`, which are one program with all peers.
 //!
-//! There are two builds of it: by `cargo build`, on std's threads, and by `cargo greenroom build`, on
+//! There are two builds of the ordinary program: by `cargo build`, on std's threads, and by `cargo greenroom build`, on
 //! green threads. tokio has counterparts of its commands `serve` and `sleeps`, which are here. The programs
 //! run as they come: on all CPUs, unless the work says otherwise.
 
@@ -29,6 +30,8 @@ pub(crate) enum Program {
     Serve(Load),
     /// It runs this command. `{url}` stands for a page that takes 100 ms.
     Run(&'static [&'static str]),
+    /// The clients run this command. `{peer}` stands for the name of the peer.
+    Clients(&'static [&'static str]),
 }
 
 /// How long the page takes that the program fetches.
@@ -40,7 +43,10 @@ const SAMPLING: Duration = Duration::from_millis(2);
 impl Program {
     /// Builds the programs, and says what the work is scaled down to.
     pub(crate) fn prepare(self) -> io::Result<()> {
-        Builds::get()?;
+        match self {
+            Program::Clients(_) => drop(clients()?),
+            Program::Serve(_) | Program::Run(_) => drop(Builds::get()?),
+        }
         if let Program::Serve(load) = self
             && load.fitting().connections < load.connections
         {
@@ -64,20 +70,32 @@ pub(crate) fn round(program: Program, work: &Work, peer: Peer) -> io::Result<Vec
     match program {
         Program::Serve(load) => serve(load, work, &mut command(peer, work, &["serve"])?),
         Program::Run(args) => {
-            let page = args.contains(&"{url}").then(page).transpose()?;
-            let fill = |arg: &&str| match *arg {
-                "{url}" => format!("http://{}/", page.expect("just made")),
-                arg => arg.to_owned(),
-            };
-            let args: Vec<String> = args.iter().map(fill).collect();
+            let args = filled_in(args, peer)?;
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             let mut command = command(peer, work, &args)?;
-            if page.is_some() {
+            if args[0] == "gets" {
                 command.env("GREENROOM_WORKERS", "1");
             }
             run(&mut command)
         }
+        Program::Clients(args) => {
+            let mut command = Command::new(clients()?);
+            command.args(filled_in(args, peer)?);
+            run(&mut command)
+        }
     }
+}
+
+/// The arguments with what stands in braces.
+fn filled_in(args: &[&str], peer: Peer) -> io::Result<Vec<String>> {
+    let fill = |arg: &&str| {
+        Ok(match *arg {
+            "{url}" => format!("http://{}/", page()?),
+            "{peer}" => peer.name().to_owned(),
+            arg => arg.to_owned(),
+        })
+    };
+    args.iter().map(fill).collect()
 }
 
 fn command(peer: Peer, work: &Work, args: &[&str]) -> io::Result<Command> {
@@ -170,20 +188,31 @@ impl Builds {
             "--package",
             "cargo-greenroom",
         ];
+        let greenroom = [&cargo_greenroom[..], &["--", "build"]].concat();
         let builds = Builds {
-            std: build(&["build"])?,
-            greenroom: build(&[&cargo_greenroom[..], &["--", "build"]].concat())?,
+            std: build(&["build"], "peers-program")?,
+            greenroom: build(&greenroom, "peers-program")?,
         };
         Ok(BUILDS.get_or_init(|| builds))
     }
 }
 
-/// Builds the program with this command of cargo's. Returns the path of the executable.
-fn build(command: &[&str]) -> io::Result<PathBuf> {
+/// The executable of the clients. Builds it, the first time.
+fn clients() -> io::Result<&'static Path> {
+    static CLIENTS: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(clients) = CLIENTS.get() {
+        return Ok(clients);
+    }
+    let clients = build(&["build"], "peers-clients")?;
+    Ok(CLIENTS.get_or_init(|| clients))
+}
+
+/// Builds a package with this command of cargo's. Returns the path of its executable.
+fn build(command: &[&str], package: &str) -> io::Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let output = Command::new(cargo)
         .args(command)
-        .args(["--release", "--package", "peers-program"])
+        .args(["--release", "--package", package])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .stderr(Stdio::inherit())
@@ -259,7 +288,7 @@ pub(crate) fn counterpart(program: Program) -> io::Result<()> {
             println!("{}", start.elapsed().as_nanos());
             Ok(())
         }
-        Program::Run(_) => Err(io::Error::other("tokio has no counterpart")),
+        Program::Run(_) | Program::Clients(_) => Err(io::Error::other("tokio has no counterpart")),
     }
 }
 

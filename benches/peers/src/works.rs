@@ -419,6 +419,19 @@ pub(crate) const WORKS: &[Work] = &[
         Program::Run(&["gets", "{url}", "1000"]),
     ),
     program(
+        "clients-gets",
+        "a page that takes 100 ms, 1,000 times at once: ureq under the patch, 1 worker; tokio has \
+         reqwest, tokio-mt ureq in spawn_blocking, may a request by hand",
+        &[
+            Peer::Greenroom,
+            Peer::Tokio,
+            Peer::TokioMt,
+            Peer::May,
+            Peer::Threads,
+        ],
+        Program::Clients(&["gets", "{peer}", "{url}", "1000"]),
+    ),
+    program(
         "program-sleeps",
         "it sleeps for 100 ms in 10,000 threads at once",
         &[Peer::Greenroom, Peer::TokioMt, Peer::Threads],
