@@ -51,7 +51,7 @@
 //! | wait for time | [`shims::thread::sleep`], [`after`], [`every`], [`interval`] |
 //! | stop waiting | [`timeout`], [`Deadline`], [`JoinHandle::cancel`], [`shield`]; [the guide to them](guide::deadlines) |
 //! | wait for a descriptor | [`shims::net`], [`wait_fd`], [`shims::select`], [`fs::watch`] |
-//! | call what can only block | [`unblock`], [`join_thread`] |
+//! | call what can only block | [`unblock`], [`ThreadPool`], [`PinnedThread`], [`join_thread`]; [`patch!`](crate::patch!) |
 //! | keep a value per coroutine | [`coroutine_local!`] |
 //! | pass a value on to spawned coroutines | [`context`] |
 //! | hear of panics that nobody joins | [`with_unjoined_hook`], [`set_unjoined_hook`] |
@@ -109,7 +109,9 @@ pub use park::{
     Cancelled, Elapsed, Unparker, interruption_point, park, park_timeout, park_until, yield_now,
 };
 pub use pool::join_thread::join_thread;
+pub use pool::pinned_thread::{PinnedThread, Proxy};
 pub use pool::resolver::{Resolve, SystemResolver, set_resolver};
+pub use pool::thread_pool::ThreadPool;
 pub use pool::unblock;
 #[doc(hidden)]
 pub use reactor::wait_for_poll as __wait_for_poll;

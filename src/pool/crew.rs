@@ -129,6 +129,11 @@ impl<J> Crew<J> {
         self.idle += 1;
     }
 
+    /// The number of jobs that wait for a thread.
+    pub(super) fn queued(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// Whether a job is queued.
     pub(super) fn has_jobs(&self) -> bool {
         !self.jobs.is_empty()

@@ -2,14 +2,17 @@
 //!
 //! A coroutine boxes the call as a job, queues it and parks. A thread of the pool runs the job, stores
 //! the result and wakes the coroutine. `crew` has the protocol between submitters and threads,
-//! `resolver` the lookups of host names.
+//! `resolver` the lookups of host names. `thread_pool` and `pinned_thread` are threads of the user's own.
 
 mod crew;
 pub(crate) mod join_thread;
+pub(crate) mod pinned_thread;
 pub(crate) mod resolver;
+pub(crate) mod thread_pool;
 
 use std::io;
 use std::mem;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -145,7 +148,7 @@ where
     // waits, or the caller has promised that the data stays for ever. After that the job drops its
     // `Arc`. It is either not the last one, or the caller has taken the value out of the result.
     let job = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + 'a>, Job>(job) };
-    if let Err(job) = POOL.run(job, purpose) {
+    if let Err(job) = Threads::run(&&POOL, job, purpose) {
         // The pool has no thread and cannot get one. Blocking this worker is better than failing.
         job();
     }
@@ -154,14 +157,14 @@ where
 
 /// Queues `job` without waiting for it. If the pool has no thread and cannot get one, runs it here.
 pub(crate) fn submit(job: Job) {
-    if let Err(job) = POOL.run(job, Purpose::Limited) {
+    if let Err(job) = Threads::run(&&POOL, job, Purpose::Limited) {
         job();
     }
 }
 
 /// Like [`submit`], for a job that waits for others: it gets a thread beyond the limit.
 pub(crate) fn submit_waiting(job: Job) {
-    if let Err(job) = POOL.run(job, Purpose::Waiting) {
+    if let Err(job) = Threads::run(&&POOL, job, Purpose::Waiting) {
         job();
     }
 }
@@ -246,34 +249,68 @@ impl<T> JobResult<T> {
     }
 }
 
+/// Runs a job on a thread of a pool.
+fn run_job(job: Job) {
+    // A job catches the panic of its call. But if the waiter is gone, the job drops the value that nobody takes,
+    // which may panic, too. The panic hook has reported it. The payload is leaked, because dropping that might
+    // panic once more.
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
+        mem::forget(payload);
+    }
+}
+
+/// The job that calls `f`, and the result that it fills.
+fn job<F, T>(f: F) -> (Job, Arc<JobResult<T>>)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let f = context::carry(f);
+    let result = Arc::new(JobResult::new());
+    let filled = Arc::clone(&result);
+    let job = move || filled.fill(catch_unwind(AssertUnwindSafe(f)));
+    (Box::new(job), result)
+}
+
 /// A call that a thread of the pool makes. It may panic.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-static POOL: ThreadPool = ThreadPool {
-    crew: Mutex::new(Crew::new()),
-    job_added: Condvar::new(),
-};
+static POOL: Threads = Threads::new(MOST_THREADS);
 
-/// The threads of the pool, and their jobs.
-struct ThreadPool {
+/// The threads of a pool, and their jobs.
+struct Threads {
     crew: Mutex<Crew<Job>>,
     /// Idle threads wait here, under the lock of `crew`.
     job_added: Condvar,
+    /// The most threads that there may be, without those for jobs that wait for others.
+    most: usize,
 }
 
-impl ThreadPool {
-    /// Queues the job, and wakes or makes a thread for it if need be.
+impl Threads {
+    const fn new(most: usize) -> Threads {
+        Threads {
+            crew: Mutex::new(Crew::new()),
+            job_added: Condvar::new(),
+            most,
+        }
+    }
+
+    /// Queues the job, and wakes or makes a thread for it if need be. Each thread keeps a clone of `this`.
     ///
     /// # Errors
     ///
     /// Returns the job, if the pool has no thread and cannot get one.
-    fn run(&'static self, job: Job, purpose: Purpose) -> Result<(), Job> {
-        let mut crew = task::lock_aside(&self.crew);
-        match crew.needs(purpose, MOST_THREADS) {
-            Needs::Wake => self.job_added.notify_one(),
+    fn run<P>(this: &P, job: Job, purpose: Purpose) -> Result<(), Job>
+    where
+        P: Deref<Target = Threads> + Clone + Send + 'static,
+    {
+        let mut crew = task::lock_aside(&this.crew);
+        match crew.needs(purpose, this.most) {
+            Needs::Wake => this.job_added.notify_one(),
             Needs::Thread => {
                 let thread = thread::Builder::new().name("greenroom-pool".into());
-                match excused(|| thread.spawn(|| self.work())) {
+                let threads = this.clone();
+                match excused(|| thread.spawn(move || threads.work())) {
                     Ok(_) => crew.count_in(),
                     Err(_) if !crew.has_threads() => return Err(job),
                     // Out of threads. Those that exist will take the job, later.
@@ -292,16 +329,11 @@ impl ThreadPool {
         loop {
             while let Some((job, purpose)) = crew.next() {
                 drop(crew);
-                // A job catches the panic of its call. But if the waiter is gone, the job drops the
-                // value that nobody takes, which may panic, too. The panic hook has reported it. The
-                // payload is leaked, because dropping that might panic once more.
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
-                    mem::forget(payload);
-                }
+                run_job(job);
                 crew = self.lock();
                 crew.done(purpose);
             }
-            crew.begin_idle(MOST_THREADS);
+            crew.begin_idle(self.most);
             let (woken, wait) = self
                 .job_added
                 .wait_timeout_while(crew, IDLE_TIMEOUT, |crew| !crew.has_jobs())

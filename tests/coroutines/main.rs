@@ -13,3 +13,4 @@ mod sections;
 mod stacks;
 mod stats;
 mod thread;
+mod thread_pools;
