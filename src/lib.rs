@@ -54,7 +54,7 @@
 //! | call what can only block | [`unblock`], [`ThreadPool`], [`PinnedThread`], [`join_thread`]; [`patch!`](crate::patch!) |
 //! | keep a value per coroutine | [`coroutine_local!`] |
 //! | pass a value on to spawned coroutines | [`context`] |
-//! | hear of panics that nobody joins | [`with_unjoined_hook`], [`set_unjoined_hook`] |
+//! | hear of panics and results that nobody joins | [`with_unjoined_hook`], [`set_unjoined_hook`], [`set_dropped_handle_hook`] |
 //! | find what blocks or switches, and how deep stacks go | [`deny_blocking`], [`no_switch`], [`stats`] |
 //!
 //! Four chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
@@ -94,6 +94,7 @@ pub mod guide;
 pub mod shims;
 
 pub use diagnose::deny_blocking::{BlockingReport, deny_blocking, deny_blocking_with};
+pub use diagnose::dropped_handle::{DroppedHandle, set_dropped_handle_hook};
 pub use diagnose::no_switch::{assert_switches, no_switch};
 pub use diagnose::stats::{StackStats, Stats, stats};
 pub use diagnose::unjoined::{UnjoinedPanic, set_unjoined_hook, with_unjoined_hook};

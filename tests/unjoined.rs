@@ -1,4 +1,4 @@
-//! The hooks for panics of coroutines that nobody joins. One of them belongs to the process.
+//! The hooks for panics and results of coroutines that nobody joins. Two of them belong to the process.
 
 #[path = "util/mod.rs"]
 mod util;
@@ -12,8 +12,9 @@ use greenroom::context::ContextKey;
 use greenroom::shims::sync::mpsc;
 use greenroom::shims::thread::{self, sleep};
 use greenroom::{
-    Builder, Group, JoinHandle, UnjoinedPanic, after, every, scope, set_unjoined_hook, spawn,
-    spawn_local, timeout, unblock, with_unjoined_hook, yield_now,
+    Builder, Group, JoinHandle, UnjoinedPanic, after, every, scope, set_dropped_handle_hook,
+    set_unjoined_hook, spawn, spawn_local, timeout, try_join_all, unblock, with_unjoined_hook,
+    yield_now,
 };
 use serial_test::serial;
 
@@ -480,5 +481,106 @@ fn a_long_chain_of_hooks_is_dropped_on_a_small_stack() {
         told.recv().unwrap();
         let all = HOOKS as usize + 1;
         until("all are gone", || dropped.load(SeqCst) == all);
+    });
+}
+
+// ---------------------------------------------------------- dropped handles
+
+/// Sets a hook that keeps what it is told of dropped handles.
+fn record_dropped() -> Arc<Mutex<Vec<String>>> {
+    let record = Arc::new(Mutex::new(Vec::new()));
+    let recorded = Arc::clone(&record);
+    set_dropped_handle_hook(move |dropped| {
+        assert_eq!(dropped.spawned_at().file(), file!());
+        recorded.lock().unwrap().push(dropped.to_string());
+    });
+    record
+}
+
+#[test]
+#[serial]
+fn a_handle_that_is_dropped_with_a_result_is_told_once_for_each_place_that_spawns() {
+    everywhere(|| {
+        let record = record_dropped();
+        let parse = |name: &str| {
+            let builder = Builder::new().name(name.into());
+            builder.spawn(|| "two".parse::<i32>()).unwrap()
+        };
+        drop(parse("first"));
+        let told = taken(&record);
+        assert_eq!(told.len(), 1, "{told:?}");
+        let parts = ["'first'", "unjoined.rs", "Result<i32", "ParseIntError"];
+        assert!(parts.iter().all(|part| told[0].contains(part)), "{told:?}");
+        drop(parse("second"));
+        assert_eq!(taken(&record), [""; 0], "it is the same place");
+        let late = spawn(|| 7_u8);
+        until("it has ended", || late.is_finished());
+        assert_eq!(taken(&record), [""; 0]);
+        drop(late);
+        let told = taken(&record);
+        assert!(told.len() == 1 && told[0].contains("u8"), "{told:?}");
+        scope(|s| drop(s.spawn(|| 'c')));
+        let group = Group::new();
+        drop(group.spawn(|| "text"));
+        group.join().unwrap();
+        let told = taken(&record);
+        assert!(told.len() == 2 && told[0].contains("char") && told[1].contains("str"));
+        let record = record_dropped();
+        drop(parse("third"));
+        assert_eq!(taken(&record).len(), 1, "a new hook is told again");
+    });
+}
+
+#[test]
+#[serial]
+fn a_handle_is_not_told_if_no_result_is_lost_or_none_was_wanted() {
+    everywhere(|| {
+        let record = record_dropped();
+        drop(spawn(|| ()));
+        assert_eq!(spawn(|| 1).join().unwrap(), 1);
+        assert!(spawn(|| 2).join_timeout(PATIENCE).is_ok());
+        let forever = || {
+            sleep(Duration::MAX);
+            3
+        };
+        let cancelled = spawn(forever);
+        cancelled.cancel();
+        drop(cancelled);
+        drop(spawn(forever).cancel_on_drop());
+        let panics = || -> u8 { resume_unwind(Box::new("joined by no one")) };
+        let failed = spawn(panics);
+        until("it has ended", || failed.is_finished());
+        drop(failed);
+        // The result that is there gets lost, because the other coroutine has failed.
+        let ended = spawn(|| 4_u8);
+        until("it has ended", || ended.is_finished());
+        assert!(try_join_all([spawn(panics), ended]).is_err());
+        let unwinds = || {
+            let _handle = spawn(|| 5);
+            resume_unwind(Box::new("unwinds"))
+        };
+        assert!(catch_unwind(unwinds).is_err());
+        assert_eq!(taken(&record), [""; 0]);
+    });
+}
+
+#[test]
+#[serial]
+fn the_hook_for_dropped_handles_is_called_where_they_are_dropped_and_may_panic() {
+    on_workers(1, || {
+        let callers = Arc::new(Mutex::new(Vec::new()));
+        let called = Arc::clone(&callers);
+        set_dropped_handle_hook(move |dropped| {
+            assert_eq!((dropped.name(), dropped.output()), (None, "i32"));
+            called.lock().unwrap().push(greenroom::current().id());
+            resume_unwind(Box::new("the hook's own"));
+        });
+        let handle = spawn(|| 6);
+        let dropping = spawn(move || {
+            drop(handle);
+            greenroom::current().id()
+        });
+        let dropper = dropping.join().unwrap();
+        assert_eq!(*callers.lock().unwrap(), [dropper]);
     });
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod deny_blocking;
+pub(crate) mod dropped_handle;
 pub(crate) mod no_switch;
 pub(crate) mod panic_hook;
 pub(crate) mod stats;

@@ -127,6 +127,25 @@ pub fn with_unjoined_hook<R>(
     SCOPED.scope(Some(Arc::new(hook)), f)
 }
 
+/// Calls `call`, which calls a hook of the user's. Neither a timeout nor a cancellation around the caller
+/// interrupts it. Its panic ends here.
+pub(super) fn call_uninterrupted(call: impl FnOnce()) {
+    // A shield, through which the end of the runtime passes.
+    let uninterrupted = || {
+        InterruptScope::enter(Change::Shield, |_| {
+            InterruptScope::enter(Change::End, |_| call());
+        });
+    };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(uninterrupted)) {
+        if park::is_interrupt(&*payload) {
+            task::note_unwound();
+        }
+        // The panic hook has reported a panic of the hook, or of a destructor. The payload is leaked, because
+        // dropping that might panic once more.
+        mem::forget(payload);
+    }
+}
+
 /// The innermost hook of the caller.
 fn innermost() -> Option<Arc<ScopedHook>> {
     SCOPED.get().flatten()
@@ -187,22 +206,7 @@ impl UnjoinedPanic {
     #[cold]
     pub(crate) fn tell(mut self) {
         let context = mem::take(&mut self.context);
-        // A shield, through which the end of the runtime passes.
-        let uninterrupted = || {
-            InterruptScope::enter(Change::Shield, |_| {
-                InterruptScope::enter(Change::End, |_| self.pass_on());
-            });
-        };
-        let told = catch_unwind(AssertUnwindSafe(|| context.enter(uninterrupted)));
-        if told
-            .as_ref()
-            .is_err_and(|payload| park::is_interrupt(&**payload))
-        {
-            task::note_unwound();
-        }
-        // The panic hook has reported a panic of the last hook, or of a destructor. The payload is leaked,
-        // because dropping that might panic once more.
-        mem::forget(told);
+        call_uninterrupted(|| context.enter(|| self.pass_on()));
     }
 
     fn pass_on(mut self) {

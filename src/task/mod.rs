@@ -372,6 +372,11 @@ impl Task {
         }
     }
 
+    /// Whether the task was cancelled, by a handle or by the end of its runtime.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.word.is_interrupted()
+    }
+
     /// Which cancellations are delivered to this task, which is the calling one, where `reach` holds. Where
     /// they are errors, each is told once: that by a handle, and that by the end of the runtime.
     pub(crate) fn cancellations(&self, reach: Reach) -> Cancellations {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::thread::Thread;
+use crate::diagnose::dropped_handle;
 use crate::fatal;
 use crate::park::{self, Cancelled, Wait, Waited};
 use crate::task::word::{Kind, Outcome};
@@ -109,9 +110,17 @@ impl<T> Join<T> {
     ///
     /// If the task has ended without returning, and was not joined, returns its failure.
     pub(crate) fn detach(&self) -> Option<Failure> {
-        let done = self.thread.task().completion().detach();
-        match done.then(|| self.take()).flatten()? {
+        let task = self.thread.task();
+        if task.completion().is_detached() {
+            return None;
+        }
+        if !task.completion().detach() {
+            dropped_handle::note::<T>(task);
+            return None;
+        }
+        match self.take()? {
             Ok(unwanted) => {
+                dropped_handle::note::<T>(task);
                 drop_unwanted(unwanted);
                 None
             }
