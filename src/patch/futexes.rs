@@ -4,19 +4,17 @@
 //!
 //! ```text
 //! coroutine: count itself; lock the lot { look at the word; queue }; suspend
-//! waker:     change the word; fence; none counted -> kernel alone; else: lot and kernel, n in all
+//! waker:     change the word; none counted -> kernel alone; otherwise lot and kernel, n in all
 //! ```
 //!
-//! *No wake-up is lost.* The counting, the look and the fence are sequentially consistent. If the waker does not
-//! see the coroutine counted, the coroutine sees the word changed, and does not wait. If it does see it, it locks
-//! the lot after the coroutine has looked or before, as with the shims' own locks (`sync/lot.rs`).
+//! *No wake-up is lost*: see `counted.rs` for the look at the count, and `sync/lot.rs` for the lot.
 //!
 //! *Neither side starves.* Wake-ups begin with the lot and with the kernel by turns.
 //!
 //! The waits are not interrupted, like those of the shims' locks. Waits that other processes may end, and such with a bit
 //! set, go to the kernel. So do those of the runtime itself, for the locks below all this.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use libc::{
@@ -24,6 +22,7 @@ use libc::{
     FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_WAKE_OP, timespec,
 };
 
+use super::counted::Counted;
 use super::errno::{Errno, answer, result};
 use super::identity::{self, Identity};
 use super::original;
@@ -34,7 +33,7 @@ use crate::sync::futex::{self, Waited};
 use crate::task;
 
 /// The coroutines that wait.
-static WAITING: AtomicUsize = AtomicUsize::new(0);
+static WAITING: Counted = Counted::of(AtomicUsize::new(0));
 
 pub(super) unsafe fn syscall(
     number: c_long,
@@ -115,15 +114,11 @@ unsafe fn wait(
     // SAFETY: the caller's.
     let word = unsafe { AtomicU32::from_ptr(address as *mut u32) };
     let deadline = left.and_then(|left| Instant::now().checked_add(left));
-    answer(|| {
-        WAITING.fetch_add(1, Ordering::SeqCst);
-        let waited = futex::wait(word, expected, deadline);
-        WAITING.fetch_sub(1, Ordering::SeqCst);
-        match waited {
-            Waited::Woken => Ok(0),
-            Waited::Changed => Err(Errno::AGAIN),
-            Waited::TimedOut => Err(Errno::TIMEDOUT),
-        }
+    let wait = || futex::wait(word, expected, deadline);
+    answer(|| match WAITING.during(wait) {
+        Waited::Woken => Ok(0),
+        Waited::Changed => Err(Errno::AGAIN),
+        Waited::TimedOut => Err(Errno::TIMEDOUT),
     })
 }
 
@@ -131,12 +126,11 @@ unsafe fn wait(
 fn wake(address: usize, count: c_int, wake_threads: impl Fn(usize) -> c_long) -> c_long {
     static TURN: AtomicU32 = AtomicU32::new(0);
 
-    fence(Ordering::SeqCst);
     let Ok(count) = usize::try_from(count) else {
         return wake_threads(count as usize);
     };
     // A lock of the lot is not waited for in the lot.
-    if WAITING.load(Ordering::Relaxed) == 0 || futex::is_own_lock(address) {
+    if !WAITING.any() || futex::is_own_lock(address) {
         return wake_threads(count);
     }
     answer(|| {
@@ -156,8 +150,8 @@ fn wake(address: usize, count: c_int, wake_threads: impl Fn(usize) -> c_long) ->
 
 /// Wakes at most `count` coroutines that wait at `address`. Returns how many.
 fn wake_coroutines(address: usize, count: usize) -> usize {
-    if count == 0 || WAITING.load(Ordering::SeqCst) == 0 || !address.is_multiple_of(4) {
-        return 0;
+    match count > 0 && WAITING.any() {
+        true => futex::wake_at(address, count),
+        false => 0,
     }
-    futex::wake_at(address, count)
 }

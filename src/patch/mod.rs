@@ -68,6 +68,7 @@
 mod children;
 mod closing;
 mod connections;
+mod counted;
 mod descriptor;
 mod errno;
 mod files;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::attempt::Patience;
+use super::counted::Counted;
 use super::lot::{Bucket, BucketState, LotKey, LotNode, LotQueue, LotWaiter};
 use super::parking::Task;
 use super::word::{Kind, Outcome, Seq};
@@ -22,6 +23,11 @@ pub(super) const MODELS: &[Model] = &[
         deadline_against_wake,
     ),
     small("futex: two addresses in one bucket", 2, two_addresses),
+    small(
+        "futex: a waker that looks whether there are waiters",
+        3,
+        counted_waiters,
+    ),
     large("futex: many waiters at a few addresses", many_waiters),
 ];
 
@@ -343,6 +349,28 @@ fn two_addresses() {
         for (waiter, woken) in waiters.into_iter().zip(woken) {
             assert_eq!(waiter.join().unwrap() != Parked::Changed, woken == 1);
         }
+    });
+}
+
+/// A waker that wakes only if a waiter is counted leaves none behind.
+fn counted_waiters() {
+    with_lot(|| {
+        let words = words::<1>();
+        let counted = Arc::new(Counted::of(AtomicUsize::new(0)));
+        let waker = thread::spawn({
+            let (words, counted) = (words.clone(), counted.clone());
+            move || {
+                words[0].store(1, Ordering::Relaxed);
+                match counted.any() {
+                    true => wake(&words[0], 1),
+                    false => 0,
+                }
+            }
+        });
+        let parked = counted.during(|| wait(&words[0], 0, None));
+        let woken = waker.join().unwrap();
+        assert_eq!(woken == 1, parked != Parked::Changed);
+        assert!(!counted.any());
     });
 }
 

@@ -33,6 +33,8 @@ mod channel_spin;
 mod completion;
 #[path = "../../../../src/sync/condvar.rs"]
 mod condvar;
+#[path = "../../../../src/patch/counted.rs"]
+mod counted;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/pool/crew.rs"]
 mod crew;
