@@ -34,7 +34,8 @@ pub fn shield<T>(f: impl FnOnce() -> T) -> T {
 /// Runs `f`, and returns an error if a cancellation unwinds it.
 ///
 /// For code that cleans up. The cancellation stays: the next interruption point unwinds again, unless it is
-/// in a [`shield`].
+/// in a [`shield`]. It lets others run first, and is counted by
+/// [`Stats::swallowed_interrupts`](crate::Stats::swallowed_interrupts).
 ///
 /// ```
 /// use greenroom::shims::thread::sleep;
@@ -66,7 +67,7 @@ pub fn catch_cancel<T>(f: impl FnOnce() -> T) -> Result<T, Cancelled> {
     // The closure is consumed, and the caller sees either its result or its panic.
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| match payload.downcast::<Cancelled>() {
         Ok(cancelled) => {
-            task::note_unwound();
+            task::note_caught();
             *cancelled
         }
         Err(panic) => resume_unwind(panic),

@@ -131,7 +131,7 @@ impl Interrupt {
                  unwind"
             ));
         }
-        task::note_unwind();
+        task::note_unwind(self != Interrupt::Elapsed);
         match self {
             Interrupt::Cancelled | Interrupt::Pending => Box::new(Cancelled),
             Interrupt::Elapsed => {

@@ -141,6 +141,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     runtime: u32,
     /// An interrupt has begun to unwind the task. See `unwind`.
     unwound: Flag,
+    /// `catch_cancel` has returned the task's cancellation.
+    caught: Flag,
     /// An operation of the task has returned an error for its cancellation.
     told: Flag,
     /// The same, since the runtime shuts down.
@@ -202,6 +204,7 @@ impl<B: Body> Task<B> {
             innermost,
             runtime,
             unwound: Flag::new(),
+            caught: Flag::new(),
             told: Flag::new(),
             told_of_end: Flag::new(),
             swallowed: AtomicU8::new(0),
@@ -617,14 +620,25 @@ pub(crate) fn running() -> Option<TaskRef> {
 }
 
 /// Notes that an interrupt is about to unwind the running coroutine.
-pub(crate) fn note_unwind() {
-    unwind::begin_unwind();
+pub(crate) fn note_unwind(is_cancellation: bool) {
+    unwind::begin_unwind(is_cancellation);
 }
 
 /// Notes that the unwind of the running coroutine has come to its end.
 #[cold]
 pub(crate) fn note_unwound() {
     unwind::end_unwind();
+}
+
+/// Notes that the unwind of the running coroutine by its cancellation was caught, to go on.
+#[cold]
+pub(crate) fn note_caught() {
+    unwind::end_unwind();
+    with_running(|task| {
+        if let Some(task) = task {
+            task.caught.set(true);
+        }
+    });
 }
 
 /// Calls `look` with the running coroutine's task; with `None` if the caller is no coroutine.

@@ -89,10 +89,11 @@ impl Task {
 }
 
 /// Notes that an interrupt is about to unwind the running coroutine.
-pub(super) fn begin_unwind() {
+pub(super) fn begin_unwind(is_cancellation: bool) {
     with_running(|task| {
         let Some(task) = task else { return };
-        if task.unwound.get() {
+        // A cancellation stays when it was caught. A timeout that unwinds after that is another interrupt.
+        if task.unwound.get() || (is_cancellation && task.caught.get()) {
             let so_far = task.swallowed();
             task.swallowed
                 .store(so_far.saturating_add(1), Ordering::Relaxed);

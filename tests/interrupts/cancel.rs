@@ -163,16 +163,23 @@ fn a_guard_that_is_unwound_cancels() {
 }
 
 #[test]
-fn a_coroutine_that_swallows_its_cancellation_lets_others_run() {
+fn a_coroutine_that_swallows_its_cancellation_lets_others_run_and_is_counted() {
+    let forever = || sleep(Duration::MAX);
+    swallow(move || catch_unwind(forever).is_err());
+    swallow(move || greenroom::catch_cancel(forever).is_err());
+}
+
+/// Cancels a coroutine that waits inside `catch` in a loop.
+fn swallow(catch: impl Fn() -> bool + Send + 'static) {
     on_workers(1, || {
+        let before = greenroom::stats().swallowed_interrupts;
         let stop = Arc::new(AtomicBool::new(false));
         let caught = Arc::new(AtomicUsize::new(0));
         let coroutine = spawn({
             let (stop, caught) = (Arc::clone(&stop), Arc::clone(&caught));
             move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let unwound = catch_unwind(AssertUnwindSafe(|| sleep(Duration::MAX)));
-                    assert!(unwound.is_err());
+                    assert!(catch());
                     caught.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -181,6 +188,7 @@ fn a_coroutine_that_swallows_its_cancellation_lets_others_run() {
         coroutine.cancel();
         // The same worker runs this coroutine, too.
         until("it has come round", || caught.load(Ordering::Relaxed) > 100);
+        assert!(greenroom::stats().swallowed_interrupts >= before + 100);
         stop.store(true, Ordering::Relaxed);
         coroutine.join().unwrap();
     });

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use greenroom::shims::thread;
-use greenroom::{Builder, RuntimeBuilder, yield_now};
+use greenroom::{Builder, RuntimeBuilder, catch_cancel, shield, timeout, yield_now};
 
 use crate::util;
 
@@ -104,6 +104,37 @@ fn a_coroutine_that_catches_the_unwind_and_waits_again_is_named() {
             );
         }
         assert_ended_naming(output, &["'stubborn'"]);
+    }
+}
+
+#[test]
+fn a_coroutine_that_caught_its_cancellation_to_clean_up_is_blamed_if_it_waits_on() {
+    for workers in [1, 4] {
+        let test = "a_coroutine_that_caught_its_cancellation_to_clean_up_is_blamed_if_it_waits_on";
+        let output = in_a_child(test, workers, Duration::from_millis(200), || {
+            start("stubborn", || {
+                loop {
+                    let _ = catch_cancel(|| thread::sleep(LONG));
+                }
+            });
+            start("thorough", || {
+                let _ = catch_cancel(|| thread::sleep(LONG));
+                shield(|| {
+                    for _ in 0..3 {
+                        let _ = timeout(Duration::from_millis(1), || thread::sleep(LONG));
+                    }
+                    thread::sleep(LONG);
+                });
+            });
+        });
+        if let Some(output) = &output {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let line = |name| stderr.lines().find(|line| line.contains(name)).unwrap();
+            let times = "has caught its cancellation 255 times";
+            assert!(line("'stubborn'").contains(times), "{stderr}");
+            assert!(!line("'thorough'").contains("caught"), "{stderr}");
+        }
+        assert_ended_naming(output, &["'stubborn'", "'thorough'"]);
     }
 }
 
