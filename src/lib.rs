@@ -51,15 +51,16 @@
 //! | wait for time | [`shims::thread::sleep`], [`after`], [`every`], [`interval`] |
 //! | stop waiting | [`timeout`], [`Deadline`], [`JoinHandle::cancel`], [`shield`]; [the guide to them](guide::deadlines) |
 //! | wait for a descriptor | [`shims::net`], [`wait_fd`], [`shims::select`], [`fs::watch`] |
-//! | call what can only block | [`unblock`], [`ThreadPool`], [`PinnedThread`], [`join_thread`]; [`patch!`](crate::patch!) |
+//! | call what can only block | [`unblock`], [`ThreadPool`], [`PinnedThread`], [`join_thread`] |
+//! | run C libraries, and crates as they are published | [`patch!`](crate::patch!); [the guide to them](guide::foreign) |
 //! | keep a value per coroutine | [`coroutine_local!`] |
 //! | pass a value on to spawned coroutines | [`context`] |
 //! | hear of panics and results that nobody joins | [`with_unjoined_hook`], [`set_unjoined_hook`], [`set_dropped_handle_hook`] |
 //! | find what blocks or switches, and how deep stacks go | [`deny_blocking`], [`no_switch`], [`stats`] |
 //!
-//! Four chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
-//! cancellation](guide::deadlines), [the hazards](guide::hazards), and [the
-//! architecture](guide::architecture).
+//! Five chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
+//! cancellation](guide::deadlines), [code you do not compile](guide::foreign), [the hazards](guide::hazards),
+//! and [the architecture](guide::architecture).
 //!
 //! greenroom runs on Linux.
 

@@ -55,6 +55,62 @@
 //! [`coroutine_local!`] is the cure for both, if the thread-local is yours: its values belong to the
 //! coroutines.
 //!
+//! # Code under the patch
+//!
+//! Under [the patch](mod@crate::patch), each call of the C library that blocks is a point at which other coroutines of
+//! the same OS thread run. Such calls are in code whose author could rely on the opposite: that nothing else runs
+//! on this thread before the call returns. With the word `unsafe` in `greenroom::patch!(unsafe)` you vouch for
+//! all code that runs on coroutines: if it keeps something per OS thread across a call that blocks, it does
+//! not need to be alone with it.
+//!
+//! Safe code of this kind panics, or has the value of another coroutine:
+//!
+//! ```no_run
+//! # use std::{cell::RefCell, io::Read, net::TcpStream};
+//! thread_local! { static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) } }
+//!
+//! fn read(mut stream: TcpStream) -> std::io::Result<usize> {
+//!     BUFFER.with_borrow_mut(|buffer| {
+//!         buffer.clear();
+//!         stream.read_to_end(buffer) // the next coroutine to call `read` panics: "already borrowed"
+//!     })
+//! }
+//! ```
+//!
+//! Unsafe code of this kind is *undefined behaviour*:
+//!
+//! ```no_run
+//! # use std::cell::Cell;
+//! # struct Request;
+//! thread_local! { static CURRENT: Cell<*const Request> = const { Cell::new(std::ptr::null()) } }
+//!
+//! fn serve(request: Request, f: impl FnOnce()) {
+//!     let before = CURRENT.replace(&request);
+//!     f(); // if this parks, the coroutine of `before` may end meanwhile ...
+//!     CURRENT.set(before); // ... and this is a pointer to a request that is gone
+//! }
+//!
+//! fn current() -> Option<&'static Request> {
+//!     // SAFETY: `serve` resets the pointer before the request is dropped. (Not under the patch!)
+//!     unsafe { CURRENT.get().as_ref() }
+//! }
+//! ```
+//!
+//! - The crate scoped-tls is like this example. So may be any crate that keeps a "current" something in a
+//!   thread-local. On the shims, the waits of your own closure have the same effect, unless `cargo greenroom`
+//!   compiles that crate, too: thread-locals then belong to the coroutines.
+//! - A wait for a lock of parking_lot is a node in a list, and the node lies in a thread-local. The second
+//!   coroutine of a thread to wait would link the same node again. rayon waits in a thread-local, too. The
+//!   patch recognizes these two, and blocks the worker instead of parking. The program may then hang, but its
+//!   memory stays intact.
+//! - The first of the [two cases](#shared-thread-locals) above, an initialiser that parks, needs no shims
+//!   under the patch: it is enough that the initialiser reads a socket or resolves a name.
+//! - The locks of C that count by OS thread (recursive and error-checking mutexes) do not keep the
+//!   coroutines of a worker apart.
+//!
+//! A crate is safe to run under the patch if it keeps nothing in thread-locals, or never blocks while it does.
+//! [The table of crates](super::foreign#crates-that-were-tried) has those that were tried.
+//!
 //! # Floating-point modes
 //!
 //! A switch saves neither the control bits of MXCSR nor the x87 control word, because reading both

@@ -3,6 +3,7 @@
 
 pub mod architecture;
 pub mod deadlines;
+pub mod foreign;
 pub mod hazards;
 pub mod model;
 pub mod porting;

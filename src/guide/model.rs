@@ -30,7 +30,8 @@
 //! are stolen. So `Rc`, `RefCell` borrows, mutex guards and the addresses of thread-locals stay valid
 //! across a wait. What lives on a coroutine's stack need not be [`Send`]; only what [`spawn`] moves
 //! into the coroutine must be. Spawning is safe, with [one exception](crate::guide::hazards#shared-thread-locals):
-//! a std `thread_local!` whose initialiser waits.
+//! a std `thread_local!` whose initialiser waits. [The patch of the C library](crate::guide::hazards#code-under-the-patch)
+//! makes more exceptions, for which a program that has it vouches by the word `unsafe`.
 //!
 //! ```
 //! use greenroom::shims as std;

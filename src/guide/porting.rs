@@ -7,7 +7,7 @@
 //! | [a file](#a-file) | one line at its top | that file |
 //! | [a crate](#a-crate) | one line in its `Cargo.toml` | that crate |
 //! | [a program](#a-program) | `cargo greenroom run` | the program and all its dependencies |
-//! | a process | *not there yet* | C libraries, and crates that call libc themselves |
+//! | [a process](super::foreign) | `greenroom::patch!(unsafe);` in the program | C libraries, and crates that are left as they are |
 //!
 //! The ways mix. The types are the same in all of them, and they convert from and to std's own types.
 //! Code that none of these ways reaches blocks its worker, unless it is wrapped in [`unblock`].
@@ -68,7 +68,8 @@
 //!
 //! In all Rust code that is compiled against the shims, thread-locals belong to the coroutines. So the
 //! hazard of [shared thread-locals](crate::guide::hazards#shared-thread-locals) is gone. C code, and
-//! crates that make system calls themselves, can still block a worker.
+//! crates that make system calls themselves, can still block a worker: see [Code you do not
+//! compile](super::foreign).
 //!
 //! Coroutines then have std's default stack size, 2 MiB of address space, unless
 //! `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` says otherwise.
@@ -183,7 +184,7 @@
 //! |---|---|---|
 //! | a worker stops for good, or for a while, although its connections have data | a lock or a channel of the real std is waited for, and the other side needs that worker. Most often a guard is held across a wait | [`shims::sync`] |
 //! | the same, while one thread computes, or spins until another has done something | nothing waits, and greenroom does not preempt | [`yield_now`] now and then, or [`unblock`] around the computation |
-//! | the same, while one thread is in a C library or in a crate that is not ported | the library blocks the OS thread | [`unblock`] around the call; [`wait_fd`] before it, if the library exposes its descriptor |
+//! | the same, while one thread is in a C library or in a crate that is not ported | the library blocks the OS thread | [the patch](super::foreign); [`unblock`] around the call; [`wait_fd`] before it, if the library exposes its descriptor |
 //! | a `thread_local!` has the value of another request | a `thread_local!` without a path is std's, and the coroutines of a worker share its values | `std::thread_local! { … }`, or `use std::thread_local;` above; [`coroutine_local!`] |
 //! | the value of a `thread_local!` changes or goes while it is in use, which is undefined behaviour | its initialiser waits, and another coroutine of the worker has initialised the value meanwhile | the same; [`deny_blocking`](crate::deny_blocking()) names the wait |
 //! | mismatched types: `LocalKey`, and a different `LocalKey` | a `thread_local!` without a path is std's | the same |
