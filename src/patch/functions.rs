@@ -105,6 +105,15 @@ macro_rules! __patched_functions {
 
             // The ends of threads and of children.
             parks fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -> c_int;
+            parks fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int;
+            parks fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t, until: *const timespec) -> c_int;
+            parks fn pthread_mutex_clocklock(mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> c_int;
+            parks fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int;
+            parks fn pthread_cond_wait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t) -> c_int;
+            parks fn pthread_cond_timedwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, until: *const timespec) -> c_int;
+            parks fn pthread_cond_clockwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> c_int;
+            always fn pthread_cond_signal(condition: *mut pthread_cond_t) -> c_int;
+            always fn pthread_cond_broadcast(condition: *mut pthread_cond_t) -> c_int;
             parks fn wait(status: *mut c_int) -> pid_t;
             parks fn waitpid(child: pid_t, status: *mut c_int, options: c_int) -> pid_t
                 = (0, null_mut(), -1);

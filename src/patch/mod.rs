@@ -26,7 +26,7 @@
 //! `poll`, `ppoll`, `select`, `pselect`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`; `nanosleep`,
 //! `clock_nanosleep`, `usleep`, `sleep`; `getaddrinfo`, `getnameinfo`, `gethostbyname` and its relatives;
 //! `pthread_join`, `waitpid` and its relatives; the private futexes of `syscall`, on which std's locks are made;
-//! and other names of these.
+//! `pthread_mutex_lock`, `pthread_cond_wait` and their relatives; and other names of these.
 //!
 //! They behave as their manual pages say. Descriptors in non-blocking mode, `MSG_DONTWAIT` and the timeouts of
 //! sockets are respected. A read returns what is there. Errors are those of the kernel. What differs:
@@ -37,20 +37,29 @@
 //!   cancellation is told once. A sleep ends early instead; the next call is told.
 //! - `close` ends the waits of coroutines for the descriptor, which fail with `EBADF`.
 //! - Locks of files are tried every ten milliseconds, so a deadlock is not found.
+//! - A mutex of C parks the coroutine if another coroutine of its thread holds the mutex. A mutex that another
+//!   thread holds blocks the worker, as it is a matter of moments, mostly. So two workers may block each other for
+//!   ever, if each has a coroutine that waits for something else while it holds a mutex.
 //!
 //! What never parks: regular files; the descriptors 0, 1 and 2, around which std holds a lock of its own; the
-//! mutexes, condition variables and semaphores of C (`pthread_mutex_lock`, `sem_wait`); code that makes system
-//! calls by itself, as the crate rustix and programs in Go do; and what the C library calls internally, such as
-//! the reads of `fgets`.
+//! semaphores and read-write locks of C, `pthread_once`, and what `threads.h` declares (`mtx_lock`); code that makes
+//! system calls by itself, as the crate rustix and programs in Go do; and what the C library calls internally,
+//! such as the reads of `fgets`.
 //!
 //! # What is identified by its OS thread
 //!
 //! std's `Mutex`, `RwLock`, `Condvar`, `Once`, `OnceLock` and `Barrier` work, between coroutines as well as between
 //! coroutines and OS threads. Other code takes the OS thread for the waiter, and so takes two coroutines of a
 //! worker for one: std's `thread::park`, and with it `thread::scope` and `mpsc`; the channels of crossbeam; the locks
-//! of parking_lot; rayon. There, only one coroutine of each worker may wait at a time. The first such wait that
-//! the patch sees is told on standard error, with the name of the coroutine. The ways out are the
+//! of parking_lot; rayon. There, only one coroutine of each worker may wait at a time; a wait of parking_lot's blocks
+//! the worker even then. So a pool of the crate r2d2 needs as many connections as callers. The first such wait
+//! that the patch sees is told on standard error, with the name of the coroutine. The ways out are the
 //! [shims](crate::shims) and `cargo greenroom`, under which all of these are each coroutine's own.
+//!
+//! The mutexes of C that their holder may lock again, and those that check who unlocks, have the thread for the
+//! holder, too: the first do not exclude another coroutine of the thread, and the second refuse it. And a crate
+//! that runs tokio on the calling thread, such as `postgres`, panics in the second coroutine of the worker that
+//! calls it meanwhile.
 //!
 //! # Safety
 //!
@@ -78,6 +87,7 @@ mod identity;
 #[doc(hidden)]
 pub mod interposed;
 mod locks;
+mod mutexes;
 mod names;
 #[doc(hidden)]
 pub mod original;

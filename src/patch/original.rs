@@ -37,8 +37,7 @@ impl Original {
 
     #[cold]
     fn find(&self) -> *mut c_void {
-        // SAFETY: the name is a C string, and `RTLD_NEXT` a handle.
-        let at = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        let at = next(self.name);
         if at.is_null() {
             fatal::abort(format_args!(
                 "greenroom's patch of the C library needs its function {}, which is not there",
@@ -50,6 +49,23 @@ impl Original {
     }
 }
 
+/// The function of that name which the program would call without the patch. Null if there is none.
+fn next(name: &CStr) -> *mut c_void {
+    // The condition variables of the C library changed in that version, and the old functions are still there.
+    // Some releases of the dynamic linker find those first.
+    #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+    if name.to_bytes().starts_with(b"pthread_cond_") {
+        let version = c"GLIBC_2.3.2".as_ptr();
+        // SAFETY: the name and the version are C strings, and `RTLD_NEXT` a handle.
+        let at = unsafe { libc::dlvsym(libc::RTLD_NEXT, name.as_ptr(), version) };
+        if !at.is_null() {
+            return at;
+        }
+    }
+    // SAFETY: the name is a C string, and `RTLD_NEXT` a handle.
+    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
+}
+
 macro_rules! define_originals {
     ($($kind:ident fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty $(= ($($probe:expr),*))?;)*) => {
         /// Looks up all functions.
@@ -57,9 +73,7 @@ macro_rules! define_originals {
             // Some are newer than the C library that the program runs on. Such a function is looked up if it
             // is called.
             for original in [$(&at::$name),*] {
-                // SAFETY: the name is a C string, and `RTLD_NEXT` a handle.
-                let at = unsafe { libc::dlsym(libc::RTLD_NEXT, original.name.as_ptr()) };
-                original.at.store(at, Ordering::Relaxed);
+                original.at.store(next(original.name), Ordering::Relaxed);
             }
         }
 

@@ -64,12 +64,25 @@ pub enum Waited {
 ///
 /// Not an interruption point.
 pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Waited {
+    let unchanged = || word.load(Ordering::SeqCst) == expected;
+    wait_while(word, deadline, unchanged, || {})
+}
+
+/// Waits until [`wake_at`] is called for the address of `word`, whose value does not matter, or until `deadline`.
+///
+/// Does not wait if `still` returns false, which is called under the lock of the queue. Calls `queued` once the
+/// caller can be woken. Neither must unwind.
+pub(crate) fn wait_while(
+    word: &AtomicU32,
+    deadline: Option<Instant>,
+    still: impl FnOnce() -> bool,
+    queued: impl FnOnce(),
+) -> Waited {
     let request = WaitRequest {
         deadline: deadline.map(Deadline::at),
         ..WaitRequest::default()
     };
-    let unchanged = || word.load(Ordering::SeqCst) == expected;
-    match park(word, request, unchanged, || {}) {
+    match park(word, request, still, queued) {
         Parked::Woken(_) => Waited::Woken,
         Parked::Changed => Waited::Changed,
         Parked::TimedOut => Waited::TimedOut,

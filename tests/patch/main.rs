@@ -2,6 +2,7 @@
 
 greenroom::patch!(unsafe);
 
+mod c_mutexes;
 mod std_on_one_thread;
 mod std_sync;
 mod util;

@@ -134,10 +134,6 @@ fn start() -> Option<Server> {
             .arg(&serving);
         command
     };
-    // libldap sets itself up in its first call, and asks for the name of the host meanwhile, under a mutex of C.
-    // That call is made here, on an OS thread: a coroutine would park in it, and the next one would block the
-    // worker at the mutex.
-    drop(Connection::new("ldap://localhost"));
     let answers = |_: &Directory, port| TcpStream::connect(("127.0.0.1", port)).is_ok();
     Some(Server::start(directory, libc::SIGTERM, command, answers))
 }

@@ -1,0 +1,307 @@
+//! Mutexes and condition variables of C.
+//!
+//! Their state stays the C library's. Two waits are changed, in which it would block the thread for what another
+//! coroutine of the same thread has to do:
+//!
+//! - *A mutex that another coroutine of the thread holds.* The C library notes the thread that holds a mutex, so
+//!   this is seen. The coroutine waits in the lot, and the coroutine that unlocks wakes it. Both are of one thread,
+//!   so nothing happens between the look and the wait.
+//! - *A condition variable.* The coroutine queues in the lot, then unlocks the mutex, then suspends. A thread
+//!   that signals has seen the mutex unlocked, or else need not be seen: so it sees the coroutine counted. It
+//!   wakes a coroutine and a thread. One of these is a spurious wake-up, which every wait of this kind allows
+//!   for.
+//!
+//! A mutex that another thread holds blocks the thread as before. That is a matter of moments, mostly. And an
+//! allocator can rely on it: it has a state per thread, and must not be entered by a second coroutine in the midst of
+//! a wait for its mutex.
+
+use std::cell::Cell;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use libc::{EBUSY, ETIMEDOUT};
+
+use super::original;
+use super::time::{duration_of, now_of};
+use super::types::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
+use super::wait::may_park;
+use crate::sync::futex::{self, Waited};
+
+thread_local! {
+    /// The coroutines of this thread that wait for a mutex.
+    static WAITING_HERE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The coroutines that wait for a condition variable.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// The beginning of a mutex of the GNU C library, on processors of 64 bits. Programs have it compiled in, so it
+/// cannot change.
+#[repr(C)]
+struct Fields {
+    lock: AtomicI32,
+    count: AtomicU32,
+    /// The thread that holds it.
+    owner: AtomicI32,
+    users: AtomicU32,
+    kind: AtomicI32,
+}
+
+/// The bits of a mutex's kind that say how it is locked. Others say who may use it, and with which instructions.
+const KIND: c_int = 127;
+
+/// A mutex as most are, and one that spins at first.
+const ORDINARY: [c_int; 2] = [0, 3];
+
+const _: () = assert!(
+    cfg!(not(all(target_env = "gnu", target_pointer_width = "64")))
+        || offset_of!(Fields, kind) == 16 && size_of::<Fields>() <= size_of::<pthread_mutex_t>()
+);
+
+/// Whether a coroutine of the calling thread holds the mutex, as far as can be seen: mutexes that their holder
+/// may lock again, and those that check it, have the thread for the holder.
+///
+/// # Safety
+///
+/// The pointer is to a mutex that is initialised.
+unsafe fn is_held_here(mutex: *mut pthread_mutex_t) -> bool {
+    if cfg!(not(all(target_env = "gnu", target_pointer_width = "64"))) {
+        return false;
+    }
+    // SAFETY: the caller's. The fields are those of the type. They are atomic, because other threads change them
+    // meanwhile.
+    let fields = unsafe { &*mutex.cast::<Fields>() };
+    let kind = fields.kind.load(Ordering::Relaxed) & KIND;
+    // SAFETY: the call has no preconditions.
+    let this_thread = unsafe { libc::gettid() };
+    ORDINARY.contains(&kind) && fields.owner.load(Ordering::Relaxed) == this_thread
+}
+
+/// The first word of what a pointer of C is to, as the name of a queue of the lot.
+///
+/// # Safety
+///
+/// The pointer is to such an object, which is there for as long as the result is used.
+unsafe fn word<'a, T>(object: *mut T) -> &'a AtomicU32 {
+    const { assert!(align_of::<T>() >= align_of::<AtomicU32>()) };
+    // SAFETY: the caller's. The C library uses the word with atomic instructions only.
+    unsafe { AtomicU32::from_ptr(object.cast()) }
+}
+
+/// Locks the mutex, or returns `ETIMEDOUT`. `block` is the original.
+///
+/// # Safety
+///
+/// The pointer is to a mutex that is initialised.
+#[inline]
+unsafe fn lock(
+    mutex: *mut pthread_mutex_t,
+    deadline: impl FnOnce() -> Option<Instant>,
+    block: impl FnOnce() -> c_int,
+) -> c_int {
+    // SAFETY: the caller's.
+    match unsafe { libc::pthread_mutex_trylock(mutex) } {
+        EBUSY => {}
+        done => return done,
+    }
+    let deadline = deadline();
+    // SAFETY: the caller's.
+    while unsafe { is_held_here(mutex) } && may_park() {
+        WAITING_HERE.set(WAITING_HERE.get() + 1);
+        // SAFETY: the caller's. The caller waits.
+        let (word, held) = unsafe { (word(mutex), || is_held_here(mutex)) };
+        let waited = futex::wait_while(word, deadline, held, || {});
+        WAITING_HERE.set(WAITING_HERE.get() - 1);
+        // SAFETY: the caller's.
+        match unsafe { libc::pthread_mutex_trylock(mutex) } {
+            EBUSY if waited == Waited::TimedOut => return ETIMEDOUT,
+            EBUSY => {}
+            done => return done,
+        }
+    }
+    block()
+}
+
+pub(super) unsafe fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int {
+    // SAFETY: the caller's.
+    unsafe { lock(mutex, || None, || original::pthread_mutex_lock(mutex)) }
+}
+
+pub(super) unsafe fn pthread_mutex_timedlock(
+    mutex: *mut pthread_mutex_t,
+    until: *const timespec,
+) -> c_int {
+    // SAFETY: the caller's.
+    let deadline = || unsafe { deadline_of(libc::CLOCK_REALTIME, until) };
+    // SAFETY: the caller's.
+    unsafe {
+        lock(mutex, deadline, || {
+            original::pthread_mutex_timedlock(mutex, until)
+        })
+    }
+}
+
+pub(super) unsafe fn pthread_mutex_clocklock(
+    mutex: *mut pthread_mutex_t,
+    clock: clockid_t,
+    until: *const timespec,
+) -> c_int {
+    // SAFETY: the caller's.
+    let deadline = || unsafe { deadline_of(clock, until) };
+    // SAFETY: the caller's.
+    unsafe {
+        lock(mutex, deadline, || {
+            original::pthread_mutex_clocklock(mutex, clock, until)
+        })
+    }
+}
+
+/// When that time comes. `None`, if it is not valid, or too far away.
+///
+/// # Safety
+///
+/// The pointer is null or to a time.
+unsafe fn deadline_of(clock: clockid_t, until: *const timespec) -> Option<Instant> {
+    // SAFETY: the caller's.
+    let until = unsafe { until.as_ref() }.and_then(duration_of)?;
+    Instant::now().checked_add(until.saturating_sub(now_of(clock)))
+}
+
+pub(super) unsafe fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int {
+    // SAFETY: the caller's.
+    let done = unsafe { original::pthread_mutex_unlock(mutex) };
+    // The mutex may not exist any more.
+    if WAITING_HERE.get() != 0 {
+        futex::wake_at(mutex.addr(), 1);
+    }
+    done
+}
+
+/// Waits for the condition variable. `block` is the original.
+///
+/// # Safety
+///
+/// The pointers are to such objects, which are initialised, and the caller holds the mutex.
+unsafe fn wait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    deadline: Option<Instant>,
+    block: impl FnOnce() -> c_int,
+) -> c_int {
+    // SAFETY: the caller's.
+    if !may_park() || !unsafe { is_held_here(mutex) } {
+        return block();
+    }
+    WAITING.fetch_add(1, Ordering::SeqCst);
+    // SAFETY: the caller's. The condition variable is not destroyed while there are waiters.
+    let word = unsafe { word(condition) };
+    // SAFETY: the caller's: it holds the mutex.
+    let unlock = || _ = unsafe { pthread_mutex_unlock(mutex) };
+    let waited = futex::wait_while(word, deadline, || true, unlock);
+    WAITING.fetch_sub(1, Ordering::SeqCst);
+    // SAFETY: the caller's.
+    match unsafe { pthread_mutex_lock(mutex) } {
+        0 if waited == Waited::TimedOut => ETIMEDOUT,
+        locked => locked,
+    }
+}
+
+pub(super) unsafe fn pthread_cond_wait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+) -> c_int {
+    // SAFETY: the caller's.
+    unsafe {
+        wait(condition, mutex, None, || {
+            original::pthread_cond_wait(condition, mutex)
+        })
+    }
+}
+
+pub(super) unsafe fn pthread_cond_timedwait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    until: *const timespec,
+) -> c_int {
+    // SAFETY: the caller's.
+    unsafe {
+        wait_until(condition, mutex, clock_of(until), until, || {
+            original::pthread_cond_timedwait(condition, mutex, until)
+        })
+    }
+}
+
+pub(super) unsafe fn pthread_cond_clockwait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    clock: clockid_t,
+    until: *const timespec,
+) -> c_int {
+    // SAFETY: the caller's.
+    unsafe {
+        wait_until(condition, mutex, clock, until, || {
+            original::pthread_cond_clockwait(condition, mutex, clock, until)
+        })
+    }
+}
+
+/// Like `wait`, for no longer than `until`. What is not valid is the original's to refuse.
+///
+/// # Safety
+///
+/// As for `wait`. The last pointer is null or to a time.
+unsafe fn wait_until(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    clock: clockid_t,
+    until: *const timespec,
+    block: impl FnOnce() -> c_int,
+) -> c_int {
+    let is_known = [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC].contains(&clock);
+    // SAFETY: the caller's.
+    match unsafe { deadline_of(clock, until) }.filter(|_| is_known) {
+        None => block(),
+        // SAFETY: the caller's.
+        deadline => unsafe { wait(condition, mutex, deadline, block) },
+    }
+}
+
+/// The clock that a time is meant for: the one that shows a time closer to it.
+///
+/// A condition variable has a clock, but none of the C library's functions tells which. The two show times that are
+/// decades apart, unless the wall clock is wrong by so much.
+///
+/// # Safety
+///
+/// The pointer is null or to a time.
+unsafe fn clock_of(until: *const timespec) -> clockid_t {
+    // SAFETY: the caller's.
+    let until = unsafe { until.as_ref() }.and_then(duration_of);
+    let distance = |clock| until.map(|until: Duration| until.abs_diff(now_of(clock)));
+    match distance(libc::CLOCK_MONOTONIC) < distance(libc::CLOCK_REALTIME) {
+        true => libc::CLOCK_MONOTONIC,
+        false => libc::CLOCK_REALTIME,
+    }
+}
+
+/// Wakes `count` coroutines that wait for the condition variable.
+fn signal_coroutines(condition: *mut pthread_cond_t, count: usize) {
+    if WAITING.load(Ordering::SeqCst) != 0 {
+        futex::wake_at(condition.addr(), count);
+    }
+}
+
+pub(super) unsafe fn pthread_cond_signal(condition: *mut pthread_cond_t) -> c_int {
+    // SAFETY: the caller's.
+    let done = unsafe { original::pthread_cond_signal(condition) };
+    signal_coroutines(condition, 1);
+    done
+}
+
+pub(super) unsafe fn pthread_cond_broadcast(condition: *mut pthread_cond_t) -> c_int {
+    // SAFETY: the caller's.
+    let done = unsafe { original::pthread_cond_broadcast(condition) };
+    signal_coroutines(condition, usize::MAX);
+    done
+}

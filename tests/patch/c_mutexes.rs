@@ -1,0 +1,337 @@
+//! Mutexes and condition variables of C, as libraries in C use them.
+
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use libc::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
+
+use crate::util::on_one_worker;
+
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// A mutex, what it guards, and a condition variable. They do not move.
+struct Guarded {
+    mutex: UnsafeCell<pthread_mutex_t>,
+    condition: UnsafeCell<pthread_cond_t>,
+    value: UnsafeCell<u32>,
+    /// How many are inside, for the tests of exclusion.
+    inside: AtomicU32,
+}
+
+// SAFETY: the mutex and the condition variable are for use by several threads. The value is used under the mutex.
+unsafe impl Sync for Guarded {}
+
+impl Guarded {
+    const fn new() -> Guarded {
+        Guarded {
+            mutex: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER),
+            condition: UnsafeCell::new(libc::PTHREAD_COND_INITIALIZER),
+            value: UnsafeCell::new(0),
+            inside: AtomicU32::new(0),
+        }
+    }
+
+    fn lock(&self) {
+        // SAFETY: the mutex is initialised.
+        assert_eq!(unsafe { libc::pthread_mutex_lock(self.mutex.get()) }, 0);
+        assert_eq!(self.inside.fetch_add(1, Ordering::Relaxed), 0);
+    }
+
+    /// Returns the number of the error. The clock is the wall clock.
+    fn lock_within(&self, time: Duration) -> c_int {
+        let until = later(now(libc::CLOCK_REALTIME), time);
+        // SAFETY: the mutex is initialised, and the time is valid.
+        let locked = unsafe { libc::pthread_mutex_timedlock(self.mutex.get(), &raw const until) };
+        if locked == 0 {
+            assert_eq!(self.inside.fetch_add(1, Ordering::Relaxed), 0);
+        }
+        locked
+    }
+
+    fn unlock(&self) {
+        assert_eq!(self.inside.fetch_sub(1, Ordering::Relaxed), 1);
+        // SAFETY: the caller holds the mutex.
+        assert_eq!(unsafe { libc::pthread_mutex_unlock(self.mutex.get()) }, 0);
+    }
+
+    /// The caller holds the mutex, here and below.
+    fn value(&self) -> u32 {
+        // SAFETY: under the mutex.
+        unsafe { *self.value.get() }
+    }
+
+    fn set(&self, value: u32) {
+        // SAFETY: under the mutex.
+        unsafe { *self.value.get() = value }
+    }
+
+    fn wait(&self) {
+        self.inside.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: both are initialised, and the caller holds the mutex.
+        let waited = unsafe { libc::pthread_cond_wait(self.condition.get(), self.mutex.get()) };
+        assert_eq!(waited, 0);
+        assert_eq!(self.inside.fetch_add(1, Ordering::Relaxed), 0);
+    }
+
+    /// Waits until `until`, on the clock of the condition variable. Returns the number of the error.
+    fn wait_until(&self, until: timespec) -> c_int {
+        self.inside.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: both are initialised, the caller holds the mutex, and the time is valid.
+        let waited = unsafe {
+            libc::pthread_cond_timedwait(self.condition.get(), self.mutex.get(), &raw const until)
+        };
+        assert_eq!(self.inside.fetch_add(1, Ordering::Relaxed), 0);
+        waited
+    }
+
+    fn signal(&self) {
+        // SAFETY: the condition variable is initialised.
+        let done = unsafe { libc::pthread_cond_signal(self.condition.get()) };
+        assert_eq!(done, 0);
+    }
+
+    fn broadcast(&self) {
+        // SAFETY: the condition variable is initialised.
+        let done = unsafe { libc::pthread_cond_broadcast(self.condition.get()) };
+        assert_eq!(done, 0);
+    }
+
+    /// Adds one to the value `times` times, and waits meanwhile in all the ways in which it can wait.
+    fn count(&self, times: u32) {
+        for time in 0..times {
+            self.lock();
+            let value = self.value();
+            match time % 8 {
+                0 => sleep(Duration::from_micros(50)),
+                4 if greenroom::current().name() == Some("a coroutine") => greenroom::yield_now(),
+                _ => {}
+            }
+            self.set(value + 1);
+            self.unlock();
+        }
+    }
+
+    /// Takes turns with another, who has the other `parity`.
+    fn take_turns(&self, parity: u32, turns: u32) {
+        for _ in 0..turns {
+            self.lock();
+            while self.value() % 2 != parity {
+                self.wait();
+            }
+            self.set(self.value() + 1);
+            self.unlock();
+            self.signal();
+        }
+    }
+}
+
+fn now(clock: clockid_t) -> timespec {
+    let mut now = MaybeUninit::uninit();
+    // SAFETY: the call sets the time.
+    unsafe {
+        assert_eq!(libc::clock_gettime(clock, now.as_mut_ptr()), 0);
+        now.assume_init()
+    }
+}
+
+fn later(mut time: timespec, by: Duration) -> timespec {
+    let nanos = time.tv_nsec + i64::from(by.subsec_nanos());
+    time.tv_sec += by.as_secs() as i64 + nanos / 1_000_000_000;
+    time.tv_nsec = nanos % 1_000_000_000;
+    time
+}
+
+fn spawn_coroutine<'scope>(
+    s: &'scope greenroom::Scope<'scope, '_>,
+    f: impl FnOnce() + Send + 'scope,
+) {
+    let named = greenroom::Builder::new().name("a coroutine".into());
+    named.spawn_scoped(s, f).unwrap();
+}
+
+#[test]
+fn a_mutex_of_c_that_is_held_over_a_wait_parks_the_next_coroutine() {
+    let shared = Guarded::new();
+    on_one_worker(|| {
+        greenroom::scope(|s| {
+            for _ in 0..5 {
+                s.spawn(|| {
+                    shared.lock();
+                    let value = shared.value();
+                    sleep(MOMENT);
+                    shared.set(value + 1);
+                    shared.unlock();
+                });
+            }
+        });
+        shared.lock();
+        assert_eq!(shared.value(), 5);
+        shared.unlock();
+    });
+}
+
+#[test]
+fn a_mutex_of_c_excludes_coroutines_of_several_workers_and_threads() {
+    for workers in [1, 2, 4] {
+        let shared = Guarded::new();
+        std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| shared.count(200));
+            }
+            let runtime = greenroom::RuntimeBuilder::new().workers(workers);
+            runtime.build().unwrap().run(|| {
+                greenroom::scope(|s| {
+                    for _ in 0..8 {
+                        spawn_coroutine(s, || shared.count(200));
+                    }
+                });
+            });
+        });
+        shared.lock();
+        assert_eq!(shared.value(), 10 * 200);
+        shared.unlock();
+    }
+}
+
+#[test]
+fn a_timed_lock_of_c_gives_up_while_another_coroutine_has_the_mutex() {
+    let shared = Guarded::new();
+    on_one_worker(|| {
+        shared.lock();
+        greenroom::scope(|s| {
+            let start = Instant::now();
+            let waiter = s.spawn(|| shared.lock_within(MOMENT));
+            assert_eq!(waiter.join().unwrap(), libc::ETIMEDOUT);
+            assert!(start.elapsed() >= MOMENT);
+        });
+        greenroom::scope(|s| {
+            let waiter = s.spawn(|| {
+                assert_eq!(shared.lock_within(Duration::from_secs(60)), 0);
+                shared.unlock();
+            });
+            sleep(MOMENT);
+            shared.unlock();
+            waiter.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn coroutines_and_threads_take_turns_by_a_condition_variable_of_c() {
+    const TURNS: u32 = 1000;
+    for workers in [1, 2] {
+        let runtime = || {
+            greenroom::RuntimeBuilder::new()
+                .workers(workers)
+                .build()
+                .unwrap()
+        };
+        // Two coroutines.
+        let shared = Guarded::new();
+        runtime().run(|| {
+            greenroom::scope(|s| {
+                s.spawn(|| shared.take_turns(0, TURNS));
+                s.spawn(|| shared.take_turns(1, TURNS));
+            });
+        });
+        assert_eq!(shared.value.into_inner(), 2 * TURNS);
+        // A coroutine and a thread.
+        let shared = Guarded::new();
+        std::thread::scope(|threads| {
+            threads.spawn(|| shared.take_turns(1, TURNS));
+            runtime().run(|| shared.take_turns(0, TURNS));
+        });
+        assert_eq!(shared.value.into_inner(), 2 * TURNS);
+    }
+}
+
+#[test]
+fn a_broadcast_of_c_wakes_coroutines_and_threads() {
+    let shared = Guarded::new();
+    let wait = || {
+        shared.lock();
+        while shared.value() < 100 {
+            shared.set(shared.value() + 1);
+            shared.wait();
+        }
+        shared.unlock();
+    };
+    std::thread::scope(|threads| {
+        for _ in 0..3 {
+            threads.spawn(wait);
+        }
+        on_one_worker(|| {
+            greenroom::scope(|s| {
+                for _ in 0..5 {
+                    s.spawn(wait);
+                }
+                // All of them have begun to wait.
+                loop {
+                    shared.lock();
+                    let waiting = shared.value();
+                    if waiting >= 8 {
+                        shared.set(100);
+                        shared.unlock();
+                        break;
+                    }
+                    shared.unlock();
+                    sleep(Duration::from_millis(1));
+                }
+                shared.broadcast();
+            });
+        });
+    });
+}
+
+#[test]
+fn a_wait_of_c_ends_at_its_time_on_either_clock() {
+    on_one_worker(|| {
+        for clock in [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC] {
+            let shared = Guarded::new();
+            let mut attributes = MaybeUninit::uninit();
+            // SAFETY: the calls initialise the attributes, and then the condition variable, which nothing uses yet.
+            unsafe {
+                let attributes = attributes.as_mut_ptr();
+                assert_eq!(libc::pthread_condattr_init(attributes), 0);
+                assert_eq!(libc::pthread_condattr_setclock(attributes, clock), 0);
+                let condition = shared.condition.get();
+                assert_eq!(libc::pthread_cond_init(condition, attributes), 0);
+            }
+            // The worker is free meanwhile.
+            let ticks = AtomicU32::new(0);
+            let start = Instant::now();
+            greenroom::scope(|s| {
+                s.spawn(|| {
+                    while start.elapsed() < MOMENT {
+                        ticks.fetch_add(1, Ordering::Relaxed);
+                        sleep(Duration::from_millis(1));
+                    }
+                });
+                shared.lock();
+                let waited = shared.wait_until(later(now(clock), MOMENT));
+                shared.unlock();
+                assert_eq!(waited, libc::ETIMEDOUT);
+                assert!(start.elapsed() >= MOMENT);
+                assert!(ticks.load(Ordering::Relaxed) > 1);
+            });
+            // A signal that comes in time.
+            greenroom::scope(|s| {
+                s.spawn(|| {
+                    shared.lock();
+                    shared.set(1);
+                    shared.unlock();
+                    shared.signal();
+                });
+                shared.lock();
+                let until = later(now(clock), Duration::from_secs(60));
+                while shared.value() == 0 {
+                    assert_eq!(shared.wait_until(until), 0);
+                }
+                shared.unlock();
+            });
+        }
+    });
+}
