@@ -114,6 +114,16 @@ macro_rules! __patched_functions {
             parks fn pthread_cond_clockwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> c_int;
             always fn pthread_cond_signal(condition: *mut pthread_cond_t) -> c_int;
             always fn pthread_cond_broadcast(condition: *mut pthread_cond_t) -> c_int;
+            parks fn pthread_rwlock_rdlock(lock: *mut pthread_rwlock_t) -> c_int;
+            parks fn pthread_rwlock_timedrdlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int;
+            parks fn pthread_rwlock_clockrdlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int;
+            parks fn pthread_rwlock_wrlock(lock: *mut pthread_rwlock_t) -> c_int;
+            parks fn pthread_rwlock_timedwrlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int;
+            parks fn pthread_rwlock_clockwrlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int;
+            always fn pthread_rwlock_unlock(lock: *mut pthread_rwlock_t) -> c_int;
+            parks fn sem_wait(semaphore: *mut sem_t) -> c_int;
+            parks fn sem_timedwait(semaphore: *mut sem_t, until: *const timespec) -> c_int;
+            parks fn sem_clockwait(semaphore: *mut sem_t, clock: clockid_t, until: *const timespec) -> c_int;
             parks fn wait(status: *mut c_int) -> pid_t;
             parks fn waitpid(child: pid_t, status: *mut c_int, options: c_int) -> pid_t
                 = (0, null_mut(), -1);

@@ -26,7 +26,8 @@
 //! `poll`, `ppoll`, `select`, `pselect`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`; `nanosleep`,
 //! `clock_nanosleep`, `usleep`, `sleep`; `getaddrinfo`, `getnameinfo`, `gethostbyname` and its relatives;
 //! `pthread_join`, `waitpid` and its relatives; the private futexes of `syscall`, on which std's locks are made;
-//! `pthread_mutex_lock`, `pthread_cond_wait` and their relatives; and other names of these.
+//! `pthread_mutex_lock`, `pthread_cond_wait`, `pthread_rwlock_rdlock`, `sem_wait` and their relatives; and other
+//! names of these.
 //!
 //! They behave as their manual pages say. Descriptors in non-blocking mode, `MSG_DONTWAIT` and the timeouts of
 //! sockets are respected. A read returns what is there. Errors are those of the kernel. What differs:
@@ -37,14 +38,15 @@
 //!   cancellation is told once. A sleep ends early instead; the next call is told.
 //! - `close` ends the waits of coroutines for the descriptor, which fail with `EBADF`.
 //! - Locks of files are tried every ten milliseconds, so a deadlock is not found.
+//! - A wait for a semaphore of C keeps a thread of the pool.
 //! - A mutex of C parks the coroutine if another coroutine of its thread holds the mutex. A mutex that another
 //!   thread holds blocks the worker, as it is a matter of moments, mostly. So two workers may block each other for
 //!   ever, if each has a coroutine that waits for something else while it holds a mutex.
 //!
-//! What never parks: regular files; the descriptors 0, 1 and 2, around which std holds a lock of its own; the
-//! semaphores and read-write locks of C, `pthread_once`, and what `threads.h` declares (`mtx_lock`); code that makes
-//! system calls by itself, as the crate rustix and programs in Go do; and what the C library calls internally,
-//! such as the reads of `fgets`.
+//! What never parks: regular files; the descriptors 0, 1 and 2, around which std holds a lock of its own;
+//! `pthread_once`, `pthread_barrier_wait`, and what `threads.h` declares (`mtx_lock`); code that makes system calls
+//! by itself, as the crate rustix and programs in Go do; and what the C library calls internally, such as the
+//! reads of `fgets`.
 //!
 //! # What is identified by its OS thread
 //!
@@ -93,6 +95,8 @@ mod names;
 pub mod original;
 mod polls;
 mod replacements;
+mod rwlocks;
+mod semaphores;
 mod sockets;
 mod status;
 mod threads;

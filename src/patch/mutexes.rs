@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use libc::{EBUSY, ETIMEDOUT};
 
 use super::original;
-use super::time::{duration_of, now_of};
+use super::time::{deadline_of, duration_of, now_of};
 use super::types::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
 use super::wait::may_park;
 use crate::sync::futex::{self, Waited};
@@ -155,17 +155,6 @@ pub(super) unsafe fn pthread_mutex_clocklock(
             original::pthread_mutex_clocklock(mutex, clock, until)
         })
     }
-}
-
-/// When that time comes. `None`, if it is not valid, or too far away.
-///
-/// # Safety
-///
-/// The pointer is null or to a time.
-unsafe fn deadline_of(clock: clockid_t, until: *const timespec) -> Option<Instant> {
-    // SAFETY: the caller's.
-    let until = unsafe { until.as_ref() }.and_then(duration_of)?;
-    Instant::now().checked_add(until.saturating_sub(now_of(clock)))
 }
 
 pub(super) unsafe fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int {

@@ -21,6 +21,12 @@ pub(super) use super::names::{
 pub(super) use super::polls::{
     __poll_chk, __ppoll_chk, epoll_pwait, epoll_pwait2, epoll_wait, poll, ppoll, pselect, select,
 };
+pub(super) use super::rwlocks::{
+    pthread_rwlock_clockrdlock, pthread_rwlock_clockwrlock, pthread_rwlock_rdlock,
+    pthread_rwlock_timedrdlock, pthread_rwlock_timedwrlock, pthread_rwlock_unlock,
+    pthread_rwlock_wrlock,
+};
+pub(super) use super::semaphores::{sem_clockwait, sem_timedwait, sem_wait};
 pub(super) use super::sockets::{
     __recv_chk, __recvfrom_chk, recv, recvfrom, recvmmsg, recvmsg, send, sendmmsg, sendmsg, sendto,
 };

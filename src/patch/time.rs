@@ -2,7 +2,7 @@
 //!
 //! A time that is not valid goes to the original, which refuses it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libc::{c_int, c_uint, clockid_t, timespec, timeval};
 
@@ -79,6 +79,17 @@ pub(super) fn now_of(clock: clockid_t) -> Duration {
     // SAFETY: the pointer is to a time, which the call sets.
     unsafe { libc::clock_gettime(clock, &raw mut now) };
     duration_of(&now).unwrap_or_default()
+}
+
+/// When that time comes. `None`, if it is not valid, or too far away.
+///
+/// # Safety
+///
+/// The pointer is null or to a time.
+pub(super) unsafe fn deadline_of(clock: clockid_t, until: *const timespec) -> Option<Instant> {
+    // SAFETY: the caller's.
+    let until = unsafe { until.as_ref() }.and_then(duration_of)?;
+    Instant::now().checked_add(until.saturating_sub(now_of(clock)))
 }
 
 pub(super) unsafe fn usleep(micros: c_uint) -> c_int {

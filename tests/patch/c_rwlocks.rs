@@ -1,0 +1,152 @@
+//! Read-write locks of C.
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use libc::{c_int, pthread_rwlock_t, timespec};
+
+use crate::util::on_one_worker;
+
+const MOMENT: Duration = Duration::from_millis(20);
+
+unsafe extern "C" {
+    fn pthread_rwlock_timedrdlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int;
+    fn pthread_rwlock_timedwrlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int;
+}
+
+type Timed = unsafe extern "C" fn(*mut pthread_rwlock_t, *const timespec) -> c_int;
+
+/// A lock that does not move, and notes who is inside.
+struct Lock {
+    lock: UnsafeCell<pthread_rwlock_t>,
+    readers: AtomicU32,
+    writers: AtomicU32,
+}
+
+// SAFETY: the lock is for use by several threads.
+unsafe impl Sync for Lock {}
+
+impl Lock {
+    const fn new() -> Lock {
+        Lock {
+            lock: UnsafeCell::new(libc::PTHREAD_RWLOCK_INITIALIZER),
+            readers: AtomicU32::new(0),
+            writers: AtomicU32::new(0),
+        }
+    }
+
+    fn read<R>(&self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: the lock is initialised.
+        assert_eq!(unsafe { libc::pthread_rwlock_rdlock(self.lock.get()) }, 0);
+        self.readers.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(self.writers.load(Ordering::SeqCst), 0);
+        let done = f();
+        self.readers.fetch_sub(1, Ordering::SeqCst);
+        self.unlock();
+        done
+    }
+
+    fn write<R>(&self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: the lock is initialised.
+        assert_eq!(unsafe { libc::pthread_rwlock_wrlock(self.lock.get()) }, 0);
+        assert_eq!(self.writers.fetch_add(1, Ordering::SeqCst), 0);
+        assert_eq!(self.readers.load(Ordering::SeqCst), 0);
+        let done = f();
+        self.writers.fetch_sub(1, Ordering::SeqCst);
+        self.unlock();
+        done
+    }
+
+    fn unlock(&self) {
+        // SAFETY: the caller has locked it.
+        assert_eq!(unsafe { libc::pthread_rwlock_unlock(self.lock.get()) }, 0);
+    }
+
+    /// Locks within `time`. Returns the number of the error.
+    fn timed(&self, lock: Timed, time: Duration) -> c_int {
+        let until = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + time;
+        let until = timespec {
+            tv_sec: until.as_secs() as i64,
+            tv_nsec: until.subsec_nanos().into(),
+        };
+        // SAFETY: the lock is initialised, and the time is valid.
+        unsafe { lock(self.lock.get(), &raw const until) }
+    }
+
+    fn read_and_write(&self, times: u32) {
+        for time in 0..times {
+            self.read(|| {
+                if time % 8 == 0 {
+                    sleep(Duration::from_micros(50));
+                }
+            });
+            self.write(|| {
+                if time % 16 == 0 {
+                    sleep(Duration::from_micros(50));
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn readers_of_a_lock_of_c_wait_at_once_and_a_writer_alone() {
+    let lock = Lock::new();
+    let most = AtomicU32::new(0);
+    on_one_worker(|| {
+        greenroom::scope(|s| {
+            for _ in 0..5 {
+                s.spawn(|| {
+                    lock.read(|| {
+                        most.fetch_max(lock.readers.load(Ordering::SeqCst), Ordering::SeqCst);
+                        sleep(MOMENT);
+                    });
+                });
+            }
+            for _ in 0..3 {
+                s.spawn(|| lock.write(|| sleep(MOMENT)));
+            }
+        });
+    });
+    assert_eq!(most.into_inner(), 5);
+}
+
+#[test]
+fn a_lock_of_c_excludes_coroutines_of_several_workers_and_threads() {
+    for workers in [1, 2, 4] {
+        let lock = Lock::new();
+        std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| lock.read_and_write(100));
+            }
+            let runtime = greenroom::RuntimeBuilder::new().workers(workers);
+            runtime.build().unwrap().run(|| {
+                greenroom::scope(|s| {
+                    for _ in 0..6 {
+                        s.spawn(|| lock.read_and_write(100));
+                    }
+                });
+            });
+        });
+    }
+}
+
+#[test]
+fn timed_locks_of_c_give_up_while_a_coroutine_has_the_lock() {
+    let lock = Lock::new();
+    on_one_worker(|| {
+        greenroom::scope(|s| {
+            let writer = s.spawn(|| lock.write(|| sleep(5 * MOMENT)));
+            sleep(MOMENT);
+            for timed in [pthread_rwlock_timedrdlock, pthread_rwlock_timedwrlock] as [Timed; 2] {
+                assert_eq!(lock.timed(timed, MOMENT), libc::ETIMEDOUT);
+            }
+            let patience = Duration::from_secs(60);
+            assert_eq!(lock.timed(pthread_rwlock_timedwrlock, patience), 0);
+            assert!(writer.is_finished());
+            lock.unlock();
+        });
+    });
+}
