@@ -35,12 +35,12 @@ pub(super) unsafe fn connect(fd: c_int, to: *const sockaddr, to_len: socklen_t) 
                 })
             }
             // On its way, perhaps since an earlier call.
-            Err(Errno::INPROGRESS | Errno::ALREADY) => {
+            Err(begun @ (Errno::INPROGRESS | Errno::ALREADY)) => {
                 let deadline = descriptor::deadline(fd, Timeout::Send)?;
-                let connected = || is_connected(fd);
-                match until(fd, Interest::WRITABLE, deadline, connected) {
-                    Err(Errno::AGAIN) => Err(Errno::INPROGRESS),
-                    done => done.map(|()| 0),
+                let attempt = || in_nonblocking_mode(fd, flags, attempt)?;
+                match until(fd, Interest::WRITABLE, deadline, || end_of(fd, attempt)) {
+                    Err(Errno::AGAIN) => Err(begun),
+                    done => done,
                 }
             }
             done => done,
@@ -61,15 +61,21 @@ fn in_nonblocking_mode<R>(fd: RawFd, flags: c_int, f: impl FnOnce() -> R) -> Res
     Ok(done)
 }
 
-/// Whether a connection was established.
+/// What has become of a connection that is on its way. Another attempt tells. After a failure, only that makes the
+/// socket as if nothing had been tried.
 ///
 /// # Errors
 ///
-/// `EAGAIN`, if it is still on its way. Otherwise why it was not.
-fn is_connected(fd: RawFd) -> Result<(), Errno> {
-    match descriptor::events(fd, libc::POLLOUT)? {
-        0 => Err(Errno::AGAIN),
-        _ => descriptor::take_error(fd),
+/// `EAGAIN`, if it is still on its way. Otherwise why there is no connection.
+fn end_of(fd: RawFd, attempt: impl FnOnce() -> Result<c_int, Errno>) -> Result<c_int, Errno> {
+    if descriptor::events(fd, libc::POLLOUT)? == 0 {
+        return Err(Errno::AGAIN);
+    }
+    match attempt() {
+        Err(Errno::INPROGRESS | Errno::ALREADY) => Err(Errno::AGAIN),
+        // Not all protocols tell the attempt that completes the connection from later ones.
+        Err(Errno::ISCONN) => Ok(0),
+        done => done,
     }
 }
 
@@ -91,9 +97,12 @@ pub(super) unsafe fn accept4(
     flags: c_int,
 ) -> c_int {
     // SAFETY: the caller's.
-    accept_by(fd, || unsafe {
-        original::accept4(fd, from, from_len, flags)
-    })
+    let accept = || unsafe { original::accept4(fd, from, from_len, flags) };
+    match flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
+        0 => accept_by(fd, accept),
+        // The original refuses it at once.
+        _ => accept(),
+    }
 }
 
 /// Accepts by the function `accept`, which blocks if the listener is in blocking mode.

@@ -59,15 +59,6 @@ pub(super) fn is_listening(fd: RawFd) -> bool {
     borrowed(fd).is_ok_and(|fd| crate::sys::socket::is_listening(fd))
 }
 
-/// Takes the error of a socket: see `SO_ERROR` in socket(7).
-///
-/// # Errors
-///
-/// That error, if there is one.
-pub(super) fn take_error(fd: RawFd) -> Result<(), Errno> {
-    sockopt::socket_error(borrowed(fd)?)?
-}
-
 /// The type of the file: the bits `S_IFMT` of stat(2).
 pub(super) fn file_type(fd: RawFd) -> Result<u32, Errno> {
     Ok(rustix::fs::fstat(borrowed(fd)?)?.st_mode & libc::S_IFMT)

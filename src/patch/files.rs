@@ -1,7 +1,6 @@
 //! Reading and writing through any descriptor.
 //!
-//! Sockets are read by an attempt with `MSG_DONTWAIT`, pipes and the like by one with `RWF_NOWAIT`. Where the
-//! kernel knows neither, a poll tells whether the call would block; another reader or writer may then still
+//! An attempt is made with `RWF_NOWAIT`, or with `MSG_DONTWAIT` on a socket. Where the kernel knows neither, a poll tells whether the call would block; another reader or writer may then still
 //! be faster. Regular files are read and written as without the patch. So are the descriptors 0, 1 and 2:
 //! std holds a lock of its own around them, which counts by OS thread.
 
@@ -58,37 +57,40 @@ unsafe fn read_into(fd: c_int, bufs: Buffers, block: impl Fn() -> ssize_t) -> ss
     spend_operation();
     answer(|| match kind(fd)? {
         None => result(block()),
-        // SAFETY: the caller's.
-        Some(Kind::Socket) => unsafe { sockets::read(fd, bufs) },
-        Some(_) => {
+        Some(kind) => {
             let reading = Transfer {
                 fd,
                 interest: Interest::READABLE,
                 timeout: Timeout::Recv,
             };
             // SAFETY: the caller's.
-            reading.once(|| unsafe { try_to_read(fd, bufs) })
+            reading.once(|| unsafe { try_to_read(fd, &kind, bufs) })
         }
     })
 }
 
-/// Makes an attempt to read from what is neither a socket nor a regular file.
+/// Makes an attempt to read from what is no regular file.
 ///
 /// # Safety
 ///
 /// As readv(2).
-unsafe fn try_to_read(fd: c_int, bufs: Buffers) -> Result<ssize_t, Errno> {
+unsafe fn try_to_read(fd: c_int, kind: &Kind, bufs: Buffers) -> Result<ssize_t, Errno> {
     let count = bufs.count as c_int;
     // SAFETY: the caller's.
-    match result(unsafe { original::preadv2(fd, bufs.list, count, OWN_POSITION, NOWAIT) }) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+    let tried = unsafe { original::preadv2(fd, bufs.list, count, OWN_POSITION, NOWAIT) };
+    match (result(tried), kind) {
+        // SAFETY: the caller's.
+        (Err(Errno::OPNOTSUPP | Errno::NOSYS), Kind::Socket) => unsafe {
+            sockets::try_to_read(fd, bufs)
+        },
+        (Err(Errno::OPNOTSUPP | Errno::NOSYS), _) => {
             if !descriptor::is_nonblocking(fd)? {
                 descriptor::check_readable(fd)?;
             }
             // SAFETY: the caller's.
             result(unsafe { original::readv(fd, bufs.list, count) })
         }
-        done => done,
+        (done, _) => done,
     }
 }
 
@@ -113,12 +115,15 @@ unsafe fn write_from(fd: c_int, bufs: Buffers, block: impl Fn() -> ssize_t) -> s
         let is_all = |written, _| unsafe { written >= bufs.len() };
         match kind(fd)? {
             None => result(block()),
-            // SAFETY: the caller's.
-            Some(Kind::Socket) => unsafe { sockets::write(fd, bufs) },
             Some(kind) => writing.all(
                 // SAFETY: the caller's. The kernel has read the list if anything was written.
                 |written| unsafe {
-                    bufs.after(written, |list, count| try_to_write(fd, &kind, list, count))
+                    bufs.after(written, |list, count| match kind {
+                        Kind::Socket if written > 0 => {
+                            sockets::try_to_write(fd, Buffers { list, count }, written)
+                        }
+                        _ => try_to_write(fd, &kind, list, count),
+                    })
                 },
                 is_all,
             ),
@@ -126,7 +131,7 @@ unsafe fn write_from(fd: c_int, bufs: Buffers, block: impl Fn() -> ssize_t) -> s
     })
 }
 
-/// Makes an attempt to write to what is neither a socket nor a regular file.
+/// Makes an attempt to write to what is no regular file.
 ///
 /// # Safety
 ///
@@ -140,6 +145,10 @@ unsafe fn try_to_write(
     // SAFETY: the caller's.
     let tried = unsafe { original::pwritev2(fd, list, count as c_int, OWN_POSITION, NOWAIT) };
     match result(tried) {
+        // SAFETY: the caller's.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) if matches!(kind, Kind::Socket) => unsafe {
+            sockets::try_to_write(fd, Buffers { list, count }, 0)
+        },
         Err(Errno::OPNOTSUPP | Errno::NOSYS) if descriptor::is_nonblocking(fd)? => {
             // SAFETY: the caller's.
             result(unsafe { original::writev(fd, list, count as c_int) })
@@ -149,9 +158,10 @@ unsafe fn try_to_write(
             // SAFETY: the caller's. The list is not empty, and the kernel has read it.
             unsafe {
                 let first = *list;
+                let is_small = || Buffers { list, count }.len() <= libc::PIPE_BUF;
                 match kind {
                     // A pipe that reports room has it for so much.
-                    Kind::Pipe => {
+                    Kind::Pipe if !is_small() => {
                         let len = first.iov_len.min(libc::PIPE_BUF);
                         result(original::write(fd, first.iov_base, len))
                     }
@@ -180,14 +190,21 @@ fn buffers(list: *const iovec, count: c_int) -> Buffers {
     }
 }
 
+/// The buffer of a call that has one.
+fn one_buffer(list: &iovec) -> Buffers {
+    let count = match list.iov_len {
+        0 => 0,
+        // So long a buffer is refused by the original, for another reason than in a list.
+        len if isize::try_from(len).is_err() => usize::MAX,
+        _ => 1,
+    };
+    Buffers { list, count }
+}
+
 pub(super) unsafe fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
     let list = one(buf, len);
     // SAFETY: the caller's.
-    unsafe {
-        read_into(fd, buffers(&raw const list, (len > 0).into()), || {
-            original::read(fd, buf, len)
-        })
-    }
+    unsafe { read_into(fd, one_buffer(&list), || original::read(fd, buf, len)) }
 }
 
 pub(super) unsafe fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t {
@@ -231,11 +248,7 @@ pub(super) use preadv2 as preadv64v2;
 pub(super) unsafe fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
     let list = one(buf, len);
     // SAFETY: the caller's.
-    unsafe {
-        write_from(fd, buffers(&raw const list, (len > 0).into()), || {
-            original::write(fd, buf, len)
-        })
-    }
+    unsafe { write_from(fd, one_buffer(&list), || original::write(fd, buf, len)) }
 }
 
 pub(super) unsafe fn writev(fd: c_int, bufs: *const iovec, count: c_int) -> ssize_t {

@@ -76,6 +76,7 @@
 //! [`status`] tells. A runtime does not start in a program where the macro has no effect, such as a library
 //! that another program loads.
 
+mod caller;
 mod children;
 mod closing;
 mod connections;

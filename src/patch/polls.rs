@@ -8,6 +8,7 @@ use std::mem;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use super::caller;
 use super::errno::{Errno, answer, result};
 use super::original;
 use super::time::{duration_of, duration_of_timeval};
@@ -17,7 +18,7 @@ use super::types::{
 };
 use super::wait::{spend_operation, until_any};
 use crate::reactor::Interest;
-use crate::task::Deadline;
+use crate::task::{self, Deadline};
 
 /// Waits for at most `timeout`, `None` for ever, until `look` returns other than zero. Returns zero if the time
 /// has passed.
@@ -54,34 +55,42 @@ fn millis(timeout: c_int) -> Option<Duration> {
 ///
 /// # Safety
 ///
-/// The pointer is null, which is for ever, or valid.
+/// The pointer is null, which is for ever; or if memory is there, it has a time.
 unsafe fn time(timeout: *const timespec) -> Option<Option<Duration>> {
     // SAFETY: the caller's.
-    match unsafe { timeout.as_ref() } {
-        None => Some(None),
-        Some(timeout) => duration_of(timeout).map(Some),
+    match unsafe { caller::read(timeout) } {
+        Ok(None) => Some(None),
+        Ok(Some(timeout)) => duration_of(&timeout).map(Some),
+        Err(_) => None,
     }
 }
+
+/// The signals that Linux has. The C library's type has room for more.
+type Signals = u64;
 
 /// Whether a call with this signal mask handles the same signals as its thread.
 ///
 /// # Safety
 ///
-/// The pointer is null or valid.
+/// The pointer is null; or if memory is there, it has a mask.
 unsafe fn is_mask_of_thread(mask: *const sigset_t) -> bool {
-    if mask.is_null() {
-        return true;
-    }
+    // SAFETY: the caller's. A mask begins with these.
+    let mask = match unsafe { caller::read(mask.cast::<Signals>()) } {
+        Ok(None) => return true,
+        Ok(Some(mask)) => mask,
+        // The original refuses it.
+        Err(_) => return false,
+    };
     // SAFETY: a C struct of numbers, for which all-zero bytes are valid.
     let mut own: sigset_t = unsafe { mem::zeroed() };
-    // SAFETY: the pointer is to a set of signals, which the call fills.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, null(), &raw mut own) };
-    // The signals that Linux has. The C library's type has room for more.
-    let signals = 1..=64;
-    // SAFETY: the sets are valid, and the signals exist.
-    signals.into_iter().all(|signal| unsafe {
-        libc::sigismember(mask, signal) == libc::sigismember(&raw const own, signal)
-    })
+    // SAFETY: the pointer is to a set of signals, which the call fills, and which begins with those of Linux.
+    let own = unsafe {
+        libc::pthread_sigmask(libc::SIG_BLOCK, null(), &raw mut own);
+        *(&raw const own).cast::<Signals>()
+    };
+    // Those that cannot be blocked are in no mask of a thread.
+    let unblockable = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
+    mask & !unblockable == own
 }
 
 /// The descriptors of a poll, and what to wait for.
@@ -173,18 +182,24 @@ struct Sets {
 }
 
 impl Sets {
+    /// # Errors
+    ///
+    /// `EFAULT`, if a set is not there.
+    ///
     /// # Safety
     ///
-    /// Each pointer is null or to a set with room for the descriptors below `end`, as long as this lives.
-    unsafe fn new(end: c_int, sets: [*mut fd_set; 3]) -> Sets {
-        let words = usize::try_from(end).unwrap_or(0).div_ceil(WORD_BITS);
+    /// Each pointer is null; or if memory is there, it has a set, as long as this lives.
+    unsafe fn new(end: usize, sets: [*mut fd_set; 3]) -> Result<Sets, Errno> {
+        let words = end.div_ceil(WORD_BITS);
         let sets = sets.map(<*mut fd_set>::cast::<usize>);
-        let asked = sets.map(|set| match set.is_null() || words == 0 {
-            true => Vec::new(),
-            // SAFETY: the caller's.
-            false => unsafe { std::slice::from_raw_parts(set, words).to_vec() },
-        });
-        Sets { sets, asked }
+        let mut asked = [const { Vec::new() }; 3];
+        for (asked, set) in asked.iter_mut().zip(sets) {
+            if !set.is_null() && words > 0 {
+                // SAFETY: the caller's.
+                *asked = unsafe { caller::copy(set, words) }?;
+            }
+        }
+        Ok(Sets { sets, asked })
     }
 
     /// Makes the sets what they were.
@@ -196,18 +211,30 @@ impl Sets {
     }
 
     /// The descriptors, and what to wait for. One that is in several sets comes several times.
-    fn interests(&self, end: c_int) -> Vec<(RawFd, Interest)> {
+    fn interests(&self, end: usize) -> Vec<(RawFd, Interest)> {
         let kinds = [Interest::READABLE, Interest::WRITABLE, Interest::PRIORITY];
         let each = self.asked.iter().zip(kinds).flat_map(|(asked, interest)| {
-            let has = move |fd: &RawFd| {
-                let fd = *fd as usize;
+            let has = move |&fd: &usize| {
                 let word = asked.get(fd / WORD_BITS);
                 word.is_some_and(|word| word >> (fd % WORD_BITS) & 1 != 0)
             };
-            (0..end).filter(has).map(move |fd| (fd, interest))
+            (0..end).filter(has).map(move |fd| (fd as RawFd, interest))
         });
         each.collect()
     }
+}
+
+/// How many descriptors of a set the kernel looks at if it is asked for `end`: not more than its table of this process
+/// has room for. A program may ask for many more than its sets have.
+fn limit_of_sets(end: usize) -> usize {
+    if end <= libc::FD_SETSIZE {
+        return end;
+    }
+    let status = task::aside(|| std::fs::read_to_string("/proc/self/status"));
+    let status = status.unwrap_or_default();
+    let room = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    room.and_then(|room| room.trim().parse().ok())
+        .unwrap_or(libc::FD_SETSIZE)
 }
 
 /// Waits by `look`, which calls an original without time to wait.
@@ -221,11 +248,15 @@ unsafe fn wait_for_sets(
     timeout: Option<Duration>,
     mut look: impl FnMut() -> c_int,
 ) -> c_int {
-    if end < 0 {
+    let Ok(end) = usize::try_from(end) else {
         return look();
-    }
+    };
+    let end = end.min(limit_of_sets(end));
     // SAFETY: the caller's.
-    let sets = unsafe { Sets::new(end, sets) };
+    let Ok(sets) = (unsafe { Sets::new(end, sets) }) else {
+        // The original refuses it.
+        return look();
+    };
     wait(
         || sets.interests(end),
         timeout,

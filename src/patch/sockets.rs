@@ -3,28 +3,26 @@
 //! Each attempt passes `MSG_DONTWAIT`. Only if it would block is the kernel asked whether the user has set
 //! non-blocking mode or a timeout.
 
+use std::cell::Cell;
 use std::os::fd::RawFd;
+use std::time::Instant;
 
 use rustix::net::sockopt::Timeout;
 
+use super::caller;
 use super::descriptor;
-use super::errno::{self, Errno, answer, result};
+use super::errno::{Errno, answer, result};
 use super::original;
-use super::time::duration_of;
-use super::transfer::{Buffers, Transfer};
+use super::time::{duration_of, timespec_of};
+use super::transfer::{Buffers, Transfer, after_part};
 use super::types::*;
 use super::wait::{Borrowed, on_pool, spend_operation};
 use crate::reactor::Interest;
-use crate::task::Deadline;
 
-fn receiving(fd: RawFd, flags: c_int) -> Transfer {
-    let interest = match flags & libc::MSG_OOB {
-        0 => Interest::READABLE,
-        _ => Interest::PRIORITY,
-    };
+fn receiving(fd: RawFd) -> Transfer {
     Transfer {
         fd,
-        interest,
+        interest: Interest::READABLE,
         timeout: Timeout::Recv,
     }
 }
@@ -45,19 +43,19 @@ enum Waits {
     ForSome,
     /// Until it has moved everything.
     ForAll,
-    /// As the kernel's own call does, on a thread of the pool.
-    OnPool,
+    /// Until everything is there.
+    ToSeeAll,
 }
 
 fn waits(flags: c_int) -> Waits {
-    if flags & (libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE) != 0 {
+    // The kernel waits neither for errors nor for urgent data.
+    if flags & (libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB) != 0 {
         return Waits::Never;
     }
     match (flags & libc::MSG_WAITALL != 0, flags & libc::MSG_PEEK != 0) {
         (false, _) => Waits::ForSome,
         (true, false) => Waits::ForAll,
-        // No event tells that there is as much as was asked for.
-        (true, true) => Waits::OnPool,
+        (true, true) => Waits::ToSeeAll,
     }
 }
 
@@ -66,21 +64,57 @@ fn waits(flags: c_int) -> Waits {
 fn receive(
     fd: RawFd,
     flags: c_int,
-    attempt: impl Fn(c_int, usize) -> ssize_t + Sync,
+    attempt: impl Fn(c_int, usize) -> ssize_t,
     asked: impl Fn() -> usize,
 ) -> ssize_t {
     spend_operation();
-    let waits = waits(flags);
-    let at_once = |received| result(attempt(flags | libc::MSG_DONTWAIT, received));
-    answer(|| match waits {
+    let at_once = |received| {
+        leave_error(fd, received)?;
+        result(attempt(flags | libc::MSG_DONTWAIT, received))
+    };
+    let is_all = |received, last| {
+        let is_stream = || descriptor::socket_type(fd) == Ok(libc::SOCK_STREAM);
+        last == 0 || received >= asked() || !is_stream()
+    };
+    answer(|| match waits(flags) {
         Waits::Never => result(attempt(flags, 0)),
-        Waits::ForSome => receiving(fd, flags).once(|| at_once(0)),
-        Waits::ForAll => receiving(fd, flags).all(at_once, |received, last| {
-            let is_stream = || descriptor::socket_type(fd) == Ok(libc::SOCK_STREAM);
-            last == 0 || received >= asked() || !is_stream()
-        }),
-        Waits::OnPool => on_pool(|| result(attempt(flags, 0))),
+        Waits::ForSome => receiving(fd).once(|| at_once(0)),
+        Waits::ForAll => receiving(fd).all(at_once, is_all),
+        Waits::ToSeeAll => {
+            let seen = Cell::new(0);
+            let look = || {
+                let has_ended = has_ended(fd)?;
+                seen.set(at_once(0)?);
+                match has_ended || is_all(seen.get() as usize, seen.get()) {
+                    true => Ok(seen.get()),
+                    false => Err(Errno::AGAIN),
+                }
+            };
+            let all = receiving(fd).once(look);
+            all.or_else(|error| after_part(seen.get(), error))
+        }
     })
+}
+
+/// Whether no more will come from a socket than is there.
+fn has_ended(fd: RawFd) -> Result<bool, Errno> {
+    let signs = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
+    Ok(descriptor::events(fd, libc::POLLRDHUP)? & signs != 0)
+}
+
+/// Fails if something was moved, and the socket has an error. As with the kernel's own call, the error is left for
+/// the next call.
+fn leave_error(fd: RawFd, moved: usize) -> Result<(), Errno> {
+    match moved > 0 && descriptor::events(fd, 0)? & libc::POLLERR != 0 {
+        // It is not told.
+        true => Err(Errno::IO),
+        false => Ok(()),
+    }
+}
+
+/// The flag for an attempt after so many bytes: the kernel's own call raises no signal after it has sent a part.
+fn quiet_after(sent: usize) -> c_int {
+    if sent > 0 { libc::MSG_NOSIGNAL } else { 0 }
 }
 
 /// Sends. `attempt` is passed flags, and the number of bytes that were sent so far. `asked` is the number of
@@ -95,9 +129,9 @@ fn transmit(
         return attempt(flags, 0);
     }
     let at_once = |sent| {
-        // The kernel's own call raises no signal after it has sent a part.
-        let quiet = if sent > 0 { libc::MSG_NOSIGNAL } else { 0 };
-        result(attempt(flags | libc::MSG_DONTWAIT | quiet, sent))
+        leave_error(fd, sent)?;
+        let flags = flags | libc::MSG_DONTWAIT | quiet_after(sent);
+        result(attempt(flags, sent))
     };
     answer(|| sending(fd).all(at_once, |sent, _| sent >= asked()))
 }
@@ -115,9 +149,7 @@ pub(super) unsafe fn recvfrom(
     from: *mut sockaddr,
     from_len: *mut socklen_t,
 ) -> ssize_t {
-    let lent = Borrowed((buf, from, from_len));
-    let attempt = move |flags, received: usize| {
-        let Borrowed((buf, from, from_len)) = { lent };
+    let attempt = |flags, received: usize| {
         // SAFETY: the caller's. What was received so far lies at the beginning of the buffer.
         unsafe {
             original::recvfrom(
@@ -170,28 +202,72 @@ pub(super) unsafe fn __recvfrom_chk(
 }
 
 pub(super) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-    let lent = Borrowed(message);
-    let attempt = move |flags, received: usize| {
-        let Borrowed(message) = { lent };
+    // The kernel changes it. A message that is not there is refused by the attempt.
+    let room_for_control = match waits(flags) {
+        // SAFETY: the caller's.
+        Waits::ForAll => unsafe { caller::read(message) }.ok().flatten(),
+        _ => None,
+    };
+    let room_for_control = room_for_control.map_or(0, |message| message.msg_controllen);
+    let attempt = |flags, received: usize| {
         if received == 0 {
             // SAFETY: the caller's.
             return unsafe { original::recvmsg(fd, message, flags) };
         }
         // SAFETY: the kernel has accepted the message, and filled it.
         let (mut rest, bufs) = unsafe { (*message, buffers(message)) };
-        rest.msg_control = null_mut();
-        rest.msg_controllen = 0;
+        let has_come = rest.msg_controllen;
+        rest.msg_control = rest.msg_control.wrapping_byte_add(has_come);
+        rest.msg_controllen = room_for_control.saturating_sub(has_come);
         // SAFETY: the kernel has accepted the list, and received so many bytes into it.
-        unsafe {
+        let last = unsafe {
             bufs.after(received, |list, count| {
                 rest.msg_iov = list.cast_mut();
                 rest.msg_iovlen = count;
                 original::recvmsg(fd, &raw mut rest, flags)
             })
+        };
+        if last != -1 {
+            // SAFETY: as above.
+            unsafe {
+                (*message).msg_controllen = has_come + rest.msg_controllen;
+                (*message).msg_flags |= rest.msg_flags;
+            }
+        }
+        last
+    };
+    // SAFETY: asked after the kernel has filled the message.
+    let asked = || unsafe {
+        match brings_descriptors(message) {
+            true => 0,
+            false => buffers(message).len(),
         }
     };
-    // SAFETY: asked after the kernel has accepted the message.
-    receive(fd, flags, attempt, || unsafe { buffers(lent.0).len() })
+    receive(fd, flags, attempt, asked)
+}
+
+/// Whether descriptors have come with a message. The kernel receives nothing into it after that.
+///
+/// # Safety
+///
+/// The kernel has filled the message.
+unsafe fn brings_descriptors(message: *const msghdr) -> bool {
+    // SAFETY: the caller's. The headers are walked as the C library does it.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while let Some(libc::cmsghdr {
+            cmsg_level,
+            cmsg_type,
+            ..
+        }) = header.as_ref()
+        {
+            if (*cmsg_level, *cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                return true;
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    false
 }
 
 pub(super) unsafe fn send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
@@ -226,11 +302,6 @@ pub(super) unsafe fn sendto(
 
 pub(super) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     spend_operation();
-    // SAFETY: the caller's.
-    unsafe { sendmsg_uncounted(fd, message, flags) }
-}
-
-unsafe fn sendmsg_uncounted(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     let attempt = |flags, sent: usize| {
         if sent == 0 {
             // SAFETY: the caller's.
@@ -278,31 +349,32 @@ fn message_of(bufs: Buffers) -> msghdr {
     }
 }
 
-/// Reads from a socket.
+/// Makes an attempt to read from a socket.
 ///
 /// # Safety
 ///
 /// As readv(2).
-pub(super) unsafe fn read(fd: c_int, bufs: Buffers) -> Result<ssize_t, Errno> {
-    receiving(fd, 0).once(|| {
-        let mut message = message_of(bufs);
-        // SAFETY: the caller's.
-        result(unsafe { original::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) })
-    })
+pub(super) unsafe fn try_to_read(fd: c_int, bufs: Buffers) -> Result<ssize_t, Errno> {
+    let mut message = message_of(bufs);
+    // SAFETY: the caller's.
+    result(unsafe { original::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) })
 }
 
-/// Writes to a socket.
+/// Makes an attempt to write to a socket, after `written` bytes.
 ///
 /// # Safety
 ///
 /// As writev(2).
-pub(super) unsafe fn write(fd: c_int, bufs: Buffers) -> Result<ssize_t, Errno> {
+pub(super) unsafe fn try_to_write(
+    fd: c_int,
+    bufs: Buffers,
+    written: usize,
+) -> Result<ssize_t, Errno> {
+    leave_error(fd, written)?;
     let message = message_of(bufs);
+    let flags = libc::MSG_DONTWAIT | quiet_after(written);
     // SAFETY: the caller's.
-    match unsafe { sendmsg_uncounted(fd, &raw const message, 0) } {
-        -1 => Err(Errno::from_raw_os_error(errno::get())),
-        written => Ok(written),
-    }
+    result(unsafe { original::sendmsg(fd, &raw const message, flags) })
 }
 
 pub(super) unsafe fn recvmmsg(
@@ -312,35 +384,68 @@ pub(super) unsafe fn recvmmsg(
     flags: c_int,
     timeout: *mut timespec,
 ) -> c_int {
-    if matches!(waits(flags), Waits::Never) {
-        spend_operation();
+    spend_operation();
+    let lent = Borrowed((messages, timeout));
+    let call = || {
+        let Borrowed((messages, timeout)) = { lent };
+        // SAFETY: the caller's. It waits.
+        result(unsafe { original::recvmmsg(fd, messages, count, flags, timeout) })
+    };
+    answer(|| match waits(flags) {
+        _ if count == 0 => call(),
+        Waits::Never => call(),
         // SAFETY: the caller's.
-        return unsafe { original::recvmmsg(fd, messages, count, flags, timeout) };
+        Waits::ForSome => unsafe { receive_many(fd, messages, count, flags, timeout) },
+        // Streams, of which several messages are cut. There is hardly a program that does this.
+        Waits::ForAll | Waits::ToSeeAll => on_pool(call),
+    })
+}
+
+/// Receives messages until there are `count`, or the time is over. Like the kernel, this looks at the time after
+/// each message.
+///
+/// # Safety
+///
+/// As recvmmsg(2).
+unsafe fn receive_many(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut timespec,
+) -> Result<c_int, Errno> {
+    // SAFETY: the caller's.
+    let limit = match unsafe { caller::read(timeout) }? {
+        None => None,
+        Some(limit) => Some(duration_of(&limit).ok_or(Errno::INVAL)?),
+    };
+    let begin = Instant::now();
+    let left = || limit.map(|limit| limit.saturating_sub(begin.elapsed()));
+    let mut received: c_uint = 0;
+    let result = loop {
+        let some = receiving(fd).once(|| {
+            leave_error(fd, received as usize)?;
+            let mut left = left().map(timespec_of);
+            let left = left.as_mut().map_or(null_mut(), |left| &raw mut *left);
+            let next = messages.wrapping_add(received as usize);
+            let flags = flags | libc::MSG_DONTWAIT;
+            // SAFETY: the caller's: there are so many messages.
+            result(unsafe { original::recvmmsg(fd, next, count - received, flags, left) })
+        });
+        match some {
+            Ok(some) => received += some as c_uint,
+            Err(error) => break after_part(received as c_int, error),
+        }
+        let is_over = || left().is_some_and(|left| left.is_zero());
+        if received == count || flags & libc::MSG_WAITFORONE != 0 || is_over() {
+            break Ok(received as c_int);
+        }
+    };
+    if let (Ok(_), Some(left)) = (result, left()) {
+        // SAFETY: the caller's. The pointer is not null, since there is a limit.
+        unsafe { *timeout = timespec_of(left) };
     }
-    // SAFETY: the caller's: null, or a valid time. Like the kernel, the time is looked at after each message.
-    let timeout = unsafe { timeout.as_ref() };
-    let deadline = timeout.and_then(|timeout| Deadline::after(duration_of(timeout)?));
-    let mut flags_of_next = flags & !libc::MSG_WAITFORONE;
-    for received in 0..count {
-        let message = messages.wrapping_add(received as usize);
-        // SAFETY: the caller's: there are so many messages.
-        let len = unsafe { recvmsg(fd, &raw mut (*message).msg_hdr, flags_of_next) };
-        if len < 0 {
-            return match received {
-                0 => -1,
-                received => received as c_int,
-            };
-        }
-        // SAFETY: the caller's.
-        unsafe { (*message).msg_len = len as c_uint };
-        if flags & libc::MSG_WAITFORONE != 0 {
-            flags_of_next |= libc::MSG_DONTWAIT;
-        }
-        if deadline.is_some_and(|deadline| deadline.at <= std::time::Instant::now()) {
-            return received as c_int + 1;
-        }
-    }
-    count as c_int
+    result
 }
 
 pub(super) unsafe fn sendmmsg(
@@ -349,18 +454,23 @@ pub(super) unsafe fn sendmmsg(
     count: c_uint,
     flags: c_int,
 ) -> c_int {
-    for sent in 0..count {
-        let message = messages.wrapping_add(sent as usize);
-        // SAFETY: the caller's: there are so many messages.
-        let len = unsafe { sendmsg(fd, &raw const (*message).msg_hdr, flags) };
-        if len < 0 {
-            return match sent {
-                0 => -1,
-                sent => sent as c_int,
-            };
-        }
+    if count == 0 {
         // SAFETY: the caller's.
-        unsafe { (*message).msg_len = len as c_uint };
+        return unsafe { original::sendmmsg(fd, messages, count, flags) };
     }
-    count as c_int
+    // The kernel takes no more at once.
+    let count = count.min(libc::UIO_MAXIOV as c_uint);
+    answer(|| {
+        for sent in 0..count {
+            let message = messages.wrapping_add(sent as usize);
+            // SAFETY: the caller's: there are so many messages.
+            let len = result(unsafe { sendmsg(fd, &raw const (*message).msg_hdr, flags) });
+            match len {
+                // SAFETY: the caller's.
+                Ok(len) => unsafe { (*message).msg_len = len as c_uint },
+                Err(error) => return after_part(sent as c_int, error),
+            }
+        }
+        Ok(count as c_int)
+    })
 }

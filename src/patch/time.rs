@@ -8,7 +8,7 @@ use libc::{c_int, c_uint, clockid_t, timespec, timeval};
 
 use super::errno;
 use super::types::NO_TIME;
-use super::{original, wait};
+use super::{caller, original, wait};
 
 /// The time as Rust has it. `None`, if it is not valid.
 pub(super) fn duration_of(time: &timespec) -> Option<Duration> {
@@ -24,6 +24,25 @@ pub(super) fn duration_of_timeval(time: &timeval) -> Option<Duration> {
     Duration::from_secs(seconds).checked_add(Duration::from_micros(micros))
 }
 
+/// The time as C has it.
+pub(super) fn timespec_of(time: Duration) -> timespec {
+    timespec {
+        tv_sec: time.as_secs() as _,
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}
+
+/// The time that a pointer is to. `None`, if the original is to refuse it.
+///
+/// # Safety
+///
+/// If memory is there, it has a time.
+unsafe fn duration_at(time: *const timespec) -> Option<Duration> {
+    // SAFETY: the caller's.
+    let time = unsafe { caller::read(time) };
+    time.ok()?.as_ref().and_then(duration_of)
+}
+
 /// Sleeps. What that does to the number of the last error is undone.
 fn sleep(duration: Duration) {
     let before = errno::get();
@@ -32,8 +51,8 @@ fn sleep(duration: Duration) {
 }
 
 pub(super) unsafe fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int {
-    // SAFETY: the caller's: null, which the original refuses, or valid.
-    match unsafe { time.as_ref() }.and_then(duration_of) {
+    // SAFETY: the caller's.
+    match unsafe { duration_at(time) } {
         Some(duration) => {
             sleep(duration);
             0
@@ -50,8 +69,8 @@ pub(super) unsafe fn clock_nanosleep(
     time: *const timespec,
     left: *mut timespec,
 ) -> c_int {
-    // SAFETY: the caller's: null, which the original refuses, or valid.
-    let duration = unsafe { time.as_ref() }.and_then(duration_of);
+    // SAFETY: the caller's.
+    let duration = unsafe { duration_at(time) };
     let known = [
         libc::CLOCK_REALTIME,
         libc::CLOCK_MONOTONIC,

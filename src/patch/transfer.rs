@@ -12,7 +12,7 @@ use super::descriptor;
 use super::errno::Errno;
 use super::wait::until;
 use crate::reactor::Interest;
-use crate::task::Deadline;
+use crate::task::{Current, Deadline};
 
 /// One operation on a descriptor that is in blocking mode, or is not.
 pub(super) struct Transfer {
@@ -69,9 +69,7 @@ impl Transfer {
                         return Ok(moved as ssize_t);
                     }
                 }
-                // The next call finds the error, if it lasts.
-                Err(_) if moved > 0 => return Ok(moved as ssize_t),
-                Err(error) => return Err(error),
+                Err(error) => return after_part(moved as ssize_t, error),
             }
         }
     }
@@ -87,6 +85,22 @@ impl Transfer {
             false => descriptor::deadline(self.fd, self.timeout),
         }
     }
+}
+
+/// What an operation returns that has failed after it had moved a part. The next one finds the error, if it
+/// lasts, and is told of a cancellation.
+///
+/// # Errors
+///
+/// The error, if nothing was moved.
+pub(super) fn after_part<T: Default + PartialOrd>(moved: T, error: Errno) -> Result<T, Errno> {
+    if moved <= T::default() {
+        return Err(error);
+    }
+    if error == Errno::CANCELED {
+        Current::get().note_untold();
+    }
+    Ok(moved)
 }
 
 /// A list of buffers of the caller's. It is only read after the kernel has read it.

@@ -400,6 +400,12 @@ impl Task {
         self.told_of_end.set(self.owner().is_stopping());
     }
 
+    /// Undoes the last `note_told`: the operation returns what it has done before. The next one is told.
+    pub(crate) fn note_untold(&self) {
+        self.told.set(false);
+        self.told_of_end.set(false);
+    }
+
     /// Makes the token of `thread::park` available.
     pub(crate) fn unpark(&self) {
         if self.word.unpark() {

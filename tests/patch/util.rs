@@ -1,9 +1,71 @@
 //! What the tests share.
 
+#[path = "../util/mod.rs"]
+mod shared;
+
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
 use greenroom::RuntimeBuilder;
+use libc::{c_int, iovec};
+
+pub(crate) use shared::*;
 
 /// Runs `test` on a coroutine of a runtime with one worker.
 pub(crate) fn on_one_worker<R>(test: impl FnOnce() -> R) -> R {
     let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
     runtime.run(test)
+}
+
+/// The two ends of a connection.
+pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap().0)
+}
+
+/// Two sockets that are connected to each other.
+pub(crate) fn udp_pair() -> (UdpSocket, UdpSocket) {
+    let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    sockets[0]
+        .connect(sockets[1].local_addr().unwrap())
+        .unwrap();
+    sockets[1]
+        .connect(sockets[0].local_addr().unwrap())
+        .unwrap();
+    let [one, other] = sockets;
+    (one, other)
+}
+
+/// Sets SO_RCVTIMEO or SO_SNDTIMEO.
+pub(crate) fn set_socket_timeout(socket: &impl AsRawFd, option: c_int, timeout: Duration) {
+    let timeout = libc::timeval {
+        tv_sec: timeout.as_secs() as _,
+        tv_usec: timeout.subsec_micros().into(),
+    };
+    // SAFETY: the option takes a time, and the length is that of one.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const timeout).cast(),
+            size_of_val(&timeout) as _,
+        )
+    };
+    assert_eq!(set, 0);
+}
+
+/// The buffers as C has them.
+pub(crate) fn iovecs(bufs: &mut [impl AsMut<[u8]>]) -> Vec<iovec> {
+    bufs.iter_mut()
+        .map(|buf| {
+            let buf = buf.as_mut();
+            iovec {
+                iov_base: buf.as_mut_ptr().cast(),
+                iov_len: buf.len(),
+            }
+        })
+        .collect()
 }
