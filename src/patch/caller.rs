@@ -3,7 +3,7 @@
 //! The kernel refuses a bad pointer, by `EFAULT`. What is read here before the kernel has read it is copied by the
 //! kernel, too.
 
-use super::errno::{Errno, result};
+use super::errno::{self, Errno, result};
 use super::types::*;
 
 /// Copies `count` values.
@@ -26,11 +26,13 @@ pub(super) unsafe fn copy<T: Copy>(from: *const T, count: usize) -> Result<Vec<T
         iov_base: from.cast_mut().cast(),
         iov_len: len,
     };
+    let before = errno::get();
     // SAFETY: the vector has room for so many bytes. The kernel checks the other pointer.
     let read = result(unsafe {
         let this_process = libc::getpid();
         libc::process_vm_readv(this_process, &raw const local, 1, &raw const remote, 1, 0)
     });
+    errno::set(before);
     match read {
         Ok(read) if read as usize == len => {}
         Ok(_) | Err(Errno::FAULT) => return Err(Errno::FAULT),

@@ -50,6 +50,11 @@ pub(crate) fn on_coroutine<R>(test: impl FnOnce(&Calls) -> R) -> R {
     on_workers(1, || test(&PATCHED))
 }
 
+/// The functions that the linker has found, for coroutines that outlive the borrow of them.
+pub(crate) fn patched() -> &'static Calls {
+    &PATCHED
+}
+
 /// Calls `f` on a coroutine when the caller has begun to wait. (If it has not, the test is weaker.) On a
 /// coroutine, the caller would wait in vain if it kept its worker.
 pub(crate) fn later<R: Send + 'static>(
@@ -69,14 +74,20 @@ pub(crate) fn pause() {
 /// Calls a function. `Ok` is what it has returned, and `Err` the number of its error.
 macro_rules! call {
     ($calls:ident.$name:ident($($arg:expr),* $(,)?)) => {
-        $crate::calls::outcome(|| {
-            // SAFETY: the test passes pointers that are valid, or that the kernel refuses.
-            #[allow(clippy::unnecessary_cast, reason = "other functions need it")]
-            unsafe { ($calls.$name)($($arg),*) as i64 }
-        })
+        $crate::calls::outcome(|| $crate::calls::returned!($calls.$name($($arg),*)))
     };
 }
 pub(crate) use call;
+
+/// What a function returns. It may leave an error behind that it has overcome.
+macro_rules! returned {
+    ($calls:ident.$name:ident($($arg:expr),* $(,)?)) => {{
+        // SAFETY: the test passes pointers that are valid, or that the kernel refuses.
+        #[allow(clippy::unnecessary_cast, reason = "other functions need it")]
+        unsafe { ($calls.$name)($($arg),*) as i64 }
+    }};
+}
+pub(crate) use returned;
 
 pub(crate) fn outcome(call: impl FnOnce() -> i64) -> Result<i64, c_int> {
     const UNTOUCHED: c_int = 12_345;
