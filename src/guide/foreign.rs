@@ -102,8 +102,12 @@
 //! **System calls that bypass the C library block the worker.** Such are those of rustix, and so of polling,
 //! async-io and smol, and those of Go. `cargo greenroom` makes the polls of polling park.
 //!
-//! **Waits inside the C library block the worker**: its own locks, such as `pthread_mutex_lock`, and reads and
-//! writes by `fgets`, `popen` and the like. So do regular files, and the descriptors 0, 1 and 2.
+//! **Locks of C**: mutexes, condition variables, read-write locks and semaphores park a coroutine that waits for
+//! another one of its worker. A mutex that another thread holds blocks the worker, and mutexes that their holder
+//! may lock again do not keep out other coroutines of the thread: see [`patch`](mod@crate::patch).
+//!
+//! **Waits inside the C library block the worker**: reads and writes by `fgets`, `popen` and the like,
+//! `pthread_once`, and the locks of `threads.h`. So do regular files, and the descriptors 0, 1 and 2.
 //!
 //! # Interrupts in C code
 //!
@@ -149,7 +153,7 @@
 //! | postgres 0.19 | works with `cargo greenroom` | one at a time: it calls tokio's `block_on` |
 //! | redis 1.8 | works | works |
 //! | memcache 0.21, r2d2 0.8 | works with `cargo greenroom` | works if the pool has a connection for each coroutine. To wait for one blocks the worker: it waits by parking_lot |
-//! | libldap | blocks | works, if an OS thread makes the first call, in which the library holds a lock of C |
+//! | libldap | blocks | works |
 //! | rusqlite 0.37 (SQLite) | blocks | the wait for another connection's lock parks. Computing, and waits for the disk, block |
 //! | threadpool 1.8 | works; its threads are coroutines | works as without the patch, and `join` parks |
 //! | crossbeam-channel 0.5, flume 0.11 | works; flume with `cargo greenroom` | one at a time, and an OS thread has to send |

@@ -1,4 +1,4 @@
-//! The number of coroutines that wait for futexes, by which a waker tells whether there is any.
+//! The number of coroutines that wait for futexes, or for locks of C, by which a waker tells whether there is any.
 //!
 //! ```text
 //! waiter:  count itself;  fence;  look at the word, and wait if it is unchanged
