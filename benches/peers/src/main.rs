@@ -7,6 +7,7 @@
 
 mod channels;
 mod child;
+mod database;
 mod files;
 mod idle;
 mod interrupts;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::child::{Process, own};
+use crate::database::Database;
 use crate::load::Load;
 use crate::peers::{ANY_PORT, Peer, run_tokio};
 use crate::usage::{self, Usage};
@@ -30,7 +31,8 @@ pub(crate) enum Program {
     Serve(Load),
     /// It runs this command. `{url}` stands for a page that takes 100 ms.
     Run(&'static [&'static str]),
-    /// The clients run this command. `{peer}` stands for the name of the peer.
+    /// The clients run this command. `{peer}` stands for the name of the peer, and `{database}` for the address
+    /// of a PostgreSQL server.
     Clients(&'static [&'static str]),
 }
 
@@ -44,7 +46,7 @@ impl Program {
     /// Builds the programs, and says what the work is scaled down to.
     pub(crate) fn prepare(self) -> io::Result<()> {
         match self {
-            Program::Clients(_) => drop(clients()?),
+            Program::Clients(args) => drop(clients(args.contains(&"{database}"))?),
             Program::Serve(_) | Program::Run(_) => drop(Builds::get()?),
         }
         if let Program::Serve(load) = self
@@ -70,7 +72,7 @@ pub(crate) fn round(program: Program, work: &Work, peer: Peer) -> io::Result<Vec
     match program {
         Program::Serve(load) => serve(load, work, &mut command(peer, work, &["serve"])?),
         Program::Run(args) => {
-            let args = filled_in(args, peer)?;
+            let args = filled_in(args, peer, None)?;
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             let mut command = command(peer, work, &args)?;
             if args[0] == "gets" {
@@ -79,19 +81,22 @@ pub(crate) fn round(program: Program, work: &Work, peer: Peer) -> io::Result<Vec
             run(&mut command)
         }
         Program::Clients(args) => {
-            let mut command = Command::new(clients()?);
-            command.args(filled_in(args, peer)?);
+            let queries = args.contains(&"{database}");
+            let database = queries.then(Database::start).transpose()?;
+            let mut command = Command::new(clients(queries)?);
+            command.args(filled_in(args, peer, database.as_ref())?);
             run(&mut command)
         }
     }
 }
 
 /// The arguments with what stands in braces.
-fn filled_in(args: &[&str], peer: Peer) -> io::Result<Vec<String>> {
+fn filled_in(args: &[&str], peer: Peer, database: Option<&Database>) -> io::Result<Vec<String>> {
     let fill = |arg: &&str| {
         Ok(match *arg {
             "{url}" => format!("http://{}/", page()?),
             "{peer}" => peer.name().to_owned(),
+            "{database}" => database.expect("started for it").address(),
             arg => arg.to_owned(),
         })
     };
@@ -197,14 +202,19 @@ impl Builds {
     }
 }
 
-/// The executable of the clients. Builds it, the first time.
-fn clients() -> io::Result<&'static Path> {
-    static CLIENTS: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(clients) = CLIENTS.get() {
+/// The executable of the clients, with or without the queries. Builds it, the first time.
+fn clients(with_queries: bool) -> io::Result<&'static Path> {
+    static CLIENTS: [OnceLock<PathBuf>; 2] = [const { OnceLock::new() }; 2];
+    let clients = &CLIENTS[usize::from(with_queries)];
+    if let Some(clients) = clients.get() {
         return Ok(clients);
     }
-    let clients = build(&["build"], "peers-clients")?;
-    Ok(CLIENTS.get_or_init(|| clients))
+    let command: &[&str] = match with_queries {
+        true => &["build", "--features", "queries"],
+        false => &["build"],
+    };
+    let built = build(command, "peers-clients")?;
+    Ok(clients.get_or_init(|| built))
 }
 
 /// Builds a package with this command of cargo's. Returns the path of its executable.

@@ -432,6 +432,13 @@ pub(crate) const WORKS: &[Work] = &[
         Program::Clients(&["gets", "{peer}", "{url}", "1000"]),
     ),
     program(
+        "clients-queries",
+        "50 connections to PostgreSQL with 200 queries each: libpq under the patch, 1 worker, and in \
+         threads; tokio has tokio-postgres",
+        &[Peer::Greenroom, Peer::Tokio, Peer::Threads],
+        Program::Clients(&["queries", "{peer}", "{database}", "50", "200"]),
+    ),
+    program(
         "program-sleeps",
         "it sleeps for 100 ms in 10,000 threads at once",
         &[Peer::Greenroom, Peer::TokioMt, Peer::Threads],

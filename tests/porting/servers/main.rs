@@ -11,6 +11,7 @@ mod mail;
 mod mariadb;
 mod memcached;
 mod postgres;
+mod postgres_server;
 mod proxy;
 mod redis;
 mod server;

@@ -6,45 +6,16 @@
 //! also: see `tests/survey/programs/postgres.rs`.
 
 use std::ffi::{CStr, CString};
-use std::fs;
 use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
 use crate::at_once::{Operations, alone};
-use crate::server::{Directory, Server, program};
+use crate::postgres_server::start;
+use crate::server::Server;
 
 const HALF: Duration = Duration::from_millis(500);
-
-fn start() -> Option<Server> {
-    let postgres = program("postgres")?;
-    let initdb = program("initdb")?;
-    let directory = Directory::new("postgres");
-    let data = directory.join("data");
-    directory.prepare(
-        directory
-            .command(initdb)
-            .args(["--auth=trust", "--no-sync", "--username=test", "--pgdata"])
-            .arg(&data),
-        "",
-    );
-    let command = |directory: &Directory, port: u16| {
-        let mut command = directory.command(&postgres);
-        command.arg("-D").arg(&data).args(["-c", "fsync=off"]);
-        command.args(["-c", "listen_addresses=127.0.0.1", "-p", &port.to_string()]);
-        let sockets = format!("unix_socket_directories={}", directory.path().display());
-        command.args(["-c", &sockets]);
-        command
-    };
-    // It answers before it is ready.
-    let is_ready = |directory: &Directory, _| {
-        let state = fs::read_to_string(directory.join("data/postmaster.pid")).unwrap_or_default();
-        state.lines().next_back().map(str::trim) == Some("ready")
-    };
-    // SIGINT ends it without waiting for its clients.
-    Some(Server::start(directory, libc::SIGINT, command, is_ready))
-}
 
 /// A URL for the server's port, or for its socket.
 fn url(server: &Server, by_port: bool) -> String {

@@ -1,10 +1,16 @@
-//! Fetches a page many times at once, and prints how long that took, in ns.
+//! Fetches a page many times at once, or sends queries to a database on many connections at once, and prints how
+//! long that took, in ns.
 //!
 //! - `greenroom`: ureq in coroutines of one worker. The patch has its blocking calls park.
 //! - `threads`: ureq in a thread for each.
 //! - `tokio-mt`: ureq in tokio's pool of blocking threads.
 //! - `tokio`: reqwest, which is asynchronous, on tokio's current-thread runtime.
 //! - `may`: a request written by hand on may's sockets, in one worker. ureq would block the worker.
+//!
+//! The queries are in `queries.rs`.
+
+#[cfg(feature = "queries")]
+mod queries;
 
 use std::env;
 use std::error::Error;
@@ -18,7 +24,8 @@ greenroom::patch!(unsafe);
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-const USAGE: &str = "usage: peers-clients gets greenroom|threads|tokio-mt|tokio|may URL COUNT";
+const USAGE: &str = "usage: peers-clients gets greenroom|threads|tokio-mt|tokio|may URL COUNT
+       peers-clients queries greenroom|threads|tokio DATABASE CONNECTIONS QUERIES";
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -33,21 +40,28 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[&str]) -> Result<()> {
-    let ["gets", peer, url, count] = args else {
-        return Err(USAGE.into());
-    };
-    let (url, count): (Arc<str>, usize) = ((*url).into(), count.parse()?);
     let start = Instant::now();
-    match *peer {
-        "greenroom" => on_greenroom(url, count)?,
-        "threads" => in_threads(url, count)?,
-        "tokio-mt" => on_blocking_threads(url, count)?,
-        "tokio" => by_reqwest(url, count)?,
-        "may" => on_may(url, count)?,
+    match args {
+        ["gets", peer, url, count] => gets(peer, (*url).into(), count.parse()?)?,
+        #[cfg(feature = "queries")]
+        ["queries", peer, database, connections, each] => {
+            queries::run(peer, database, connections.parse()?, each.parse()?)?;
+        }
         _ => return Err(USAGE.into()),
     }
     println!("{}", start.elapsed().as_nanos());
     Ok(())
+}
+
+fn gets(peer: &str, url: Arc<str>, count: usize) -> Result<()> {
+    match peer {
+        "greenroom" => on_greenroom(count, move || fetch(&url)),
+        "threads" => in_threads(count, move || fetch(&url)),
+        "tokio-mt" => on_blocking_threads(url, count),
+        "tokio" => by_reqwest(url, count),
+        "may" => on_may(url, count),
+        _ => Err(USAGE.into()),
+    }
 }
 
 fn check(body: &str) -> Result<()> {
@@ -66,29 +80,29 @@ fn panicked<T>(_: T) -> Box<dyn Error + Send + Sync> {
     "a task has panicked".into()
 }
 
-fn on_greenroom(url: Arc<str>, count: usize) -> Result<()> {
+/// Runs `task` in each of `count` coroutines of one worker.
+fn on_greenroom(
+    count: usize,
+    task: impl Fn() -> Result<()> + Clone + Send + 'static,
+) -> Result<()> {
     let runtime = greenroom::RuntimeBuilder::new().workers(1).build()?;
     runtime.run(|| {
-        let fetches = (0..count).map(|_| {
-            let url = Arc::clone(&url);
-            greenroom::spawn(move || fetch(&url))
-        });
-        let fetches: Vec<_> = fetches.collect();
-        fetches
+        let tasks: Vec<_> = (0..count).map(|_| greenroom::spawn(task.clone())).collect();
+        tasks
             .into_iter()
-            .try_for_each(|fetch| fetch.join().map_err(panicked)?)
+            .try_for_each(|task| task.join().map_err(panicked)?)
     })
 }
 
-fn in_threads(url: Arc<str>, count: usize) -> Result<()> {
-    let mut fetches = Vec::with_capacity(count);
+/// Runs `task` in each of `count` threads.
+fn in_threads(count: usize, task: impl Fn() -> Result<()> + Clone + Send + 'static) -> Result<()> {
+    let mut threads = Vec::with_capacity(count);
     for _ in 0..count {
-        let url = Arc::clone(&url);
-        fetches.push(thread::Builder::new().spawn(move || fetch(&url))?);
+        threads.push(thread::Builder::new().spawn(task.clone())?);
     }
-    fetches
+    threads
         .into_iter()
-        .try_for_each(|fetch| fetch.join().map_err(panicked)?)
+        .try_for_each(|thread| thread.join().map_err(panicked)?)
 }
 
 fn on_blocking_threads(url: Arc<str>, count: usize) -> Result<()> {
