@@ -1,13 +1,11 @@
 //! Crates that get the shims as their `std` by a renamed dependency, without a change in the sources.
 
-#[path = "../util/ported.rs"]
-mod ported;
-
 use std::fmt::Write;
 use std::sync::Once;
 
-use ported::{RENAME, Workspace, run};
 use serial_test::serial;
+
+use crate::ported::{RENAME, Workspace, run};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
