@@ -19,10 +19,13 @@ use crate::session::{NOTES_VARIABLE, Session, VARIABLE};
 use crate::toolchain::{self, Compiler};
 use crate::wrapper::{RUSTC_NAME, RUSTDOC_NAME};
 
-/// Compiled instead of greenroom or greenroom-std if the program itself depends on one of them. Re-exports
+/// Compiled instead of greenroom or greenroom-std, if the program itself depends on one of them. Re-exports
 /// the library that the facade has built, so that there is one greenroom in the program.
 const GREENROOM: &str =
     "//! The greenroom that the program's std is built on.\n\npub use the_one::*;\n";
+
+/// The same for greenroom-patch, which is only named.
+const GREENROOM_PATCH: &str = "//! The patch of the C library, of the greenroom that the program's std is built on.\n\nuse the_one as _;\n";
 
 /// What the name of the facade's wrapper ends with, in the place of an identity.
 const FACADE: &str = "facade";
@@ -52,7 +55,7 @@ fn run_cargo(options: &Options) -> Result<ExitCode> {
     let metadata = metadata(options, &target)?;
     let graph = Graph::of(&metadata, &options.except)?;
     if options.explain {
-        eprint!("{}", graph.explain());
+        eprint!("{}", graph.explain(options.libc));
     }
 
     let base = match &options.target_dir {
@@ -73,6 +76,7 @@ fn run_cargo(options: &Options) -> Result<ExitCode> {
         dir: &dirs.facade,
         workspace_manifest: &metadata.workspace_root.as_std_path().join("Cargo.toml"),
         features: &graph.greenroom_features,
+        with_patch: options.libc || graph.names_patch(),
         wrapper: &wrapper,
         session: &facade_session,
     };
@@ -80,6 +84,7 @@ fn run_cargo(options: &Options) -> Result<ExitCode> {
         facade: Some(plan.build()?),
         except: options.except.clone(),
         main: options.main,
+        libc: options.libc,
         chain,
         rustdoc: toolchain::rustdoc().into(),
         drop_ins: dirs.drop_ins.clone(),
@@ -237,11 +242,12 @@ impl Dirs {
             let path = self.drop_ins.join(format!("{}.rs", drop_in.package));
             write_if_changed(&path, drop_in.source.as_bytes())?;
         }
-        for name in ["greenroom", "greenroom-std"] {
-            write_if_changed(
-                &self.drop_ins.join(format!("{name}.rs")),
-                GREENROOM.as_bytes(),
-            )?;
+        for (name, source) in [
+            ("greenroom", GREENROOM),
+            ("greenroom-std", GREENROOM),
+            ("greenroom-patch", GREENROOM_PATCH),
+        ] {
+            write_if_changed(&self.drop_ins.join(format!("{name}.rs")), source.as_bytes())?;
         }
         Ok(())
     }

@@ -8,8 +8,8 @@ pub(crate) enum Treatment {
     /// Its `std` is the facade, but the threads that it spawns are the operating system's: as coroutines they
     /// would keep a worker.
     OsThreads,
-    /// It is greenroom or greenroom-std, as a dependency of the program. It is replaced by a crate that
-    /// re-exports the facade's.
+    /// It is greenroom, greenroom-std or greenroom-patch, as a dependency of the program. It is replaced by a
+    /// crate that re-exports the facade's.
     Greenroom,
     /// Its sources are replaced by a drop-in.
     DropIn(&'static DropIn),
@@ -75,34 +75,68 @@ impl PollsBy {
     }
 }
 
+/// What in a package blocks a worker, because it does not call the system by std.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocking {
+    pub(crate) why: &'static str,
+    /// What of it still blocks if the program has the patch of the C library. `None` if all of it parks.
+    pub(crate) in_spite_of_patch: Option<&'static str>,
+}
+
+impl Blocking {
+    /// By calls of the C library that the patch replaces.
+    const fn in_libc(why: &'static str) -> Blocking {
+        Blocking {
+            why,
+            in_spite_of_patch: None,
+        }
+    }
+
+    /// By anything else.
+    const fn elsewhere(why: &'static str) -> Blocking {
+        Blocking {
+            why,
+            in_spite_of_patch: Some(why),
+        }
+    }
+}
+
+const OPENS_CONNECTIONS: &str = "connections that the library opens block";
+
 /// Packages that call the system themselves, not by std, and what in them still blocks a worker.
-const BLOCKING: &[(&str, &str)] = &[
+const BLOCKING: &[(&str, Blocking)] = &[
     (
         "socket2",
-        "`connect`, `accept`, `recv` and `send` of its `Socket` block; sockets converted to std's types park",
+        Blocking::in_libc(
+            "`connect`, `accept`, `recv` and `send` of its `Socket` block; sockets converted to std's types park",
+        ),
     ),
     (
         "rustix",
-        "its functions are system calls: those that wait block",
+        Blocking::elsewhere("its functions are system calls: those that wait block"),
     ),
     (
         "nix",
-        "its functions are system calls: those that wait block",
+        Blocking {
+            why: "its functions are system calls: those that wait block",
+            in_spite_of_patch: Some("waiting for processes and signals blocks"),
+        },
     ),
     (
         "openssl",
-        "connections that the library opens block; streams that are passed to it park",
+        Blocking::in_libc(
+            "connections that the library opens block; streams that are passed to it park",
+        ),
     ),
     (
         "libsqlite3-sys",
-        "queries compute and read files on the worker: wrap long ones in `greenroom::unblock`",
+        Blocking::elsewhere(
+            "queries compute and read files on the worker: wrap long ones in `greenroom::unblock`",
+        ),
     ),
-    ("curl-sys", "connections that the library opens block"),
-    ("pq-sys", "connections that the library opens block"),
-    (
-        "mysqlclient-sys",
-        "connections that the library opens block",
-    ),
+    ("curl-sys", Blocking::in_libc(OPENS_CONNECTIONS)),
+    ("pq-sys", Blocking::in_libc(OPENS_CONNECTIONS)),
+    ("mysqlclient-sys", Blocking::in_libc(OPENS_CONNECTIONS)),
 ];
 
 impl DropIn {
@@ -120,7 +154,7 @@ impl Treatment {
             return Treatment::Excepted;
         }
         match package {
-            "greenroom" | "greenroom-std" => Treatment::Greenroom,
+            "greenroom" | "greenroom-std" | "greenroom-patch" => Treatment::Greenroom,
             name if KEEP_OS_THREADS.contains(&name) => Treatment::OsThreads,
             name => DROP_INS
                 .iter()
@@ -131,19 +165,28 @@ impl Treatment {
 }
 
 /// What in `version` of `package` still blocks a worker. `None` if nothing is known to.
-pub(crate) fn blocks(package: &str, version: &str) -> Option<&'static str> {
+pub(crate) fn blocks(package: &str, version: &str) -> Option<Blocking> {
     let of_package = |drop_in: &&DropIn| drop_in.package == package;
     if let Some(drop_in) = DROP_INS.iter().find(of_package)
         && !drop_in.replaces(package, version)
     {
-        return Some("this version has no drop-in, and blocks when it waits: update it");
+        let why = "this version has no drop-in, and blocks when it waits: update it";
+        return Some(Blocking::elsewhere(why));
     }
-    let polls = POLLS.iter().any(|(name, ..)| *name == package);
-    if polls && PollsBy::of(package, version).is_none() {
-        return Some("waiting in the poll of this version blocks");
+    let polls = POLLS.iter().find(|(name, ..)| *name == package);
+    if let Some((.., polls_by)) = polls
+        && PollsBy::of(package, version).is_none()
+    {
+        let why = "waiting in the poll of this version blocks";
+        // polling called the C library before version 3.
+        let is_old_polling = ["1.", "2."].iter().any(|old| version.starts_with(old));
+        return Some(match polls_by {
+            PollsBy::Rustix if !is_old_polling => Blocking::elsewhere(why),
+            _ => Blocking::in_libc(why),
+        });
     }
     let known = BLOCKING.iter().find(|(name, _)| *name == package);
-    known.map(|(_, why)| *why)
+    known.map(|(_, blocking)| *blocking)
 }
 
 #[cfg(test)]
@@ -171,6 +214,21 @@ mod tests {
         assert_eq!(PollsBy::of("mio", "1.2.5"), Some(PollsBy::Libc));
         assert_eq!(PollsBy::of("polling", "3.11.0"), Some(PollsBy::Rustix));
         assert_eq!(blocks("mio", "1.2.5"), None);
-        assert!(blocks("polling", "2.8.0").is_some());
+    }
+
+    #[test]
+    fn the_patch_of_the_c_library_reaches_what_does_not_make_system_calls_by_itself() {
+        let with_patch = |package, version| blocks(package, version).unwrap().in_spite_of_patch;
+        for (package, version) in [("socket2", "0.6.0"), ("polling", "2.8.0"), ("mio", "0.6.0")] {
+            assert_eq!(with_patch(package, version), None, "{package}");
+        }
+        for (package, version) in [
+            ("rustix", "1.1.0"),
+            ("polling", "3.7.0"),
+            ("parking_lot_core", "0.8.6"),
+            ("nix", "0.31.0"),
+        ] {
+            assert!(with_patch(package, version).is_some(), "{package}");
+        }
     }
 }

@@ -101,8 +101,14 @@ impl Graph {
         })
     }
 
-    /// What is patched, what is not, and what still blocks.
-    pub(crate) fn explain(&self) -> String {
+    /// Whether the program depends on the crate with the patch of the C library.
+    pub(crate) fn names_patch(&self) -> bool {
+        let mut names = self.packages.keys().map(|(name, _)| name);
+        names.any(|name| name == "greenroom-patch")
+    }
+
+    /// What is patched, what is not, and what still blocks: without the patch of the C library, or with it.
+    pub(crate) fn explain(&self, with_libc: bool) -> String {
         let mut text = String::new();
         let all = |wanted: fn(&Treatment) -> bool| {
             let packages = self
@@ -158,12 +164,30 @@ impl Graph {
             "not patched: proc macros, and the dependencies of proc macros and build scripts",
             self.of_compiler.iter().cloned().collect(),
         );
-        let blocking = self.packages.keys().filter_map(|(name, version)| {
-            crates::blocks(name, version).map(|why| format!("{name} {version}: {why}"))
-        });
+        let mut parking = Vec::new();
+        let mut blocking = Vec::new();
+        for (name, version) in self.packages.keys() {
+            let Some(known) = crates::blocks(name, version) else {
+                continue;
+            };
+            let reached_by_patch = known.in_spite_of_patch != Some(known.why);
+            let why = match known.in_spite_of_patch {
+                in_spite if with_libc => in_spite.map(str::to_owned),
+                _ if reached_by_patch => Some(format!("{} (not with --libc)", known.why)),
+                _ => Some(known.why.to_owned()),
+            };
+            if with_libc && reached_by_patch {
+                parking.push(format!("{name} {version}"));
+            }
+            blocking.extend(why.map(|why| format!("{name} {version}: {why}")));
+        }
+        section(
+            "waiting in their calls of the C library parks the coroutine, because of --libc",
+            parking,
+        );
         section(
             "can still block a worker, because they call the system or a C library themselves",
-            blocking.collect(),
+            blocking,
         );
         text
     }

@@ -14,7 +14,7 @@ use toml::{Table, Value};
 
 use crate::error::{Context, Error, Result, write_if_changed};
 use crate::options::Options;
-use crate::session::{Built, Session, VARIABLE};
+use crate::session::{Built, Patch, Session, VARIABLE};
 use crate::toolchain;
 
 /// A package of the facade's with a single file.
@@ -29,6 +29,9 @@ struct Package {
 enum Dependency {
     Greenroom,
     GreenroomStd,
+    GreenroomPatch,
+    /// Another package of the facade's.
+    Facade(&'static str),
     /// A crate that greenroom depends on, too. The lock file has its version.
     Published {
         name: &'static str,
@@ -76,6 +79,25 @@ const OTHERS: [Package; 3] = [
                 version: "1.1",
                 features: &["event", "fs", "pipe", "process", "std", "time"],
             },
+        ],
+    },
+];
+
+/// Needed only by programs with the patch of the C library: it cannot be built for each target. These packages are
+/// members of the workspace in any case, lest the others be built again when they come or go.
+const PATCHED: [Package; 2] = [
+    // The `std` of executables with the patch, and of those whose main function runs as a coroutine.
+    Package {
+        name: "greenroom-patched-std",
+        source: include_str!("../facade/patched_std.rs"),
+        dependencies: &[Dependency::GreenroomStd, Dependency::GreenroomPatch],
+    },
+    Package {
+        name: "greenroom-patched-main-std",
+        source: include_str!("../facade/patched_main_std.rs"),
+        dependencies: &[
+            Dependency::Facade("greenroom-main-std"),
+            Dependency::GreenroomPatch,
         ],
     },
 ];
@@ -140,6 +162,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) workspace_manifest: &'a Path,
     /// The features of greenroom that the program asks for.
     pub(crate) features: &'a [String],
+    /// Whether the program needs the patch of the C library.
+    pub(crate) with_patch: bool,
     /// This program, as the wrapper.
     pub(crate) wrapper: &'a Path,
     /// The session that tells the wrapper to build the facade.
@@ -155,7 +179,7 @@ impl Plan<'_> {
     pub(crate) fn build(&self) -> Result<Built> {
         let source = Source::find()?;
         let package = self.dir.join("package");
-        for other in &OTHERS {
+        for other in OTHERS.iter().chain(&PATCHED) {
             let manifest = self.manifest(other, &source);
             write(&package.join(other.name), other, &manifest)?;
         }
@@ -180,10 +204,16 @@ impl Plan<'_> {
             .arg(&manifest)
             .arg("--target-dir")
             .arg(self.dir.join("target"))
+            .args(["--package", THREADS_STD.name])
             .env("RUSTC_WRAPPER", self.wrapper)
             .env_remove("RUSTC_WORKSPACE_WRAPPER")
             .env(VARIABLE, &session)
             .stdout(Stdio::piped());
+        if self.with_patch {
+            PATCHED.iter().for_each(|package| {
+                cargo.args(["--package", package.name]);
+            });
+        }
         if self.options.offline {
             cargo.arg("--offline");
         }
@@ -216,7 +246,8 @@ impl Plan<'_> {
             )));
         }
         write_if_changed(&built, b"")?;
-        // cargo names the library of the root package without a hash, and the other libraries with one.
+        // cargo names the libraries of the packages that it was told to build without a hash, and those of others
+        // with one.
         let library = |name: &str| {
             let is_it = |path: &&cargo_metadata::camino::Utf8PathBuf| {
                 let stem = path.file_stem().unwrap_or_default();
@@ -231,12 +262,21 @@ impl Plan<'_> {
         };
         let std = library("greenroom_std")?;
         let dependencies = std.parent().unwrap_or(self.dir).to_path_buf();
+        let patch = match self.with_patch {
+            true => Some(Patch {
+                std: library("greenroom_patched_std")?,
+                main_std: library("greenroom_patched_main_std")?,
+                library: library("greenroom_patch")?,
+            }),
+            false => None,
+        };
         Ok(Built {
             threads_std: library("greenroom_threads_std")?,
             main_std: library("greenroom_main_std")?,
             libc: library("greenroom_libc")?,
             rustix: library("greenroom_rustix")?,
             greenroom: library("greenroom")?,
+            patch,
             std,
             dependencies,
         })
@@ -254,7 +294,10 @@ impl Plan<'_> {
         }
         // A workspace of its own. Otherwise cargo would take the package for a member of a workspace in a
         // directory above.
-        manifest.insert("workspace".into(), Table::new().into());
+        let members: Vec<Value> = PATCHED.iter().map(|package| package.name.into()).collect();
+        let mut workspace = Table::new();
+        workspace.insert("members".into(), members.into());
+        manifest.insert("workspace".into(), workspace.into());
         if let Some(profiles) = self.profiles()? {
             manifest.insert("profile".into(), profiles);
         }
@@ -269,6 +312,15 @@ impl Plan<'_> {
                 Dependency::GreenroomStd => {
                     let value = source.dependency("shims/std", self.features);
                     ("greenroom-std", value)
+                }
+                Dependency::GreenroomPatch => {
+                    let value = source.dependency("shims/patch", &[]);
+                    ("greenroom-patch", value)
+                }
+                Dependency::Facade(name) => {
+                    let mut table = Table::new();
+                    table.insert("path".into(), format!("../{name}").into());
+                    (name, table.into())
                 }
                 Dependency::Published {
                     name,

@@ -16,6 +16,8 @@ Commands:
 Options of this command:
       --except <CRATE>  Leave a crate of the dependency graph on the real std (repeatable)
       --main            Run the main function as a coroutine, too (build and run only)
+      --libc            Let calls of the C library park, too: those of C libraries, and of crates
+                        that call it themselves
       --explain         List which crates are patched, which are not, and which can still block
   -h, --help            Print this
   -V, --version         Print the version
@@ -47,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) explain: bool,
     /// The main functions of executables run as coroutines.
     pub(crate) main: bool,
+    /// Executables have the patch of the C library.
+    pub(crate) libc: bool,
     pub(crate) target: Option<String>,
     /// cargo's profile, by its name on the command line.
     pub(crate) profile: Option<String>,
@@ -99,6 +103,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
             "--except" => options.except.push(value()?.replace('_', "-")),
             "--explain" if !is_given => options.explain = true,
             "--main" if !is_given => options.main = true,
+            "--libc" if !is_given => options.libc = true,
             "--target" => {
                 let target = value()?;
                 if options.target.is_some() {
@@ -211,12 +216,13 @@ mod tests {
 
     #[test]
     fn options_of_this_command_are_taken_out_and_the_rest_goes_to_cargo() {
-        let options =
-            options("greenroom run --explain -p app --except=a_b --except c --bin x -- --except d");
+        let options = options(
+            "greenroom run --explain -p app --except=a_b --except c --libc --bin x -- --except d --libc",
+        );
         assert_eq!(options.command, "run");
-        assert!(options.explain && !options.main);
+        assert!(options.explain && options.libc && !options.main);
         assert_eq!(options.except, ["a-b", "c"]);
-        let passed = ["-p", "app", "--bin", "x", "--", "--except", "d"];
+        let passed = ["-p", "app", "--bin", "x", "--", "--except", "d", "--libc"];
         assert_eq!(options.cargo_args, passed);
     }
 

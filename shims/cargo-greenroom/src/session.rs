@@ -24,6 +24,8 @@ pub(crate) struct Session {
     pub(crate) except: Vec<String>,
     /// The main functions of executables run as coroutines.
     pub(crate) main: bool,
+    /// Executables have the patch of the C library.
+    pub(crate) libc: bool,
     /// The compiler wrapper that the user has set, if any. Our wrapper calls it with the compiler.
     pub(crate) chain: Option<PathBuf>,
     /// The real rustdoc, which the wrapper calls.
@@ -47,8 +49,38 @@ pub(crate) struct Built {
     pub(crate) rustix: PathBuf,
     /// The library that is `greenroom`.
     pub(crate) greenroom: PathBuf,
+    /// The libraries with the patch of the C library, if the program needs them.
+    pub(crate) patch: Option<Patch>,
     /// The directory of the libraries that these depend on.
     pub(crate) dependencies: PathBuf,
+}
+
+/// The libraries of the facade that have the patch of the C library.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Patch {
+    /// The library that is `std` for executables.
+    pub(crate) std: PathBuf,
+    /// The library that is `std` for executables whose main function runs as a coroutine.
+    pub(crate) main_std: PathBuf,
+    /// The library that is `greenroom-patch`.
+    pub(crate) library: PathBuf,
+}
+
+impl Built {
+    /// All libraries.
+    fn libraries(&self) -> impl Iterator<Item = &PathBuf> {
+        let all = [
+            &self.std,
+            &self.threads_std,
+            &self.main_std,
+            &self.libc,
+            &self.rustix,
+            &self.greenroom,
+        ];
+        let patch = self.patch.iter();
+        all.into_iter()
+            .chain(patch.flat_map(|patch| [&patch.std, &patch.main_std, &patch.library]))
+    }
 }
 
 impl Session {
@@ -62,14 +94,7 @@ impl Session {
             .iter()
             .for_each(|drop_in| drop_in.source.hash(&mut hasher));
         if let Some(built) = &self.facade {
-            for library in [
-                &built.std,
-                &built.threads_std,
-                &built.main_std,
-                &built.libc,
-                &built.rustix,
-                &built.greenroom,
-            ] {
+            for library in built.libraries() {
                 let metadata = fs::metadata(library)
                     .context(|| format!("cannot find {}", library.display()))?;
                 metadata.len().hash(&mut hasher);
@@ -92,16 +117,22 @@ impl Session {
         let chain = self.chain.clone().unwrap_or_default();
         let except = self.except.join(",").into();
         let main = self.main.to_string().into();
+        let libc = self.libc.to_string().into();
+        let patch = built.patch.clone().unwrap_or_default();
         let lines = [
             ("std", &built.std),
             ("threads-std", &built.threads_std),
             ("main-std", &built.main_std),
-            ("libc", &built.libc),
+            ("libc-library", &built.libc),
             ("rustix", &built.rustix),
             ("greenroom", &built.greenroom),
+            ("patched-std", &patch.std),
+            ("patched-main-std", &patch.main_std),
+            ("patch", &patch.library),
             ("dependencies", &built.dependencies),
             ("except", &except),
             ("main", &main),
+            ("libc", &libc),
             ("chain", &chain),
             ("rustdoc", &self.rustdoc),
             ("drop-ins", &self.drop_ins),
@@ -134,13 +165,19 @@ impl Session {
             let found = lines.find(|(name, _)| *name == key).map(|(_, value)| value);
             found.unwrap_or_default()
         };
+        let patch = Patch {
+            std: value("patched-std").into(),
+            main_std: value("patched-main-std").into(),
+            library: value("patch").into(),
+        };
         let facade = Built {
             std: value("std").into(),
             threads_std: value("threads-std").into(),
             main_std: value("main-std").into(),
-            libc: value("libc").into(),
+            libc: value("libc-library").into(),
             rustix: value("rustix").into(),
             greenroom: value("greenroom").into(),
+            patch: (patch != Patch::default()).then_some(patch),
             dependencies: value("dependencies").into(),
         };
         let except = value("except").split(',').filter(|name| !name.is_empty());
@@ -148,6 +185,7 @@ impl Session {
             facade: (facade != Built::default()).then_some(facade),
             except: except.map(str::to_owned).collect(),
             main: value("main") == "true",
+            libc: value("libc") == "true",
             chain: Some(value("chain"))
                 .filter(|chain| !chain.is_empty())
                 .map(PathBuf::from),
@@ -172,10 +210,16 @@ mod tests {
                 libc: "/a/liblibc.rlib".into(),
                 rustix: "/a/librustix.rlib".into(),
                 greenroom: "/a=b/libgreenroom.rlib".into(),
+                patch: Some(Patch {
+                    std: "/a/libpatched.rlib".into(),
+                    main_std: "/a/libpatched_main.rlib".into(),
+                    library: "/a/libpatch.rlib".into(),
+                }),
                 dependencies: "/a/deps".into(),
             }),
             except: vec!["tokio".into(), "mio".into()],
             main: true,
+            libc: true,
             chain: Some("/usr/bin/cache".into()),
             rustdoc: "rustdoc".into(),
             drop_ins: "/a/drop-ins".into(),

@@ -46,7 +46,12 @@ pub(crate) fn run(role: Role) -> Result<ExitCode> {
             if let Some(built) = &session.facade
                 && is_of_target(&args)
             {
-                add_std(&mut args, &built.std, built);
+                // Of the arguments that it may have, this one stands for programs: those of the examples.
+                let library = match &built.patch {
+                    Some(patch) if session.libc && is_test(&args) => &patch.std,
+                    _ => &built.std,
+                };
+                add_std(&mut args, library, built);
             }
             Err(exec(Command::new(&session.rustdoc).args(args)))
         }
@@ -163,11 +168,19 @@ fn compile(
             add_dependencies(&mut args, built);
             return Err(exec(command.args(args)));
         }
-        Treatment::Patched if session.main && is_program(&args) => {
-            add_std(&mut args, &built.main_std, built);
-            args.extend(["-C", "link-arg=-Wl,--wrap=main"].map(OsString::from));
+        Treatment::Patched => {
+            let runs_main = session.main && is_program(&args);
+            let library = match &built.patch {
+                Some(patch) if session.libc && runs_main => &patch.main_std,
+                Some(patch) if session.libc && is_executable(&args) => &patch.std,
+                _ if runs_main => &built.main_std,
+                _ => &built.std,
+            };
+            add_std(&mut args, library, built);
+            if runs_main {
+                args.extend(["-C", "link-arg=-Wl,--wrap=main"].map(OsString::from));
+            }
         }
-        Treatment::Patched => add_std(&mut args, &built.std, built),
         Treatment::OsThreads => add_std(&mut args, &built.threads_std, built),
         Treatment::DropIn(drop_in) => {
             replace_source(
@@ -179,10 +192,10 @@ fn compile(
         }
         Treatment::Greenroom => {
             replace_source(&mut args, &session.drop_ins.join(format!("{package}.rs")));
-            let library = if package == "greenroom" {
-                &built.greenroom
-            } else {
-                &built.std
+            let library = match (package.as_str(), &built.patch) {
+                ("greenroom", _) => &built.greenroom,
+                ("greenroom-patch", Some(patch)) => &patch.library,
+                _ => &built.std,
             };
             add_extern(&mut args, "the_one", library);
             add_dependencies(&mut args, built);
@@ -273,7 +286,17 @@ fn is_of_target(args: &[OsString]) -> bool {
 /// Whether `args` compile an executable, other than one with tests: the main function of these is the
 /// harness's.
 fn is_program(args: &[OsString]) -> bool {
-    has_value(args, "--crate-type", "bin") && !args.iter().any(|arg| arg == "--test")
+    has_value(args, "--crate-type", "bin") && !is_test(args)
+}
+
+/// Whether `args` compile an executable. cargo names no type for a library with tests, which is one.
+fn is_executable(args: &[OsString]) -> bool {
+    has_value(args, "--crate-type", "bin") || is_test(args)
+}
+
+/// Whether the compiler generates a harness of tests.
+fn is_test(args: &[OsString]) -> bool {
+    args.iter().any(|arg| arg == "--test")
 }
 
 fn has_value(args: &[OsString], option: &str, value: &str) -> bool {
@@ -366,6 +389,7 @@ mod tests {
             libc: "/f/libgreenroom_libc.rlib".into(),
             rustix: "/f/libgreenroom_rustix.rlib".into(),
             greenroom: "/f/libgreenroom.rlib".into(),
+            patch: None,
             dependencies: "/f/deps".into(),
         }
     }
@@ -393,6 +417,10 @@ mod tests {
         assert!(is_program(&args("--crate-name a --crate-type bin")));
         assert!(!is_program(&args("--crate-name a --crate-type bin --test")));
         assert!(!is_program(&args("--crate-name a --crate-type lib")));
+        assert!(is_executable(&args("--crate-name a --crate-type bin")));
+        assert!(is_executable(&args("--crate-name a --test")));
+        assert!(!is_executable(&args("--crate-name a --crate-type lib")));
+        assert!(!is_executable(&args("--crate-name a --crate-type cdylib")));
     }
 
     #[test]

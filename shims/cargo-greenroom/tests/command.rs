@@ -286,6 +286,96 @@ fn a_thread_that_waits_in_a_poll_of_mio_or_polling_lets_others_go_on() {
     );
 }
 
+/// What the threads of the program's module `calls` say if all of them wait at the same time, and if each keeps
+/// the worker.
+const AT_THE_SAME_TIME: &str = "((()))\npoll: [1, 1, 1]\nrecv: [1, 1, 1]\n";
+const IN_TURN: &str = "()()()\npoll: [0, 0, 0]\nrecv: [-1, -1, -1]\n";
+
+fn calls(options: &str) -> String {
+    let mut command = green(&format!("run -q {options} -- calls"));
+    stdout(command.env("GREENROOM_WORKERS", "1"))
+}
+
+#[test]
+#[serial]
+fn calls_of_the_c_library_park_in_a_program_with_its_patch() {
+    assert_eq!(calls("--features calls-libc"), IN_TURN);
+    for options in [
+        "",
+        "--profile lto",
+        "--profile abort",
+        "--main",
+        "--main --profile lto",
+    ] {
+        let options = format!("--features calls-libc --libc {options}");
+        assert_eq!(calls(options.trim_end()), AT_THE_SAME_TIME, "{options}");
+    }
+}
+
+#[test]
+#[serial]
+fn a_program_that_names_the_crate_with_the_patch_has_it_in_any_case() {
+    for options in ["", "--libc", "--libc --profile lto"] {
+        let options = format!("--features calls-libc,names-patch {options}");
+        assert_eq!(calls(options.trim_end()), AT_THE_SAME_TIME, "{options}");
+    }
+}
+
+#[test]
+#[serial]
+fn tests_of_all_kinds_have_the_patch_of_the_c_library() {
+    let run = |options: &str| {
+        let line = format!("test --features calls-libc {options}");
+        output(green(line.trim_end()).env("GREENROOM_WORKERS", "1"))
+    };
+    let passed = run("--libc");
+    let written = String::from_utf8(passed.stdout).unwrap();
+    assert!(passed.status.success(), "{written}");
+    for name in [
+        "test calls::tests::threads_wait_at_the_same_time ... ok",
+        "test threads_of_an_integration_test_wait_at_the_same_time ... ok",
+        "test src/calls.rs - calls (line 3) ... ok",
+    ] {
+        assert!(written.contains(name), "{name}: {written}");
+    }
+    let failed = run("--no-fail-fast");
+    let written = String::from_utf8(failed.stdout).unwrap();
+    assert_eq!(
+        written.matches("test result: FAILED").count(),
+        3,
+        "{written}"
+    );
+}
+
+/// Whether a file defines `recv`, for the dynamic linker.
+fn defines_recv(file: &Path) -> bool {
+    let mut nm = Command::new("nm");
+    let symbols = stdout(nm.args(["--dynamic", "--defined-only"]).arg(file));
+    symbols.lines().any(|line| line.ends_with(" recv"))
+}
+
+#[test]
+#[serial]
+fn only_executables_have_the_patch_of_the_c_library() {
+    stdout(&mut green("build -q --workspace --libc"));
+    let base = program().join("target/greenroom/program");
+    let host = stdout(Command::new("rustc").args(["--print", "host-tuple"]));
+    let built = base.join(host.trim()).join("debug");
+    assert!(defines_recv(&built.join("program")));
+    assert!(!defines_recv(&built.join("libshared.so")));
+    let of_build = base.join("debug");
+    let scripts = fs::read_dir(of_build.join("build")).unwrap();
+    let scripts = scripts.map(|entry| entry.unwrap().path().join("build-script-build"));
+    let macros = fs::read_dir(of_build.join("deps")).unwrap();
+    let macros = macros.map(|entry| entry.unwrap().path());
+    let macros = macros.filter(|path| path.extension().is_some_and(|extension| extension == "so"));
+    let all: Vec<_> = scripts.filter(|path| path.exists()).chain(macros).collect();
+    assert!(all.len() >= 2, "{all:?}");
+    for path in all {
+        assert!(!defines_recv(&path), "{}", path.display());
+    }
+}
+
 #[test]
 #[serial]
 fn unit_integration_and_documentation_tests_pass() {
