@@ -70,6 +70,10 @@
 //! [`patch::status`](crate::patch::status()) tells whether the patch is in force. In a program that has the macro,
 //! no runtime starts if it is not.
 //!
+//! A program that forbids `unsafe` code names the crate `greenroom-patch` instead of the macro: `use greenroom_patch
+//! as _;`. With `cargo greenroom`, an unmodified program gets the patch by the option
+//! [`--libc`](super::porting#c-libraries).
+//!
 //! # What it does not do
 //!
 //! **Threads stay OS threads.** A crate that starts a thread gets an OS thread. Coroutines can share std's locks,

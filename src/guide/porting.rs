@@ -7,7 +7,7 @@
 //! | [a file](#a-file) | one line at its top | that file |
 //! | [a crate](#a-crate) | one line in its `Cargo.toml` | that crate |
 //! | [a program](#a-program) | `cargo greenroom run` | the program and all its dependencies |
-//! | [a process](super::foreign) | `greenroom::patch!(unsafe);` in the program | C libraries, and crates that are left as they are |
+//! | [a process](super::foreign) | `greenroom::patch!(unsafe);` in the program, or `cargo greenroom run --libc` | C libraries, and crates that are left as they are |
 //!
 //! The ways mix. The types are the same in all of them, and they convert from and to std's own types.
 //! Code that none of these ways reaches blocks its worker, unless it is wrapped in [`unblock`].
@@ -68,8 +68,8 @@
 //!
 //! In all Rust code that is compiled against the shims, thread-locals belong to the coroutines. So the
 //! hazard of [shared thread-locals](crate::guide::hazards#shared-thread-locals) is gone. C code, and
-//! crates that make system calls themselves, can still block a worker: see [Code you do not
-//! compile](super::foreign).
+//! crates that make system calls themselves, can still block a worker, unless there is
+//! [`--libc`](#c-libraries).
 //!
 //! Coroutines then have std's default stack size, 2 MiB of address space, unless
 //! `GREENROOM_STACK_SIZE` or `RUST_MIN_STACK` says otherwise.
@@ -92,6 +92,25 @@
 //! - It is an error to call [`run`](crate::run) in the main function, which is a coroutine already.
 //! - It works for executables of crates that are on greenroom's std, and for linkers that know `--wrap`,
 //!   as all common ones do.
+//!
+//! ### C libraries
+//!
+//! `cargo greenroom run --libc` gives the program's executables [the patch of the C library](super::foreign), too.
+//! Then calls like `recv`, `poll`, `connect` and `usleep` park: those of C libraries, such as libpq and libcurl,
+//! and those of crates that call libc themselves, such as socket2 and nix. The option works with all commands,
+//! and together with `--main`.
+//!
+//! - Binaries, examples, tests of all kinds and benchmarks have the patch. Libraries for other languages,
+//!   build scripts and proc macros do not. Nor do executables of a crate that `--except` names, or of one whose
+//!   threads stay OS threads.
+//! - `--explain` tells which crates the patch reaches, and what in them still blocks.
+//! - Each thread has the thread-locals of Rust to itself, so code that [takes the OS thread for the
+//!   waiter](mod@crate::patch#what-is-identified-by-its-os-thread) works.
+//! - C code may keep something per OS thread across such a call, which the coroutines of a worker then share: see
+//!   [the hazards](super::hazards#code-under-the-patch).
+//! - Crates that make system calls by themselves, as rustix does, can still block a worker.
+//! - A program that has the macro `patch!` itself does not need the option, and does not link with it: the
+//!   linker reports duplicate symbols. A program that names the crate `greenroom-patch` may have both.
 //!
 //! # What then happens
 //!
@@ -184,7 +203,7 @@
 //! |---|---|---|
 //! | a worker stops for good, or for a while, although its connections have data | a lock or a channel of the real std is waited for, and the other side needs that worker. Most often a guard is held across a wait | [`shims::sync`] |
 //! | the same, while one thread computes, or spins until another has done something | nothing waits, and greenroom does not preempt | [`yield_now`] now and then, or [`unblock`] around the computation |
-//! | the same, while one thread is in a C library or in a crate that is not ported | the library blocks the OS thread | [the patch](super::foreign); [`unblock`] around the call; [`wait_fd`] before it, if the library exposes its descriptor |
+//! | the same, while one thread is in a C library or in a crate that is not ported | the library blocks the OS thread | [`cargo greenroom --libc`](#c-libraries), or [the patch](super::foreign) alone; [`unblock`] around the call; [`wait_fd`] before it, if the library exposes its descriptor |
 //! | a `thread_local!` has the value of another request | a `thread_local!` without a path is std's, and the coroutines of a worker share its values | `std::thread_local! { … }`, or `use std::thread_local;` above; [`coroutine_local!`] |
 //! | the value of a `thread_local!` changes or goes while it is in use, which is undefined behaviour | its initialiser waits, and another coroutine of the worker has initialised the value meanwhile | the same; [`deny_blocking`](crate::deny_blocking()) names the wait |
 //! | mismatched types: `LocalKey`, and a different `LocalKey` | a `thread_local!` without a path is std's | the same |

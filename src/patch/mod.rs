@@ -63,6 +63,12 @@
 //! that runs tokio on the calling thread, such as `postgres`, panics in the second coroutine of the worker that
 //! calls it meanwhile.
 //!
+//! # What it does not do
+//!
+//! Only coroutines park, and the patch makes none: a thread that a C library or a program in another language
+//! starts stays an OS thread. So there is no library for `LD_PRELOAD`: under it, no thread of a program in another
+//! language would be a coroutine, and nothing would park.
+//!
 //! # Safety
 //!
 //! The word `unsafe` is yours, because every call that blocks becomes a point at which other coroutines of

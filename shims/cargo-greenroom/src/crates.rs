@@ -119,7 +119,7 @@ const BLOCKING: &[(&str, Blocking)] = &[
         "nix",
         Blocking {
             why: "its functions are system calls: those that wait block",
-            in_spite_of_patch: Some("waiting for processes and signals blocks"),
+            in_spite_of_patch: Some("waiting for signals blocks"),
         },
     ),
     (
@@ -171,7 +171,7 @@ pub(crate) fn blocks(package: &str, version: &str) -> Option<Blocking> {
         && !drop_in.replaces(package, version)
     {
         let why = "this version has no drop-in, and blocks when it waits: update it";
-        return Some(Blocking::elsewhere(why));
+        return Some(Blocking::in_libc(why));
     }
     let polls = POLLS.iter().find(|(name, ..)| *name == package);
     if let Some((.., polls_by)) = polls
@@ -219,15 +219,15 @@ mod tests {
     #[test]
     fn the_patch_of_the_c_library_reaches_what_does_not_make_system_calls_by_itself() {
         let with_patch = |package, version| blocks(package, version).unwrap().in_spite_of_patch;
-        for (package, version) in [("socket2", "0.6.0"), ("polling", "2.8.0"), ("mio", "0.6.0")] {
+        for (package, version) in [
+            ("socket2", "0.6.0"),
+            ("polling", "2.8.0"),
+            ("mio", "0.6.0"),
+            ("parking_lot_core", "0.8.6"),
+        ] {
             assert_eq!(with_patch(package, version), None, "{package}");
         }
-        for (package, version) in [
-            ("rustix", "1.1.0"),
-            ("polling", "3.7.0"),
-            ("parking_lot_core", "0.8.6"),
-            ("nix", "0.31.0"),
-        ] {
+        for (package, version) in [("rustix", "1.1.0"), ("polling", "3.7.0"), ("nix", "0.31.0")] {
             assert!(with_patch(package, version).is_some(), "{package}");
         }
     }

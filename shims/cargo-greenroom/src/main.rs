@@ -9,6 +9,9 @@
 //!    as its `RUSTC_WRAPPER` (`wrapper`). For each crate of the target, the wrapper tells rustc that
 //!    the crate named `std` is the facade. Build scripts and proc macros are left alone.
 //!
+//! With `--libc`, the facade of executables names `greenroom-patch`, too. So the linker finds functions like `recv`
+//! and `poll` there, for all code of the process.
+//!
 //! The command tells the wrapper what to do in a file, the *session* (`session`).
 
 #![allow(clippy::print_stdout, reason = "a command, whose output it is")]

@@ -288,8 +288,8 @@ fn a_thread_that_waits_in_a_poll_of_mio_or_polling_lets_others_go_on() {
 
 /// What the threads of the program's module `calls` say if all of them wait at the same time, and if each keeps
 /// the worker.
-const AT_THE_SAME_TIME: &str = "((()))\npoll: [1, 1, 1]\nrecv: [1, 1, 1]\n";
-const IN_TURN: &str = "()()()\npoll: [0, 0, 0]\nrecv: [-1, -1, -1]\n";
+const AT_THE_SAME_TIME: &str = "((()))\npoll: [1, 1, 1]\nrecv: [1, 1, 1]\nsocket2: [1, 1, 1]\n";
+const IN_TURN: &str = "()()()\npoll: [0, 0, 0]\nrecv: [-1, -1, -1]\nsocket2: [-1, -1, -1]\n";
 
 fn calls(options: &str) -> String {
     let mut command = green(&format!("run -q {options} -- calls"));
@@ -319,6 +319,35 @@ fn a_program_that_names_the_crate_with_the_patch_has_it_in_any_case() {
         let options = format!("--features calls-libc,names-patch {options}");
         assert_eq!(calls(options.trim_end()), AT_THE_SAME_TIME, "{options}");
     }
+}
+
+#[test]
+#[serial]
+fn explain_tells_which_crates_the_patch_of_the_c_library_reaches() {
+    let explain = |options: &str| {
+        let line = format!("check -q --features calls-libc,names-greenroom --explain {options}");
+        let output = output(&mut green(line.trim_end()));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // The line of a crate in a section.
+    let line = |said: &str, section: &str, name: &str| {
+        let lines = said.lines().skip_while(|line| !line.starts_with(section));
+        let mut lines = lines.skip(1).take_while(|line| line.starts_with("  "));
+        let found = lines.find(|line| line.trim_start().starts_with(name));
+        found.map(str::to_owned)
+    };
+    let blocks = "can still block a worker";
+    let said = explain("");
+    let found = line(&said, blocks, "socket2 ").unwrap_or_default();
+    assert!(found.ends_with("(not with --libc)"), "{said}");
+    // It makes its system calls itself.
+    let found = line(&said, blocks, "rustix ").unwrap_or_default();
+    assert!(!found.is_empty() && !found.contains("--libc"), "{said}");
+    let said = explain("--libc");
+    let parks = "waiting in their calls of the C library parks";
+    assert!(line(&said, parks, "socket2 ").is_some(), "{said}");
+    assert_eq!(line(&said, blocks, "socket2 "), None, "{said}");
+    assert!(line(&said, blocks, "rustix ").is_some(), "{said}");
 }
 
 #[test]
