@@ -7,6 +7,7 @@ greenroom::patch!(unsafe);
 
 mod at_once;
 mod ldap;
+mod libmariadb;
 mod mail;
 mod mariadb;
 mod memcached;
