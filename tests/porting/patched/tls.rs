@@ -28,7 +28,7 @@ fn identity() -> &'static (CertificateDer<'static>, Arc<ServerConfig>) {
     })
 }
 
-fn serve(stream: TcpStream, gate: &Gate) -> Outcome<()> {
+pub(crate) fn serve(stream: TcpStream, gate: &Gate) -> Outcome<()> {
     let connection = ServerConnection::new(Arc::clone(&identity().1))?;
     let mut stream = StreamOwned::new(connection, stream);
     http::serve_on(&mut stream, gate)?;
