@@ -129,6 +129,10 @@
 //! - A library that tries again after any error is not ended by a cancellation, and spins inside a timeout that
 //!   has passed. Use the library's own timeouts for it.
 //! - The library's own timeouts work as without the patch.
+//! - The end of a runtime cancels what is left. Code that goes on after an error, as the loop
+//!   `for stream in listener.incoming()` may, is told once and then waits again. It is left behind when the
+//!   [grace](crate::RuntimeBuilder::grace) is over, 30 s unless set. So is `loop { sleep(second); … }`.
+//!   Tokio takes the error of its poll for a fault, and panics.
 //!
 //! # Crates that were tried
 //!
@@ -141,7 +145,7 @@
 //! | ureq 3.5, also over rustls | works with `cargo greenroom` | works |
 //! | minreq 2.14 | works | works without `with_timeout`. With it, one at a time: it starts a thread and waits by `mpsc` |
 //! | attohttpc 0.31 | works | works. It has an OS thread for each request with a `timeout`. To a name with several addresses, one at a time (by its source, not tried): it waits by `mpsc` |
-//! | curl 0.4 (libcurl) | blocks | works |
+//! | curl 0.4 (libcurl), also over OpenSSL | blocks | works. It has an OS thread for each name that it resolves |
 //! | reqwest 0.12, `blocking` | works with `cargo greenroom` | one at a time: it waits by `thread::park` |
 //! | tungstenite 0.30 | works | works |
 //! | suppaftp 12.2 | works | works |
