@@ -107,8 +107,8 @@
 //! async-io and smol, and those of Go. `cargo greenroom` makes the polls of polling park.
 //!
 //! **Locks of C**: mutexes, condition variables, read-write locks and semaphores park a coroutine that waits for
-//! another one of its worker. A mutex that another thread holds blocks the worker, and mutexes that their holder
-//! may lock again do not keep out other coroutines of the thread: see [`patch`](mod@crate::patch).
+//! another one of its worker. A mutex that another thread holds blocks the worker: see
+//! [`patch`](mod@crate::patch).
 //!
 //! **Waits inside the C library block the worker**: reads and writes by `fgets`, `popen` and the like,
 //! `pthread_once`, and the locks of `threads.h`. So do regular files, and the descriptors 0, 1 and 2.

@@ -106,6 +106,7 @@ macro_rules! __patched_functions {
             // The ends of threads and of children.
             parks fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -> c_int;
             parks fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int;
+            parks fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int;
             parks fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t, until: *const timespec) -> c_int;
             parks fn pthread_mutex_clocklock(mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> c_int;
             parks fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int;

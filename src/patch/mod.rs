@@ -58,10 +58,8 @@
 //! that the patch sees is told on standard error, with the name of the coroutine. The ways out are the
 //! [shims](crate::shims) and `cargo greenroom`, under which all of these are each coroutine's own.
 //!
-//! The mutexes of C that their holder may lock again, and those that check who unlocks, have the thread for the
-//! holder, too: the first do not exclude another coroutine of the thread, and the second refuse it. And a crate
-//! that runs tokio on the calling thread, such as `postgres`, panics in the second coroutine of the worker that
-//! calls it meanwhile.
+//! A crate that runs tokio on the calling thread, such as `postgres`, panics in the second coroutine of the worker
+//! that calls it meanwhile.
 //!
 //! # What it does not do
 //!
@@ -100,6 +98,7 @@ mod mutexes;
 mod names;
 #[doc(hidden)]
 pub mod original;
+mod owners;
 mod polls;
 mod replacements;
 mod rwlocks;

@@ -11,6 +11,9 @@
 //!   wakes a coroutine and a thread. One of these is a spurious wake-up, which every wait of this kind allows
 //!   for.
 //!
+//! *A mutex that notes its holder*, to let it in again or to refuse it: the C library notes the thread. Which of its
+//! coroutines that is, is noted in `owners.rs`.
+//!
 //! A mutex that another thread holds blocks the thread as before. That is a matter of moments, mostly. And an
 //! allocator can rely on it: it has a state per thread, and must not be entered by a second coroutine in the midst of
 //! a wait for its mutex.
@@ -20,9 +23,10 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use libc::{EBUSY, ETIMEDOUT};
+use libc::{EBUSY, EPERM, ETIMEDOUT};
 
 use super::original;
+use super::owners::{self, Holder};
 use super::time::{deadline_of, duration_of, now_of};
 use super::types::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
 use super::wait::may_park;
@@ -54,28 +58,47 @@ const KIND: c_int = 127;
 /// A mutex as most are, and one that spins at first.
 const ORDINARY: [c_int; 2] = [0, 3];
 
+/// A mutex that its holder may lock again, and one that refuses that.
+const NOTES_HOLDER: [c_int; 2] = [1, 2];
+
 const _: () = assert!(
     cfg!(not(all(target_env = "gnu", target_pointer_width = "64")))
         || offset_of!(Fields, kind) == 16 && size_of::<Fields>() <= size_of::<pthread_mutex_t>()
 );
 
-/// Whether a coroutine of the calling thread holds the mutex, as far as can be seen: mutexes that their holder
-/// may lock again, and those that check it, have the thread for the holder.
+/// The fields of the mutex. `None`, if they are not known on this platform.
+///
+/// # Safety
+///
+/// The pointer is to a mutex that is initialised, and is there for as long as the result is used.
+unsafe fn fields<'a>(mutex: *mut pthread_mutex_t) -> Option<&'a Fields> {
+    // SAFETY: the caller's. The fields are those of the type. They are atomic, because other threads change them
+    // meanwhile.
+    cfg!(all(target_env = "gnu", target_pointer_width = "64")).then(|| unsafe { &*mutex.cast() })
+}
+
+/// Whether the mutex is of one of these kinds.
+///
+/// # Safety
+///
+/// The pointer is to a mutex that is initialised.
+unsafe fn is_one_of(mutex: *mut pthread_mutex_t, kinds: [c_int; 2]) -> bool {
+    // SAFETY: the caller's.
+    let fields = unsafe { fields(mutex) };
+    fields.is_some_and(|fields| kinds.contains(&(fields.kind.load(Ordering::Relaxed) & KIND)))
+}
+
+/// Whether a coroutine of the calling thread holds the mutex, which is of an ordinary kind.
 ///
 /// # Safety
 ///
 /// The pointer is to a mutex that is initialised.
 unsafe fn is_held_here(mutex: *mut pthread_mutex_t) -> bool {
-    if cfg!(not(all(target_env = "gnu", target_pointer_width = "64"))) {
-        return false;
-    }
-    // SAFETY: the caller's. The fields are those of the type. They are atomic, because other threads change them
-    // meanwhile.
-    let fields = unsafe { &*mutex.cast::<Fields>() };
-    let kind = fields.kind.load(Ordering::Relaxed) & KIND;
-    // SAFETY: the call has no preconditions.
-    let this_thread = unsafe { libc::gettid() };
-    ORDINARY.contains(&kind) && fields.owner.load(Ordering::Relaxed) == this_thread
+    // SAFETY: the caller's; the call has no preconditions.
+    let (fields, this_thread) = unsafe { (fields(mutex), libc::gettid()) };
+    let owner = fields.map(|fields| fields.owner.load(Ordering::Relaxed));
+    // SAFETY: the caller's.
+    owner == Some(this_thread) && unsafe { is_one_of(mutex, ORDINARY) }
 }
 
 /// The first word of what a pointer of C is to, as the name of a queue of the lot.
@@ -101,26 +124,92 @@ unsafe fn lock(
     block: impl FnOnce() -> c_int,
 ) -> c_int {
     // SAFETY: the caller's.
-    match unsafe { libc::pthread_mutex_trylock(mutex) } {
+    if unsafe { is_one_of(mutex, NOTES_HOLDER) } {
+        // SAFETY: the caller's.
+        return unsafe { lock_of_holder(mutex, deadline, block) };
+    }
+    // SAFETY: the caller's.
+    let attempt = || unsafe { original::pthread_mutex_trylock(mutex) };
+    match attempt() {
         EBUSY => {}
         done => return done,
     }
     let deadline = deadline();
     // SAFETY: the caller's.
-    while unsafe { is_held_here(mutex) } && may_park() {
-        WAITING_HERE.set(WAITING_HERE.get() + 1);
-        // SAFETY: the caller's. The caller waits.
-        let (word, held) = unsafe { (word(mutex), || is_held_here(mutex)) };
-        let waited = futex::wait_while(word, deadline, held, || {});
-        WAITING_HERE.set(WAITING_HERE.get() - 1);
+    let is_held_here = || unsafe { is_held_here(mutex) };
+    while is_held_here() && may_park() {
         // SAFETY: the caller's.
-        match unsafe { libc::pthread_mutex_trylock(mutex) } {
+        let waited = unsafe { wait_while(mutex, deadline, is_held_here) };
+        match attempt() {
             EBUSY if waited == Waited::TimedOut => return ETIMEDOUT,
             EBUSY => {}
             done => return done,
         }
     }
     block()
+}
+
+/// Like `lock`, for a mutex that notes its holder.
+///
+/// # Safety
+///
+/// As for `lock`.
+unsafe fn lock_of_holder(
+    mutex: *mut pthread_mutex_t,
+    deadline: impl FnOnce() -> Option<Instant>,
+    block: impl FnOnce() -> c_int,
+) -> c_int {
+    let is_held_here = || owners::holder(mutex.addr()) == Holder::Another;
+    if is_held_here() && may_park() {
+        let deadline = deadline();
+        while is_held_here() {
+            // SAFETY: the caller's.
+            let waited = unsafe { wait_while(mutex, deadline, is_held_here) };
+            if waited == Waited::TimedOut && is_held_here() {
+                return ETIMEDOUT;
+            }
+        }
+    }
+    let locked = block();
+    if locked == 0 {
+        owners::note_locked(mutex.addr());
+    }
+    locked
+}
+
+/// Waits until another coroutine of this thread unlocks the mutex.
+///
+/// # Safety
+///
+/// The pointer is to a mutex that is there for as long as this waits.
+unsafe fn wait_while(
+    mutex: *mut pthread_mutex_t,
+    deadline: Option<Instant>,
+    is_held_here: impl Fn() -> bool,
+) -> Waited {
+    WAITING_HERE.set(WAITING_HERE.get() + 1);
+    // SAFETY: the caller's.
+    let word = unsafe { word(mutex) };
+    let waited = futex::wait_while(word, deadline, is_held_here, || {});
+    WAITING_HERE.set(WAITING_HERE.get() - 1);
+    waited
+}
+
+pub(super) unsafe fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int {
+    // SAFETY: the caller's.
+    let attempt = || unsafe { original::pthread_mutex_trylock(mutex) };
+    // SAFETY: the caller's.
+    if !unsafe { is_one_of(mutex, NOTES_HOLDER) } {
+        return attempt();
+    }
+    if owners::holder(mutex.addr()) == Holder::Another {
+        return EBUSY;
+    }
+    let locked = attempt();
+    if locked == 0 {
+        owners::note_locked(mutex.addr());
+    }
+    locked
 }
 
 pub(super) unsafe fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int {
@@ -159,8 +248,16 @@ pub(super) unsafe fn pthread_mutex_clocklock(
 
 pub(super) unsafe fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int {
     // SAFETY: the caller's.
+    let notes_holder = unsafe { is_one_of(mutex, NOTES_HOLDER) };
+    if notes_holder && owners::holder(mutex.addr()) == Holder::Another {
+        return EPERM;
+    }
+    // SAFETY: the caller's.
     let done = unsafe { original::pthread_mutex_unlock(mutex) };
     // The mutex may not exist any more.
+    if notes_holder && done == 0 {
+        owners::note_unlocked(mutex.addr());
+    }
     if WAITING_HERE.get() != 0 {
         futex::wake_at(mutex.addr(), 1);
     }
@@ -179,7 +276,8 @@ unsafe fn wait(
     block: impl FnOnce() -> c_int,
 ) -> c_int {
     // SAFETY: the caller's.
-    if !may_park() || !unsafe { is_held_here(mutex) } {
+    let is_held = || unsafe { is_held_here(mutex) };
+    if !(is_held() || owners::holder(mutex.addr()) == Holder::Caller) || !may_park() {
         return block();
     }
     WAITING.fetch_add(1, Ordering::SeqCst);

@@ -12,7 +12,7 @@ pub(super) use super::locks::{fcntl, fcntl64, flock};
 pub(super) use super::mutexes::{
     pthread_cond_broadcast, pthread_cond_clockwait, pthread_cond_signal, pthread_cond_timedwait,
     pthread_cond_wait, pthread_mutex_clocklock, pthread_mutex_lock, pthread_mutex_timedlock,
-    pthread_mutex_unlock,
+    pthread_mutex_trylock, pthread_mutex_unlock,
 };
 pub(super) use super::names::{
     getaddrinfo, gethostbyaddr, gethostbyaddr_r, gethostbyname, gethostbyname_r, gethostbyname2,

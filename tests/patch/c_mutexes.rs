@@ -34,6 +34,20 @@ impl Guarded {
         }
     }
 
+    /// With a mutex of this kind.
+    fn of_kind(kind: c_int) -> Box<Guarded> {
+        let guarded = Box::new(Guarded::new());
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: the calls initialise the attributes, and then the mutex, which nothing uses yet and does not move.
+        unsafe {
+            let attributes = attributes.as_mut_ptr();
+            assert_eq!(libc::pthread_mutexattr_init(attributes), 0);
+            assert_eq!(libc::pthread_mutexattr_settype(attributes, kind), 0);
+            assert_eq!(libc::pthread_mutex_init(guarded.mutex.get(), attributes), 0);
+        }
+        guarded
+    }
+
     fn lock(&self) {
         // SAFETY: the mutex is initialised.
         assert_eq!(unsafe { libc::pthread_mutex_lock(self.mutex.get()) }, 0);
@@ -335,4 +349,91 @@ fn a_wait_of_c_ends_at_its_time_on_either_clock() {
             });
         }
     });
+}
+
+/// Locks or unlocks the mutex alone. Returns the number of the error.
+type Plain = unsafe extern "C" fn(*mut pthread_mutex_t) -> c_int;
+
+impl Guarded {
+    fn plain(&self, f: Plain) -> c_int {
+        // SAFETY: the mutex is initialised.
+        unsafe { f(self.mutex.get()) }
+    }
+}
+
+#[test]
+fn a_mutex_of_c_that_its_holder_may_lock_again_keeps_out_other_coroutines() {
+    let shared = Guarded::of_kind(libc::PTHREAD_MUTEX_RECURSIVE);
+    on_one_worker(|| {
+        greenroom::scope(|s| {
+            for _ in 0..5 {
+                s.spawn(|| {
+                    shared.lock();
+                    assert_eq!(shared.plain(libc::pthread_mutex_lock), 0);
+                    assert_eq!(shared.plain(libc::pthread_mutex_trylock), 0);
+                    let value = shared.value();
+                    sleep(MOMENT / 4);
+                    assert_eq!(shared.plain(libc::pthread_mutex_unlock), 0);
+                    sleep(MOMENT / 4);
+                    assert_eq!(shared.plain(libc::pthread_mutex_unlock), 0);
+                    sleep(MOMENT / 4);
+                    shared.set(value + 1);
+                    shared.unlock();
+                });
+            }
+        });
+        shared.lock();
+        assert_eq!(shared.value(), 5);
+        // Another coroutine, and another thread.
+        let attempt = || {
+            let timed = shared.lock_within(MOMENT);
+            (shared.plain(libc::pthread_mutex_trylock), timed)
+        };
+        let refused = (libc::EBUSY, libc::ETIMEDOUT);
+        greenroom::scope(|s| assert_eq!(s.spawn(attempt).join().unwrap(), refused));
+        let on_a_thread = std::thread::scope(|s| s.spawn(attempt).join().unwrap());
+        assert_eq!(on_a_thread, refused);
+        shared.unlock();
+    });
+}
+
+#[test]
+fn a_mutex_of_c_that_checks_its_holder_tells_coroutines_apart() {
+    let shared = Guarded::of_kind(libc::PTHREAD_MUTEX_ERRORCHECK);
+    on_one_worker(|| {
+        greenroom::scope(|s| {
+            for _ in 0..5 {
+                s.spawn(|| {
+                    shared.lock();
+                    assert_eq!(shared.plain(libc::pthread_mutex_lock), libc::EDEADLK);
+                    sleep(MOMENT / 4);
+                    shared.unlock();
+                    assert_eq!(shared.plain(libc::pthread_mutex_unlock), libc::EPERM);
+                });
+            }
+        });
+        shared.lock();
+        let unlock = || shared.plain(libc::pthread_mutex_unlock);
+        greenroom::scope(|s| assert_eq!(s.spawn(unlock).join().unwrap(), libc::EPERM));
+        shared.unlock();
+    });
+}
+
+#[test]
+fn a_condition_variable_of_c_works_with_every_kind_of_mutex() {
+    for kind in [
+        libc::PTHREAD_MUTEX_NORMAL,
+        libc::PTHREAD_MUTEX_ADAPTIVE_NP,
+        libc::PTHREAD_MUTEX_RECURSIVE,
+        libc::PTHREAD_MUTEX_ERRORCHECK,
+    ] {
+        let shared = Guarded::of_kind(kind);
+        on_one_worker(|| {
+            greenroom::scope(|s| {
+                s.spawn(|| shared.take_turns(0, 100));
+                s.spawn(|| shared.take_turns(1, 100));
+            });
+        });
+        assert_eq!(shared.value.into_inner(), 200);
+    }
 }
