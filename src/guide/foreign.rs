@@ -7,7 +7,8 @@
 //! | a file of yours | [the line for a file](super::porting#a-file) | the types in it are greenroom's, and it has all of greenroom's promises |
 //! | a crate of yours | [the line for a crate](super::porting#a-crate) | the same for the whole crate |
 //! | a program with all its Rust crates | [`cargo greenroom`](super::porting#a-program) | threads become coroutines, thread-locals belong to them, and safe code stays safe |
-//! | a C library, such as libcurl or libpq | the patch | nothing else reaches it |
+//! | the same, and the C libraries that it uses | [`cargo greenroom --libc`](super::porting#c-libraries) | both at once |
+//! | a C library, such as libcurl or libpq, in a program of yours | the patch | nothing else reaches it |
 //! | a crate as it is published, in a program that cargo builds | the patch, if the [table](#crates-that-were-tried) has no objection | no copy of the crate, and no other build |
 //! | a single call that blocks | [`unblock`](crate::unblock()) | the call runs on an OS thread, whatever it does |
 //! | a handle that has to stay on one OS thread | [`PinnedThread`](crate::PinnedThread) | its calls run there |
@@ -146,14 +147,18 @@
 //! | minreq 2.14 | works | works without `with_timeout`. With it, one at a time: it starts a thread and waits by `mpsc` |
 //! | attohttpc 0.31 | works | works. It has an OS thread for each request with a `timeout`. To a name with several addresses, one at a time (by its source, not tried): it waits by `mpsc` |
 //! | curl 0.4 (libcurl), also over OpenSSL | blocks | works. It has an OS thread for each name that it resolves |
+//! | isahc 1.8 (libcurl) | not tried | works. libcurl runs on an OS thread of its own |
 //! | reqwest 0.12, `blocking` | works with `cargo greenroom` | one at a time: it waits by `thread::park` |
 //! | tungstenite 0.30 | works | works |
 //! | suppaftp 12.2 | works | works |
 //! | lettre 0.11 | works | works |
+//! | imap 2.4 | works | works |
+//! | zmq 0.10 (libzmq) | blocks | works. It has two OS threads |
 //! | tiny_http 0.12 | works; its threads are coroutines | works. It has an OS thread for each connection; `recv` and `respond` park |
 //! | rouille 3.6 | works; its threads are coroutines | works as without the patch: handlers run on OS threads of its own |
 //! | mio 1.2 | works with `cargo greenroom` | works: an event loop in a coroutine parks |
 //! | tokio 1.54 | works with `cargo greenroom` | works on threads of its own, beside coroutines. `block_on` in coroutines: one at a time |
+//! | nix 0.30: `poll`, `epoll`, `timerfd`, `eventfd`; socket2 0.6; inotify 0.11; signal-hook 0.3 | not tried | works |
 //! | polling 3, async-io 2 | works with `cargo greenroom` | blocks: its system calls are those of rustix |
 //! | mysqlclient-sys 0.5 (libmariadb) | blocks | works |
 //! | mysql 28.0 | works | works, and so does its pool |
