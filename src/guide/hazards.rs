@@ -105,8 +105,6 @@
 //!   memory stays intact.
 //! - The first of the [two cases](#shared-thread-locals) above, an initialiser that parks, needs no shims
 //!   under the patch: it is enough that the initialiser reads a socket or resolves a name.
-//! - The locks of C that count by OS thread (recursive and error-checking mutexes) do not keep the
-//!   coroutines of a worker apart.
 //!
 //! A crate is safe to run under the patch if it keeps nothing in thread-locals, or never blocks while it does.
 //! [The table of crates](super::foreign#crates-that-were-tried) has those that were tried.
