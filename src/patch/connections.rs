@@ -7,6 +7,7 @@ use rustix::net::sockopt::Timeout;
 
 use super::descriptor;
 use super::errno::{Errno, answer, result};
+use super::kernel;
 use super::original;
 use super::types::*;
 use super::wait::{Borrowed, on_pool, spend_operation, until};
@@ -19,7 +20,7 @@ use crate::task;
 pub(super) unsafe fn connect(fd: c_int, to: *const sockaddr, to_len: socklen_t) -> c_int {
     answer(|| {
         spend_operation();
-        let flags = descriptor::flags(fd)?;
+        let flags = kernel::flags(fd)?;
         // SAFETY: the caller's.
         let attempt = || result(unsafe { original::connect(fd, to, to_len) });
         if flags & libc::O_NONBLOCK != 0 {
@@ -141,7 +142,7 @@ fn try_to_accept(fd: RawFd, accept: impl Fn() -> c_int) -> Result<c_int, Errno> 
         return result(accept());
     }
     HAS_CHANGED_MODE.store(true, Ordering::SeqCst);
-    in_nonblocking_mode(fd, descriptor::flags(fd)?, || result(accept()))?
+    in_nonblocking_mode(fd, kernel::flags(fd)?, || result(accept()))?
 }
 
 /// Accepts a connection on an OS thread.

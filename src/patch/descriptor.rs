@@ -8,6 +8,7 @@ use libc::{c_int, c_short};
 use rustix::net::sockopt::{self, Timeout};
 
 use super::errno::{Errno, result};
+use super::kernel;
 use super::original;
 use super::wait::errno;
 use crate::sys::file;
@@ -27,15 +28,9 @@ fn borrowed<'a>(fd: RawFd) -> Result<BorrowedFd<'a>, Errno> {
     }
 }
 
-/// The flags of the open file: see `F_GETFL` in fcntl(2).
-pub(super) fn flags(fd: RawFd) -> Result<c_int, Errno> {
-    // SAFETY: `F_GETFL` takes any number, and no argument.
-    result(unsafe { original::fcntl(fd, libc::F_GETFL, 0) })
-}
-
 /// Whether the user has set non-blocking mode.
 pub(super) fn is_nonblocking(fd: RawFd) -> Result<bool, Errno> {
-    Ok(flags(fd)? & libc::O_NONBLOCK != 0)
+    Ok(kernel::flags(fd)? & libc::O_NONBLOCK != 0)
 }
 
 /// When an operation that begins now must end, by the timeout of the socket. `None` for never, and for a
@@ -72,7 +67,7 @@ pub(super) fn events(fd: RawFd, events: c_short) -> Result<c_short, Errno> {
         revents: 0,
     };
     // SAFETY: the pointer is to one entry.
-    result(unsafe { original::poll(&raw mut polled, 1, 0) })?;
+    result(unsafe { kernel::poll(&raw mut polled, 1) })?;
     match polled.revents & libc::POLLNVAL {
         0 => Ok(polled.revents),
         _ => Err(Errno::BADF),

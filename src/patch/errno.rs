@@ -32,6 +32,7 @@ impl Returned for libc::ssize_t {
 }
 
 /// What a call has returned, with the number of the error if it has failed.
+#[inline(always)]
 pub(super) fn result<T: Returned>(returned: T) -> Result<T, Errno> {
     match returned == T::FAILED {
         true => Err(Errno::from_raw_os_error(get())),
@@ -41,6 +42,7 @@ pub(super) fn result<T: Returned>(returned: T) -> Result<T, Errno> {
 
 /// Returns what `f` does, as C expects it. What else `f` does to the number of the last error, and the
 /// coroutines that run meanwhile do, is undone.
+#[inline(always)]
 pub(super) fn answer<T: Returned>(f: impl FnOnce() -> Result<T, Errno>) -> T {
     let before = get();
     match f() {

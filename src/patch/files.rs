@@ -1,8 +1,9 @@
 //! Reading and writing through any descriptor.
 //!
-//! An attempt is made with `RWF_NOWAIT`, or with `MSG_DONTWAIT` on a socket. Where the kernel knows neither, a poll tells whether the call would block; another reader or writer may then still
-//! be faster. Regular files are read and written as without the patch. So are the descriptors 0, 1 and 2:
-//! std holds a lock of its own around them, which counts by OS thread.
+//! An attempt is made with `RWF_NOWAIT`, or with `MSG_DONTWAIT` on a socket. Where the kernel knows neither, a poll
+//! tells whether the call would block; another reader or writer may then still be faster. Regular files are
+//! read and written as without the patch. So are the descriptors 0, 1 and 2: std holds a lock of its own
+//! around them, which counts by OS thread.
 
 use rustix::net::sockopt::Timeout;
 

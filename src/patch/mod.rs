@@ -93,6 +93,7 @@ mod futexes;
 mod identity;
 #[doc(hidden)]
 pub mod interposed;
+mod kernel;
 mod locks;
 mod mutexes;
 mod names;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::caller;
 use super::errno::{Errno, answer, result};
+use super::kernel;
 use super::original;
 use super::time::{duration_of, duration_of_timeval};
 use super::types::null;
@@ -22,6 +23,7 @@ use crate::task::{self, Deadline};
 
 /// Waits for at most `timeout`, `None` for ever, until `look` returns other than zero. Returns zero if the time
 /// has passed.
+#[inline(always)]
 fn wait(
     fds: impl FnOnce() -> Vec<(RawFd, Interest)>,
     timeout: Option<Duration>,
@@ -110,13 +112,14 @@ unsafe fn interests(fds: *const pollfd, count: nfds_t) -> Vec<(RawFd, Interest)>
         .collect()
 }
 
+#[inline(always)]
 pub(super) unsafe fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int {
     // SAFETY: the caller's. The entries are read after the kernel has read them.
     unsafe {
         wait(
             || interests(fds, count),
             millis(timeout),
-            || original::poll(fds, count, 0),
+            || kernel::poll(fds, count),
         )
     }
 }

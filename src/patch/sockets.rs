@@ -12,6 +12,7 @@ use rustix::net::sockopt::Timeout;
 use super::caller;
 use super::descriptor;
 use super::errno::{Errno, answer, result};
+use super::kernel;
 use super::original;
 use super::time::{duration_of, timespec_of};
 use super::transfer::{Buffers, Transfer, after_part};
@@ -19,6 +20,7 @@ use super::types::*;
 use super::wait::{Borrowed, on_pool, spend_operation};
 use crate::reactor::Interest;
 
+#[inline(always)]
 fn receiving(fd: RawFd) -> Transfer {
     Transfer {
         fd,
@@ -27,6 +29,7 @@ fn receiving(fd: RawFd) -> Transfer {
     }
 }
 
+#[inline(always)]
 fn sending(fd: RawFd) -> Transfer {
     Transfer {
         fd,
@@ -47,6 +50,7 @@ enum Waits {
     ToSeeAll,
 }
 
+#[inline(always)]
 fn waits(flags: c_int) -> Waits {
     // The kernel waits neither for errors nor for urgent data.
     if flags & (libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB) != 0 {
@@ -61,6 +65,7 @@ fn waits(flags: c_int) -> Waits {
 
 /// Receives. `attempt` is passed flags, and the number of bytes that were received so far. `asked` is the
 /// number of bytes in the buffers.
+#[inline(always)]
 fn receive(
     fd: RawFd,
     flags: c_int,
@@ -104,12 +109,18 @@ fn has_ended(fd: RawFd) -> Result<bool, Errno> {
 
 /// Fails if something was moved, and the socket has an error. As with the kernel's own call, the error is left for
 /// the next call.
+#[inline(always)]
 fn leave_error(fd: RawFd, moved: usize) -> Result<(), Errno> {
-    match moved > 0 && descriptor::events(fd, 0)? & libc::POLLERR != 0 {
+    match moved > 0 && has_error(fd)? {
         // It is not told.
         true => Err(Errno::IO),
         false => Ok(()),
     }
+}
+
+#[cold]
+fn has_error(fd: RawFd) -> Result<bool, Errno> {
+    Ok(descriptor::events(fd, 0)? & libc::POLLERR != 0)
 }
 
 /// The flag for an attempt after so many bytes: the kernel's own call raises no signal after it has sent a part.
@@ -119,6 +130,7 @@ fn quiet_after(sent: usize) -> c_int {
 
 /// Sends. `attempt` is passed flags, and the number of bytes that were sent so far. `asked` is the number of
 /// bytes in the buffers.
+#[inline(always)]
 fn transmit(
     fd: RawFd,
     flags: c_int,
@@ -136,11 +148,13 @@ fn transmit(
     answer(|| sending(fd).all(at_once, |sent, _| sent >= asked()))
 }
 
+#[inline(always)]
 pub(super) unsafe fn recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
     // SAFETY: the caller's. What was received so far is at the beginning of the buffer.
     unsafe { recvfrom(fd, buf, len, flags, null_mut(), null_mut()) }
 }
 
+#[inline(always)]
 pub(super) unsafe fn recvfrom(
     fd: c_int,
     buf: *mut c_void,
@@ -152,7 +166,7 @@ pub(super) unsafe fn recvfrom(
     let attempt = |flags, received: usize| {
         // SAFETY: the caller's. What was received so far lies at the beginning of the buffer.
         unsafe {
-            original::recvfrom(
+            kernel::recvfrom(
                 fd,
                 buf.wrapping_byte_add(received),
                 len.wrapping_sub(received),
@@ -201,6 +215,7 @@ pub(super) unsafe fn __recvfrom_chk(
     }
 }
 
+#[inline(always)]
 pub(super) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     // The kernel changes it. A message that is not there is refused by the attempt.
     let room_for_control = match waits(flags) {
@@ -212,7 +227,7 @@ pub(super) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
     let attempt = |flags, received: usize| {
         if received == 0 {
             // SAFETY: the caller's.
-            return unsafe { original::recvmsg(fd, message, flags) };
+            return unsafe { kernel::recvmsg(fd, message, flags) };
         }
         // SAFETY: the kernel has accepted the message, and filled it.
         let (mut rest, bufs) = unsafe { (*message, buffers(message)) };
@@ -224,7 +239,7 @@ pub(super) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
             bufs.after(received, |list, count| {
                 rest.msg_iov = list.cast_mut();
                 rest.msg_iovlen = count;
-                original::recvmsg(fd, &raw mut rest, flags)
+                kernel::recvmsg(fd, &raw mut rest, flags)
             })
         };
         if last != -1 {
@@ -270,11 +285,13 @@ unsafe fn brings_descriptors(message: *const msghdr) -> bool {
     false
 }
 
+#[inline(always)]
 pub(super) unsafe fn send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
     // SAFETY: the caller's.
     unsafe { sendto(fd, buf, len, flags, null(), 0) }
 }
 
+#[inline(always)]
 pub(super) unsafe fn sendto(
     fd: c_int,
     buf: *const c_void,
@@ -287,7 +304,7 @@ pub(super) unsafe fn sendto(
     let attempt = |flags, sent: usize| {
         // SAFETY: the caller's. What was sent so far lies at the beginning of the buffer.
         unsafe {
-            original::sendto(
+            kernel::sendto(
                 fd,
                 buf.wrapping_byte_add(sent),
                 len.wrapping_sub(sent),
@@ -300,12 +317,13 @@ pub(super) unsafe fn sendto(
     transmit(fd, flags, attempt, || len)
 }
 
+#[inline(always)]
 pub(super) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     spend_operation();
     let attempt = |flags, sent: usize| {
         if sent == 0 {
             // SAFETY: the caller's.
-            return unsafe { original::sendmsg(fd, message, flags) };
+            return unsafe { kernel::sendmsg(fd, message, flags) };
         }
         // SAFETY: the kernel has accepted the message.
         let (mut rest, bufs) = unsafe { (*message, buffers(message)) };
@@ -316,7 +334,7 @@ pub(super) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
             bufs.after(sent, |list, count| {
                 rest.msg_iov = list.cast_mut();
                 rest.msg_iovlen = count;
-                original::sendmsg(fd, &raw const rest, flags)
+                kernel::sendmsg(fd, &raw const rest, flags)
             })
         }
     };
@@ -357,7 +375,7 @@ fn message_of(bufs: Buffers) -> msghdr {
 pub(super) unsafe fn try_to_read(fd: c_int, bufs: Buffers) -> Result<ssize_t, Errno> {
     let mut message = message_of(bufs);
     // SAFETY: the caller's.
-    result(unsafe { original::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) })
+    result(unsafe { kernel::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) })
 }
 
 /// Makes an attempt to write to a socket, after `written` bytes.
@@ -374,7 +392,7 @@ pub(super) unsafe fn try_to_write(
     let message = message_of(bufs);
     let flags = libc::MSG_DONTWAIT | quiet_after(written);
     // SAFETY: the caller's.
-    result(unsafe { original::sendmsg(fd, &raw const message, flags) })
+    result(unsafe { kernel::sendmsg(fd, &raw const message, flags) })
 }
 
 pub(super) unsafe fn recvmmsg(

@@ -30,6 +30,7 @@ impl Transfer {
     ///
     /// Those of `attempt`, which makes one attempt that does not block. `EAGAIN`, if the descriptor is in
     /// non-blocking mode or the timeout has passed. Those of [`until`].
+    #[inline(always)]
     pub(super) fn once<R>(&self, attempt: impl Fn() -> Result<R, Errno>) -> Result<R, Errno> {
         match attempt() {
             Err(Errno::AGAIN) => until(self.fd, self.interest, self.begin_to_wait()?, attempt),
@@ -43,6 +44,7 @@ impl Transfer {
     /// # Errors
     ///
     /// Like `once`, if nothing was moved.
+    #[inline(always)]
     pub(super) fn all(
         &self,
         attempt: impl Fn(usize) -> Result<ssize_t, Errno>,
@@ -79,6 +81,7 @@ impl Transfer {
     /// # Errors
     ///
     /// `EAGAIN`, if the descriptor is in non-blocking mode.
+    #[cold]
     fn begin_to_wait(&self) -> Result<Option<Deadline>, Errno> {
         match descriptor::is_nonblocking(self.fd)? {
             true => Err(Errno::AGAIN),

@@ -26,6 +26,7 @@ pub(super) fn may_park() -> bool {
 /// Counts one operation of the calling coroutine, which yields after a number of them.
 ///
 /// Not for a function that signal handlers call: the signal may have come in the midst of this crate's code.
+#[inline(always)]
 pub(super) fn spend_operation() {
     if budget::spend() && may_park() {
         park::yield_now();
@@ -49,6 +50,7 @@ pub(super) fn until<R>(
 }
 
 /// Like [`until`], for any of several descriptors.
+#[cold]
 pub(super) fn until_any<R>(
     fds: &[(RawFd, Interest)],
     deadline: Option<Deadline>,
