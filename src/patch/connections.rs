@@ -142,7 +142,11 @@ fn try_to_accept(fd: RawFd, accept: impl Fn() -> c_int) -> Result<c_int, Errno> 
         return result(accept());
     }
     HAS_CHANGED_MODE.store(true, Ordering::SeqCst);
-    in_nonblocking_mode(fd, kernel::flags(fd)?, || result(accept()))?
+    match in_nonblocking_mode(fd, kernel::flags(fd)?, || result(accept()))? {
+        // In that mode, a Unix socket does not tell. This does not wait.
+        Err(Errno::AGAIN) if descriptor::is_shut_down(fd)? => result(accept()),
+        done => done,
+    }
 }
 
 /// Accepts a connection on an OS thread.

@@ -5,6 +5,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
 use libc::{c_int, c_short};
+use rustix::net::AddressFamily;
 use rustix::net::sockopt::{self, Timeout};
 
 use super::errno::{Errno, result};
@@ -49,6 +50,12 @@ pub(super) fn socket_type(fd: RawFd) -> Result<c_int, Errno> {
     Ok(kind.as_raw() as c_int)
 }
 
+/// Whether a socket is of that type, and of one of those families.
+pub(super) fn is_socket_of(fd: RawFd, kind: c_int, families: &[AddressFamily]) -> bool {
+    let family = || sockopt::socket_domain(borrowed(fd)?);
+    socket_type(fd) == Ok(kind) && family().is_ok_and(|family| families.contains(&family))
+}
+
 /// Whether a socket listens. False for what is no socket.
 pub(super) fn is_listening(fd: RawFd) -> bool {
     borrowed(fd).is_ok_and(|fd| crate::sys::socket::is_listening(fd))
@@ -72,6 +79,11 @@ pub(super) fn events(fd: RawFd, events: c_short) -> Result<c_short, Errno> {
         0 => Ok(polled.revents),
         _ => Err(Errno::BADF),
     }
+}
+
+/// Whether a socket was shut down for receiving, by its owner or by its peer.
+pub(super) fn is_shut_down(fd: RawFd) -> Result<bool, Errno> {
+    Ok(events(fd, libc::POLLRDHUP)? & libc::POLLRDHUP != 0)
 }
 
 /// Blocks the calling thread until one of the descriptors has one of the events beside it, a signal was handled,

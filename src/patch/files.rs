@@ -65,7 +65,10 @@ unsafe fn read_into(fd: c_int, bufs: Buffers, block: impl Fn() -> ssize_t) -> ss
                 timeout: Timeout::Recv,
             };
             // SAFETY: the caller's.
-            reading.once(|| unsafe { try_to_read(fd, &kind, bufs) })
+            reading.once_or_end(
+                || unsafe { try_to_read(fd, &kind, bufs) },
+                || result(block()),
+            )
         }
     })
 }
@@ -127,6 +130,7 @@ unsafe fn write_from(fd: c_int, bufs: Buffers, block: impl Fn() -> ssize_t) -> s
                     })
                 },
                 is_all,
+                || true,
             ),
         }
     })

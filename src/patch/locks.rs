@@ -2,27 +2,20 @@
 //!
 //! No event tells that a lock of a file was released. So it is tried again after pauses.
 
-use std::time::Duration;
-
 use super::errno::{Errno, answer, result};
 use super::original;
 use super::types::*;
-use super::wait;
-
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+use super::wait::until_by_pauses;
 
 /// Makes attempts until one does not fail for a lock of somebody else's.
 fn until_unlocked(attempt: impl Fn() -> c_int) -> c_int {
-    answer(|| {
-        let mut pause = Duration::from_millis(1);
-        loop {
-            match result(attempt()) {
-                Err(Errno::AGAIN | Errno::ACCESS) => wait::pause(pause)?,
-                done => return done,
-            }
-            pause = (2 * pause).min(LONGEST_PAUSE);
-        }
+    let attempt = || match result(attempt()) {
+        Err(Errno::ACCESS) => Err(Errno::AGAIN),
+        done => done,
+    };
+    answer(|| match attempt() {
+        Err(Errno::AGAIN) => until_by_pauses(None, attempt),
+        done => done,
     })
 }
 

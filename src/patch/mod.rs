@@ -37,7 +37,10 @@
 //!   with `ETIMEDOUT` or `ECANCELED`. It never unwinds, because the frames above may be those of C code. A
 //!   cancellation is told once. A sleep ends early instead; the next call is told.
 //! - `close` ends the waits of coroutines for the descriptor, which fail with `EBADF`.
-//! - Locks of files are tried every ten milliseconds, so a deadlock is not found.
+//! - Locks of files are tried every ten milliseconds, so a deadlock is not found. So are datagrams to a Unix socket
+//!   that has no room, if the call names it.
+//! - A `shutdown` for sending does not end the wait of a coroutine that sends to that Unix stream, as no event tells of
+//!   it. The end of the peer does.
 //! - A wait for a semaphore of C keeps a thread of the pool.
 //! - A mutex of C parks the coroutine if another coroutine of its thread holds the mutex. A mutex that another
 //!   thread holds blocks the worker, as it is a matter of moments, mostly. So two workers may block each other for

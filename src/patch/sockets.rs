@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
+use rustix::net::AddressFamily;
 use rustix::net::sockopt::Timeout;
 
 use super::caller;
@@ -83,8 +84,16 @@ fn receive(
     };
     answer(|| match waits(flags) {
         Waits::Never => result(attempt(flags, 0)),
-        Waits::ForSome => receiving(fd).once(|| at_once(0)),
-        Waits::ForAll => receiving(fd).all(at_once, is_all),
+        Waits::ForSome => match receiving(fd)
+            .once_or_end(|| at_once(0), || result(attempt(flags, 0)))
+        {
+            // A wait of TCP for no bytes ends without an error.
+            Err(Errno::AGAIN) if asked() == 0 && is_tcp(fd) && !descriptor::is_nonblocking(fd)? => {
+                Ok(0)
+            }
+            done => done,
+        },
+        Waits::ForAll => receiving(fd).all(at_once, is_all, || true),
         Waits::ToSeeAll => {
             let seen = Cell::new(0);
             let look = || {
@@ -99,6 +108,11 @@ fn receive(
             all.or_else(|error| after_part(seen.get(), error))
         }
     })
+}
+
+fn is_tcp(fd: RawFd) -> bool {
+    let families = [AddressFamily::INET, AddressFamily::INET6];
+    descriptor::is_socket_of(fd, libc::SOCK_STREAM, &families)
 }
 
 /// Whether no more will come from a socket than is there.
@@ -129,13 +143,14 @@ fn quiet_after(sent: usize) -> c_int {
 }
 
 /// Sends. `attempt` is passed flags, and the number of bytes that were sent so far. `asked` is the number of
-/// bytes in the buffers.
+/// bytes in the buffers, and `is_addressed` tells whether the call names a receiver.
 #[inline(always)]
 fn transmit(
     fd: RawFd,
     flags: c_int,
     attempt: impl Fn(c_int, usize) -> ssize_t,
     asked: impl Fn() -> usize,
+    is_addressed: impl Fn() -> bool,
 ) -> ssize_t {
     if flags & libc::MSG_DONTWAIT != 0 {
         return attempt(flags, 0);
@@ -145,7 +160,12 @@ fn transmit(
         let flags = flags | libc::MSG_DONTWAIT | quiet_after(sent);
         result(attempt(flags, sent))
     };
-    answer(|| sending(fd).all(at_once, |sent, _| sent >= asked()))
+    let has_events = || {
+        // The socket tells when its own peer has room, but not when another Unix socket has.
+        let may_be_full = [AddressFamily::UNIX];
+        !is_addressed() || !descriptor::is_socket_of(fd, libc::SOCK_DGRAM, &may_be_full)
+    };
+    answer(|| sending(fd).all(at_once, |sent, _| sent >= asked(), has_events))
 }
 
 #[inline(always)]
@@ -314,7 +334,7 @@ pub(super) unsafe fn sendto(
             )
         }
     };
-    transmit(fd, flags, attempt, || len)
+    transmit(fd, flags, attempt, || len, || !to.is_null())
 }
 
 #[inline(always)]
@@ -339,7 +359,10 @@ pub(super) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
         }
     };
     // SAFETY: asked after the kernel has accepted the message.
-    transmit(fd, flags, attempt, || unsafe { buffers(message).len() })
+    let asked = || unsafe { buffers(message).len() };
+    // SAFETY: as above.
+    let is_addressed = || unsafe { !(*message).msg_name.is_null() };
+    transmit(fd, flags, attempt, asked, is_addressed)
 }
 
 /// The buffers of a message.

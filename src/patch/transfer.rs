@@ -3,6 +3,7 @@
 //! A read returns what is there. A blocking write, and a read with `MSG_WAITALL`, go on until everything was
 //! moved. They return less if an error, the timeout of the socket or an interrupt comes after a part.
 
+use std::cell::Cell;
 use std::os::fd::RawFd;
 
 use libc::{iovec, ssize_t};
@@ -10,7 +11,7 @@ use rustix::net::sockopt::Timeout;
 
 use super::descriptor;
 use super::errno::Errno;
-use super::wait::until;
+use super::wait::{until, until_by_pauses};
 use crate::reactor::Interest;
 use crate::task::{Current, Deadline};
 
@@ -38,8 +39,25 @@ impl Transfer {
         }
     }
 
+    /// Like `once`, for a read from what may be a socket. If that was shut down, an attempt does not tell so for all
+    /// kinds of sockets. Then `block` does, a call that would wait otherwise.
+    pub(super) fn once_or_end<R>(
+        &self,
+        attempt: impl Fn() -> Result<R, Errno>,
+        block: impl Fn() -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let waits = Cell::new(false);
+        self.once(|| match attempt() {
+            Err(Errno::AGAIN) if waits.replace(true) && descriptor::is_shut_down(self.fd)? => {
+                block()
+            }
+            done => done,
+        })
+    }
+
     /// Moves everything. `attempt` is passed the number of bytes that were moved so far, and returns how many
-    /// it has moved. `is_all` tells whether so many bytes, the last of them in one attempt, are all.
+    /// it has moved. `is_all` tells whether so many bytes, the last of them in one attempt, are all. `has_events`
+    /// tells whether the descriptor becomes ready when an attempt may succeed.
     ///
     /// # Errors
     ///
@@ -49,6 +67,7 @@ impl Transfer {
         &self,
         attempt: impl Fn(usize) -> Result<ssize_t, Errno>,
         is_all: impl Fn(usize, ssize_t) -> bool,
+        has_events: impl Fn() -> bool,
     ) -> Result<ssize_t, Errno> {
         let mut deadline = None;
         let mut moved = 0;
@@ -61,7 +80,11 @@ impl Transfer {
                 };
                 done = until_when.and_then(|until_when: Option<Deadline>| {
                     deadline = Some(until_when);
-                    until(self.fd, self.interest, until_when, || attempt(moved))
+                    let attempt = || attempt(moved);
+                    match has_events() {
+                        true => until(self.fd, self.interest, until_when, attempt),
+                        false => until_by_pauses(until_when, attempt),
+                    }
                 });
             }
             match done {

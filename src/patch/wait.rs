@@ -68,6 +68,26 @@ pub(super) fn until_any<R>(
     waited.map_err(|error| errno(&error))?.ok_or(Errno::AGAIN)
 }
 
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// Like [`until`], where no event tells when an attempt may succeed: makes attempts after pauses.
+pub(super) fn until_by_pauses<R>(
+    deadline: Option<Deadline>,
+    mut attempt: impl FnMut() -> Result<R, Errno>,
+) -> Result<R, Errno> {
+    let mut next = Duration::from_millis(1);
+    loop {
+        let left = deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
+        pause(left.map_or(next, |left| left.min(next)))?;
+        match attempt() {
+            Err(Errno::AGAIN) if left.is_none_or(|left| left > next) => {}
+            done => return done,
+        }
+        next = (2 * next).min(LONGEST_PAUSE);
+    }
+}
+
 /// Like `until_any`, but blocks the thread.
 #[cold]
 fn block_until_any<R>(
@@ -133,7 +153,7 @@ pub(super) fn errno(error: &io::Error) -> Errno {
 /// # Errors
 ///
 /// `ECANCELED` or `ETIMEDOUT`, if the caller is interrupted.
-pub(super) fn pause(duration: Duration) -> Result<(), Errno> {
+fn pause(duration: Duration) -> Result<(), Errno> {
     match until_any(&[], Deadline::after(duration), || {
         Err::<Infallible, _>(Errno::AGAIN)
     }) {

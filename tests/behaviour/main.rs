@@ -10,8 +10,6 @@
 
 #![allow(clippy::duplicate_mod, reason = "once for std, once for the shims")]
 
-use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
-
 #[path = "../util/mod.rs"]
 mod util;
 
@@ -89,21 +87,4 @@ mod of_shims_on_v6 {
 
     mod tcp;
     mod udp;
-}
-
-/// An IPv6 address of this machine that is valid only together with its interface, and that interface.
-fn link_local() -> Option<(Ipv6Addr, u32)> {
-    let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
-    let found = table.lines().find_map(|line| {
-        let mut fields = line.split_whitespace();
-        let ip = u128::from_str_radix(fields.next()?, 16).ok()?;
-        let interface = u32::from_str_radix(fields.next()?, 16).ok()?;
-        let ip = Ipv6Addr::from(ip);
-        let usable = UdpSocket::bind(SocketAddrV6::new(ip, 0, 0, interface)).is_ok();
-        (ip.is_unicast_link_local() && usable).then_some((ip, interface))
-    });
-    if found.is_none() {
-        eprintln!("skipped, no link-local address");
-    }
-    found
 }

@@ -1054,6 +1054,10 @@ fn shutdown_both_from_another_task_wakes_a_parked_writer() {
 fn shutdown_write_and_the_end_of_the_peer_wake_a_parked_writer() {
     everywhere(|| {
         for by_peer in [false, true] {
+            if !by_peer && util::IS_PATCH {
+                // No event tells it of a Unix socket.
+                continue;
+            }
             let (near, far) = pair();
             let mut clone = near.try_clone().unwrap();
             let writer = thread::spawn(move || clone.write_all(&noise(16 << 20, 1)));

@@ -1017,7 +1017,7 @@ fn only_v6_is_read_back_and_cannot_be_set_any_more() {
 #[test]
 fn a_scope_is_kept() {
     everywhere(|| {
-        let Some((ip, scope)) = crate::link_local() else {
+        let Some((ip, scope)) = util::link_local() else {
             return;
         };
         let listener = TcpListener::bind(SocketAddrV6::new(ip, 0, 0, scope)).unwrap();

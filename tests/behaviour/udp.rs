@@ -475,7 +475,7 @@ fn members_of_a_multicast_group_get_what_is_sent_to_it() {
 #[test]
 fn members_of_a_multicast_group_get_what_is_sent_to_it_v6() {
     everywhere(|| {
-        let Some((ip, interface)) = crate::link_local() else {
+        let Some((ip, interface)) = util::link_local() else {
             return;
         };
         // The group has the scope of an interface, so the datagrams do not leave the machine.
@@ -496,7 +496,7 @@ fn members_of_a_multicast_group_get_what_is_sent_to_it_v6() {
 #[test]
 fn a_scope_is_kept() {
     everywhere(|| {
-        let Some((ip, scope)) = crate::link_local() else {
+        let Some((ip, scope)) = util::link_local() else {
             return;
         };
         let bound = || {

@@ -258,6 +258,21 @@ fn an_accept_ends_by_the_mode_or_the_timeout_or_the_shutdown_of_the_listener() {
         });
         assert_eq!(accept(), Err(EINVAL));
         closer.join().unwrap();
+
+        // A Unix socket, after an OS thread has accepted.
+        let dir = Scratch::new();
+        let path = dir.join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let fd = listener.as_raw_fd();
+        let other = std::thread::spawn(move || listener.accept().map(|_| listener).unwrap());
+        let _client = UnixStream::connect(&path).unwrap();
+        let _listener = other.join().unwrap();
+        let closer = later(move || {
+            // SAFETY: the call takes any numbers.
+            assert_eq!(unsafe { libc::shutdown(fd, libc::SHUT_RDWR) }, 0);
+        });
+        assert_eq!(call!(c.accept(fd, null_mut(), null_mut())), Err(EINVAL));
+        closer.join().unwrap();
     });
 }
 

@@ -17,7 +17,8 @@ use libc::{
 
 use crate::calls::{Calls, alike, call, later, nowhere, on_coroutine, pause};
 use crate::util::{
-    Replaced, Scratch, assert_same_bytes, iovecs, ms, noise, set_socket_timeout, tcp_pair, udp_pair,
+    Replaced, Scratch, assert_same_bytes, iovecs, ms, noise, set_socket_timeout, tcp_pair,
+    udp_pair, until_full, until_read,
 };
 
 fn set_nonblocking(fd: &impl AsRawFd, on: bool) {
@@ -76,10 +77,11 @@ fn with_pipes(test: impl Fn(&Calls, File, File)) {
 fn a_read_returns_what_comes_first_and_then_the_end() {
     with_pipes(|c, reader, mut writer| {
         let fd = reader.as_raw_fd();
+        let copy = reader.try_clone().unwrap();
         let writer = later(move || {
             for text in ["one", "two!", "three", "four", "fives"] {
                 writer.write_all(text.as_bytes()).unwrap();
-                pause();
+                until_read(&copy);
             }
         });
         let mut bufs = [vec![0u8; 2], vec![], vec![0u8; 100]];
@@ -279,11 +281,12 @@ fn sockets_are_read_and_written() {
         let mut bytes = noise(8 << 20, 6);
         let wanted = bytes.clone();
         let len = bytes.len();
+        let copy = stream.try_clone().unwrap();
         let echo = later(move || {
             let mut got = vec![0; len];
             end.read_exact(&mut got).unwrap();
             end.write_all(b"one").unwrap();
-            pause();
+            until_read(&copy);
             end.write_all(b"two").unwrap();
             (got, end)
         });
@@ -326,7 +329,11 @@ fn a_write_fails_without_a_reader() {
 #[test]
 fn a_write_that_waits_ends_when_the_reader_goes() {
     with_pipes(|c, reader, writer| {
-        let closer = later(move || drop(reader));
+        let copy = writer.try_clone().unwrap();
+        let closer = later(move || {
+            until_full(&copy);
+            drop(reader);
+        });
         let bytes = vec![0u8; 1 << 20];
         let fd = writer.as_raw_fd();
         let written = call!(c.write(fd, bytes.as_ptr().cast(), bytes.len()));
@@ -393,11 +400,12 @@ fn a_terminal_is_read_by_lines() {
         assert_eq!(opened, 0);
         let (master, terminal) = (owned(master), owned(terminal));
         let mut typist = File::from(master.try_clone().unwrap());
+        let copy = terminal.try_clone().unwrap();
         let typist = later(move || {
             typist.write_all(b"a li").unwrap();
             pause();
             typist.write_all(b"ne\nand").unwrap();
-            pause();
+            until_read(&copy);
             typist.write_all(b"\n").unwrap();
         });
         let mut buf = [0u8; 100];
@@ -431,7 +439,7 @@ fn an_eventfd_counts_and_waits() {
             let mut counter = File::from(counter.try_clone().unwrap());
             move || {
                 counter.write_all(&7u64.to_ne_bytes()).unwrap();
-                pause();
+                until_read(&counter);
                 counter.write_all(&3u64.to_ne_bytes()).unwrap();
             }
         });

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use libc::{EPIPE, MSG_NOSIGNAL, c_int, c_void};
 
 use crate::calls::{alike, call, later, on_coroutine, patched, pause};
-use crate::util::{again, ms, noise, on_workers, role};
+use crate::util::{again, ms, noise, on_workers, role, until_full};
 
 /// Runs `test` in a process of its own, which is a child with this test alone.
 macro_rules! alone {
@@ -336,13 +336,21 @@ alone!(a_write_without_a_reader_raises_a_signal, {
         let bytes = noise(4 << 20, 1);
         let (from, len) = (bytes.as_ptr().cast(), bytes.len());
         // They break in the midst. Of a socket, that is no error of this call.
-        let closer = later(move || drop(reader));
+        let copy = writer.try_clone().unwrap();
+        let closer = later(move || {
+            until_full(&copy);
+            drop(reader);
+        });
         assert_eq!(
             signals(&|| call!(c.write(pipe, from, len))),
             (Ok(1 << 16), 1)
         );
         closer.join().unwrap();
-        let closer = later(move || drop(end));
+        let copy = stream.try_clone().unwrap();
+        let closer = later(move || {
+            until_full(&copy);
+            drop(end);
+        });
         let (sent, raised) = signals(&|| call!(c.write(socket, from, len)));
         assert!(sent.is_ok_and(|sent| sent > 0 && sent < len as i64));
         assert_eq!(raised, 0);

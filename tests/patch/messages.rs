@@ -14,7 +14,9 @@ use libc::{
 };
 
 use crate::calls::{Calls, alike, call, later, nowhere, pause};
-use crate::util::{assert_same_bytes, iovecs, ms, noise, set_socket_timeout, tcp_pair, udp_pair};
+use crate::util::{
+    assert_same_bytes, iovecs, ms, noise, set_socket_timeout, tcp_pair, udp_pair, until_read,
+};
 
 /// A message for these buffers.
 fn message(bufs: &mut [iovec]) -> msghdr {
@@ -284,10 +286,11 @@ fn many_messages_are_received_at_once() {
         let (socket, sender) = UnixDatagram::pair().unwrap();
         let fd = socket.as_raw_fd();
         let send = |text: &'static [&str], sender: UnixDatagram| {
+            let copy = socket.try_clone().unwrap();
             later(move || {
                 for text in text {
                     sender.send(text.as_bytes()).unwrap();
-                    pause();
+                    until_read(&copy);
                 }
                 sender
             })
@@ -310,7 +313,7 @@ fn many_messages_are_received_at_once() {
         assert_eq!(receive_five(c, fd, MSG_DONTWAIT, null_mut()), Err(EAGAIN));
 
         // The socket's own timeout ends the wait for the third.
-        set_socket_timeout(&socket, SO_RCVTIMEO, ms(60));
+        set_socket_timeout(&socket, SO_RCVTIMEO, ms(300));
         let writer = send(&["one", "two"], sender);
         let received = receive_five(c, fd, 0, null_mut()).unwrap();
         assert_eq!(received, [b"one", b"two"]);

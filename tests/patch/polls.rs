@@ -472,27 +472,24 @@ fn an_epoll_instance_of_the_callers_is_waited_for() {
             assert!(begin.elapsed() >= ms(20));
             assert!(wait(c, &epoll, how, Some(Duration::ZERO)).is_empty());
             let (one, mut end_of_one) = UnixStream::pair().unwrap();
-            let (edge, mut end_of_edge) = UnixStream::pair().unwrap();
+            let (edge, end_of_edge) = UnixStream::pair().unwrap();
             let (once, mut end_of_once) = UnixStream::pair().unwrap();
             add(&epoll, &one, EPOLLIN, 1);
             add(&epoll, &edge, EPOLLIN | EPOLLET, 2);
             add(&epoll, &once, EPOLLIN | EPOLLONESHOT, 3);
-            let writer = later(move || {
-                end_of_once.write_all(b"x").unwrap();
-                pause();
-                end_of_edge.write_all(b"x").unwrap();
-                pause();
-                end_of_edge.write_all(b"x").unwrap();
-                pause();
-                end_of_one.write_all(b"x").unwrap();
-                (end_of_one, end_of_edge, end_of_once)
-            });
+            let writer = later(move || end_of_once.write_all(b"x").map(|()| end_of_once));
             assert_eq!(wait(c, &epoll, how, None), [3]);
-            assert_eq!(wait(c, &epoll, how, None), [2]);
-            assert_eq!(wait(c, &epoll, how, Some(ms(10_000))), [2]);
+            let end_of_once = writer.join().unwrap().unwrap();
+            for timeout in [None, Some(ms(10_000))] {
+                let mut end = end_of_edge.try_clone().unwrap();
+                let writer = later(move || end.write_all(b"x").unwrap());
+                assert_eq!(wait(c, &epoll, how, timeout), [2]);
+                writer.join().unwrap();
+            }
+            let writer = later(move || end_of_one.write_all(b"x").map(|()| end_of_one));
             assert_eq!(wait(c, &epoll, how, None), [1]);
             assert_eq!(wait(c, &epoll, how, None), [1]);
-            let ends = writer.join().unwrap();
+            let ends = (writer.join().unwrap().unwrap(), end_of_edge, end_of_once);
             (&one).read_exact(&mut [0]).unwrap();
             assert!(wait(c, &epoll, how, Some(Duration::ZERO)).is_empty());
             drop(ends);

@@ -14,7 +14,8 @@ use libc::{
 
 use crate::calls::{alike, call, later, nowhere, on_coroutine, pause};
 use crate::util::{
-    assert_same_bytes, ms, noise, reset_on_close, set_socket_timeout, tcp_pair, udp_pair,
+    Scratch, assert_same_bytes, ms, noise, reset_on_close, set_socket_timeout, tcp_pair, udp_pair,
+    until_full, until_read,
 };
 
 #[test]
@@ -22,10 +23,11 @@ fn a_receive_returns_what_comes_first() {
     alike(|c| {
         let (stream, mut end) = UnixStream::pair().unwrap();
         let fd = stream.as_raw_fd();
+        let copy = stream.try_clone().unwrap();
         let writer = later(move || {
             for text in [b"one".as_slice(), b"two!", b"three"] {
                 end.write_all(text).unwrap();
-                pause();
+                until_read(&copy);
             }
         });
         let mut buf = [0u8; 100];
@@ -155,14 +157,14 @@ fn a_receive_of_all_returns_a_part_when_the_time_of_the_socket_is_over() {
     alike(|c| {
         for peeks in [0, MSG_PEEK] {
             let (stream, mut end) = tcp_pair();
-            set_socket_timeout(&stream, SO_RCVTIMEO, ms(60));
+            set_socket_timeout(&stream, SO_RCVTIMEO, ms(300));
             let fd = stream.as_raw_fd();
             let mut buf = [0u8; 100];
             let to = buf.as_mut_ptr().cast();
             let begin = Instant::now();
             let none = call!(c.recv(fd, to, 100, MSG_WAITALL | peeks));
             assert_eq!(none, Err(EAGAIN));
-            assert!(begin.elapsed() >= ms(60));
+            assert!(begin.elapsed() >= ms(300));
             let writer = later(move || {
                 end.write_all(b"a part").unwrap();
                 end
@@ -366,6 +368,90 @@ fn shutting_down_either_end_ends_a_receive() {
 }
 
 #[test]
+fn a_datagram_socket_that_is_shut_down_ends_a_receive() {
+    alike(|c| {
+        let mut buf = [0u8; 9];
+        let to = buf.as_mut_ptr().cast();
+        for reads in [false, true] {
+            let (socket, _peer) = UnixDatagram::pair().unwrap();
+            let fd = socket.as_raw_fd();
+            let receive = || match reads {
+                true => call!(c.read(fd, to, 9)),
+                false => call!(c.recv(fd, to, 9, 0)),
+            };
+            let other = socket.try_clone().unwrap();
+            let closer = later(move || other.shutdown(Shutdown::Read).unwrap());
+            assert_eq!(receive(), Ok(0));
+            closer.join().unwrap();
+            assert_eq!(receive(), Ok(0));
+            socket.set_nonblocking(true).unwrap();
+            assert_eq!(receive(), Err(EAGAIN));
+        }
+    });
+}
+
+#[test]
+fn a_datagram_waits_for_room_in_a_socket_that_is_not_the_peer() {
+    alike(|c| {
+        let dir = Scratch::new();
+        let path = dir.join("socket");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        // SAFETY: all-zero is a valid `sockaddr_un`.
+        let mut name: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+        name.sun_family = libc::AF_UNIX as _;
+        for (to, &from) in name
+            .sun_path
+            .iter_mut()
+            .zip(path.as_os_str().as_encoded_bytes())
+        {
+            *to = from as _;
+        }
+        let reader = later(move || {
+            (0..100u32).for_each(|i| {
+                let mut buf = [0; 4];
+                receiver.recv(&mut buf).unwrap();
+                assert_eq!(u32::from_ne_bytes(buf), i);
+            });
+            receiver
+        });
+        let (fd, to) = (sender.as_raw_fd(), (&raw const name).cast());
+        let send = |i: u32| {
+            let len = size_of_val(&name) as libc::socklen_t;
+            call!(c.sendto(fd, (&raw const i).cast(), 4, 0, to, len))
+        };
+        for i in 0..100 {
+            assert_eq!(send(i), Ok(4));
+        }
+        let _receiver = reader.join().unwrap();
+        set_socket_timeout(&sender, SO_SNDTIMEO, ms(30));
+        let mut sent = Ok(4);
+        while sent.is_ok() {
+            sent = send(0);
+        }
+        assert_eq!(sent, Err(EAGAIN));
+    });
+}
+
+#[test]
+fn a_receive_of_no_bytes_waits_as_the_kernel_does() {
+    alike(|c| {
+        let (stream, mut end) = tcp_pair();
+        set_socket_timeout(&stream, SO_RCVTIMEO, ms(20));
+        let fd = stream.as_raw_fd();
+        let begin = Instant::now();
+        assert_eq!(call!(c.recv(fd, null_mut(), 0, 0)), Ok(0));
+        assert!(begin.elapsed() >= ms(20));
+        end.write_all(b"x").unwrap();
+        assert_eq!(call!(c.recv(fd, null_mut(), 0, 0)), Ok(0));
+        let (stream, _end) = UnixStream::pair().unwrap();
+        set_socket_timeout(&stream, SO_RCVTIMEO, ms(20));
+        let fd = stream.as_raw_fd();
+        assert_eq!(call!(c.recv(fd, null_mut(), 0, 0)), Err(EAGAIN));
+    });
+}
+
+#[test]
 fn a_send_after_the_end_fails() {
     alike(|c| {
         let (stream, end) = UnixStream::pair().unwrap();
@@ -399,7 +485,11 @@ fn a_reset_is_told_after_the_part_that_came_before() {
 fn a_reset_is_told_after_the_part_that_was_sent() {
     alike(|c| {
         let (stream, end) = tcp_pair();
-        let closer = later(move || reset_on_close(&end));
+        let copy = stream.try_clone().unwrap();
+        let closer = later(move || {
+            until_full(&copy);
+            reset_on_close(&end);
+        });
         let bytes = vec![0u8; 16 << 20];
         let (fd, from) = (stream.as_raw_fd(), bytes.as_ptr().cast());
         let sent = call!(c.send(fd, from, bytes.len(), MSG_NOSIGNAL));

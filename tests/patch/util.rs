@@ -38,6 +38,16 @@ pub(crate) fn udp_pair() -> (UdpSocket, UdpSocket) {
     (one, other)
 }
 
+/// Waits until everything was read that this descriptor has to be read.
+pub(crate) fn until_read(reader: &impl AsRawFd) {
+    until("it is read", || !has_something(reader));
+}
+
+/// Waits until a write to this descriptor has filled it.
+pub(crate) fn until_full(writer: &impl AsRawFd) {
+    until("it is full", || !takes_more(writer));
+}
+
 /// Sets SO_RCVTIMEO or SO_SNDTIMEO.
 pub(crate) fn set_socket_timeout(socket: &impl AsRawFd, option: c_int, timeout: Duration) {
     let timeout = libc::timeval {

@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 use greenroom::RuntimeBuilder;
 use greenroom::shims::thread;
 
+/// Whether std itself is under test, on coroutines, by the patch of the C library.
+pub(crate) const IS_PATCH: bool = false;
+
 /// Longer than any step of a test takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -275,6 +278,24 @@ pub(crate) mod on_v6 {
             Err(error) => eprintln!("skipped, no IPv6 on the loopback: {error}"),
         }
     }
+}
+
+/// An IPv6 address of this machine that is valid only together with its interface, and that interface.
+pub(crate) fn link_local() -> Option<(Ipv6Addr, u32)> {
+    let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let found = table.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        let ip = u128::from_str_radix(fields.next()?, 16).ok()?;
+        let interface = u32::from_str_radix(fields.next()?, 16).ok()?;
+        let ip = Ipv6Addr::from(ip);
+        let usable =
+            std::net::UdpSocket::bind(std::net::SocketAddrV6::new(ip, 0, 0, interface)).is_ok();
+        (ip.is_unicast_link_local() && usable).then_some((ip, interface))
+    });
+    if found.is_none() {
+        eprintln!("skipped, no link-local address");
+    }
+    found
 }
 
 pub(crate) fn ms(n: u64) -> Duration {
