@@ -73,6 +73,12 @@ impl Workspace {
         }
     }
 
+    /// Where cargo builds.
+    #[allow(dead_code, reason = "each binary uses its part")]
+    pub(crate) fn target(&self) -> PathBuf {
+        scratch().join("target")
+    }
+
     pub(crate) fn cargo(&self, arguments: &[&str]) -> String {
         let printed = self.try_cargo(arguments);
         printed.unwrap_or_else(|complaint| panic!("{complaint}"))
