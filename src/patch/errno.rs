@@ -14,6 +14,14 @@ pub(super) fn set(errno: c_int) {
     unsafe { *libc::__errno_location() = errno }
 }
 
+/// Calls `f`. What that, and the coroutines that run meanwhile, do to the number of the last error is undone.
+pub(super) fn untouched<R>(f: impl FnOnce() -> R) -> R {
+    let before = get();
+    let returned = f();
+    set(before);
+    returned
+}
+
 /// A value that stands for failure, -1 in C.
 pub(super) trait Returned: Copy + Eq {
     const FAILED: Self;

@@ -25,9 +25,10 @@ use std::time::{Duration, Instant};
 
 use libc::{EBUSY, EPERM, ETIMEDOUT};
 
+use super::errno::untouched;
 use super::original;
 use super::owners::{self, Holder};
-use super::time::{deadline_of, duration_of, now_of};
+use super::time::{deadline_of, deadline_of_lock, duration_of, now_of};
 use super::types::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
 use super::wait::may_park;
 use crate::sync::futex::{self, Waited};
@@ -120,7 +121,7 @@ unsafe fn word<'a, T>(object: *mut T) -> &'a AtomicU32 {
 #[inline]
 unsafe fn lock(
     mutex: *mut pthread_mutex_t,
-    deadline: impl FnOnce() -> Option<Instant>,
+    deadline: impl FnOnce() -> Result<Option<Instant>, c_int>,
     block: impl FnOnce() -> c_int,
 ) -> c_int {
     // SAFETY: the caller's.
@@ -134,9 +135,15 @@ unsafe fn lock(
         EBUSY => {}
         done => return done,
     }
-    let deadline = deadline();
     // SAFETY: the caller's.
     let is_held_here = || unsafe { is_held_here(mutex) };
+    if !is_held_here() {
+        return block();
+    }
+    let deadline = match deadline() {
+        Ok(deadline) => deadline,
+        Err(refused) => return refused,
+    };
     while is_held_here() && may_park() {
         // SAFETY: the caller's.
         let waited = unsafe { wait_while(mutex, deadline, is_held_here) };
@@ -156,12 +163,15 @@ unsafe fn lock(
 /// As for `lock`.
 unsafe fn lock_of_holder(
     mutex: *mut pthread_mutex_t,
-    deadline: impl FnOnce() -> Option<Instant>,
+    deadline: impl FnOnce() -> Result<Option<Instant>, c_int>,
     block: impl FnOnce() -> c_int,
 ) -> c_int {
     let is_held_here = || owners::holder(mutex.addr()) == Holder::Another;
     if is_held_here() && may_park() {
-        let deadline = deadline();
+        let deadline = match deadline() {
+            Ok(deadline) => deadline,
+            Err(refused) => return refused,
+        };
         while is_held_here() {
             // SAFETY: the caller's.
             let waited = unsafe { wait_while(mutex, deadline, is_held_here) };
@@ -190,7 +200,7 @@ unsafe fn wait_while(
     WAITING_HERE.set(WAITING_HERE.get() + 1);
     // SAFETY: the caller's.
     let word = unsafe { word(mutex) };
-    let waited = futex::wait_while(word, deadline, is_held_here, || {});
+    let waited = untouched(|| futex::wait_while(word, deadline, is_held_here, || {}));
     WAITING_HERE.set(WAITING_HERE.get() - 1);
     waited
 }
@@ -214,7 +224,7 @@ pub(super) unsafe fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int
 
 pub(super) unsafe fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int {
     // SAFETY: the caller's.
-    unsafe { lock(mutex, || None, || original::pthread_mutex_lock(mutex)) }
+    unsafe { lock(mutex, || Ok(None), || original::pthread_mutex_lock(mutex)) }
 }
 
 pub(super) unsafe fn pthread_mutex_timedlock(
@@ -222,7 +232,7 @@ pub(super) unsafe fn pthread_mutex_timedlock(
     until: *const timespec,
 ) -> c_int {
     // SAFETY: the caller's.
-    let deadline = || unsafe { deadline_of(libc::CLOCK_REALTIME, until) };
+    let deadline = || unsafe { deadline_of_lock(libc::CLOCK_REALTIME, until) };
     // SAFETY: the caller's.
     unsafe {
         lock(mutex, deadline, || {
@@ -237,7 +247,7 @@ pub(super) unsafe fn pthread_mutex_clocklock(
     until: *const timespec,
 ) -> c_int {
     // SAFETY: the caller's.
-    let deadline = || unsafe { deadline_of(clock, until) };
+    let deadline = || unsafe { deadline_of_lock(clock, until) };
     // SAFETY: the caller's.
     unsafe {
         lock(mutex, deadline, || {
@@ -259,7 +269,7 @@ pub(super) unsafe fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int 
         owners::note_unlocked(mutex.addr());
     }
     if WAITING_HERE.get() != 0 {
-        futex::wake_at(mutex.addr(), 1);
+        untouched(|| futex::wake_at(mutex.addr(), 1));
     }
     done
 }
@@ -285,7 +295,7 @@ unsafe fn wait(
     let word = unsafe { word(condition) };
     // SAFETY: the caller's: it holds the mutex.
     let unlock = || _ = unsafe { pthread_mutex_unlock(mutex) };
-    let waited = futex::wait_while(word, deadline, || true, unlock);
+    let waited = untouched(|| futex::wait_while(word, deadline, || true, unlock));
     WAITING.fetch_sub(1, Ordering::SeqCst);
     // SAFETY: the caller's.
     match unsafe { pthread_mutex_lock(mutex) } {
@@ -375,7 +385,7 @@ unsafe fn clock_of(until: *const timespec) -> clockid_t {
 /// Wakes `count` coroutines that wait for the condition variable.
 fn signal_coroutines(condition: *mut pthread_cond_t, count: usize) {
     if WAITING.load(Ordering::SeqCst) != 0 {
-        futex::wake_at(condition.addr(), count);
+        untouched(|| futex::wake_at(condition.addr(), count));
     }
 }
 

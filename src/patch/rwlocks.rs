@@ -17,8 +17,9 @@ use std::time::Instant;
 use libc::{EBUSY, ETIMEDOUT};
 
 use super::counted::Counted;
+use super::errno::untouched;
 use super::original;
-use super::time::deadline_of;
+use super::time::deadline_of_lock;
 use super::types::{c_int, clockid_t, pthread_rwlock_t, timespec};
 use super::wait::may_park;
 use crate::sync::futex::{self, Waited};
@@ -35,7 +36,7 @@ static WAITING: Counted = Counted::of(AtomicUsize::new(0));
 unsafe fn lock(
     lock: *mut pthread_rwlock_t,
     attempt: unsafe extern "C" fn(*mut pthread_rwlock_t) -> c_int,
-    deadline: impl FnOnce() -> Option<Instant>,
+    deadline: impl FnOnce() -> Result<Option<Instant>, c_int>,
     block: impl FnOnce() -> c_int,
 ) -> c_int {
     // SAFETY: the caller's.
@@ -47,7 +48,10 @@ unsafe fn lock(
     if !may_park() {
         return block();
     }
-    let deadline = deadline();
+    let deadline = match deadline() {
+        Ok(deadline) => deadline,
+        Err(refused) => return refused,
+    };
     // SAFETY: the caller's: a lock is aligned, larger than a word, and there for as long as the caller waits. The
     // word only names the queue.
     let word = unsafe { AtomicU32::from_ptr(lock.cast()) };
@@ -56,7 +60,8 @@ unsafe fn lock(
             done = attempt();
             done == EBUSY
         };
-        let waited = WAITING.during(|| futex::wait_while(word, deadline, is_busy, || {}));
+        let wait = || futex::wait_while(word, deadline, is_busy, || {});
+        let waited = untouched(|| WAITING.during(wait));
         match waited {
             Waited::Changed => return done,
             Waited::Woken => {}
@@ -75,12 +80,12 @@ macro_rules! define_locks {
         $(
             pub(super) unsafe fn $name(rwlock: *mut pthread_rwlock_t) -> c_int {
                 // SAFETY: the caller's.
-                unsafe { lock(rwlock, libc::$attempt, || None, || original::$name(rwlock)) }
+                unsafe { lock(rwlock, libc::$attempt, || Ok(None), || original::$name(rwlock)) }
             }
 
             pub(super) unsafe fn $timed(rwlock: *mut pthread_rwlock_t, until: *const timespec) -> c_int {
                 // SAFETY: the caller's.
-                let deadline = || unsafe { deadline_of(libc::CLOCK_REALTIME, until) };
+                let deadline = || unsafe { deadline_of_lock(libc::CLOCK_REALTIME, until) };
                 // SAFETY: the caller's.
                 unsafe {
                     lock(rwlock, libc::$attempt, deadline, || original::$timed(rwlock, until))
@@ -93,7 +98,7 @@ macro_rules! define_locks {
                 until: *const timespec,
             ) -> c_int {
                 // SAFETY: the caller's.
-                let deadline = || unsafe { deadline_of(clock, until) };
+                let deadline = || unsafe { deadline_of_lock(clock, until) };
                 // SAFETY: the caller's.
                 unsafe {
                     lock(rwlock, libc::$attempt, deadline, || {
@@ -117,7 +122,7 @@ pub(super) unsafe fn pthread_rwlock_unlock(rwlock: *mut pthread_rwlock_t) -> c_i
     let done = unsafe { original::pthread_rwlock_unlock(rwlock) };
     // The lock may not exist any more.
     if WAITING.any() {
-        futex::wake_at(rwlock.addr(), usize::MAX);
+        untouched(|| futex::wake_at(rwlock.addr(), usize::MAX));
     }
     done
 }

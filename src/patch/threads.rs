@@ -1,5 +1,6 @@
 //! Joining OS threads.
 
+use super::errno::untouched;
 use super::original;
 use super::types::{c_int, c_void, pthread_t};
 use super::wait::{Borrowed, on_pool_waiting};
@@ -16,5 +17,5 @@ pub(super) unsafe fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -
         return join(result);
     }
     let lent = Borrowed(result);
-    on_pool_waiting(move || join({ lent }.0))
+    untouched(|| on_pool_waiting(move || join({ lent }.0)))
 }

@@ -45,9 +45,7 @@ unsafe fn duration_at(time: *const timespec) -> Option<Duration> {
 
 /// Sleeps. What that does to the number of the last error is undone.
 fn sleep(duration: Duration) {
-    let before = errno::get();
-    wait::sleep(duration);
-    errno::set(before);
+    errno::untouched(|| wait::sleep(duration));
 }
 
 pub(super) unsafe fn nanosleep(time: *const timespec, left: *mut timespec) -> c_int {
@@ -100,7 +98,7 @@ pub(super) fn now_of(clock: clockid_t) -> Duration {
     duration_of(&now).unwrap_or_default()
 }
 
-/// When that time comes. `None`, if it is not valid, or too far away.
+/// When that time comes. `None`, if it is not valid.
 ///
 /// # Safety
 ///
@@ -108,7 +106,36 @@ pub(super) fn now_of(clock: clockid_t) -> Duration {
 pub(super) unsafe fn deadline_of(clock: clockid_t, until: *const timespec) -> Option<Instant> {
     // SAFETY: the caller's.
     let until = unsafe { until.as_ref() }.and_then(duration_of)?;
-    Instant::now().checked_add(until.saturating_sub(now_of(clock)))
+    let left = until.saturating_sub(now_of(clock));
+    Instant::now().checked_add(left.min(FOR_EVER))
+}
+
+/// A time that no program sees the end of.
+const FOR_EVER: Duration = Duration::from_secs(1 << 33);
+
+/// When a timed lock gives up.
+///
+/// # Errors
+///
+/// What the lock returns if it would have to wait, and the time or the clock is not valid, or the time is before
+/// that of the clock's beginning.
+///
+/// # Safety
+///
+/// The pointer is null or to a time.
+pub(super) unsafe fn deadline_of_lock(
+    clock: clockid_t,
+    until: *const timespec,
+) -> Result<Option<Instant>, c_int> {
+    if ![libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC].contains(&clock) {
+        return Err(libc::EINVAL);
+    }
+    // SAFETY: the caller's.
+    match unsafe { (deadline_of(clock, until), until.as_ref()) } {
+        (Some(deadline), _) => Ok(Some(deadline)),
+        (None, Some(until)) if (0..1_000_000_000).contains(&until.tv_nsec) => Err(libc::ETIMEDOUT),
+        (None, _) => Err(libc::EINVAL),
+    }
 }
 
 pub(super) unsafe fn usleep(micros: c_uint) -> c_int {

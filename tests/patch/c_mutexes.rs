@@ -56,8 +56,11 @@ impl Guarded {
 
     /// Returns the number of the error. The clock is the wall clock.
     fn lock_within(&self, time: Duration) -> c_int {
-        let until = later(now(libc::CLOCK_REALTIME), time);
-        // SAFETY: the mutex is initialised, and the time is valid.
+        self.lock_until(later(now(libc::CLOCK_REALTIME), time))
+    }
+
+    fn lock_until(&self, until: timespec) -> c_int {
+        // SAFETY: the mutex is initialised.
         let locked = unsafe { libc::pthread_mutex_timedlock(self.mutex.get(), &raw const until) };
         if locked == 0 {
             assert_eq!(self.inside.fetch_add(1, Ordering::Relaxed), 0);
@@ -436,4 +439,83 @@ fn a_condition_variable_of_c_works_with_every_kind_of_mutex() {
         });
         assert_eq!(shared.value.into_inner(), 200);
     }
+}
+
+#[test]
+fn a_time_that_is_past_or_not_valid_is_not_waited_for() {
+    let shared = Guarded::new();
+    let time = |tv_sec, tv_nsec| timespec { tv_sec, tv_nsec };
+    on_one_worker(|| {
+        shared.lock();
+        let lock = |until: timespec| {
+            greenroom::scope(|s| s.spawn(|| shared.lock_until(until)).join().unwrap())
+        };
+        assert_eq!(lock(time(-1, 0)), libc::ETIMEDOUT);
+        assert_eq!(lock(time(0, 0)), libc::ETIMEDOUT);
+        assert_eq!(lock(time(i64::MAX, 1_000_000_000)), libc::EINVAL);
+        assert_eq!(lock(time(i64::MAX, -1)), libc::EINVAL);
+        shared.unlock();
+        assert_eq!(lock(time(-1, 0)), 0, "a free mutex needs no time");
+        shared.unlock();
+    });
+}
+
+#[test]
+fn a_wait_of_c_for_a_time_that_never_comes_parks() {
+    let shared = Guarded::new();
+    on_one_worker(|| {
+        greenroom::scope(|s| {
+            s.spawn(|| {
+                shared.lock();
+                while shared.value() == 0 {
+                    let never = timespec {
+                        tv_sec: i64::MAX,
+                        tv_nsec: 999_999_999,
+                    };
+                    assert_eq!(shared.wait_until(never), 0);
+                }
+                shared.unlock();
+            });
+            sleep(MOMENT);
+            shared.lock();
+            shared.set(1);
+            shared.unlock();
+            shared.signal();
+        });
+    });
+}
+
+#[test]
+fn the_number_of_the_last_error_is_untouched_by_the_waits_of_c() {
+    use crate::calls::{errno, set_errno};
+
+    let shared = Guarded::new();
+    on_one_worker(|| {
+        greenroom::scope(|s| {
+            shared.lock();
+            let waiter = s.spawn(|| {
+                set_errno(77);
+                shared.lock();
+                let after_lock = errno();
+                while shared.value() == 0 {
+                    shared.wait();
+                }
+                shared.unlock();
+                (after_lock, errno())
+            });
+            let fail = || {
+                sleep(MOMENT);
+                set_errno(1);
+            };
+            fail();
+            shared.unlock();
+            fail();
+            shared.lock();
+            shared.set(1);
+            shared.unlock();
+            shared.signal();
+            set_errno(1);
+            assert_eq!(waiter.join().unwrap(), (77, 77));
+        });
+    });
 }

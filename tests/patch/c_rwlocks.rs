@@ -150,3 +150,29 @@ fn timed_locks_of_c_give_up_while_a_coroutine_has_the_lock() {
         });
     });
 }
+
+#[test]
+fn a_time_that_is_past_or_not_valid_is_not_waited_for() {
+    use crate::calls::{errno, set_errno};
+
+    let lock = Lock::new();
+    on_one_worker(|| {
+        greenroom::scope(|s| {
+            s.spawn(|| {
+                lock.write(|| sleep(5 * MOMENT));
+                set_errno(1);
+            });
+            sleep(MOMENT);
+            for timed in [pthread_rwlock_timedrdlock, pthread_rwlock_timedwrlock] as [Timed; 2] {
+                // SAFETY: the lock is initialised, and the pointer is to a time.
+                let try_until = |tv_sec, tv_nsec| unsafe {
+                    timed(lock.lock.get(), &timespec { tv_sec, tv_nsec })
+                };
+                assert_eq!(try_until(-1, 0), libc::ETIMEDOUT);
+                assert_eq!(try_until(i64::MAX, -1), libc::EINVAL);
+            }
+            set_errno(77);
+            lock.write(|| assert_eq!(errno(), 77));
+        });
+    });
+}
