@@ -35,14 +35,14 @@ use rustix::io::Errno;
 use crate::sys::fork::Process;
 use crate::sys::switches::own_lock;
 use crate::sys::timerfd::TimerFd;
-use crate::task::Deadline;
+use crate::task::{self, Deadline};
 
 pub(crate) use descriptor::{Descriptor, Direction, Operation};
 pub use foreign_poll::wait_for_poll;
 pub use interest::{Interest, Readiness};
 use registration::{Kernel, Registrar, RegistrationTable, Token, Watcher};
 use source::Source;
-pub(crate) use unowned::{about_to_close, may_be_awaited, wait_for_unowned};
+pub(crate) use unowned::{about_to_close, has_closed, may_be_awaited, wait_for_unowned};
 pub use wait_fd::wait_fd;
 use watch::{Afterwards, DescriptorWatch};
 pub(crate) use watch::{ReadyArm, wait_for};
@@ -120,7 +120,12 @@ impl Kernel for Registry {
         .add(mio::Interest::PRIORITY);
 
     fn add(&self, fd: RawFd, token: Token, interest: mio::Interest) -> io::Result<()> {
-        self.register(&mut SourceFd(&fd), mio::Token(token.0), interest)
+        match self.register(&mut SourceFd(&fd), mio::Token(token.0), interest) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                self.reregister(&mut SourceFd(&fd), mio::Token(token.0), interest)
+            }
+            added => added,
+        }
     }
 
     fn renew(&self, fd: RawFd, token: Token, interest: mio::Interest) -> io::Result<bool> {
@@ -364,6 +369,8 @@ impl Handle {
         if self.is_left_in_parent() {
             return;
         }
+        // Under the libc patch, `write` would take a coroutine's wake-up for a write that may have to wait.
+        let _aside = task::Aside::begin();
         if let Some(kick) = &*self.lock_kick() {
             // The eventfd cannot be full, since mio resets it. So this can only fail by a bug.
             kick.wake().expect("a worker's eventfd takes its wake-up");
@@ -421,6 +428,13 @@ impl Handle {
         if !self.is_left_in_parent() {
             self.table
                 .close_watched(fd, |watcher| watcher.watch.close());
+        }
+    }
+
+    /// Has the waits for `fd` look at it.
+    fn fire_watched(&self, fd: RawFd) {
+        if !self.is_left_in_parent() {
+            self.table.fire_watched(fd);
         }
     }
 }

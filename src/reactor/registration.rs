@@ -68,7 +68,8 @@ pub(super) trait Kernel {
     /// The events that a source needs.
     const ALL: Self::Interest;
 
-    /// Registers `fd`, edge-triggered. Its present state is reported as an event.
+    /// Registers `fd`, edge-triggered. Its present state is reported as an event. Replaces a registration that the
+    /// table does not know: of a file that was closed under this number behind our back, and is there again.
     fn add(&self, fd: RawFd, token: Token, interest: Self::Interest) -> io::Result<()>;
 
     /// Changes the registration of `fd`. Its present state is reported as an event, again. Returns
@@ -247,6 +248,14 @@ impl<R: Registrar> RegistrationTable<R> {
         rows.remove_unused(token);
     }
 
+    /// Has the watchers of `fd` look.
+    pub(super) fn fire_watched(&self, fd: RawFd) {
+        let rows = self.lock();
+        if let Some(&row) = rows.by_fd.get(&fd) {
+            rows.rows[row].fire_watchers();
+        }
+    }
+
     /// Removes all sources, and returns them.
     fn take_sources(&self) -> Vec<(Token, Arc<R::Source>)> {
         self.lock().take_sources()
@@ -353,10 +362,14 @@ impl<R: Registrar> Rows<R> {
         let mut taken = Vec::new();
         self.rows.retain(|_, registered| {
             let token = registered.token;
+            let was_kept = registered.is_unused();
             taken.extend(registered.sources.drain(..).map(|source| (token, source)));
             let watched = !registered.is_unused();
             if !watched {
                 self.by_fd.remove(&registered.fd);
+            }
+            if was_kept && let Some(kernel) = &self.kernel {
+                kernel.remove(registered.fd);
             }
             watched
         });

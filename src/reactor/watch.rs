@@ -190,6 +190,11 @@ impl WatchedDescriptors {
         }
     }
 
+    /// Has the next `wait_until` look before it parks.
+    pub(super) fn fire(&self) {
+        self.watch.fire();
+    }
+
     pub(super) fn add(&mut self, fd: RawFd, interest: Interest) -> io::Result<()> {
         match self.reactor.watch(fd, Arc::clone(&self.watch), interest) {
             // `fd` is a regular file. The caller has looked at its state, which never changes.

@@ -41,7 +41,7 @@ use crate::fatal;
 use crate::sys::fork::Process;
 use crate::sys::memory;
 
-pub(crate) use aside::{AsideGuard, aside, lock_aside};
+pub(crate) use aside::{Aside, AsideGuard, aside, lock_aside};
 use completion::Completion;
 pub(crate) use completion::Joiner;
 pub(crate) use deadline::Deadline;

@@ -7,8 +7,10 @@ use std::sync::mpsc;
 
 use libc::{EBADF, c_int};
 
+use greenroom::RuntimeBuilder;
+
 use crate::calls::{alike, call, on_coroutine, patched, pause};
-use crate::util::{ms, on_workers, tcp_pair};
+use crate::util::{ms, on_workers, set_socket_timeout, tcp_pair};
 
 /// Begins to receive, on a coroutine.
 fn receiver(fd: c_int) -> greenroom::JoinHandle<Result<i64, c_int>> {
@@ -133,5 +135,97 @@ fn closes_and_waits_race() {
             let ended = receiver.join().unwrap();
             assert!(ended == Ok(0) || ended == Err(EBADF), "{ended:?}");
         }
+    });
+}
+
+/// A duplicate with a number that is `least` or more.
+fn duplicate(fd: c_int, least: c_int) -> c_int {
+    // SAFETY: the call takes any numbers.
+    let duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, least) };
+    assert!(duplicate >= least, "{}", io::Error::last_os_error());
+    duplicate
+}
+
+#[test]
+fn a_close_at_the_moment_when_a_wait_begins_ends_it() {
+    on_workers(1, || {
+        let c = patched();
+        for round in 0..4000 {
+            let (stream, _end) = UnixStream::pair().unwrap();
+            // A wait that is missed ends, too, with another error.
+            set_socket_timeout(&stream, libc::SO_RCVTIMEO, ms(2000));
+            // A number that no other test gets.
+            let fd = duplicate(stream.as_raw_fd(), 3000);
+            drop(stream);
+            let begins = std::sync::Arc::new(std::sync::Barrier::new(2));
+            let thread = std::thread::spawn({
+                let begins = begins.clone();
+                move || {
+                    begins.wait();
+                    for _ in 0..round % 400 {
+                        std::hint::spin_loop();
+                    }
+                    close(fd);
+                }
+            });
+            let mut buf = [0u8; 9];
+            // It is noted as one that may be awaited, so that the close looks.
+            let mut entry = libc::pollfd {
+                fd,
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            assert_eq!(call!(c.poll(&raw mut entry, 1, 1)), Ok(0));
+            begins.wait();
+            let ended = call!(c.recv(fd, buf.as_mut_ptr().cast(), 9, 0));
+            assert_eq!(ended, Err(EBADF));
+            thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_runtime_that_runs_again_waits_for_the_same_descriptor() {
+    let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+    let (mut reader, writer) = io::pipe().unwrap();
+    for byte in *b"abc" {
+        let mut got = [0];
+        runtime.run(|| {
+            greenroom::spawn({
+                let writer = writer.try_clone().unwrap();
+                move || {
+                    pause();
+                    (&writer).write_all(&[byte]).unwrap();
+                }
+            });
+            reader.read_exact(&mut got).unwrap();
+        });
+        assert_eq!(got, [byte]);
+    }
+}
+
+#[test]
+fn a_file_that_comes_back_to_a_number_is_waited_for() {
+    on_coroutine(|_| {
+        let (file, mut end) = UnixStream::pair().unwrap();
+        let (other, mut other_end) = UnixStream::pair().unwrap();
+        let fd = duplicate(file.as_raw_fd(), 3500);
+        let replace_by = |new: &UnixStream| {
+            // SAFETY: the number is this test's.
+            assert_eq!(unsafe { libc::dup2(new.as_raw_fd(), fd) }, fd);
+        };
+        let wait_for = |end: &mut UnixStream| {
+            let receiver = receiver(fd);
+            pause();
+            end.write_all(b"x").unwrap();
+            assert_eq!(receiver.join().unwrap(), Ok(1));
+        };
+        wait_for(&mut end);
+        replace_by(&other);
+        wait_for(&mut other_end);
+        close(fd);
+        replace_by(&file);
+        wait_for(&mut end);
+        close(fd);
     });
 }
