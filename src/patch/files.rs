@@ -41,6 +41,11 @@ fn kind(fd: c_int) -> Result<Option<Kind>, Errno> {
     })
 }
 
+/// Whether a call may have to wait for the descriptor, if that is in blocking mode.
+pub(super) fn is_awaited(fd: c_int) -> bool {
+    fd > libc::STDERR_FILENO && matches!(kind(fd), Ok(Some(_)))
+}
+
 /// Whether a call goes to the original at once.
 fn is_plain(fd: c_int, count: usize) -> bool {
     fd <= libc::STDERR_FILENO || count == 0 || count > libc::UIO_MAXIOV as usize

@@ -61,6 +61,12 @@ macro_rules! __patched_functions {
                 = (-1, null(), 0, 0, 0);
             parks fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t
                 = (-1, null_mut(), 0, 0);
+            parks fn sendfile(to: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t
+                = (-1, -1, null_mut(), 0);
+            parks fn sendfile64(to: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t
+                = (-1, -1, null_mut(), 0);
+            parks fn splice(from: c_int, from_offset: *mut off_t, to: c_int, to_offset: *mut off_t, len: size_t, flags: c_uint) -> ssize_t
+                = (-1, null_mut(), -1, null_mut(), 0, 0);
             always fn close(fd: c_int) -> c_int
                 = (-1);
             parks fn flock(fd: c_int, operation: c_int) -> c_int

@@ -22,8 +22,8 @@
 //! # Which functions
 //!
 //! `recv`, `recvfrom`, `recvmsg`, `recvmmsg`, `send`, `sendto`, `sendmsg`, `sendmmsg`, `connect`, `accept`,
-//! `accept4`; `read`, `readv`, `preadv2`, `write`, `writev`, `pwritev2`, `close`, `flock`, the locks of `fcntl`;
-//! `poll`, `ppoll`, `select`, `pselect`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`; `nanosleep`,
+//! `accept4`; `read`, `readv`, `preadv2`, `write`, `writev`, `pwritev2`, `sendfile`, `splice`, `close`, `flock`,
+//! the locks of `fcntl`; `poll`, `ppoll`, `select`, `pselect`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`; `nanosleep`,
 //! `clock_nanosleep`, `usleep`, `sleep`; `getaddrinfo`, `getnameinfo`, `gethostbyname` and its relatives;
 //! `pthread_join`, `waitpid` and its relatives; the private futexes of `syscall`, on which std's locks are made;
 //! `pthread_mutex_lock`, `pthread_cond_wait`, `pthread_rwlock_rdlock`, `sem_wait` and their relatives; and other
@@ -46,10 +46,10 @@
 //!   thread holds blocks the worker, as it is a matter of moments, mostly. So two workers may block each other for
 //!   ever, if each has a coroutine that waits for something else while it holds a mutex.
 //!
-//! What never parks: regular files; the descriptors 0, 1 and 2, around which std holds a lock of its own;
-//! `pthread_once`, `pthread_barrier_wait`, and what `threads.h` declares (`mtx_lock`); code that makes system calls
-//! by itself, as the crate rustix and programs in Go do; and what the C library calls internally, such as the
-//! reads of `fgets`.
+//! What never parks: regular files; `open` of a named pipe; the descriptors 0, 1 and 2, around which std holds a
+//! lock of its own; `pthread_once`, `pthread_barrier_wait`, and what `threads.h` declares (`mtx_lock`); code that
+//! makes system calls by itself, as the crate rustix and programs in Go do; and what the C library calls internally,
+//! such as the reads of `fgets`.
 //!
 //! # What is identified by its OS thread
 //!
@@ -98,6 +98,7 @@ mod identity;
 pub mod interposed;
 mod kernel;
 mod locks;
+mod moves;
 mod mutexes;
 mod names;
 #[doc(hidden)]

@@ -9,6 +9,7 @@ pub(super) use super::files::{
 };
 pub(super) use super::futexes::syscall;
 pub(super) use super::locks::{fcntl, fcntl64, flock};
+pub(super) use super::moves::{sendfile, sendfile64, splice};
 pub(super) use super::mutexes::{
     pthread_cond_broadcast, pthread_cond_clockwait, pthread_cond_signal, pthread_cond_timedwait,
     pthread_cond_wait, pthread_mutex_clocklock, pthread_mutex_lock, pthread_mutex_timedlock,

@@ -13,6 +13,7 @@ mod forks;
 mod interrupts;
 mod locks;
 mod messages;
+mod moves;
 mod names;
 mod polls;
 mod sockets;

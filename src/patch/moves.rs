@@ -1,0 +1,146 @@
+//! Moving bytes from one descriptor to another, by calls that have no flag like `MSG_DONTWAIT`.
+//!
+//! `sendfile` reads a part of the file, and writes that as write(2) does, so the bytes are copied. `splice` is asked
+//! not to wait for pipes, and called when a poll reports that both ends are ready. If the first end is a socket,
+//! another reader may then still be faster.
+
+use rustix::io::Errno;
+
+use super::caller;
+use super::descriptor;
+use super::errno::{answer, result};
+use super::files;
+use super::original;
+use super::transfer::after_part;
+use super::types::*;
+use super::wait::{spend_operation, until_any};
+use crate::reactor::Interest;
+
+/// How much of a file is read at once.
+const PART: usize = 1 << 16;
+
+/// The kernel moves no more at once.
+const MOST: usize = 0x7fff_f000;
+
+/// Whether a call may have to wait for the descriptor.
+fn is_awaited(fd: c_int) -> bool {
+    files::is_awaited(fd) && descriptor::is_nonblocking(fd) == Ok(false)
+}
+
+pub(super) unsafe fn sendfile(
+    to: c_int,
+    from: c_int,
+    offset: *mut off_t,
+    count: size_t,
+) -> ssize_t {
+    spend_operation();
+    answer(|| {
+        // SAFETY: the caller's: null, or if memory is there, it has an offset.
+        let start = match unsafe { caller::read(offset) } {
+            Ok(None) => position(from),
+            Ok(Some(start)) if start >= 0 => Ok(start),
+            // The original refuses it.
+            _ => Err(Errno::INVAL),
+        };
+        let is_file = descriptor::file_type(from) == Ok(libc::S_IFREG);
+        match start {
+            Ok(start) if is_file && is_awaited(to) => {
+                let moved = copy(to, from, start, count.min(MOST))?;
+                let end = start + moved as off_t;
+                match offset.is_null() {
+                    // SAFETY: the call takes any numbers.
+                    true => _ = unsafe { libc::lseek64(from, end, libc::SEEK_SET) },
+                    // SAFETY: the caller's. An offset was read from there.
+                    false => unsafe { *offset = end },
+                }
+                Ok(moved)
+            }
+            // SAFETY: the caller's.
+            _ => result(unsafe { original::sendfile(to, from, offset, count) }),
+        }
+    })
+}
+
+pub(super) use sendfile as sendfile64;
+
+/// Where the next read from a file begins.
+fn position(fd: c_int) -> Result<off_t, Errno> {
+    // SAFETY: the call takes any numbers.
+    result(unsafe { libc::lseek64(fd, 0, libc::SEEK_CUR) })
+}
+
+/// Writes `count` bytes of the file, or all that there are from `start`. Returns how many were written.
+fn copy(to: c_int, from: c_int, start: off_t, count: usize) -> Result<ssize_t, Errno> {
+    let mut part = vec![0u8; count.min(PART)];
+    let mut moved = 0;
+    loop {
+        let len = part.len().min(count - moved);
+        let at = start + moved as off_t;
+        // SAFETY: the pointer is to so many bytes.
+        let read = result(unsafe { libc::pread64(from, part.as_mut_ptr().cast(), len, at) });
+        let written = match read {
+            Ok(0) => return Ok(moved as ssize_t),
+            // SAFETY: the pointer is to so many bytes.
+            Ok(read) => result(unsafe { files::write(to, part.as_ptr().cast(), read as usize) }),
+            failed => failed,
+        };
+        match written {
+            Ok(written) => moved += written as usize,
+            Err(error) => return after_part(moved as ssize_t, error),
+        }
+        if moved == count || written != read {
+            return Ok(moved as ssize_t);
+        }
+    }
+}
+
+pub(super) unsafe fn splice(
+    from: c_int,
+    from_offset: *mut off_t,
+    to: c_int,
+    to_offset: *mut off_t,
+    len: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    // SAFETY: the caller's.
+    let splice =
+        |len, flags| unsafe { original::splice(from, from_offset, to, to_offset, len, flags) };
+    let ends = [
+        (from, Interest::READABLE, libc::POLLIN),
+        (to, Interest::WRITABLE, libc::POLLOUT),
+    ];
+    let asks_not_to_wait = flags & libc::SPLICE_F_NONBLOCK != 0;
+    let mut awaited = ends.to_vec();
+    awaited.retain(|&(fd, ..)| is_awaited(fd));
+    let is_nonblocking =
+        |&(fd, ..): &(c_int, Interest, _)| descriptor::is_nonblocking(fd) == Ok(true);
+    if asks_not_to_wait || awaited.is_empty() || ends.iter().any(is_nonblocking) {
+        return splice(len, flags);
+    }
+    spend_operation();
+    // A socket that reports room has it for so much.
+    let is_to_socket = descriptor::file_type(to) == Ok(libc::S_IFSOCK);
+    let len = if is_to_socket {
+        len.min(libc::PIPE_BUF)
+    } else {
+        len
+    };
+    let attempt = || {
+        for &(fd, _, events) in &awaited {
+            if descriptor::events(fd, events)? == 0 {
+                return Err(Errno::AGAIN);
+            }
+        }
+        result(splice(len, flags | libc::SPLICE_F_NONBLOCK))
+    };
+    answer(|| match attempt() {
+        Err(Errno::AGAIN) => {
+            let fds: Vec<_> = awaited
+                .iter()
+                .map(|&(fd, interest, _)| (fd, interest))
+                .collect();
+            until_any(&fds, None, attempt)
+        }
+        done => done,
+    })
+}
