@@ -286,7 +286,13 @@ impl<R: Registrar> Rows<R> {
             .as_ref()
             .ok_or_else(|| io::Error::other("the runtime of this coroutine has shut down"))?;
         if let Some(&row) = self.by_fd.get(&fd) {
-            let (token, interest) = (self.rows[row].token, self.rows[row].interest | interest);
+            let registered = &self.rows[row];
+            let token = registered.token;
+            // Nothing else waits for the events of a registration that was only kept.
+            let interest = match registered.is_unused() {
+                true => interest,
+                false => registered.interest | interest,
+            };
             if !kernel.renew(fd, token, interest)? {
                 // The descriptor was closed behind our back and its number reused.
                 self.remove(token);
