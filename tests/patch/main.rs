@@ -10,6 +10,7 @@ mod closing;
 mod connections;
 mod files;
 mod forks;
+mod identity;
 mod interrupts;
 mod locks;
 mod messages;
