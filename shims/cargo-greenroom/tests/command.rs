@@ -286,6 +286,20 @@ fn a_thread_that_waits_in_a_poll_of_mio_or_polling_lets_others_go_on() {
     );
 }
 
+#[test]
+#[serial]
+fn threads_that_wait_by_code_that_tells_os_threads_apart_are_waiters_of_their_own() {
+    let run = "run -q --features waiters --example waiters";
+    let on_std = stdout(&mut plain(run));
+    assert!(on_std.starts_with("on greenroom: false\n"), "{on_std}");
+    for options in ["", "--libc", "--main --libc"] {
+        let mut command = green(format!("{run} {options}").trim_end());
+        let on_greenroom = stdout(command.env("GREENROOM_WORKERS", "1"));
+        let expected = on_std.replacen("false", "true", 1);
+        assert_eq!(on_greenroom, expected, "{options}");
+    }
+}
+
 /// What the threads of the program's module `calls` say if all of them wait at the same time, and if each keeps
 /// the worker.
 const AT_THE_SAME_TIME: &str = "((()))\npoll: [1, 1, 1]\nrecv: [1, 1, 1]\nsocket2: [1, 1, 1]\n";
