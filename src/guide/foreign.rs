@@ -99,7 +99,7 @@
 //! The first such wait is reported on standard error, with the name of the coroutine. (That of tokio is not: it
 //! panics by itself.) The ways out, in this order:
 //!
-//! - `cargo greenroom`: each coroutine is then a thread of its own for all of this code;
+//! - `cargo greenroom`, with or without `--libc`: each coroutine is then a thread of its own for all of this code;
 //! - greenroom's own items, if the code is yours: [`park`](crate::park()), [`scope`](crate::scope()),
 //!   [`channel`](crate::channel), [`shims::sync`](crate::shims::sync);
 //! - [`unblock`](crate::unblock()) around the call, which then runs on an OS thread.
@@ -110,6 +110,9 @@
 //! **Locks of C**: mutexes, condition variables, read-write locks and semaphores park a coroutine that waits for
 //! another one of its worker. A mutex that another thread holds blocks the worker: see
 //! [`patch`](mod@crate::patch).
+//!
+//! **`splice`, `tee` and `sendfile`** park until both descriptors are ready. Then a thread of the pool moves the bytes.
+//! std's `io::copy` uses them between pipes, sockets and files.
 //!
 //! **Waits inside the C library block the worker**: reads and writes by `fgets`, `popen` and the like,
 //! `pthread_once`, and the locks of `threads.h`. So do regular files, and the descriptors 0, 1 and 2.

@@ -55,11 +55,15 @@
 //!
 //! std's `Mutex`, `RwLock`, `Condvar`, `Once`, `OnceLock` and `Barrier` work, between coroutines as well as between
 //! coroutines and OS threads. Other code takes the OS thread for the waiter, and so takes two coroutines of a
-//! worker for one: std's `thread::park`, and with it `thread::scope` and `mpsc`; the channels of crossbeam; the locks
-//! of parking_lot; rayon. There, only one coroutine of each worker may wait at a time; a wait of parking_lot's blocks
-//! the worker even then. So a pool of the crate r2d2 needs as many connections as callers. The first such wait
-//! that the patch sees is told on standard error, with the name of the coroutine. The ways out are the
-//! [shims](crate::shims) and `cargo greenroom`, under which all of these are each coroutine's own.
+//! worker for one: std's `thread::park`, and with it `thread::scope` and `mpsc`; the channels of crossbeam and flume;
+//! the locks of parking_lot; rayon. There, only one coroutine of each worker may wait at a time; a wait of
+//! parking_lot's, or for rayon, blocks the worker even then. So a pool of the crate r2d2 needs as many connections as
+//! callers. [The guide](crate::guide::foreign#what-it-does-not-do) has a table.
+//!
+//! The first such wait that the patch sees is told on standard error, with the name of the coroutine. The ways out are
+//! [`cargo greenroom`](crate::guide::porting#a-program), with or without `--libc`, under which all of these are each
+//! coroutine's own; greenroom's own items and the [shims](crate::shims); and [`unblock`](crate::unblock()) around the
+//! call.
 //!
 //! A crate that runs tokio on the calling thread, such as `postgres`, panics in the second coroutine of the worker
 //! that calls it meanwhile.

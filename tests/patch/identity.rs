@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -249,6 +249,22 @@ fn coroutines_that_wait_by_condition_variables_of_parking_lot_are_told() {
     }));
 }
 
+/// As rayon has it for those that call into its pool.
+#[test]
+fn a_coroutine_that_waits_by_a_latch_in_thread_local_storage_is_told() {
+    thread_local! {
+        static LATCH: (Mutex<bool>, Condvar) = const { (Mutex::new(false), Condvar::new()) };
+    }
+    let name = "a_coroutine_that_waits_by_a_latch_in_thread_local_storage_is_told";
+    assert_names_a_waiter(report_of(name, || {
+        two_wait(|| {
+            LATCH.with(|(is_set, changed)| {
+                drop(changed.wait_while(is_set.lock().unwrap(), |is_set| !*is_set));
+            });
+        });
+    }));
+}
+
 #[test]
 fn it_is_told_once() {
     if role().is_some() {
@@ -271,8 +287,8 @@ fn it_is_told_once() {
 fn coroutines_that_wait_by_stds_locks_are_not_told() {
     if role().is_some() {
         return on_workers(1, || {
-            let pair = Arc::new((std::sync::Mutex::new(0), std::sync::Condvar::new()));
-            let barrier = Arc::new(std::sync::Barrier::new(2));
+            let pair = Arc::new((Mutex::new(0), Condvar::new()));
+            let barrier = Arc::new(Barrier::new(2));
             two_wait(move || {
                 barrier.wait();
                 let mut count = pair.0.lock().unwrap();
