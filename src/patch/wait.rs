@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::descriptor;
-use super::errno::Errno;
+use super::errno::{self, Errno};
 use crate::park::{self, Caller, Elapsed, Wait};
 use crate::pool;
 use crate::reactor::{self, Interest};
@@ -29,8 +29,16 @@ pub(super) fn may_park() -> bool {
 #[inline(always)]
 pub(super) fn spend_operation() {
     if budget::spend() && may_park() {
-        park::yield_now();
+        yield_now();
     }
+}
+
+/// Lets others run, which may leave another number of an error behind.
+#[cold]
+fn yield_now() {
+    let before = errno::get();
+    park::yield_now();
+    errno::set(before);
 }
 
 /// Waits until `attempt` does not fail with `EAGAIN`, or until `deadline`. The caller has made one attempt

@@ -5,8 +5,11 @@ use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::ptr::{null, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
+use greenroom::shims::thread;
 use libc::{
     EAGAIN, EBADF, ECONNREFUSED, ECONNRESET, EFAULT, EINVAL, ENOTSOCK, EPIPE, MSG_DONTWAIT,
     MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, SO_RCVTIMEO, SO_SNDTIMEO,
@@ -580,5 +583,36 @@ fn one_coroutine_receives_while_another_sends() {
         assert_eq!((received, &buf), (Ok(9), b"firstlast"));
         sender.join().unwrap();
         assert_same_bytes(&echo.join().unwrap(), &bytes);
+    });
+}
+
+#[test]
+fn a_coroutine_that_yields_after_many_receives_keeps_the_number_of_the_last_error() {
+    on_coroutine(|c| {
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
+        let other = thread::spawn(move || {
+            let mut turns = 0;
+            while !is_over.load(Relaxed) {
+                // Another number.
+                // SAFETY: no descriptor has this number.
+                assert_eq!(unsafe { libc::close(-1) }, -1);
+                turns += 1;
+                greenroom::yield_now();
+            }
+            turns
+        });
+        let (stream, mut end) = UnixStream::pair().unwrap();
+        let fd = stream.as_raw_fd();
+        let mut buf = [0u8; 1];
+        for _ in 0..100 {
+            end.write_all(&[7; 100]).unwrap();
+            for _ in 0..100 {
+                // `call!` compares the number of the last error.
+                assert_eq!(call!(c.recv(fd, buf.as_mut_ptr().cast(), 1, 0)), Ok(1));
+            }
+        }
+        over.store(true, Relaxed);
+        assert!(other.join().unwrap() > 1);
     });
 }
