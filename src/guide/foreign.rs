@@ -111,9 +111,6 @@
 //! another one of its worker. A mutex that another thread holds blocks the worker: see
 //! [`patch`](mod@crate::patch).
 //!
-//! **`splice`, `tee` and `sendfile`** park until both descriptors are ready. Then a thread of the pool moves the bytes.
-//! std's `io::copy` uses them between pipes, sockets and files.
-//!
 //! **Waits inside the C library block the worker**: reads and writes by `fgets`, `popen` and the like,
 //! `pthread_once`, and the locks of `threads.h`. So do regular files, and the descriptors 0, 1 and 2.
 //!

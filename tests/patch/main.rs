@@ -18,6 +18,7 @@ mod moves;
 mod names;
 mod polls;
 mod sockets;
+mod splices;
 mod std_on_one_thread;
 mod std_sync;
 mod time;

@@ -30,6 +30,7 @@ mod with_os_threads {
 
     mod barrier;
     mod condvar;
+    mod copy;
     mod lazy_lock;
     mod mpsc;
     mod mpsc_sync;
@@ -62,6 +63,7 @@ mod with_coroutines {
 
     mod barrier;
     mod condvar;
+    mod copy;
     mod lazy_lock;
     mod mutex;
     mod once;

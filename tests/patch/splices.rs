@@ -1,0 +1,109 @@
+//! splice(2) and sendfile(2): what they wait for.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::ptr::null_mut;
+use std::time::Duration;
+
+use greenroom::shims::thread;
+use libc::{ETIMEDOUT, c_int};
+
+use crate::calls::{alike, call, later, on_coroutine};
+use crate::util::{Scratch, assert_same_bytes, noise, tcp_pair};
+
+fn fd(file: &impl AsRawFd) -> c_int {
+    file.as_raw_fd()
+}
+
+#[test]
+fn a_splice_waits_for_bytes_and_returns_what_is_there() {
+    alike(|c| {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let writing = later(move || writer.write_all(b"hello"));
+        let spliced = call!(c.splice(fd(&reader), null_mut(), fd(&near), null_mut(), 100, 0));
+        assert_eq!(spliced, Ok(5));
+        let mut buf = [0; 100];
+        assert_eq!(far.read(&mut buf).unwrap(), 5);
+        assert_eq!(&buf[..5], b"hello");
+        writing.join().unwrap().unwrap();
+        // The writer is gone.
+        let spliced = call!(c.splice(fd(&reader), null_mut(), fd(&near), null_mut(), 100, 0));
+        assert_eq!(spliced, Ok(0));
+
+        let (mut reader, writer) = io::pipe().unwrap();
+        let (mut client, server) = tcp_pair();
+        let writing = later(move || client.write_all(b"back"));
+        let spliced = call!(c.splice(fd(&server), null_mut(), fd(&writer), null_mut(), 100, 0));
+        assert_eq!(spliced, Ok(4));
+        assert_eq!(reader.read(&mut buf).unwrap(), 4);
+        assert_eq!(&buf[..4], b"back");
+        writing.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_target_without_room_is_waited_for() {
+    alike(|c| {
+        let dir = Scratch::new();
+        let bytes = noise(3_000_000, 5);
+        std::fs::write(dir.join("from"), &bytes).unwrap();
+        for by_other_name in [false, true] {
+            let from = File::open(dir.join("from")).unwrap();
+            let (near, mut far) = UnixStream::pair().unwrap();
+            let reading = later(move || {
+                let mut all = Vec::new();
+                far.read_to_end(&mut all).map(|_| all)
+            });
+            let mut offset = 7;
+            while (offset as usize) < bytes.len() {
+                let (to, from) = (fd(&near), fd(&from));
+                let sent = match by_other_name {
+                    false => call!(c.sendfile(to, from, &raw mut offset, bytes.len())),
+                    true => call!(c.sendfile64(to, from, &raw mut offset, bytes.len())),
+                };
+                assert!(sent.unwrap() > 0);
+            }
+            drop(near);
+            assert_same_bytes(&reading.join().unwrap().unwrap(), &bytes[7..]);
+        }
+    });
+}
+
+#[test]
+fn pipes_are_copied_through_while_others_run() {
+    alike(|c| {
+        let bytes = noise(1_000_000, 6);
+        let (from, mut source) = io::pipe().unwrap();
+        let (mut target, to) = io::pipe().unwrap();
+        let written = bytes.clone();
+        let writing = thread::spawn(move || source.write_all(&written));
+        let reading = thread::spawn(move || {
+            let mut all = Vec::new();
+            target.read_to_end(&mut all).map(|_| all)
+        });
+        loop {
+            match call!(c.splice(fd(&from), null_mut(), fd(&to), null_mut(), 1 << 20, 0)) {
+                Ok(0) => break,
+                moved => assert!(moved.is_ok(), "{moved:?}"),
+            }
+        }
+        drop(to);
+        writing.join().unwrap().unwrap();
+        assert_same_bytes(&reading.join().unwrap().unwrap(), &bytes);
+    });
+}
+
+#[test]
+fn a_timeout_ends_the_wait_for_bytes() {
+    on_coroutine(|c| {
+        let (reader, _writer) = io::pipe().unwrap();
+        let (near, _far) = UnixStream::pair().unwrap();
+        let spliced = greenroom::timeout(Duration::from_millis(20), || {
+            call!(c.splice(fd(&reader), null_mut(), fd(&near), null_mut(), 10, 0))
+        });
+        assert_eq!(spliced, Ok(Err(ETIMEDOUT)));
+    });
+}
