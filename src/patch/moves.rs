@@ -4,7 +4,9 @@
 //! not to wait for pipes, and called when a poll reports that both ends are ready. If the first end is a socket,
 //! another reader may then still be faster.
 
+use libc::c_short;
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
 
 use super::caller;
 use super::descriptor;
@@ -13,7 +15,7 @@ use super::files;
 use super::original;
 use super::transfer::after_part;
 use super::types::*;
-use super::wait::{spend_operation, until_any};
+use super::wait::{spend_operation, until};
 use crate::reactor::Interest;
 
 /// How much of a file is read at once.
@@ -106,15 +108,18 @@ pub(super) unsafe fn splice(
     let splice =
         |len, flags| unsafe { original::splice(from, from_offset, to, to_offset, len, flags) };
     let ends = [
-        (from, Interest::READABLE, libc::POLLIN),
-        (to, Interest::WRITABLE, libc::POLLOUT),
+        (from, Interest::READABLE, libc::POLLIN, Timeout::Recv),
+        (to, Interest::WRITABLE, libc::POLLOUT, Timeout::Send),
     ];
-    let asks_not_to_wait = flags & libc::SPLICE_F_NONBLOCK != 0;
-    let mut awaited = ends.to_vec();
-    awaited.retain(|&(fd, ..)| is_awaited(fd));
-    let is_nonblocking =
-        |&(fd, ..): &(c_int, Interest, _)| descriptor::is_nonblocking(fd) == Ok(true);
-    if asks_not_to_wait || awaited.is_empty() || ends.iter().any(is_nonblocking) {
+    // The call is refused at once without a pipe, and with an offset in a pipe.
+    let is_pipe = |fd| descriptor::file_type(fd) == Ok(libc::S_IFIFO);
+    let is_refused = match (is_pipe(from), is_pipe(to)) {
+        (false, false) => true,
+        (from, to) => from && !from_offset.is_null() || to && !to_offset.is_null(),
+    };
+    let asks_not_to_wait = len == 0 || flags & libc::SPLICE_F_NONBLOCK != 0;
+    let is_nonblocking = |&fd: &c_int| descriptor::is_nonblocking(fd) != Ok(false);
+    if is_refused || asks_not_to_wait || [from, to].iter().any(is_nonblocking) {
         return splice(len, flags);
     }
     spend_operation();
@@ -125,22 +130,29 @@ pub(super) unsafe fn splice(
     } else {
         len
     };
-    let attempt = || {
-        for &(fd, _, events) in &awaited {
-            if descriptor::events(fd, events)? == 0 {
-                return Err(Errno::AGAIN);
+    let wait_for = |&(fd, interest, events, timeout): &(c_int, Interest, c_short, Timeout)| {
+        let attempt = || match descriptor::events(fd, events)? {
+            0 => Err(Errno::AGAIN),
+            _ => Ok(()),
+        };
+        match attempt() {
+            Err(Errno::AGAIN) => {
+                let deadline = descriptor::deadline(fd, timeout)?;
+                until(fd, interest, deadline, attempt)
+            }
+            done => done,
+        }
+    };
+    answer(|| {
+        loop {
+            // One after the other: a wait for either would end at once while only one of them is ready.
+            let mut awaited = ends.iter().filter(|&&(fd, ..)| is_awaited(fd));
+            awaited.try_for_each(wait_for)?;
+            match result(splice(len, flags | libc::SPLICE_F_NONBLOCK)) {
+                // Another reader or writer was faster.
+                Err(Errno::AGAIN) => spend_operation(),
+                done => return done,
             }
         }
-        result(splice(len, flags | libc::SPLICE_F_NONBLOCK))
-    };
-    answer(|| match attempt() {
-        Err(Errno::AGAIN) => {
-            let fds: Vec<_> = awaited
-                .iter()
-                .map(|&(fd, interest, _)| (fd, interest))
-                .collect();
-            until_any(&fds, None, attempt)
-        }
-        done => done,
     })
 }

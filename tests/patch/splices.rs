@@ -1,4 +1,4 @@
-//! splice(2) and sendfile(2): what they wait for.
+//! splice(2) and sendfile(2): what they wait for, and what they refuse.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -8,10 +8,12 @@ use std::ptr::null_mut;
 use std::time::Duration;
 
 use greenroom::shims::thread;
-use libc::{ETIMEDOUT, c_int};
+use libc::{
+    EAGAIN, EBADF, EINVAL, EPIPE, ESPIPE, ETIMEDOUT, SO_RCVTIMEO, SPLICE_F_NONBLOCK, c_int,
+};
 
 use crate::calls::{alike, call, later, on_coroutine};
-use crate::util::{Scratch, assert_same_bytes, noise, tcp_pair};
+use crate::util::{Scratch, assert_same_bytes, ms, noise, set_socket_timeout, tcp_pair};
 
 fn fd(file: &impl AsRawFd) -> c_int {
     file.as_raw_fd()
@@ -93,6 +95,56 @@ fn pipes_are_copied_through_while_others_run() {
         drop(to);
         writing.join().unwrap().unwrap();
         assert_same_bytes(&reading.join().unwrap().unwrap(), &bytes);
+    });
+}
+
+#[test]
+fn what_is_not_to_wait_does_not() {
+    alike(|c| {
+        let (reader, writer) = io::pipe().unwrap();
+        let (near, _far) = UnixStream::pair().unwrap();
+        let (from, to) = (fd(&reader), fd(&near));
+        let spliced = call!(c.splice(from, null_mut(), to, null_mut(), 10, SPLICE_F_NONBLOCK));
+        assert_eq!(spliced, Err(EAGAIN));
+        assert_eq!(
+            call!(c.splice(from, null_mut(), to, null_mut(), 0, 0)),
+            Ok(0)
+        );
+        // A socket in non-blocking mode, and one whose time passes.
+        near.set_nonblocking(true).unwrap();
+        let pipe = fd(&writer);
+        let spliced = call!(c.splice(to, null_mut(), pipe, null_mut(), 10, 0));
+        assert_eq!(spliced, Err(EAGAIN));
+        near.set_nonblocking(false).unwrap();
+        set_socket_timeout(&near, SO_RCVTIMEO, ms(20));
+        let spliced = call!(c.splice(to, null_mut(), pipe, null_mut(), 10, 0));
+        assert_eq!(spliced, Err(EAGAIN));
+    });
+}
+
+#[test]
+fn errors_are_those_of_the_kernel() {
+    alike(|c| {
+        let (reader, writer) = io::pipe().unwrap();
+        let (near, far) = UnixStream::pair().unwrap();
+        let (from, socket) = (fd(&reader), fd(&near));
+        let mut offset = 0;
+        let refused = call!(c.splice(from, &raw mut offset, socket, null_mut(), 10, 0));
+        assert_eq!(refused, Err(ESPIPE));
+        let refused = call!(c.splice(socket, null_mut(), fd(&far), null_mut(), 10, 0));
+        assert_eq!(refused, Err(EINVAL));
+        assert_eq!(
+            call!(c.splice(from, null_mut(), -1, null_mut(), 10, 0)),
+            Err(EBADF)
+        );
+        assert_eq!(call!(c.sendfile(socket, -1, null_mut(), 10)), Err(EBADF));
+        assert_eq!(call!(c.sendfile(socket, from, null_mut(), 10)), Err(EINVAL));
+        (&writer).write_all(b"x").unwrap();
+        drop(far);
+        assert_eq!(
+            call!(c.splice(from, null_mut(), socket, null_mut(), 10, 0)),
+            Err(EPIPE)
+        );
     });
 }
 
