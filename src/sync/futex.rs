@@ -95,7 +95,14 @@ pub fn wake(word: &AtomicU32, n: usize) -> usize {
 }
 
 /// Like [`wake`], for the address of a word that may not exist any more.
+///
+/// A thread that forks has the locks of all buckets. If a function that it calls then wakes, that is made up for after
+/// the fork: all waiters are woken, and this returns none.
 pub(crate) fn wake_at(address: usize, n: usize) -> usize {
+    if FORKING.get() != Forking::No {
+        FORKING.set(Forking::HasWoken);
+        return 0;
+    }
     let key = LotKey::of(std::ptr::without_provenance::<AtomicU32>(address));
     bucket(key).wake(key, |queue| wake_first(queue, n))
 }
@@ -372,17 +379,35 @@ fn lock_buckets_over_forks() {
 static BUCKET_LOCKS: HeldOverFork<[LockedBucket<'static, Waiting>; BUCKET_COUNT]> =
     HeldOverFork::new();
 
+/// What a thread does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Forking {
+    No,
+    Yes,
+    /// It forks, and has woken waiters meanwhile.
+    HasWoken,
+}
+
+thread_local! {
+    /// Whether the calling thread has all locks of buckets.
+    static FORKING: Cell<Forking> = const { Cell::new(Forking::No) };
+}
+
 unsafe extern "C" fn before_fork() {
     // Always in the order of the table. No other code holds two locks of buckets at once, so this
     // cannot deadlock.
     let locked = std::array::from_fn(|n| BUCKETS[n].0.lock());
     // SAFETY: these are always the guards of the same locks, those of `BUCKETS`.
     unsafe { BUCKET_LOCKS.keep(locked) };
+    FORKING.set(Forking::Yes);
 }
 
 unsafe extern "C" fn in_parent() {
     // SAFETY: this is the thread that called `before_fork`.
     drop(unsafe { BUCKET_LOCKS.take() });
+    if FORKING.replace(Forking::No) == Forking::HasWoken {
+        BUCKETS.iter().for_each(|bucket| bucket.0.wake_all());
+    }
 }
 
 unsafe extern "C" fn in_child() {
@@ -391,4 +416,5 @@ unsafe extern "C" fn in_child() {
         // The waiters wait in the parent.
         locked.iter().for_each(LockedBucket::forget_all);
     }
+    FORKING.set(Forking::No);
 }

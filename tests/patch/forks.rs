@@ -1,6 +1,7 @@
 //! Forks, execs and signals, on coroutines. Each test has a process of its own: a fork has the descriptors of all
 //! tests, and a signal may come to any thread.
 
+use std::cell::UnsafeCell;
 use std::io::{self, Read, Write};
 use std::mem;
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -368,3 +369,73 @@ alone!(a_write_without_a_reader_raises_a_signal, {
         assert_eq!(call!(c.close(closed)), Ok(0));
     });
 });
+
+/// A mutex that is held over forks, as allocators and others hold theirs.
+struct HeldOverForks(UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: a mutex is for use by several threads.
+unsafe impl Sync for HeldOverForks {}
+
+static HELD: HeldOverForks = HeldOverForks(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+
+unsafe extern "C" fn lock_held() {
+    // SAFETY: the mutex is initialised.
+    unsafe { libc::pthread_mutex_lock(HELD.0.get()) };
+}
+
+unsafe extern "C" fn unlock_held() {
+    // SAFETY: the thread, or what it was in the parent, has locked it.
+    unsafe { libc::pthread_mutex_unlock(HELD.0.get()) };
+}
+
+unsafe extern "C" fn unlock_held_in_child() {
+    // SAFETY: the call takes any number. A deadlock ends this process, too.
+    unsafe { libc::alarm(30) };
+    // SAFETY: as for the parent.
+    unsafe { unlock_held() };
+}
+
+alone!(
+    a_library_unlocks_its_mutex_after_a_fork_while_coroutines_wait,
+    {
+        // SAFETY: the call takes any number. The functions only lock and unlock.
+        unsafe {
+            // A deadlock ends the process.
+            libc::alarm(30);
+            // Before the first runtime, so that they run while the runtime's own locks are held.
+            let handlers = libc::pthread_atfork(
+                Some(lock_held),
+                Some(unlock_held),
+                Some(unlock_held_in_child),
+            );
+            assert_eq!(handlers, 0);
+        }
+        static SHARED: HeldOverForks =
+            HeldOverForks(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+        on_coroutine(|_| {
+            let lock = || {
+                // SAFETY: the mutex is initialised.
+                assert_eq!(unsafe { libc::pthread_mutex_lock(SHARED.0.get()) }, 0);
+            };
+            let unlock = || {
+                // SAFETY: the caller has locked it.
+                assert_eq!(unsafe { libc::pthread_mutex_unlock(SHARED.0.get()) }, 0);
+            };
+            lock();
+            let waiter = greenroom::spawn(move || {
+                lock();
+                unlock();
+            });
+            pause();
+            // SAFETY: the child ends at once.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: the process ends.
+                unsafe { libc::_exit(5) };
+            }
+            assert_eq!(exit_code(child), 5);
+            unlock();
+            waiter.join().unwrap();
+        });
+    }
+);
