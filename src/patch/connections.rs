@@ -113,7 +113,7 @@ fn accept_by(fd: c_int, accept: impl Fn() -> c_int) -> c_int {
     }
     answer(|| {
         spend_operation();
-        if descriptor::is_nonblocking(fd)? || !descriptor::is_listening(fd) {
+        if is_left_nonblocking(fd)? || !descriptor::is_listening(fd) {
             return result(accept());
         }
         match try_to_accept(fd, &accept) {
@@ -134,7 +134,7 @@ fn accept_by(fd: c_int, accept: impl Fn() -> c_int) -> c_int {
 /// in the shims, a turn keeps the attempts of this process apart. If OS threads or other processes may accept,
 /// too, the listener is in non-blocking mode during the attempt. See `sys/mode_turn.rs`.
 fn try_to_accept(fd: RawFd, accept: impl Fn() -> c_int) -> Result<c_int, Errno> {
-    let _turn = ModeTurn::take();
+    let _turn = turn(fd)?;
     if descriptor::events(fd, libc::POLLIN)? == 0 {
         return Err(Errno::AGAIN);
     }
@@ -147,6 +147,20 @@ fn try_to_accept(fd: RawFd, accept: impl Fn() -> c_int) -> Result<c_int, Errno> 
         Err(Errno::AGAIN) if descriptor::is_shut_down(fd)? => result(accept()),
         done => done,
     }
+}
+
+/// The turn at the mode of a listener.
+fn turn<'fd>(fd: RawFd) -> Result<ModeTurn<'fd>, Errno> {
+    Ok(match fork::has_forked() {
+        true => ModeTurn::take_among_processes(descriptor::borrowed(fd)?),
+        false => ModeTurn::take(),
+    })
+}
+
+/// Whether the user has set non-blocking mode, which is not that of an attempt.
+fn is_left_nonblocking(fd: RawFd) -> Result<bool, Errno> {
+    let _turn = turn(fd)?;
+    descriptor::is_nonblocking(fd)
 }
 
 /// Accepts a connection on an OS thread.
@@ -164,7 +178,7 @@ fn accept_on_thread(fd: RawFd, accept: impl Fn() -> c_int) -> c_int {
         // A coroutine has set non-blocking mode for its attempt.
         while accepted == Err(Errno::AGAIN)
             && descriptor::deadline(fd, Timeout::Recv)?.is_none()
-            && !descriptor::is_nonblocking(fd)?
+            && !is_left_nonblocking(fd)?
         {
             descriptor::block(&[(fd, libc::POLLIN)], None)?;
             accepted = result(accept());

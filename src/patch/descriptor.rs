@@ -15,15 +15,15 @@ use super::wait::errno;
 use crate::sys::file;
 use crate::task::Deadline;
 
-/// The descriptor, for functions that ask for its state.
+/// The descriptor, for functions that ask for its state or lock it.
 ///
 /// # Errors
 ///
 /// `EBADF` for a number that no descriptor has.
-fn borrowed<'a>(fd: RawFd) -> Result<BorrowedFd<'a>, Errno> {
+pub(super) fn borrowed<'a>(fd: RawFd) -> Result<BorrowedFd<'a>, Errno> {
     match fd < 0 {
         true => Err(Errno::BADF),
-        // SAFETY: the caller passes it to system calls that only ask. If no file is open under that number,
+        // SAFETY: the caller passes it to system calls that neither read nor write. If no file is open under that number,
         // they fail; if it is another file by then, the answer is about that one, as it would be in C.
         false => Ok(unsafe { BorrowedFd::borrow_raw(fd) }),
     }
