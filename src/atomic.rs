@@ -8,7 +8,8 @@
 //! - all of `channel/mpmc`,
 //! - `pool/crew.rs`, which leaves the lock to its users,
 //! - `worker/{attention,census,sleep}.rs` and `reactor/{ready_word,registration}.rs`,
-//! - `sync/lot.rs` and the locks beside it, `sync/{line,semaphore}.rs`, and `patch/counted.rs`.
+//! - `sync/lot.rs` and the locks beside it, `sync/{line,semaphore}.rs`, `future/signal.rs`,
+//!   and `patch/counted.rs`.
 #![forbid(unsafe_code)]
 
 pub(crate) use std::sync::atomic::{

@@ -52,6 +52,7 @@
 //! | stop waiting | [`timeout`], [`Deadline`], [`JoinHandle::cancel`], [`shield`]; [the guide to them](guide::deadlines) |
 //! | wait for a descriptor | [`shims::net`], [`wait_fd`], [`shims::select`], [`fs::watch`] |
 //! | call what can only block | [`unblock`], [`ThreadPool`], [`PinnedThread`], [`join_thread`] |
+//! | call async code, and be awaited by it | [`block_on`], [`JoinFuture`]; [the guide to both](guide::porting#async-code) |
 //! | run C libraries, and crates as they are published | [`patch!`](crate::patch!); [the guide to them](guide::foreign) |
 //! | keep a value per coroutine | [`coroutine_local!`] |
 //! | pass a value on to spawned coroutines | [`context`] |
@@ -73,6 +74,7 @@ mod coroutine;
 mod diagnose;
 mod fatal;
 pub mod fs;
+mod future;
 mod group;
 mod interrupt;
 mod local;
@@ -99,6 +101,7 @@ pub use diagnose::dropped_handle::{DroppedHandle, set_dropped_handle_hook};
 pub use diagnose::no_switch::{assert_switches, no_switch};
 pub use diagnose::stats::{StackStats, Stats, stats};
 pub use diagnose::unjoined::{UnjoinedPanic, set_unjoined_hook, with_unjoined_hook};
+pub use future::block_on;
 pub use group::resource_pool::{CheckoutError, Pooled, ResourcePool, ResourcePoolBuilder};
 pub use group::{Full, Group, Imap, ImapUnordered, Reserved};
 pub use interrupt::deadline::Deadline;
@@ -120,7 +123,9 @@ pub use reactor::wait_for_poll as __wait_for_poll;
 pub use reactor::{Interest, Readiness, wait_fd};
 pub use runtime::after::{TimerHandle, after, try_after};
 pub use runtime::every::{Every, Tick, every};
-pub use runtime::join::{CancelOnDrop, Canceller, JoinHandle, Joinable, LocalJoinHandle};
+pub use runtime::join::{
+    CancelOnDrop, Canceller, JoinFuture, JoinHandle, Joinable, LocalJoinHandle,
+};
 pub use runtime::join::{
     join_all, join_any, try_join_all, try_join_all_by, wait_all, wait_any, wait_count,
 };

@@ -2,19 +2,22 @@
 
 mod util;
 
+use std::future::{Future, IntoFuture};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::sync::mpsc;
 use greenroom::shims::thread;
-use greenroom::{Builder, Cancelled, RuntimeBuilder, park, run, spawn, unblock};
+use greenroom::{Builder, Cancelled, RuntimeBuilder, block_on, park, run, spawn, unblock};
 use serial_test::serial;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -571,4 +574,24 @@ fn coroutines_may_run_commands() {
             ask(&mut stream, b"afterwards");
         });
     }
+}
+
+#[test]
+#[serial]
+fn a_future_of_the_parents_coroutine_fails_in_the_child_and_goes_on_in_the_parent() {
+    run(|| {
+        let parked = spawn(park);
+        let thread = parked.thread().clone();
+        let mut joined = parked.into_future();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut joined).poll(&mut context).is_pending());
+        let mut handed = Some(joined);
+        let child = fork_to(|| {
+            let joined = block_on(handed.take().unwrap());
+            assert!(joined.unwrap_err().is::<Cancelled>());
+        });
+        child.succeed();
+        thread.unpark();
+        block_on(handed.unwrap()).unwrap();
+    });
 }

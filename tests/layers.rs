@@ -17,7 +17,15 @@ const LAYERS: &[&[&str]] = &[
     // What there is to wait for, and what reports.
     &["channel", "local"],
     &["context"],
-    &["diagnose", "interrupt", "pool", "reactor", "sync", "time"],
+    &[
+        "diagnose",
+        "future",
+        "interrupt",
+        "pool",
+        "reactor",
+        "sync",
+        "time",
+    ],
     // What runs coroutines.
     &["fs", "worker"],
     // What foreign code calls.

@@ -58,6 +58,8 @@
 //!   line is read on by the next call), or have the interrupt delivered as an error.
 //! - **Messages are not lost.** A message that was not received stays in its channel. A message that was
 //!   not sent is dropped by the unwind of `send`; a send with a timeout gives it back.
+//! - **A future in [`block_on`]** is dropped, which is how async code is cancelled. See
+//!   [async code](super::porting#async-code) for coroutines that are awaited.
 //! - **Code with `unsafe`** that calls back into waits must be as safe against an unwind as against a
 //!   panic of the callee. Code that is not, because with std these calls never panic, needs
 //!   [`Interrupts::Errors`].
@@ -114,6 +116,7 @@
 //! | `defer func() { err := recover(); … }()` at the top of each goroutine | [`with_unjoined_hook`] once, around the code that spawns them |
 //! | `time.Ticker` | [`every`], [`interval`] |
 //!
+//! [`block_on`]: crate::block_on()
 //! [`Builder::interrupts`]: crate::Builder::interrupts
 //! [`CancelOnDrop`]: crate::CancelOnDrop
 //! [`Cancelled`]: crate::Cancelled

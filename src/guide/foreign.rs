@@ -101,7 +101,8 @@
 //!
 //! - `cargo greenroom`, with or without `--libc`: each coroutine is then a thread of its own for all of this code;
 //! - greenroom's own items, if the code is yours: [`park`](crate::park()), [`scope`](crate::scope()),
-//!   [`channel`](crate::channel), [`shims::sync`](crate::shims::sync);
+//!   [`channel`](crate::channel), [`shims::sync`](crate::shims::sync), and [`block_on`](crate::block_on()) instead
+//!   of tokio's: see [async code](super::porting#async-code);
 //! - [`unblock`](crate::unblock()) around the call, which then runs on an OS thread.
 //!
 //! **System calls that bypass the C library block the worker.** Such are those of rustix, and so of polling,

@@ -160,6 +160,66 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
+//! # Async code
+//!
+//! Coroutines and async code use each other:
+//!
+//! - [`block_on`] runs a future on the calling coroutine, which parks until the future's waker is called. It
+//!   works for futures that need no certain executor, and needs no runtime of another crate.
+//! - Async code awaits a coroutine by its handle. The output is that of [`JoinHandle::join`]: see
+//!   [`JoinFuture`]. On a thread of another executor, [`spawn`](crate::spawn) makes coroutines of the default
+//!   runtime. A blocking call then occupies a coroutine, and no thread of that executor.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use greenroom::shims::thread::sleep;
+//! use greenroom::{block_on, spawn};
+//!
+//! async fn lookup(key: u32) -> u32 {
+//!     let blocking = spawn(move || {
+//!         sleep(Duration::from_millis(1)); // or a blocking driver of a database
+//!         key * 2
+//!     });
+//!     blocking.await.unwrap()
+//! }
+//!
+//! // A coroutine that calls async code, which awaits another coroutine:
+//! let caller = spawn(|| block_on(lookup(21)));
+//! assert_eq!(caller.join().unwrap(), 42);
+//! ```
+//!
+//! Either side cancels the other:
+//!
+//! | what ends early | what becomes of the other side |
+//! |---|---|
+//! | a coroutine in [`block_on`] is cancelled, or its [`timeout`](crate::timeout) passes | the future is dropped |
+//! | a task of tokio is aborted while a coroutine waits for its handle | `block_on` returns tokio's error |
+//! | a future that awaits a handle is dropped | the coroutine runs on, as if the handle were dropped |
+//! | a future that awaits [`cancel_on_drop`](crate::JoinHandle::cancel_on_drop) is dropped | the coroutine is cancelled |
+//! | a coroutine that is awaited is cancelled or panics | the output is an `Err` with the payload |
+//!
+//! Dropping the handle of a task of tokio detaches the task. To have it end with the coroutine, wait for the
+//! `AbortOnDropHandle` of the crate tokio-util.
+//!
+//! ## tokio
+//!
+//! The sockets and timers of tokio, and crates that use them, such as reqwest, must be polled inside a runtime of
+//! tokio. Start one beside the coroutines, and wrap the future in `TokioContext` of the crate tokio-util, with its
+//! feature `rt`. That enters the runtime for each poll, and leaves it before the coroutine parks:
+//!
+//! ```ignore
+//! let beside = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+//! let fetch = async { reqwest::get("http://example.com/").await?.text().await };
+//! let text = greenroom::block_on(TokioContext::new(fetch, beside.handle().clone()))?;
+//! ```
+//!
+//! Do not hold the guard of tokio's `Handle::enter` while a coroutine may park. It belongs to the OS thread, so
+//! the other coroutines of the worker would find that runtime, and tokio panics if the guards are not
+//! dropped in the reverse order. Nor call tokio's own `block_on` in a coroutine: it blocks the worker.
+//! `tests/porting/futures.rs` has all of this with tokio and reqwest: 50 coroutines of one worker whose requests
+//! are under way at the same time.
+//!
 //! # Crates that were tried
 //!
 //! These blocking crates were tried in copies that have the line in their `Cargo.toml`, with no change to
@@ -271,5 +331,8 @@
 //! [`wait_fd`]: crate::wait_fd
 //! [`wait_idle`]: crate::wait_idle
 //! [`yield_now`]: crate::yield_now
+//! [`block_on`]: crate::block_on
 //! [`Builder::stack_size`]: crate::Builder::stack_size
 //! [`Cancelled`]: crate::Cancelled
+//! [`JoinFuture`]: crate::JoinFuture
+//! [`JoinHandle::join`]: crate::JoinHandle::join

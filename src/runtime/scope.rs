@@ -260,7 +260,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     }
 }
 
-joinable!(ScopedJoinHandle<'_, T>, join);
+joinable!(ScopedJoinHandle<'scope, T>, join, 'scope);
 
 impl<T> Drop for ScopedJoinHandle<'_, T> {
     fn drop(&mut self) {

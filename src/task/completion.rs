@@ -20,6 +20,11 @@
 //! joiner is woken once. It does not know which finishers still use the wait, so it leaves all tasks, also
 //! if the wait was ended by one of them. For that, each of these finishers sets LET_GO; the one that
 //! ends the wait does so before it wakes the joiner.
+//!
+//! # Joining by a future
+//!
+//! A future is a joiner of this kind, for one task, without a wait: the finisher takes its waker (see
+//! `awaiter`), sets LET_GO, and calls the waker. The future leaves before it registers another waker.
 #![forbid(unsafe_code)]
 
 use crate::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering, yield_now};

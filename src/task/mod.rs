@@ -5,10 +5,11 @@
 //! coroutine's stack. A task is scheduled by its [`Owner`], and knows nothing of schedulers.
 //!
 //! The parts of a task have files of their own: `word` (how the current wait stands), `completion` (its
-//! end, for the joiner), `refs` and `task_ref` (references to it), `locals` (coroutine locals), `inbox`
+//! end, for the joiner), `awaiter` (the joiner), `refs` and `task_ref` (references to it), `locals` (coroutine locals), `inbox`
 //! (woken tasks on their way to their owner), `os_thread` (OS threads as tasks).
 
 mod aside;
+mod awaiter;
 pub(crate) mod budget;
 mod completion;
 mod deadline;
@@ -42,6 +43,7 @@ use crate::sys::fork::Process;
 use crate::sys::memory;
 
 pub(crate) use aside::{Aside, AsideGuard, aside, lock_aside};
+pub(crate) use awaiter::{Awaiter, Told};
 use completion::Completion;
 pub(crate) use completion::Joiner;
 pub(crate) use deadline::Deadline;
@@ -162,7 +164,7 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     /// The task's reservation of a stack, as its class. Null once the task has finished.
     stack_class: AtomicPtr<Class>,
     locals: Locals,
-    completion: Completion<Waiting>,
+    completion: Completion<Awaiter>,
     refs: Refs,
     #[cfg(debug_assertions)]
     sections: sections::Sections,
@@ -321,7 +323,7 @@ impl Task {
 
     /// The task's end, as its joiner sees it.
     #[inline]
-    pub(crate) fn completion(&self) -> &Completion<Waiting> {
+    pub(crate) fn completion(&self) -> &Completion<Awaiter> {
         &self.completion
     }
 

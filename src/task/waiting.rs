@@ -14,6 +14,8 @@ pub(crate) struct Waiting {
 
 // SAFETY: `Task` is `Sync`, so any thread may use it. The unsafe methods below demand that it exists.
 unsafe impl Send for Waiting {}
+// SAFETY: it is immutable, and a copy is all that a shared one gives.
+unsafe impl Sync for Waiting {}
 
 impl Waiting {
     pub(crate) fn new(task: &Task, seq: Seq) -> Waiting {

@@ -5,13 +5,13 @@ use std::cell::{Cell, RefCell};
 use super::many::Joinable;
 use super::{is_running, refuse_to_wait_alone};
 use crate::park::several::Arm;
-use crate::task::{Joiner, Waiting};
+use crate::task::{Awaiter, Joiner, Waiting};
 
 /// A coroutine to join. Has its handle until it is joined.
 pub(crate) struct JoinArm<H: Joinable> {
     handle: RefCell<Option<H>>,
     /// Made anew for each wait, and used by the task that is joined until `leave` returns.
-    joiner: RefCell<Option<Joiner<Waiting>>>,
+    joiner: RefCell<Option<Joiner<Awaiter>>>,
     joined: Cell<Option<std::thread::Result<H::Output>>>,
 }
 
@@ -64,7 +64,7 @@ impl<H: Joinable> Arm for JoinArm<H> {
     }
 
     unsafe fn enqueue(&self, waiting: Waiting) -> bool {
-        *self.joiner.borrow_mut() = Some(Joiner::of_several(waiting, 1));
+        *self.joiner.borrow_mut() = Some(Joiner::of_several(Awaiter::Task(waiting), 1));
         // The caller promises that this arm does not move before `leave` has been called. Until then the
         // cell is not changed.
         match (&*self.handle.borrow(), &*self.joiner.borrow()) {

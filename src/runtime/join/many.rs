@@ -8,7 +8,7 @@ use crate::interrupt::deadline::Deadline;
 use crate::park::Wait;
 use crate::runtime::thread::Thread;
 use crate::task::word::{Kind, Outcome};
-use crate::task::{Joiner, Task};
+use crate::task::{Awaiter, Joiner, Task};
 use sealed::{Awaited, Sealed};
 
 /// A handle that joins a coroutine: [`JoinHandle`], [`LocalJoinHandle`] or
@@ -71,17 +71,17 @@ impl<T> Join<T> {
     }
 }
 
-/// Implements [`Joinable`] for a handle with results of type `T`, by its own methods. The field `$join` has its
-/// [`Join`].
+/// Implements [`Joinable`] and `IntoFuture` for a handle with results of type `T`, by its own methods. The
+/// field `$join` has its [`Join`].
 macro_rules! joinable {
-    ($handle:ty, $join:tt) => {
-        impl<T> $crate::runtime::join::many::sealed::Sealed for $handle {
+    ($handle:ty, $join:tt $(, $lifetime:lifetime)?) => {
+        impl<$($lifetime,)? T> $crate::runtime::join::many::sealed::Sealed for $handle {
             fn awaited(&self) -> $crate::runtime::join::many::sealed::Awaited<'_> {
                 self.$join.awaited()
             }
         }
 
-        impl<T> $crate::runtime::join::many::Joinable for $handle {
+        impl<$($lifetime,)? T> $crate::runtime::join::many::Joinable for $handle {
             type Output = T;
 
             fn join(self) -> ::std::thread::Result<T> {
@@ -98,6 +98,16 @@ macro_rules! joinable {
 
             fn thread(&self) -> &$crate::runtime::thread::Thread {
                 self.thread()
+            }
+        }
+
+        /// Async code can await the coroutine.
+        impl<$($lifetime,)? T> ::std::future::IntoFuture for $handle {
+            type Output = ::std::thread::Result<T>;
+            type IntoFuture = $crate::runtime::join::JoinFuture<$handle>;
+
+            fn into_future(self) -> $crate::runtime::join::JoinFuture<$handle> {
+                $crate::runtime::join::JoinFuture::new(self)
             }
         }
     };
@@ -417,7 +427,7 @@ fn wait_for(tasks: &[Awaited<'_>], count: usize, deadline: Deadline) -> usize {
         };
         let waited = {
             let wait = Wait::begin(kind);
-            let joiner = Joiner::of_several(wait.waiting(), count - ended);
+            let joiner = Joiner::of_several(Awaiter::Task(wait.waiting()), count - ended);
             // From here to the suspension nothing is allocated, since the allocator may wait.
             let mut leaving = LeavingAll(pending);
             leaving.0.retain(|task| {

@@ -6,6 +6,7 @@
 
 mod arm;
 mod cancel;
+mod future;
 pub(crate) mod many;
 mod packet;
 pub(crate) mod unjoined;
@@ -23,10 +24,11 @@ use crate::diagnose::dropped_handle;
 use crate::fatal;
 use crate::park::{self, Cancelled, Wait, Waited};
 use crate::task::word::{Kind, Outcome};
-use crate::task::{self, Deadline, Description, Joiner, Task, TaskRef};
+use crate::task::{self, Awaiter, Deadline, Description, Joiner, Task, TaskRef};
 
 pub(crate) use arm::JoinArm;
 pub use cancel::{CancelOnDrop, Canceller};
+pub use future::JoinFuture;
 pub use many::{
     Joinable, join_all, join_any, try_join_all, try_join_all_by, wait_all, wait_any, wait_count,
 };
@@ -157,7 +159,7 @@ fn wait_for(task: &Task, kind: Kind, deadline: Option<Deadline>) -> Ended {
     }
     while !task.completion().is_done() {
         let wait = Wait::begin(kind);
-        let joiner = Joiner::of_one(wait.waiting());
+        let joiner = Joiner::of_one(Awaiter::Task(wait.waiting()));
         let leaving = if task.completion().await_by(&joiner) {
             Some(Leaving(task))
         } else {
@@ -217,7 +219,7 @@ impl<T> Drop for Join<T> {
     }
 }
 
-/// Joins a coroutine, like [`std::thread::JoinHandle`].
+/// Joins a coroutine, like [`std::thread::JoinHandle`]. Async code can await it: see [`JoinFuture`].
 ///
 /// Dropping the handle detaches the coroutine, which runs on.
 pub struct JoinHandle<T>(Join<T>);

@@ -5,6 +5,7 @@ use std::cell::UnsafeCell;
 use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::task::Waker;
 use std::thread;
 
 use super::unjoined;
@@ -12,7 +13,7 @@ use crate::context::{self, Context};
 use crate::diagnose::unjoined::UnjoinedPanic;
 use crate::local;
 use crate::park::Cancelled;
-use crate::task::{self, Body, Change, InterruptScope, Task, Woken};
+use crate::task::{self, Body, Change, InterruptScope, Task, Told};
 
 /// A closure until it runs, then its result, which is `None` once it was taken.
 ///
@@ -193,15 +194,36 @@ fn drop_unjoined<T>(result: Result<T, Failure>, guard: Option<&impl PacketGuard>
 
 /// Publishes that the task is done, and wakes the joiner. Returns whether nothing will take the result.
 fn publish(task: &Task) -> bool {
-    task.completion().finish(
+    let mut future = None;
+    let is_unwanted = task.completion().finish(
         |joiner| {
             // SAFETY: the joiner stays in the frame of this wait while it waits. If its wait ends
             // otherwise, it still stays until `finish` lets go of the wait, after this call. So the joiner
-            // exists, and so does the task that its wait belongs to.
-            unsafe { (*joiner).arrive(|waiting| waiting.end()) }
+            // exists, and so does the task that its wait belongs to. The joiner of a future is allocated
+            // until the future has left, for which it waits for `finish`, too.
+            unsafe { (*joiner).arrive(|awaiter| awaiter.end()) }
         },
-        Woken::schedule,
-    )
+        |told| match told {
+            Told::Task(woken) => woken.schedule(),
+            Told::Future(waker) => future = Some(waker),
+        },
+    );
+    if let Some(waker) = future {
+        wake_future(waker, task);
+    }
+    is_unwanted
+}
+
+/// Wakes the future that joins `task`. The waker is foreign code. If it panics, the panic hook has reported that,
+/// and there is no caller to which the panic could go on.
+#[cold]
+fn wake_future(waker: Waker, task: &Task) {
+    let wake = || InterruptScope::enter(Change::End, |_| waker.wake());
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(wake)) {
+        mem::forget(payload);
+    }
+    // The waker may have made values.
+    local::end(task);
 }
 
 impl<F, T, G> Body for Packet<F, T, G>

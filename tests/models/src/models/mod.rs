@@ -76,6 +76,8 @@ mod semaphore;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/park/several.rs"]
 pub(crate) mod several;
+#[path = "../../../../src/future/signal.rs"]
+mod signal;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/worker/sleep.rs"]
 mod sleep;
@@ -98,6 +100,7 @@ mod mail;
 pub(crate) mod park;
 mod parking;
 mod permits;
+mod polling;
 mod pool;
 mod readiness;
 mod registering;
@@ -145,6 +148,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
         mail::MODELS,
         parking::MODELS,
         permits::MODELS,
+        polling::MODELS,
         pool::MODELS,
         readiness::MODELS,
         registering::MODELS,
