@@ -3,7 +3,7 @@
 mod util;
 
 use std::hint::black_box;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 use criterion::Bencher;
 use greenroom::patch::original;
@@ -40,54 +40,17 @@ fn main() {
 
         // On a coroutine: std's sockets with the patch beside the shims.
         group.bench_function("byte that is there, by the shims", |bencher| {
-            let (mut end, mut stream) = shims::os::unix::net::UnixStream::pair().expect("a pair");
-            there(bencher, || {
-                end.write_all(b"x").expect("room");
-                stream.read_exact(&mut [0]).expect("a byte");
-            });
+            there(bencher, shims::os::unix::net::UnixStream::pair());
         });
         group.bench_function("byte that is there, by std, patched", |bencher| {
-            let (mut end, mut stream) = std::os::unix::net::UnixStream::pair().expect("a pair");
-            there(bencher, || {
-                end.write_all(b"x").expect("room");
-                stream.read_exact(&mut [0]).expect("a byte");
-            });
+            there(bencher, std::os::unix::net::UnixStream::pair());
         });
         group.bench_function("round trip that is waited for, by the shims", |bencher| {
-            let (mut a, mut b) = shims::os::unix::net::UnixStream::pair().expect("a pair");
-            echoes(
-                bencher,
-                move || {
-                    while b
-                        .read(&mut [0])
-                        .is_ok_and(|n| n > 0 && b.write_all(b"x").is_ok())
-                    {}
-                },
-                move || {
-                    a.write_all(b"x").expect("room");
-                    a.read_exact(&mut [0]).expect("a byte");
-                },
-            );
+            echo(bencher, shims::os::unix::net::UnixStream::pair());
         });
         group.bench_function(
             "round trip that is waited for, by std, patched",
-            |bencher| {
-                let (mut a, mut b) = std::os::unix::net::UnixStream::pair().expect("a pair");
-                echoes(
-                    bencher,
-                    move || {
-                        while b
-                            .read(&mut [0])
-                            .is_ok_and(|n| n > 0 && b.write_all(b"x").is_ok())
-                        {
-                        }
-                    },
-                    move || {
-                        a.write_all(b"x").expect("room");
-                        a.read_exact(&mut [0]).expect("a byte");
-                    },
-                );
-            },
+            |bencher| echo(bencher, std::os::unix::net::UnixStream::pair()),
         );
 
         group.finish();
@@ -97,18 +60,36 @@ fn main() {
 /// The futex operation that std uses.
 const WAKE: usize = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as usize;
 
-/// Measures `trip` on a coroutine that is alone.
-fn there(bencher: &mut Bencher<'_>, mut trip: impl FnMut()) {
-    util::one_worker().run(|| bencher.iter(&mut trip));
+/// Measures a write and the read of what it has written, on a coroutine that is alone.
+fn there<S: Read + Write>(bencher: &mut Bencher<'_>, pair: io::Result<(S, S)>) {
+    let (mut end, mut stream) = pair.expect("a pair");
+    util::one_worker().run(|| {
+        bencher.iter(|| {
+            end.write_all(b"x").expect("room");
+            stream.read_exact(&mut [0]).expect("a byte");
+        });
+    });
 }
 
 /// Measures round trips of two coroutines of one worker: each byte is waited for.
-fn echoes(bencher: &mut Bencher<'_>, echo: impl FnOnce() + Send + 'static, mut trip: impl FnMut()) {
-    util::one_worker().run(move || {
-        let echo = spawn(echo);
-        bencher.iter(&mut trip);
+fn echo<S>(bencher: &mut Bencher<'_>, pair: io::Result<(S, S)>)
+where
+    S: Read + Write + Send + 'static,
+{
+    let (mut stream, mut end) = pair.expect("a pair");
+    util::one_worker().run(|| {
+        let echo =
+            spawn(
+                move || {
+                    while end.read(&mut [0]).is_ok_and(|n| n > 0) && end.write_all(b"x").is_ok() {}
+                },
+            );
+        bencher.iter(|| {
+            stream.write_all(b"x").expect("room");
+            stream.read_exact(&mut [0]).expect("a byte");
+        });
         // Ends the echo.
-        drop(trip);
+        drop(stream);
         echo.join().expect("a coroutine that does not panic");
     });
 }
