@@ -592,11 +592,11 @@ impl Current {
         }
     }
 
-    /// The calling task. `None` on an OS thread that is making its task: then the caller is the allocator,
-    /// which was called for that.
+    /// The calling task. `None` on an OS thread that is making its task, or has dropped it at its end: then the
+    /// caller is the allocator, which was called for that.
     #[inline]
     pub(crate) fn try_get() -> Option<Current> {
-        (RUNNING.get().is_some() || !os_thread::is_being_made()).then(Current::get)
+        (RUNNING.get().is_some() || !os_thread::cannot_be_made()).then(Current::get)
     }
 
     #[cold]

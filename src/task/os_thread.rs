@@ -29,13 +29,14 @@ thread_local! {
     /// must find the task under which the thread is known from before.
     static THREAD: Cell<Option<NonNull<Task>>> = const { Cell::new(None) };
 
-    /// Whether the task is being made. That allocates, and the allocator may want to wait.
-    static BEING_MADE: Cell<bool> = const { Cell::new(false) };
+    /// Whether the thread cannot get a task: the task is being made, or the thread is at its end. Both call the
+    /// allocator, which may want to wait.
+    static CANNOT_BE_MADE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling thread is making its task, and has none yet.
-pub(super) fn is_being_made() -> bool {
-    BEING_MADE.get()
+/// Whether the calling thread has no task, and cannot get one now.
+pub(super) fn cannot_be_made() -> bool {
+    CANNOT_BE_MADE.get()
 }
 
 /// The calling OS thread's task.
@@ -63,14 +64,14 @@ pub(super) fn prepare() {
 #[cold]
 #[track_caller]
 fn first() -> TaskRef {
-    if BEING_MADE.replace(true) {
+    if CANNOT_BE_MADE.replace(true) {
         fatal::abort(format_args!(
-            "the global allocator waits, and not for a lock, when a thread waits for the first time"
+            "the global allocator waits, and not for a lock, when a thread waits for the first time or ends"
         ));
     }
     let (task, kept) = new();
     THREAD.set(Some(ManuallyDrop::new(kept).as_ptr()));
-    BEING_MADE.set(false);
+    CANNOT_BE_MADE.set(false);
     // `forget` is called at the end of the thread if the kept pointer is not null; which pointer does not
     // matter. If this fails, the task is leaked.
     let _ = AT_END.keep((&raw const AT_END).cast_mut().cast());
@@ -83,6 +84,8 @@ static AT_END: AtEnd = AtEnd::new(forget);
 /// Drops the reference that `THREAD` stands for.
 extern "C" fn forget(_: *mut c_void) {
     if let Some(task) = THREAD.take() {
+        // std does not tell the name of the thread any more.
+        CANNOT_BE_MADE.set(true);
         // SAFETY: `THREAD` stood for a reference that `first` has forgotten, and now is empty, so the
         // reference is restored only once.
         drop(unsafe { TaskRef::taken_back(task) });
