@@ -318,24 +318,3 @@ fn an_allocator_waits_at_a_condition_variable_for_a_thread_that_waits_for_the_fi
     over.recv_timeout(Duration::from_secs(10)).unwrap();
     thread.join().unwrap();
 }
-
-/// A thread that ends frees what it has waited with. From then on it cannot be woken.
-#[test]
-fn an_allocator_waits_for_threads_that_end() {
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Relaxed) {
-                let _freed = ALLOCATOR.freed.write();
-                for _ in 0..3_000 {
-                    std::hint::spin_loop();
-                }
-            }
-        });
-        for _ in 0..300 {
-            // The first time that it frees something, it most likely waits.
-            std::thread::spawn(allocate).join().unwrap();
-        }
-        over.store(true, Relaxed);
-    });
-}
