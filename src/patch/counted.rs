@@ -28,7 +28,7 @@ impl Counted {
         waited
     }
 
-    /// Whether somebody may wait for a word that the caller has changed.
+    /// Whether a coroutine may wait for a word that the caller has changed.
     pub(super) fn any(&self) -> bool {
         fence(Ordering::SeqCst);
         self.0.load(Ordering::Relaxed) != 0

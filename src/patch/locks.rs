@@ -7,7 +7,7 @@ use super::original;
 use super::types::*;
 use super::wait::until_by_pauses;
 
-/// Makes attempts until one does not fail for a lock of somebody else's.
+/// Makes attempts until one does not fail for the lock of another holder.
 fn until_unlocked(attempt: impl Fn() -> c_int) -> c_int {
     let attempt = || match result(attempt()) {
         Err(Errno::ACCESS) => Err(Errno::AGAIN),

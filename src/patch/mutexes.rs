@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use libc::{EBUSY, EPERM, ETIMEDOUT};
 
+use super::counted::Counted;
 use super::errno::untouched;
 use super::original;
 use super::owners::{self, Holder};
@@ -39,7 +40,7 @@ thread_local! {
 }
 
 /// The coroutines that wait for a condition variable.
-static WAITING: AtomicUsize = AtomicUsize::new(0);
+static WAITING: Counted = Counted::of(AtomicUsize::new(0));
 
 /// The beginning of a mutex of the GNU C library, on processors of 64 bits. Programs have it compiled in, so it
 /// cannot change.
@@ -290,13 +291,12 @@ unsafe fn wait(
     if !(is_held() || owners::holder(mutex.addr()) == Holder::Caller) || !may_park() {
         return block();
     }
-    WAITING.fetch_add(1, Ordering::SeqCst);
     // SAFETY: the caller's. The condition variable is not destroyed while there are waiters.
     let word = unsafe { word(condition) };
     // SAFETY: the caller's: it holds the mutex.
     let unlock = || _ = unsafe { pthread_mutex_unlock(mutex) };
-    let waited = untouched(|| futex::wait_while(word, deadline, || true, unlock));
-    WAITING.fetch_sub(1, Ordering::SeqCst);
+    let wait = || futex::wait_while(word, deadline, || true, unlock);
+    let waited = untouched(|| WAITING.during(wait));
     // SAFETY: the caller's.
     match unsafe { pthread_mutex_lock(mutex) } {
         0 if waited == Waited::TimedOut => ETIMEDOUT,
@@ -384,7 +384,7 @@ unsafe fn clock_of(until: *const timespec) -> clockid_t {
 
 /// Wakes `count` coroutines that wait for the condition variable.
 fn signal_coroutines(condition: *mut pthread_cond_t, count: usize) {
-    if WAITING.load(Ordering::SeqCst) != 0 {
+    if WAITING.any() {
         untouched(|| futex::wake_at(condition.addr(), count));
     }
 }
