@@ -8,7 +8,7 @@ use ::std::sync::Arc;
 use ::std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
-use util::{PATIENCE, assert_timed_out, everywhere, ms, settle, until};
+use util::{PATIENCE, assert_times_out, everywhere, ms, settle, until};
 
 // ------------------------------------------------------ sending and receiving
 
@@ -95,8 +95,8 @@ fn receiving_times_out_and_the_socket_stays_usable() {
         for from in [false, true] {
             let start = Instant::now();
             match from {
-                false => assert_timed_out(b.recv(&mut buf)),
-                true => assert_timed_out(b.recv_from(&mut buf).map(drop)),
+                false => assert_times_out(|| b.recv(&mut buf)),
+                true => assert_times_out(|| b.recv_from(&mut buf).map(drop)),
             }
             let took = start.elapsed();
             assert!(took >= ms(40), "{took:?}");

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
-use util::{assert_timed_out, everywhere};
+use util::{assert_times_out, everywhere};
 
 fn shell(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");
@@ -564,7 +564,7 @@ fn a_child_process_can_have_a_socket_as_its_standard_output() {
         // A coroutine has waited on the descriptor.
         far.set_read_timeout(Some(Duration::from_millis(10)))
             .unwrap();
-        assert_timed_out((&far).read(&mut [0; 1]));
+        assert_times_out(|| (&far).read(&mut [0; 1]));
         let mut child = Command::new("echo")
             .arg("from the child")
             .stdout(Stdio::from(OwnedFd::from(far)))

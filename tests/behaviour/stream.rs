@@ -11,7 +11,8 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 use util::{
-    PATIENCE, assert_same_bytes, assert_timed_out, everywhere, is_timeout, ms, noise, settle, until,
+    PATIENCE, assert_same_bytes, assert_times_out, everywhere, is_timeout, ms, noise, settle,
+    uninterrupted, until,
 };
 
 /// Checks that bytes pass in both directions.
@@ -45,7 +46,7 @@ pub(super) fn write_until_error(mut stream: &Stream, sent: &AtomicUsize) -> Erro
     loop {
         let at = sent.load(SeqCst);
         assert!(at < 64 << 20, "a peer that reads nothing took 64 MiB");
-        match stream.write(&data[at % data.len()..]) {
+        match uninterrupted(|| stream.write(&data[at % data.len()..])) {
             Ok(n) => {
                 assert!(n > 0);
                 sent.fetch_add(n, SeqCst);
@@ -473,7 +474,7 @@ fn a_vectored_read_of_more_buffers_than_the_kernel_takes_leaves_the_rest_to_the_
         let data = noise(3000, 7);
         // The stream has waited once, so that its readiness comes from events.
         far.set_read_timeout(Some(ms(1))).unwrap();
-        assert_timed_out((&far).read(&mut [0]));
+        assert_times_out(|| (&far).read(&mut [0]));
         far.set_read_timeout(Some(PATIENCE)).unwrap();
         (&near).write_all(&data).unwrap();
         until_readable(&far, data.len());
@@ -565,7 +566,7 @@ fn a_read_times_out_and_the_socket_loses_nothing() {
         let mut buf = [0; 4];
         for word in [b"one ", b"two ", b"last"] {
             let start = Instant::now();
-            assert_timed_out(far.read(&mut buf));
+            assert_times_out(|| far.read(&mut buf));
             let took = start.elapsed();
             assert!(took >= ms(40), "{took:?}");
             assert!(took < PATIENCE, "{took:?}");
@@ -602,7 +603,7 @@ fn vectored_reads_obey_the_read_timeout() {
         let (_near, mut far) = pair();
         far.set_read_timeout(Some(ms(50))).unwrap();
         let start = Instant::now();
-        assert_timed_out(far.read_vectored(&mut [IoSliceMut::new(&mut [0; 4])]));
+        assert_times_out(|| far.read_vectored(&mut [IoSliceMut::new(&mut [0; 4])]));
         assert!(start.elapsed() >= ms(40));
         assert!(start.elapsed() < PATIENCE);
     });
@@ -613,7 +614,7 @@ fn a_read_timeout_taken_away_again_means_waiting() {
     everywhere(|| {
         let (mut near, mut far) = pair();
         far.set_read_timeout(Some(ms(20))).unwrap();
-        assert_timed_out(far.read(&mut [0; 1]));
+        assert_times_out(|| far.read(&mut [0; 1]));
         far.set_read_timeout(None).unwrap();
         let reader = thread::spawn(move || {
             let mut buf = [0; 1];
@@ -699,7 +700,7 @@ fn a_vectored_write_obeys_the_write_timeout() {
         let mut sent = 0;
         let kind = loop {
             let slices = [IoSlice::new(&data[..40_001]), IoSlice::new(&data[40_001..])];
-            match (&near).write_vectored(&slices) {
+            match uninterrupted(|| (&near).write_vectored(&slices)) {
                 Ok(n) => sent += n,
                 Err(error) => break error.kind(),
             }
@@ -755,7 +756,7 @@ fn a_timeout_too_small_to_measure_is_still_a_timeout() {
         far.set_read_timeout(Some(Duration::from_nanos(1))).unwrap();
         assert!(far.read_timeout().unwrap().is_some());
         let start = Instant::now();
-        assert_timed_out(far.read(&mut [0; 1]));
+        assert_times_out(|| far.read(&mut [0; 1]));
         assert!(start.elapsed() < PATIENCE);
     });
 }
@@ -785,15 +786,15 @@ fn timeouts_set_by_the_descriptor_are_heeded() {
         let (near, far) = pair();
         // The stream has waited with another timeout before.
         far.set_read_timeout(Some(ms(1))).unwrap();
-        assert_timed_out((&far).read(&mut [0]));
+        assert_times_out(|| (&far).read(&mut [0]));
         far.set_read_timeout(None).unwrap();
 
         set_by_descriptor(&far, Timeout::Recv, Some(ms(60)));
         assert_eq!(far.read_timeout().unwrap(), Some(ms(60)));
         let start = Instant::now();
-        assert_timed_out((&far).read(&mut [0]));
+        assert_times_out(|| (&far).read(&mut [0]));
         assert!(start.elapsed() >= ms(40));
-        assert_timed_out(far.try_clone().unwrap().read(&mut [0]));
+        assert_times_out(|| far.try_clone().unwrap().read(&mut [0]));
         set_by_descriptor(&far, Timeout::Recv, None);
         let reader = thread::spawn(move || {
             (&far).read_exact(&mut [0]).unwrap();
@@ -900,7 +901,7 @@ fn options_set_through_one_clone_are_seen_through_the_other() {
         clone.set_write_timeout(Some(ms(2000))).unwrap();
         assert_eq!(clone.read_timeout().unwrap(), Some(ms(100)));
         assert_eq!(near.write_timeout().unwrap(), Some(ms(2000)));
-        assert_timed_out((&clone).read(&mut [0; 1]));
+        assert_times_out(|| (&clone).read(&mut [0; 1]));
 
         near.set_read_timeout(None).unwrap();
         near.set_nonblocking(true).unwrap();
@@ -932,7 +933,7 @@ fn a_reader_is_not_disturbed_when_the_number_of_a_dropped_clone_is_reused() {
             // The first wait is on the clone, so state that is kept by number is kept under the clone's.
             let first = far.try_clone().unwrap();
             first.set_read_timeout(Some(ms(1))).unwrap();
-            assert_timed_out((&first).read(&mut [0; 8]));
+            assert_times_out(|| (&first).read(&mut [0; 8]));
             first.set_read_timeout(None).unwrap();
             let reader = thread::spawn(move || {
                 let mut buf = [0; 8];
@@ -1176,7 +1177,7 @@ fn a_mode_set_by_the_descriptor_is_heeded() {
     everywhere(|| {
         let (near, far) = pair();
         far.set_read_timeout(Some(ms(1))).unwrap();
-        assert_timed_out((&far).read(&mut [0]));
+        assert_times_out(|| (&far).read(&mut [0]));
         far.set_read_timeout(None).unwrap();
 
         rustix::io::ioctl_fionbio(&far, true).unwrap();
@@ -1213,7 +1214,7 @@ fn a_nonblocking_stream_ignores_its_read_timeout() {
         far.set_read_timeout(Some(ms(50))).unwrap();
         far.set_nonblocking(false).unwrap();
         let start = Instant::now();
-        assert_timed_out(far.read(&mut [0; 1]));
+        assert_times_out(|| far.read(&mut [0; 1]));
         assert!(start.elapsed() >= ms(40));
     });
 }
@@ -1259,7 +1260,7 @@ fn a_descriptor_given_up_is_not_closed() {
         let (near, mut far) = pair();
         let raw = near.into_raw_fd();
         far.set_read_timeout(Some(ms(50))).unwrap();
-        assert_timed_out(far.read(&mut [0; 1])); // the stream has not ended
+        assert_times_out(|| far.read(&mut [0; 1])); // the stream has not ended
         far.set_read_timeout(None).unwrap();
         // SAFETY: `raw` is open, and `into_raw_fd` has given up the ownership.
         drop(unsafe { OwnedFd::from_raw_fd(raw) });

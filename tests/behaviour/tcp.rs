@@ -23,7 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use util::{
-    ClosedPort, LOOPBACK, PATIENCE, assert_timed_out, everywhere, ms, reset_on_close, settle, until,
+    ClosedPort, LOOPBACK, PATIENCE, assert_times_out, everywhere, ms, reset_on_close, settle, until,
 };
 
 #[path = "stream.rs"]
@@ -774,7 +774,7 @@ fn peek_obeys_the_read_timeout_and_the_mode() {
         let (_near, far) = pair();
         far.set_read_timeout(Some(ms(50))).unwrap();
         let start = Instant::now();
-        assert_timed_out(far.peek(&mut [0; 4]));
+        assert_times_out(|| far.peek(&mut [0; 4]));
         assert!(start.elapsed() >= ms(40));
         assert!(start.elapsed() < PATIENCE);
         far.set_read_timeout(Some(ms(30_000))).unwrap();
@@ -804,15 +804,15 @@ fn accepting_heeds_a_timeout_set_by_the_descriptor_and_hands_it_on() {
         let (listener, addr) = listen();
         set_by_descriptor(&listener, Timeout::Recv, Some(ms(60)));
         let start = Instant::now();
-        assert_timed_out(listener.accept());
+        assert_times_out(|| listener.accept());
         assert!(start.elapsed() >= ms(40));
         // An OS thread heeds the timeout, too, after a coroutine has accepted.
         ::std::thread::scope(|s| {
-            s.spawn(|| assert_timed_out(listener.accept()));
+            s.spawn(|| assert_times_out(|| listener.accept()));
         });
         let (_near, far) = pair_from(&listener, addr);
         assert_eq!(far.read_timeout().unwrap(), Some(ms(60)));
-        assert_timed_out((&far).read(&mut [0]));
+        assert_times_out(|| (&far).read(&mut [0]));
 
         set_by_descriptor(&listener, Timeout::Recv, None);
         let acceptor = thread::spawn(move || listener.accept().unwrap().0);
@@ -914,7 +914,7 @@ fn urgent_data_alone_is_nothing_to_read() {
 
         far.set_read_timeout(Some(ms(50))).unwrap();
         send_urgent(&near, b'?');
-        assert_timed_out(far.read(&mut [0; 64]));
+        assert_times_out(|| far.read(&mut [0; 64]));
         drop(near);
         assert_eq!(far.read(&mut [0; 64]).unwrap(), 0);
     });
@@ -925,7 +925,7 @@ fn urgent_data_is_there_on_request_and_splits_reads() {
     let taken = |early: bool| {
         let (mut near, mut far) = pair();
         far.set_read_timeout(Some(ms(1))).unwrap();
-        assert_timed_out(far.read(&mut [0; 64]));
+        assert_times_out(|| far.read(&mut [0; 64]));
         far.set_read_timeout(Some(PATIENCE)).unwrap();
         near.write_all(b"ahead").unwrap();
         send_urgent(&near, b'!');

@@ -12,7 +12,7 @@ use std::os::linux::net::{SocketAddrExt, TcpStreamExt};
 use std::os::unix::net::{Incoming, SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::thread;
 use std::time::Instant;
-use util::{Scratch, assert_same_bytes, assert_timed_out, everywhere, ms, noise, settle, until};
+use util::{Scratch, assert_same_bytes, assert_times_out, everywhere, ms, noise, settle, until};
 
 #[path = "datagram.rs"]
 mod datagram;
@@ -491,13 +491,13 @@ fn conversions_keep_the_mode_and_the_timeouts() {
     everywhere(|| {
         let (mut peer, stream) = UnixStream::pair().unwrap();
         stream.set_read_timeout(Some(ms(40))).unwrap();
-        assert_timed_out((&stream).read(&mut [0; 1]));
+        assert_times_out(|| (&stream).read(&mut [0; 1]));
         // To std and back.
         let real = ::std::os::unix::net::UnixStream::from(stream);
         assert_eq!(real.read_timeout().unwrap(), Some(ms(40)));
         assert!(!is_nonblocking(&real));
         let mut stream = UnixStream::from(real);
-        assert_timed_out(stream.read(&mut [0; 1]));
+        assert_times_out(|| stream.read(&mut [0; 1]));
         // Through an owned descriptor.
         stream.set_read_timeout(None).unwrap();
         stream.set_nonblocking(true).unwrap();
@@ -518,7 +518,7 @@ fn conversions_keep_the_mode_and_the_timeouts() {
         let real = ::std::os::unix::net::UnixDatagram::from(b);
         assert_eq!(real.read_timeout().unwrap(), Some(ms(40)));
         let b = UnixDatagram::from(OwnedFd::from(real));
-        assert_timed_out(b.recv(&mut [0; 1]));
+        assert_times_out(|| b.recv(&mut [0; 1]));
         a.send(b"x").unwrap();
         assert_eq!(b.recv(&mut [0; 1]).unwrap(), 1);
     });
@@ -765,7 +765,7 @@ fn a_socket_that_turns_from_a_full_peer_to_another_sends_at_once() {
         sender.connect(&full).unwrap();
         fill(&sender, || sender.send(b"x"));
         sender.set_write_timeout(Some(ms(40))).unwrap();
-        assert_timed_out(sender.send(b"x"));
+        assert_times_out(|| sender.send(b"x"));
         sender.set_write_timeout(None).unwrap();
         // The socket sends to an address although its peer is full.
         assert_eq!(sender.send_to(b"one", &path).unwrap(), 3);
@@ -830,15 +830,15 @@ fn sending_to_a_full_receiver_times_out() {
         fill(&sender, || sender.send_to(b"x", &path));
         sender.set_write_timeout(Some(ms(50))).unwrap();
         let start = Instant::now();
-        assert_timed_out(sender.send_to(b"y", &path));
+        assert_times_out(|| sender.send_to(b"y", &path));
         assert!(start.elapsed() >= ms(40));
         sender.connect(&path).unwrap();
-        assert_timed_out(sender.send(b"y"));
-        assert_timed_out(sender.send_to(b"y", &path));
+        assert_times_out(|| sender.send(b"y"));
+        assert_times_out(|| sender.send_to(b"y", &path));
         let (a, _b) = UnixDatagram::pair().unwrap();
         fill(&a, || a.send(&noise(10_000, 1)));
         a.set_write_timeout(Some(ms(50))).unwrap();
-        assert_timed_out(a.send(&noise(10_000, 1)));
+        assert_times_out(|| a.send(&noise(10_000, 1)));
     });
 }
 

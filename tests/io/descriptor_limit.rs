@@ -108,7 +108,7 @@ impl FullDatagrams {
         self.sender
             .set_write_timeout(Some(Duration::from_millis(20)))
             .unwrap();
-        util::assert_timed_out(self.sender.send_to_addr(&buf, &to));
+        util::assert_times_out(|| self.sender.send_to_addr(&buf, &to));
         self.sender.set_write_timeout(None).unwrap();
         let receiving = thread::spawn({
             let (receiver, size, sent) = (Arc::clone(&self.receiver), self.size, self.sent);

@@ -89,7 +89,7 @@ fn a_waiting_write_does_not_time_out_if_there_is_room_at_its_deadline() {
             let written = (ends.write)();
             assert_eq!(written.unwrap(), SIZE, "{what}");
             let _open = reader.join().unwrap();
-            util::assert_timed_out((ends.write)());
+            util::assert_times_out(|| (ends.write)());
         });
     }
 }

@@ -59,13 +59,13 @@ fn timeouts_and_modes_are_kept_both_ways() {
         far.set_nonblocking(true).unwrap();
         let (mut near, mut far) = (UnixStream::from(near), UnixStream::from(far));
         assert_eq!(near.read_timeout().unwrap(), Some(ms(20)));
-        util::assert_timed_out(near.read(&mut [0]));
-        util::assert_timed_out(far.read(&mut [0]));
+        util::assert_times_out(|| near.read(&mut [0]));
+        util::assert_times_out(|| far.read(&mut [0]));
 
         // What is set through a reference holds from the next wait on.
         SockRef::from(&near).set_read_timeout(Some(ms(40))).unwrap();
         assert_eq!(near.read_timeout().unwrap(), Some(ms(40)));
-        util::assert_timed_out(near.read(&mut [0]));
+        util::assert_times_out(|| near.read(&mut [0]));
 
         near.set_write_timeout(Some(Duration::from_secs(7)))
             .unwrap();

@@ -322,9 +322,22 @@ pub(crate) fn is_timeout(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
+/// Calls `operation` until it ends otherwise than by an interrupt: Linux interrupts a socket call with a
+/// timeout also when the process is stopped for a moment, as by a debugger.
+pub(crate) fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 #[track_caller]
-pub(crate) fn assert_timed_out<T: Debug>(result: io::Result<T>) {
-    let kind = result.expect_err("this should have timed out").kind();
+pub(crate) fn assert_times_out<T: Debug>(operation: impl FnMut() -> io::Result<T>) {
+    let kind = uninterrupted(operation)
+        .expect_err("this should have timed out")
+        .kind();
     assert!(is_timeout(kind), "{kind:?}");
 }
 
