@@ -1,5 +1,6 @@
 //! What std promises, of std itself, on coroutines of one worker: under the patch of the C library, its sockets,
-//! pipes, lookups and sleeps park. The tests are those of `tests/behaviour`, which the shims pass, too.
+//! pipes, lookups, sleeps, locks, channels, threads and child processes park. The tests are those of
+//! `tests/behaviour`, which the shims pass, too.
 //!
 //! Not those of files: nothing of them parks, and to open a named pipe blocks the thread. `IS_PATCH` in a test marks
 //! what the patch cannot do.
@@ -16,9 +17,11 @@ greenroom::patch!(unsafe);
 #[path = "../util/mod.rs"]
 mod util;
 
+mod stress;
+
 /// std, with coroutines for its threads. Its own locks and channels between threads are those of the shims, since some
 /// of std's keep their state by OS thread.
-mod std_on_coroutines {
+mod std_for_io {
     pub(crate) use ::std::*;
     pub(crate) use greenroom::shims::sync;
 
@@ -40,8 +43,8 @@ mod util_on_one_worker {
 }
 
 #[path = "../behaviour"]
-mod of_std {
-    use crate::std_on_coroutines as std;
+mod io {
+    use crate::std_for_io as std;
     use crate::util_on_one_worker as util;
 
     mod addr;
@@ -52,4 +55,56 @@ mod of_std {
     mod time;
     mod udp;
     mod unix;
+}
+
+/// A coroutine, and OS threads as its others. Of each worker, only this one coroutine waits. So `mpsc` and
+/// `thread::park`, which take the OS thread for the waiter, work, too.
+#[path = "../behaviour"]
+mod with_os_threads {
+    use ::std;
+
+    use crate::util_on_one_worker as util;
+
+    mod barrier;
+    mod condvar;
+    mod copy;
+    mod lazy_lock;
+    mod mpsc;
+    mod mpsc_sync;
+    mod mutex;
+    mod once;
+    mod once_lock;
+    mod process;
+    mod rwlock;
+    mod thread;
+}
+
+/// std, with coroutines for its threads.
+mod std_with_coroutines {
+    pub(crate) use ::std::*;
+
+    pub(crate) mod thread {
+        pub(crate) use ::std::thread::sleep;
+        pub(crate) use greenroom::shims::thread::{scope, spawn, yield_now};
+    }
+}
+
+/// Coroutines of one worker alone.
+///
+/// Left out: `mpsc` and `mpsc_sync`, since coroutines of one worker are one waiter for std's channels; and `thread`,
+/// which would be the shims' here.
+#[path = "../behaviour"]
+mod with_coroutines {
+    use crate::std_with_coroutines as std;
+    use crate::util_on_one_worker as util;
+
+    mod barrier;
+    mod condvar;
+    mod copy;
+    mod lazy_lock;
+    mod mutex;
+    mod once;
+    mod once_lock;
+    mod process;
+    mod rwlock;
 }
