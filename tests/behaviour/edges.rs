@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::Duration;
 
-use util::everywhere;
+use util::{everywhere, uninterrupted};
 
 /// The outcome of an operation that would wait: its timeout passes.
 const WAITS: Outcome = Err(ErrorKind::WouldBlock);
@@ -20,7 +20,7 @@ type Case<T> = (&'static str, fn(&mut T) -> io::Result<usize>, Outcome);
 fn check<T>(kind: &str, make: impl Fn() -> T, cases: &[Case<T>]) {
     everywhere(|| {
         for (what, op, expected) in cases {
-            let outcome = op(&mut make()).map_err(|error| error.kind());
+            let outcome = uninterrupted(|| op(&mut make())).map_err(|error| error.kind());
             assert_eq!(outcome, *expected, "{kind}: {what}");
         }
     });

@@ -621,7 +621,7 @@ fn two_hundred_queries_half_of_them_unanswered_wait_side_by_side() {
                         socket.send_to(&n.to_be_bytes(), tracker).unwrap();
                         let asked = Instant::now();
                         let mut buf = [0; 16];
-                        match socket.recv_from(&mut buf) {
+                        match uninterrupted(|| socket.recv_from(&mut buf)) {
                             Ok((len, from)) => {
                                 assert_eq!(from, tracker);
                                 assert_eq!(buf[..len], n.to_be_bytes());

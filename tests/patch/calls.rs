@@ -1,5 +1,7 @@
 //! The functions of the table, from where a test wants them: from the patch, or from the C library itself.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use greenroom::patch::types::*;
 use greenroom::shims::thread;
 
@@ -40,9 +42,21 @@ greenroom::__patched_functions!([define_calls]);
 /// Runs `test` with the functions of the C library, and with those of the patch: on an OS thread, and on a
 /// coroutine, whose peers run on the same worker.
 pub(crate) fn alike(test: impl Fn(&Calls)) {
-    on_an_os_thread(|| test(&ORIGINAL));
-    on_an_os_thread(|| test(&PATCHED));
+    on_an_os_thread(|| unless_interrupted(|| test(&ORIGINAL)));
+    on_an_os_thread(|| unless_interrupted(|| test(&PATCHED)));
     on_workers(1, || test(&PATCHED));
+}
+
+/// Runs `test` on an OS thread. The kernel ends calls there early, or with a part, also when the process is stopped
+/// for a moment, as by a debugger. So a test that fails is run again, twice at most.
+fn unless_interrupted(test: impl Fn()) {
+    for _ in 0..2 {
+        if catch_unwind(AssertUnwindSafe(&test)).is_ok() {
+            return;
+        }
+        eprintln!("failed on an OS thread, perhaps by an interrupted call: again");
+    }
+    test();
 }
 
 /// Runs `test` on a coroutine of the only worker.
