@@ -51,6 +51,7 @@
 //! | wait for time | [`shims::thread::sleep`], [`after`], [`every`], [`interval`] |
 //! | stop waiting | [`timeout`], [`Deadline`], [`JoinHandle::cancel`], [`shield`]; [the guide to them](guide::deadlines) |
 //! | wait for a descriptor | [`shims::net`], [`wait_fd`], [`shims::select`], [`fs::watch`] |
+//! | wait for SIGTERM, Ctrl-C and other signals | [`signal`] |
 //! | call what can only block | [`unblock`], [`ThreadPool`], [`PinnedThread`], [`join_thread`] |
 //! | call async code, and be awaited by it | [`block_on`], [`JoinFuture`]; [the guide to both](guide::porting#async-code) |
 //! | run C libraries, and crates as they are published | [`patch!`](crate::patch!); [the guide to them](guide::foreign) |
@@ -85,6 +86,7 @@ mod reactor;
 mod runtime;
 #[doc(hidden)]
 pub mod select;
+pub mod signal;
 pub mod sync;
 mod sys;
 mod task;

@@ -41,7 +41,7 @@ const LAYERS: &[&[&str]] = &[
     &["runtime::after", "runtime::every", "runtime::send_queue"],
     &["runtime"],
     // What waits for any of the above, and what is built of coroutines.
-    &["group", "runtime::program", "select"],
+    &["group", "runtime::program", "select", "signal"],
     // std's shape.
     &["guide", "shims"],
     // The crate's root, which only re-exports.

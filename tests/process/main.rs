@@ -7,6 +7,7 @@ mod util;
 
 mod children;
 mod output;
+mod signals;
 mod stdin;
 
 /// The real std: shows that the tests ask for nothing that std does not do.
