@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use util::{
     LOOPBACK, PATIENCE, assert_same_bytes, assert_times_out, everywhere, is_timeout, ms, noise,
-    settle,
+    settle, uninterrupted,
 };
 
 #[path = "datagram.rs"]
