@@ -145,6 +145,16 @@
 //! While several coroutines of one OS thread unwind in a shutdown, [`std::thread::panicking`] is true for
 //! all of them. If one is left behind during its unwind, it stays true on that thread.
 //!
+//! # Signals
+//!
+//! A signal such as SIGTERM or SIGINT (Ctrl-C) ends the process at once, and no destructor runs, unless the program
+//! asks for another end: [`signal::wait`] has it end by itself, and [`signal::unwind_on`] has all coroutines unwind
+//! first. Both take the default action away from that signal alone.
+//!
+//! A signal handler runs on the stack of the coroutine that happens to run on the thread, unless it was installed
+//! with SA_ONSTACK. The kernel saves the registers there, too, which takes 1 KiB to 4 KiB (more with AMX). So
+//! coroutines with the smallest stacks, 16 KiB, should leave that much room.
+//!
 //! # Fork
 //!
 //! A forked child has no runtime. After a process has had a runtime, its forked children should call
@@ -159,6 +169,8 @@
 //! [`park()`]: crate::park()
 //! [`run`]: crate::run
 //! [`shims::sync`]: crate::shims::sync
+//! [`signal::unwind_on`]: crate::signal::unwind_on
+//! [`signal::wait`]: crate::signal::wait
 //! [`unblock`]: crate::unblock()
 //! [`wait_idle`]: crate::wait_idle
 //! [`yield_now`]: crate::yield_now

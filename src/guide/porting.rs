@@ -278,6 +278,7 @@
 //! | the program ends too early | `main` returns, as with std's threads | join the threads; [`wait_idle`] |
 //! | threads that are left end with [`Cancelled`] | [`run`](crate::run) unwinds the remaining coroutines | join them before it ends |
 //! | a thread's destructors do not run at the end of [`run`](crate::run) | it waited for a lock, a condition variable or an `unpark`, and was left behind | end it before, by a flag or a channel |
+//! | Ctrl-C runs no destructors | a signal ends the process, as with std's threads | [`signal::unwind_on`], or [`signal::wait`] |
 //! | a forked child cannot start threads | the process had a runtime | fork before the first one, or call `exec` |
 //!
 //! The remedies that need more than another name:
@@ -326,6 +327,8 @@
 //! [`shims`]: crate::shims
 //! [`shims::real`]: crate::shims::real
 //! [`shims::sync`]: crate::shims::sync
+//! [`signal::unwind_on`]: crate::signal::unwind_on
+//! [`signal::wait`]: crate::signal::wait
 //! [`coroutine_local!`]: crate::coroutine_local
 //! [`unblock`]: crate::unblock
 //! [`wait_fd`]: crate::wait_fd

@@ -21,7 +21,7 @@ const STACK_SIZE: usize = if cfg!(greenroom_whole_program) {
 };
 
 /// How long the end of a runtime waits, by default, for coroutines that do not end.
-pub(super) const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// The settings of a runtime.
 ///
@@ -43,7 +43,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(30);
 pub struct RuntimeBuilder {
     workers: Option<NonZeroUsize>,
     stack_size: Option<usize>,
-    pub(super) grace: Option<Duration>,
+    grace: Option<Duration>,
 }
 
 impl RuntimeBuilder {
@@ -93,7 +93,7 @@ impl RuntimeBuilder {
             match WorkerThread::start(index, &scheduler, parts) {
                 Ok(worker) => started.push(worker),
                 Err(error) => {
-                    scheduler.stop(GRACE);
+                    scheduler.stop();
                     started.into_iter().for_each(|worker| worker.wait(None));
                     return Err(error);
                 }
@@ -124,7 +124,7 @@ impl RuntimeBuilder {
         };
         let stack_class = Class::for_size(stack_size)?;
         fork::set_up_process()?;
-        Scheduler::new(workers.get(), stack_class)
+        Scheduler::new(workers.get(), stack_class, self.grace.unwrap_or(GRACE))
     }
 }
 

@@ -25,18 +25,16 @@ use std::mem::{self, ManuallyDrop};
 use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::context;
 use crate::coroutine::Class;
 use crate::fatal;
 use crate::task::{Interrupts, Role, Task, TaskRef};
 use crate::worker::{PAUSE, Scheduler, Worker};
-use builder::GRACE;
 use default_runtime::started_default;
 use join::{JoinHandle, LocalJoinHandle, Packet};
 use spawn::Builder;
-use worker_thread::WorkerThread;
+use worker_thread::{WorkerThread, stay};
 
 pub use builder::RuntimeBuilder;
 
@@ -65,7 +63,6 @@ pub struct Runtime {
     worker: ManuallyDrop<Rc<Worker>>,
     others: RefCell<Vec<WorkerThread>>,
     stopped: Cell<bool>,
-    grace: Duration,
     thread: PhantomData<*mut ()>,
 }
 
@@ -87,7 +84,6 @@ impl RuntimeBuilder {
             worker,
             others: RefCell::default(),
             stopped: Cell::new(false),
-            grace: self.grace.unwrap_or(GRACE),
             thread: PhantomData,
         };
         for (index, parts) in parts.into_iter().enumerate() {
@@ -169,6 +165,10 @@ impl Runtime {
         let abort = AbortOnUnwind;
         self.worker.drive_main();
         mem::forget(abort);
+        if self.scheduler.is_stopping() {
+            // A signal ends the process. The main coroutine may have been left behind.
+            stay();
+        }
         match main.join() {
             Ok(value) => value,
             Err(payload) => {
@@ -207,7 +207,7 @@ impl Runtime {
             mem::forget(self.others.take());
             self.stopped.set(true);
         } else if !self.stopped.replace(true) {
-            self.scheduler.stop(self.grace);
+            self.scheduler.stop();
             if Worker::is_driven_here() {
                 // The caller is a coroutine of another runtime, on whose thread worker 0 cannot run.
                 self.worker.give_up();

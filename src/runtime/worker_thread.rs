@@ -23,6 +23,14 @@ pub(super) struct WorkerThread {
     stays: mpsc::Receiver<()>,
 }
 
+/// Keeps the calling thread until the process has ended. Coroutines that were left behind on it may have lent its
+/// thread-locals to others.
+pub(super) fn stay() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
 impl WorkerThread {
     /// Starts a thread that drives the worker made from `parts` until `scheduler` stops.
     ///
@@ -38,7 +46,7 @@ impl WorkerThread {
         let builder = thread::Builder::new().name(format!("greenroom-{index}"));
         parts.announce();
         let (begin, begins) = mpsc::channel();
-        let (stay, stays) = mpsc::channel();
+        let (tell, stays) = mpsc::channel();
         let thread = builder.spawn(move || {
             let _ = begin.send(());
             fork::set_up_late();
@@ -48,11 +56,8 @@ impl WorkerThread {
             }
             drop(worker);
             // The receiver is gone if the thread that ended the runtime has stopped waiting.
-            let _ = stay.send(());
-            // The coroutines that were left behind may have lent this thread's thread-locals to others.
-            loop {
-                thread::park();
-            }
+            let _ = tell.send(());
+            stay();
         })?;
         Ok(WorkerThread {
             thread,

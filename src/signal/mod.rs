@@ -1,7 +1,8 @@
 //! Waiting for signals: SIGTERM, Ctrl-C (SIGINT), SIGHUP and so on.
 //!
-//! [`wait`] parks the coroutine until one of some signals comes, [`Signals`] is an iterator over them, and
-//! [`restore_default`] gives a signal back to the system.
+//! [`wait`] parks the coroutine until one of some signals comes, and [`Signals`] is an iterator over them.
+//! [`restore_default`] gives a signal back to the system. [`unwind_on`] has signals end the process only after all
+//! coroutines have unwound.
 //!
 //! ```no_run
 //! use greenroom::signal::{self, SIGINT, SIGTERM};
@@ -37,6 +38,7 @@
 //! System calls go on after it, as SA_RESTART says.
 
 mod inbox;
+mod unwind;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,6 +53,8 @@ use signal_hook::{SigId, flag, low_level};
 use crate::reactor::{Interest, wait_fd};
 use crate::task::{self, lock_aside};
 use inbox::Inbox;
+
+pub use unwind::unwind_on;
 
 #[doc(no_inline)]
 pub use libc::{
@@ -100,12 +104,7 @@ pub fn wait(signals: &[i32]) -> io::Result<i32> {
 /// Otherwise the operating system's.
 pub fn restore_default(signals: &[i32]) -> io::Result<()> {
     check(signals)?;
-    if signals
-        .iter()
-        .any(|&signal| low_level::signal_name(signal).is_none())
-    {
-        return Err(invalid("a real-time signal has no default action here"));
-    }
+    has_default(signals)?;
     let mut defaults = lock_aside(&DEFAULTS);
     for &signal in signals {
         let is_default = match defaults.get(&signal) {
@@ -150,6 +149,21 @@ fn check(signals: &[i32]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses signals whose default action signal-hook does not know.
+///
+/// # Errors
+///
+/// `InvalidInput`.
+fn has_default(signals: &[i32]) -> io::Result<()> {
+    let is_known = |&signal| low_level::signal_name(signal).is_some();
+    match signals.iter().all(is_known) {
+        true => Ok(()),
+        false => Err(invalid(
+            "the default action of real-time signals is not known",
+        )),
+    }
 }
 
 fn invalid(why: impl Into<String>) -> io::Error {

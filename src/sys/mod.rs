@@ -132,6 +132,10 @@
 //!   that no process can have.
 //! - `wait_for_end(pid)`: **blocks** until the child has ended, and does not reap it.
 //!
+//! # `signal`: what the process does with signals
+//!
+//! - `is_ignored(signal)`: whether the signal is ignored. `InvalidInput` for a number that is no signal.
+//!
 //! # `timerfd`: an alarm for a poll
 //!
 //! - `TimerFd::new()`: a descriptor that becomes readable when the alarm expires, on the monotonic
@@ -173,6 +177,7 @@ pub(crate) mod initialisers;
 pub(crate) mod memory;
 pub(crate) mod mode_turn;
 pub(crate) mod poll;
+pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stderr;
 pub(crate) mod switches;

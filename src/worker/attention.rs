@@ -72,6 +72,12 @@ impl Attention {
         !matches!(self.0.load(Ordering::Relaxed), ALONE | AWAY)
     }
 
+    /// Whether no thread drives the worker.
+    #[allow(dead_code, reason = "not in the models")]
+    pub(super) fn is_away(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == AWAY
+    }
+
     /// Whether the worker is asleep, or was kicked and has not come back yet.
     pub(super) fn is_idle(&self) -> bool {
         matches!(

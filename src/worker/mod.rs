@@ -266,11 +266,16 @@ impl Worker {
         }
     }
 
-    /// Runs coroutines on the calling thread until a main coroutine has finished.
+    /// Runs coroutines on the calling thread until a main coroutine has finished. If the runtime stops before
+    /// that, ends all coroutines of this worker.
     pub(crate) fn drive_main(&self) {
         let _driving = Driving::new(self);
         self.leave.set(false);
         while !self.leave.get() {
+            if self.scheduler.is_stopping() {
+                self.end();
+                return;
+            }
             self.turn();
         }
     }
@@ -515,9 +520,10 @@ impl Worker {
         self.leave_after(&task);
     }
 
-    /// Has the loop return if `task`, which has ended, is the main coroutine.
+    /// Has the loop return if `task`, which has ended, is the main coroutine. Where the runtime stops, the others
+    /// must end, too.
     fn leave_after(&self, task: &Task) {
-        if task.role() == Role::Main {
+        if task.role() == Role::Main && !self.scheduler.is_stopping() {
             self.leave.set(true);
         }
     }
@@ -731,5 +737,6 @@ impl Drop for Driving<'_> {
         // No thread will poll this reactor until the worker is driven again.
         self.worker.reactor.borrow().handle().release();
         self.worker.remote.set_driven(false);
+        self.worker.scheduler.shutdown.note_left();
     }
 }

@@ -1,8 +1,8 @@
 //! What the workers of a runtime share.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Steal};
@@ -23,6 +23,9 @@ use crate::time::Agenda;
 pub(crate) fn set_up_stealing() {
     let _ = crossbeam_deque::Worker::<()>::new_fifo().stealer().steal();
 }
+
+/// All schedulers that are in use.
+static ALL: Mutex<Vec<Weak<Scheduler>>> = Mutex::new(Vec::new());
 
 /// What the workers of one runtime share.
 pub(crate) struct Scheduler {
@@ -52,8 +55,9 @@ impl Scheduler {
     pub(crate) fn new(
         workers: usize,
         stack_class: &'static Class,
+        grace: Duration,
     ) -> io::Result<(Arc<Scheduler>, Vec<Parts>)> {
-        let shutdown = Arc::new(Shutdown::new(workers));
+        let shutdown = Arc::new(Shutdown::new(workers, grace));
         let parts: Vec<_> = (0..workers)
             .map(|_| Parts::new(&shutdown))
             .collect::<io::Result<_>>()?;
@@ -72,7 +76,20 @@ impl Scheduler {
             stack_class,
             shutdown,
         };
-        Ok((Arc::new(scheduler), parts))
+        let scheduler = Arc::new(scheduler);
+        let mut all = task::lock_aside(&ALL);
+        all.retain(|scheduler| scheduler.strong_count() > 0);
+        all.push(Arc::downgrade(&scheduler));
+        drop(all);
+        Ok((scheduler, parts))
+    }
+
+    /// The schedulers of all runtimes of this process.
+    pub(crate) fn all() -> Vec<Arc<Scheduler>> {
+        let all = task::lock_aside(&ALL);
+        let all = all.iter().filter_map(Weak::upgrade);
+        all.filter(|scheduler| !scheduler.is_left_in_parent())
+            .collect()
     }
 
     /// The scheduler of the worker that the calling thread drives.
@@ -252,10 +269,20 @@ impl Scheduler {
         self.census.wait(|| self.is_idle());
     }
 
-    /// Tells all workers to end their coroutines within `grace`, and then to leave.
-    pub(crate) fn stop(&self, grace: Duration) {
-        self.shutdown.begin(grace);
+    /// Tells all workers to end their coroutines within the grace, and then to leave.
+    pub(crate) fn stop(&self) {
+        self.shutdown.begin();
         self.kick_all();
+    }
+
+    /// Blocks the calling thread until no thread drives a worker of this runtime, which was told to stop; but not
+    /// for long after the end of the grace.
+    pub(crate) fn wait_until_left(&self) {
+        let all_left = || {
+            let mut workers = self.workers.iter();
+            workers.all(|worker| worker.attention().is_away())
+        };
+        self.shutdown.wait_until(all_left);
     }
 
     /// When the grace ends, if the runtime stops and the moment is within the clock's range.

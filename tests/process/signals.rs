@@ -535,3 +535,286 @@ fn a_second_sigterm_ends_a_server_that_drains() {
     send(server.id(), SIGTERM);
     assert_eq!(server.wait().unwrap().signal(), Some(SIGTERM));
 }
+
+/// Says when it is dropped.
+struct Note(&'static str);
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        println!("dropped {}", self.0);
+    }
+}
+
+/// Starts `test` again as `role`, sends it `signal` when it says that it is ready, and waits for its end. Returns
+/// the names of the notes that it has dropped, in order of the alphabet, and how it has ended.
+fn dropped_by(test: &str, role: &str, signal: i32) -> (Vec<String>, ExitStatus) {
+    let mut process = start(test, role);
+    let mut said = io::BufReader::new(process.stdout.take().unwrap());
+    line(&mut said, "ready");
+    send(process.id(), signal);
+    let lines = io::BufRead::lines(said).map(Result::unwrap);
+    let names = lines.filter_map(|line| line.strip_prefix("dropped ").map(str::to_owned));
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    (names, process.wait().unwrap())
+}
+
+/// Coroutines that wait in various ways, each with a note. Returns when all of them wait.
+fn waiters() {
+    use greenroom::shims::{net::TcpListener, thread};
+    let waiting = std::sync::Arc::new(AtomicUsize::new(0));
+    let spawn = |name: &'static str, wait: Box<dyn FnOnce() + Send>| {
+        let waiting = std::sync::Arc::clone(&waiting);
+        thread::spawn(move || {
+            let _note = Note(name);
+            waiting.fetch_add(1, Ordering::SeqCst);
+            wait();
+        })
+    };
+    let listener = TcpListener::bind((util::LOOPBACK, 0)).unwrap();
+    spawn("accept", Box::new(move || drop(listener.accept())));
+    let (sender, receiver) = greenroom::channel::unbounded::<()>();
+    spawn(
+        "channel",
+        Box::new(move || {
+            let _ = receiver.recv();
+            drop(sender);
+        }),
+    );
+    let asleep = spawn("sleep", Box::new(|| thread::sleep(Duration::MAX)));
+    spawn("join", Box::new(|| drop(asleep.join())));
+    spawn(
+        "scope",
+        Box::new(|| {
+            thread::scope(|s| {
+                s.spawn(|| {
+                    let _note = Note("scoped");
+                    thread::sleep(Duration::MAX);
+                });
+            });
+        }),
+    );
+    spawn("signal", Box::new(|| drop(signal::wait(&[SIGUSR2]))));
+    // std never unwinds this.
+    spawn("never", Box::new(greenroom::park));
+    while waiting.load(Ordering::SeqCst) < 7 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    thread::sleep(Duration::from_millis(10));
+}
+
+/// What `waiters` drop if they unwind.
+const WAITERS: [&str; 7] = [
+    "accept", "channel", "join", "scope", "scoped", "signal", "sleep",
+];
+
+#[test]
+#[parallel]
+fn ctrl_c_unwinds_every_coroutine_where_asked_for() {
+    let test = "ctrl_c_unwinds_every_coroutine_where_asked_for";
+    if let Some(role) = util::role() {
+        if role != "default" {
+            signal::unwind_on(&[SIGTERM, SIGINT]).unwrap();
+            signal::unwind_on(&[SIGINT]).unwrap();
+        }
+        let workers = if role == "3" { 3 } else { 1 };
+        let runtime = greenroom::RuntimeBuilder::new().workers(workers).build();
+        let _outside = Note("outside");
+        runtime.unwrap().run(|| {
+            let _main = Note("a main");
+            waiters();
+            println!("ready");
+            if role == "returns" {
+                return;
+            }
+            greenroom::shims::thread::sleep(Duration::MAX);
+        });
+        // Only in the role in which main returns. The end of the runtime is the same as ever.
+        std::thread::sleep(Duration::MAX);
+    }
+    let all: Vec<_> = ["a main"].into_iter().chain(WAITERS).collect();
+    for (role, signal) in [
+        ("1", SIGINT),
+        ("3", SIGINT),
+        ("3", SIGTERM),
+        ("returns", SIGINT),
+    ] {
+        let (dropped, status) = dropped_by(test, role, signal);
+        assert_eq!(dropped, all, "{role}");
+        assert_eq!(status.signal(), Some(signal), "{status}");
+    }
+    // Other signals, and a program that has not asked.
+    for (role, signal) in [("1", SIGHUP), ("default", SIGINT)] {
+        let (dropped, status) = dropped_by(test, role, signal);
+        assert_eq!(dropped.len(), 0, "{dropped:?}");
+        assert_eq!(status.signal(), Some(signal), "{status}");
+    }
+}
+
+#[test]
+#[parallel]
+fn ctrl_c_unwinds_the_coroutines_of_all_runtimes_and_holds_threads_that_exit() {
+    let test = "ctrl_c_unwinds_the_coroutines_of_all_runtimes_and_holds_threads_that_exit";
+    if util::role().is_some() {
+        signal::unwind_on(&[SIGINT]).unwrap();
+        let sleeping = greenroom::spawn(|| {
+            let _note = Note("joined");
+            greenroom::shims::thread::sleep(Duration::MAX);
+        });
+        waiters();
+        let (begun, begins) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            greenroom::run(|| {
+                let _note = Note("other main");
+                begun.send(()).unwrap();
+                greenroom::shims::thread::sleep(Duration::MAX);
+            });
+        });
+        // Unwinds last, and slowly.
+        greenroom::spawn(|| {
+            struct Slow;
+            impl Drop for Slow {
+                fn drop(&mut self) {
+                    greenroom::shims::thread::sleep(Duration::from_millis(50));
+                    println!("dropped slow");
+                }
+            }
+            let _slow = Slow;
+            greenroom::shims::thread::sleep(Duration::MAX);
+        });
+        begins.recv().unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+        println!("ready");
+        assert!(sleeping.join().unwrap_err().is::<Cancelled>());
+        println!("exits");
+        std::process::exit(3);
+    }
+    let mut all: Vec<_> = ["joined", "other main", "slow"]
+        .into_iter()
+        .chain(WAITERS)
+        .collect();
+    all.sort_unstable();
+    let (dropped, status) = dropped_by(test, "default runtime", SIGINT);
+    assert_eq!(dropped, all);
+    assert_eq!(status.signal(), Some(SIGINT), "{status}");
+}
+
+#[test]
+#[parallel]
+fn a_second_ctrl_c_during_the_unwinding_ends_the_process_at_once() {
+    let test = "a_second_ctrl_c_during_the_unwinding_ends_the_process_at_once";
+    if util::role().is_some() {
+        signal::unwind_on(&[SIGINT, SIGTERM]).unwrap();
+        struct Endless;
+        impl Drop for Endless {
+            fn drop(&mut self) {
+                println!("unwinding");
+                greenroom::shims::thread::sleep(Duration::MAX);
+            }
+        }
+        let builder = greenroom::RuntimeBuilder::new().workers(2);
+        builder.grace(Duration::MAX).build().unwrap().run(|| {
+            let _endless = Endless;
+            println!("ready");
+            greenroom::shims::thread::sleep(Duration::MAX);
+        });
+    }
+    for second in [SIGINT, SIGTERM] {
+        let mut process = start(test, "endless");
+        let mut said = io::BufReader::new(process.stdout.take().unwrap());
+        line(&mut said, "ready");
+        send(process.id(), SIGINT);
+        line(&mut said, "unwinding");
+        assert!(process.try_wait().unwrap().is_none());
+        send(process.id(), second);
+        assert_eq!(process.wait().unwrap().signal(), Some(second));
+    }
+}
+
+#[test]
+#[parallel]
+fn after_the_grace_a_process_ends_by_its_signal_whatever_its_coroutines_do() {
+    let test = "after_the_grace_a_process_ends_by_its_signal_whatever_its_coroutines_do";
+    if util::role().is_some() {
+        signal::unwind_on(&[SIGINT]).unwrap();
+        let builder = greenroom::RuntimeBuilder::new().workers(2);
+        let runtime = builder.grace(Duration::from_millis(50)).build().unwrap();
+        runtime.run(|| {
+            greenroom::spawn(|| {
+                println!("ready");
+                loop {
+                    std::hint::spin_loop();
+                }
+            });
+            // Catches the unwind, and goes on.
+            loop {
+                let _ = greenroom::catch_cancel(|| {
+                    greenroom::shims::thread::sleep(Duration::from_millis(1));
+                });
+            }
+        });
+    }
+    let (dropped, status) = dropped_by(test, "stubborn", SIGINT);
+    assert_eq!(dropped.len(), 0, "{dropped:?}");
+    assert_eq!(status.signal(), Some(SIGINT), "{status}");
+}
+
+#[test]
+#[parallel]
+fn an_ignored_signal_stays_ignored_where_it_is_to_unwind() {
+    passes_alone(
+        "an_ignored_signal_stays_ignored_where_it_is_to_unwind",
+        || {
+            // SAFETY: no handler is installed.
+            unsafe { libc::signal(SIGINT, libc::SIG_IGN) };
+            signal::unwind_on(&[SIGINT]).unwrap();
+            util::on_workers(1, || {
+                raise(SIGINT);
+                greenroom::shims::thread::sleep(Duration::from_millis(20));
+            });
+            raise(SIGINT);
+        },
+    );
+}
+
+#[test]
+#[parallel]
+fn only_signals_that_end_a_process_unwind_it() {
+    let status = alone("only_signals_that_end_a_process_unwind_it", || {
+        let others = [
+            SIGCHLD,
+            libc::SIGWINCH,
+            libc::SIGTSTP,
+            libc::SIGCONT,
+            libc::SIGURG,
+        ];
+        let never = [libc::SIGKILL, libc::SIGSEGV, libc::SIGRTMIN(), 0, -1, 65];
+        for signal in others.into_iter().chain(never) {
+            assert!(is_invalid(signal::unwind_on(&[SIGINT, signal])), "{signal}");
+        }
+        assert!(is_invalid(signal::unwind_on(&[])));
+        raise(SIGINT);
+    });
+    assert_eq!(status.signal(), Some(SIGINT), "{status}");
+}
+
+#[test]
+#[parallel]
+fn a_forked_child_of_a_process_to_unwind_ends_at_once() {
+    passes_alone("a_forked_child_of_a_process_to_unwind_ends_at_once", || {
+        signal::unwind_on(&[SIGINT]).unwrap();
+        // SAFETY: the child only raises a signal, and exits.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            raise(SIGINT);
+            // SAFETY: _exit has no preconditions.
+            unsafe { libc::_exit(0) };
+        }
+        let child = rustix::process::Pid::from_raw(child);
+        let options = rustix::process::WaitOptions::empty();
+        let (_, status) = rustix::process::waitpid(child, options).unwrap().unwrap();
+        assert_eq!(status.terminating_signal(), Some(SIGINT));
+        // It was not this process.
+        std::thread::sleep(Duration::from_millis(20));
+    });
+}

@@ -2,11 +2,13 @@
 
 mod ending;
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(super) use ending::NOTHING_UNWINDS;
+
+use crate::sys::switches::own_lock;
 
 /// How long nothing must happen in a runtime that stops, before coroutines that wait for each other are
 /// left behind.
@@ -15,25 +17,31 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 /// Whether a runtime is stopping, and what its workers tell each other meanwhile.
 pub(super) struct Shutdown {
     stopping: AtomicBool,
-    /// When the grace ends, and how long it is. `None` if it ends beyond the clock's range. Set before
-    /// `stopping`.
-    grace: OnceLock<(Option<Instant>, Duration)>,
+    grace: Duration,
+    /// When the grace ends. `None` if that is beyond the clock's range. Set before `stopping`.
+    ends: OnceLock<Option<Instant>>,
     /// How many batches of coroutines have run since the runtime began to stop.
     turns: AtomicUsize,
     /// How many workers had nothing to run and expected no event when they last looked, or have left.
     quiet: AtomicUsize,
     /// How many workers there are.
     workers: usize,
+    leaving: Mutex<()>,
+    /// Notified when a thread stops to drive a worker.
+    left: Condvar,
 }
 
 impl Shutdown {
-    pub(super) fn new(workers: usize) -> Shutdown {
+    pub(super) fn new(workers: usize, grace: Duration) -> Shutdown {
         Shutdown {
             stopping: AtomicBool::new(false),
-            grace: OnceLock::new(),
+            grace,
+            ends: OnceLock::new(),
             turns: AtomicUsize::new(0),
             quiet: AtomicUsize::new(0),
             workers,
+            leaving: Mutex::new(()),
+            left: Condvar::new(),
         }
     }
 
@@ -42,23 +50,50 @@ impl Shutdown {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Stops the runtime. Coroutines that have not ended after `grace` will be left behind.
-    pub(super) fn begin(&self, grace: Duration) {
-        self.grace
-            .get_or_init(|| (Instant::now().checked_add(grace), grace));
+    /// Stops the runtime. Coroutines that have not ended after the grace will be left behind.
+    pub(super) fn begin(&self) {
+        self.ends
+            .get_or_init(|| Instant::now().checked_add(self.grace));
         self.stopping.store(true, Ordering::SeqCst);
     }
 
     /// When the grace ends. `None` if that is beyond the clock's range, or the runtime does not stop.
     pub(super) fn grace_ends(&self) -> Option<Instant> {
-        self.grace.get().and_then(|(ends, _)| *ends)
+        self.ends.get().copied().flatten()
     }
 
     /// The grace, if it is over.
     pub(super) fn grace_over(&self) -> Option<Duration> {
-        let (ends, grace) = *self.grace.get()?;
-        ends.is_some_and(|ends| ends <= Instant::now())
-            .then_some(grace)
+        let ends = self.grace_ends()?;
+        (ends <= Instant::now()).then_some(self.grace)
+    }
+
+    /// Notes that a thread has stopped to drive a worker.
+    pub(super) fn note_left(&self) {
+        if self.is_stopping() {
+            drop(own_lock(&self.leaving));
+            self.left.notify_all();
+        }
+    }
+
+    /// Blocks the calling thread until `all_left`, but not for long after the end of the grace.
+    pub(super) fn wait_until(&self, all_left: impl Fn() -> bool) {
+        let mut leaving = own_lock(&self.leaving);
+        while !all_left() {
+            let until = self.grace_ends().map(|ends| ends + 2 * PAUSE);
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            leaving = match left {
+                Some(Duration::ZERO) => return,
+                Some(left) => {
+                    let waited = self.left.wait_timeout(leaving, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self
+                    .left
+                    .wait(leaving)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
     }
 
     /// Notes that a worker has run a batch of coroutines.
