@@ -3,7 +3,7 @@
 
 use std::fs::{self, FileTimes, Metadata, Permissions, TryLockError};
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -16,12 +16,16 @@ use crate::pool::{many_wait, unblock_borrowed, unblock_waiting};
 use crate::shims::back_off::BackOff;
 use crate::shims::descriptor::{descriptor_conversions, into_stdio};
 use crate::shims::io::any_file::{AnyFile, may_wait};
+use crate::shims::io::copy::{End, Part, Passed, Sink, Source};
 use crate::shims::io::pipe::Pipe;
 use crate::shims::park_or_block::park_or_block;
 use crate::task;
 
 /// The longest pause between attempts of a coroutine that waits for the lock of a file without a thread.
 const LONGEST_PAUSE: Duration = Duration::from_millis(256);
+
+/// The most bytes that a job copies from file to file, so that the coroutine has other jobs between them.
+const COPIED_AT_ONCE: u64 = 16 << 20;
 
 /// Like [`std::fs::File`], but waits park the coroutine.
 ///
@@ -318,6 +322,64 @@ impl File {
         }
     }
 
+    /// Whether the file is none that a poll can wait for.
+    pub(in crate::shims) fn is_on_disk(&self) -> bool {
+        !matches!(self.io.nature(), Nature::Pipe)
+    }
+
+    /// Copies at most `most` bytes from the cursor of this file to that of another, both of them on a disk. Refuses
+    /// if the bytes are few, or if reading them may wait for another process.
+    pub(in crate::shims) fn copy_to(&self, to: &File, most: u64) -> io::Result<Passed> {
+        let copy = |most| {
+            let mut limited = self.io.get().take(most);
+            let copied = io::copy(&mut limited, &mut to.io.get());
+            match most - limited.limit() {
+                0 => copied.map(Passed::Bytes),
+                // The next call returns the error, if there was one.
+                bytes => Ok(Passed::Bytes(bytes)),
+            }
+        };
+        if !task::on_coroutine() {
+            return copy(most);
+        }
+        let both_are_local = matches!(self.io.nature(), Nature::Local(_))
+            && matches!(to.io.nature(), Nature::Local(_));
+        if both_are_local {
+            let length = self.io.get().metadata()?.len();
+            let rest = length.saturating_sub(rustix::fs::tell(self.io.get())?);
+            if rest.min(most) <= AT_ONCE as u64 {
+                return Ok(Passed::Refused);
+            }
+        }
+        self.unblock(|file| match may_wait(file.as_fd()) {
+            true => Ok(Passed::Refused),
+            false => copy(most.min(COPIED_AT_ONCE)),
+        })
+    }
+
+    /// Calls `write`, which writes at most `most` bytes at the cursor, where that may block.
+    pub(in crate::shims) fn write_by(
+        &self,
+        most: usize,
+        write: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<Passed> + Send,
+    ) -> io::Result<Passed> {
+        park_or_block(
+            write,
+            |write| self.any(true).write_bytes(most, write),
+            |write| Ok(write(self.io.get().as_fd())?),
+        )
+    }
+
+    /// Reads for a copy. `shared` says whether other readers may use the cursor.
+    fn fill_part(&self, most: usize, shared: bool) -> io::Result<Part> {
+        if task::on_coroutine() && !self.is_on_disk() {
+            return Pipe(self.io.descriptor()).fill(most);
+        }
+        Part::fill(most, |buf| {
+            self.read_at_cursor(&mut [IoSliceMut::new(buf)], shared)
+        })
+    }
+
     /// Calls `f`, which waits for the file system at most: on the pool unless the file system is local.
     fn at_once<T: Send>(&self, f: impl FnOnce(&fs::File) -> T + Send) -> T {
         match task::on_coroutine() && matches!(self.io.nature(), Nature::Elsewhere) {
@@ -420,6 +482,26 @@ impl Read for &File {
 
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
         self.read_all(buf, true)
+    }
+}
+
+impl Source for File {
+    fn fill(&self, most: usize) -> io::Result<Part> {
+        self.fill_part(most, self.io.is_shared())
+    }
+
+    fn fill_shared(&self, most: usize) -> io::Result<Part> {
+        self.fill_part(most, true)
+    }
+
+    fn end(&self) -> End<'_> {
+        End::File(self)
+    }
+}
+
+impl Sink for File {
+    fn end(&self) -> End<'_> {
+        End::File(self)
     }
 }
 

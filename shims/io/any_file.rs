@@ -102,11 +102,11 @@ impl<'a, T: AsFd + Sync> AnyFile<'a, T> {
     }
 
     /// Calls `write` where that may block: here if the file system is quick, otherwise on the pool.
-    fn write_bytes(
+    pub(crate) fn write_bytes<R: Send>(
         &self,
         length: usize,
-        write: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<usize> + Send,
-    ) -> io::Result<usize> {
+        write: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<R> + Send,
+    ) -> io::Result<R> {
         park::spend_operation();
         let fd = self.fd();
         // Writes in one call. After an attempt that took a part of an append, another writer could write

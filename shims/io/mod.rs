@@ -4,6 +4,7 @@
 #[path = "print.rs"]
 pub mod __print;
 pub(crate) mod any_file;
+pub(crate) mod copy;
 pub mod makefile;
 mod output;
 pub(crate) mod pipe;
@@ -15,6 +16,7 @@ mod waiting;
 
 pub use ::std::io::*;
 
+pub use copy::copy;
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use stderr::{Stderr, StderrLock, stderr};
 pub use stdin::{Stdin, StdinLock, stdin};

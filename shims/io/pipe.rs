@@ -4,6 +4,7 @@
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::copy::Part;
 use super::waiting;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::descriptor::{descriptor_conversions, into_stdio};
@@ -97,6 +98,28 @@ impl<T: AsFd> Read for Pipe<'_, T> {
     }
 }
 
+impl<T: AsFd> Pipe<'_, T> {
+    /// Reads for a copy.
+    pub(crate) fn fill(&self, most: usize) -> io::Result<Part> {
+        let block = || Part::fill(most, |buf| Ok(rustix::io::read(self.0.get(), buf)?));
+        let park = || {
+            let operation = self.0.operation(Direction::Read);
+            let filled = operation.run(|fd| {
+                Part::fill(most, |buf| {
+                    read_some(fd.as_fd(), &mut [IoSliceMut::new(buf)])
+                })
+            });
+            match filled {
+                Err(error) if cannot_be_polled(&error) => Part::fill(most, |buf| {
+                    waiting::read(self.0.get().as_fd(), &mut [IoSliceMut::new(buf)], None)
+                }),
+                done => done,
+            }
+        };
+        park_or_block((), |()| park(), |()| block())
+    }
+}
+
 impl<T: AsFd> Write for Pipe<'_, T> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(buf)])
@@ -180,6 +203,32 @@ macro_rules! reads_from_its_pipe {
     )*};
 }
 
+/// Lets `copy` read from types that have the descriptor of a pipe in the field `io`.
+macro_rules! is_copied_from {
+    ($($type:ty),*) => {$(
+        impl $crate::shims::io::copy::Source for $type {
+            fn fill(&self, most: usize) -> ::std::io::Result<$crate::shims::io::copy::Part> {
+                $crate::shims::io::pipe::Pipe(&self.io).fill(most)
+            }
+
+            fn end(&self) -> $crate::shims::io::copy::End<'_> {
+                $crate::shims::io::copy::End::Pipe(&self.io)
+            }
+        }
+    )*};
+}
+
+/// Lets `copy` write to types that have the descriptor of a pipe in the field `io`.
+macro_rules! is_copied_to {
+    ($($type:ty),*) => {$(
+        impl $crate::shims::io::copy::Sink for $type {
+            fn end(&self) -> $crate::shims::io::copy::End<'_> {
+                $crate::shims::io::copy::End::Pipe(&self.io)
+            }
+        }
+    )*};
+}
+
 /// Implements `Write` for types that have the descriptor of a pipe in the field `io`.
 macro_rules! writes_to_its_pipe {
     ($($type:ty),*) => {$(
@@ -205,9 +254,11 @@ macro_rules! writes_to_its_pipe {
     )*};
 }
 
-pub(crate) use {reads_from_its_pipe, writes_to_its_pipe};
+pub(crate) use {is_copied_from, is_copied_to, reads_from_its_pipe, writes_to_its_pipe};
 
 descriptor_conversions!(PipeReader: io::PipeReader, PipeWriter: io::PipeWriter);
 into_stdio!(PipeReader: io::PipeReader, PipeWriter: io::PipeWriter);
 reads_from_its_pipe!(PipeReader, &PipeReader);
 writes_to_its_pipe!(PipeWriter, &PipeWriter);
+is_copied_from!(PipeReader);
+is_copied_to!(PipeWriter);

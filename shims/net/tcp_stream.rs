@@ -13,6 +13,7 @@ use crate::reactor::{Descriptor, Direction};
 use crate::shims::descriptor::{
     descriptor_conversions, reads_and_writes_by_reference, release_shared,
 };
+use crate::shims::io::copy::{Part, Source};
 use crate::shims::io::makefile::makes_files;
 use crate::shims::park_or_block::park_or_block;
 use crate::shims::socket::{SocketIo, std_methods, timeout_methods};
@@ -198,6 +199,21 @@ impl Read for &TcpStream {
                 ),
             },
             |mut stream, bufs| stream.read_vectored(bufs),
+        )
+    }
+}
+
+impl Source for TcpStream {
+    fn fill(&self, most: usize) -> io::Result<Part> {
+        self.io.read_with(
+            (),
+            |reading, ()| {
+                reading.run_stream(
+                    |stream| Part::fill(most, |buf| socket::recv(stream.as_fd(), buf)),
+                    |part| is_short(part.len(), most),
+                )
+            },
+            |mut stream, ()| Part::fill(most, |buf| stream.read(buf)),
         )
     }
 }

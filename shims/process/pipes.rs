@@ -5,7 +5,9 @@ use std::process;
 
 use crate::reactor::Descriptor;
 use crate::shims::descriptor::{descriptor_conversions, into_stdio};
-use crate::shims::io::pipe::{reads_from_its_pipe, writes_to_its_pipe};
+use crate::shims::io::pipe::{
+    is_copied_from, is_copied_to, reads_from_its_pipe, writes_to_its_pipe,
+};
 
 /// Like [`std::process::ChildStdin`], but waits park the coroutine.
 ///
@@ -36,3 +38,5 @@ into_stdio!(
 );
 writes_to_its_pipe!(ChildStdin, &ChildStdin);
 reads_from_its_pipe!(ChildStdout, ChildStderr);
+is_copied_from!(ChildStdout, ChildStderr);
+is_copied_to!(ChildStdin);

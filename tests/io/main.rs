@@ -5,6 +5,7 @@ mod util;
 
 mod addresses;
 mod connect_within;
+mod copy;
 mod descriptor_limit;
 mod fs;
 mod listen_options;

@@ -14,6 +14,7 @@ use crate::reactor::Descriptor;
 use crate::shims::descriptor::{
     PassDescriptors, descriptor_conversions, reads_and_writes_by_reference, release_shared,
 };
+use crate::shims::io::copy::{Part, Source};
 use crate::shims::io::makefile::makes_files;
 use crate::shims::park_or_block::park_or_block;
 use crate::shims::socket::{SocketIo, std_methods, timeout_methods};
@@ -133,6 +134,18 @@ impl Read for &UnixStream {
                 _ => reading.run(|stream| socket::recv_vectored(stream.as_fd(), bufs)),
             },
             |mut stream, bufs| stream.read_vectored(bufs),
+        )
+    }
+}
+
+impl Source for UnixStream {
+    fn fill(&self, most: usize) -> io::Result<Part> {
+        self.io.read_with(
+            (),
+            |reading, ()| {
+                reading.run(|stream| Part::fill(most, |buf| socket::recv(stream.as_fd(), buf)))
+            },
+            |mut stream, ()| Part::fill(most, |buf| stream.read(buf)),
         )
     }
 }
