@@ -54,6 +54,7 @@
 //! | wait for SIGTERM, Ctrl-C and other signals | [`signal`] |
 //! | call what can only block | [`unblock`], [`ThreadPool`], [`PinnedThread`], [`join_thread`] |
 //! | call async code, and be awaited by it | [`block_on`], [`JoinFuture`]; [the guide to both](guide::porting#async-code) |
+//! | speak TLS | [the guide to it](guide::tls) |
 //! | run C libraries, and crates as they are published | [`patch!`](crate::patch!); [the guide to them](guide::foreign) |
 //! | keep a value per coroutine | [`coroutine_local!`] |
 //! | pass a value on to spawned coroutines | [`context`] |

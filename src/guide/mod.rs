@@ -7,3 +7,4 @@ pub mod foreign;
 pub mod hazards;
 pub mod model;
 pub mod porting;
+pub mod tls;

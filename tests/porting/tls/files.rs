@@ -1,6 +1,4 @@
-//! rustls, unchanged, over coroutines' sockets, on stacks of the default size.
-
-mod util;
+//! Lines and buffered files over rustls, on stacks of the default size.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -11,11 +9,14 @@ use std::time::Duration;
 use greenroom::shims::io::makefile::{MakeFile, Newline, Record, SocketFile};
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::thread;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned,
     SupportedProtocolVersion, version,
 };
+
+use crate::library::configs;
+use crate::util;
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -23,23 +24,6 @@ const CLIENTS: usize = 50;
 
 /// More than a record, so that both sides wait amid a message.
 const BULK: usize = 100_000;
-
-/// Both sides of a connection that trust each other.
-fn configs(version: &'static SupportedProtocolVersion) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
-    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = issued.cert.der().clone();
-    let key = PrivatePkcs8KeyDer::from(issued.signing_key.serialize_der());
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.clone()).unwrap();
-    let server = ServerConfig::builder_with_protocol_versions(&[version])
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(key))
-        .unwrap();
-    let client = ClientConfig::builder_with_protocol_versions(&[version])
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (Arc::new(server), Arc::new(client))
-}
 
 /// Sends lines back, the handshake first; until there are no more.
 fn echo(config: Arc<ServerConfig>, stream: TcpStream) -> Outcome {
