@@ -20,6 +20,8 @@ pub(crate) struct Load {
     pub(crate) messages: usize,
     /// Each message has its own connection. The server closes the connection after the message.
     pub(crate) once: bool,
+    /// The server is a proxy in front of an echo server.
+    pub(crate) proxied: bool,
 }
 
 impl Load {

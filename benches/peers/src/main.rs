@@ -16,6 +16,7 @@ mod locks;
 mod peers;
 mod ping_pong;
 mod program;
+mod proxy;
 mod rounds;
 mod selects;
 mod server;
@@ -237,7 +238,10 @@ fn execute(command: Command) -> io::Result<bool> {
         }
         Command::Serve(load, peer) => {
             limit_lifetime();
-            server::serve(peer, load.once)?;
+            match load.proxied {
+                true => proxy::serve(peer)?,
+                false => server::serve(peer, load.once)?,
+            }
         }
         Command::Load(load, addr) => {
             limit_lifetime();

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 /// The address that a server binds: any free port of the loopback interface.
@@ -89,10 +89,15 @@ pub(crate) trait Blocking: 'static {
     fn unpark(unparker: &Self::Unparker);
 
     type Listener;
-    type Stream: Read + Write + Send + 'static;
+    type Stream: Read + Write + Send + Sync + 'static;
     fn listen() -> io::Result<(Self::Listener, SocketAddr)>;
     fn accept(listener: &Self::Listener) -> io::Result<Self::Stream>;
+    fn connect(addr: SocketAddr) -> io::Result<Self::Stream>;
     fn set_nodelay(stream: &Self::Stream) -> io::Result<()>;
+    /// Copies all bytes by the peer's `io::copy`.
+    fn copy(from: &Self::Stream, to: &Self::Stream) -> io::Result<u64>;
+    /// Tells the other side that no more bytes come.
+    fn end(stream: &Self::Stream) -> io::Result<()>;
 }
 
 pub(crate) struct Greenroom;
@@ -155,8 +160,20 @@ impl Blocking for Greenroom {
         Ok(listener.accept()?.0)
     }
 
+    fn connect(addr: SocketAddr) -> io::Result<Self::Stream> {
+        Self::Stream::connect(addr)
+    }
+
     fn set_nodelay(stream: &Self::Stream) -> io::Result<()> {
         stream.set_nodelay(true)
+    }
+
+    fn copy(mut from: &Self::Stream, mut to: &Self::Stream) -> io::Result<u64> {
+        greenroom::shims::io::copy(&mut from, &mut to)
+    }
+
+    fn end(stream: &Self::Stream) -> io::Result<()> {
+        stream.shutdown(Shutdown::Write)
     }
 }
 
@@ -222,8 +239,20 @@ impl Blocking for May {
         Ok(listener.accept()?.0)
     }
 
+    fn connect(addr: SocketAddr) -> io::Result<Self::Stream> {
+        Self::Stream::connect(addr)
+    }
+
     fn set_nodelay(stream: &Self::Stream) -> io::Result<()> {
         stream.set_nodelay(true)
+    }
+
+    fn copy(from: &Self::Stream, to: &Self::Stream) -> io::Result<u64> {
+        io::copy(&mut from.try_clone()?, &mut to.try_clone()?)
+    }
+
+    fn end(stream: &Self::Stream) -> io::Result<()> {
+        stream.shutdown(Shutdown::Write)
     }
 }
 
@@ -283,8 +312,20 @@ impl Blocking for Threads {
         Ok(listener.accept()?.0)
     }
 
+    fn connect(addr: SocketAddr) -> io::Result<Self::Stream> {
+        Self::Stream::connect(addr)
+    }
+
     fn set_nodelay(stream: &Self::Stream) -> io::Result<()> {
         stream.set_nodelay(true)
+    }
+
+    fn copy(mut from: &Self::Stream, mut to: &Self::Stream) -> io::Result<u64> {
+        io::copy(&mut from, &mut to)
+    }
+
+    fn end(stream: &Self::Stream) -> io::Result<()> {
+        stream.shutdown(Shutdown::Write)
     }
 }
 

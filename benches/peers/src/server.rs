@@ -30,7 +30,7 @@ pub(crate) fn serve(peer: Peer, once: bool) -> io::Result<()> {
 
 /// Prints the server's address, and starts a thread that answers with the CPU time. The thread
 /// leaves the worker nothing to do but serve.
-fn announce(addr: SocketAddr) -> io::Result<()> {
+pub(crate) fn announce(addr: SocketAddr) -> io::Result<()> {
     println!("{addr}");
     thread::Builder::new().spawn(|| {
         for line in io::stdin().lock().lines() {

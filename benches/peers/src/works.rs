@@ -112,7 +112,29 @@ const fn echo(
             size,
             messages,
             once: false,
+            proxied: false,
         }),
+    }
+}
+
+/// Like [`echo`], through a proxy, whose CPU time is measured.
+const fn proxy(
+    name: &'static str,
+    about: &'static str,
+    connections: usize,
+    size: usize,
+    messages: usize,
+) -> Work {
+    Work {
+        peers: RUNTIMES,
+        kind: Kind::Tcp(Load {
+            connections,
+            size,
+            messages,
+            once: false,
+            proxied: true,
+        }),
+        ..echo(name, about, connections, size, messages)
     }
 }
 
@@ -399,8 +421,24 @@ pub(crate) const WORKS: &[Work] = &[
             size: 64,
             messages: 10_000,
             once: true,
+            proxied: false,
         }),
     },
+    proxy(
+        "proxy-64-64",
+        "a proxy before a TCP echo, 64 connections, 64 B",
+        64,
+        64,
+        50_000,
+    ),
+    proxy(
+        "proxy-16-65536",
+        "16 connections, 64 KiB",
+        16,
+        65_536,
+        10_000,
+    ),
+    proxy("proxy-4-16777216", "4 connections, 16 MiB", 4, 16 << 20, 60),
     program(
         "program-serve",
         "an unmodified program serves 10,000 connections, a thread each, and 160,000 messages of 64 B",
@@ -410,6 +448,7 @@ pub(crate) const WORKS: &[Work] = &[
             size: 64,
             messages: 100_000,
             once: false,
+            proxied: false,
         }),
     ),
     program(
