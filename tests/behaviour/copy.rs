@@ -95,14 +95,22 @@ fn a_limit_and_what_is_buffered_are_heeded() {
 fn a_file_that_appends_is_appended_to() {
     everywhere(|| {
         let dir = Scratch::new();
-        let mut from = file_of(&dir, "from", b"more");
+        let much = util::noise(600_000, 2);
+        let mut from = file_of(&dir, "from", b"more, ");
+        let mut large = file_of(&dir, "large", &much);
         drop(file_of(&dir, "to", b"some, "));
-        let mut to = OpenOptions::new()
-            .append(true)
-            .open(dir.join("to"))
-            .unwrap();
-        assert_eq!(io::copy(&mut from, &mut to).unwrap(), 4);
-        assert_eq!(std::fs::read(dir.join("to")).unwrap(), b"some, more");
+        let mut options = OpenOptions::new();
+        let mut to = options.append(true).open(dir.join("to")).unwrap();
+        assert_eq!(io::copy(&mut from, &mut to).unwrap(), 6);
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"from a pipe, ").unwrap();
+        drop(writer);
+        assert_eq!(io::copy(&mut &reader, &mut to).unwrap(), 13);
+        assert_eq!(io::copy(&mut large, &mut to).unwrap(), 600_000);
+        let appended = std::fs::read(dir.join("to")).unwrap();
+        let (begin, end) = appended.split_at(25);
+        assert_eq!(begin, b"some, more, from a pipe, ");
+        util::assert_same_bytes(end, &much);
     });
 }
 
