@@ -59,11 +59,12 @@
 //! | keep a value per coroutine | [`coroutine_local!`] |
 //! | pass a value on to spawned coroutines | [`context`] |
 //! | hear of panics and results that nobody joins | [`with_unjoined_hook`], [`set_unjoined_hook`], [`set_dropped_handle_hook`] |
-//! | find what blocks or switches, and how deep stacks go | [`deny_blocking`], [`no_switch`], [`stats`] |
+//! | find what blocks or switches, and how deep stacks go | [`monitor`], [`deny_blocking`], [`no_switch`], [`stats`] |
+//! | watch a runtime from outside | [`metrics`] |
 //!
-//! Five chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
+//! Six chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
 //! cancellation](guide::deadlines), [code you do not compile](guide::foreign), [the hazards](guide::hazards),
-//! and [the architecture](guide::architecture).
+//! [seeing what coroutines do](guide::insight), and [the architecture](guide::architecture).
 //!
 //! greenroom runs on Linux.
 
@@ -99,8 +100,10 @@ pub mod guide;
 #[path = "../shims/mod.rs"]
 pub mod shims;
 
-pub use diagnose::deny_blocking::{BlockingReport, deny_blocking, deny_blocking_with};
+pub use diagnose::blocking_report::BlockingReport;
+pub use diagnose::deny_blocking::{deny_blocking, deny_blocking_with};
 pub use diagnose::dropped_handle::{DroppedHandle, set_dropped_handle_hook};
+pub use diagnose::monitor::{monitor, monitor_with};
 pub use diagnose::no_switch::{assert_switches, no_switch};
 pub use diagnose::stats::{StackStats, Stats, stats};
 pub use diagnose::unjoined::{UnjoinedPanic, set_unjoined_hook, with_unjoined_hook};
@@ -144,3 +147,4 @@ pub use shims::net::connect_within::ConnectWithin;
 pub use shims::net::listen_options::ListenOptions;
 pub use task::Interrupts;
 pub use time::{Interval, interval};
+pub use worker::metrics::{Histogram, Metrics, PoolMetrics, StackMemory, metrics};

@@ -109,6 +109,15 @@ fn idle_for_a_while(workers: usize) {
 
 #[test]
 #[serial]
+fn idle_workers_make_no_wake_ups_under_the_monitor() {
+    // Nothing turns it off, so the tests that come later have it, too.
+    greenroom::monitor(Duration::from_millis(100)).unwrap();
+    idle_for_a_while(1);
+    idle_for_a_while(4);
+}
+
+#[test]
+#[serial]
 fn one_idle_worker_makes_no_wake_ups() {
     idle_for_a_while(1);
 }

@@ -297,6 +297,26 @@ impl Class {
     }
 }
 
+/// What is reserved of a class.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    /// The usable bytes of each stack.
+    pub(crate) size: usize,
+    /// The number of reservations.
+    pub(crate) reserved: usize,
+    /// The bytes of address space of all slots, with guards.
+    pub(crate) mapped: usize,
+}
+
+/// What is reserved of each class.
+pub(crate) fn reserved() -> impl Iterator<Item = Reserved> {
+    CLASSES.iter().map(|class| Reserved {
+        size: class.size.usable(),
+        reserved: class.reserved.load(Ordering::Relaxed),
+        mapped: class.capacity.load(Ordering::Relaxed) * class.size.stride(),
+    })
+}
+
 /// What can be seen of the stacks of one class.
 #[derive(Debug)]
 pub(crate) struct Usage {

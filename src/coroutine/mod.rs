@@ -7,6 +7,7 @@
 //! - `slab`: mappings that are cut into stacks.
 //! - `class`: all stacks of one size; the accounting that lets `spawn` report that there are none.
 //! - `pool`: the idle coroutines that a worker keeps for the tasks to come.
+//! - `sight`: the backtrace of a coroutine that runs on another thread.
 //! - `overflow`: the report and the abort when a stack overflows into its guard.
 //!
 //! # The life of a coroutine
@@ -26,6 +27,7 @@
 mod class;
 pub(crate) mod overflow;
 mod pool;
+mod sight;
 mod slab;
 mod stack;
 
@@ -38,8 +40,9 @@ use corosensei::{CoroutineResult, Yielder};
 
 use crate::sys::memory;
 
-pub(crate) use class::{Class, Reservation, usage};
+pub(crate) use class::{Class, Reservation, reserved, usage};
 pub(crate) use pool::CoroutinePool;
+pub(crate) use sight::{Seen, Sight};
 use stack::Stack;
 
 /// Why a coroutine returned control to the thread that resumed it.

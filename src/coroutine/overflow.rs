@@ -181,7 +181,7 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
 ///
 /// `signal`, `info` and `context` are the arguments of a running signal handler. `previous` is an
 /// action that was installed for this signal.
-unsafe fn pass_on(
+pub(super) unsafe fn pass_on(
     signal: libc::c_int,
     info: *mut libc::siginfo_t,
     context: *mut libc::c_void,

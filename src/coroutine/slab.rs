@@ -15,6 +15,7 @@
 //! as long as the process lives.
 
 use std::io;
+use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -232,6 +233,18 @@ pub(super) fn guarded_size(address: usize) -> Option<usize> {
     is_guarded.then(|| slab.size.usable())
 }
 
+/// The usable addresses of the stack that `address` lies in; `None` if it lies in none, or in its guard.
+///
+/// Async-signal-safe, as [`guarded_size`] is.
+pub(super) fn usable_range(address: usize) -> Option<Range<usize>> {
+    let offset = |slab: &Registered| address.wrapping_sub(slab.base);
+    let slab = registered().find(|slab| offset(slab) < slab.slots * slab.size.stride())?;
+    let stride = slab.size.stride();
+    let slot = slab.base + offset(slab) / stride * stride;
+    let usable = slot + slab.size.guard_len()..slot + stride;
+    usable.contains(&address).then_some(usable)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,6 +330,10 @@ mod tests {
             assert_eq!(guarded_size(stack.low() - 1), Some(size.usable()));
             assert_eq!(guarded_size(stack.low()), None);
             assert_eq!(guarded_size(stack.end() - 1), None);
+            let usable = Some(stack.low()..stack.end());
+            assert_eq!(usable_range(stack.low()), usable);
+            assert_eq!(usable_range(stack.end() - 1), usable);
+            assert_eq!(usable_range(stack.low() - 1), None);
         }
         assert_eq!(guarded_size(0), None);
     }

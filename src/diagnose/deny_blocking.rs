@@ -1,11 +1,8 @@
 //! Reports of coroutines that block their worker, in debug builds.
 #![forbid(unsafe_code)]
 
-use std::fmt;
-use std::panic::Location;
-use std::time::Duration;
-
-use crate::task::{Description, Task};
+use super::blocking_report::{self, BlockingReport};
+use crate::task::Task;
 
 /// Reports coroutines that block their worker, from now on and in debug builds: those with debug
 /// assertions. In other builds this does nothing, and returns `false`.
@@ -29,6 +26,10 @@ use crate::task::{Description, Task};
 /// The report is written to standard error, once for each place that spawns. For every report, see
 /// [`deny_blocking_with`].
 ///
+/// This finds each call that blocks, however short, after the turn, and is for development.
+/// [`monitor`](crate::monitor()) finds a turn that takes too long, while it lasts and in all builds. Both can be
+/// on, each with a hook of its own.
+///
 /// A coroutine that waits inside the initialiser of a std `thread_local!` is reported, too, even if the
 /// wait parks. Another coroutine of the thread may use the value meanwhile, and the initialiser then
 /// replaces the value: see the [hazards](crate::guide::hazards). The stack of each wait is examined once,
@@ -43,7 +44,7 @@ use crate::task::{Description, Task};
 ///
 /// - A call that *may* block did not have to: the bytes were there, or the lock was free. A call that
 ///   blocks seldom is found seldom.
-/// - The coroutine computes or spins.
+/// - The coroutine computes or spins. [`monitor`](crate::monitor()) finds that.
 /// - The thread was preempted, or has called `sched_yield`. Those switches are involuntary.
 /// - The caller is not a coroutine.
 ///
@@ -80,14 +81,7 @@ use crate::task::{Description, Task};
 ///
 /// </details>
 pub fn deny_blocking() -> bool {
-    deny_blocking_with(|report| {
-        if report.turns() == 1 {
-            // In one piece, and past the lock of std's `Stderr`, which another thread may hold for long.
-            // A failure to write to standard error is ignored.
-            let line = format!("greenroom: {report}\n");
-            let _ = fmt::Write::write_str(&mut crate::sys::stderr::Stderr, &line);
-        }
-    })
+    deny_blocking_with(blocking_report::print)
 }
 
 /// Like [`deny_blocking`], but calls `hook` for every turn in which a coroutine has blocked its worker.
@@ -117,87 +111,6 @@ where
     cfg!(debug_assertions)
 }
 
-/// A turn in which a coroutine has blocked its worker, or has waited where it must not. See
-/// [`deny_blocking_with`].
-///
-/// Its `Display` is a sentence without a full stop: the coroutine, how often it has blocked, and how long
-/// the turn took.
-pub struct BlockingReport<'a> {
-    task: &'a Task,
-    times: u64,
-    turns: u64,
-    took: Duration,
-    in_initialiser: bool,
-}
-
-impl BlockingReport<'_> {
-    /// The name of the coroutine, if it has one.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        self.task.name()
-    }
-
-    /// The place that spawned the coroutine.
-    #[must_use]
-    pub fn spawned_at(&self) -> &'static Location<'static> {
-        self.task.spawned_at()
-    }
-
-    /// Whether the coroutine has begun to wait inside the initialiser of a `thread_local!`. In this case
-    /// it may not have blocked, and [`times`](BlockingReport::times) may be 0.
-    #[must_use]
-    pub fn waits_in_initialiser(&self) -> bool {
-        self.in_initialiser
-    }
-
-    /// How often the coroutine has blocked in this turn.
-    #[must_use]
-    pub fn times(&self) -> u64 {
-        self.times
-    }
-
-    /// The number of turns, including this one, in which coroutines spawned at the same place have
-    /// blocked so far. It is 1 in the first report of a place.
-    #[must_use]
-    pub fn turns(&self) -> u64 {
-        self.turns
-    }
-
-    /// How long the turn took. The coroutine was blocked for a part of this time.
-    #[must_use]
-    pub fn took(&self) -> Duration {
-        self.took
-    }
-}
-
-impl fmt::Display for BlockingReport<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", Description(self.task))?;
-        if self.in_initialiser {
-            return f.write_str("waits in the initialiser of a `thread_local!`");
-        }
-        f.write_str("has blocked its worker: ")?;
-        match self.times {
-            1 => f.write_str("once")?,
-            times => write!(f, "{times} times")?,
-        }
-        write!(f, ", in a turn of {:.2?}", self.took)
-    }
-}
-
-impl fmt::Debug for BlockingReport<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlockingReport")
-            .field("name", &self.name())
-            .field("spawned_at", &format_args!("{}", self.spawned_at()))
-            .field("times", &self.times)
-            .field("turns", &self.turns)
-            .field("took", &self.took)
-            .field("in_initialiser", &self.in_initialiser)
-            .finish()
-    }
-}
-
 /// Runs `turn`, a turn of the coroutine `task`, and reports it if it blocks. The worker calls this for
 /// each turn: it costs one load while nothing is watched, and nothing in release builds.
 #[inline(always)]
@@ -212,44 +125,21 @@ pub(crate) fn watched<R>(task: &Task, turn: impl FnOnce() -> R) -> R {
 
 #[cfg(debug_assertions)]
 mod watch {
-    use std::collections::BTreeMap;
-    use std::mem;
-    use std::panic::{AssertUnwindSafe, Location, catch_unwind};
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::time::Instant;
 
-    use super::BlockingReport;
+    use super::super::blocking_report::{BlockingReport, Finding, Findings, Hook};
     use crate::sys::{initialisers, switches};
     use crate::task::Task;
 
     /// Whether there is a hook. Once set, it stays set.
     static ARMED: AtomicBool = AtomicBool::new(false);
 
-    static FINDINGS: Mutex<Findings> = Mutex::new(Findings {
-        hook: None,
-        turns: BTreeMap::new(),
-    });
-
-    type Hook = Arc<dyn Fn(&BlockingReport<'_>) + Send + Sync>;
-
-    /// The hook, and what was found so far.
-    struct Findings {
-        hook: Option<Hook>,
-        /// The number of turns that have blocked, by the place that spawned the coroutine.
-        turns: BTreeMap<&'static Location<'static>, u64>,
-    }
-
-    /// Every holder releases the lock after a moment. The hook is called, and dropped, without it.
-    fn lock() -> MutexGuard<'static, Findings> {
-        FINDINGS.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    static FINDINGS: Findings = Findings::new();
 
     /// Installs a hook.
     pub(super) fn arm(hook: Hook) {
-        // Dropping the previous hook runs code of the user's, which must not run under the lock.
-        let before = lock().hook.replace(hook);
-        drop(before);
+        FINDINGS.set_hook(hook);
         initialisers::watch();
         ARMED.store(true, Ordering::Relaxed);
     }
@@ -278,29 +168,17 @@ mod watch {
         result
     }
 
-    /// Counts a turn that has blocked, and calls the hook.
     #[cold]
     fn report(task: &Task, times: u64, start: Instant, in_initialiser: bool) {
-        let took = start.elapsed();
-        let (hook, turns) = {
-            let mut findings = lock();
-            let turns = findings.turns.entry(task.spawned_at()).or_default();
-            *turns += 1;
-            let turns = *turns;
-            (findings.hook.clone(), turns)
-        };
-        let report = BlockingReport {
-            task,
-            times,
-            turns,
-            took,
-            in_initialiser,
-        };
-        let call_hook = AssertUnwindSafe(|| hook.inspect(|hook| hook(&report)));
-        if let Err(payload) = catch_unwind(call_hook) {
-            // The panic hook has reported the panic. The payload is leaked, because dropping it might
-            // panic again.
-            mem::forget(payload);
-        }
+        FINDINGS.report(BlockingReport {
+            name: task.name(),
+            spawned_at: task.spawned_at(),
+            turns: 0,
+            took: start.elapsed(),
+            finding: Finding::Blocked {
+                times,
+                in_initialiser,
+            },
+        });
     }
 }

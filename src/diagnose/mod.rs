@@ -1,9 +1,12 @@
-//! Reports on coroutines: calls that block a worker, unwanted switches, panics, and the depth of stacks.
+//! Reports on coroutines: calls that block a worker, turns that hold it, unwanted switches, panics, and the depth of stacks.
 #![forbid(unsafe_code)]
 
+pub(crate) mod blocking_report;
 pub(crate) mod deny_blocking;
 pub(crate) mod dropped_handle;
+pub(crate) mod monitor;
 pub(crate) mod no_switch;
 pub(crate) mod panic_hook;
+pub(crate) mod pulse;
 pub(crate) mod stats;
 pub(crate) mod unjoined;

@@ -5,6 +5,7 @@ pub mod architecture;
 pub mod deadlines;
 pub mod foreign;
 pub mod hazards;
+pub mod insight;
 pub mod model;
 pub mod porting;
 pub mod tls;

@@ -52,6 +52,16 @@ pub(super) enum Needs {
     Nothing,
 }
 
+/// The numbers of threads and jobs of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) threads: usize,
+    /// The threads that have no job.
+    pub(crate) idle: usize,
+    /// The jobs that wait for a thread.
+    pub(crate) queued: usize,
+}
+
 /// The jobs and threads of a pool.
 pub(super) struct Crew<J> {
     /// The queued jobs, first in, first out.
@@ -132,6 +142,15 @@ impl<J> Crew<J> {
     /// The number of jobs that wait for a thread.
     pub(super) fn queued(&self) -> usize {
         self.jobs.len()
+    }
+
+    /// The numbers of threads and jobs.
+    pub(super) fn size(&self) -> Size {
+        Size {
+            threads: self.threads,
+            idle: self.idle,
+            queued: self.jobs.len(),
+        }
     }
 
     /// Whether a job is queued.

@@ -23,7 +23,7 @@ use crate::park::{Waited, Waiters};
 use crate::sys::switches::{excused, own_lock};
 use crate::task::word::Kind;
 use crate::task::{self, Deadline};
-use crew::{Crew, Needs, Purpose};
+use crew::{Crew, Needs, Purpose, Size};
 
 /// The most threads of the pool, without those for jobs that wait for others.
 const MOST_THREADS: usize = 256;
@@ -167,6 +167,11 @@ pub(crate) fn submit_waiting(job: Job) {
     if let Err(job) = Threads::run(&&POOL, job, Purpose::Waiting) {
         job();
     }
+}
+
+/// The size of the process's pool.
+pub(crate) fn crew_size() -> Size {
+    POOL.lock().size()
 }
 
 /// The result of a job, shared by the thread that fills it and the coroutine or thread that waits for

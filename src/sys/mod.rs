@@ -157,6 +157,16 @@
 //! - `own_lock(mutex)`: locks a mutex of this crate's own. **Blocks** for the moment that another thread
 //!   holds it, which is excused.
 //!
+//! # `thread_state`: what another thread is doing
+//!
+//! - `ThreadNumber`: `current()`, **signal-safe**; `number()`; `state()` and `time_in_queue()`, `None` if the system does not tell;
+//!   `signal(signal)`: sends a signal to the thread, and returns `false` if there is no such thread.
+//! - `name_of_call(number)`: the name of a system call; `None` for a number that is none.
+//! - `OwnMemory`: the memory of this process, as the kernel reads it. An address without memory is an error,
+//!   and what other threads write meanwhile is read as it comes.
+//! - `ForeignCell`: a cell of another thread, which the kernel reads in the same way.
+//! - `code()`: the ranges of addresses that hold readable code.
+//!
 //! # `initialisers`: waits in the initialiser of a `thread_local!`
 //!
 //! Debug builds only.
@@ -182,4 +192,5 @@ pub(crate) mod socket;
 pub(crate) mod stderr;
 pub(crate) mod switches;
 pub(crate) mod thread_end;
+pub(crate) mod thread_state;
 pub(crate) mod timerfd;

@@ -40,6 +40,16 @@ impl Tally {
         count.store(before.wrapping_add(1), Ordering::Release);
     }
 
+    /// How many coroutines were made.
+    pub(super) fn made(&self) -> usize {
+        self.entered.load(Ordering::Acquire)
+    }
+
+    /// How many coroutines have finished.
+    pub(super) fn ended(&self) -> usize {
+        self.left.load(Ordering::Acquire)
+    }
+
     /// Counts a coroutine that was made. From any thread, if no worker owns this tally.
     pub(super) fn count_in_shared(&self) {
         self.entered.fetch_add(1, Ordering::Release);
@@ -83,6 +93,10 @@ const CHANGE: u64 = 1 << 32;
 pub(super) struct Census {
     /// The coroutines that were made or ended by threads that are no worker of the runtime.
     pub(super) elsewhere: Tally,
+    /// The same for the coroutines that `wait_idle` does not wait for, for `metrics`.
+    pub(super) uncounted: Tally,
+    /// How many coroutines have ended without having run.
+    abandoned: AtomicUsize,
     /// How many coroutines idle, and how often that has changed (modulo 2^32).
     idling: AtomicU64,
     /// How many callers are in `wait_idle`, coroutines and OS threads.
@@ -94,10 +108,22 @@ impl Census {
     pub(super) fn new() -> Census {
         Census {
             elsewhere: Tally::new(),
+            uncounted: Tally::new(),
+            abandoned: AtomicUsize::new(0),
             idling: AtomicU64::new(0),
             awaited: AtomicUsize::new(0),
             waiters: Waiters::new(),
         }
+    }
+
+    /// Notes that a coroutine has ended without having run. It is counted as finished by a tally.
+    pub(super) fn note_abandoned(&self) {
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many coroutines have ended without having run.
+    pub(super) fn abandoned(&self) -> u64 {
+        self.abandoned.load(Ordering::Relaxed) as u64
     }
 
     /// Counts a live coroutine as idling. [`look`](Census::look) must follow.
@@ -131,14 +157,12 @@ impl Census {
     /// the same coroutine's beginning. This thread acquires that with the end, so it does not see more
     /// ends than beginnings.
     fn live<'a>(&'a self, workers: impl Iterator<Item = &'a Tally> + Clone) -> usize {
-        let sum = |count: fn(&Tally) -> &AtomicUsize| {
+        let sum = |count: fn(&Tally) -> usize| {
             let tallies = workers.clone().chain([&self.elsewhere]);
-            tallies.fold(0_usize, |sum, tally| {
-                sum.wrapping_add(count(tally).load(Ordering::Acquire))
-            })
+            tallies.fold(0_usize, |sum, tally| sum.wrapping_add(count(tally)))
         };
-        let left = sum(|tally| &tally.left);
-        sum(|tally| &tally.entered).wrapping_sub(left)
+        let left = sum(Tally::ended);
+        sum(Tally::made).wrapping_sub(left)
     }
 
     /// Wakes the callers of `wait_idle`, if `is_idle`. To be called after a coroutine was counted as

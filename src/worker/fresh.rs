@@ -53,8 +53,8 @@ impl Worker {
     #[inline(never)]
     pub(super) fn start_fresh(&self) -> Option<u32> {
         loop {
-            // `started` grows by one with each start.
-            let local_first = self.started.get().is_multiple_of(2);
+            // This number grows by one with each start.
+            let local_first = self.starts().is_multiple_of(2);
             let task = match local_first {
                 true => self.next_local().or_else(|| self.next_fresh()),
                 false => self.next_fresh().or_else(|| self.next_local()),
@@ -79,7 +79,7 @@ impl Worker {
         // Now and then the injector comes first. Otherwise coroutines here that spawn without end
         // would keep those of other threads from starting. Two starts of 64, because `start_fresh` may
         // take a local coroutine at one of them.
-        match self.started.get() % 64 < 2 {
+        match self.starts() % 64 < 2 {
             true => self.scheduler.take_injected().or_else(own),
             false => own().or_else(|| self.scheduler.take_injected()),
         }
@@ -144,6 +144,12 @@ impl Worker {
         true
     }
 
+    /// How many coroutines have started here.
+    #[inline]
+    fn starts(&self) -> u64 {
+        self.counts.starts.get()
+    }
+
     fn start_stolen(&self, task: TaskRef) {
         if let Some(slot) = self.start(task) {
             self.push_ready(slot);
@@ -170,7 +176,10 @@ impl Worker {
                 if self.is(other) {
                     continue;
                 }
+                let before = self.fresh.len();
                 if let Some(task) = take(other.stealer().steal_batch_and_pop(&self.fresh)) {
+                    let more = self.fresh.len().saturating_sub(before);
+                    self.counts.steals.add(1 + more as u64);
                     return Some(task);
                 }
             }

@@ -8,12 +8,15 @@
 //! - `fresh`: queues of fresh coroutines, and stealing; `placement`: which worker starts them;
 //! - `remote`: what other threads use of a worker; `attention` and `sleep`: when to wake it;
 //! - `scheduler`: what the workers share; `census`: how many coroutines there are;
+//! - `counters`: what a worker counts; `metrics`: all of that, for the program;
 //! - `alone`: waits of a coroutine that unwinds; `shutdown`: the end of a runtime.
 
 mod alone;
 mod attention;
 mod census;
+mod counters;
 mod fresh;
+pub(crate) mod metrics;
 mod placement;
 mod remote;
 mod scheduler;
@@ -45,6 +48,7 @@ use crate::task::{
 };
 use crate::time::Timers;
 use census::Tally;
+use counters::{Counts, MARK, Probe};
 use placement::Placement;
 use remote::Remote;
 use scheduler::is_counted;
@@ -117,15 +121,15 @@ pub(crate) struct Worker {
     /// Fresh coroutines that must run here.
     local: RefCell<VecDeque<TaskRef>>,
     placement: Placement,
-    /// The slots of the started coroutines that are ready. Each is in the queue at most once. The queue
-    /// has room for all started coroutines, so that a wake never allocates: the waker may be the
+    /// The slots of the started coroutines that are ready, and the mark of the probe. Each is in the queue at
+    /// most once. The queue has room for all started coroutines and the mark, so that a wake never allocates: the waker may be the
     /// allocator itself.
     ready: RefCell<VecDeque<u32>>,
     /// The started coroutines, by slot. Mutably borrowed while one of them runs, so nothing that a
     /// coroutine can call may touch it.
     live: RefCell<Slab<Live>>,
-    /// How many coroutines have started here.
-    started: Cell<u64>,
+    counts: Counts,
+    probe: Probe,
     timers: RefCell<Timers>,
     reactor: RefCell<Reactor>,
     /// Coroutines without a task, on their stacks, for the next tasks.
@@ -178,7 +182,8 @@ impl Worker {
             local: RefCell::default(),
             ready: RefCell::default(),
             live: RefCell::default(),
-            started: Cell::new(0),
+            counts: Counts::default(),
+            probe: Probe::default(),
             timers: RefCell::new(Timers::new()),
             reactor: RefCell::new(parts.reactor),
             idle: RefCell::new(CoroutinePool::new(run_task)),
@@ -242,7 +247,8 @@ impl Worker {
     /// queue is not borrowed, because the allocator may wake coroutines of this worker.
     #[cold]
     fn set_room(&self, count: usize) {
-        let mut queue = VecDeque::with_capacity(count.max(LARGEST_BATCH as usize));
+        // The mark of the probe takes one place.
+        let mut queue = VecDeque::with_capacity(1 + count.max(LARGEST_BATCH as usize));
         let mut ready = self.ready.borrow_mut();
         queue.extend(ready.drain(..));
         let before = mem::replace(&mut *ready, queue);
@@ -253,16 +259,18 @@ impl Worker {
     /// Counts a coroutine that was made here. Called before the coroutine is in a queue.
     #[inline]
     fn count_in(&self, task: &TaskRef) {
-        if is_counted(task) {
-            self.tally().count_in();
+        match is_counted(task) {
+            true => self.tally().count_in(),
+            false => self.remote.uncounted().count_in(),
         }
     }
 
     /// Counts a coroutine that has ended here. The caller must then call [`look`](Scheduler::look).
     #[inline]
     fn count_out(&self, task: &TaskRef) {
-        if is_counted(task) {
-            self.tally().count_out();
+        match is_counted(task) {
+            true => self.tally().count_out(),
+            false => self.remote.uncounted().count_out(),
         }
     }
 
@@ -307,6 +315,8 @@ impl Worker {
             self.poll(|reactor| reactor.turn());
         }
         self.expire_timers();
+        self.counts.polls.add(1);
+        self.begin_probe();
     }
 
     /// Sizes the next batch by how long the last one took, if batches are full.
@@ -365,7 +375,12 @@ impl Worker {
 
             let mut live = self.live.borrow_mut();
             self.prefetch_next(&live);
-            let running = &mut live[slot as usize];
+            let Some(running) = live.get_mut(slot as usize) else {
+                drop(live);
+                self.end_probe();
+                continue;
+            };
+            self.counts.turns.add(1);
             budget::refill();
             let turn = || task::enter(&running.task, || running.coroutine.resume());
             match deny_blocking::watched(&running.task, turn) {
@@ -374,6 +389,7 @@ impl Worker {
                     lone_yields = 0;
                 }
                 Suspend::Yielded => {
+                    self.counts.yields.add(1);
                     let was_alone = self.push_ready(slot);
                     if budget::spent() > 0 {
                         only_yields = false;
@@ -401,6 +417,7 @@ impl Worker {
             left = left.saturating_sub(1 + budget::spent());
         }
         self.remote.set_load(self.live.borrow().len());
+        self.publish();
         if any_finished {
             self.scheduler.look();
         }
@@ -427,6 +444,30 @@ impl Worker {
             self.idle_batches.set(0);
             thread::yield_now();
         }
+    }
+
+    /// Lets others see what this worker has counted.
+    #[inline]
+    fn publish(&self) {
+        let ready = self.ready.borrow().len();
+        self.remote.counters().publish(&self.counts, ready);
+    }
+
+    /// Puts the mark into the ready queue, if its delay is to be measured now. See `counters`.
+    #[inline]
+    fn begin_probe(&self) {
+        let mut ready = self.ready.borrow_mut();
+        if !ready.is_empty() && self.probe.begin(self.counts.polls.get()) {
+            debug_assert!(ready.len() < ready.capacity(), "there is room for the mark");
+            ready.push_back(MARK);
+        }
+    }
+
+    /// The mark was taken out of the ready queue.
+    #[cold]
+    fn end_probe(&self) {
+        let delay = self.probe.end().expect("only the mark has no slot");
+        self.remote.counters().delays.note(delay);
     }
 
     fn next_ready(&self) -> Option<u32> {
@@ -488,8 +529,8 @@ impl Worker {
             }
         };
         self.placement.start();
-        let age = self.started.get();
-        self.started.set(age + 1);
+        let age = self.counts.starts.get();
+        self.counts.starts.add(1);
         let mut live = self.live.borrow_mut();
         let vacant = live.vacant_entry();
         let slot = u32::try_from(vacant.key()).expect("fewer than 2^32 coroutines");
@@ -502,7 +543,7 @@ impl Worker {
             coroutine,
             age,
         });
-        if live.len() > self.ready.borrow().capacity() {
+        if live.len() >= self.ready.borrow().capacity() {
             self.set_room(2 * live.len());
         }
         Some(slot)
@@ -566,6 +607,15 @@ impl Worker {
         }
     }
 
+    /// Blocks in the poll until an event or until `first`, with nothing to run meanwhile.
+    fn wait(&self, first: Option<Deadline>) {
+        self.counts.sleeps.add(1);
+        self.publish();
+        self.remote.pulse().fall_asleep();
+        self.poll(|reactor| reactor.wait(first));
+        self.remote.pulse().wake_up();
+    }
+
     /// Steals a fresh coroutine, or else blocks in the poll until something happens. Returns true if it has
     /// not polled, because there was something to do at once. See `sleep` for the protocol.
     fn finds_work_instead_of_sleep(&self) -> bool {
@@ -594,7 +644,7 @@ impl Worker {
             let others = [self.trim_if_cold(), self.placement.until()];
             let others = others.into_iter().flatten().map(Deadline::at);
             let first = others.chain(timer).min_by_key(|deadline| deadline.at);
-            self.poll(|reactor| reactor.wait(first));
+            self.wait(first);
         }
         self.placement.look_again();
         // A worker that was kicked to search counts as a searcher already: the pusher has counted it.
@@ -721,7 +771,7 @@ impl<'a> Driving<'a> {
         CURRENT.set(worker);
         worker.number.enter();
         reactor::set_local(Some(Arc::clone(worker.reactor.borrow().handle())));
-        worker.remote.set_driven(true);
+        worker.remote.set_driven(Some(worker.counts.turns.cell()));
         Driving {
             worker,
             _unwind: std::thread::panicking().then(Suspended::begin),
@@ -736,7 +786,8 @@ impl Drop for Driving<'_> {
         CURRENT.set(ptr::null());
         // No thread will poll this reactor until the worker is driven again.
         self.worker.reactor.borrow().handle().release();
-        self.worker.remote.set_driven(false);
+        self.worker.publish();
+        self.worker.remote.set_driven(None);
         self.worker.scheduler.shutdown.note_left();
     }
 }

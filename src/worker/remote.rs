@@ -1,5 +1,6 @@
 //! A worker as other threads see it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -8,7 +9,9 @@ use crossbeam_deque::Stealer;
 use super::Worker;
 use super::attention::Attention;
 use super::census::Tally;
+use super::counters::Counters;
 use super::shutdown::Shutdown;
+use crate::diagnose::pulse::Pulse;
 use crate::reactor;
 use crate::task::word::Seq;
 use crate::task::{Deadline, Inbox, Link, Mail, Owner, Task, TaskRef};
@@ -23,6 +26,10 @@ pub(super) struct Remote {
     /// How many started coroutines the worker had after its last batch.
     load: AtomicUsize,
     tally: Tally,
+    /// The coroutines that the tally does not count, for `metrics`.
+    uncounted: Tally,
+    pulse: Arc<Pulse>,
+    counters: Counters,
     /// Other workers hold back, so that this one steals their fresh coroutines.
     offered: AtomicBool,
     reactor: Arc<reactor::Handle>,
@@ -41,6 +48,9 @@ impl Remote {
             fresh,
             load: AtomicUsize::new(0),
             tally: Tally::new(),
+            uncounted: Tally::new(),
+            pulse: Pulse::new(),
+            counters: Counters::new(),
             offered: AtomicBool::new(false),
             reactor,
             shutdown,
@@ -64,8 +74,10 @@ impl Remote {
     }
 
     /// A thread begins to drive this worker, or has stopped.
-    pub(super) fn set_driven(&self, driven: bool) {
-        self.attention.set_driven(driven);
+    /// `turns` is its count of turns.
+    pub(super) fn set_driven(&self, turns: Option<&Cell<u64>>) {
+        self.attention.set_driven(turns.is_some());
+        self.pulse.set_driven(turns);
     }
 
     pub(super) fn attention(&self) -> &Attention {
@@ -96,6 +108,20 @@ impl Remote {
     /// The worker's counts of coroutines, which it alone changes.
     pub(super) fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// The same for the coroutines that `wait_idle` does not wait for.
+    pub(super) fn uncounted(&self) -> &Tally {
+        &self.uncounted
+    }
+
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// What the worker has counted.
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Asks the worker to steal fresh coroutines, even while it has other work.

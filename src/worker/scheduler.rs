@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_deque::{Injector, Steal};
 
 use super::census::Census;
+use super::metrics::{self, Counted};
 use super::remote::Remote;
 use super::shutdown::Shutdown;
 use super::sleep::{Sleep, Sleepers};
@@ -37,7 +38,9 @@ pub(crate) struct Scheduler {
     /// The fresh coroutines that were spawned by threads other than this runtime's workers.
     pub(super) injector: Injector<TaskRef>,
     pub(super) sleep: Sleep,
-    census: Census,
+    census: Arc<Census>,
+    /// What `metrics` sees of this.
+    counted: Arc<Counted>,
     /// The pending timers of `after`.
     agenda: Arc<Agenda>,
     /// The default class of stacks.
@@ -62,16 +65,26 @@ impl Scheduler {
             .map(|_| Parts::new(&shutdown))
             .collect::<io::Result<_>>()?;
         static NUMBERS: AtomicU32 = AtomicU32::new(1);
+        let census = Arc::new(Census::new());
+        let remotes = || {
+            parts
+                .iter()
+                .map(|parts| Arc::clone(&parts.remote))
+                .collect()
+        };
+        let counted = Arc::new(Counted {
+            workers: remotes(),
+            census: Arc::clone(&census),
+        });
+        metrics::begin(Arc::clone(&counted));
         let scheduler = Scheduler {
             made_by: Process::current(),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-            workers: parts
-                .iter()
-                .map(|parts| Arc::clone(&parts.remote))
-                .collect(),
+            workers: remotes(),
             injector: Injector::new(),
             sleep: Sleep::new(),
-            census: Census::new(),
+            census,
+            counted,
             agenda: Arc::new(Agenda::new()),
             stack_class,
             shutdown,
@@ -149,8 +162,9 @@ impl Scheduler {
 
     /// Queues a fresh coroutine from a thread that is no worker of this runtime.
     fn inject(&self, task: TaskRef) {
-        if is_counted(&task) {
-            self.census.elsewhere.count_in_shared();
+        match is_counted(&task) {
+            true => self.census.elsewhere.count_in_shared(),
+            false => self.census.uncounted.count_in_shared(),
         }
         task::aside(|| self.injector.push(task));
         self.notify();
@@ -214,6 +228,7 @@ impl Scheduler {
         // SAFETY: the caller took the task from a queue of fresh coroutines, which holds each task once.
         // So the body is neither run nor abandoned by anyone else.
         unsafe { task.body().abandon(task, why) };
+        self.census.note_abandoned();
         self.count_out(task);
         self.look();
     }
@@ -224,7 +239,7 @@ impl Scheduler {
         self.with_worker(|worker| match worker {
             Some(worker) => worker.count_out(task),
             None if is_counted(task) => self.census.elsewhere.count_out_shared(),
-            None => {}
+            None => self.census.uncounted.count_out_shared(),
         });
     }
 
@@ -299,6 +314,12 @@ impl Scheduler {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.shutdown.is_stopping()
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        metrics::end(&self.counted);
     }
 }
 

@@ -4,6 +4,7 @@
 mod abort;
 mod clippy_list;
 mod examples;
+mod exporter;
 mod patch_macro;
 mod patched;
 #[path = "../util/ported.rs"]

@@ -8,6 +8,7 @@ mod util;
 
 mod blocking;
 mod fairness;
+mod metrics;
 mod poison;
 mod turns;
 mod wakes;

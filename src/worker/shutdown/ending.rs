@@ -89,7 +89,7 @@ impl Worker {
                 let others = others.into_iter().flatten().map(Deadline::at);
                 let timer = self.timers.borrow_mut().alarm();
                 let first = others.chain(timer).min_by_key(|deadline| deadline.at);
-                self.poll(|reactor| reactor.wait(first));
+                self.wait(first);
             }
             self.remote.attention().wake_up();
         }

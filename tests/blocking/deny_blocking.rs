@@ -1,12 +1,12 @@
 //! In debug builds, coroutines that block their worker are reported by name.
 
-mod util;
-
 #[cfg(not(debug_assertions))]
 #[test]
 fn release_builds_report_nothing() {
     use std::sync::{Arc, Mutex, PoisonError};
     use std::time::Duration;
+
+    use crate::util;
 
     assert!(!greenroom::deny_blocking());
     let told = Arc::new(Mutex::new(0));
