@@ -34,7 +34,7 @@ impl Drop for Aside {
 }
 
 /// Calls `f`, which may allocate while a borrow is held. A wait in it blocks the thread.
-#[inline]
+#[inline(always)]
 pub(crate) fn aside<R>(f: impl FnOnce() -> R) -> R {
     let _aside = Aside::begin();
     f()
