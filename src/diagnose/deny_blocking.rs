@@ -128,7 +128,7 @@ mod watch {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Instant;
 
-    use super::super::blocking_report::{BlockingReport, Finding, Findings, Hook};
+    use crate::diagnose::blocking_report::{BlockingReport, Finding, Findings, Hook};
     use crate::sys::{initialisers, switches};
     use crate::task::Task;
 

@@ -227,7 +227,7 @@ mod tests {
         let value = 7_u64;
         // SAFETY: any bytes are a number.
         assert_eq!(unsafe { memory.value(&value).unwrap().assume_init() }, 7);
-        assert!(memory.value(8 as *const u64).is_err());
+        assert!(memory.value(std::ptr::dangling::<u64>()).is_err());
     }
 
     #[test]

@@ -12,9 +12,11 @@ use serial_test::serial;
 #[derive(Debug, Default)]
 struct Family {
     kind: String,
-    /// The suffix of the name, the labels, and the value.
-    samples: Vec<(String, Vec<(String, String)>, f64)>,
+    samples: Vec<Sample>,
 }
+
+/// The suffix of the name, the labels, and the value.
+type Sample = (String, Vec<(String, String)>, f64);
 
 /// Parses the text format, and is as strict as its description:
 /// <https://prometheus.io/docs/instrumenting/exposition_formats/>.
@@ -39,7 +41,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, Family>, String> {
             let (name, kind) = rest.split_once(' ').ok_or("no type")?;
             check_name(name)?;
             if !["counter", "gauge", "histogram"].contains(&kind) || !helped.contains(name) {
-                return Err(format!("{line}"));
+                return Err(line.to_owned());
             }
             let kind = kind.to_owned();
             let family = Family {

@@ -587,7 +587,7 @@ fn number(line: &str) -> Option<usize> {
 /// What std has printed, without the last frame, which is nowhere.
 fn without_last_frame(all: &str) -> String {
     let numbers = || all.lines().filter_map(number);
-    let last = numbers().last().filter(|last| *last > 0);
+    let last = numbers().next_back().filter(|last| *last > 0);
     let kept = all
         .lines()
         .take_while(|line| last.is_none() || number(line) != last);
