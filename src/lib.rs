@@ -145,6 +145,6 @@ pub use runtime::{Runtime, RuntimeBuilder, run, wait_idle};
 pub use select::Select;
 pub use shims::net::connect_within::ConnectWithin;
 pub use shims::net::listen_options::ListenOptions;
-pub use task::Interrupts;
+pub use task::{Interrupts, on_coroutine};
 pub use time::{Interval, interval};
 pub use worker::metrics::{Histogram, Metrics, PoolMetrics, StackMemory, metrics};

@@ -53,7 +53,8 @@
 //!   does.
 //!
 //! [`coroutine_local!`] is the cure for both, if the thread-local is yours: its values belong to the
-//! coroutines.
+//! coroutines. For the spans of [tracing](https://docs.rs/tracing), which its subscribers keep in a thread-local,
+//! the cure is the package `greenroom-tracing`.
 //!
 //! # Code under the patch
 //!

@@ -264,6 +264,7 @@
 //! | a worker stops for good, or for a while, although its connections have data | a lock or a channel of the real std is waited for, and the other side needs that worker. Most often a guard is held across a wait | [`shims::sync`] |
 //! | the same, while one thread computes, or spins until another has done something | nothing waits, and greenroom does not preempt | [`yield_now`] now and then, or [`unblock`] around the computation |
 //! | the same, while one thread is in a C library or in a crate that is not ported | the library blocks the OS thread | [`cargo greenroom --libc`](#c-libraries), or [the patch](super::foreign) alone; [`unblock`] around the call; [`wait_fd`] before it, if the library exposes its descriptor |
+//! | spans of tracing are inside those of other requests | its subscribers keep the spans of an OS thread | `greenroom_tracing::PerCoroutine` around the subscriber: the package `greenroom-tracing` |
 //! | a `thread_local!` has the value of another request | a `thread_local!` without a path is std's, and the coroutines of a worker share its values | `std::thread_local! { … }`, or `use std::thread_local;` above; [`coroutine_local!`] |
 //! | the value of a `thread_local!` changes or goes while it is in use, which is undefined behaviour | its initialiser waits, and another coroutine of the worker has initialised the value meanwhile | the same; [`deny_blocking`](crate::deny_blocking()) names the wait |
 //! | mismatched types: `LocalKey`, and a different `LocalKey` | a `thread_local!` without a path is std's | the same |

@@ -596,9 +596,15 @@ pub(crate) fn forget_running() {
     RUNNING.set(None);
 }
 
-/// Whether the caller counts as a coroutine.
+/// Whether the caller is a coroutine. If not, it is an OS thread, and what parks a coroutine blocks the thread.
+///
+/// ```
+/// assert!(!greenroom::on_coroutine());
+/// assert!(greenroom::run(greenroom::on_coroutine));
+/// ```
 #[inline]
-pub(crate) fn on_coroutine() -> bool {
+#[must_use]
+pub fn on_coroutine() -> bool {
     RUNNING.get().is_some()
 }
 
