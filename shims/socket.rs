@@ -7,8 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
+
 use super::park_or_block::park_or_block;
 use crate::reactor::{Descriptor, Direction, Operation};
+use crate::sys::poll;
 use crate::sys::socket::{self, Blocking};
 
 /// A socket type of std with a timeout for each direction.
@@ -69,6 +72,10 @@ pub(super) trait SocketIo<S: StdSocket> {
 
     /// Sends `fds` along with `buf`.
     fn send_fds(&self, fds: &[BorrowedFd<'_>], buf: &[u8]) -> io::Result<usize>;
+
+    /// Waits until a read would not wait. Returns false if a read would wait and `give_up` returns true.
+    /// A coroutine asks `give_up` again after [`Descriptor::retry`].
+    fn wait_for_input(&self, give_up: &dyn Fn() -> bool) -> io::Result<bool>;
 }
 
 impl<S: StdSocket> SocketIo<S> for Descriptor<S> {
@@ -148,6 +155,48 @@ impl<S: StdSocket> SocketIo<S> for Descriptor<S> {
             |socket, buf| socket::send_fds(socket.as_fd(), fds, buf, Blocking::Allowed),
         )
     }
+
+    fn wait_for_input(&self, give_up: &dyn Fn() -> bool) -> io::Result<bool> {
+        let look = |stream: &S| match socket::peek(stream.as_fd(), &mut [0]) {
+            Ok(_) => Ok(true),
+            Err(error) if socket::would_block(&error) && give_up() => Ok(false),
+            Err(error) => Err(error),
+        };
+        // The operation below looks only if there is readiness, as far as is known.
+        if give_up() {
+            return look(self.get());
+        }
+        self.read_with(
+            (),
+            |reading, ()| reading.run(look),
+            |stream, ()| {
+                let mut input = [PollFd::new(stream, PollFlags::IN)];
+                let timeout = stream.read_timeout()?;
+                poll::block(&mut input, timeout)?;
+                look(stream)
+            },
+        )
+    }
+}
+
+/// Defines what a server needs of a stream shim. The field `io` of the shim holds a descriptor.
+macro_rules! serving_methods {
+    () => {
+        /// See `SocketIo::wait_for_input`.
+        pub(crate) fn wait_for_input(&self, give_up: &dyn Fn() -> bool) -> ::std::io::Result<bool> {
+            $crate::shims::socket::SocketIo::wait_for_input(&*self.io, give_up)
+        }
+
+        /// Has all that wait ask again.
+        pub(crate) fn retry_waits(&self) {
+            self.io.retry();
+        }
+
+        /// Whether there is input that was not read.
+        pub(crate) fn has_input(&self) -> bool {
+            $crate::sys::socket::has_input(::std::os::fd::AsFd::as_fd(self.io.get()))
+        }
+    };
 }
 
 /// Defines the methods of a shim that set and return timeouts and the blocking mode. The field `io`
@@ -210,4 +259,4 @@ macro_rules! std_methods {
     )*};
 }
 
-pub(super) use {std_methods, timeout_methods};
+pub(super) use {serving_methods, std_methods, timeout_methods};

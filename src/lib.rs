@@ -88,6 +88,7 @@ mod reactor;
 mod runtime;
 #[doc(hidden)]
 pub mod select;
+pub mod server;
 pub mod signal;
 pub mod sync;
 mod sys;

@@ -43,7 +43,9 @@ const LAYERS: &[&[&str]] = &[
     // What waits for any of the above, and what is built of coroutines.
     &["group", "runtime::program", "select", "signal"],
     // std's shape.
-    &["guide", "shims"],
+    &["shims"],
+    // What is built of std's shape.
+    &["guide", "server"],
     // The crate's root, which only re-exports.
     &[""],
 ];

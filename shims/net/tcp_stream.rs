@@ -16,7 +16,7 @@ use crate::shims::descriptor::{
 use crate::shims::io::copy::{Part, Source};
 use crate::shims::io::makefile::makes_files;
 use crate::shims::park_or_block::park_or_block;
-use crate::shims::socket::{SocketIo, std_methods, timeout_methods};
+use crate::shims::socket::{SocketIo, serving_methods, std_methods, timeout_methods};
 use crate::sys::socket;
 
 /// Like [`std::net::TcpStream`], but waits park the coroutine.
@@ -117,6 +117,8 @@ impl TcpStream {
     }
 
     timeout_methods!(std::net::TcpStream);
+
+    serving_methods!();
 
     std_methods! {
         std::net::TcpStream:

@@ -129,7 +129,7 @@ pub fn with_unjoined_hook<R>(
 
 /// Calls `call`, which calls a hook of the user's. Neither a timeout nor a cancellation around the caller
 /// interrupts it. Its panic ends here.
-pub(super) fn call_uninterrupted(call: impl FnOnce()) {
+pub(crate) fn call_uninterrupted(call: impl FnOnce()) {
     // A shield, through which the end of the runtime passes.
     let uninterrupted = || {
         InterruptScope::enter(Change::Shield, |_| {

@@ -381,9 +381,14 @@ impl Group {
         self.members.wait(Kind::Peer, deadline)
     }
 
+    /// Whether the caller is a member.
+    pub(crate) fn includes_caller(&self) -> bool {
+        self.members.include_caller()
+    }
+
     fn refuse_member(&self) {
         assert!(
-            !self.members.include_caller(),
+            !self.includes_caller(),
             "a member that waits for the end of its group waits for ever"
         );
     }
@@ -495,8 +500,13 @@ impl Reserved<'_> {
         ScopedJoinHandle::new(handle, scope.members())
     }
 
+    /// Spawns the member with the settings of `builder`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::spawn`].
     #[track_caller]
-    fn spawn_with<F, T>(self, builder: Builder, f: F) -> io::Result<ScopedJoinHandle<'static, T>>
+    pub(crate) fn spawn_with<F, T>(self, builder: Builder, f: F) -> io::Result<ScopedJoinHandle<'static, T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::join::{JoinHandle, drop_unwanted, unjoined, wait_all};
+use super::join::{JoinHandle, unjoined, wait_all};
 use super::spawn::Builder;
-use crate::context::Context;
-use crate::diagnose::unjoined::UnjoinedPanic;
 use crate::interrupt::deadline::Deadline;
 use crate::park::{self, Waiters};
 use crate::task;
@@ -101,13 +99,7 @@ fn run(stop: &Stop, mut ticks: Interval, mut f: impl FnMut(&Tick<'_>)) {
             if park::is_interrupt(&*payload) {
                 resume_unwind(payload);
             }
-            task::with_running(|task| match task {
-                Some(task) => {
-                    let panic = UnjoinedPanic::of(task, payload, Context::current());
-                    panic.into_iter().for_each(unjoined::report);
-                }
-                None => drop_unwanted(payload),
-            });
+            unjoined::report_caught(payload);
         }
     }
 }

@@ -337,6 +337,11 @@ pub(crate) fn lingers(fd: BorrowedFd<'_>) -> bool {
     linger.is_ok_and(|time| time.is_some_and(|time| !time.is_zero()))
 }
 
+/// Whether a socket has bytes that were not read. False, if that cannot be told.
+pub(crate) fn has_input(fd: BorrowedFd<'_>) -> bool {
+    rustix::io::ioctl_fionread(fd).is_ok_and(|bytes| bytes > 0)
+}
+
 /// Whether `fd` is a listening socket. False, if it is not a socket.
 pub(crate) fn is_listening(fd: BorrowedFd<'_>) -> bool {
     net::sockopt::socket_acceptconn(fd).unwrap_or(false)

@@ -1,4 +1,4 @@
-//! Several coroutines together: joins and waits, groups, pools of resources.
+//! Several coroutines together: joins and waits, groups, pools of resources, servers.
 
 #[path = "../util/mod.rs"]
 mod util;
@@ -6,6 +6,7 @@ mod util;
 mod group;
 mod joins;
 mod resource_pool;
+mod server;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,8 +1,10 @@
 //! Where the hooks are called for a panic that nobody joins.
 
+use std::any::Any;
 use std::panic::Location;
 
-use super::{JoinHandle, Packet};
+use super::{JoinHandle, Packet, drop_unwanted};
+use crate::context::Context;
 use crate::diagnose::unjoined::UnjoinedPanic;
 use crate::pool;
 use crate::task::{self, Interrupts, Role, Task, TaskRef};
@@ -21,6 +23,17 @@ pub(crate) fn report(panic: UnjoinedPanic) {
         }
         _ => drop(pending),
     }
+}
+
+/// Has the hooks called for a panic of the calling coroutine, which has caught it and goes on.
+pub(crate) fn report_caught(payload: Box<dyn Any + Send>) {
+    task::with_running(|task| match task {
+        Some(task) => {
+            let panic = UnjoinedPanic::of(task, payload, Context::current());
+            panic.into_iter().for_each(report);
+        }
+        None => drop_unwanted(payload),
+    });
 }
 
 /// A panic of which the hooks have yet to be told. Tells them when it is dropped: also if that happens because

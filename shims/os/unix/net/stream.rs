@@ -17,7 +17,7 @@ use crate::shims::descriptor::{
 use crate::shims::io::copy::{Part, Source};
 use crate::shims::io::makefile::makes_files;
 use crate::shims::park_or_block::park_or_block;
-use crate::shims::socket::{SocketIo, std_methods, timeout_methods};
+use crate::shims::socket::{SocketIo, serving_methods, std_methods, timeout_methods};
 use crate::sys::socket::{self, Blocking};
 
 /// Like [`std::os::unix::net::UnixStream`], but waits park the coroutine.
@@ -85,6 +85,8 @@ impl UnixStream {
     }
 
     timeout_methods!(std::os::unix::net::UnixStream);
+
+    serving_methods!();
 
     std_methods! {
         std::os::unix::net::UnixStream:

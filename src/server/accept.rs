@@ -1,0 +1,207 @@
+//! The loop that accepts.
+//!
+//! It waits for room before it accepts, so that connections for which there is no room stay in the
+//! kernel's backlog. Nothing here looks at intervals whether there is something to do: the loop waits for
+//! room, for a connection, or, when descriptors have run out, for one of its own connections to end or for
+//! a pause to pass.
+//!
+//! Accepts are operations like any other: after 32 in one turn, the acceptor yields, so that connections
+//! which come without end do not keep others from the worker.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{Event, Listener, Shared, count};
+use crate::group::Reserved;
+use crate::runtime::spawn::Builder;
+
+/// Accepts the connections of a listener.
+pub(super) struct Acceptor<L: Listener> {
+    shared: Arc<Shared<L>>,
+    listener: Option<Arc<L>>,
+    /// The error of the listener that has ended the accepting.
+    error: Option<i32>,
+}
+
+impl<L: Listener> Acceptor<L> {
+    pub(super) fn new(shared: Arc<Shared<L>>, listener: Arc<L>) -> Acceptor<L> {
+        Acceptor {
+            shared,
+            listener: Some(listener),
+            error: None,
+        }
+    }
+
+    /// Accepts until the server stops, which cancels this, or until the listener fails.
+    pub(super) fn run(mut self) {
+        if let Some(listener) = &self.listener {
+            let error = self.shared.accept_all(&**listener);
+            self.error = error.raw_os_error().or(Some(libc::EBADF));
+        }
+    }
+}
+
+impl<L: Listener> Drop for Acceptor<L> {
+    fn drop(&mut self) {
+        // The socket is closed before `stop` goes on.
+        self.listener = None;
+        if self.error.is_some() {
+            self.shared.begin_to_stop();
+        }
+        // The server was dropped while this has spawned a handler.
+        if self.shared.cancelled.load(Ordering::SeqCst) {
+            self.shared.group.cancel();
+        }
+        let _ = self.shared.ended.set(self.error);
+    }
+}
+
+impl<L: Listener> Shared<L> {
+    /// Accepts connections, until the listener fails for good. Returns its error.
+    fn accept_all(self: &Arc<Self>, listener: &L) -> io::Error {
+        let mut pause = Pause::new();
+        loop {
+            let room = self.reserve();
+            match listener.accept_from() {
+                Ok((stream, peer)) => {
+                    pause.reset();
+                    count(&self.counts.accepted);
+                    self.spawn(room, Arc::new(stream), peer, &mut pause);
+                }
+                Err(error) => match Trouble::of(&error) {
+                    Trouble::Mode => {
+                        if let Err(error) = listener.wait_for_connection() {
+                            self.pause(&error, &mut pause);
+                        }
+                    }
+                    Trouble::OneConnection => self.tell_failure(&error, Some(Duration::ZERO)),
+                    Trouble::Lack => self.pause(&error, &mut pause),
+                    Trouble::Listener => {
+                        self.tell_failure(&error, None);
+                        return error;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Waits until there is room for a connection.
+    fn reserve(&self) -> Reserved<'_> {
+        self.group.try_reserve().unwrap_or_else(|| {
+            count(&self.counts.limit_waits);
+            self.group.reserve()
+        })
+    }
+
+    /// Spawns the coroutine of a connection. Waits until one can be had.
+    fn spawn(
+        self: &Arc<Self>,
+        room: Reserved<'_>,
+        stream: Arc<L::Stream>,
+        peer: Option<SocketAddr>,
+        pause: &mut Pause,
+    ) {
+        let accepted = Instant::now();
+        let mut room = Some(room);
+        loop {
+            let room = room.take().unwrap_or_else(|| self.group.reserve());
+            let serve = {
+                let (shared, stream) = (Arc::clone(self), Arc::clone(&stream));
+                move || shared.serve(stream, peer, accepted)
+            };
+            match room.spawn_with(self.builder(), serve) {
+                Ok(_) => return,
+                Err(error) => self.pause(&error, pause),
+            }
+        }
+    }
+
+    /// The settings of a connection's coroutine.
+    fn builder(&self) -> Builder {
+        let mut builder = Builder::new();
+        if let Some(name) = &self.settings.name {
+            builder = builder.name(name.clone());
+        }
+        match self.settings.stack_size {
+            Some(size) => builder.stack_size(size),
+            None => builder,
+        }
+    }
+
+    /// Waits until a connection has ended, or for a pause.
+    fn pause(&self, error: &io::Error, pause: &mut Pause) {
+        let pause = pause.next();
+        self.freed.clear();
+        self.tell_failure(error, Some(pause));
+        self.freed.wait_timeout(pause);
+    }
+
+    fn tell_failure(&self, error: &io::Error, pause: Option<Duration>) {
+        count(&self.counts.accept_failures);
+        self.tell(Event::AcceptFailed { error, pause });
+    }
+}
+
+/// What it means that an accept has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// The listener is in non-blocking mode, or has a timeout.
+    Mode,
+    /// The next connection. Linux reports what has happened to a connection before it was accepted.
+    OneConnection,
+    /// The system lacks something, or the reason is not known. It may pass.
+    Lack,
+    /// The listener does not listen.
+    Listener,
+}
+
+impl Trouble {
+    fn of(error: &io::Error) -> Trouble {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => Trouble::Mode,
+            // Those that accept(2) names.
+            Some(
+                libc::ECONNABORTED
+                | libc::ECONNRESET
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::EINTR
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::EPROTO
+                | libc::ETIMEDOUT,
+            ) => Trouble::OneConnection,
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK) => Trouble::Listener,
+            _ => Trouble::Lack,
+        }
+    }
+}
+
+/// How long to wait when something is lacking: each time twice as long, until it is there.
+struct Pause(Duration);
+
+impl Pause {
+    const SHORTEST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    fn new() -> Pause {
+        Pause(Pause::SHORTEST)
+    }
+
+    fn reset(&mut self) {
+        *self = Pause::new();
+    }
+
+    fn next(&mut self) -> Duration {
+        let next = self.0;
+        self.0 = (2 * next).min(Pause::LONGEST);
+        next
+    }
+}

@@ -1,0 +1,231 @@
+//! A connection, from its handler's first turn to its close.
+#![forbid(unsafe_code)]
+
+use std::any::Any;
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::stopping::{Enlisted, Stopping};
+use super::{End, Event, Listener, Shared, Stream, count};
+use crate::interrupt::deadline::Deadline;
+use crate::interrupt::timeout::{timeout, timeout_at};
+use crate::park::{self, Elapsed};
+use crate::runtime::join::unjoined;
+use crate::shims::net::TcpStream;
+
+/// How long a connection waits for its client to close, where a close would lose what is on its way.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection of a [`Server`](super::Server), as its handler sees it.
+///
+/// It dereferences to the stream, and can be read and written like a reference to the stream. The server
+/// closes it when the handler returns.
+///
+/// # The close
+///
+/// A kernel that closes a TCP connection with unread input resets it, and drops what it has yet to send. So if
+/// the client has sent something that the handler has not read, or if the server stops, the server first ends
+/// the output, and drops what the client still sends until the client closes, for a second at most. It
+/// does not do so after an interrupt or a panic.
+pub struct Connection<S: Stream = TcpStream> {
+    stream: Arc<S>,
+    peer: Option<SocketAddr>,
+    stopping: Arc<Stopping<S>>,
+    /// Set by the first wait for a request.
+    enlisted: OnceLock<Enlisted<S>>,
+}
+
+impl<S: Stream> Connection<S> {
+    /// The address of the client. `None` on a Unix socket.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Whether the server stops. A handler should then end soon: no further request should be awaited.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.has_begun()
+    }
+
+    /// Waits until the client has sent something, or has closed. Returns false if the server stops, and the client has
+    /// sent nothing.
+    ///
+    /// For a handler that serves one request after the other. Without this, a handler that waits for a next
+    /// request would keep [`stop`](super::Server::stop) waiting for its grace period.
+    ///
+    /// ```
+    /// use greenroom::server::Connection;
+    /// use std::io::{self, BufRead, BufReader, Write};
+    ///
+    /// fn handle(mut connection: &Connection) -> io::Result<()> {
+    ///     let mut reader = BufReader::new(connection);
+    ///     let mut line = String::new();
+    ///     while !reader.buffer().is_empty() || connection.wait_for_request()? {
+    ///         line.clear();
+    ///         if reader.read_line(&mut line)? == 0 {
+    ///             break;
+    ///         }
+    ///         connection.write_all(line.to_uppercase().as_bytes())?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// Off a coroutine, this does not hear of a stop.
+    ///
+    /// # Errors
+    ///
+    /// Those of a read. `WouldBlock`, if the stream's read timeout has passed.
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
+    pub fn wait_for_request(&self) -> io::Result<bool> {
+        self.enlisted
+            .get_or_init(|| self.stopping.enlist(&self.stream));
+        self.stream.wait_for_input(&|| self.is_stopping())
+    }
+
+    /// Keeps a close from cutting off what is on its way to the client.
+    fn linger(&self) {
+        if !self.is_stopping() && !self.stream.has_input() {
+            return;
+        }
+        if self.stream.end_output().is_err() {
+            // The connection is gone.
+            return;
+        }
+        let mut dropped = [0; 4096];
+        let _ = timeout(LINGER, || {
+            while matches!(self.stream.io().read(&mut dropped), Ok(1..)) {}
+        });
+    }
+}
+
+impl<S: Stream> Deref for Connection<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.stream
+    }
+}
+
+impl<S: Stream> Read for &Connection<S> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.io().read(buf)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.stream.io().read_vectored(bufs)
+    }
+}
+
+impl<S: Stream> Write for &Connection<S> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.stream.io().write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.stream.io().write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.io().flush()
+    }
+}
+
+impl<S: Stream> fmt::Debug for Connection<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("stream", &self.stream)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a handler has ended.
+enum Outcome {
+    Returned(io::Result<()>),
+    TimedOut,
+    Unwound(Box<dyn Any + Send>),
+}
+
+impl<L: Listener> Shared<L> {
+    /// Serves one connection: the body of its coroutine.
+    pub(super) fn serve(&self, stream: Arc<L::Stream>, peer: Option<SocketAddr>, accepted: Instant) {
+        let connection = Connection {
+            stream,
+            peer,
+            stopping: Arc::clone(&self.stopping),
+            enlisted: OnceLock::new(),
+        };
+        let outcome = self.handle(&connection, accepted);
+        drop(connection);
+        if !self.freed.is_set() {
+            self.freed.set();
+        }
+        self.tell_end(peer, accepted, outcome);
+    }
+
+    /// Calls the handler.
+    fn handle(&self, connection: &Connection<L::Stream>, accepted: Instant) -> Outcome {
+        let deadline = self.settings.deadline;
+        let deadline = deadline.and_then(|deadline| accepted.checked_add(deadline));
+        let deadline = deadline.map_or(Deadline::NEVER, Deadline::at);
+        // What the handler leaves behind is the handler's: the server has only counts.
+        let handled = catch_unwind(AssertUnwindSafe(|| {
+            match timeout_at(deadline, || (self.handler)(connection)) {
+                Ok(Err(error)) if is_elapsed(&error) && deadline.has_passed() => Outcome::TimedOut,
+                Ok(returned) => {
+                    connection.linger();
+                    Outcome::Returned(returned)
+                }
+                Err(Elapsed) => Outcome::TimedOut,
+            }
+        }));
+        handled.unwrap_or_else(Outcome::Unwound)
+    }
+
+    /// Counts and reports how a connection has ended.
+    fn tell_end(&self, peer: Option<SocketAddr>, accepted: Instant, outcome: Outcome) {
+        let tell = |end| {
+            self.tell(Event::Ended {
+                peer,
+                end,
+                lasted: accepted.elapsed(),
+            });
+        };
+        match outcome {
+            Outcome::Returned(Ok(())) => tell(End::Done),
+            Outcome::Returned(Err(error)) => {
+                count(&self.counts.failed);
+                tell(End::Failed(&error));
+            }
+            Outcome::TimedOut => {
+                count(&self.counts.timed_out);
+                tell(End::TimedOut);
+            }
+            Outcome::Unwound(payload) if park::is_interrupt(&*payload) => {
+                count(&self.counts.cancelled);
+                tell(End::Cancelled);
+                resume_unwind(payload);
+            }
+            Outcome::Unwound(payload) => {
+                count(&self.counts.panicked);
+                tell(End::Panicked);
+                unjoined::report_caught(payload);
+            }
+        }
+    }
+}
+
+/// Whether this is the error of a timeout that is delivered as an error.
+fn is_elapsed(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Elapsed>())
+}
