@@ -506,7 +506,11 @@ impl Reserved<'_> {
     ///
     /// Those of [`Builder::spawn`].
     #[track_caller]
-    pub(crate) fn spawn_with<F, T>(self, builder: Builder, f: F) -> io::Result<ScopedJoinHandle<'static, T>>
+    pub(crate) fn spawn_with<F, T>(
+        self,
+        builder: Builder,
+        f: F,
+    ) -> io::Result<ScopedJoinHandle<'static, T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,

@@ -8,4 +8,5 @@ pub mod hazards;
 pub mod insight;
 pub mod model;
 pub mod porting;
+pub mod servers;
 pub mod tls;

@@ -185,21 +185,21 @@ impl Trouble {
 }
 
 /// How long to wait when something is lacking: each time twice as long, until it is there.
-struct Pause(Duration);
+pub(super) struct Pause(Duration);
 
 impl Pause {
     const SHORTEST: Duration = Duration::from_millis(10);
     const LONGEST: Duration = Duration::from_secs(1);
 
-    fn new() -> Pause {
+    pub(super) fn new() -> Pause {
         Pause(Pause::SHORTEST)
     }
 
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         *self = Pause::new();
     }
 
-    fn next(&mut self) -> Duration {
+    pub(super) fn next(&mut self) -> Duration {
         let next = self.0;
         self.0 = (2 * next).min(Pause::LONGEST);
         next

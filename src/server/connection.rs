@@ -7,6 +7,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,10 @@ use crate::shims::net::TcpStream;
 
 /// How long a connection waits for its client to close, where a close would lose what is on its way.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long after a client has connected its first request is waited for, although the server stops. Go's
+/// `http.Server` waits for as long.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// A connection of a [`Server`](super::Server), as its handler sees it.
 ///
@@ -35,8 +40,11 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Connection<S: Stream = TcpStream> {
     stream: Arc<S>,
     peer: Option<SocketAddr>,
+    accepted: Instant,
     stopping: Arc<Stopping<S>>,
-    /// Set by the first wait for a request.
+    /// Whether the first request was waited for.
+    has_waited: AtomicBool,
+    /// Set by the first wait that a stop ends.
     enlisted: OnceLock<Enlisted<S>>,
 }
 
@@ -57,7 +65,9 @@ impl<S: Stream> Connection<S> {
     /// sent nothing.
     ///
     /// For a handler that serves one request after the other. Without this, a handler that waits for a next
-    /// request would keep [`stop`](super::Server::stop) waiting for its grace period.
+    /// request would keep [`stop`](super::Server::stop) waiting for its grace period. A client that has just
+    /// connected is about to send its first request, so a stop does not end the first wait until the connection
+    /// is five seconds old.
     ///
     /// ```
     /// use greenroom::server::Connection;
@@ -87,6 +97,16 @@ impl<S: Stream> Connection<S> {
     ///
     /// An interruption point.
     pub fn wait_for_request(&self) -> io::Result<bool> {
+        if !self.has_waited.swap(true, Ordering::Relaxed) {
+            // The first request is under way.
+            let fresh = self.accepted.checked_add(FRESH);
+            let fresh = fresh.map_or(Deadline::NEVER, Deadline::at);
+            match timeout_at(fresh, || self.stream.wait_for_input(&|| false)) {
+                Err(Elapsed) => {}
+                Ok(Err(error)) if is_elapsed(&error) => {}
+                Ok(waited) => return waited,
+            }
+        }
         self.enlisted
             .get_or_init(|| self.stopping.enlist(&self.stream));
         self.stream.wait_for_input(&|| self.is_stopping())
@@ -158,11 +178,18 @@ enum Outcome {
 
 impl<L: Listener> Shared<L> {
     /// Serves one connection: the body of its coroutine.
-    pub(super) fn serve(&self, stream: Arc<L::Stream>, peer: Option<SocketAddr>, accepted: Instant) {
+    pub(super) fn serve(
+        &self,
+        stream: Arc<L::Stream>,
+        peer: Option<SocketAddr>,
+        accepted: Instant,
+    ) {
         let connection = Connection {
             stream,
             peer,
+            accepted,
             stopping: Arc::clone(&self.stopping),
+            has_waited: AtomicBool::new(false),
             enlisted: OnceLock::new(),
         };
         let outcome = self.handle(&connection, accepted);

@@ -135,18 +135,18 @@ pub fn listen_fds() -> io::Result<Vec<ListenFd>> {
         return Ok(Vec::new());
     };
     let numbers = FIRST..FIRST + count;
+    if let Some(inodes) = env::var_os(INODES).filter(|_| env::var_os(PROCESS).is_none()) {
+        let found: Vec<_> = numbers.clone().map(inode).collect();
+        if *inodes != *found.join(":") {
+            return Ok(Vec::new());
+        }
+    }
     for number in numbers.clone() {
         // SAFETY: if the descriptor is not open, the call fails, and nothing else uses it.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         if rustix::io::fcntl_getfd(fd).is_err() {
             let why = format!("{COUNT} is {count}, but descriptor {number} is not open");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        }
-    }
-    if let Some(inodes) = env::var_os(INODES).filter(|_| env::var_os(PROCESS).is_none()) {
-        let found: Vec<_> = numbers.clone().map(inode).collect();
-        if *inodes != *found.join(":") {
-            return Ok(Vec::new());
         }
     }
     if TAKEN.swap(true, Ordering::SeqCst) {
@@ -168,9 +168,9 @@ pub fn listen_fds() -> io::Result<Vec<ListenFd>> {
     inherited.collect()
 }
 
-/// The inode number of the descriptor, as `hand_over` writes it.
+/// The inode number of the descriptor, as `hand_over` writes it. Empty, if it is not open.
 fn inode(number: RawFd) -> String {
-    // SAFETY: the descriptor was just found to be open. If it is not any more, the call fails.
+    // SAFETY: if the descriptor is not open, the call fails, and nothing else uses it.
     let stat = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(number) });
     stat.map_or_else(|_| String::new(), |stat| stat.st_ino.to_string())
 }
@@ -277,7 +277,11 @@ mod tests {
     use super::*;
 
     fn announced_by(vars: &[(&str, &str)]) -> Result<Option<RawFd>, String> {
-        let value = |name: &str| vars.iter().find(|var| var.0 == name).map(|var| var.1.into());
+        let value = |name: &str| {
+            vars.iter()
+                .find(|var| var.0 == name)
+                .map(|var| var.1.into())
+        };
         announced(value, 7).map_err(|error| error.to_string())
     }
 

@@ -114,6 +114,6 @@ macro_rules! served {
 served!(TcpListener => TcpStream, SocketAddr, peer: Some);
 served!(UnixListener => UnixStream, unix::SocketAddr, peer: |_| None);
 
-mod sealed {
+pub(super) mod sealed {
     pub trait Sealed {}
 }

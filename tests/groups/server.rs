@@ -399,7 +399,11 @@ fn a_listener_that_is_shut_down_ends_the_server_with_an_error() {
         let error = server.wait().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
         client.hear_end();
-        assert!(told.lines()[0].ends_with("accepting ends"), "{:?}", told.lines());
+        assert!(
+            told.lines()[0].ends_with("accepting ends"),
+            "{:?}",
+            told.lines()
+        );
         assert_eq!(server.stop(PATIENCE), 0);
     });
 }
@@ -425,7 +429,9 @@ fn handlers_run_on_all_workers() {
                 thread::spawn(move || Client::to(addr).ask(&format!("client {number}")))
             })
             .collect();
-        clients.into_iter().for_each(|client| client.join().unwrap());
+        clients
+            .into_iter()
+            .for_each(|client| client.join().unwrap());
         assert!(threads.lock().unwrap().len() > 1);
         assert_eq!(server.stats().accepted, 100);
         assert_eq!(server.stop(PATIENCE), 0);
@@ -540,6 +546,27 @@ fn a_handler_that_waits_for_a_request_does_not_delay_a_stop() {
             assert_eq!((stats.cancelled, stats.failed), (0, 0));
         });
     }
+}
+
+#[test]
+fn the_first_request_is_answered_although_the_server_stops() {
+    on_workers(2, || {
+        let server = Arc::new(Server::serve(listener(), echo_lines).unwrap());
+        let [mut late, mut silent] = [(); 2].map(|()| Client::connect(&server));
+        until("both are served", || server.stats().active == 2);
+        let stop = greenroom::spawn({
+            let server = Arc::clone(&server);
+            move || server.stop(10 * PATIENCE)
+        });
+        until("it has begun to stop", || server.listener().is_err());
+        late.ask("hello");
+        late.hear_end();
+        assert!(!stop.is_finished(), "the other one may still say something");
+        // But not for ever.
+        silent.hear_end();
+        drop((late, silent));
+        assert_eq!(stop.join().unwrap(), 0);
+    });
 }
 
 #[test]
@@ -727,7 +754,9 @@ fn dropping_a_server_cancels_its_handlers() {
             drop(server);
             clients.iter_mut().for_each(Client::hear_end);
             until("they have unwound", || gauge.inside() == 0);
-            until("the listener is closed", || TcpStream::connect(addr).is_err());
+            until("the listener is closed", || {
+                TcpStream::connect(addr).is_err()
+            });
         });
     }
 }
@@ -781,7 +810,9 @@ fn a_duplicate_of_the_listener_keeps_the_backlog_of_a_stopped_server() {
         let mut served = Client::connect(&server);
         served.ask("hello");
         let mut queued = [(); 3].map(|()| Client::connect(&server));
-        queued.iter_mut().for_each(|client| client.say("still here"));
+        queued
+            .iter_mut()
+            .for_each(|client| client.say("still here"));
         let inherited = server.listener().unwrap();
         let stop = greenroom::spawn(move || server.stop(PATIENCE));
         served.hear_end();
@@ -789,7 +820,9 @@ fn a_duplicate_of_the_listener_keeps_the_backlog_of_a_stopped_server() {
         assert_eq!(stop.join().unwrap(), 0);
 
         let successor = Server::serve(inherited, echo_lines).unwrap();
-        queued.iter_mut().for_each(|client| client.hear("still here"));
+        queued
+            .iter_mut()
+            .for_each(|client| client.hear("still here"));
         drop(queued);
         assert_eq!(successor.stop(PATIENCE), 0);
     });

@@ -6,6 +6,7 @@
 mod util;
 
 mod children;
+mod hand_over;
 mod output;
 mod signals;
 mod stdin;
