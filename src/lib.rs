@@ -46,6 +46,7 @@
 //! | write without waiting for a slow peer | [`SendQueue`] |
 //! | wait for several coroutines | [`join_all`], [`try_join_all`], [`join_any`], [`wait_any`], [`wait_all`], [`wait_count`] |
 //! | bound, map over, and cancel many coroutines | [`Group`] |
+//! | serve connections, with limits, deadlines and an end that loses nothing | [`server`]; [the guide to servers](guide::servers) |
 //! | share connections | [`ResourcePool`] |
 //! | wait for another coroutine or thread | [`JoinHandle`], [`park()`] and [`Unparker`], [`wait_idle`], [`sync`]: events, semaphores, barriers, work queues; the locks of [`shims::sync`] |
 //! | wait for time | [`shims::thread::sleep`], [`after`], [`every`], [`interval`] |
@@ -62,9 +63,10 @@
 //! | find what blocks or switches, and how deep stacks go | [`monitor`], [`deny_blocking`], [`no_switch`], [`stats`] |
 //! | watch a runtime from outside | [`metrics`] |
 //!
-//! Six chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
-//! cancellation](guide::deadlines), [code you do not compile](guide::foreign), [the hazards](guide::hazards),
-//! [seeing what coroutines do](guide::insight), and [the architecture](guide::architecture).
+//! Seven chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
+//! cancellation](guide::deadlines), [servers](guide::servers), [code you do not compile](guide::foreign),
+//! [the hazards](guide::hazards), [seeing what coroutines do](guide::insight), and [the
+//! architecture](guide::architecture).
 //!
 //! greenroom runs on Linux.
 

@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{Event, Listener, Server, listener};
+use crate::park::yield_now;
+use crate::runtime::run;
 use crate::shims::net::{TcpListener, TcpStream};
+use crate::shims::thread;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -91,7 +94,7 @@ fn assert_serves(server: &Server<Failing>) {
 
 #[test]
 fn a_lack_is_waited_for_longer_each_time_until_it_is_over() {
-    crate::run(|| {
+    run(|| {
         let lacks = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
         let (server, told) = serve(Failing::with(lacks));
         assert_serves(&server);
@@ -117,7 +120,7 @@ fn a_pause_is_never_longer_than_a_second_and_begins_anew() {
 
 #[test]
 fn the_failure_of_one_connection_does_not_delay_the_next() {
-    crate::run(|| {
+    run(|| {
         let codes = [
             libc::ECONNABORTED,
             libc::EPROTO,
@@ -135,7 +138,7 @@ fn the_failure_of_one_connection_does_not_delay_the_next() {
 
 #[test]
 fn a_connection_that_ends_ends_the_pause() {
-    crate::run(|| {
+    run(|| {
         // The pauses before the last one are over at once, because it is the last that lasts.
         let lacks = [libc::EMFILE; 20];
         let listener = Failing::with([]);
@@ -143,7 +146,7 @@ fn a_connection_that_ends_ends_the_pause() {
         let (server, _) = serve(listener);
         let mut client = TcpStream::connect(server.local_addr()).unwrap();
         while server.stats().active == 0 {
-            crate::yield_now();
+            yield_now();
         }
         // The acceptor waits in its second accept. From the third on, there is a lack.
         let shared = Arc::clone(&server.shared);
@@ -151,7 +154,7 @@ fn a_connection_that_ends_ends_the_pause() {
         listener.codes.lock().unwrap().extend(lacks);
         assert_serves(&server);
         while server.stats().accept_failures < 8 {
-            crate::shims::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         // It pauses for a second now, unless a connection ends.
         let before = accepts.load(Ordering::SeqCst);
@@ -159,7 +162,7 @@ fn a_connection_that_ends_ends_the_pause() {
         client.write_all(b"x").unwrap();
         client.read_exact(&mut [0]).unwrap();
         while accepts.load(Ordering::SeqCst) == before {
-            crate::yield_now();
+            yield_now();
         }
         assert!(start.elapsed() < Duration::from_millis(900));
         drop(server);
@@ -168,17 +171,17 @@ fn a_connection_that_ends_ends_the_pause() {
 
 #[test]
 fn a_server_that_pauses_can_be_stopped() {
-    crate::run(|| {
+    run(|| {
         let listener = Failing::with([libc::ENOMEM; 1000]);
         let accepts = Arc::clone(&listener.accepts);
         let (server, told) = serve(listener);
         while told.lock().unwrap().is_empty() {
-            crate::yield_now();
+            yield_now();
         }
         assert_eq!(server.stop(PATIENCE), 0);
         let before = accepts.load(Ordering::SeqCst);
         assert!(TcpStream::connect(server.local_addr()).is_err());
-        crate::shims::thread::sleep(Duration::from_millis(30));
+        thread::sleep(Duration::from_millis(30));
         assert_eq!(accepts.load(Ordering::SeqCst), before);
         assert!(server.wait().is_ok());
     });
@@ -187,7 +190,7 @@ fn a_server_that_pauses_can_be_stopped() {
 #[test]
 fn a_listener_that_does_not_listen_ends_the_server() {
     for code in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK] {
-        crate::run(|| {
+        run(|| {
             let (server, told) = serve(Failing::with([code]));
             let error = server.wait().unwrap_err();
             assert_eq!(error.raw_os_error(), Some(code));
