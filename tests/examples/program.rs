@@ -1,0 +1,184 @@
+//! Programs: the examples, and what talks to them.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::thread;
+use std::time::Duration;
+
+/// Longer than anything that a test waits for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
+
+/// If this variable is set, a client that is not on the machine fails its tests.
+const REQUIRE: &str = "GREENROOM_REQUIRE_CLIENTS";
+
+/// Whether all these programs are on the machine. If not, says that the calling test does not test anything.
+#[track_caller]
+pub(crate) fn have(programs: &[&str]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |name: &&str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    match programs.iter().find(|name| !is_there(name)) {
+        Some(missing) => {
+            assert!(std::env::var_os(REQUIRE).is_none(), "there is no {missing}");
+            // Past the harness, which keeps to itself what a test prints.
+            let _ = writeln!(io::stderr(), "NOT TESTED: there is no {missing}");
+            false
+        }
+        None => true,
+    }
+}
+
+/// A command whose traffic goes to this machine directly.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(proxy);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The output of a command that must succeed.
+#[track_caller]
+pub(crate) fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {complaints}");
+    output
+}
+
+/// The executable of an example.
+pub(crate) fn example(name: &str) -> PathBuf {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        let profile = match cfg!(debug_assertions) {
+            true => "dev",
+            false => "release",
+        };
+        succeed(
+            Command::new(env!("CARGO"))
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .args(["build", "--quiet", "--offline", "--examples"])
+                .args(["--profile", profile]),
+        );
+    });
+    let test = std::env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    profile.join("examples").join(name)
+}
+
+/// A running example that serves. It ends when this is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    printed: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// Starts it with these arguments. It says where it serves in its first line.
+    pub(crate) fn start(name: &str, arguments: &[&OsStr]) -> Server {
+        Server::start_command(command(example(name)).args(arguments))
+    }
+
+    pub(crate) fn start_command(command: &mut Command) -> Server {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("serving on ");
+        let address = address.unwrap_or_else(|| panic!("{line:?}"));
+        let address = address.parse().unwrap();
+        let printed = Arc::new(Mutex::new(String::new()));
+        let lines = Arc::clone(&printed);
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                *lines.lock().unwrap() += &(line + "\n");
+            }
+        });
+        Server {
+            child,
+            address,
+            printed,
+        }
+    }
+
+    /// What it has printed since its first line.
+    pub(crate) fn printed(&self) -> String {
+        self.printed.lock().unwrap().clone()
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Sends `request`, and returns all that comes until the server closes.
+    pub(crate) fn ask(&self, request: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// A number of `/proc/PID/status`.
+    pub(crate) fn status(&self, key: &str) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix(key));
+        let number = value.unwrap().split_whitespace().next().unwrap();
+        number.parse().unwrap()
+    }
+
+    pub(crate) fn open_descriptors(&self) -> usize {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        descriptors.count()
+    }
+
+    /// Panics if the server has ended.
+    #[track_caller]
+    pub(crate) fn assert_alive(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_none(), "the server ended");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A new directory, which is removed in the end.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Directory {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("greenroom-example-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
