@@ -5,8 +5,10 @@
 //! say so and pass, unless `GREENROOM_REQUIRE_CLIENTS` is set.
 
 mod chunked;
+mod echo;
 mod git_http;
 mod program;
+mod transports;
 mod upload;
 #[path = "../util/mod.rs"]
 mod util;

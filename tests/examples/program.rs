@@ -76,7 +76,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
-    printed: Arc<Mutex<String>>,
+    log: Arc<Mutex<String>>,
 }
 
 impl Server {
@@ -86,30 +86,32 @@ impl Server {
     }
 
     pub(crate) fn start_command(command: &mut Command) -> Server {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
         let address = line.trim_end().strip_prefix("serving on ");
         let address = address.unwrap_or_else(|| panic!("{line:?}"));
         let address = address.parse().unwrap();
-        let printed = Arc::new(Mutex::new(String::new()));
-        let lines = Arc::clone(&printed);
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let kept = Arc::clone(&log);
         thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                *lines.lock().unwrap() += &(line + "\n");
+            for line in lines.map_while(Result::ok) {
+                *kept.lock().unwrap() += &(line + "\n");
             }
         });
         Server {
             child,
             address,
-            printed,
+            log,
         }
     }
 
-    /// What it has printed since its first line.
-    pub(crate) fn printed(&self) -> String {
-        self.printed.lock().unwrap().clone()
+    /// What it has written to stderr so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     pub(crate) fn connect(&self) -> TcpStream {

@@ -1,0 +1,59 @@
+//! Handlers that are called when a channel can be read, and when it has ended.
+
+use std::io;
+use std::net::SocketAddr;
+
+use greenroom::shims::net::TcpListener;
+use greenroom::{Interest, wait_fd};
+
+use super::transport::{Transport, accept_each};
+
+/// The handlers of a channel.
+trait Dispatcher {
+    /// There is something to read, or the end.
+    fn handle_read(&mut self, channel: &Transport) -> io::Result<()>;
+
+    fn handle_close(&mut self);
+}
+
+/// Calls the handlers of one channel, until it ends: this is what is left of the event loop.
+fn dispatch(channel: &Transport, mut dispatcher: impl Dispatcher) {
+    let ended = loop {
+        let ready = wait_fd(channel.stream(), Interest::READABLE, None);
+        if let Err(error) = ready.and_then(|_| dispatcher.handle_read(channel)) {
+            break error;
+        }
+    };
+    if ended.kind() == io::ErrorKind::UnexpectedEof {
+        let _ = channel.flush();
+    }
+    dispatcher.handle_close();
+}
+
+struct Echo {
+    address: SocketAddr,
+}
+
+impl Dispatcher for Echo {
+    fn handle_read(&mut self, channel: &Transport) -> io::Result<()> {
+        let mut data = [0; 8192];
+        match channel.read(&mut data)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            length => {
+                channel.write(&data[..length]);
+                Ok(())
+            }
+        }
+    }
+
+    fn handle_close(&mut self) {
+        eprintln!("Disconnected from {}", self.address);
+    }
+}
+
+pub(crate) fn serve(listener: TcpListener) {
+    accept_each(&listener, |stream, address| {
+        eprintln!("Connected from {address}");
+        dispatch(&Transport::new(stream), Echo { address });
+    });
+}
