@@ -25,6 +25,9 @@
 //! serving on 127.0.0.1:7000
 //! ```
 
+#[path = "util/descriptors.rs"]
+mod descriptors;
+
 // Below this line `spawn` makes a coroutine, and calls that would block a thread park the coroutine.
 use greenroom::shims as std;
 
@@ -112,7 +115,7 @@ fn main() -> ExitCode {
 }
 
 fn start(mut options: Options) -> Result<ExitCode, String> {
-    let limit = raise_descriptor_limit().map_err(|e| format!("descriptor limit: {e}"))?;
+    let limit = descriptors::raise_limit();
     let most = limit.saturating_sub(SPARE_DESCRIPTORS).max(1);
     if options.load.connections > most && options.serve.is_none() {
         eprintln!("only {most} connections: a process may have no more than {limit} descriptors");
@@ -622,25 +625,4 @@ fn parse_number(name: &str, value: &str, max: usize) -> Result<usize, String> {
         Ok(number) if (1..=max).contains(&number) => Ok(number),
         _ => Err(format!("{name}: '{value}' is not a number from 1 to {max}")),
     }
-}
-
-/// Raises the limit on descriptors of this process and its children to the maximum. Returns the limit.
-fn raise_descriptor_limit() -> io::Result<usize> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the call writes to `limit`, which is a valid `rlimit`, and keeps no pointer to it.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let raised = libc::rlimit {
-        rlim_cur: limit.rlim_max,
-        ..limit
-    };
-    // SAFETY: the call reads `raised`, which is a valid `rlimit`, and keeps no pointer to it.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
-        limit = raised;
-    }
-    Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
 }

@@ -28,7 +28,7 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use greenroom::shims::net::{TcpListener, TcpStream};
-use greenroom::spawn;
+use greenroom::{ListenOptions, spawn};
 
 const STYLES: [(&str, fn(TcpListener)); 4] = [
     ("select", select::serve),
@@ -59,7 +59,8 @@ fn main() -> ExitCode {
 fn serve(style: &str, address: &str) -> io::Result<()> {
     let found = STYLES.iter().find(|(name, _)| *name == style);
     let (_, serve) = found.ok_or_else(|| io::Error::other(format!("no style '{style}'")))?;
-    let listener = TcpListener::bind(address)?;
+    // Room for a crowd that comes all at once.
+    let listener = ListenOptions::new().backlog(1024).listen(address)?;
     println!("serving on {}", listener.local_addr()?);
     serve(listener);
     Ok(())

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::program::{Directory, Server, command, example, have, succeed};
+use crate::program::{Directory, Server, book, command, example, have, succeed};
 use crate::util::{assert_same_bytes, noise, reset_on_close, until};
 
 const STYLES: [&str; 4] = ["select", "dispatcher", "terminator", "protocol"];
@@ -20,11 +20,6 @@ fn start(style: &str) -> Server {
 
 fn serial_echo(program: &Path) -> Server {
     Server::start_command(command(program).args(["server", "127.0.0.1:0"]))
-}
-
-fn book(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    root.join("tests/examples/book").join(name)
 }
 
 fn python(name: &str, arguments: &[&str]) -> Command {

@@ -5,6 +5,7 @@
 //! say so and pass, unless `GREENROOM_REQUIRE_CLIENTS` is set.
 
 mod chunked;
+mod datagrams;
 mod echo;
 mod git_http;
 mod program;

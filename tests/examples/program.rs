@@ -43,6 +43,12 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// A program of the folder `book`.
+pub(crate) fn book(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join("tests/examples/book").join(name)
+}
+
 /// The output of a command that must succeed.
 #[track_caller]
 pub(crate) fn succeed(command: &mut Command) -> Output {
