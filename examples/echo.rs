@@ -27,12 +27,14 @@
 
 #[path = "util/descriptors.rs"]
 mod descriptors;
+#[path = "util/progress.rs"]
+mod progress;
 
 // Below this line `spawn` makes a coroutine, and calls that would block a thread park the coroutine.
 use greenroom::shims as std;
 
 use std::fs;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -292,7 +294,7 @@ impl Client {
         self.wait_until(|it| it.crowd.ended.load(Relaxed) == it.connections.len());
         let elapsed = start.elapsed();
         self.look();
-        show("");
+        progress::show("");
         elapsed
     }
 
@@ -385,14 +387,7 @@ impl Client {
         self.stalled = self.moved.1.elapsed() >= STALL_TIMEOUT;
         self.client_process.measure();
         self.server_process.iter_mut().for_each(Process::measure);
-        show(&self.crowd.progress());
-    }
-}
-
-/// Shows `progress` in the place of the progress before.
-fn show(progress: &str) {
-    if io::stderr().is_terminal() {
-        eprint!("\r{progress}\x1b[K");
+        progress::show(&self.crowd.progress());
     }
 }
 

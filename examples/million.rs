@@ -11,6 +11,9 @@
 //!
 //! A stack is 256 KiB of address space, of which a parked coroutine has touched one page.
 
+#[path = "util/progress.rs"]
+mod progress;
+
 use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use greenroom::shims::thread::{self, JoinHandle};
 use greenroom::{Builder, RuntimeBuilder};
+
+use progress::Progress;
 
 const HELP: &str = "\
 A million coroutines, all alive at once.
@@ -66,6 +71,7 @@ fn live_together(count: usize, stack_size: Option<usize>) -> Result<(), String> 
     let before = Footprint::now();
     let start = Instant::now();
     let alive = Arc::new(AtomicUsize::new(0));
+    let mut progress = Progress::new();
 
     let mut crowd: Vec<JoinHandle<usize>> = Vec::with_capacity(count);
     for number in 0..count {
@@ -86,13 +92,11 @@ fn live_together(count: usize, stack_size: Option<usize>) -> Result<(), String> 
             .push(coroutine.map_err(|error| {
                 format!("coroutine {number} of {count} gets no stack: {error}")
             })?);
+        progress.show(|| format!("{number} of {count} are spawned"));
     }
-    let mut told = Instant::now();
+    // However long that takes.
     while alive.load(Ordering::Relaxed) < count {
-        if told.elapsed() >= Duration::from_secs(1) {
-            eprintln!("{} alive so far", alive.load(Ordering::Relaxed));
-            told = Instant::now();
-        }
+        progress.show(|| format!("{} of {count} are alive", alive.load(Ordering::Relaxed)));
         thread::yield_now();
     }
     let born = start.elapsed();
@@ -107,7 +111,9 @@ fn live_together(count: usize, stack_size: Option<usize>) -> Result<(), String> 
             Ok(own) if own == number => {}
             _ => return Err(format!("coroutine {number} did not come back as it was")),
         }
+        progress.show(|| format!("{number} of {count} are joined"));
     }
+    drop(progress);
 
     let each = |now: usize, before: usize| now.saturating_sub(before) * 1024 / count;
     println!("spawned and parked   {:.2} s", born.as_secs_f64());

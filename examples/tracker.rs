@@ -22,10 +22,12 @@
 
 #[path = "util/descriptors.rs"]
 mod descriptors;
+#[path = "util/progress.rs"]
+mod progress;
 
 use std::fmt;
 use std::fs;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -135,19 +137,17 @@ fn ask_all(trackers: &[Tracker], torrent: InfoHash) -> Vec<io::Result<Swarm>> {
         })
         .collect();
     let count = queries.len();
-    let progress = io::stderr().is_terminal().then(|| {
-        every(Duration::from_millis(100), move |_| {
-            eprint!("\r{} of {count} trackers are done ", over.load(Relaxed));
-        })
+    let told = every(Duration::from_millis(100), move |_| {
+        let over = over.load(Relaxed);
+        progress::show(&format!("{over} of {count} trackers are done"));
     });
     let answers = queries.into_iter().map(|query| match query.join() {
         Ok(answer) => answer,
         Err(_) => Err(io::Error::other("the query panicked")),
     });
     let answers = answers.collect();
-    if progress.is_some() {
-        eprint!("\r\x1b[K");
-    }
+    drop(told);
+    progress::show("");
     answers
 }
 

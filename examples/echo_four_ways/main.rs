@@ -30,7 +30,9 @@ use std::process::ExitCode;
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::{ListenOptions, spawn};
 
-const STYLES: [(&str, fn(TcpListener)); 4] = [
+type Style = (&'static str, fn(TcpListener));
+
+const STYLES: [Style; 4] = [
     ("select", select::serve),
     ("dispatcher", dispatcher::serve),
     ("terminator", terminator::serve),
