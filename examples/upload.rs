@@ -237,7 +237,7 @@ fn show_answer(file: &mut (impl BufRead + Write)) -> io::Result<()> {
     file.flush()?;
     let (mut line, mut length) = (String::new(), 0);
     file.read_line(&mut line)?;
-    print!("{line}");
+    println!("{}", line.trim_end());
     while line != "\r\n" {
         line.clear();
         file.read_line(&mut line)?;
