@@ -60,6 +60,7 @@
 //! | keep a value per coroutine | [`coroutine_local!`] |
 //! | pass a value on to spawned coroutines | [`context`] |
 //! | hear of panics and results that nobody joins | [`with_unjoined_hook`], [`set_unjoined_hook`], [`set_dropped_handle_hook`] |
+//! | see what each coroutine does and waits for | [`dump()`], [`Dump`], [`dump_on_signal`]; [the guide](guide::insight) |
 //! | find what blocks or switches, and how deep stacks go | [`monitor`], [`deny_blocking`], [`no_switch`], [`stats`] |
 //! | watch a runtime from outside | [`metrics`] |
 //!
@@ -77,6 +78,7 @@ pub mod channel;
 pub mod context;
 mod coroutine;
 mod diagnose;
+mod dump;
 mod fatal;
 pub mod fs;
 mod future;
@@ -110,6 +112,7 @@ pub use diagnose::monitor::{monitor, monitor_with};
 pub use diagnose::no_switch::{assert_switches, no_switch};
 pub use diagnose::stats::{StackStats, Stats, stats};
 pub use diagnose::unjoined::{UnjoinedPanic, set_unjoined_hook, with_unjoined_hook};
+pub use dump::{Dump, dump, dump_on_signal};
 pub use future::block_on;
 pub use group::resource_pool::{CheckoutError, Pooled, ResourcePool, ResourcePoolBuilder};
 pub use group::{Full, Group, Imap, ImapUnordered, Reserved};

@@ -42,6 +42,8 @@ const LAYERS: &[&[&str]] = &[
     &["runtime"],
     // What waits for any of the above, and what is built of coroutines.
     &["group", "runtime::program", "select", "signal"],
+    // What looks at all coroutines.
+    &["dump"],
     // std's shape.
     &["shims"],
     // What is built of std's shape.

@@ -20,7 +20,7 @@ use crate::atomic::own_lock;
 use crate::park::several::Arm;
 use crate::park::{self, WaitPlace, Waiters};
 use crate::task::word::{Kind, Outcome};
-use crate::task::{Deadline, Waiting};
+use crate::task::{Awaits, Deadline, Reason, Waiting};
 
 /// Makes a channel for one message: the answer to a request, for instance.
 ///
@@ -45,7 +45,7 @@ pub fn oneshot<T>() -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
         message: Mutex::new(Message::NotYet),
         settled: AtomicBool::new(false),
-        waiters: Waiters::new(),
+        waiters: Waiters::new(Reason::Receive),
     });
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
@@ -254,6 +254,10 @@ impl<T> Arm for RecvArm<'_, T> {
         self.receiver.0.waiters.leave(&self.place);
         // The message is found by the next try.
         false
+    }
+
+    fn describe(&self) -> Awaits {
+        Awaits::of(Reason::Receive, &self.receiver.0.waiters)
     }
 }
 

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use super::{RecvError, RecvTimeoutError, SendError, disconnected};
 use crate::atomic::own_lock;
 use crate::park::{self, Waiters};
-use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
+use crate::task::{Deadline, Reason};
 
 /// No more values come, because all senders are gone.
 const CLOSED: u64 = 1;
@@ -54,7 +54,7 @@ pub fn watch<T>(initial: T) -> (Sender<T>, Receiver<T>) {
         state: AtomicU64::new(0),
         senders: AtomicUsize::new(1),
         receivers: AtomicUsize::new(1),
-        waiters: Waiters::new(),
+        waiters: Waiters::new(Reason::Receive),
     });
     let receiver = Receiver {
         shared: Arc::clone(&shared),

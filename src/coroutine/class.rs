@@ -112,6 +112,11 @@ impl Class {
         &CLASSES[index]
     }
 
+    /// The usable bytes of a stack of this class.
+    pub(crate) fn usable(&self) -> usize {
+        self.size.usable()
+    }
+
     /// The index of this class: that of its size.
     #[inline]
     pub(super) fn index(&self) -> usize {

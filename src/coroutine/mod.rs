@@ -65,8 +65,8 @@ pub(crate) struct Coroutine {
     /// The address of the suspended coroutine's yielder, which lies at the bottom of its stack.
     /// Null before the very first resume.
     yielder: *const Yielder<(), Suspend>,
-    /// The address of a local variable in the frame that suspended the coroutine, on its own stack.
-    /// Null if the body has not begun, or has finished.
+    /// The address that `suspend` was called with: of a local variable in the frame that suspended the
+    /// coroutine, on its own stack. Null if the body has not begun, or has finished.
     suspended_at: *const u8,
 }
 
@@ -119,6 +119,25 @@ impl Coroutine {
         !self.suspended_at.is_null()
     }
 
+    /// The variable that the suspended coroutine was suspended with. Null if the body has not begun, or has
+    /// finished.
+    pub(crate) fn suspended_at(&self) -> *const u8 {
+        self.suspended_at
+    }
+
+    /// The stack of a coroutine that has been resumed, if it has `usable` bytes.
+    pub(crate) fn extent(&self, usable: usize) -> Extent {
+        let root = self.yielder.addr();
+        // The top lies above the yielder, less than a page below the end of the slot: see `stack`.
+        let end = (root + 1).next_multiple_of(memory::page_size());
+        Extent {
+            root,
+            end,
+            low: end - usable,
+            at: self.suspended_at.addr(),
+        }
+    }
+
     /// Prefetches the memory that a resume touches first. Among thousands of coroutines, neither
     /// that memory nor the translation of its page is in the processor's caches.
     #[inline(always)]
@@ -162,6 +181,53 @@ impl Coroutine {
     }
 }
 
+/// The stack of a suspended coroutine, as addresses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// The frames of the coroutine lie below this.
+    root: usize,
+    /// The end of the usable bytes.
+    end: usize,
+    /// The lowest usable byte.
+    low: usize,
+    /// Lies in the frame that has suspended the coroutine.
+    at: usize,
+}
+
+impl Extent {
+    /// Whether a frame whose canonical address (the end of the frame) is `frame` belongs to what the coroutine
+    /// was doing when it was suspended.
+    pub(crate) fn has_frame(&self, frame: usize) -> bool {
+        frame > self.at && frame <= self.root
+    }
+
+    /// The bytes that are in use.
+    pub(crate) fn depth(&self) -> usize {
+        self.end - self.at
+    }
+
+    /// The most bytes that were in use since the memory of the stack was last given back: whole pages.
+    pub(crate) fn high_water(&self) -> usize {
+        let mut resident = memory::resident_pages(self.low, self.end - self.low);
+        resident
+            .next()
+            .map_or(self.depth(), |lowest| self.end - lowest)
+    }
+}
+
+/// Calls `f` on the stack of the thread that has resumed the running coroutine, whose own stack may be
+/// used up.
+///
+/// # Panics
+///
+/// Off-coroutine.
+pub(crate) fn on_parent_stack(f: fn()) {
+    let yielder = YIELDER.get();
+    assert!(!yielder.is_null(), "only a coroutine has a parent");
+    // SAFETY: as in `suspend`.
+    unsafe { (*yielder).on_parent_stack(f) };
+}
+
 /// Makes the calling thread one that is not on a coroutine. To be called in the child of a fork,
 /// where the thread goes on with the stack that it forked on, but must not suspend: the worker's
 /// loop belongs to the parent. Async-signal-safe.
@@ -169,16 +235,17 @@ pub(crate) fn forget_running() {
     YIELDER.set(ptr::null());
 }
 
-/// Suspends the running coroutine until it is resumed.
+/// Suspends the running coroutine until it is resumed. `at` is a local variable of the caller's frame, which
+/// [`suspended_at`](Coroutine::suspended_at) finds meanwhile.
 ///
 /// # Panics
 ///
 /// Off-coroutine.
 #[inline(always)]
-pub(crate) fn suspend(why: Suspend) {
+pub(crate) fn suspend<T>(why: Suspend, at: &T) {
     let yielder = YIELDER.get();
     assert!(!yielder.is_null(), "only a coroutine can be suspended");
-    SUSPENDED_AT.set((&raw const yielder).cast());
+    SUSPENDED_AT.set(ptr::from_ref(at).cast());
     // SAFETY: a non-null pointer is to the yielder of the coroutine that runs on this thread.
     // `resume`, or the first instructions of the coroutine, have set it, and `resume` clears it
     // when control returns. The yielder lies at the bottom of the running coroutine's stack, so it

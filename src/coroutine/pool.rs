@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_coroutine_that_has_finished_runs_its_body_again() {
         let class = Class::for_size(USABLE).unwrap();
-        let mut pool = CoroutinePool::new(|| crate::coroutine::suspend(Suspend::Yielded));
+        let mut pool = CoroutinePool::new(|| crate::coroutine::suspend(Suspend::Yielded, &()));
         for _ in 0..3 {
             let [(mut coroutine, reservation)] = take(&mut pool, class);
             assert!(!coroutine.is_in_body());

@@ -21,6 +21,7 @@
 
 use crate::atomic::{AtomicU32, Ordering};
 use crate::park::Waiters;
+use crate::task::Reason;
 use crate::task::word::Kind;
 
 /// The waker was not called since the last poll began.
@@ -40,7 +41,7 @@ impl Signal {
     pub(crate) fn new() -> Signal {
         Signal {
             state: AtomicU32::new(IDLE),
-            waiters: Waiters::new(),
+            waiters: Waiters::new(Reason::Future),
         }
     }
 

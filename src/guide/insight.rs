@@ -1,5 +1,96 @@
 //! Seeing what coroutines do.
 //!
+//! # Dumps
+//!
+//! A program with ten thousand coroutines hangs, or is slow: what do they wait for? A dump tells that of each one:
+//!
+//! ```no_run
+//! # fn main() -> std::io::Result<()> {
+//! greenroom::dump_on_signal(greenroom::signal::SIGQUIT)?; // on `kill -QUIT`, to standard error
+//! greenroom::dump(std::io::stdout())?; // or here and now
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ```text
+//! greenroom: 10003 coroutines: 1 running, 0 ready, 10002 parked, 0 fresh
+//!
+//! these coroutines wait for each other, and will for ever:
+//!   17 'mover' waits for a mutex at 0x7f3c08001b50 that 18 'counter' has
+//!   18 'counter' waits for a mutex at 0x7f3c08001b10 that 17 'mover' has
+//!
+//! 10000 coroutines, parked (read), spawned at src/main.rs:12:9
+//!   20 reads descriptor 31 (connected to 127.0.0.1:60874), for 2.104s so far; stack 1712 bytes, 4096 so far, of 262144; worker 0; spawned by 1 'main'
+//!   21 reads descriptor 33 (connected to 127.0.0.1:60878), for 1.900s so far; stack 1712 bytes, 4096 so far, of 262144; worker 2; spawned by 1 'main'
+//!   and 9998 more
+//!       0: <greenroom::shims::net::tcp_stream::TcpStream as std::io::Read>::read
+//!              at /home/ann/.cargo/registry/src/…/shims/net/tcp_stream.rs:121:9
+//!       1: server::serve
+//!              at ./src/main.rs:21:33
+//! …
+//! spawned by
+//!   1 'main' (src/main.rs:8:5)
+//!     1 of src/main.rs:10:9: 17 'mover'
+//!     10000 of src/main.rs:12:9: 20 21 and 9998 more
+//! ```
+//!
+//! Coroutines that were spawned at the same place, and wait in the same way and with the same stack, are one group;
+//! the largest comes first. Ids count from 1 in the order in which somebody first asked for them, and are not used
+//! again.
+//!
+//! What a coroutine waits for is told as exactly as it is known: the descriptor, the direction and the peer; the
+//! lock and its owner; the coroutines to be joined; the channel, by its address; the child process; each arm of a
+//! `select!`. Three things are not known: the owner of a lock if that is an OS thread, the readers of a
+//! [`RwLock`](crate::shims::sync::RwLock), and which future of another crate has to make progress. After a coroutine
+//! has ended without unlocking, its successor on the same worker may be named instead.
+//!
+//! The time since the last run is measured by the kernel's tick, and from the beginning of a batch of turns. So it is
+//! too long by some milliseconds, or by as long as another coroutine of the worker has run in one piece.
+//!
+//! # How it is done, and what it costs
+//!
+//! Each worker describes its own coroutines, on its own thread, for half a millisecond in each of its turns. So no
+//! coroutine is stopped for longer than that, and the descriptions are not all of the same moment. A hundred thousand
+//! parked coroutines take about a second, most of it for their backtraces; [`Dump::backtraces`](crate::Dump::backtraces)
+//! leaves those out.
+//!
+//! The stack of a parked coroutine is walked by the unwinder of panics, while the coroutine is resumed for a moment,
+//! on the stack of its worker. None of the program's code runs meanwhile. A coroutine that is ready since it has
+//! yielded has no backtrace, and neither has one that has not started.
+//!
+//! A worker that is held by a coroutine does not answer. After a second
+//! ([`Dump::patience`](crate::Dump::patience)) the dump names such workers and does without them.
+//!
+//! A program that makes no dumps pays for two stores in each wait.
+//!
+//! # JSON
+//!
+//! [`Dump::json`](crate::Dump::json) writes one object for programs:
+//!
+//! | member | what it is |
+//! |---|---|
+//! | `version` | 1; members may be added without a change of this |
+//! | `workers` | for each: `runtime`, `worker`, `state` (`answered`, `busy`, or `away` if no thread drives it), and how many coroutines were `not_described` |
+//! | `cycles` | lists of the ids of coroutines, each of which waits for the next |
+//! | `coroutines` | see below |
+//! | `traces` | the different stacks; each is a list of frames with an `address` and `symbols` (`name`, `at`), innermost first |
+//!
+//! A coroutine has:
+//!
+//! | member | what it is |
+//! |---|---|
+//! | `id`, `name`, `parent`, `spawned_at`, `runtime`, `daemon` | `name` and `parent`, the id of the spawner, may be `null` |
+//! | `state` | `running`, `ready`, `parked`, or `fresh` if it has not started |
+//! | `trace` | the index of its stack in `traces`, or `null` |
+//! | `worker`, `stack` | unless it is fresh; `stack` has `size`, `depth` and `high_water` in bytes |
+//! | `parked_for`, `wakes_in`, `wait` | if it is parked; seconds, and `null` if nothing but the event ends the wait |
+//!
+//! A `wait` has a `reason`, a `text` for people, and what is known of `address`, `owner` (an id, or `null`), `joins`
+//! (ids), `descriptors` (`number`, `interest`, `object`) and `arms` (waits). The reasons are `park`, `sleep`, `read`,
+//! `write`, `descriptors`, `child`, `mutex`, `rwlock`, `condvar`, `once`, `futex`, `semaphore`, `barrier`, `event`,
+//! `wait_group`, `queue`, `receive`, `send`, `join`, `members`, `idle`, `select`, `job`, `future`, `tick` and
+//! `timers`.
+//!
 //! # Coroutines that hold their worker
 //!
 //! A coroutine runs until it waits or yields. If it computes for long, or blocks its OS thread by a call that is not

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use crate::coroutine::{self, Suspend};
 use crate::task::word::{Kind, NotBegun, Outcome, Seq};
 use crate::task::{
-    self, Cancellations, Current, Deadline, Interrupts, Reach, Task, TaskRef, Waiting, budget,
-    earlier,
+    self, Awaiting, Cancellations, Current, Deadline, Interrupts, Reach, Reason, Suspension, Task,
+    TaskRef, Waiting, budget, earlier,
 };
 
 pub(crate) use crate::task::{is_prepared_to_wait, prepare_to_wait};
@@ -30,8 +30,9 @@ pub(crate) use interrupt::{
 pub(crate) use waiters::{WaitPlace, Waiters};
 
 impl Waiters {
-    pub(crate) const fn new() -> Waiters {
-        Waiters::of(Mutex::new(waiters::WaitList::new()))
+    /// An empty queue. Its waiters wait for `reason`.
+    pub(crate) const fn new(reason: Reason) -> Waiters {
+        Waiters::of(reason, Mutex::new(waiters::WaitList::new()))
     }
 }
 
@@ -67,8 +68,8 @@ fn park_for_token(deadline: Option<Deadline>) -> bool {
     let Some(seq) = task.word.begin_for_token() else {
         return true;
     };
-    task.suspend(seq, deadline);
-    match task.word.outcome() {
+    let suspension = Suspension::new(Awaiting::only(Reason::Park));
+    match task.suspend(seq, &suspension, deadline) {
         Outcome::Woken => true,
         Outcome::TimedOut => false,
         Outcome::Interrupted => unreachable!("nothing interrupts a wait for the token"),
@@ -77,7 +78,7 @@ fn park_for_token(deadline: Option<Deadline>) -> bool {
 
 /// Parks the calling coroutine for `duration`.
 pub(crate) fn sleep(duration: Duration) {
-    Wait::begin(Kind::Event).suspend(Deadline::after(duration));
+    Wait::begin(Kind::Event).suspend(Awaiting::only(Reason::Sleep), Deadline::after(duration));
 }
 
 /// Lets other coroutines of this worker run first.
@@ -93,7 +94,7 @@ pub fn yield_now() {
     } else if !std::thread::panicking() {
         #[cfg(debug_assertions)]
         task::count_switch();
-        coroutine::suspend(Suspend::Yielded);
+        coroutine::suspend(Suspend::Yielded, &Suspension::of_yield());
     } else {
         yield_amid_panics();
     }
@@ -106,7 +107,7 @@ fn yield_amid_panics() {
     // A coroutine that unwinds keeps its worker: see `task/unwind.rs`.
     if !Current::get().waits_alone() {
         let _suspended = task::Suspended::begin();
-        coroutine::suspend(Suspend::Yielded);
+        coroutine::suspend(Suspend::Yielded, &Suspension::of_yield());
     }
 }
 
@@ -245,7 +246,7 @@ impl Wait {
         self.task.wake(self.seq, Outcome::Woken)
     }
 
-    /// Suspends the caller until the wait has ended. It times out at `deadline`.
+    /// Suspends the caller until the wait, which is for `awaiting`, has ended. It times out at `deadline`.
     ///
     /// While the caller unwinds from a panic, its worker runs no other coroutine: see the hazards in the
     /// guide.
@@ -254,8 +255,8 @@ impl Wait {
     ///
     /// If the caller is interrupted meanwhile.
     #[inline(always)]
-    pub(crate) fn suspend(self, deadline: Option<Deadline>) -> Outcome {
-        let waited = self.try_suspend(deadline);
+    pub(crate) fn suspend(self, awaiting: Awaiting<'_>, deadline: Option<Deadline>) -> Outcome {
+        let waited = self.try_suspend(awaiting, deadline);
         drop(self);
         waited.or_unwind()
     }
@@ -263,12 +264,18 @@ impl Wait {
     /// Like `suspend`, but returns instead of unwinding, so that the caller can clean up first. An unwind
     /// takes notably longer for each frame in which it has to clean up.
     #[inline(always)]
-    pub(crate) fn try_suspend(&self, deadline: Option<Deadline>) -> Waited {
+    pub(crate) fn try_suspend(&self, awaiting: Awaiting<'_>, deadline: Option<Deadline>) -> Waited {
+        let suspension = Suspension::new(awaiting);
         if !self.task.is_outside_scopes() {
-            return suspend_in_scope(&self.task, self.seq, self.caller, self.kind, deadline);
+            return suspend_in_scope(
+                &self.task,
+                self.seq,
+                (self.caller, self.kind),
+                &suspension,
+                deadline,
+            );
         }
-        self.task.suspend(self.seq, deadline);
-        waited(&self.task)
+        waited(self.task.suspend(self.seq, &suspension, deadline))
     }
 }
 
@@ -313,8 +320,8 @@ fn can_interrupt(reach: Reach, caller: Caller, kind: Kind) -> bool {
 fn suspend_in_scope(
     task: &Task,
     seq: Seq,
-    caller: Caller,
-    kind: Kind,
+    (caller, kind): (Caller, Kind),
+    suspension: &Suspension,
     deadline: Option<Deadline>,
 ) -> Waited {
     let reach = task.reach();
@@ -322,9 +329,9 @@ fn suspend_in_scope(
         .earliest
         .filter(|_| can_interrupt(reach, caller, kind) && task::may_unwind());
     let until = limit.map(|limit| earlier(limit, deadline)).or(deadline);
-    task.suspend(seq, until);
+    let outcome = task.suspend(seq, suspension, until);
     let is_own = |until: Deadline| deadline.is_some_and(|own| own.at <= until.at);
-    match waited(task) {
+    match waited(outcome) {
         Waited::TimedOut if !until.is_some_and(is_own) => Waited::Interrupted(Interrupt::Elapsed),
         waited => waited,
     }
@@ -340,10 +347,10 @@ pub(crate) fn limit_of_thread() -> Option<Deadline> {
         .flatten()
 }
 
-/// How the last wait of `task`, which is the calling one, has ended.
+/// How a wait has ended.
 #[inline(always)]
-fn waited(task: &Task) -> Waited {
-    match task.word.outcome() {
+fn waited(outcome: Outcome) -> Waited {
+    match outcome {
         Outcome::Woken => Waited::Woken,
         Outcome::TimedOut => Waited::TimedOut,
         Outcome::Interrupted => Waited::Interrupted(Interrupt::Cancelled),

@@ -32,7 +32,7 @@ use std::cell::Cell;
 
 use crate::park::{self, Wait};
 use crate::task::word::{Kind, Outcome};
-use crate::task::{Deadline, Waiting};
+use crate::task::{Awaited, Awaiting, Awaits, Deadline, Reason, Waiting};
 
 /// One of several things to wait for.
 ///
@@ -58,6 +58,9 @@ pub(crate) trait Arm {
 
     /// Takes the caller out of the queue. Returns whether a waker has completed the operation.
     fn leave(&self) -> bool;
+
+    /// Describes what the arm waits for: see [`Awaited::describe`].
+    fn describe(&self) -> Awaits;
 }
 
 /// The things to wait for.
@@ -120,7 +123,7 @@ fn wait(arms: &(impl Arms + ?Sized), order: &Order) -> Option<usize> {
             // If a waker was faster, this has no effect.
             wait.end();
         }
-        let waited = wait.try_suspend(deadline);
+        let waited = wait.try_suspend(Awaiting::Described(&queued), deadline);
         if let Some(completed) = queued.leave() {
             return Some(completed);
         }
@@ -198,6 +201,16 @@ impl<A: Arms + ?Sized> Queued<'_, A> {
             }
         }
         completed
+    }
+}
+
+impl<A: Arms + ?Sized> Awaited for Queued<'_, A> {
+    fn describe(&self) -> Awaits {
+        let arms = (0..self.arms.len()).filter_map(|index| self.arms.arm(index));
+        Awaits {
+            arms: arms.map(Arm::describe).collect(),
+            ..Awaits::new(Reason::Select)
+        }
     }
 }
 

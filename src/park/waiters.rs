@@ -22,7 +22,7 @@ use std::mem;
 use crate::atomic::{Mutex, MutexGuard, own_lock};
 use crate::park::{self, Caller, Wait, Waited, list};
 use crate::task::word::{Kind, Outcome};
-use crate::task::{Deadline, Waiting, Woken};
+use crate::task::{Awaiting, Deadline, Reason, Waiting, Woken};
 
 /// Tasks that wait for the same thing, woken in the order in which they came.
 ///
@@ -30,6 +30,8 @@ use crate::task::{Deadline, Waiting, Woken};
 /// node.
 pub(crate) struct Waiters {
     list: Mutex<WaitList>,
+    /// Why they wait, if the caller of the wait does not know better.
+    reason: Reason,
 }
 
 /// The node of one waiter: the wait to end. Only used under the lock of the list, and by the waker that
@@ -42,8 +44,8 @@ pub(crate) struct WaitList(list::List<Cell<Option<Waiting>>>);
 impl Waiters {
     /// Makes an empty queue of an empty list. Not `new`: the models' locks cannot be made in a
     /// constant.
-    pub(crate) const fn of(list: Mutex<WaitList>) -> Waiters {
-        Waiters { list }
+    pub(crate) const fn of(reason: Reason, list: Mutex<WaitList>) -> Waiters {
+        Waiters { list, reason }
     }
 
     /// Queues the caller, and suspends it until it is woken from here or `deadline` has passed. Does
@@ -60,25 +62,32 @@ impl Waiters {
         deadline: Option<Deadline>,
         ready: impl FnOnce() -> bool,
     ) -> Outcome {
-        self.queue_and_suspend(Caller::Unwinds, kind, deadline, ready)
+        self.queue_and_suspend(Caller::Unwinds, kind, self.awaiting(), deadline, ready)
             .or_unwind()
     }
 
-    /// Like `wait`, for an operation that can fail, and that awaits an event which comes by itself. If the
-    /// caller is interrupted, it must [`deliver`](park::Interrupt::deliver) the interrupt.
+    /// Like `wait`, for an operation that can fail, and that awaits an event which comes by itself: for
+    /// `awaiting`. If the caller is interrupted, it must [`deliver`](park::Interrupt::deliver) the interrupt.
     #[inline(always)]
     pub(crate) fn try_wait(
         &self,
+        awaiting: Awaiting<'_>,
         deadline: Option<Deadline>,
         ready: impl FnOnce() -> bool,
     ) -> Waited {
-        self.queue_and_suspend(Caller::Fails, Kind::Event, deadline, ready)
+        self.queue_and_suspend(Caller::Fails, Kind::Event, awaiting, deadline, ready)
     }
 
     /// Like `wait` for other tasks, but returns instead of unwinding if the caller is interrupted. Then the
     /// caller must make sure that what it waits for ends soon.
     pub(crate) fn try_wait_for_peers(&self, ready: impl FnOnce() -> bool) -> Waited {
-        self.queue_and_suspend(Caller::Unwinds, Kind::Peer, None, ready)
+        self.queue_and_suspend(Caller::Unwinds, Kind::Peer, self.awaiting(), None, ready)
+    }
+
+    /// What the waiters wait for, if nothing more is known.
+    #[inline(always)]
+    pub(crate) fn awaiting(&self) -> Awaiting<'_> {
+        Awaiting::object(self.reason, self)
     }
 
     #[inline(always)]
@@ -86,6 +95,7 @@ impl Waiters {
         &self,
         caller: Caller,
         kind: Kind,
+        awaiting: Awaiting<'_>,
         deadline: Option<Deadline>,
         ready: impl FnOnce() -> bool,
     ) -> Waited {
@@ -109,7 +119,7 @@ impl Waiters {
             waiters: self,
             node: &node,
         };
-        let waited = wait.try_suspend(deadline);
+        let waited = wait.try_suspend(awaiting, deadline);
         if let Waited::Woken = waited {
             // The waker has taken the node out of the list.
             mem::forget(unlink);

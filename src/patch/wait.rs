@@ -13,7 +13,9 @@ use crate::reactor::{self, Interest};
 use crate::sys::fork;
 use crate::sys::switches::is_excused;
 use crate::task::word::Kind;
-use crate::task::{self, Change, Current, Deadline, InterruptScope, Interrupts, budget};
+use crate::task::{
+    self, Awaiting, Change, Current, Deadline, InterruptScope, Interrupts, Reason, budget,
+};
 
 /// Whether the caller, which is a coroutine, can park. If not, it has to block its thread.
 ///
@@ -186,7 +188,7 @@ pub(super) fn sleep(duration: Duration) {
         // As if it could fail: that is what an interrupt may end.
         match Wait::begin_for(Caller::Fails, Kind::Event) {
             Ok(wait) => {
-                let _ = wait.try_suspend(deadline);
+                let _ = wait.try_suspend(Awaiting::only(Reason::Sleep), deadline);
                 true
             }
             Err(_) => false,

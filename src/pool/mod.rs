@@ -22,7 +22,7 @@ use crate::context;
 use crate::park::{Waited, Waiters};
 use crate::sys::switches::{excused, own_lock};
 use crate::task::word::Kind;
-use crate::task::{self, Deadline};
+use crate::task::{self, Deadline, Reason};
 use crew::{Crew, Needs, Purpose, Size};
 
 /// The most threads of the pool, without those for jobs that wait for others.
@@ -186,9 +186,14 @@ pub(crate) struct JobResult<T> {
 impl<T> JobResult<T> {
     /// A result that is not filled yet.
     pub(crate) fn new() -> JobResult<T> {
+        JobResult::of(Reason::Job)
+    }
+
+    /// The same, for a waiter with another reason.
+    pub(crate) fn of(reason: Reason) -> JobResult<T> {
         JobResult {
             result: Mutex::new(None),
-            waiter: Waiters::new(),
+            waiter: Waiters::new(reason),
         }
     }
 
@@ -234,7 +239,9 @@ impl<T> JobResult<T> {
                 (None, Waited::TimedOut) => return Ok(None),
                 (None, Waited::Interrupted(interrupt)) => return Err(interrupt.deliver()),
             }
-            waited = self.waiter.try_wait(deadline, || self.is_filled());
+            waited = self
+                .waiter
+                .try_wait(self.waiter.awaiting(), deadline, || self.is_filled());
         }
     }
 

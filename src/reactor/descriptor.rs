@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::object;
 use super::registration::Registrable as _;
 use super::source::{Source, SourceHalf};
 use crate::park::{self, Waited};
 use crate::sys::mode_turn::ModeTurn;
 use crate::sys::socket::{self, would_block};
-use crate::task::{self, Deadline};
+use crate::task::{self, Awaited, Awaiting, Awaits, Deadline, Reason};
 
 /// The half of a descriptor that an operation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,6 +245,23 @@ pub(crate) struct Operation<'a, T: AsFd> {
     timeout: Timeout<T>,
 }
 
+/// What an operation waits for.
+struct HalfOf<'a, T: AsFd> {
+    descriptor: &'a Descriptor<T>,
+    direction: Direction,
+}
+
+impl<T: AsFd> Awaited for HalfOf<'_, T> {
+    fn describe(&self) -> Awaits {
+        let (reason, interest) = match self.direction {
+            Direction::Read => (Reason::Read, "read"),
+            Direction::Write => (Reason::Write, "write"),
+        };
+        let number = self.descriptor.inner.as_fd().as_raw_fd();
+        object::awaits(reason, std::iter::once((number, interest)))
+    }
+}
+
 enum Timeout<T> {
     /// That of the descriptor. The function asks the kernel for it.
     Socket(fn(&T) -> io::Result<Option<Duration>>),
@@ -349,7 +367,11 @@ impl<T: AsFd> Operation<'_, T> {
                     None => None,
                 }),
             };
-            waited = half.wait(deadline);
+            let half_of = HalfOf {
+                descriptor,
+                direction: self.direction,
+            };
+            waited = half.wait(Awaiting::Described(&half_of), deadline);
             if !waited.is_woken() {
                 waited.deliver_cancellation()?;
                 // One last attempt.

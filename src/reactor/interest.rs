@@ -55,6 +55,19 @@ impl Interest {
         Interest(events | normal.map(|(_, event)| event).collect())
     }
 
+    /// A word for the interest, for a dump.
+    pub(super) fn name(self) -> &'static str {
+        let read = self.0.intersects(PollFlags::IN | PollFlags::RDHUP);
+        let write = self.0.intersects(PollFlags::OUT);
+        match (read, write) {
+            (true, true) => "read or write",
+            (true, false) => "read",
+            (false, true) => "write",
+            (false, false) if self.0.intersects(PollFlags::PRI) => "priority",
+            (false, false) => "hang-up",
+        }
+    }
+
     pub(crate) fn flags(self) -> PollFlags {
         self.0
     }

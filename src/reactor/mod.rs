@@ -8,11 +8,13 @@
 //!   operations (`ready_word`, `source`). All operations wait in the same loop (`descriptor`).
 //! - A descriptor that belongs to somebody else is registered anew for each wait (`watch`, `wait_fd`).
 //! - The polls of other crates are such descriptors (`foreign_poll`).
+//! - A dump asks what a descriptor is (`object`).
 //! - Code that calls the C library owns its descriptors, and may close them at any time (`unowned`).
 
 mod descriptor;
 mod foreign_poll;
 mod interest;
+mod object;
 mod ready_word;
 mod registration;
 mod source;

@@ -13,7 +13,7 @@ use super::Handle;
 use super::ready_word::{CLOSED, ReadyWord, URGENT};
 use super::registration::{RegisteredBy, Registrable, Registration};
 use crate::park::{Waited, Waiters};
-use crate::task::Deadline;
+use crate::task::{Awaiting, Deadline, Reason};
 
 /// An open file description. All [`Descriptor`](super::Descriptor)s that are duplicates of each other
 /// share one.
@@ -197,7 +197,7 @@ impl SourceHalf {
     fn new() -> SourceHalf {
         SourceHalf {
             word: ReadyWord::new(),
-            waiters: Waiters::new(),
+            waiters: Waiters::new(Reason::Descriptors),
             timeout: AtomicU64::new(UNKNOWN_TIMEOUT),
         }
     }
@@ -225,12 +225,12 @@ impl SourceHalf {
         }
     }
 
-    /// Parks the caller until there is readiness, or until `deadline`.
+    /// Parks the caller, as one that waits for `awaiting`, until there is readiness, or until `deadline`.
     #[inline(always)]
-    pub(super) fn wait(&self, deadline: Option<Deadline>) -> Waited {
+    pub(super) fn wait(&self, awaiting: Awaiting<'_>, deadline: Option<Deadline>) -> Waited {
         // Called under the lock of the queue, before the caller queues.
         let ready = || self.word.is_ready_or_awaited();
-        self.waiters.try_wait(deadline, ready)
+        self.waiters.try_wait(awaiting, deadline, ready)
     }
 
     /// Notes the timeout that the user has set.

@@ -35,10 +35,10 @@ use std::time::{Duration, Instant};
 
 use super::registration::Token;
 use super::wait_fd;
-use super::{Handle, Interest, Readiness};
+use super::{Handle, Interest, Readiness, object};
 use crate::park::several::Arm;
 use crate::park::{self, Interrupt, WaitPlace, Waited, Waiters};
-use crate::task::{self, Deadline, PolledDescriptor, Waiting};
+use crate::task::{self, Awaited, Awaiting, Awaits, Deadline, PolledDescriptor, Reason, Waiting};
 
 /// Waits until `look` returns something, or until `deadline`.
 ///
@@ -120,10 +120,10 @@ impl DescriptorWatch {
         self.fire();
     }
 
-    /// Parks the caller until the watch has fired since the last call, or until `deadline`.
-    fn wait(&self, deadline: Option<Deadline>) -> Waited {
+    /// Parks the caller, which waits for `awaiting`, until the watch has fired since the last call, or until `deadline`.
+    fn wait(&self, awaiting: Awaiting<'_>, deadline: Option<Deadline>) -> Waited {
         let fired = || self.fired.load(Ordering::Acquire);
-        let waited = self.waiter.try_wait(deadline, fired);
+        let waited = self.waiter.try_wait(awaiting, deadline, fired);
         self.fired.swap(false, Ordering::AcqRel);
         waited
     }
@@ -134,6 +134,8 @@ pub(super) struct WatchedDescriptors {
     reactor: Arc<Handle>,
     watch: Arc<DescriptorWatch>,
     registrations: Vec<Token>,
+    /// The descriptors, for a dump.
+    watched: Vec<(RawFd, Interest)>,
     afterwards: Afterwards,
 }
 
@@ -150,12 +152,13 @@ impl WatchedDescriptors {
         let watch = DescriptorWatch {
             fired: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            waiter: Waiters::new(),
+            waiter: Waiters::new(Reason::Descriptors),
         };
         Ok(WatchedDescriptors {
             reactor: super::local()?,
             watch: Arc::new(watch),
             registrations: Vec::new(),
+            watched: Vec::new(),
             afterwards,
         })
     }
@@ -177,7 +180,7 @@ impl WatchedDescriptors {
         mut look: impl FnMut() -> io::Result<Option<R>>,
     ) -> io::Result<Option<R>> {
         loop {
-            let waited = self.watch.wait(deadline);
+            let waited = self.watch.wait(Awaiting::Described(self), deadline);
             waited.deliver_cancellation()?;
             if self.watch.closed.load(Ordering::Acquire) {
                 return Err(io::Error::from_raw_os_error(libc::EBADF));
@@ -201,10 +204,23 @@ impl WatchedDescriptors {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
             token => {
                 self.registrations.push(token?);
+                self.watched.push((fd, interest));
                 Ok(())
             }
         }
     }
+}
+
+impl Awaited for WatchedDescriptors {
+    fn describe(&self) -> Awaits {
+        awaits(self.watched.iter().copied())
+    }
+}
+
+/// The description of a wait for descriptors, with the interest in each.
+fn awaits(watched: impl Iterator<Item = (RawFd, Interest)>) -> Awaits {
+    let watched = watched.map(|(fd, interest)| (fd, interest.name()));
+    object::awaits(Reason::Descriptors, watched)
 }
 
 impl Drop for WatchedDescriptors {
@@ -316,5 +332,9 @@ impl Arm for ReadyArm<'_> {
         }
         // Readiness is found by the next try.
         false
+    }
+
+    fn describe(&self) -> Awaits {
+        awaits(std::iter::once((self.fd.as_raw_fd(), self.interest)))
     }
 }

@@ -11,8 +11,8 @@ use super::join::{JoinHandle, unjoined, wait_all};
 use super::spawn::Builder;
 use crate::interrupt::deadline::Deadline;
 use crate::park::{self, Waiters};
-use crate::task;
 use crate::task::word::Kind;
+use crate::task::{self, Reason};
 use crate::time::{Interval, interval};
 
 /// Calls `f` at multiples of `period`, in a coroutine of its own, until the returned guard is dropped. The
@@ -50,7 +50,7 @@ where
 {
     let stop = Arc::new(Stop {
         stopped: AtomicBool::new(false),
-        waiting: Waiters::new(),
+        waiting: Waiters::new(Reason::Tick),
     });
     let ticks = interval(period);
     let handle = Builder::new().name("every".into()).daemon(true).spawn({

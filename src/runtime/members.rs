@@ -12,7 +12,7 @@ use crate::diagnose::unjoined::UnjoinedPanic;
 use crate::park::{Interrupt, Waited, Waiters};
 use crate::sys::fork::Process;
 use crate::task::word::{Kind, Outcome};
-use crate::task::{self, Deadline, Task, TaskRef};
+use crate::task::{self, Deadline, Reason, Task, TaskRef};
 
 /// What a scope or a group shares with its coroutines and their handles.
 pub(crate) struct Members {
@@ -60,7 +60,7 @@ impl Members {
             panicked: AtomicBool::new(false),
             unwound_by_runtime: AtomicBool::new(false),
             first_panic: Mutex::default(),
-            ended: Waiters::new(),
+            ended: Waiters::new(Reason::Members),
         }
     }
 

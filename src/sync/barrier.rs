@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::line::{Ended, Line, wait_in_line};
 use crate::atomic::own_lock;
 use crate::park;
-use crate::task::Deadline;
 use crate::task::word::Outcome;
+use crate::task::{Awaiting, Deadline, Reason};
 
 /// A place where a fixed number of tasks wait for each other, again and again.
 ///
@@ -208,7 +208,16 @@ impl Barrier {
             Some(_) => Ended::none(),
         };
         let note = Cell::new(None);
-        let (note, outcome) = wait_in_line(&self.state, state, State::line, note, deadline, left);
+        let awaiting = Awaiting::object(Reason::Barrier, self);
+        let (note, outcome) = wait_in_line(
+            &self.state,
+            state,
+            State::line,
+            note,
+            awaiting,
+            deadline,
+            left,
+        );
         match (note.into_inner(), outcome) {
             (Some(true), _) => Ok(before),
             (None, Outcome::TimedOut) => Err(BarrierError::TimedOut),

@@ -10,7 +10,7 @@
 
 use crate::atomic::{AtomicU32, Ordering};
 
-use super::futex::{self, Deadline, Parked, WaitRequest};
+use super::futex::{self, Awaiting, Deadline, Parked, Reason, WaitRequest};
 use super::mutex::Mutex;
 
 /// Waiters may be queued. The word is this or zero.
@@ -47,7 +47,8 @@ impl Condvar {
         // SAFETY: the caller has locked the mutex, and this is the only unlock before it is locked
         // again.
         let unlock = || unsafe { mutex.unlock() };
-        let parked = futex::park(&self.word, request, mark_waiting, unlock);
+        let awaiting = Awaiting::object(Reason::Condvar, self);
+        let parked = futex::park(&self.word, awaiting, request, mark_waiting, unlock);
         mutex.lock();
         parked != Parked::TimedOut
     }

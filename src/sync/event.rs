@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::park::{self, Waiters};
-use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
+use crate::task::{Deadline, Reason};
 
 /// A flag that can be set, cleared, and waited for.
 ///
@@ -44,7 +44,7 @@ impl Event {
     pub const fn new() -> Event {
         Event {
             set: AtomicBool::new(false),
-            waiters: Waiters::new(),
+            waiters: Waiters::new(Reason::Event),
         }
     }
 
@@ -143,7 +143,7 @@ impl<T> ValueEvent<T> {
     pub const fn new() -> ValueEvent<T> {
         ValueEvent {
             value: OnceLock::new(),
-            waiters: Waiters::new(),
+            waiters: Waiters::new(Reason::Event),
         }
     }
 

@@ -31,9 +31,9 @@ use super::lot::{
 use crate::park::several::Arm;
 use crate::sys::fork::{self, HeldOverFork};
 use crate::task::word::{Kind, Outcome};
-use crate::task::{self, Current, Task};
+use crate::task::{self, Current, Suspension, Task};
 
-pub(super) use crate::task::{Deadline, Holder, Waiting};
+pub(super) use crate::task::{Awaited, Awaiting, Awaits, Deadline, Holder, Reason, Waiting};
 
 /// How long to wait for a lock that is reserved for a waiter that does not run, because another
 /// coroutine of its worker computes.
@@ -82,7 +82,13 @@ pub(crate) fn wait_while(
         deadline: deadline.map(Deadline::at),
         ..WaitRequest::default()
     };
-    match park(word, request, still, queued) {
+    match park(
+        word,
+        Awaiting::object(Reason::Futex, word),
+        request,
+        still,
+        queued,
+    ) {
         Parked::Woken(_) => Waited::Woken,
         Parked::Changed => Waited::Changed,
         Parked::TimedOut => Waited::TimedOut,
@@ -133,7 +139,7 @@ pub(super) enum Parked {
     TimedOut,
 }
 
-/// Waits at `address`. Does not wait if `still`, called under the lock of the queue, returns false.
+/// Waits at `address`, for `awaiting`. Does not wait if `still`, called under the lock of the queue, returns false.
 /// Calls `queued` once the caller can be woken, before it is suspended. Does not unwind.
 ///
 /// The allocator of a thread's first wait cannot be woken. For that caller this calls `queued` without
@@ -143,6 +149,7 @@ pub(super) enum Parked {
 #[inline(always)]
 pub(super) fn park(
     address: &AtomicU32,
+    awaiting: Awaiting<'_>,
     request: WaitRequest,
     still: impl FnOnce() -> bool,
     queued: impl FnOnce(),
@@ -178,9 +185,9 @@ pub(super) fn park(
     queued();
     // For `pass_on_wake`, in case this task is left behind while it is suspended.
     task.futex.store(key.bucket() as u16 + 1, Ordering::Relaxed);
-    task.suspend(seq, request.deadline);
+    let suspension = Suspension::new(awaiting);
+    let outcome = task.suspend(seq, &suspension, request.deadline);
     task.futex.store(0, Ordering::Relaxed);
-    let outcome = task.word.outcome();
     if outcome == Outcome::Woken {
         return Parked::Woken(node.token());
     }
@@ -251,6 +258,10 @@ impl Arm for FutexArm<'_> {
         }
         self.bucket().leave(node);
         false
+    }
+
+    fn describe(&self) -> Awaits {
+        Awaits::of(Reason::Futex, self.word)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::atomic::{Mutex, MutexGuard, own_lock};
 use crate::park::list::{List, Node};
 use crate::park::{Wait, Waited};
 use crate::task::word::{Kind, Outcome};
-use crate::task::{Deadline, Waiting};
+use crate::task::{Awaiting, Deadline, Waiting};
 
 /// The waiters, in the order in which they came.
 pub(super) struct Line<N>(List<Place<N>>);
@@ -95,7 +95,8 @@ impl<N> Line<N> {
 }
 
 /// Waits in the line that `line` finds in the state under `lock`. The caller has locked it, as `held`, and
-/// has called [`prepare_to_wait`](crate::park::prepare_to_wait) before that.
+/// has called [`prepare_to_wait`](crate::park::prepare_to_wait) before that. `awaiting` describes what the caller
+/// waits for.
 ///
 /// If the wait ends without a waker, calls `left` under the lock, after the caller has left the line.
 /// Returns the note, and how the wait has ended.
@@ -109,6 +110,7 @@ pub(super) fn wait_in_line<S, N>(
     mut held: MutexGuard<'_, S>,
     line: fn(&mut S) -> &mut Line<N>,
     note: N,
+    awaiting: Awaiting<'_>,
     deadline: Option<Deadline>,
     left: fn(&mut S, &N) -> Ended<N>,
 ) -> (N, Outcome) {
@@ -135,7 +137,7 @@ pub(super) fn wait_in_line<S, N>(
         node: &node,
         left,
     };
-    let waited = wait.try_suspend(deadline);
+    let waited = wait.try_suspend(awaiting, deadline);
     match waited {
         Waited::Woken => mem::forget(leave),
         Waited::TimedOut | Waited::Interrupted(_) => drop(leave),

@@ -55,7 +55,7 @@
 use crate::atomic::{AtomicU32, Ordering};
 
 use super::attempt::{LockAttempt, NOTE_RETRY, Patience, TOLD_MORE, TOLD_RESERVED};
-use super::futex::{self, Deadline, Holder, Parked};
+use super::futex::{self, Awaited, Awaiting, Awaits, Deadline, Holder, Parked, Reason};
 
 /// Nobody has the lock, it is reserved for nobody, and WAITERS is not set.
 const FREE: u32 = 0;
@@ -164,7 +164,7 @@ impl Mutex {
                 let now = self.word.load(Ordering::Relaxed);
                 now & WAITERS != 0 && now & RESERVED == word & RESERVED
             };
-            let parked = futex::park(&self.word, request, still, || {});
+            let parked = futex::park(&self.word, Awaiting::Described(self), request, still, || {});
             if parked == Parked::TimedOut && patience == Patience::Unlimited {
                 // WAITERS may stay set without a waiter. The next unlocker sees to that.
                 return self.swap(FREE, held);
@@ -205,6 +205,15 @@ impl Mutex {
         self.word
             .compare_exchange(word, new, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
+    }
+}
+
+impl Awaited for Mutex {
+    fn describe(&self) -> Awaits {
+        Awaits {
+            holder: self.holder().map(Holder::number),
+            ..Awaits::of(Reason::Mutex, self)
+        }
     }
 }
 

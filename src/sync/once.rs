@@ -13,7 +13,7 @@
 
 use crate::atomic::{AtomicU32, Ordering};
 
-use super::futex::{self, Holder, WaitRequest, Waiting};
+use super::futex::{self, Awaited, Awaiting, Awaits, Holder, Reason, WaitRequest, Waiting};
 use super::lot::LotQueue;
 
 /// The bits of the state. Zero is INCOMPLETE.
@@ -120,7 +120,7 @@ impl Once {
                 ..WaitRequest::default()
             };
             let still = || self.word.load(Ordering::Relaxed) == marked;
-            futex::park(&self.word, request, still, || {});
+            futex::park(&self.word, Awaiting::Described(self), request, still, || {});
         }
         self.word.load(Ordering::Acquire)
     }
@@ -133,6 +133,17 @@ impl Once {
     fn swap(&self, word: u32, new: u32) -> Result<u32, u32> {
         self.word
             .compare_exchange(word, new, Ordering::Acquire, Ordering::Acquire)
+    }
+}
+
+impl Awaited for Once {
+    fn describe(&self) -> Awaits {
+        let word = self.word.load(Ordering::Relaxed);
+        let is_running = word & STATE == RUNNING;
+        Awaits {
+            holder: is_running.then_some(word >> NUMBER_SHIFT),
+            ..Awaits::of(Reason::Once, self)
+        }
     }
 }
 

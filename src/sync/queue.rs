@@ -11,8 +11,8 @@ use crate::channel::{
     TrySendError,
 };
 use crate::park::{self, Waiters};
-use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
+use crate::task::{Deadline, Reason};
 
 /// A queue of items to work on, and a count of those that are not done, as Python's `queue.Queue`.
 ///
@@ -72,7 +72,7 @@ impl<T> Queue<T> {
             sender,
             receiver,
             unfinished: AtomicUsize::new(0),
-            joiners: Waiters::new(),
+            joiners: Waiters::new(Reason::Queue),
         }
     }
 

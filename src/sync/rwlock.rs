@@ -34,7 +34,7 @@
 use crate::atomic::{AtomicU32, Ordering};
 
 use super::attempt::{LockAttempt, NOTE_RETRY, Patience, TOLD_MORE, TOLD_RESERVED};
-use super::futex::{self, Deadline, Holder, Parked, Waiting};
+use super::futex::{self, Awaited, Awaiting, Awaits, Deadline, Holder, Parked, Reason, Waiting};
 use super::lot::LotQueue;
 
 /// Nobody has the lock, it is reserved for nobody, and WAITERS is not set.
@@ -242,7 +242,7 @@ impl RwLock {
                     && !access.is_possible(now, attempt.was_woken())
                     && is_reserved_now == is_reserved
             };
-            let parked = futex::park(&self.word, request, still, || {});
+            let parked = futex::park(&self.word, Awaiting::Described(self), request, still, || {});
             if parked == Parked::TimedOut && patience == Patience::Unlimited {
                 self.make_up_for_one_less();
                 return match access {
@@ -348,6 +348,23 @@ impl Access {
         match self {
             Access::Read => number,
             Access::Write => NOTE_WRITER | number,
+        }
+    }
+}
+
+impl Awaited for RwLock {
+    fn describe(&self) -> Awaits {
+        let word = self.word.load(Ordering::Relaxed);
+        let is_written = word & WRITE != 0 && word & RESERVED != RESERVED;
+        let readers = if word & WRITE == 0 {
+            (word & READERS) / READER
+        } else {
+            0
+        };
+        Awaits {
+            holder: is_written.then(|| holder_of(word).number()),
+            detail: (readers > 0).then(|| format!("{readers} readers have it")),
+            ..Awaits::of(Reason::RwLock, self)
         }
     }
 }

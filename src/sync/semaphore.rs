@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::line::{Ended, Line, wait_in_line};
 use crate::atomic::{Mutex, own_lock};
 use crate::park;
-use crate::task::Deadline;
 use crate::task::word::Outcome;
+use crate::task::{Awaiting, Deadline, Reason};
 
 /// A number of permits. A task that needs one waits until one is free.
 ///
@@ -194,7 +194,9 @@ impl Semaphore {
         }
         // A waiter that leaves may have been the only reason why those behind it had to wait.
         let left = |state: &mut State, _: &usize| state.hand_over();
-        let (_, outcome) = wait_in_line(&self.state, state, State::line, n, deadline, left);
+        let awaiting = Awaiting::object(Reason::Semaphore, self);
+        let (_, outcome) =
+            wait_in_line(&self.state, state, State::line, n, awaiting, deadline, left);
         outcome == Outcome::Woken
     }
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::park::{self, Waiters};
-use crate::task::Deadline;
 use crate::task::word::{Kind, Outcome};
+use crate::task::{Deadline, Reason};
 
 /// Waits until all members of a group are done. Each clone is a member; dropping it says that it is done.
 ///
@@ -47,7 +47,7 @@ impl WaitGroup {
     pub fn new() -> WaitGroup {
         let group = Group {
             members: AtomicUsize::new(1),
-            waiters: Waiters::new(),
+            waiters: Waiters::new(Reason::WaitGroup),
         };
         WaitGroup {
             group: Arc::new(group),

@@ -10,10 +10,10 @@
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::ffi::{c_int, c_void};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::frames;
 use super::switches::excused;
 
 /// The path of std's functions that call lazy initialisers. (It is private to std; the unit test fails
@@ -73,28 +73,13 @@ fn look_at_stack() {
     }
 }
 
-// The unwinder that std links: see the Itanium C++ ABI, "Exception Handling", and unwind.h of gcc.
-unsafe extern "C" {
-    fn _Unwind_Backtrace(
-        trace: extern "C" fn(*mut c_void, *mut c_void) -> c_int,
-        argument: *mut c_void,
-    ) -> c_int;
-    fn _Unwind_GetIP(context: *mut c_void) -> usize;
-}
-
 /// A hash of the return addresses on the caller's stack.
 fn hash_of_stack() -> u64 {
-    extern "C" fn add(context: *mut c_void, hasher: *mut c_void) -> c_int {
-        // SAFETY: the unwinder passes a valid context, and the pointer to the hasher that
-        // `hash_of_stack` has passed to it. Nothing else uses the hasher during the walk.
-        unsafe { (*hasher.cast::<DefaultHasher>()).write_usize(_Unwind_GetIP(context)) };
-        // _URC_NO_REASON: go on to the next frame.
-        0
-    }
     let mut hasher = DefaultHasher::new();
-    // SAFETY: `add` has the signature of a trace function and expects a pointer to a hasher, which
-    // it gets. It does not unwind: a panic in an `extern "C"` function aborts.
-    unsafe { _Unwind_Backtrace(add, (&raw mut hasher).cast()) };
+    frames::walk(|frame| {
+        hasher.write_usize(frame.returns_to);
+        true
+    });
     hasher.finish()
 }
 

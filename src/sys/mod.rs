@@ -180,8 +180,10 @@
 compile_error!("greenroom runs on Linux");
 
 pub(crate) mod child;
+pub(crate) mod clock;
 pub(crate) mod file;
 pub(crate) mod fork;
+pub(crate) mod frames;
 #[cfg(debug_assertions)]
 pub(crate) mod initialisers;
 pub(crate) mod memory;

@@ -75,6 +75,13 @@ impl Holder {
         self.slot_here().is_some()
     }
 
+    /// The coroutine in `slot` of the worker that the calling thread drives. `None` if no number tells it from
+    /// others.
+    pub(crate) fn in_slot_here(slot: u32) -> Option<Holder> {
+        let worker = WORKER.get();
+        (worker != 0 && slot >> SLOT_BITS == 0).then_some(Holder(worker | slot))
+    }
+
     /// The slot of the holder, if it is a coroutine of the calling thread.
     pub(crate) fn slot_here(self) -> Option<u32> {
         let worker = WORKER.get();

@@ -5,10 +5,12 @@
 //! coroutine's stack. A task is scheduled by its [`Owner`], and knows nothing of schedulers.
 //!
 //! The parts of a task have files of their own: `word` (how the current wait stands), `completion` (its
-//! end, for the joiner), `awaiter` (the joiner), `refs` and `task_ref` (references to it), `locals` (coroutine locals), `inbox`
+//! end, for the joiner), `awaiter` (the joiner), `awaited` (what the task waits for), `suspension` (how a
+//! suspended coroutine is looked at), `refs` and `task_ref` (references to it), `locals` (coroutine locals), `inbox`
 //! (woken tasks on their way to their owner), `os_thread` (OS threads as tasks).
 
 mod aside;
+mod awaited;
 mod awaiter;
 pub(crate) mod budget;
 mod completion;
@@ -21,6 +23,7 @@ mod os_thread;
 mod refs;
 #[cfg(debug_assertions)]
 mod sections;
+mod suspension;
 mod task_ref;
 mod unwind;
 mod waiting;
@@ -44,6 +47,7 @@ use crate::sys::memory;
 use crate::sys::thread_state::{ForeignCell, OwnMemory};
 
 pub(crate) use aside::{Aside, AsideGuard, aside, lock_aside};
+pub(crate) use awaited::{Awaited, AwaitedDescriptor, Awaiting, Awaits, Reason};
 pub(crate) use awaiter::{Awaiter, Told};
 use completion::Completion;
 pub(crate) use completion::Joiner;
@@ -58,6 +62,7 @@ pub(crate) use os_thread::PolledDescriptor;
 use refs::Refs;
 #[cfg(debug_assertions)]
 pub(crate) use sections::{Section, count_switch};
+pub(crate) use suspension::{Suspension, set_look};
 pub(crate) use task_ref::TaskRef;
 pub(crate) use unwind::{
     InHook, Suspended, is_unwinding, is_unwinding_for_certain, keeps_thread, may_unwind,
@@ -108,12 +113,12 @@ pub(crate) trait Owner: Send + Sync {
     /// Cancels the timer of the calling task, in `slot`.
     fn disarm(&self, slot: u32);
 
-    /// Suspends the calling task until wait `seq`, which has begun, has ended. At `deadline` the wait ends
-    /// as timed out.
+    /// Suspends the calling task until wait `seq`, which has begun, has ended. At
+    /// `deadline` the wait ends as timed out.
     ///
     /// Only for tasks that need more than a switch: OS threads, and coroutines while std's panic count of
     /// the thread is raised.
-    fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>);
+    fn suspend(&self, task: &Task, seq: Seq, suspension: &Suspension, deadline: Option<Deadline>);
 
     /// Whether the calling task keeps the owner's thread to itself while it waits. See `keeps_thread`.
     fn waits_alone(&self) -> bool;
@@ -154,6 +159,8 @@ pub(crate) struct Task<B: ?Sized = dyn Body> {
     swallowed: AtomicU8,
     /// The number that identifies the task in the process. Zero until it is asked for.
     id: AtomicU64,
+    /// The id of the coroutine that has spawned this one. Zero if no coroutine has.
+    parent: u64,
     name: Option<Box<str>>,
     spawned_at: &'static Location<'static>,
     role: Role,
@@ -212,6 +219,7 @@ impl<B: Body> Task<B> {
             told_of_end: Flag::new(),
             swallowed: AtomicU8::new(0),
             id: AtomicU64::new(0),
+            parent: with_running(|parent| parent.map_or(0, |parent| parent.id().get())),
             name,
             spawned_at,
             role,
@@ -300,11 +308,17 @@ impl Task {
     }
 
     /// The number that identifies this task in the process. Taken when it is first asked for.
+    #[inline]
     pub(crate) fn id(&self) -> NonZeroU64 {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        if let Some(id) = NonZeroU64::new(self.id.load(Ordering::Relaxed)) {
-            return id;
+        match NonZeroU64::new(self.id.load(Ordering::Relaxed)) {
+            Some(id) => id,
+            None => self.take_id(),
         }
+    }
+
+    #[cold]
+    fn take_id(&self) -> NonZeroU64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let new = NEXT.fetch_add(1, Ordering::Relaxed);
         let id = match self
             .id
@@ -314,6 +328,16 @@ impl Task {
             Err(first) => first,
         };
         NonZeroU64::new(id).expect("ids count from 1")
+    }
+
+    /// The id of the coroutine that has spawned this one.
+    pub(crate) fn parent(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.parent)
+    }
+
+    /// The number of the task's runtime.
+    pub(crate) fn runtime(&self) -> u32 {
+        self.runtime
     }
 
     /// The task's coroutine locals.
@@ -454,27 +478,67 @@ impl Task {
         self.owner().refuse_deadlock(self, slot)
     }
 
-    /// Suspends this task, which is the calling one, until wait `seq` has ended. At `deadline` the wait ends
-    /// as timed out.
+    /// Suspends this task, which is the calling one, until wait `seq` has ended. At
+    /// `deadline` the wait ends as timed out. Returns how it has ended.
+    ///
+    /// The owner may resume the task before that, for a look at its stack: see `suspension`. Then this suspends
+    /// it again.
     ///
     /// Always inlined, together with the switch. A processor predicts the target of a return from the last
     /// calls, so it mispredicts the return from each function that was called before a switch and returns
     /// after it.
     #[inline(always)]
-    pub(crate) fn suspend(&self, seq: Seq, deadline: Option<Deadline>) {
+    pub(crate) fn suspend(
+        &self,
+        seq: Seq,
+        suspension: &Suspension,
+        deadline: Option<Deadline>,
+    ) -> Outcome {
         #[cfg(debug_assertions)]
         crate::sys::initialisers::look();
         if !on_coroutine() || std::thread::panicking() {
-            return self.owner().suspend(self, seq, deadline);
+            self.owner().suspend(self, seq, suspension, deadline);
+            return self.word.outcome();
         }
         #[cfg(debug_assertions)]
         count_switch();
-        if let Some(deadline) = deadline {
-            self.owner().arm(self.slot(), deadline, seq);
+        // Two switches, so that a wait without a deadline does not ask twice whether it has one.
+        match deadline {
+            None => self.switch(suspension),
+            Some(deadline) => {
+                self.owner().arm(self.slot(), deadline, seq);
+                let outcome = self.switch(suspension);
+                self.owner().disarm(self.slot());
+                outcome
+            }
         }
-        coroutine::suspend(Suspend::Parked);
-        if deadline.is_some() {
-            self.owner().disarm(self.slot());
+    }
+
+    /// Switches to the worker. Returns when the wait has ended.
+    #[inline(always)]
+    fn switch(&self, suspension: &Suspension) -> Outcome {
+        coroutine::suspend(Suspend::Parked, suspension);
+        match self.word.outcome_unless_looked_at() {
+            Some(outcome) => outcome,
+            None => self.be_looked_at(suspension),
+        }
+    }
+}
+
+impl Task {
+    /// Called by this task, which is the calling one, when it was resumed for a look. Suspends it again, with
+    /// the same suspension, until its wait has ended.
+    ///
+    /// Not a part of `suspend`: a loop there would cost each wait some instructions.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn be_looked_at(&self, suspension: &Suspension) -> Outcome {
+        loop {
+            suspension::look();
+            coroutine::suspend(Suspend::Parked, suspension);
+            if let Some(outcome) = self.word.outcome_unless_looked_at() {
+                return outcome;
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 
 use super::word::{Outcome, Seq};
-use super::{Body, Deadline, Interrupts, Link, Owner, Role, Task, TaskRef, Waiting};
+use super::{Body, Deadline, Interrupts, Link, Owner, Role, Suspension, Task, TaskRef, Waiting};
 use crate::fatal;
 use crate::sys::fork::Process;
 use crate::sys::poll;
@@ -160,7 +160,7 @@ impl Owner for OsThread {
         unreachable!("an OS thread sleeps with its deadline");
     }
 
-    fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
+    fn suspend(&self, task: &Task, seq: Seq, _: &Suspension, deadline: Option<Deadline>) {
         if POLLED_IN.get() == Some(Waiting::new(task, seq)) {
             return self.suspend_polling(task, seq, deadline);
         }

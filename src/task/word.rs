@@ -59,8 +59,11 @@ const LATER: u64 = 1 << 8;
 /// The task may be in an interrupt scope, which then says what interrupts it.
 const SCOPED: u64 = 1 << 9;
 
+/// The owner resumes the task for a look at its stack, whatever the state of the wait.
+const LOOK: u64 = 1 << 10;
+
 /// The unit of the sequence number, which fills the remaining bits.
-const SEQ: u64 = 1 << 10;
+const SEQ: u64 = 1 << 11;
 /// The bits that belong to the task, not to its current wait.
 const LASTING: u64 = TOKEN | INTERRUPT | SCOPED;
 
@@ -214,12 +217,50 @@ impl WaitWord {
     /// How the last wait has ended. To be asked by the task, after it was suspended in that wait.
     #[inline]
     pub(crate) fn outcome(&self) -> Outcome {
-        match self.0.load(Ordering::Acquire) & STATE {
-            WOKEN => Outcome::Woken,
-            TIMED_OUT => Outcome::TimedOut,
-            INTERRUPTED => Outcome::Interrupted,
-            state => unreachable!("a task came back from a wait in state {state}"),
+        match self.outcome_unless_looked_at() {
+            Some(outcome) => outcome,
+            None => unreachable!("a task came back from a wait that has not ended"),
         }
+    }
+
+    /// Like `outcome`. `None` if the owner has only resumed the task for a look at its stack.
+    ///
+    /// Costs no more than `outcome`, since both have a branch for a word that should not be there.
+    #[inline(always)]
+    pub(crate) fn outcome_unless_looked_at(&self) -> Option<Outcome> {
+        match self.0.load(Ordering::Acquire) & (STATE | LOOK) {
+            WOKEN => Some(Outcome::Woken),
+            TIMED_OUT => Some(Outcome::TimedOut),
+            INTERRUPTED => Some(Outcome::Interrupted),
+            _ => None,
+        }
+    }
+
+    /// Notes that the owner is about to resume the task for a look, in a wait that lasts or has ended. Wakers
+    /// go on as before, so what they do is not lost: they do not change this note, and it does not matter to
+    /// them.
+    pub(crate) fn begin_look(&self) {
+        self.0.fetch_or(LOOK, Ordering::Relaxed);
+    }
+
+    /// Notes that the task is suspended again, in the same wait.
+    pub(crate) fn end_look(&self) {
+        self.0.fetch_and(!LOOK, Ordering::Relaxed);
+    }
+
+    /// Whether the owner has resumed the task for a look only.
+    pub(crate) fn is_looked_at(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & LOOK != 0
+    }
+
+    /// Whether the current wait lasts.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & STATE == WAITING
+    }
+
+    /// The number of the current or last wait.
+    pub(crate) fn seq(&self) -> u64 {
+        seq(self.0.load(Ordering::Relaxed))
     }
 
     /// Whether the task is interrupted.
@@ -316,6 +357,23 @@ mod tests {
         assert!(word.wake(seq, Outcome::TimedOut));
         assert!(!word.wake(seq, Outcome::Woken));
         assert_eq!(word.outcome(), Outcome::TimedOut);
+    }
+
+    #[test]
+    fn a_look_is_no_outcome_and_does_not_keep_a_waker_from_ending_the_wait() {
+        let word = WaitWord::new();
+        let seq = word.begin(Kind::Plain).unwrap();
+        word.begin_look();
+        assert_eq!(word.outcome_unless_looked_at(), None);
+        assert!(word.wake(seq, Outcome::Woken));
+        assert_eq!(word.outcome_unless_looked_at(), None, "it is not its turn");
+        word.end_look();
+        assert_eq!(word.outcome(), Outcome::Woken);
+        // A look at a task that was woken already.
+        word.begin_look();
+        assert_eq!(word.outcome_unless_looked_at(), None);
+        word.end_look();
+        assert_eq!(word.outcome(), Outcome::Woken);
     }
 
     #[test]

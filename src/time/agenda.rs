@@ -11,7 +11,7 @@ use crate::park::Waiters;
 use crate::sys::fork::Process;
 use crate::sys::switches::own_lock;
 use crate::task::word::Kind;
-use crate::task::{self, AsideGuard, Deadline};
+use crate::task::{self, AsideGuard, Deadline, Reason};
 
 /// How many timers the keeper examines to find a wake-up that serves several.
 const LOOK_AHEAD: usize = 64;
@@ -109,7 +109,7 @@ impl Agenda {
             made_by: Process::current(),
             starting: Mutex::new(()),
             state: Mutex::default(),
-            bed: Waiters::new(),
+            bed: Waiters::new(Reason::Timers),
         }
     }
 

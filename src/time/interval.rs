@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::park::Wait;
 use crate::task::word::Kind;
-use crate::task::{self, Deadline};
+use crate::task::{self, Awaiting, Deadline, Reason};
 
 /// Makes a ticker. Its first tick is one `period` from now.
 ///
@@ -56,7 +56,7 @@ impl Interval {
         if !task::on_coroutine() && self.next.is_some_and(|next| next <= Instant::now()) {
             std::thread::yield_now();
         }
-        Wait::begin(Kind::Event).suspend(self.next.map(Deadline::at));
+        Wait::begin(Kind::Event).suspend(Awaiting::only(Reason::Tick), self.next.map(Deadline::at));
         self.advance(Instant::now()).0
     }
 

@@ -141,6 +141,13 @@ impl Timers {
         }
     }
 
+    /// The deadline that is armed for `slot`.
+    pub(crate) fn deadline(&self, slot: u32) -> Option<Instant> {
+        let (armed, _) = self.slots.get(slot as usize)?.armed?;
+        self.origin
+            .checked_add(Duration::from_nanos(armed.deadline))
+    }
+
     /// Gives back the memory that a burst has left unused.
     pub(crate) fn shrink(&mut self) {
         let slots = &self.slots;

@@ -3,6 +3,7 @@
 
 use crate::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use crate::park::Waiters;
+use crate::task::Reason;
 use crate::task::word::Kind;
 
 /// How many coroutines were made and how many have finished. The main coroutine does not count.
@@ -112,7 +113,7 @@ impl Census {
             abandoned: AtomicUsize::new(0),
             idling: AtomicU64::new(0),
             awaited: AtomicUsize::new(0),
-            waiters: Waiters::new(),
+            waiters: Waiters::new(Reason::Idle),
         }
     }
 

@@ -9,6 +9,7 @@
 //! - `remote`: what other threads use of a worker; `attention` and `sleep`: when to wake it;
 //! - `scheduler`: what the workers share; `census`: how many coroutines there are;
 //! - `counters`: what a worker counts; `metrics`: all of that, for the program;
+//! - `roll`: what a worker's coroutines do, for a dump;
 //! - `alone`: waits of a coroutine that unwinds; `shutdown`: the end of a runtime.
 
 mod alone;
@@ -19,6 +20,7 @@ mod fresh;
 pub(crate) mod metrics;
 mod placement;
 mod remote;
+mod roll;
 mod scheduler;
 mod shutdown;
 mod sleep;
@@ -41,19 +43,22 @@ use crate::diagnose::deny_blocking;
 use crate::fatal;
 use crate::park::Cancelled;
 use crate::reactor::{self, Reactor};
-use crate::sys::memory;
+use crate::sys::{clock, memory};
 use crate::task::word::{Outcome, Seq};
 use crate::task::{
-    self, Deadline, Description, Owner, Role, Suspended, Task, TaskRef, WorkerNumber, budget,
+    self, Deadline, Description, Owner, Role, Suspended, Suspension, Task, TaskRef, WorkerNumber,
+    budget,
 };
 use crate::time::Timers;
 use census::Tally;
 use counters::{Counts, MARK, Probe};
 use placement::Placement;
 use remote::Remote;
+use roll::Answering;
 use scheduler::is_counted;
 use shutdown::{NOTHING_UNWINDS, Shutdown};
 
+pub(crate) use roll::{Activity, Answer, Entry, Started, Trace};
 pub(crate) use scheduler::{Scheduler, set_up_stealing};
 pub(crate) use shutdown::PAUSE;
 
@@ -144,6 +149,8 @@ pub(crate) struct Worker {
     idle_batches: Cell<u32>,
     /// When to trim the stacks of ended coroutines.
     trim_at: Cell<Option<Instant>>,
+    /// The rolls that this worker answers, the first one at the moment.
+    answering: RefCell<Vec<Answering>>,
     /// The main coroutine has finished, so the loop must return.
     leave: Cell<bool>,
 }
@@ -154,6 +161,8 @@ struct Live {
     coroutine: Coroutine,
     /// How many coroutines had started on this worker before.
     age: u64,
+    /// When the batch began in which the coroutine has parked last, by [`clock::coarse`]. Zero before that.
+    since: Duration,
 }
 
 impl Live {
@@ -192,6 +201,7 @@ impl Worker {
             lone_yields: Cell::new(0),
             idle_batches: Cell::new(0),
             trim_at: Cell::new(None),
+            answering: RefCell::default(),
             leave: Cell::new(false),
         }
     }
@@ -306,6 +316,9 @@ impl Worker {
     /// event which came before a deadline is seen before the deadline.
     fn turn(&self) {
         self.take_share();
+        if self.remote.rolls().is_asked() {
+            self.answer_rolls();
+        }
         let full = self.run_batch(self.batch.get());
         if self.leave.get() {
             return;
@@ -344,7 +357,7 @@ impl Worker {
     /// and fresh coroutines alternately, so that neither kind starves the other. Returns whether the batch
     /// was full.
     ///
-    /// This is the only function that switches into coroutines. It is never inlined, so that the code
+    /// This is the only function that switches into coroutines to run them. It is never inlined, so that the code
     /// around it carries no address of a thread-local across the switch. The switch itself is inlined into
     /// the loop, because the processor mispredicts a return from a function that has switched.
     #[inline(never)]
@@ -360,6 +373,7 @@ impl Worker {
         let mut any_finished = false;
         let mut only_yields = true;
         let mut lone_yields = self.lone_yields.get();
+        let now = clock::coarse();
         while left > 0 && !self.leave.get() {
             // Under `panic = "abort"` all coroutines are left behind as soon as the runtime stops.
             if NOTHING_UNWINDS && self.scheduler.is_stopping() {
@@ -385,6 +399,7 @@ impl Worker {
             let turn = || task::enter(&running.task, || running.coroutine.resume());
             match deny_blocking::watched(&running.task, turn) {
                 Suspend::Parked => {
+                    running.since = now;
                     only_yields = false;
                     lone_yields = 0;
                 }
@@ -542,6 +557,7 @@ impl Worker {
             task,
             coroutine,
             age,
+            since: Duration::ZERO,
         });
         if live.len() >= self.ready.borrow().capacity() {
             self.set_room(2 * live.len());
@@ -638,7 +654,10 @@ impl Worker {
             scheduler.offer_to_least_loaded(&self.remote);
             fresh = false;
         }
-        let found = self.remote.has_mail() || fresh || scheduler.is_stopping();
+        let found = self.remote.has_mail()
+            || fresh
+            || scheduler.is_stopping()
+            || self.remote.rolls().is_asked();
         if !found {
             let timer = self.timers.borrow_mut().alarm();
             let others = [self.trim_if_cold(), self.placement.until()];
@@ -680,7 +699,7 @@ impl Worker {
     /// Suspends the running coroutine, `task`, until wait `seq` is over. Called only while std's panic count
     /// of this thread is raised; otherwise [`Task::suspend`] needs no help of the worker.
     #[cold]
-    fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
+    fn suspend(&self, task: &Task, seq: Seq, suspension: &Suspension, deadline: Option<Deadline>) {
         if self.waits_alone() && self.wait_with(task, seq, deadline) {
             return;
         }
@@ -688,7 +707,10 @@ impl Worker {
             self.arm(task.slot(), deadline, seq);
         }
         let _suspended = Suspended::begin();
-        coroutine::suspend(Suspend::Parked);
+        coroutine::suspend(Suspend::Parked, suspension);
+        if task.word.is_looked_at() {
+            task.be_looked_at(suspension);
+        }
         if deadline.is_some() {
             self.disarm(task.slot());
         }
@@ -781,6 +803,9 @@ impl<'a> Driving<'a> {
 
 impl Drop for Driving<'_> {
     fn drop(&mut self) {
+        while self.worker.remote.rolls().is_asked() {
+            self.worker.answer_rolls();
+        }
         reactor::set_local(None);
         WorkerNumber::leave();
         CURRENT.set(ptr::null());

@@ -10,11 +10,12 @@ use super::Worker;
 use super::attention::Attention;
 use super::census::Tally;
 use super::counters::Counters;
+use super::roll::Rolls;
 use super::shutdown::Shutdown;
 use crate::diagnose::pulse::Pulse;
 use crate::reactor;
 use crate::task::word::Seq;
-use crate::task::{Deadline, Inbox, Link, Mail, Owner, Task, TaskRef};
+use crate::task::{Deadline, Inbox, Link, Mail, Owner, Suspension, Task, TaskRef};
 
 /// The part of a worker that other threads use.
 pub(super) struct Remote {
@@ -30,6 +31,7 @@ pub(super) struct Remote {
     uncounted: Tally,
     pulse: Arc<Pulse>,
     counters: Counters,
+    rolls: Rolls,
     /// Other workers hold back, so that this one steals their fresh coroutines.
     offered: AtomicBool,
     reactor: Arc<reactor::Handle>,
@@ -51,6 +53,7 @@ impl Remote {
             uncounted: Tally::new(),
             pulse: Pulse::new(),
             counters: Counters::new(),
+            rolls: Rolls::new(),
             offered: AtomicBool::new(false),
             reactor,
             shutdown,
@@ -139,6 +142,11 @@ impl Remote {
         self.offered.store(false, Ordering::Relaxed);
     }
 
+    /// The dumps for which the worker is asked to describe its coroutines.
+    pub(super) fn rolls(&self) -> &Rolls {
+        &self.rolls
+    }
+
     pub(super) fn stealer(&self) -> &Stealer<TaskRef> {
         &self.fresh
     }
@@ -179,8 +187,8 @@ impl Owner for Remote {
         with_own_worker(|worker| worker.disarm(slot));
     }
 
-    fn suspend(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
-        with_own_worker(|worker| worker.suspend(task, seq, deadline));
+    fn suspend(&self, task: &Task, seq: Seq, suspension: &Suspension, deadline: Option<Deadline>) {
+        with_own_worker(|worker| worker.suspend(task, seq, suspension, deadline));
     }
 
     fn waits_alone(&self) -> bool {

@@ -166,6 +166,11 @@ impl Scheduler {
             true => self.census.elsewhere.count_in_shared(),
             false => self.census.uncounted.count_in_shared(),
         }
+        self.put_back(task);
+    }
+
+    /// Queues a fresh coroutine that is counted already.
+    pub(super) fn put_back(&self, task: TaskRef) {
         task::aside(|| self.injector.push(task));
         self.notify();
         // A worker that has begun to leave may not look at the injector again. Pairs with the store of
@@ -202,6 +207,7 @@ impl Scheduler {
         !self.injector.is_empty() || self.workers.iter().any(|worker| worker.has_fresh())
     }
 
+    #[inline]
     pub(super) fn take_injected(&self) -> Option<TaskRef> {
         if self.injector.is_empty() {
             return None;

@@ -1,5 +1,5 @@
-//! Coroutine tests that run one at a time: they count turns, wake-ups or jobs, which other tests would
-//! disturb.
+//! Coroutine tests that run one at a time: they count turns, wake-ups, jobs or all coroutines, which other
+//! tests would disturb.
 
 use serial_test::serial;
 
@@ -7,6 +7,7 @@ use serial_test::serial;
 mod util;
 
 mod blocking;
+mod dumps;
 mod fairness;
 mod metrics;
 mod poison;

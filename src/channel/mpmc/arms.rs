@@ -9,7 +9,7 @@ use std::sync::mpsc::{RecvError, SendError, TryRecvError};
 use super::waiting::WaiterNode;
 use super::{Channel, Receiver, Sender};
 use crate::park::several::Arm;
-use crate::task::Waiting;
+use crate::task::{Awaits, Reason, Waiting};
 
 /// A message to receive.
 pub(crate) struct RecvArm<'a, T> {
@@ -63,6 +63,10 @@ impl<T> Arm for RecvArm<'_, T> {
         let end = self.channel.state.back();
         self.node.unlink(end, |back| &mut back.receivers);
         false
+    }
+
+    fn describe(&self) -> Awaits {
+        Awaits::of(Reason::Receive, self.channel.state.back())
     }
 }
 
@@ -140,5 +144,9 @@ impl<T> Arm for SendArm<'_, T> {
         let end = self.channel.state.front();
         self.node.unlink(end, |front| &mut front.senders);
         false
+    }
+
+    fn describe(&self) -> Awaits {
+        Awaits::of(Reason::Send, self.channel.state.front())
     }
 }

@@ -44,7 +44,7 @@ use std::sync::mpsc::{RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
 use crate::park::{self, Waited};
 use crate::task::word::Outcome;
-use crate::task::{Deadline, Woken};
+use crate::task::{Deadline, Reason, Woken};
 
 pub(crate) use arms::{RecvArm, SendArm};
 use chain::{NoSpareBlock, SpareBlocks};
@@ -321,7 +321,13 @@ impl<T> Channel<T> {
         deadline: impl FnOnce() -> Option<Deadline>,
     ) -> Waited {
         let end = self.state.front();
-        node.wait(end, front, |front| &mut front.senders, deadline())
+        node.wait(
+            end,
+            front,
+            |front| &mut front.senders,
+            Reason::Send,
+            deadline(),
+        )
     }
 
     /// Continues a `recv` that found no value to be popped under the front's lock alone.
@@ -356,7 +362,13 @@ impl<T> Channel<T> {
         drop(spare);
         let node = WaiterNode::new(None);
         let end = self.state.back();
-        let waited = node.wait(end, back, |back| &mut back.receivers, deadline());
+        let waited = node.wait(
+            end,
+            back,
+            |back| &mut back.receivers,
+            Reason::Receive,
+            deadline(),
+        );
         match (node.into_value(), waited) {
             (Some(value), _) => Ok(value),
             (None, Waited::TimedOut) => Err(RecvTimeoutError::Timeout),

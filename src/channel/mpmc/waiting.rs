@@ -8,7 +8,7 @@ use crate::atomic::process;
 use crate::park::list::{List, Node};
 use crate::park::{Wait, Waited};
 use crate::task::word::Kind;
-use crate::task::{Deadline, Waiting, Woken};
+use crate::task::{Awaiting, Deadline, Reason, Waiting, Woken};
 
 /// The waiters of one end, first come, first served.
 ///
@@ -102,6 +102,7 @@ impl<T> WaiterNode<T> {
         end: &Lock<E>,
         mut held: Guard<'_, E>,
         queue: fn(&mut E) -> &mut WaitQueue<T>,
+        reason: Reason,
         deadline: Option<Deadline>,
     ) -> Waited {
         let wait = match Wait::try_begin(Kind::Peer) {
@@ -119,7 +120,7 @@ impl<T> WaiterNode<T> {
             queue,
             needed: true,
         };
-        let waited = wait.try_suspend(deadline);
+        let waited = wait.try_suspend(Awaiting::object(reason, end), deadline);
         // A thread that wakes the task unlinks its node first.
         unlink.needed = !waited.is_woken();
         waited

@@ -3,9 +3,9 @@
 use std::cell::{Cell, RefCell};
 
 use super::many::Joinable;
-use super::{is_running, refuse_to_wait_alone};
+use super::{Joined, is_running, refuse_to_wait_alone};
 use crate::park::several::Arm;
-use crate::task::{Awaiter, Joiner, Waiting};
+use crate::task::{Awaited, Awaiter, Awaits, Joiner, Waiting};
 
 /// A coroutine to join. Has its handle until it is joined.
 pub(crate) struct JoinArm<H: Joinable> {
@@ -79,5 +79,11 @@ impl<H: Joinable> Arm for JoinArm<H> {
         }
         // That the coroutine has ended is found by the next try.
         false
+    }
+
+    fn describe(&self) -> Awaits {
+        let handle = self.handle.borrow();
+        let task = handle.as_ref().map(|handle| handle.awaited().task);
+        Joined(task.as_slice()).describe()
     }
 }

@@ -3,12 +3,12 @@
 
 use std::any::Any;
 
-use super::{Join, JoinHandle, LocalJoinHandle, is_running, refuse_to_wait_alone};
+use super::{Join, JoinHandle, Joined, LocalJoinHandle, is_running, refuse_to_wait_alone};
 use crate::interrupt::deadline::Deadline;
 use crate::park::Wait;
 use crate::runtime::thread::Thread;
 use crate::task::word::{Kind, Outcome};
-use crate::task::{Awaiter, Joiner, Task};
+use crate::task::{Awaiter, Awaiting, Joiner, Task};
 use sealed::{Awaited, Sealed};
 
 /// A handle that joins a coroutine: [`JoinHandle`], [`LocalJoinHandle`] or
@@ -438,7 +438,7 @@ fn wait_for(tasks: &[Awaited<'_>], count: usize, deadline: Deadline) -> usize {
                 }
                 is_registered
             });
-            wait.try_suspend(deadline.of_wait())
+            wait.try_suspend(Awaiting::Described(&Joined(&leaving.0)), deadline.of_wait())
         };
         if waited.or_unwind() == Outcome::TimedOut {
             return tasks.iter().filter(|awaited| awaited.has_ended()).count();

@@ -24,7 +24,9 @@ use crate::diagnose::dropped_handle;
 use crate::fatal;
 use crate::park::{self, Cancelled, Wait, Waited};
 use crate::task::word::{Kind, Outcome};
-use crate::task::{self, Awaiter, Deadline, Description, Joiner, Task, TaskRef};
+use crate::task::{
+    self, Awaited, Awaiter, Awaiting, Awaits, Deadline, Description, Joiner, Reason, Task, TaskRef,
+};
 
 pub(crate) use arm::JoinArm;
 pub use cancel::{CancelOnDrop, Canceller};
@@ -167,7 +169,7 @@ fn wait_for(task: &Task, kind: Kind, deadline: Option<Deadline>) -> Ended {
             wait.end();
             None
         };
-        let waited = wait.try_suspend(deadline);
+        let waited = wait.try_suspend(Awaiting::Described(&Joined(&[task])), deadline);
         match waited {
             // The finisher has ended the wait, and does not use it any more.
             Waited::Woken => mem::forget(leaving),
@@ -179,6 +181,18 @@ fn wait_for(task: &Task, kind: Kind, deadline: Option<Deadline>) -> Ended {
         }
     }
     Ended::Now
+}
+
+/// The tasks that a joiner waits for.
+pub(super) struct Joined<'a>(pub(super) &'a [&'a Task]);
+
+impl Awaited for Joined<'_> {
+    fn describe(&self) -> Awaits {
+        Awaits {
+            tasks: self.0.iter().map(|task| task.id().get()).collect(),
+            ..Awaits::new(Reason::Join)
+        }
+    }
 }
 
 /// Takes the joiner's wait back from the task's completion when dropped, since the wait has ended without

@@ -80,7 +80,7 @@ impl Worker {
                 continue;
             }
             self.remote.attention().fall_asleep_alone();
-            if !self.remote.has_mail() {
+            if !self.remote.has_mail() && !self.remote.rolls().is_asked() {
                 let Some(look_again) = lookout.look(self.expects_something()) else {
                     self.remote.attention().wake_up();
                     return;
@@ -114,6 +114,9 @@ impl Worker {
 
     /// Runs a batch of ready coroutines, and ends fresh ones. Then looks at I/O and timers.
     fn run_some(&self) {
+        if self.remote.rolls().is_asked() {
+            self.answer_rolls();
+        }
         self.run_batch(LARGEST_BATCH);
         self.poll(|reactor| reactor.turn());
         self.expire_timers();

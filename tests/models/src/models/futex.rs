@@ -9,6 +9,7 @@ use super::attempt::Patience;
 use super::counted::Counted;
 use super::lot::{Bucket, BucketState, LotKey, LotNode, LotQueue, LotWaiter};
 use super::parking::Task;
+pub(super) use super::task::{Awaited, Awaiting, Awaits, Reason};
 use super::word::{Kind, Outcome, Seq};
 use super::{Model, large, small};
 use crate::check::atomic::{AtomicU32, AtomicUsize, Mutex, Ordering};
@@ -192,6 +193,7 @@ impl LotWaiter for Waiting {
 
 pub(super) fn park(
     address: &AtomicU32,
+    _: Awaiting<'_>,
     request: WaitRequest,
     still: impl FnOnce() -> bool,
     queued: impl FnOnce(),
@@ -259,6 +261,7 @@ fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Parked {
     };
     park(
         word,
+        Awaiting::object(Reason::Futex, word),
         request,
         || word.load(Ordering::SeqCst) == expected,
         || {},

@@ -3,15 +3,15 @@
 pub(crate) use super::waiters::Waiters;
 pub(crate) use super::{list, several};
 
-use super::task::{Deadline, Task, Waiting};
+use super::task::{Awaiting, Deadline, Reason, Task, Waiting};
 use super::waiters::WaitList;
 use super::word::{Kind, NotBegun, Outcome, Seq};
 use crate::check::atomic::Mutex;
 use crate::check::{Arc, thread};
 
 impl Waiters {
-    pub(crate) fn new() -> Waiters {
-        Waiters::of(Mutex::new(WaitList::new()))
+    pub(crate) fn new(reason: Reason) -> Waiters {
+        Waiters::of(reason, Mutex::new(WaitList::new()))
     }
 }
 
@@ -54,7 +54,7 @@ impl Wait {
         Waiting::new(&self.task, self.seq)
     }
 
-    pub(crate) fn try_suspend(&self, deadline: Option<Deadline>) -> Waited {
+    pub(crate) fn try_suspend(&self, _: Awaiting<'_>, deadline: Option<Deadline>) -> Waited {
         let timer = match deadline {
             None => None,
             Some(Deadline::AtOnce) => {

@@ -1,5 +1,8 @@
 //! The part of `task` that the checked files use.
 
+#[allow(dead_code, reason = "no model makes a dump")]
+#[path = "../../../../src/task/awaited.rs"]
+mod awaited;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/task/waiting.rs"]
 mod waiting;
@@ -9,6 +12,7 @@ use crate::check::atomic::{Mutex, MutexGuard, own_lock};
 pub(crate) use super::futex::Deadline;
 pub(crate) use super::parking::Task;
 pub(crate) use super::word;
+pub(crate) use awaited::{Awaited, Awaiting, Awaits, Reason};
 pub(crate) use waiting::{Waiting, Woken};
 
 /// An ordinary guard: in the models, the allocator does not use locks of ours.

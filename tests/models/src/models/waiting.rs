@@ -1,6 +1,6 @@
 //! Tasks that wait for the same event: `park/waiters.rs`.
 
-use super::task::Deadline;
+use super::task::{Deadline, Reason};
 use super::waiters::{WaitList, Waiters};
 use super::word::{Kind, Outcome};
 use super::{Model, large, small};
@@ -33,7 +33,7 @@ impl Things {
     fn new() -> Arc<Things> {
         Arc::new(Things {
             count: AtomicUsize::new(0),
-            waiters: Waiters::of(Mutex::new(WaitList::new())),
+            waiters: Waiters::of(Reason::Event, Mutex::new(WaitList::new())),
         })
     }
 

@@ -1,0 +1,206 @@
+//! Dumps: what each coroutine does, what it waits for, and where.
+//!
+//! - `snapshot`: what the workers tell of their coroutines (see `worker/roll.rs`), put together;
+//! - `symbols`: the names of frames;
+//! - `cycles`: coroutines that wait for each other;
+//! - `text` and `json`: the two forms.
+#![forbid(unsafe_code)]
+
+mod cycles;
+mod json;
+mod snapshot;
+mod symbols;
+mod text;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use crate::signal::Signals;
+use crate::sys::stderr::Stderr;
+use snapshot::Snapshot;
+
+/// Writes a text that tells what each coroutine of the process does: see [`Dump`].
+///
+/// ```
+/// use greenroom::shims::thread;
+/// use std::time::Duration;
+///
+/// greenroom::run(|| {
+///     let sleeper = thread::Builder::new().name("sleeper".into());
+///     let sleeper = sleeper.spawn(|| thread::sleep(Duration::from_millis(20))).unwrap();
+///     thread::yield_now();
+///     let mut text = Vec::new();
+///     greenroom::dump(&mut text).unwrap();
+///     let text = String::from_utf8(text).unwrap();
+///     assert!(text.contains("'sleeper'") && text.contains("sleeps"));
+///     sleeper.join().unwrap();
+/// });
+/// ```
+///
+/// # Errors
+///
+/// Those of `out`. That of an interrupt, if the caller is a coroutine whose interrupts are delivered as errors.
+///
+/// # Unwinding
+///
+/// An interruption point.
+pub fn dump(out: impl Write) -> io::Result<()> {
+    Dump::new().text(out)
+}
+
+/// Has a dump written to standard error, as text, whenever `signal` comes.
+///
+/// A thread of its own waits for the signal, so that a dump is written even if coroutines hold all workers. The
+/// signal does nothing else any more: see [`signal`](crate::signal). SIGQUIT is what a Java or Go program
+/// takes for this (on a terminal, `Ctrl-\`), and SIGUSR1 is free.
+///
+/// ```no_run
+/// # fn main() -> std::io::Result<()> {
+/// greenroom::dump_on_signal(greenroom::signal::SIGQUIT)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// Those of [`Signals::new`], and the operating system's if there is no thread to be had.
+pub fn dump_on_signal(signal: i32) -> io::Result<()> {
+    let signals = Signals::new(&[signal])?;
+    let write_dumps = move || {
+        // The iterator has an error only if its own descriptor fails. Without a standard error there is nowhere to
+        // write to, and nobody to tell.
+        for _ in signals.map_while(Result::ok) {
+            let _ = dump(Stderr);
+        }
+    };
+    let thread = std::thread::Builder::new().name("greenroom-dump".into());
+    thread.spawn(write_dumps).map(drop)
+}
+
+/// A dump: what each coroutine of the process does.
+///
+/// For each coroutine: its id, its name, and where it was spawned and by which coroutine; whether it runs, is
+/// ready, is parked or has not started; what it waits for (a descriptor and its peer, a time, a lock and its owner,
+/// coroutines to join, a channel, a child process, a job of a thread pool, several things), and for how long
+/// already; how much of its stack it uses and has used; and the backtrace of its stack, while it is parked.
+/// Coroutines that do the same at the same place are listed together. Locks whose owners wait for each other are
+/// told first.
+///
+/// [The guide](crate::guide::insight) has an example, and says what costs what.
+///
+/// The dump is made from any thread or coroutine. Each worker describes its own coroutines, a few of them in each
+/// turn, so that the others run on. A worker that is held by a coroutine, which computes or blocks, describes
+/// nothing; after the [patience](Dump::patience) the dump is written without that worker's coroutines, and says so.
+///
+/// ```
+/// # greenroom::run(|| {
+/// let mut json = Vec::new();
+/// greenroom::Dump::new().backtraces(false).json(&mut json).unwrap();
+/// assert!(json.starts_with(b"{"));
+/// # });
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is dumped before `text` or `json` is called"]
+pub struct Dump {
+    backtraces: bool,
+    patience: Duration,
+    listed: usize,
+}
+
+impl Dump {
+    /// The default settings: with backtraces, a patience of one second, and up to 16 listed coroutines of each
+    /// group.
+    pub fn new() -> Dump {
+        Dump {
+            backtraces: true,
+            patience: Duration::from_secs(1),
+            listed: 16,
+        }
+    }
+
+    /// Sets whether the dump has backtraces. Each one takes its worker some microseconds, and the names of each
+    /// different one some milliseconds.
+    pub fn backtraces(mut self, backtraces: bool) -> Dump {
+        self.backtraces = backtraces;
+        self
+    }
+
+    /// Sets how long to wait for workers that do not answer, because a coroutine holds them.
+    pub fn patience(mut self, patience: Duration) -> Dump {
+        self.patience = patience;
+        self
+    }
+
+    /// Sets how many coroutines the text lists of each group that does the same at the same place. The rest are
+    /// counted. The JSON always has all.
+    pub fn listed(mut self, count: usize) -> Dump {
+        self.listed = count;
+        self
+    }
+
+    /// Makes the dump, and writes it as text for people.
+    ///
+    /// # Errors
+    ///
+    /// See [`dump`].
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
+    pub fn text(&self, out: impl Write) -> io::Result<()> {
+        let snapshot = Snapshot::take(self.backtraces, self.patience)?;
+        write(out, |out| text::write(&snapshot, self.listed, out))
+    }
+
+    /// Makes the dump, and writes it as one JSON object. The guide has [its fields](crate::guide::insight#json).
+    ///
+    /// # Errors
+    ///
+    /// See [`dump`].
+    ///
+    /// # Unwinding
+    ///
+    /// An interruption point.
+    pub fn json(&self, out: impl Write) -> io::Result<()> {
+        let snapshot = Snapshot::take(self.backtraces, self.patience)?;
+        write(out, |out| json::write(&snapshot, out))
+    }
+}
+
+impl Default for Dump {
+    fn default() -> Dump {
+        Dump::new()
+    }
+}
+
+/// Calls `write`, whose text goes to `out` in large pieces.
+fn write(
+    out: impl Write,
+    write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result,
+) -> io::Result<()> {
+    let mut text = Text {
+        out: io::BufWriter::with_capacity(1 << 16, out),
+        error: None,
+    };
+    match (write(&mut text), text.error) {
+        (_, Some(error)) => Err(error),
+        (Ok(()), None) => text.out.flush(),
+        (Err(fmt::Error), None) => Err(io::Error::other("a description failed")),
+    }
+}
+
+/// An output for text, which keeps the error.
+struct Text<W: Write> {
+    out: io::BufWriter<W>,
+    error: Option<io::Error>,
+}
+
+impl<W: Write> fmt::Write for Text<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.out.write_all(text.as_bytes()).map_err(|error| {
+            self.error = Some(error);
+            fmt::Error
+        })
+    }
+}

@@ -1,0 +1,283 @@
+//! A dump as text.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::{self, Write};
+use std::panic::Location;
+use std::time::{Duration, Instant};
+
+use super::snapshot::{Described, Snapshot, breathe, name};
+use crate::task::{Reason, Role};
+use crate::worker::{Activity, Started};
+
+/// What the coroutines of a group have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Kind {
+    activity: Activity,
+    reason: Option<Reason>,
+    spawned_at: &'static Location<'static>,
+    trace: Option<usize>,
+}
+
+/// Writes the dump. Of each group, `listed` coroutines are listed.
+pub(super) fn write(snapshot: &Snapshot, listed: usize, out: &mut dyn Write) -> fmt::Result {
+    write_summary(snapshot, out)?;
+    for cycle in &snapshot.cycles {
+        writeln!(
+            out,
+            "\nthese coroutines wait for each other, and will for ever:"
+        )?;
+        for id in cycle {
+            let awaits = snapshot.coroutine(*id).and_then(Described::awaits);
+            if let Some(awaits) = awaits {
+                writeln!(out, "  {} {}", snapshot.named(*id), snapshot.wait(awaits))?;
+            }
+        }
+    }
+    let mut groups: HashMap<Kind, Vec<&Described>> = HashMap::new();
+    for coroutine in &snapshot.coroutines {
+        groups.entry(kind(coroutine)).or_default().push(coroutine);
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    // The largest group first, and for equal ones the oldest.
+    groups.sort_unstable_by_key(|(_, members)| (usize::MAX - members.len(), members[0].id));
+    for (kind, members) in &groups {
+        write_group(snapshot, *kind, members, listed, out)?;
+    }
+    write_tree(snapshot, listed, out)
+}
+
+fn kind(coroutine: &Described) -> Kind {
+    Kind {
+        activity: coroutine.entry.activity,
+        reason: coroutine.awaits().map(|awaits| awaits.reason),
+        spawned_at: coroutine.task().spawned_at(),
+        trace: coroutine.trace,
+    }
+}
+
+fn write_summary(snapshot: &Snapshot, out: &mut dyn Write) -> fmt::Result {
+    write!(out, "greenroom: {}", coroutines(snapshot.coroutines.len()))?;
+    let all = [
+        Activity::Running,
+        Activity::Ready,
+        Activity::Parked,
+        Activity::Fresh,
+    ];
+    for (index, activity) in all.into_iter().enumerate() {
+        let before = if index > 0 { "," } else { ":" };
+        write!(
+            out,
+            "{before} {} {}",
+            snapshot.count(activity),
+            name(activity)
+        )?;
+    }
+    writeln!(out)?;
+    for worker in &snapshot.workers {
+        if let Some(silent) = &worker.silent {
+            let why = match silent.why {
+                "away" => "no thread drives it",
+                _ => "a coroutine holds it",
+            };
+            writeln!(
+                out,
+                "worker {} of runtime {} has not answered, since {why}; it had {} when it was last counted",
+                worker.index,
+                worker.runtime,
+                coroutines(silent.coroutines),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn coroutines(count: usize) -> String {
+    match count {
+        1 => "1 coroutine".into(),
+        count => format!("{count} coroutines"),
+    }
+}
+
+fn write_group(
+    snapshot: &Snapshot,
+    kind: Kind,
+    members: &[&Described],
+    listed: usize,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    write!(
+        out,
+        "\n{}, {}",
+        coroutines(members.len()),
+        name(kind.activity)
+    )?;
+    if let Some(reason) = kind.reason {
+        write!(out, " ({})", reason.name())?;
+    }
+    writeln!(out, ", spawned at {}", kind.spawned_at)?;
+    for (index, member) in members.iter().take(listed).enumerate() {
+        write_member(snapshot, member, out)?;
+        breathe(index);
+    }
+    if let Some(more @ 1..) = members.len().checked_sub(listed) {
+        writeln!(out, "  and {more} more")?;
+    }
+    match kind.trace {
+        Some(trace) => write_trace(snapshot, trace, out),
+        None => Ok(()),
+    }
+}
+
+fn write_member(snapshot: &Snapshot, member: &Described, out: &mut dyn Write) -> fmt::Result {
+    write!(out, "  {}", snapshot.named(member.id))?;
+    if let Some(started) = member.started() {
+        if let Some(awaits) = &started.awaits {
+            write!(out, " {}", snapshot.wait(awaits))?;
+            write!(out, ", for {:.3?} so far", started.idle)?;
+            if let Some(deadline) = started.deadline {
+                write_deadline(deadline, out)?;
+            }
+        }
+        write_stack(started, out)?;
+        write!(out, "; worker {}", started.worker)?;
+    }
+    if member.task().role() == Role::Daemon {
+        write!(out, "; daemon")?;
+    }
+    if let Some(parent) = member.task().parent() {
+        write!(out, "; spawned by {}", snapshot.named(parent.get()))?;
+    }
+    writeln!(out)
+}
+
+fn write_deadline(deadline: Instant, out: &mut dyn Write) -> fmt::Result {
+    match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => write!(out, ", until now"),
+        left => write!(out, ", for {left:.3?} more at most"),
+    }
+}
+
+fn write_stack(started: &Started, out: &mut dyn Write) -> fmt::Result {
+    write!(
+        out,
+        "; stack {} bytes, {} so far, of {}",
+        started.depth, started.high_water, started.stack,
+    )
+}
+
+/// How the names of functions begin that are at the root of a coroutine, below the code of the user's.
+const ROOT: [&str; 14] = [
+    "stack_init_trampoline",
+    "corosensei::",
+    "greenroom::coroutine::",
+    "greenroom::runtime::Runtime::run",
+    "greenroom::task::",
+    "greenroom::worker::",
+    "<greenroom::runtime::join::packet::",
+    "__rust_try",
+    "std::panic::",
+    "std::panicking::",
+    "core::ops::function::",
+    "core::panic::",
+    "<core::panic::",
+    "<core::ops::function::",
+];
+
+/// The frames without those at the coroutine's root, which all coroutines have.
+fn without_root<'a>(snapshot: &Snapshot, mut frames: &'a [usize]) -> &'a [usize] {
+    while let [rest @ .., last] = frames {
+        let symbols = snapshot.symbols(*last);
+        let of_root = |name: &str| ROOT.iter().any(|start| name.starts_with(start));
+        if symbols.is_empty() || !symbols.iter().all(|symbol| of_root(&symbol.name)) {
+            break;
+        }
+        frames = rest;
+    }
+    frames
+}
+
+fn write_trace(snapshot: &Snapshot, trace: usize, out: &mut dyn Write) -> fmt::Result {
+    let frames = without_root(snapshot, &snapshot.traces[trace].frames);
+    for (index, &frame) in frames.iter().enumerate() {
+        match snapshot.symbols(frame) {
+            [] => writeln!(out, "    {index:>3}: {frame:#x}")?,
+            [inner, outer @ ..] => {
+                writeln!(out, "    {index:>3}: {}", inner.name)?;
+                write_place(inner.at.as_deref(), out)?;
+                for symbol in outer {
+                    writeln!(out, "         {}", symbol.name)?;
+                    write_place(symbol.at.as_deref(), out)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_place(at: Option<&str>, out: &mut dyn Write) -> fmt::Result {
+    match at {
+        Some(at) => writeln!(out, "             at {at}"),
+        None => Ok(()),
+    }
+}
+
+/// Writes which coroutine has spawned which.
+fn write_tree(snapshot: &Snapshot, listed: usize, out: &mut dyn Write) -> fmt::Result {
+    let mut children: BTreeMap<Option<u64>, Vec<&Described>> = BTreeMap::new();
+    for coroutine in &snapshot.coroutines {
+        let parent = coroutine.task().parent().map(|parent| parent.get());
+        // Those whose spawner has ended are listed like those that no coroutine has spawned.
+        let parent = parent.filter(|parent| snapshot.coroutine(*parent).is_some());
+        children.entry(parent).or_default().push(coroutine);
+    }
+    writeln!(out, "\nspawned by")?;
+    // A stack instead of a recursion: chains of spawns may be long.
+    let mut rest = vec![(0, children.remove(&None).unwrap_or_default())];
+    while let Some((depth, level)) = rest.pop() {
+        // Leaves of one place are one line.
+        let mut leaves: BTreeMap<&Location<'static>, Vec<&Described>> = BTreeMap::new();
+        let mut level = level.into_iter();
+        let mut deeper = None;
+        for coroutine in level.by_ref() {
+            match children.remove(&Some(coroutine.id)) {
+                Some(below) => {
+                    deeper = Some((coroutine, below));
+                    break;
+                }
+                None => leaves
+                    .entry(coroutine.task().spawned_at())
+                    .or_default()
+                    .push(coroutine),
+            }
+        }
+        for (site, members) in leaves {
+            write!(
+                out,
+                "{:indent$}{} of {site}:",
+                "",
+                members.len(),
+                indent = 2 * depth + 2
+            )?;
+            for member in members.iter().take(listed) {
+                write!(out, " {}", snapshot.named(member.id))?;
+            }
+            if let Some(more @ 1..) = members.len().checked_sub(listed) {
+                write!(out, " and {more} more")?;
+            }
+            writeln!(out)?;
+        }
+        if let Some((coroutine, below)) = deeper {
+            let site = coroutine.task().spawned_at();
+            let indent = 2 * depth + 2;
+            writeln!(
+                out,
+                "{:indent$}{} ({site})",
+                "",
+                snapshot.named(coroutine.id)
+            )?;
+            rest.push((depth, level.collect()));
+            rest.push((depth + 1, below));
+        }
+    }
+    Ok(())
+}
