@@ -17,6 +17,7 @@ mod messages;
 mod moves;
 mod names;
 mod polls;
+mod signals;
 mod sockets;
 mod splices;
 mod std_on_one_thread;
