@@ -163,10 +163,10 @@ impl Runtime {
         let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(joined) };
         self.worker.spawn_local(task);
         let abort = AbortOnUnwind;
-        self.worker.drive_main();
+        let has_finished = self.worker.drive_main();
         mem::forget(abort);
-        if self.scheduler.is_stopping() {
-            // A signal ends the process. The main coroutine may have been left behind.
+        if !has_finished {
+            // A signal ends the process.
             stay();
         }
         match main.join() {

@@ -13,7 +13,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use signal_hook::low_level;
@@ -80,9 +80,8 @@ pub fn unwind_on(signals: &[i32]) -> io::Result<()> {
     for &signal in signals {
         if !ender.signals.contains(&signal) && !is_ignored(signal)? {
             let inbox = Arc::clone(&ender.inbox);
-            let made_by = ender.made_by;
             let action = move || {
-                if ENDING.swap(true, Ordering::SeqCst) || !made_by.is_current() {
+                if ENDING.swap(true, Ordering::SeqCst) || !is_in_own_process() {
                     // Fails only for an unknown signal, which `has_default` has refused.
                     let _ = low_level::emulate_default_handler(signal);
                 }
@@ -112,11 +111,18 @@ const SURVIVED: &[i32] = &[
 /// Whether a signal ends this process.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
+/// The process that has the thread.
+static MADE_BY: OnceLock<Process> = OnceLock::new();
+
+/// Whether the caller is not in a forked child. Async-signal-safe.
+fn is_in_own_process() -> bool {
+    MADE_BY.get().is_some_and(|made_by| made_by.is_current())
+}
+
 static STATE: Mutex<Option<Ender>> = Mutex::new(None);
 
 /// What ends the process.
 struct Ender {
-    made_by: Process,
     inbox: Arc<Inbox>,
     /// The signals that have the handler.
     signals: Vec<i32>,
@@ -137,8 +143,8 @@ impl Ender {
         if unsafe { libc::atexit(hold_exit) } != 0 {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
+        MADE_BY.get_or_init(Process::current);
         Ok(Ender {
-            made_by: Process::current(),
             inbox,
             signals: Vec::new(),
         })
@@ -168,8 +174,7 @@ fn end_after_signal(inbox: &Inbox) -> ! {
 
 /// Keeps a thread in `exit` while a signal ends the process. Not a coroutine, without which its worker cannot end.
 extern "C" fn hold_exit() {
-    // In a forked child the flag is not set: its handler has ended the process.
-    while ENDING.load(Ordering::SeqCst) && !Worker::is_driven_here() {
+    while ENDING.load(Ordering::SeqCst) && is_in_own_process() && !Worker::is_driven_here() {
         thread::park();
     }
 }

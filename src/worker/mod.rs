@@ -285,17 +285,18 @@ impl Worker {
     }
 
     /// Runs coroutines on the calling thread until a main coroutine has finished. If the runtime stops before
-    /// that, ends all coroutines of this worker.
-    pub(crate) fn drive_main(&self) {
+    /// that, ends all coroutines of this worker, and returns false: the main coroutine may have been left behind.
+    pub(crate) fn drive_main(&self) -> bool {
         let _driving = Driving::new(self);
         self.leave.set(false);
         while !self.leave.get() {
             if self.scheduler.is_stopping() {
                 self.end();
-                return;
+                return false;
             }
             self.turn();
         }
+        true
     }
 
     /// Runs coroutines on the calling thread until the runtime stops, then ends the remaining ones. Returns

@@ -818,3 +818,36 @@ fn a_forked_child_of_a_process_to_unwind_ends_at_once() {
         std::thread::sleep(Duration::from_millis(20));
     });
 }
+
+#[test]
+#[parallel]
+fn a_child_that_is_forked_during_the_unwinding_can_exit() {
+    let test = "a_child_that_is_forked_during_the_unwinding_can_exit";
+    if util::role().is_some() {
+        struct Forks;
+        impl Drop for Forks {
+            fn drop(&mut self) {
+                // SAFETY: the child only exits.
+                let child = unsafe { libc::fork() };
+                if child == 0 {
+                    // SAFETY: no other thread of the child calls exit.
+                    unsafe { libc::exit(7) };
+                }
+                let child = rustix::process::Pid::from_raw(child);
+                let options = rustix::process::WaitOptions::empty();
+                let (_, status) = rustix::process::waitpid(child, options).unwrap().unwrap();
+                assert_eq!(status.exit_status(), Some(7));
+                println!("dropped after the child");
+            }
+        }
+        signal::unwind_on(&[SIGINT]).unwrap();
+        greenroom::run(|| {
+            let _forks = Forks;
+            println!("ready");
+            greenroom::shims::thread::sleep(Duration::MAX);
+        });
+    }
+    let (dropped, status) = dropped_by(test, "forks", SIGINT);
+    assert_eq!(dropped, ["after the child"]);
+    assert_eq!(status.signal(), Some(SIGINT), "{status}");
+}
