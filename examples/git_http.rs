@@ -40,30 +40,33 @@ const MAX_HEAD: u64 = 64 * 1024;
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let error = match arguments[..] {
+    let served = match arguments[..] {
         ["--help" | "-h"] => {
             print!("{HELP}");
-            return ExitCode::SUCCESS;
+            Ok(())
         }
-        [address, directory] => match serve(address, directory.as_ref()) {
-            Ok(never) => match never {},
-            Err(error) => error,
-        },
-        _ => "wrong arguments (see --help)".to_owned(),
+        [address, directory] => serve(address, directory.as_ref()),
+        _ => Err(io::Error::other("wrong arguments (see --help)")),
     };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn serve(address: &str, directory: &Path) -> Result<std::convert::Infallible, String> {
+fn serve(address: &str, directory: &Path) -> io::Result<()> {
+    let why = |what: &str, error| io::Error::other(format!("{what}: {error}"));
     let root = directory.canonicalize();
-    let root = root.map_err(|error| format!("{}: {error}", directory.display()))?;
-    let listener = TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    println!("serving on {address}");
-    http::serve_all(&listener, move |request, body, reply| {
+    let root = root.map_err(|error| why(&directory.to_string_lossy(), error))?;
+    let listener = TcpListener::bind(address).map_err(|error| why(address, error))?;
+    let server = http::serve(listener, move |request, body, reply| {
         answer(&root, request, body, reply)
-    })
+    })?;
+    println!("serving on {}", server.local_addr());
+    server.wait()
 }
 
 /// Has the backend answer, by the rules of CGI.

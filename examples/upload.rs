@@ -29,13 +29,13 @@ mod http;
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use greenroom::server::Server;
 use greenroom::shims::fs::{self, File};
 use greenroom::shims::net::{TcpListener, TcpStream};
-use greenroom::spawn;
 
 use http::{Body, Reply, Request};
 
@@ -195,14 +195,14 @@ fn serve(address: &str, directory: &str, limit: u64) -> io::Result<()> {
     let why = |what: &str, error| io::Error::other(format!("{what}: {error}"));
     fs::create_dir_all(directory).map_err(|error| why(directory, error))?;
     let listener = TcpListener::bind(address).map_err(|error| why(address, error))?;
-    println!("serving on {}", listener.local_addr()?);
-    serve_store(&listener, Path::new(directory), limit)
+    let server = serve_store(listener, directory.into(), limit)?;
+    println!("serving on {}", server.local_addr());
+    server.wait()
 }
 
-fn serve_store(listener: &TcpListener, directory: &Path, limit: u64) -> ! {
-    let directory = directory.to_owned();
+fn serve_store(listener: TcpListener, directory: PathBuf, limit: u64) -> io::Result<Server> {
     let store = Store { directory, limit };
-    http::serve_all(listener, move |request, body, reply| {
+    http::serve(listener, move |request, body, reply| {
         store.answer(request, body, reply)
     })
 }
@@ -211,9 +211,8 @@ fn demonstrate() -> io::Result<()> {
     let directory = std::env::temp_dir().join(format!("greenroom-upload-{}", std::process::id()));
     fs::create_dir_all(&directory)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let mut file = TcpStream::connect(listener.local_addr()?)?.makefile();
-    let served = directory.clone();
-    spawn(move || serve_store(&listener, &served, u64::MAX));
+    let server = serve_store(listener, directory.clone(), u64::MAX)?;
+    let mut file = TcpStream::connect(server.local_addr())?.makefile();
 
     let head = "PUT /hello.txt HTTP/1.1\r\nHost: example\r\nTransfer-Encoding: chunked\r\n";
     println!("> PUT /hello.txt in three chunks, once the server wants them");

@@ -8,13 +8,12 @@
 mod chunked;
 
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use greenroom::server::{Connection, Server};
 use greenroom::shims::net::{Shutdown, TcpListener, TcpStream};
-use greenroom::shims::thread;
-use greenroom::{Builder, timeout};
+use greenroom::timeout;
 
 use chunked::Chunked;
 
@@ -22,7 +21,10 @@ use chunked::Chunked;
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_FIELDS: usize = 64;
 
-/// How long a client may take for a head, or leave a connection idle.
+/// How long a client may leave a connection idle.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a client may take for a head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a client may leave a read or a write without progress.
@@ -33,34 +35,24 @@ const LINGER: Duration = Duration::from_secs(2);
 
 const BUFFER: usize = 16 * 1024;
 
-/// Serves each connection on a coroutine of its own, for ever.
+/// Answers the requests of all connections with `handler`.
 ///
 /// If `handler` fails before its answer has begun, the client gets the error: 400 for `InvalidData` and
 /// `UnexpectedEof`, 408 for a timeout, 413 for `FileTooLarge`, otherwise 500. If it fails later, the connection
 /// is cut, which tells the client that the answer is not complete.
-pub(crate) fn serve_all<H>(listener: &TcpListener, handler: H) -> !
+pub(crate) fn serve<H>(listener: TcpListener, handler: H) -> io::Result<Server>
 where
     H: Fn(&Request, &mut Body<'_>, &mut Reply<'_>) -> io::Result<()> + Send + Sync + 'static,
 {
-    let handler = Arc::new(handler);
-    loop {
-        let accepted = listener.accept().and_then(|(stream, _)| {
-            let handler = Arc::clone(&handler);
-            // Errors are the client's: it has gone, or has been told.
-            Builder::new().spawn(move || serve(&stream, &*handler))
-        });
-        if accepted.is_err() {
-            // Mostly there are no descriptors left, until connections close.
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
+    Server::serve(listener, move |connection| converse(connection, &handler))
 }
 
 /// Serves one connection until it ends.
-pub(crate) fn serve<H>(stream: &TcpStream, handler: H) -> io::Result<()>
+fn converse<H>(connection: &Connection, handler: H) -> io::Result<()>
 where
     H: Fn(&Request, &mut Body<'_>, &mut Reply<'_>) -> io::Result<()>,
 {
+    let stream: &TcpStream = connection;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(STALL_TIMEOUT))?;
     stream.set_write_timeout(Some(STALL_TIMEOUT))?;
@@ -70,6 +62,10 @@ where
         // Answers to pipelined requests leave together.
         if reader.buffer().is_empty() {
             out.flush()?;
+            let next = timeout(IDLE_TIMEOUT, || connection.wait_for_request());
+            if !next.unwrap_or(Ok(false))? {
+                return Ok(());
+            }
         }
         let head = timeout(HEAD_TIMEOUT, || read_head(&mut reader));
         let request = match head.unwrap_or(Err(Bad::Refused("408 Request Timeout", "too slow"))) {
@@ -87,6 +83,7 @@ where
         }
         let mut body = Body::new(stream, &mut reader, &request, &ended);
         let mut reply = Reply::new(&mut out, Some(&request), &ended);
+        reply.closes |= connection.is_stopping();
         match handler(&request, &mut body, &mut reply) {
             Ok(()) => reply.finish()?,
             Err(error) if reply.begun => return Err(error),
