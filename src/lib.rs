@@ -154,3 +154,4 @@ pub use shims::net::listen_options::ListenOptions;
 pub use task::{Interrupts, on_coroutine};
 pub use time::{Interval, interval};
 pub use worker::metrics::{Histogram, Metrics, PoolMetrics, StackMemory, metrics};
+pub use worker::{Deadlock, Deadlocked};

@@ -182,6 +182,11 @@ pub(super) fn note_awake() {
     }
 }
 
+/// Whether the monitor's thread exists, and sleeps until a worker wakes up. It runs no hook then.
+pub(crate) fn is_asleep() -> bool {
+    SLEEPS.load(Ordering::SeqCst)
+}
+
 #[cold]
 fn wake_up() {
     if SLEEPS.swap(false, Ordering::SeqCst)

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::fork;
 use super::worker_thread::WorkerThread;
 use crate::coroutine::Class;
-use crate::worker::{Parts, Scheduler};
+use crate::fatal;
+use crate::worker::{Deadlock, OnDeadlock, Parts, Scheduler};
 
 /// The default usable stack size of a coroutine, in bytes of address space.
 ///
@@ -44,6 +45,7 @@ pub struct RuntimeBuilder {
     workers: Option<NonZeroUsize>,
     stack_size: Option<usize>,
     grace: Option<Duration>,
+    on_deadlock: Option<OnDeadlock>,
 }
 
 impl RuntimeBuilder {
@@ -82,6 +84,63 @@ impl RuntimeBuilder {
     /// coroutine does.
     pub fn grace(mut self, grace: Duration) -> RuntimeBuilder {
         self.grace = Some(grace);
+        self
+    }
+
+    /// Has the process end with a report if the coroutines of this runtime wait for each other and nothing else can wake
+    /// them, instead of hanging. See [`on_deadlock`](RuntimeBuilder::on_deadlock) for what is found.
+    ///
+    /// The report names the coroutines on standard error, and the process aborts: the waits of a deadlock are often those
+    /// for locks, which must not unwind.
+    pub fn abort_on_deadlock(self) -> RuntimeBuilder {
+        self.on_deadlock(Duration::from_millis(100), |deadlock| {
+            fatal::abort(format_args!("{deadlock}"));
+        })
+    }
+
+    /// Calls `hook` if the coroutines of this runtime wait for each other, and nothing else can wake them.
+    ///
+    /// The hook is called on the thread of a worker, outside of any coroutine, once for each deadlock. It may end the
+    /// deadlock: by unparking or cancelling a coroutine, say. If it does not, the runtime hangs. A panic of the hook is
+    /// caught and ignored.
+    ///
+    /// # What is found
+    ///
+    /// A deadlock is reported only if that is certain. The main coroutine waits and so do all others, none of them for
+    /// time, for I/O, for a child, for a signal or for a job of the pool; there is no job under way; and the process
+    /// has no other thread. A thread of the program's may have a handle of a coroutine, and nobody can tell. So nothing
+    /// is reported beside such a thread, nor beside another runtime, nor for the default runtime of an ordinary `main`,
+    /// which runs beside the main thread. A handle that only the waiting coroutines have does not count: a coroutine
+    /// that receives while it has the only sender is in a deadlock, and so is one that waits for its own end.
+    ///
+    /// Nothing is reported either if a coroutine runs a future ([`block_on`](crate::block_on)), whose waker may be
+    /// anywhere, or after the runtime has had a timer of [`after`](crate::after()).
+    ///
+    /// Daemons count as all others do: they wait for what never comes, too.
+    ///
+    /// # What it costs
+    ///
+    /// Nothing while coroutines run. A worker that has nothing to run and no timer wakes up once after the duration
+    /// `after`, and looks at its coroutines. After that it sleeps. This is why the setting is not on by default. If other
+    /// threads exist then, the last worker looks a few times more, after pauses that double.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let runtime = greenroom::RuntimeBuilder::new()
+    ///     .on_deadlock(Duration::from_millis(100), |deadlock| eprintln!("{deadlock}"))
+    ///     .build()?;
+    /// # runtime.run(|| ());
+    /// # Ok(()) }
+    /// ```
+    pub fn on_deadlock(
+        mut self,
+        after: Duration,
+        hook: impl Fn(&Deadlock) + Send + Sync + 'static,
+    ) -> RuntimeBuilder {
+        let hook = Arc::new(hook);
+        self.on_deadlock = Some(OnDeadlock { after, hook });
         self
     }
 
@@ -124,7 +183,8 @@ impl RuntimeBuilder {
         };
         let stack_class = Class::for_size(stack_size)?;
         fork::set_up_process()?;
-        Scheduler::new(workers.get(), stack_class, self.grace.unwrap_or(GRACE))
+        let grace = self.grace.unwrap_or(GRACE);
+        Scheduler::new(workers.get(), stack_class, grace, self.on_deadlock.clone())
     }
 }
 

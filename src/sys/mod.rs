@@ -161,6 +161,7 @@
 //!
 //! - `ThreadNumber`: `current()`, **signal-safe**; `number()`; `state()` and `time_in_queue()`, `None` if the system does not tell;
 //!   `signal(signal)`: sends a signal to the thread, and returns `false` if there is no such thread.
+//! - `count_threads()`: the number of threads of this process; `None` if the system does not tell.
 //! - `name_of_call(number)`: the name of a system call; `None` for a number that is none.
 //! - `OwnMemory`: the memory of this process, as the kernel reads it. An address without memory is an error,
 //!   and what other threads write meanwhile is read as it comes.

@@ -81,6 +81,13 @@ impl ThreadNumber {
     }
 }
 
+/// The number of threads of this process. `None` if the system does not tell.
+pub(crate) fn count_threads() -> Option<usize> {
+    let mut threads = fs::read_dir("/proc/self/task").ok()?;
+    // An error ends the count early, which must not look like a smaller number.
+    threads.try_fold(0, |count, thread| thread.ok().map(|_| count + 1))
+}
+
 /// The name of the system call with that number.
 pub(crate) fn name_of_call(number: i64) -> Option<&'static str> {
     let number = usize::try_from(number).ok()?;

@@ -10,6 +10,7 @@
 //! - `scheduler`: what the workers share; `census`: how many coroutines there are;
 //! - `counters`: what a worker counts; `metrics`: all of that, for the program;
 //! - `roll`: what a worker's coroutines do, for a dump;
+//! - `stillness`: finding out that no coroutine can run any more;
 //! - `alone`: waits of a coroutine that unwinds; `shutdown`: the end of a runtime.
 
 mod alone;
@@ -24,6 +25,7 @@ mod roll;
 mod scheduler;
 mod shutdown;
 mod sleep;
+mod stillness;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -61,6 +63,8 @@ use shutdown::{NOTHING_UNWINDS, Shutdown};
 pub(crate) use roll::{Activity, Answer, Entry, Started, Trace};
 pub(crate) use scheduler::{Scheduler, set_up_stealing};
 pub(crate) use shutdown::PAUSE;
+pub(crate) use stillness::OnDeadlock;
+pub use stillness::{Deadlock, Deadlocked};
 
 /// The most that a worker runs between two looks at I/O and timers: turns of coroutines, plus their
 /// operations.
@@ -626,10 +630,15 @@ impl Worker {
 
     /// Blocks in the poll until an event or until `first`, with nothing to run meanwhile.
     fn wait(&self, first: Option<Deadline>) {
+        self.poll(|reactor| reactor.wait(first));
+    }
+
+    /// Calls `wait`, which waits with nothing to run.
+    fn asleep(&self, wait: impl FnOnce()) {
         self.counts.sleeps.add(1);
         self.publish();
         self.remote.pulse().fall_asleep();
-        self.poll(|reactor| reactor.wait(first));
+        wait();
         self.remote.pulse().wake_up();
     }
 
@@ -664,7 +673,10 @@ impl Worker {
             let others = [self.trim_if_cold(), self.placement.until()];
             let others = others.into_iter().flatten().map(Deadline::at);
             let first = others.chain(timer).min_by_key(|deadline| deadline.at);
-            self.wait(first);
+            self.asleep(|| match scheduler.stillness.is_on() {
+                true => self.wait_watching(first, timer.is_some()),
+                false => self.wait(first),
+            });
         }
         self.placement.look_again();
         // A worker that was kicked to search counts as a searcher already: the pusher has counted it.

@@ -12,6 +12,7 @@ use super::metrics::{self, Counted};
 use super::remote::Remote;
 use super::shutdown::Shutdown;
 use super::sleep::{Sleep, Sleepers};
+use super::stillness::{OnDeadlock, Stillness};
 use super::{Parts, Worker};
 use crate::coroutine::{Class, Reservation};
 use crate::park::Cancelled;
@@ -46,6 +47,7 @@ pub(crate) struct Scheduler {
     /// The default class of stacks.
     stack_class: &'static Class,
     pub(super) shutdown: Arc<Shutdown>,
+    pub(super) stillness: Stillness,
 }
 
 impl Scheduler {
@@ -59,6 +61,7 @@ impl Scheduler {
         workers: usize,
         stack_class: &'static Class,
         grace: Duration,
+        on_deadlock: Option<OnDeadlock>,
     ) -> io::Result<(Arc<Scheduler>, Vec<Parts>)> {
         let shutdown = Arc::new(Shutdown::new(workers, grace));
         let parts: Vec<_> = (0..workers)
@@ -88,6 +91,7 @@ impl Scheduler {
             agenda: Arc::new(Agenda::new()),
             stack_class,
             shutdown,
+            stillness: Stillness::new(on_deadlock),
         };
         let scheduler = Arc::new(scheduler);
         let mut all = task::lock_aside(&ALL);

@@ -3,6 +3,7 @@
 
 mod abort;
 mod clippy_list;
+mod deadlocks;
 mod examples;
 mod exporter;
 mod patch_macro;

@@ -89,7 +89,7 @@ impl Worker {
                 let others = others.into_iter().flatten().map(Deadline::at);
                 let timer = self.timers.borrow_mut().alarm();
                 let first = others.chain(timer).min_by_key(|deadline| deadline.at);
-                self.wait(first);
+                self.asleep(|| self.wait(first));
             }
             self.remote.attention().wake_up();
         }

@@ -1,0 +1,309 @@
+//! Finding out that no coroutine of a runtime can ever run again.
+//!
+//! ```text
+//! worker: nothing to run, and no timer ─▶ nothing happens for a while ─▶ no coroutine awaits an event ─▶ STILL
+//! the last worker that becomes STILL: no mail, nothing fresh, no job of the pool, no other thread ─▶ report
+//! ```
+//!
+//! # A report is true
+//!
+//! A parked coroutine goes on only if something ends its wait. Those are, and nothing else is:
+//!
+//! - *time*: then its worker has a timer, and does not become STILL;
+//! - *I/O, a child, a signal that it waits for, a job of a pool*: then its wait is one for an event (`Kind::Event`,
+//!   `Kind::Borrowed`), and its worker does not become STILL;
+//! - *another coroutine of the runtime*: all of them are parked, since each worker has looked at its own before it
+//!   became STILL, and none has started since;
+//! - *another thread of the process*. There is none: the kernel's list of threads is as long as the number of
+//!   workers, plus the idle threads of the pool, plus the monitor if it sleeps. All of these run coroutines, jobs or a
+//!   hook only, and have none.
+//!
+//! # In which order this is read
+//!
+//! ```text
+//! reporter: read `entries` ; count the threads ; no mail anywhere ; all STILL ; `entries` is as before
+//! worker:   put into its list ; entries += 1 ; still += 1 ; wait ; still -= 1 ; take the mail
+//! ```
+//!
+//! At the count there is no thread that might put mail later. What was put before is seen, unless its worker has taken
+//! it. That worker was not STILL then. It may be STILL again, after it has started a thread, perhaps; but then
+//! `entries` has changed.
+//!
+//! # What is not found
+//!
+//! If there is any other thread, nothing is reported, because nobody can tell whether it has a handle. So nothing is
+//! reported for the default runtime of an ordinary `main`, nor beside a second runtime. A thread may also be about
+//! to end, so the look is repeated some times, after longer and longer pauses.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::mem;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Worker;
+use crate::diagnose::monitor;
+use crate::pool;
+use crate::sys::thread_state;
+use crate::task::{self, Deadline, Role, Task};
+
+/// The coroutines of a runtime, none of which can ever run again. See
+/// [`RuntimeBuilder::on_deadlock`](crate::RuntimeBuilder::on_deadlock).
+///
+/// Its `Display` has a line for each coroutine.
+#[derive(Clone, Debug)]
+pub struct Deadlock {
+    coroutines: Vec<Deadlocked>,
+}
+
+/// A coroutine that can never run again. See [`Deadlock`].
+#[derive(Clone, Debug)]
+pub struct Deadlocked {
+    name: Option<Box<str>>,
+    spawned_at: &'static Location<'static>,
+    role: Role,
+}
+
+impl Deadlock {
+    /// All coroutines of the runtime, the main coroutine first.
+    #[must_use]
+    pub fn coroutines(&self) -> &[Deadlocked] {
+        &self.coroutines
+    }
+}
+
+impl Deadlocked {
+    /// The name of the coroutine, if it has one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The place that spawned the coroutine.
+    #[must_use]
+    pub fn spawned_at(&self) -> &'static Location<'static> {
+        self.spawned_at
+    }
+
+    /// Whether this is a [daemon](crate::Builder::daemon).
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        self.role == Role::Daemon
+    }
+
+    fn of(task: &Task) -> Deadlocked {
+        Deadlocked {
+            name: task.name().map(Into::into),
+            spawned_at: task.spawned_at(),
+            role: task.role(),
+        }
+    }
+}
+
+impl fmt::Display for Deadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("all coroutines wait for each other, and nothing else can wake them:")?;
+        for coroutine in &self.coroutines {
+            let name = coroutine.name().unwrap_or("<unnamed>");
+            let kind = if coroutine.is_daemon() {
+                "daemon"
+            } else {
+                "coroutine"
+            };
+            write!(
+                f,
+                "\n  {kind} '{name}' (spawned at {})",
+                coroutine.spawned_at
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// What to do about a deadlock.
+pub(crate) type Hook = Arc<dyn Fn(&Deadlock) + Send + Sync>;
+
+/// The setting of a runtime: the hook, and how long nothing must have happened.
+#[derive(Clone)]
+pub(crate) struct OnDeadlock {
+    pub(crate) after: Duration,
+    pub(crate) hook: Hook,
+}
+
+impl fmt::Debug for OnDeadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnDeadlock")
+            .field("after", &self.after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which workers of a runtime are STILL.
+pub(super) struct Stillness {
+    on_deadlock: Option<OnDeadlock>,
+    /// How many workers are STILL.
+    still: AtomicUsize,
+    /// How often a worker has become STILL.
+    entries: AtomicUsize,
+    /// The coroutines of each worker when it last became STILL.
+    coroutines: Mutex<BTreeMap<usize, Vec<Deadlocked>>>,
+    /// The number of all turns at the last report, so that a deadlock is reported once. Locked by the worker that looks
+    /// whether there is one.
+    reported: Mutex<Option<u64>>,
+}
+
+/// How often the last worker looks for other threads.
+const LOOKS: u32 = 16;
+
+/// The first pause between two looks, unless the setting is longer.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
+impl Stillness {
+    pub(super) fn new(on_deadlock: Option<OnDeadlock>) -> Stillness {
+        Stillness {
+            on_deadlock,
+            still: AtomicUsize::new(0),
+            entries: AtomicUsize::new(0),
+            coroutines: Mutex::new(BTreeMap::new()),
+            reported: Mutex::new(None),
+        }
+    }
+
+    /// Whether deadlocks are looked for.
+    #[inline]
+    pub(super) fn is_on(&self) -> bool {
+        self.on_deadlock.is_some()
+    }
+}
+
+impl Worker {
+    /// Waits with nothing to run, until `first` at most, and finds a deadlock meanwhile. `has_timer` says whether a
+    /// coroutine waits for time.
+    #[cold]
+    pub(super) fn wait_watching(&self, first: Option<Deadline>, has_timer: bool) {
+        let stillness = &self.scheduler.stillness;
+        let Some(OnDeadlock { after, hook }) = &stillness.on_deadlock else {
+            return self.wait(first);
+        };
+        if has_timer || self.placement.until().is_some() {
+            return self.wait(first);
+        }
+        if !self.nothing_comes_within(*after, first) {
+            return;
+        }
+        if self.awaits_events() {
+            return self.wait(first);
+        }
+        let mine = self.live.borrow();
+        let mine: Vec<_> = task::aside(|| {
+            mine.iter()
+                .map(|(_, live)| Deadlocked::of(&live.task))
+                .collect()
+        });
+        let number = self.number_in_runtime();
+        task::lock_aside(&stillness.coroutines).insert(number, mine);
+        stillness.entries.fetch_add(1, Ordering::SeqCst);
+        let still = stillness.still.fetch_add(1, Ordering::SeqCst) + 1;
+        if still < self.scheduler.workers.len()
+            || !self.report_if_nothing_can_happen(*after, first, hook)
+        {
+            self.wait(first);
+        }
+        stillness.still.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Waits for `time`. Returns false if anything has come by then, or if `first` is earlier.
+    fn nothing_comes_within(&self, time: Duration, first: Option<Deadline>) -> bool {
+        let end = Deadline::at(Instant::now() + time);
+        let is_first = first.is_none_or(|first| end.at <= first.at);
+        self.wait(Some(first.filter(|_| !is_first).unwrap_or(end)));
+        // A kick is told by the poll once. After that, the worker must not wait again before it has looked around.
+        is_first
+            && Instant::now() >= end.at
+            && self.remote.attention().is_asleep()
+            && !self.has_work()
+            && !self.scheduler.has_fresh()
+            && !self.scheduler.is_stopping()
+    }
+
+    /// The index of this worker.
+    fn number_in_runtime(&self) -> usize {
+        let mut workers = self.scheduler.workers.iter();
+        workers
+            .position(|worker| self.is(worker))
+            .expect("a worker of its runtime")
+    }
+
+    /// Whether a coroutine of this worker waits for an event that comes by itself, or does not wait.
+    fn awaits_events(&self) -> bool {
+        let live = self.live.borrow();
+        live.iter().any(|(_, live)| {
+            let word = &live.task.word;
+            word.awaits_event().is_some() || !word.is_waiting()
+        })
+    }
+
+    /// Reports a deadlock, if there is one. Called when all workers are STILL. Returns whether the worker must look for
+    /// work again.
+    fn report_if_nothing_can_happen(
+        &self,
+        after: Duration,
+        first: Option<Deadline>,
+        hook: &Hook,
+    ) -> bool {
+        let scheduler = &self.scheduler;
+        let Ok(mut reported) = scheduler.stillness.reported.try_lock() else {
+            return false;
+        };
+        let workers = || scheduler.workers.iter();
+        let turns = workers().map(|worker| worker.counters().turns.get()).sum();
+        if *reported == Some(turns) {
+            return false;
+        }
+        let mut pause = after.max(SHORTEST_PAUSE);
+        for _ in 0..LOOKS {
+            let entries = scheduler.stillness.entries.load(Ordering::SeqCst);
+            let is_without_others = is_without_other_threads(scheduler.workers.len());
+            let is_quiet = workers().all(|worker| !worker.has_mail())
+                && !self.has_work()
+                && !scheduler.has_fresh()
+                && !scheduler.is_stopping()
+                && scheduler.stillness.still.load(Ordering::SeqCst) == scheduler.workers.len()
+                && scheduler.stillness.entries.load(Ordering::SeqCst) == entries;
+            if !is_quiet {
+                return true;
+            }
+            if is_without_others {
+                *reported = Some(turns);
+                drop(reported);
+                let all = task::lock_aside(&scheduler.stillness.coroutines).clone();
+                let mut coroutines: Vec<_> = all.into_values().flatten().collect();
+                coroutines.sort_by_key(|coroutine| coroutine.role != Role::Main);
+                let deadlock = Deadlock { coroutines };
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(&deadlock))) {
+                    // The panic hook has reported it. Dropping the payload might panic again.
+                    mem::forget(payload);
+                }
+                return self.has_work() || scheduler.has_fresh();
+            }
+            if !self.nothing_comes_within(pause, first) {
+                return true;
+            }
+            pause = pause.saturating_mul(2);
+        }
+        false
+    }
+}
+
+/// Whether the process has no thread but `workers`, idle threads of the pool, and a monitor that sleeps; and the pool
+/// has no job.
+fn is_without_other_threads(workers: usize) -> bool {
+    let pool = pool::crew_size();
+    let own = workers + pool.threads + usize::from(monitor::is_asleep());
+    let is_idle = pool.idle == pool.threads && pool.queued == 0;
+    is_idle && thread_state::count_threads().is_some_and(|all| all == own)
+}

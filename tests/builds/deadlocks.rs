@@ -1,0 +1,121 @@
+//! Deadlocks are reported, and nothing else is.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serial_test::serial;
+
+/// Builds the programs, and returns the path of the executable.
+fn programs() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let profile = if cfg!(debug_assertions) {
+        "dev"
+    } else {
+        "release"
+    };
+    let built = Command::new(env!("CARGO"))
+        .current_dir(root)
+        .args([
+            "build",
+            "--quiet",
+            "--offline",
+            "--profile",
+            profile,
+            "--example",
+            "deadlocks",
+        ])
+        .status();
+    assert!(built.unwrap().success());
+    // Beside the folder of this test.
+    let exe = std::env::current_exe().unwrap();
+    exe.parent()
+        .unwrap()
+        .with_file_name("examples")
+        .join("deadlocks")
+}
+
+/// Runs a program. It is killed if it hangs.
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new("timeout");
+    command.arg("100").arg(programs()).args(arguments);
+    command.output().unwrap()
+}
+
+#[track_caller]
+fn assert_prints(arguments: &[&str], wanted: &str) {
+    let output = run(arguments);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(printed, wanted, "{arguments:?}: {complaints}");
+}
+
+#[test]
+#[serial]
+fn deadlocks_are_reported_with_all_coroutines() {
+    assert_prints(&["lock-cycle"], "deadlock: main, a, b\nend\n");
+    assert_prints(&["receives-in-vain"], "deadlock: main\nend\n");
+    assert_prints(&["with-a-daemon"], "deadlock: main, daemon (daemon)\nend\n");
+    assert_prints(&["after-everything-else"], "deadlock: main\nend\n");
+    assert_prints(&["under-the-monitor"], "deadlock: main\nend\n");
+    // In the order of their workers.
+    for program in ["lock-cycle-on-two-workers", "joins-each-other"] {
+        let printed = String::from_utf8(run(&[program]).stdout).unwrap();
+        let either = ["deadlock: main, a, b\nend\n", "deadlock: main, b, a\nend\n"];
+        assert!(either.contains(&&*printed), "{program}: {printed}");
+    }
+}
+
+#[test]
+#[serial]
+fn a_hook_may_end_a_deadlock_and_hears_of_the_next_one() {
+    assert_prints(&["resolved"], "deadlock: main\ndeadlock: main\nend\n");
+}
+
+#[test]
+#[serial]
+fn a_deadlock_aborts_the_process_if_asked_to() {
+    let output = run(&["aborts"]);
+    let complaints = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(
+        complaints.contains("all coroutines wait for each other"),
+        "{complaints}"
+    );
+    assert!(
+        complaints.contains("coroutine 'a' (spawned at tests/fixtures/deadlocks.rs:"),
+        "{complaints}"
+    );
+}
+
+#[test]
+#[serial]
+fn waits_that_will_end_are_not_reported() {
+    for program in [
+        "sleeps",
+        "reads",
+        "waits-for-a-child",
+        "waits-for-a-signal",
+        "has-a-job",
+        "a-thread-has-the-handle",
+        "has-a-timer",
+        "selects-a-descriptor",
+    ] {
+        assert_prints(&[program], "end\n");
+    }
+}
+
+#[test]
+#[serial]
+fn random_programs_are_reported_if_and_only_if_they_deadlock() {
+    let count = if cfg!(debug_assertions) {
+        "500"
+    } else {
+        "10000"
+    };
+    let output = run(&["random", count, "60"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    println!("{printed}");
+    assert!(printed.ends_with("end\n"), "{printed}{complaints}");
+    assert!(!printed.starts_with("0 programs"), "{printed}");
+}
