@@ -61,7 +61,7 @@
 //! | pass a value on to spawned coroutines | [`context`] |
 //! | hear of panics and results that nobody joins | [`with_unjoined_hook`], [`set_unjoined_hook`], [`set_dropped_handle_hook`] |
 //! | see what each coroutine does and waits for | [`dump()`], [`Dump`], [`dump_on_signal`]; [the guide](guide::insight) |
-//! | find what blocks or switches, and how deep stacks go | [`monitor`], [`deny_blocking`], [`no_switch`], [`stats`] |
+//! | find what blocks, hangs or switches, and how deep stacks go | [`monitor`], [`RuntimeBuilder::abort_on_deadlock`], [`deny_blocking`], [`no_switch`], [`stats`] |
 //! | watch a runtime from outside | [`metrics`] |
 //!
 //! Seven chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and

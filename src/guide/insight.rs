@@ -124,6 +124,22 @@
 //! What to do with what they find: wrap the call in [`unblock`](crate::unblock), or have the computation call
 //! [`yield_now`](crate::yield_now) now and then.
 //!
+//! # Deadlocks
+//!
+//! [`RuntimeBuilder::abort_on_deadlock`](crate::RuntimeBuilder::abort_on_deadlock) has a program end with a report,
+//! instead of hanging, when all its coroutines wait for each other:
+//!
+//! ```text
+//! greenroom: fatal: all coroutines wait for each other, and nothing else can wake them:
+//!   coroutine 1 'main' (spawned at src/main.rs:8:5) joins 2 'mover'
+//!   coroutine 2 'mover' (spawned at src/main.rs:10:9) waits for a mutex at 0x55ac2dfaf9c0 that 3 'counter' has
+//!   coroutine 3 'counter' (spawned at src/main.rs:14:9) waits for a mutex at 0x55ac2dfaf9a0 that 2 'mover' has
+//! ```
+//!
+//! [`RuntimeBuilder::on_deadlock`](crate::RuntimeBuilder::on_deadlock) calls a hook instead, which may end the deadlock.
+//! Either reports a deadlock only if that is certain: nothing is expected from the system, no job is under way, and
+//! the process has no other thread, which might have a handle. Where that is not certain, a dump shows the cycle.
+//!
 //! # Numbers
 //!
 //! [`metrics`](crate::metrics()) returns what the runtimes of the process have counted: coroutines that are alive and

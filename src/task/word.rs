@@ -268,11 +268,6 @@ impl WaitWord {
         self.0.load(Ordering::Relaxed) & INTERRUPT != 0
     }
 
-    /// Whether the task waits.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & STATE == WAITING
-    }
-
     /// Whether the task waits for an event that comes by itself. If so, returns whether the wait might
     /// be interrupted later instead.
     pub(crate) fn awaits_event(&self) -> Option<bool> {

@@ -243,6 +243,20 @@ impl Entry {
     }
 }
 
+impl Live {
+    /// What the coroutine waits for, or has last waited for. To be called on its worker's thread, while it is suspended
+    /// in its body.
+    pub(super) fn awaits(&self) -> Awaits {
+        assert!(
+            self.coroutine.is_in_body(),
+            "a fresh coroutine waits for nothing"
+        );
+        // SAFETY: the coroutine is in its body and suspended, so the address is that of its suspension. It runs on
+        // this thread, which does not resume it before the description is complete.
+        unsafe { Suspension::awaiting(self.coroutine.suspended_at()) }.describe()
+    }
+}
+
 impl Worker {
     /// Describes coroutines for a moment.
     #[cold]
@@ -316,9 +330,7 @@ impl Worker {
         if !live.coroutine.is_in_body() {
             return Entry::fresh(&task);
         }
-        // SAFETY: the coroutine is in its body and suspended, so the address is that of its suspension. It runs on
-        // this thread, which does not resume it before the description is complete.
-        let awaits = unsafe { Suspension::awaiting(live.coroutine.suspended_at()) }.describe();
+        let awaits = live.awaits();
         let activity = match awaits.reason {
             Reason::Yield => Activity::Ready,
             _ if !task.word.is_waiting() => Activity::Ready,

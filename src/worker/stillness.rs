@@ -45,16 +45,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Worker;
+use super::{Live, Worker};
 use crate::diagnose::monitor;
 use crate::pool;
 use crate::sys::thread_state;
-use crate::task::{self, Deadline, Role, Task};
+use crate::task::{self, Awaits, Deadline, Holder, Role};
 
 /// The coroutines of a runtime, none of which can ever run again. See
 /// [`RuntimeBuilder::on_deadlock`](crate::RuntimeBuilder::on_deadlock).
 ///
-/// Its `Display` has a line for each coroutine.
+/// Its `Display` has a line for each coroutine, with what it waits for, and who has that.
 #[derive(Clone, Debug)]
 pub struct Deadlock {
     coroutines: Vec<Deadlocked>,
@@ -66,6 +66,10 @@ pub struct Deadlocked {
     name: Option<Box<str>>,
     spawned_at: &'static Location<'static>,
     role: Role,
+    id: u64,
+    /// The number by which locks know it.
+    holder: Option<u32>,
+    awaits: Awaits,
 }
 
 impl Deadlock {
@@ -95,11 +99,26 @@ impl Deadlocked {
         self.role == Role::Daemon
     }
 
-    fn of(task: &Task) -> Deadlocked {
+    fn of(live: &Live, slot: usize) -> Deadlocked {
+        let task = &live.task;
+        let slot = u32::try_from(slot).ok();
         Deadlocked {
             name: task.name().map(Into::into),
             spawned_at: task.spawned_at(),
             role: task.role(),
+            id: task.id().get(),
+            holder: slot.and_then(Holder::in_slot_here).map(Holder::number),
+            awaits: live.awaits(),
+        }
+    }
+}
+
+impl Deadlock {
+    /// The name and number of the first coroutine that satisfies `is_it`.
+    fn name_if(&self, is_it: impl Fn(&Deadlocked) -> bool) -> String {
+        match self.coroutines.iter().find(|coroutine| is_it(coroutine)) {
+            Some(found) => format!("{} '{}'", found.id, found.name().unwrap_or("<unnamed>")),
+            None => "a coroutine that has ended".to_owned(),
         }
     }
 }
@@ -114,11 +133,31 @@ impl fmt::Display for Deadlock {
             } else {
                 "coroutine"
             };
+            let Deadlocked {
+                id,
+                awaits,
+                spawned_at,
+                ..
+            } = coroutine;
             write!(
                 f,
-                "\n  {kind} '{name}' (spawned at {})",
-                coroutine.spawned_at
+                "\n  {kind} {id} '{name}' (spawned at {spawned_at}) {}",
+                awaits.reason.text()
             )?;
+            if awaits.address != 0 {
+                write!(f, " at {:#x}", awaits.address)?;
+            }
+            if let Some(number) = awaits.holder {
+                write!(
+                    f,
+                    " that {} has",
+                    self.name_if(|other| other.holder == Some(number))
+                )?;
+            }
+            for (index, task) in awaits.tasks.iter().enumerate() {
+                let comma = if index > 0 { "," } else { "" };
+                write!(f, "{comma} {}", self.name_if(|other| other.id == *task))?;
+            }
         }
         Ok(())
     }
@@ -201,7 +240,7 @@ impl Worker {
         let mine = self.live.borrow();
         let mine: Vec<_> = task::aside(|| {
             mine.iter()
-                .map(|(_, live)| Deadlocked::of(&live.task))
+                .map(|(slot, live)| Deadlocked::of(live, slot))
                 .collect()
         });
         let number = self.number_in_runtime();

@@ -81,10 +81,24 @@ fn a_deadlock_aborts_the_process_if_asked_to() {
         complaints.contains("all coroutines wait for each other"),
         "{complaints}"
     );
+    // Main is the first whose number was asked for.
+    let line = |name: &str| {
+        let mut lines = complaints.lines();
+        let found = lines.find(|line| {
+            line.contains(&format!(
+                "'{name}' (spawned at tests/fixtures/deadlocks.rs:"
+            ))
+        });
+        found.unwrap_or_else(|| panic!("{complaints}")).to_owned()
+    };
+    assert!(line("main").ends_with("'a'"), "{complaints}");
+    assert!(line("main").contains(" joins "), "{complaints}");
     assert!(
-        complaints.contains("coroutine 'a' (spawned at tests/fixtures/deadlocks.rs:"),
+        line("a").contains(" waits for a mutex at 0x"),
         "{complaints}"
     );
+    assert!(line("a").ends_with("'b' has"), "{complaints}");
+    assert!(line("b").ends_with("'a' has"), "{complaints}");
 }
 
 #[test]
