@@ -53,7 +53,8 @@
 //! values come back to their pools. The code that was interrupted has done a part of its work:
 //!
 //! - **Locks that were held are poisoned**, as after a panic, because what they guard may be half done.
-//! - **What was read or written stays so.** [`read_exact`] and [`write_all`] do not tell how far they came.
+//! - **What was read or written stays so.** [`read_exact`] and [`write_all`] do not tell how far they came. A
+//!   [`copy`] from a [`Take`] tells by its limit how much it has read.
 //!   Use [`read`] and [`write`] and count, keep a [`makefile`] outside of the timeout (an interrupted
 //!   line is read on by the next call), or have the interrupt delivered as an error.
 //! - **Messages are not lost.** A message that was not received stays in its channel. A message that was
@@ -132,11 +133,13 @@
 //! [`interruption_point`]: crate::interruption_point()
 //! [`interval`]: crate::interval()
 //! [`join_all`]: crate::join_all()
+//! [`copy`]: crate::shims::io::copy()
 //! [`join_any`]: crate::join_any
 //! [`makefile`]: crate::shims::io::makefile
 //! [`park()`]: crate::park()
 //! [`read_exact`]: std::io::Read::read_exact
 //! [`read`]: std::io::Read::read
+//! [`Take`]: std::io::Take
 //! [`scope`]: crate::scope()
 //! [`select`]: crate::shims::select
 //! [`shield`]: crate::shield()

@@ -48,7 +48,8 @@ const SPLICED: u64 = AT_ONCE as u64;
 /// buffer while it waits for bytes to read.
 ///
 /// As with std, readers and writers are known by their types, also in a reference, a [`Take`](io::Take) or a
-/// [`BufReader`](io::BufReader): not behind `dyn Read`, and not in a type of yours.
+/// [`BufReader`](io::BufReader): not behind `dyn Read`, and not in a type of yours. All others, among them the
+/// standard streams and TLS streams, are copied by std's loop, 8 KiB at a time.
 ///
 /// # Errors
 ///
