@@ -117,24 +117,18 @@ const fn echo(
     }
 }
 
-/// Like [`echo`], through a proxy, whose CPU time is measured.
-const fn proxy(
-    name: &'static str,
-    about: &'static str,
-    connections: usize,
-    size: usize,
-    messages: usize,
-) -> Work {
+/// An [`echo`] through a proxy, whose CPU time is measured.
+const fn proxied(echo: Work) -> Work {
+    let Kind::Tcp(load) = echo.kind else {
+        panic!("not an echo")
+    };
     Work {
         peers: RUNTIMES,
         kind: Kind::Tcp(Load {
-            connections,
-            size,
-            messages,
-            once: false,
             proxied: true,
+            ..load
         }),
-        ..echo(name, about, connections, size, messages)
+        ..echo
     }
 }
 
@@ -424,21 +418,27 @@ pub(crate) const WORKS: &[Work] = &[
             proxied: false,
         }),
     },
-    proxy(
+    proxied(echo(
         "proxy-64-64",
         "a proxy before a TCP echo, 64 connections, 64 B",
         64,
         64,
         50_000,
-    ),
-    proxy(
+    )),
+    proxied(echo(
         "proxy-16-65536",
         "16 connections, 64 KiB",
         16,
         65_536,
         10_000,
-    ),
-    proxy("proxy-4-16777216", "4 connections, 16 MiB", 4, 16 << 20, 60),
+    )),
+    proxied(echo(
+        "proxy-4-16777216",
+        "4 connections, 16 MiB",
+        4,
+        16 << 20,
+        60,
+    )),
     program(
         "program-serve",
         "an unmodified program serves 10,000 connections, a thread each, and 160,000 messages of 64 B",
