@@ -212,34 +212,29 @@ pub(super) fn reader<R: Read + ?Sized>(reader: &mut R) -> Option<&mut dyn Readin
 /// `pointer` is to a value that nothing else uses for the lifetime 'a, and `id` the number of its type.
 unsafe fn find_reader<'a>(id: TypeId, pointer: *mut ()) -> Option<&'a mut (dyn Reading + 'a)> {
     macro_rules! find_source {
-        ($($source:ty),*) => {$(
+        ($($source:ty),* $(,)?) => {$(
             find! {
                 id, pointer:
                 $source,
-                &'a mut $source,
                 Take<$source>,
-                Take<&'a mut $source>,
+                &'a mut Take<$source>,
                 BufReader<$source>,
-                BufReader<&'a mut $source>,
                 &'a mut BufReader<$source>,
                 Take<BufReader<$source>>,
-                Take<&'a mut BufReader<$source>>,
-                &'a mut Take<$source>,
-                &'a mut Take<&'a mut $source>,
                 &'a mut Take<BufReader<$source>>,
+                Take<&'a mut BufReader<$source>>,
                 &'a mut Take<&'a mut BufReader<$source>>,
             }
         )*};
     }
-    find_source!(TcpStream, &'a TcpStream, UnixStream, &'a UnixStream);
-    find_source!(
-        File,
-        &'a File,
-        PipeReader,
-        &'a PipeReader,
-        ChildStdout,
-        ChildStderr
-    );
+    find_source! {
+        TcpStream, &'a TcpStream, &'a mut TcpStream,
+        UnixStream, &'a UnixStream, &'a mut UnixStream,
+        File, &'a File, &'a mut File,
+        PipeReader, &'a PipeReader, &'a mut PipeReader,
+        ChildStdout, &'a mut ChildStdout,
+        ChildStderr, &'a mut ChildStderr,
+    }
     None
 }
 
@@ -254,24 +249,62 @@ pub(super) fn writer<W: Write + ?Sized>(writer: &mut W) -> Option<&mut dyn Writi
 /// That of [`find_reader`].
 unsafe fn find_writer<'a>(id: TypeId, pointer: *mut ()) -> Option<&'a mut (dyn Writing + 'a)> {
     macro_rules! find_sink {
-        ($($sink:ty),*) => {$(
+        ($($sink:ty),* $(,)?) => {$(
             find! {
                 id, pointer:
                 $sink,
-                &'a mut $sink,
                 BufWriter<$sink>,
-                BufWriter<&'a mut $sink>,
                 &'a mut BufWriter<$sink>,
             }
         )*};
     }
-    find_sink!(
-        File,
-        &'a File,
-        PipeWriter,
-        &'a PipeWriter,
-        ChildStdin,
-        &'a ChildStdin
-    );
+    find_sink! {
+        File, &'a File, &'a mut File,
+        PipeWriter, &'a PipeWriter, &'a mut PipeWriter,
+        ChildStdin, &'a ChildStdin, &'a mut ChildStdin,
+    }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shims::io::pipe;
+
+    #[test]
+    fn readers_are_known_by_reference_with_a_limit_and_with_a_buffer() {
+        let (mut pipe, _writer) = pipe().unwrap();
+        let known: [&mut dyn FnMut(&mut PipeReader) -> bool; 9] = [
+            &mut |pipe| reader(pipe).is_some(),
+            &mut |pipe| reader(&mut &*pipe).is_some(),
+            &mut |pipe| reader(&mut &mut *pipe).is_some(),
+            &mut |pipe| reader(&mut (&mut *pipe).take(1)).is_some(),
+            &mut |pipe| reader(&mut &mut (&*pipe).take(1)).is_some(),
+            &mut |pipe| reader(&mut BufReader::new(&mut *pipe)).is_some(),
+            &mut |pipe| reader(&mut &mut BufReader::new(&*pipe)).is_some(),
+            &mut |pipe| reader(&mut BufReader::new(&*pipe).take(1)).is_some(),
+            &mut |pipe| reader(&mut (&mut BufReader::new(&*pipe)).take(1)).is_some(),
+        ];
+        for (at, is_known) in known.into_iter().enumerate() {
+            assert!(is_known(&mut pipe), "{at}");
+        }
+        let by_object: &mut dyn Read = &mut pipe;
+        assert!(reader(by_object).is_none());
+        assert!(reader(&mut (&pipe).chain(io::empty())).is_none());
+        assert!(reader(&mut io::empty()).is_none());
+    }
+
+    #[test]
+    fn writers_are_known_by_reference_and_with_a_buffer() {
+        let (_reader, mut pipe) = pipe().unwrap();
+        assert!(writer(&mut pipe).is_some());
+        assert!(writer(&mut &pipe).is_some());
+        assert!(writer(&mut &mut pipe).is_some());
+        assert!(writer(&mut BufWriter::new(&pipe)).is_some());
+        assert!(writer(&mut &mut BufWriter::new(&mut pipe)).is_some());
+        let by_object: &mut dyn Write = &mut pipe;
+        assert!(writer(by_object).is_none());
+        assert!(writer(&mut io::LineWriter::new(&pipe)).is_none());
+        assert!(writer(&mut io::sink()).is_none());
+    }
 }
