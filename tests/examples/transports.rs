@@ -15,7 +15,7 @@ use std::time::Duration;
 use greenroom::shims::net::TcpListener;
 use greenroom::spawn;
 
-use crate::util::{PATIENCE, assert_same_bytes, noise, on_workers, reset_on_close, until};
+use crate::util::{PATIENCE, assert_same_bytes, noise, on_workers, reset_on_close};
 use protocol::{Protocol, Reason, converse};
 use transport::Transport;
 
@@ -133,18 +133,23 @@ fn abort_connection_resets_and_drops_what_is_queued() {
     assert_eq!(log, ["abort", "aborted"]);
 }
 
-#[test]
-fn abort_connection_by_another_coroutine_ends_a_wait_for_a_peer_that_does_not_read() {
+/// Serves one connection, which first writes `written`. `other` is another coroutine, with the transport and the
+/// peer. Returns the log.
+fn with_another_coroutine(
+    written: Vec<u8>,
+    other: impl FnOnce(Arc<Transport>, &mut TcpStream),
+) -> Vec<String> {
     on_workers(1, || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
         let transport = Arc::new(Transport::new(listener.accept().unwrap().0));
         let log = Log::default();
         let served = spawn({
             let (transport, log) = (Arc::clone(&transport), Arc::clone(&log));
             move || {
                 let protocol = Scripted {
-                    made: |transport: &Transport| transport.write(&noise(LARGE, 1)),
+                    made: |transport: &Transport| transport.write(&written),
                     received: |_: &Transport, _: &[u8]| {},
                     log,
                 };
@@ -152,48 +157,32 @@ fn abort_connection_by_another_coroutine_ends_a_wait_for_a_peer_that_does_not_re
             }
         });
         greenroom::shims::thread::sleep(Duration::from_millis(50));
-        assert!(!served.is_finished(), "the peer does not read");
-        transport.abort_connection();
+        assert!(!served.is_finished());
+        other(transport, &mut peer);
         served.join().unwrap();
-        assert_eq!(*log.lock().unwrap(), ["aborted"]);
-        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        Arc::into_inner(log).unwrap().into_inner().unwrap()
+    })
+}
+
+#[test]
+fn abort_connection_by_another_coroutine_ends_a_wait_for_a_peer_that_does_not_read() {
+    let log = with_another_coroutine(noise(LARGE, 1), |transport, peer| {
+        transport.abort_connection();
         let error = peer.read_to_end(&mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     });
+    assert_eq!(log, ["aborted"]);
 }
 
 #[test]
 fn lose_connection_by_another_coroutine_wakes_the_reader() {
-    on_workers(1, || {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let transport = Arc::new(Transport::new(listener.accept().unwrap().0));
-        let log = Log::default();
-        let served = spawn({
-            let (transport, log) = (Arc::clone(&transport), Arc::clone(&log));
-            move || {
-                let protocol = Scripted {
-                    made: |transport: &Transport| transport.write(b"hello"),
-                    received: |_: &Transport, _: &[u8]| {},
-                    log,
-                };
-                converse(&transport, protocol);
-            }
-        });
-        until("it has written", || {
-            let mut hello = [0; 5];
-            peer.set_nonblocking(true).unwrap();
-            peer.peek(&mut hello).is_ok_and(|length| length == 5)
-        });
+    let log = with_another_coroutine(b"hello".to_vec(), |transport, peer| {
+        let mut hello = [0; 5];
+        peer.read_exact(&mut hello).unwrap();
+        assert_eq!(&hello, b"hello");
         transport.lose_connection();
-        served.join().unwrap();
-        drop(transport);
-        assert_eq!(*log.lock().unwrap(), ["closed cleanly"]);
-        peer.set_nonblocking(false).unwrap();
-        let mut all = String::new();
-        peer.read_to_string(&mut all).unwrap();
-        assert_eq!(all, "hello");
     });
+    assert_eq!(log, ["closed cleanly"]);
 }
 
 #[test]
