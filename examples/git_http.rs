@@ -12,7 +12,7 @@
 //! $ git -c http.postBuffer=65536 push
 //! ```
 //!
-//! Anybody may push: put a server that asks for passwords in front of this one.
+//! Every client may push: put a server that asks for passwords in front of this one.
 
 #[path = "util/http.rs"]
 mod http;
@@ -88,7 +88,7 @@ fn answer(root: &Path, request: &Request, body: &mut Body, reply: &mut Reply) ->
             copied
         });
         let answered = relay(&mut output, reply);
-        // The backend has ended, or the client has gone. Nobody needs the rest of the input.
+        // The backend has ended, or the client has gone. The rest of the input is not needed.
         drop(output);
         input.cancel();
         match input.join() {
@@ -111,7 +111,7 @@ fn backend(root: &Path, request: &Request) -> Option<Command> {
         .env("PATH_INFO", decoded(path)?)
         .env("QUERY_STRING", query)
         .env("CONTENT_TYPE", request.field("Content-Type").unwrap_or(""))
-        // Pushes are only for users who are known.
+        // The backend refuses pushes of users without a name.
         .env("REMOTE_USER", "anyone")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());

@@ -75,7 +75,7 @@ fn ask(tracker: &str, torrent: InfoHash) -> io::Result<Swarm> {
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
     let socket = UdpSocket::bind(any)?;
-    socket.connect(tracker)?; // So nothing comes from others, and it shows if nobody is there.
+    socket.connect(tracker)?; // So that nothing comes from others, and a closed port shows at once.
     let connection = exchange(&socket, MAGIC, CONNECT, &[])?;
     let connection = u64::from_be_bytes(field(&connection, 0)?);
     let swarm = exchange(&socket, connection, SCRAPE, &torrent)?;
@@ -187,7 +187,7 @@ fn show(trackers: &[Tracker], answers: Vec<io::Result<Swarm>>, most: usize) {
 
 // The demonstration.
 
-/// A tracker whose swarms have sizes that follow from its number.
+/// Serves as a tracker. The sizes of its swarms follow from its number.
 fn track(socket: &UdpSocket, number: u32) -> io::Result<()> {
     let connection = u64::from(number) << 32 | 0xbeef;
     let mut request = [0; 2048];

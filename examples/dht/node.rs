@@ -33,7 +33,7 @@ const MAX_MESSAGE: usize = 4096;
 pub(crate) struct Node {
     id: Id,
     socket: UdpSocket,
-    /// Who is known, by the number of leading bits that the id has in common with this node's.
+    /// The known nodes, by the number of leading bits that their ids have in common with this node's.
     buckets: Mutex<Vec<Vec<Contact>>>,
     /// The queries that wait for an answer, by the number of the transaction.
     waiting: Mutex<HashMap<Vec<u8>, Query>>,
@@ -79,7 +79,7 @@ impl Node {
     fn receive(&self) {
         let mut message = [0; MAX_MESSAGE];
         loop {
-            // An error is that of an earlier send, whose query will find out by itself.
+            // An error is that of an earlier send. Its query gets no answer, and times out.
             let Ok((length, from)) = self.socket.recv_from(&mut message) else {
                 continue;
             };
@@ -96,7 +96,7 @@ impl Node {
         }
     }
 
-    /// Ends the wait for this answer. If there is none, the answer is too late, or nobody has asked.
+    /// Ends the wait for this answer. If there is none, the answer is too late, or was never asked for.
     fn settle(&self, transaction: &[u8], message: &Dictionary, from: SocketAddr) {
         let mut waiting = self.waiting.lock().unwrap();
         let query = match waiting.get(transaction) {
@@ -176,7 +176,7 @@ impl Node {
             .lock()
             .unwrap()
             .insert(transaction.to_vec(), query);
-        // Whatever ends the wait, an unwind too, nobody waits for this number after it.
+        // Whatever ends the wait, an unwind too, the query leaves the table.
         let _waiting = Waiting {
             node: self,
             transaction,
@@ -264,7 +264,7 @@ impl Node {
     }
 }
 
-/// A query that waits. When this is dropped, its answer comes too late.
+/// A query in the table. When this is dropped, its answer comes too late.
 struct Waiting<'a> {
     node: &'a Node,
     transaction: [u8; 4],

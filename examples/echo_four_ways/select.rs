@@ -1,4 +1,4 @@
-//! One coroutine, `select`, and what is to be sent to whom, by hand.
+//! One coroutine for all clients. It waits by `select`, and keeps by hand what is to be sent to each client.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;

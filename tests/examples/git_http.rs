@@ -66,7 +66,7 @@ fn twenty_clients_of_git_push_in_chunks_and_clone_at_once() {
     let repository = directory.join("repositories/example.git");
     succeed(git(&repository).args(["fsck", "--strict"]));
 
-    // Everybody gets everything.
+    // Each client gets the pushes of all.
     thread::scope(|scope| {
         for client in 0..CLIENTS {
             let (directory, url) = (directory.path(), &url);

@@ -4,9 +4,9 @@ import asyncio
 import sys
 
 
-async def ask(number, everybody):
+async def ask(number, connected):
     reader, writer = await asyncio.open_connection("127.0.0.1", int(sys.argv[1]))
-    await everybody.wait()
+    await connected.wait()
     text = b"client %d\n" % number
     for _ in range(5):
         writer.write(text)
@@ -20,8 +20,8 @@ async def ask(number, everybody):
 
 async def main():
     count = int(sys.argv[2])
-    everybody = asyncio.Barrier(count)
-    print(sum(await asyncio.gather(*(ask(number, everybody) for number in range(count)))))
+    connected = asyncio.Barrier(count)
+    print(sum(await asyncio.gather(*(ask(number, connected) for number in range(count)))))
 
 
 asyncio.run(asyncio.wait_for(main(), 100))
