@@ -89,16 +89,21 @@ fn the_server_by_select_logs_what_the_books_does() {
         Server::start_command(&mut python("select_server.py", &[])),
     ];
     let logs = logs.map(|server| {
-        for end in ["", r"\n"] {
+        for (before, end) in ["", r"\n"].into_iter().enumerate() {
             transcript(server.address, end);
+            until("the client has gone", || {
+                server.log().matches("disconnected").count() > before
+            });
         }
-        until("both clients have gone", || {
-            server.log().matches("disconnected").count() == 2
-        });
         anonymous(&server.log())
     });
     assert_eq!(logs[0], logs[1]);
     assert!(logs[0].contains("22 bytes to client 1\nNo data currently remain for client 1\n"));
+}
+
+/// How many OS threads a server of coroutines may have: its workers, and a few others.
+fn most_threads() -> usize {
+    thread::available_parallelism().unwrap().get() + 6
 }
 
 #[test]
@@ -111,7 +116,7 @@ fn five_hundred_clients_of_asyncio_are_served_at_once() {
         let port = server.address.port().to_string();
         let output = succeed(&mut python("asyncio_clients.py", &[&port, "500"]));
         assert_eq!(output.stdout, b"500\n", "{style}");
-        assert!(server.status("Threads:") < 20, "{style}");
+        assert!(server.status("Threads:") <= most_threads(), "{style}");
     }
 }
 
@@ -240,18 +245,19 @@ fn one_line_ports_the_serial_server_and_client() {
     );
 
     let coroutines = example("serial_echo");
-    for (server, os_threads) in [(&threads, 11), (&coroutines, 8)] {
-        let server = serial_echo(server);
+    for program in [&threads, &coroutines] {
+        let server = serial_echo(program);
         // A client that is silent holds up no other.
-        let mut silent: Vec<_> = (0..10).map(|_| server.connect()).collect();
+        let mut silent: Vec<_> = (0..100).map(|_| server.connect()).collect();
         for client in [&threads, &coroutines] {
             let address = server.address.to_string();
             let output = succeed(command(client).args(["client", &address])).stdout;
             assert_eq!(String::from_utf8(output).unwrap(), wanted(""));
         }
-        match server.status("Threads:") {
-            count if os_threads == 11 => assert!(count >= os_threads),
-            count => assert!(count <= os_threads, "{count}"),
+        let os_threads = server.status("Threads:");
+        match program == &threads {
+            true => assert!(os_threads > silent.len()),
+            false => assert!(os_threads <= most_threads()),
         }
         let mut last = silent.pop().unwrap();
         last.write_all(b"hello").unwrap();
