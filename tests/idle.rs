@@ -4,6 +4,7 @@ mod util;
 
 use std::fs;
 
+use greenroom::server::{Connection, Server};
 use greenroom::shims as std;
 use serial_test::serial;
 use std::io::Read;
@@ -63,6 +64,18 @@ fn idle_for_a_while(workers: usize) {
             let clients: Vec<_> = (0..100)
                 .map(|_| TcpStream::connect(addr).unwrap())
                 .collect();
+            // One server is full, and the other waits for a connection.
+            let servers = [1, 3].map(|limit| {
+                let server = Server::builder().limit(limit);
+                let server = server.deadline(Duration::from_secs(600));
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let serve = |mut client: &Connection| client.read(&mut [0]).map(drop);
+                server.serve(listener, serve).unwrap()
+            });
+            let served = servers
+                .each_ref()
+                .map(|server| TcpStream::connect(server.local_addr()).unwrap());
+            let queued = TcpStream::connect(servers[0].local_addr()).unwrap();
             thread::spawn(|| thread::sleep(Duration::from_secs(600)));
             thread::spawn(thread::park);
             // One timer that is far away, and a keeper that has nothing to do after another has fired.
@@ -76,7 +89,7 @@ fn idle_for_a_while(workers: usize) {
 
             ready.send(thread::current()).unwrap();
             thread::park();
-            drop(clients);
+            drop((clients, served, queued, servers));
             for reader in readers {
                 assert_eq!(reader.join().unwrap(), 0);
             }

@@ -61,8 +61,8 @@ impl<S: Stream> Connection<S> {
         self.stopping.has_begun()
     }
 
-    /// Waits until the client has sent something, or has closed. Returns false if the server stops, and the client has
-    /// sent nothing.
+    /// Waits until the client has sent something, or has closed. Returns false if the server stops, and the
+    /// client has sent nothing.
     ///
     /// For a handler that serves one request after the other. Without this, a handler that waits for a next
     /// request would keep [`stop`](super::Server::stop) waiting for its grace period. A client that has just

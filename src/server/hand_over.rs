@@ -8,7 +8,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::FdFlags;
@@ -263,12 +263,6 @@ impl AsFd for ListenFd {
 impl From<ListenFd> for OwnedFd {
     fn from(inherited: ListenFd) -> OwnedFd {
         inherited.fd
-    }
-}
-
-impl IntoRawFd for ListenFd {
-    fn into_raw_fd(self) -> RawFd {
-        self.fd.into_raw_fd()
     }
 }
 

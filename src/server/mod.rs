@@ -77,8 +77,8 @@ const UNWIND: Duration = Duration::from_secs(1);
 ///
 /// # Connections
 ///
-/// The handler is called for each connection in a coroutine of its own. It borrows the connection, which is
-/// closed when the handler returns, with what was written still on its way. If the handler returns an error
+/// The handler is called for each connection in a coroutine of its own. It borrows the connection, which the
+/// server closes when the handler returns. What was written is then still sent. If the handler returns an error
 /// or panics, that ends this connection and no other. A panic is printed, goes to the
 /// [hook for panics that nobody joins](crate::set_unjoined_hook), and is counted.
 ///
@@ -93,8 +93,8 @@ const UNWIND: Duration = Duration::from_secs(1);
 /// The errors of one connection (such as `ECONNABORTED`) do not end a server. If descriptors or memory run
 /// out (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`), connections stay in the backlog. The server pauses for
 /// 10 ms, each next time twice as long, up to a second. It goes on earlier if one of its own connections
-/// ends. Only an error that says that the listener is not one (`EBADF`, `EINVAL`, `ENOTSOCK`) ends the accepting, and
-/// [`wait`](Server::wait) returns the error.
+/// ends. Only an error that says that the listener does not listen (`EBADF`, `EINVAL`, `ENOTSOCK`) stops the
+/// server. [`wait`](Server::wait) returns that error.
 ///
 /// # Workers
 ///
@@ -352,8 +352,8 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// Those of [`Builder::spawn`](crate::Builder::spawn), and the operating system's if the listener's address cannot be
-    /// had.
+    /// Those of [`Builder::spawn`](crate::Builder::spawn), and the operating system's if the listener's address
+    /// cannot be had.
     pub fn serve<L, F>(self, listener: L, handler: F) -> io::Result<Server<L>>
     where
         L: Listener,
