@@ -56,6 +56,7 @@
 //! | call what can only block | [`unblock`], [`ThreadPool`], [`PinnedThread`], [`join_thread`] |
 //! | call async code, and be awaited by it | [`block_on`], [`JoinFuture`]; [the guide to both](guide::porting#async-code) |
 //! | speak TLS | [the guide to it](guide::tls) |
+//! | wait for a callback | [`from_callback`] |
 //! | run C libraries, and crates as they are published | [`patch!`](crate::patch!); [the guide to them](guide::foreign) |
 //! | keep a value per coroutine | [`coroutine_local!`] |
 //! | pass a value on to spawned coroutines | [`context`] |
@@ -105,6 +106,7 @@ pub mod guide;
 #[path = "../shims/mod.rs"]
 pub mod shims;
 
+pub use channel::callback::{Done, NeverCalled, from_callback, from_callback_or};
 pub use diagnose::blocking_report::BlockingReport;
 pub use diagnose::deny_blocking::{deny_blocking, deny_blocking_with};
 pub use diagnose::dropped_handle::{DroppedHandle, set_dropped_handle_hook};

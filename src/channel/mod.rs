@@ -60,6 +60,7 @@
 //! A forked child may find a channel disconnected, if another thread was sending or receiving at the
 //! moment of the fork.
 
+pub(crate) mod callback;
 mod handles;
 pub(crate) mod mpmc;
 pub mod oneshot;

@@ -135,7 +135,22 @@ impl<T> Receiver<T> {
     ///
     /// An interruption point.
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.recv_until(|| None).map_err(|_| RecvError)
+        self.recv_until(Kind::Peer, || None).map_err(|_| RecvError)
+    }
+
+    /// Receives the message as [`recv`](Receiver::recv) does. The message is an event that comes by itself, and
+    /// not from another coroutine.
+    pub(super) fn recv_event(&self) -> Result<T, RecvError> {
+        self.recv_until(Kind::Event, || None)
+            .map_err(|_| RecvError)
+    }
+
+    /// Has all later messages come back to the sender. Returns the message that came before.
+    pub(super) fn close(&self) -> Option<T> {
+        match self.0.replace(Message::Over) {
+            Message::Sent(message) => Some(message),
+            Message::NotYet | Message::Over => None,
+        }
     }
 
     /// Receives the message if it is there.
@@ -149,10 +164,7 @@ impl<T> Receiver<T> {
         if !self.0.is_settled() {
             return Err(TryRecvError::Empty);
         }
-        match self.0.replace(Message::Over) {
-            Message::Sent(message) => Ok(message),
-            Message::NotYet | Message::Over => Err(TryRecvError::Disconnected),
-        }
+        self.close().ok_or(TryRecvError::Disconnected)
     }
 
     /// Receives the message. Waits for at most `timeout`.
@@ -167,7 +179,7 @@ impl<T> Receiver<T> {
     ///
     /// An interruption point.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        self.recv_until(|| Deadline::after(timeout))
+        self.recv_until(Kind::Peer, || Deadline::after(timeout))
     }
 
     /// Like [`recv_timeout`](Receiver::recv_timeout), but waits until `deadline` at the latest.
@@ -180,17 +192,18 @@ impl<T> Receiver<T> {
     ///
     /// An interruption point.
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
-        self.recv_until(|| Some(Deadline::at(deadline)))
+        self.recv_until(Kind::Peer, || Some(Deadline::at(deadline)))
     }
 
     fn recv_until(
         &self,
+        kind: Kind,
         deadline: impl FnOnce() -> Option<Deadline>,
     ) -> Result<T, RecvTimeoutError> {
         park::spend_operation();
         if !self.0.is_settled() {
             let settled = || self.0.is_settled();
-            let outcome = self.0.waiters.wait(Kind::Peer, deadline(), settled);
+            let outcome = self.0.waiters.wait(kind, deadline(), settled);
             if outcome == Outcome::TimedOut && !self.0.is_settled() {
                 return Err(RecvTimeoutError::Timeout);
             }
@@ -203,7 +216,7 @@ impl<T> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         // Drops a message that was not received. Not under the lock.
-        drop(self.0.replace(Message::Over));
+        drop(self.close());
     }
 }
 

@@ -1,9 +1,10 @@
-//! Futures: coroutines that run them, and async code that awaits coroutines.
+//! Futures and callbacks: coroutines that wait for them, and async code that awaits coroutines.
 
 #[path = "../util/mod.rs"]
 mod util;
 
 mod block_on;
+mod callback;
 mod cancel;
 mod join;
 
