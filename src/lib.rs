@@ -137,6 +137,8 @@ pub use reactor::wait_for_poll as __wait_for_poll;
 pub use reactor::{Interest, Readiness, wait_fd};
 pub use runtime::after::{TimerHandle, after, try_after};
 pub use runtime::every::{Every, Tick, every};
+pub use runtime::handle::Handle;
+pub use runtime::idle::on_idle;
 pub use runtime::join::{
     CancelOnDrop, Canceller, JoinFuture, JoinHandle, Joinable, LocalJoinHandle,
 };
@@ -149,6 +151,7 @@ pub use runtime::scope::{Scope, ScopedJoinHandle, scope};
 pub use runtime::send_queue::SendQueue;
 pub use runtime::spawn::{Builder, spawn, spawn_daemon, spawn_local};
 pub use runtime::thread::{Thread, ThreadId, current};
+pub use runtime::turn::Turn;
 pub use runtime::{Runtime, RuntimeBuilder, run, wait_idle};
 pub use select::Select;
 pub use shims::net::connect_within::ConnectWithin;
@@ -156,4 +159,5 @@ pub use shims::net::listen_options::ListenOptions;
 pub use task::{Interrupts, on_coroutine};
 pub use time::{Interval, interval};
 pub use worker::metrics::{Histogram, Metrics, PoolMetrics, StackMemory, metrics};
+pub use worker::yield_until_idle;
 pub use worker::{Deadlock, Deadlocked};

@@ -36,9 +36,10 @@ const LAYERS: &[&[&str]] = &[
     &["runtime::builder"],
     &["runtime::default_runtime"],
     &["runtime::spawn"],
-    &["runtime::keeper", "runtime::members"],
+    &["runtime::idle", "runtime::keeper", "runtime::members"],
     &["runtime::scope"],
     &["runtime::after", "runtime::every", "runtime::send_queue"],
+    // The handle and the turn of a runtime are parts of it.
     &["runtime"],
     // What waits for any of the above, and what is built of coroutines.
     &["group", "runtime::program", "select", "signal"],

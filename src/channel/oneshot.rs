@@ -141,8 +141,7 @@ impl<T> Receiver<T> {
     /// Receives the message as [`recv`](Receiver::recv) does. The message is an event that comes by itself, and
     /// not from another coroutine.
     pub(super) fn recv_event(&self) -> Result<T, RecvError> {
-        self.recv_until(Kind::Event, || None)
-            .map_err(|_| RecvError)
+        self.recv_until(Kind::Event, || None).map_err(|_| RecvError)
     }
 
     /// Has all later messages come back to the sender. Returns the message that came before.

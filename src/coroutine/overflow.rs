@@ -50,8 +50,11 @@ thread_local! {
 /// The operating system's, if the thread has no alternate stack and cannot be given one. Overflows
 /// then end the process without a message.
 pub(crate) fn watch(describe: Describe) -> io::Result<()> {
+    if DESCRIBE.replace(Some(describe)).is_some() {
+        // The thread has been here before.
+        return Ok(());
+    }
     install();
-    DESCRIBE.set(Some(describe));
     ensure_alternate_stack()
 }
 

@@ -247,10 +247,7 @@ impl Reactor {
     /// Of the ways to wait until the deadline, this uses the cheapest that is exact enough.
     pub(crate) fn wait(&mut self, deadline: Option<Deadline>) -> io::Result<()> {
         let Some(deadline) = deadline else {
-            // An alarm that is still set would wake the worker for nothing.
-            if self.alarm_at.take().is_some() {
-                self.alarm.unset()?;
-            }
+            self.unset_alarm()?;
             return self.block(None);
         };
         // The same deadline as the last time, which the alarm is set for.
@@ -283,10 +280,50 @@ impl Reactor {
             // off before they pass, so this saves calls.
             return self.block(None);
         }
-        // Exact to the nanosecond, for the price of one system call.
+        self.set_alarm(deadline, left)?;
+        self.block(None)
+    }
+
+    /// Sets the alarm, which is exact to the nanosecond, for the price of one system call.
+    fn set_alarm(&mut self, deadline: Deadline, left: Duration) -> io::Result<()> {
         self.alarm.set(left)?;
         self.alarm_at = Some(deadline.at);
-        self.block(None)
+        Ok(())
+    }
+
+    /// Unsets the alarm, which would wake the worker for nothing.
+    fn unset_alarm(&mut self) -> io::Result<()> {
+        match self.alarm_at.take() {
+            Some(_) => self.alarm.unset(),
+            None => Ok(()),
+        }
+    }
+
+    /// The descriptor of the poll, which is readable while an event has not been taken.
+    pub(crate) fn poll_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+
+    /// Leaves it to other code to wait for the descriptor of the poll. That becomes readable at an event, at
+    /// `deadline`, and at once if `at_once` or if the previous call has left events in the kernel. (Such events do
+    /// not make it readable for code that waits for its edges.)
+    pub(crate) fn leave_to_others(
+        &mut self,
+        at_once: bool,
+        deadline: Option<Deadline>,
+    ) -> io::Result<()> {
+        if at_once || self.events.iter().count() == EVENTS {
+            self.handle.kick();
+            return Ok(());
+        }
+        match deadline {
+            None => self.unset_alarm(),
+            Some(deadline) if self.alarm_at == Some(deadline.at) => Ok(()),
+            Some(deadline) => {
+                let left = deadline.at.saturating_duration_since(Instant::now());
+                self.set_alarm(deadline, left)
+            }
+        }
     }
 
     /// Polls, and notes whether any event came.

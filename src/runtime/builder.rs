@@ -10,7 +10,7 @@ use super::fork;
 use super::worker_thread::WorkerThread;
 use crate::coroutine::Class;
 use crate::fatal;
-use crate::worker::{Deadlock, OnDeadlock, Parts, Scheduler};
+use crate::worker::{Deadlock, OnDeadlock, Parts, PollHooks, Scheduler};
 
 /// The default usable stack size of a coroutine, in bytes of address space.
 ///
@@ -46,6 +46,7 @@ pub struct RuntimeBuilder {
     stack_size: Option<usize>,
     grace: Option<Duration>,
     on_deadlock: Option<OnDeadlock>,
+    poll_hooks: PollHooks,
 }
 
 impl RuntimeBuilder {
@@ -144,6 +145,51 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Has each worker call `hook` before each of its looks at I/O and timers, which may block.
+    ///
+    /// A worker has run a batch of coroutines by then. It calls the hook on its own thread, outside of
+    /// coroutines, so a wait in the hook blocks the worker. What the hook spawns or wakes is run before the worker
+    /// blocks. The hook is not called any more while the runtime ends. The second call replaces the hook of the
+    /// first.
+    ///
+    /// For what is to be done once for many coroutines: to flush a buffer that they share, for instance.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let looks = Arc::new(AtomicUsize::new(0));
+    /// let count = {
+    ///     let looks = Arc::clone(&looks);
+    ///     move || _ = looks.fetch_add(1, Ordering::Relaxed)
+    /// };
+    /// let runtime = greenroom::RuntimeBuilder::new().before_poll(count).build()?;
+    /// runtime.run(|| greenroom::shims::thread::sleep(std::time::Duration::from_millis(1)));
+    /// assert_ne!(looks.load(Ordering::Relaxed), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// A panic of the hook aborts the process.
+    pub fn before_poll(mut self, hook: impl Fn() + Send + Sync + 'static) -> RuntimeBuilder {
+        self.poll_hooks.before = Some(Arc::new(hook));
+        self
+    }
+
+    /// Has each worker call `hook` after each of its looks at I/O and timers, before it runs the coroutines that
+    /// these have woken. See [`before_poll`](RuntimeBuilder::before_poll).
+    ///
+    /// # Panics
+    ///
+    /// A panic of the hook aborts the process.
+    pub fn after_poll(mut self, hook: impl Fn() + Send + Sync + 'static) -> RuntimeBuilder {
+        self.poll_hooks.after = Some(Arc::new(hook));
+        self
+    }
+
     /// Starts a runtime that has a thread for each worker. The threads end with the process.
     pub(super) fn build_detached(self) -> io::Result<Arc<Scheduler>> {
         let (scheduler, parts) = self.scheduler()?;
@@ -184,7 +230,14 @@ impl RuntimeBuilder {
         let stack_class = Class::for_size(stack_size)?;
         fork::set_up_process()?;
         let grace = self.grace.unwrap_or(GRACE);
-        Scheduler::new(workers.get(), stack_class, grace, self.on_deadlock.clone())
+        let hooks = self.poll_hooks.clone();
+        Scheduler::new(
+            workers.get(),
+            stack_class,
+            grace,
+            self.on_deadlock.clone(),
+            hooks,
+        )
     }
 }
 

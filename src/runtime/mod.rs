@@ -7,6 +7,8 @@ mod builder;
 pub(crate) mod default_runtime;
 pub(crate) mod every;
 pub(crate) mod fork;
+pub(crate) mod handle;
+pub(crate) mod idle;
 pub(crate) mod join;
 mod keeper;
 pub(crate) mod members;
@@ -15,6 +17,7 @@ pub(crate) mod scope;
 pub(crate) mod send_queue;
 pub(crate) mod spawn;
 pub(crate) mod thread;
+pub(crate) mod turn;
 mod worker_thread;
 
 use std::cell::{Cell, RefCell};
@@ -22,13 +25,15 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
-use std::panic::{Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::context;
 use crate::coroutine::Class;
 use crate::fatal;
+use crate::interrupt::timeout::timeout;
 use crate::task::{Interrupts, Role, Task, TaskRef};
 use crate::worker::{PAUSE, Scheduler, Worker};
 use default_runtime::started_default;
@@ -122,6 +127,31 @@ impl Runtime {
     where
         F: FnOnce() -> T,
     {
+        self.assert_usable();
+        let begun = Cell::new(false);
+        let main = || {
+            begun.set(true);
+            f()
+        };
+        let ended = self.run_main(stack_size, main, |task| self.scheduler.set_main(task));
+        self.scheduler.unset_main();
+        match ended {
+            Ok(value) => value,
+            Err(payload) => {
+                // Before `resume_unwind`: std counts panics per thread, so during an unwind of this thread
+                // the coroutines would seem to panic, too.
+                self.shut_down();
+                match payload.downcast_ref() {
+                    Some(error) if !begun.get() => refuse_without_stack(error),
+                    _ => resume_unwind(payload),
+                }
+            }
+        }
+    }
+
+    /// Panics if the calling thread cannot drive worker 0 now.
+    #[track_caller]
+    fn assert_usable(&self) {
         assert!(!Worker::is_driven_here(), "{NESTED}");
         assert!(!self.stopped.get(), "the runtime has shut down");
         assert!(
@@ -129,6 +159,20 @@ impl Runtime {
             "{}",
             fork::LEFT_IN_PARENT
         );
+    }
+
+    /// Drives worker 0 until `f`, the main coroutine, has ended. Calls `enlist` with its task before that is
+    /// queued.
+    #[track_caller]
+    fn run_main<F, T>(
+        &self,
+        stack_size: usize,
+        f: F,
+        enlist: impl FnOnce(&TaskRef),
+    ) -> std::thread::Result<T>
+    where
+        F: FnOnce() -> T,
+    {
         fork::set_up_late();
         let class = Class::for_size(stack_size).expect("a size in range");
         let reservation = match class.reserve() {
@@ -137,12 +181,7 @@ impl Runtime {
         };
         let name = Some("main".into());
         let site = Location::caller();
-        let begun = Cell::new(false);
-        let main = || {
-            begun.set(true);
-            f()
-        };
-        let body = Packet::new(main, ());
+        let body = Packet::new(f, ());
         let task = Task::new(
             name,
             site,
@@ -159,6 +198,7 @@ impl Runtime {
         let (task, joined) = unsafe { TaskRef::pair(task) };
         // SAFETY: the task was just made, and is not queued.
         unsafe { context::hand_down(&task) };
+        enlist(&task);
         // SAFETY: the body was made for results of type `T` above, and runs on this thread.
         let main: LocalJoinHandle<T> = unsafe { LocalJoinHandle::new(joined) };
         self.worker.spawn_local(task);
@@ -169,18 +209,7 @@ impl Runtime {
             // A signal ends the process.
             stay();
         }
-        match main.join() {
-            Ok(value) => value,
-            Err(payload) => {
-                // Before `resume_unwind`: std counts panics per thread, so during an unwind of this thread
-                // the coroutines would seem to panic, too.
-                self.shut_down();
-                match payload.downcast_ref() {
-                    Some(error) if !begun.get() => refuse_without_stack(error),
-                    _ => resume_unwind(payload),
-                }
-            }
-        }
+        main.join()
     }
 
     /// Spawns a coroutine on this runtime, from any thread that can reach it; see
@@ -206,20 +235,64 @@ impl Runtime {
             // This process does not have the threads, so they cannot be joined.
             mem::forget(self.others.take());
             self.stopped.set(true);
-        } else if !self.stopped.replace(true) {
-            self.scheduler.stop();
-            if Worker::is_driven_here() {
-                // The caller is a coroutine of another runtime, on whose thread worker 0 cannot run.
-                self.worker.give_up();
-                return;
+        } else if !self.stopped.get() {
+            self.call_before_shutdown();
+            self.stopped.set(true);
+            self.end_workers();
+            while let Some(hook) = self.scheduler.after_shutdown.next() {
+                call_hook(hook);
             }
-            self.worker.drive_until_stopped();
-            let until = self.scheduler.grace_ends().map(|ends| ends + 2 * PAUSE);
-            for other in self.others.take() {
-                other.wait(until);
-            }
-            self.scheduler.abandon_injected();
         }
+    }
+
+    fn end_workers(&self) {
+        self.scheduler.stop();
+        if Worker::is_driven_here() {
+            // The caller is a coroutine of another runtime, on whose thread worker 0 cannot run.
+            self.worker.give_up();
+            return;
+        }
+        self.worker.drive_until_stopped();
+        let until = self.scheduler.grace_ends().map(|ends| ends + 2 * PAUSE);
+        for other in self.others.take() {
+            other.wait(until);
+        }
+        self.scheduler.abandon_injected();
+    }
+
+    /// Calls the hooks that come before the end, on a coroutine, since they may wait.
+    fn call_before_shutdown(&self) {
+        let hooks = &self.scheduler.before_shutdown;
+        // If a signal ends the process, that has begun already.
+        if hooks.is_empty() || self.scheduler.is_stopping() {
+            return;
+        }
+        let ends = Instant::now().checked_add(self.scheduler.grace());
+        let call_all = || {
+            while let Some(hook) = hooks.next() {
+                let left = ends.map_or(Duration::MAX, |ends| {
+                    ends.saturating_duration_since(Instant::now())
+                });
+                call_hook(|| _ = timeout(left, hook));
+            }
+        };
+        if Worker::is_driven_here() {
+            // The caller is a coroutine of another runtime, which waits for the hooks.
+            return call_all();
+        }
+        // Fails if there is no stack, which is then reported as a panic.
+        call_hook(|| {
+            let called = self.run_main(MAIN_STACK_SIZE, call_all, |_| {});
+            called.unwrap_or_else(|payload| resume_unwind(payload));
+        });
+    }
+}
+
+/// Calls a hook of the user's. Its panic, which the panic hook has reported, ends here.
+fn call_hook(hook: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(hook)) {
+        // Dropping it might panic once more.
+        mem::forget(payload);
     }
 }
 

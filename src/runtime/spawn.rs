@@ -278,14 +278,28 @@ impl Builder {
                 let why = "spawn_local needs a worker: call it from a coroutine";
                 io::Error::new(io::ErrorKind::Unsupported, why)
             })?;
-            // SAFETY: `f` and `T` are `'static`, so what they borrow stays.
-            let (task, joined) =
-                unsafe { self.into_task(worker.scheduler(), Role::Local, site, f, ())? };
-            worker.spawn_local(task);
-            // SAFETY: the task's body was made for results of type `T`, and this is its only handle. The
-            // task runs on the calling worker's thread, since only this worker starts it.
-            Ok(unsafe { LocalJoinHandle::new(joined) })
+            self.spawn_local_at(worker, site, f)
         })
+    }
+
+    /// Spawns a coroutine on `worker`, which belongs to the calling thread.
+    pub(crate) fn spawn_local_at<F, T>(
+        self,
+        worker: &Worker,
+        site: &'static Location<'static>,
+        f: F,
+    ) -> io::Result<LocalJoinHandle<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        // SAFETY: `f` and `T` are `'static`, so what they borrow stays.
+        let (task, joined) =
+            unsafe { self.into_task(worker.scheduler(), Role::Local, site, f, ())? };
+        worker.spawn_local(task);
+        // SAFETY: the task's body was made for results of type `T`, and this is its only handle. The
+        // task runs on the calling thread, since only `worker`, which never leaves its thread, starts it.
+        Ok(unsafe { LocalJoinHandle::new(joined) })
     }
 
     /// Makes the task, and reserves its stack. Returns the reference for the scheduler and that for the

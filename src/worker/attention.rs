@@ -94,10 +94,9 @@ impl Attention {
 
     // The methods below are for the worker itself.
 
-    /// A thread begins to drive the worker, or has stopped.
-    pub(super) fn set_driven(&self, driven: bool) {
-        let state = if driven { AWAKE } else { AWAY };
-        self.0.store(state, Ordering::SeqCst);
+    /// No thread drives the worker any more. One that does so again begins by `wake_up`.
+    pub(super) fn go_away(&self) {
+        self.0.store(AWAY, Ordering::SeqCst);
     }
 
     /// From now on `demand` tells senders to kick. The worker must look for earlier mail after this.

@@ -11,6 +11,8 @@
 //! - `counters`: what a worker counts; `metrics`: all of that, for the program;
 //! - `roll`: what a worker's coroutines do, for a dump;
 //! - `stillness`: finding out that no coroutine can run any more;
+//! - `outside`: a worker that the loop of other code drives; `idlers`: what runs if nothing else does;
+//! - `hooks`: code of the user's that the loop and the end of the runtime call;
 //! - `alone`: waits of a coroutine that unwinds; `shutdown`: the end of a runtime.
 
 mod alone;
@@ -18,7 +20,10 @@ mod attention;
 mod census;
 mod counters;
 mod fresh;
+mod hooks;
+mod idlers;
 pub(crate) mod metrics;
+mod outside;
 mod placement;
 mod remote;
 mod roll;
@@ -54,12 +59,16 @@ use crate::task::{
 use crate::time::Timers;
 use census::Tally;
 use counters::{Counts, MARK, Probe};
+use idlers::Idlers;
+use outside::Outside;
 use placement::Placement;
 use remote::Remote;
 use roll::Answering;
 use scheduler::is_counted;
 use shutdown::{NOTHING_UNWINDS, Shutdown};
 
+pub(crate) use hooks::PollHooks;
+pub use idlers::yield_until_idle;
 pub(crate) use roll::{Activity, Answer, Entry, Started, Trace};
 pub(crate) use scheduler::{Scheduler, set_up_stealing};
 pub(crate) use shutdown::PAUSE;
@@ -140,6 +149,7 @@ pub(crate) struct Worker {
     counts: Counts,
     probe: Probe,
     timers: RefCell<Timers>,
+    idlers: Idlers,
     reactor: RefCell<Reactor>,
     /// Coroutines without a task, on their stacks, for the next tasks.
     idle: RefCell<CoroutinePool>,
@@ -157,6 +167,10 @@ pub(crate) struct Worker {
     answering: RefCell<Vec<Answering>>,
     /// The main coroutine has finished, so the loop must return.
     leave: Cell<bool>,
+    /// The remaining coroutines have been interrupted, for the end of the runtime.
+    has_ended: Cell<bool>,
+    /// What is expected of this worker while no thread drives it. See `outside`.
+    outside: Cell<Outside>,
 }
 
 /// A started coroutine.
@@ -198,6 +212,7 @@ impl Worker {
             counts: Counts::default(),
             probe: Probe::default(),
             timers: RefCell::new(Timers::new()),
+            idlers: Idlers::new(),
             reactor: RefCell::new(parts.reactor),
             idle: RefCell::new(CoroutinePool::new(run_task)),
             batch: Cell::new(FIRST_BATCH),
@@ -207,6 +222,8 @@ impl Worker {
             trim_at: Cell::new(None),
             answering: RefCell::default(),
             leave: Cell::new(false),
+            has_ended: Cell::new(false),
+            outside: Cell::new(Outside::Away),
         }
     }
 
@@ -320,20 +337,32 @@ impl Worker {
     /// Each turn looks at I/O exactly once, whatever it finds to run. I/O comes before timers, so that an
     /// event which came before a deadline is seen before the deadline.
     fn turn(&self) {
+        self.run_next_batch();
+        if !self.leave.get() {
+            self.look(Patience::ENDLESS);
+        }
+    }
+
+    fn run_next_batch(&self) {
         self.take_share();
         if self.remote.rolls().is_asked() {
             self.answer_rolls();
         }
         let full = self.run_batch(self.batch.get());
-        if self.leave.get() {
-            return;
-        }
         self.adapt_batch(full);
-        if self.has_work() || self.finds_work_instead_of_sleep() {
+    }
+
+    /// Looks at I/O, then at timers. Blocks in the poll, as long as `patience` says, if there is nothing to run.
+    fn look(&self, patience: Patience) {
+        let hooks = self.scheduler.poll_hooks();
+        hooks.before_poll();
+        if self.has_work() || self.finds_work_instead_of_sleep(patience) {
             self.poll(|reactor| reactor.turn());
         }
         self.expire_timers();
         self.counts.polls.add(1);
+        hooks.after_poll();
+        self.wake_idler();
         self.begin_probe();
     }
 
@@ -644,7 +673,7 @@ impl Worker {
 
     /// Steals a fresh coroutine, or else blocks in the poll until something happens. Returns true if it has
     /// not polled, because there was something to do at once. See `sleep` for the protocol.
-    fn finds_work_instead_of_sleep(&self) -> bool {
+    fn finds_work_instead_of_sleep(&self, patience: Patience) -> bool {
         let scheduler = &*self.scheduler;
         let alone = scheduler.workers.len() == 1;
         if !alone {
@@ -667,23 +696,41 @@ impl Worker {
         let found = self.remote.has_mail()
             || fresh
             || scheduler.is_stopping()
-            || self.remote.rolls().is_asked();
+            || self.remote.rolls().is_asked()
+            || patience.is_over(scheduler)
+            || self.idlers.any();
         if !found {
-            let timer = self.timers.borrow_mut().alarm();
-            let others = [self.trim_if_cold(), self.placement.until()];
-            let others = others.into_iter().flatten().map(Deadline::at);
-            let first = others.chain(timer).min_by_key(|deadline| deadline.at);
-            self.asleep(|| match scheduler.stillness.is_on() {
-                true => self.wait_watching(first, timer.is_some()),
+            let first = self.next_deadline().into_iter().chain(patience.until);
+            let first = first.min_by_key(|deadline| deadline.at);
+            // The loop of other code may wake coroutines between its turns.
+            let is_alone = !patience.ends_by_stop;
+            self.asleep(|| match scheduler.stillness.is_on() && is_alone {
+                true => {
+                    let has_timer = self.timers.borrow_mut().alarm().is_some();
+                    self.wait_watching(first, has_timer);
+                }
                 false => self.wait(first),
             });
         }
         self.placement.look_again();
+        self.wake_up();
+        found
+    }
+
+    /// When this worker has something to do, if no event comes before.
+    fn next_deadline(&self) -> Option<Deadline> {
+        let timer = self.timers.borrow_mut().alarm();
+        let others = [self.trim_if_cold(), self.placement.until()];
+        let others = others.into_iter().flatten().map(Deadline::at);
+        others.chain(timer).min_by_key(|deadline| deadline.at)
+    }
+
+    /// Notes that this worker looks for work by itself again.
+    fn wake_up(&self) {
         // A worker that was kicked to search counts as a searcher already: the pusher has counted it.
         if self.remote.attention().wake_up() && !self.search() {
-            scheduler.sleep.stop_searching();
+            self.scheduler.sleep.stop_searching();
         }
-        found
     }
 
     /// Trims the stacks of coroutines that have ended a while ago, and the worker's tables, so that the
@@ -782,6 +829,28 @@ fn run_task() {
     });
 }
 
+/// How long a worker that has nothing to run may block.
+#[derive(Clone, Copy)]
+struct Patience {
+    until: Option<Deadline>,
+    /// Whether it ends when the runtime is asked to stop.
+    ends_by_stop: bool,
+}
+
+impl Patience {
+    /// Until something happens.
+    const ENDLESS: Patience = Patience {
+        until: None,
+        ends_by_stop: false,
+    };
+
+    /// Whether the worker may not block at all. To be asked after the worker has fallen asleep, so that a later
+    /// request to stop wakes it.
+    fn is_over(&self, scheduler: &Scheduler) -> bool {
+        self.ends_by_stop && scheduler.is_asked_to_stop()
+    }
+}
+
 /// Marks the calling thread as the driver of a worker.
 struct Driving<'a> {
     worker: &'a Worker,
@@ -806,11 +875,16 @@ impl<'a> Driving<'a> {
         CURRENT.set(worker);
         worker.number.enter();
         reactor::set_local(Some(Arc::clone(worker.reactor.borrow().handle())));
-        worker.remote.set_driven(Some(worker.counts.turns.cell()));
-        Driving {
+        worker
+            .remote
+            .pulse()
+            .set_driven(Some(worker.counts.turns.cell()));
+        let driving = Driving {
             worker,
             _unwind: std::thread::panicking().then(Suspended::begin),
-        }
+        };
+        worker.wake_up();
+        driving
     }
 }
 
@@ -822,10 +896,9 @@ impl Drop for Driving<'_> {
         reactor::set_local(None);
         WorkerNumber::leave();
         CURRENT.set(ptr::null());
-        // No thread will poll this reactor until the worker is driven again.
-        self.worker.reactor.borrow().handle().release();
         self.worker.publish();
-        self.worker.remote.set_driven(None);
+        self.worker.remote.pulse().set_driven(None);
+        self.worker.leave_alone();
         self.worker.scheduler.shutdown.note_left();
     }
 }

@@ -1,6 +1,5 @@
 //! A worker as other threads see it.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -74,13 +73,6 @@ impl Remote {
             self.reactor.kick();
         }
         woken
-    }
-
-    /// A thread begins to drive this worker, or has stopped.
-    /// `turns` is its count of turns.
-    pub(super) fn set_driven(&self, turns: Option<&Cell<u64>>) {
-        self.attention.set_driven(turns.is_some());
-        self.pulse.set_driven(turns);
     }
 
     pub(super) fn attention(&self) -> &Attention {

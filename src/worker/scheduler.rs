@@ -1,13 +1,14 @@
 //! What the workers of a runtime share.
 
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_deque::{Injector, Steal};
 
 use super::census::Census;
+use super::hooks::{EndHooks, PollHooks};
 use super::metrics::{self, Counted};
 use super::remote::Remote;
 use super::shutdown::Shutdown;
@@ -17,6 +18,7 @@ use super::{Parts, Worker};
 use crate::coroutine::{Class, Reservation};
 use crate::park::Cancelled;
 use crate::sys::fork::Process;
+use crate::sys::switches::own_lock;
 use crate::task::{self, Role, TaskRef};
 use crate::time::Agenda;
 
@@ -46,6 +48,14 @@ pub(crate) struct Scheduler {
     agenda: Arc<Agenda>,
     /// The default class of stacks.
     stack_class: &'static Class,
+    poll_hooks: PollHooks,
+    /// The main coroutine, while there is one that a request to stop cancels.
+    main: Mutex<Option<TaskRef>>,
+    asked_to_stop: AtomicBool,
+    /// What the end of the runtime calls first, while all coroutines still run.
+    pub(crate) before_shutdown: EndHooks,
+    /// What the end of the runtime calls last, when all coroutines have ended.
+    pub(crate) after_shutdown: EndHooks,
     pub(super) shutdown: Arc<Shutdown>,
     pub(super) stillness: Stillness,
 }
@@ -62,6 +72,7 @@ impl Scheduler {
         stack_class: &'static Class,
         grace: Duration,
         on_deadlock: Option<OnDeadlock>,
+        poll_hooks: PollHooks,
     ) -> io::Result<(Arc<Scheduler>, Vec<Parts>)> {
         let shutdown = Arc::new(Shutdown::new(workers, grace));
         let parts: Vec<_> = (0..workers)
@@ -90,6 +101,11 @@ impl Scheduler {
             counted,
             agenda: Arc::new(Agenda::new()),
             stack_class,
+            poll_hooks,
+            main: Mutex::new(None),
+            asked_to_stop: AtomicBool::new(false),
+            before_shutdown: EndHooks::default(),
+            after_shutdown: EndHooks::default(),
             shutdown,
             stillness: Stillness::new(on_deadlock),
         };
@@ -261,7 +277,14 @@ impl Scheduler {
         })
     }
 
-    fn is_idle(&self) -> bool {
+    #[inline]
+    pub(super) fn poll_hooks(&self) -> &PollHooks {
+        &self.poll_hooks
+    }
+
+    /// Whether all coroutines have ended or idle, and no timer is pending. The main coroutine and daemons do not
+    /// count.
+    pub(crate) fn is_idle(&self) -> bool {
         self.census
             .is_idle(self.workers.iter().map(|worker| worker.tally()))
     }
@@ -294,6 +317,38 @@ impl Scheduler {
         self.census.wait(|| self.is_idle());
     }
 
+    /// Asks the thread that drives worker 0 to end the runtime: cancels the main coroutine, and ends a turn. From
+    /// any thread.
+    ///
+    /// A main coroutine that begins at the same time sees the request, or this call sees the coroutine, because
+    /// both look under the same lock.
+    pub(crate) fn ask_to_stop(&self) {
+        self.asked_to_stop.store(true, Ordering::SeqCst);
+        let main = own_lock(&self.main).clone();
+        if let Some(main) = main {
+            main.cancel();
+        }
+        self.workers[0].kick();
+    }
+
+    pub(crate) fn is_asked_to_stop(&self) -> bool {
+        self.asked_to_stop.load(Ordering::SeqCst)
+    }
+
+    /// Has a request to stop cancel `main`, now if there was one before.
+    pub(crate) fn set_main(&self, main: &TaskRef) {
+        let before = own_lock(&self.main).replace(main.clone());
+        debug_assert!(before.is_none(), "one main coroutine at a time");
+        if self.is_asked_to_stop() {
+            main.cancel();
+        }
+    }
+
+    pub(crate) fn unset_main(&self) {
+        let main = own_lock(&self.main).take();
+        drop(main);
+    }
+
     /// Tells all workers to end their coroutines within the grace, and then to leave.
     pub(crate) fn stop(&self) {
         self.shutdown.begin();
@@ -308,6 +363,11 @@ impl Scheduler {
             workers.all(|worker| worker.attention().is_away())
         };
         self.shutdown.wait_until(all_left);
+    }
+
+    /// How long the end of the runtime waits for coroutines that do not end.
+    pub(crate) fn grace(&self) -> Duration {
+        self.shutdown.grace()
     }
 
     /// When the grace ends, if the runtime stops and the moment is within the clock's range.

@@ -5,9 +5,12 @@ mod util;
 
 mod compile;
 mod context;
+mod idlers;
+mod outside;
 mod overflow;
 mod panics;
 mod park;
+mod poll_hooks;
 mod scheduler;
 mod sections;
 mod stacks;

@@ -177,7 +177,11 @@ fn a_value_after_a_timeout_is_given_back() {
 
 /// Spawns a coroutine that waits for a callback, with a hook. Returns when it waits: the coroutine, the callback,
 /// and the values that the hook got.
-fn abandonable() -> (JoinHandle<Result<u32, NeverCalled>>, Done<u32>, Receiver<u32>) {
+fn abandonable() -> (
+    JoinHandle<Result<u32, NeverCalled>>,
+    Done<u32>,
+    Receiver<u32>,
+) {
     let (give, given) = channel();
     let (hook, hooked) = channel();
     let waiter = spawn(move || {
@@ -344,7 +348,8 @@ fn a_key_value_client_with_callbacks_is_written_sequentially() {
                 });
             }
         });
-        let last = from_callback(|done| store.get("key 19", move |value| done.call(value).unwrap()));
+        let last =
+            from_callback(|done| store.get("key 19", move |value| done.call(value).unwrap()));
         assert_eq!(last.unwrap().as_deref(), Some("abc"));
     });
 }

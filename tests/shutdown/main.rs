@@ -6,4 +6,5 @@ mod util;
 mod ends;
 mod grace;
 mod random;
+mod stop;
 mod thread_end;

@@ -53,7 +53,7 @@ impl Worker {
     /// Ends the remaining coroutines of this worker, or leaves them behind. Returns whether it has left
     /// any behind.
     pub(in crate::worker) fn end(&self) -> bool {
-        if !NOTHING_UNWINDS {
+        if !NOTHING_UNWINDS && !self.has_ended.replace(true) {
             self.unwind_what_is_left();
         }
         self.leave_behind()
@@ -120,6 +120,7 @@ impl Worker {
         self.run_batch(LARGEST_BATCH);
         self.poll(|reactor| reactor.turn());
         self.expire_timers();
+        self.wake_idler();
     }
 
     /// Whether a coroutine of this worker waits for an event that comes by itself: I/O, time, a job of the

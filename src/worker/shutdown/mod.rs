@@ -57,6 +57,10 @@ impl Shutdown {
         self.stopping.store(true, Ordering::SeqCst);
     }
 
+    pub(super) fn grace(&self) -> Duration {
+        self.grace
+    }
+
     /// When the grace ends. `None` if that is beyond the clock's range, or the runtime does not stop.
     pub(super) fn grace_ends(&self) -> Option<Instant> {
         self.ends.get().copied().flatten()

@@ -102,7 +102,7 @@ impl Face {
 /// A worker that a thread drives.
 fn driven() -> Arc<Face> {
     let worker = Arc::new(Face::new());
-    worker.attention.set_driven(true);
+    worker.attention.wake_up();
     worker
 }
 
@@ -127,7 +127,7 @@ fn sender_against_announced() {
     let thread = thread::spawn({
         let worker = worker.clone();
         move || {
-            worker.attention.set_driven(true);
+            worker.attention.wake_up();
             worker.read(1, |_| false);
         }
     });

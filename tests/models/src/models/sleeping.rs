@@ -248,14 +248,14 @@ impl Driver<'_> {
     /// Like `Worker::drive_until_stopped`.
     fn drive(&self) {
         let runtime = self.runtime;
-        self.worker().face.attention.set_driven(true);
+        self.worker().face.attention.wake_up();
         while !runtime.is_stopping() {
             self.turn();
         }
         while let Some(coroutine) = self.next_fresh() {
             self.start(coroutine);
         }
-        self.worker().face.attention.set_driven(false);
+        self.worker().face.attention.go_away();
     }
 
     fn turn(&self) {
