@@ -4,7 +4,7 @@
 //! module, which has the atomics of loom or shuttle. So those files use nothing but this module, and the
 //! parts of `park` and `task` that have models. The files are:
 //!
-//! - `task/{word,completion,refs,inbox}.rs` and `park/{list,several,waiters}.rs`,
+//! - `task/{word,completion,awaiter,refs,inbox}.rs`, `runtime/join/registration.rs` and `park/{list,several,waiters}.rs`,
 //! - all of `channel/mpmc`,
 //! - `pool/crew.rs`, which leaves the lock to its users,
 //! - `worker/{attention,census,sleep}.rs` and `reactor/{ready_word,registration}.rs`,

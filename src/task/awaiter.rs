@@ -1,10 +1,9 @@
 //! What waits for the end of a task: another task, or a future.
 
-use std::sync::Mutex;
 use std::task::Waker;
 
 use super::{Waiting, Woken};
-use crate::sys::switches::own_lock;
+use crate::atomic::{Mutex, own_lock};
 
 /// What a joiner has registered, to be told by the finisher: see `completion`.
 #[derive(Debug)]

@@ -97,6 +97,7 @@ impl<W> Completion<W> {
     /// `wake`, if that has ended the joiner's wait.
     ///
     /// Returns whether nothing will take the result, so that the caller must drop it.
+    #[inline]
     pub(crate) fn finish<R>(
         &self,
         arrive: impl FnOnce(*const Joiner<W>) -> Arrival<R>,

@@ -1,21 +1,15 @@
 //! Joining by async code.
 //!
-//! The future registers its waker with the completion of the task, as a joiner that always leaves (see
-//! `task/completion.rs`): before it registers another waker, when it has the result, and when it is dropped.
-//! The joiner is allocated, so that it stays where it is if the future moves, and also if the future is
-//! forgotten and never leaves.
+//! The future registers its waker with the completion of the task: see `registration`.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
-use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
+use super::registration::Registration;
 use super::{CancelOnDrop, JoinHandle, Joinable};
-use crate::sys::switches::own_lock;
-use crate::task::{Awaiter, Joiner, Task};
 
 /// Waits for a coroutine in async code, on any executor. `await` makes one of a handle.
 ///
@@ -56,63 +50,23 @@ pub struct JoinFuture<H: Joinable> {
     cancels: bool,
 }
 
-/// What a future has registered with the completion of its task.
-struct Registration {
-    /// Made by the first poll that has to wait.
-    joiner: Option<Arc<Joiner<Awaiter>>>,
-    /// Whether the task may use the joiner.
-    is_registered: bool,
-}
-
-impl Registration {
-    const NONE: Registration = Registration {
-        joiner: None,
-        is_registered: false,
-    };
-
-    /// Has `waker` called when `task` has ended. Returns false if it has ended already.
-    fn register(&mut self, task: &Task, waker: &Waker) -> bool {
-        // Foreign code, which may panic or take its time: not while something is half done or locked.
-        let waker = waker.clone();
-        let joiner = self.joiner.get_or_insert_with(|| {
-            let awaiter = Awaiter::Future(Mutex::new(None));
-            Arc::new(Joiner::of_several(awaiter, 1))
-        });
-        let Awaiter::Future(registered) = &joiner.wait else {
-            unreachable!("the joiner of a future has a waker");
-        };
-        if self.is_registered {
-            let is_same = |registered: &Waker| registered.will_wake(&waker);
-            if own_lock(registered).as_ref().is_some_and(is_same) {
-                return true;
-            }
-            task.completion().leave();
-        }
-        let before = own_lock(registered).replace(waker);
-        self.is_registered = task.completion().await_by(Arc::as_ptr(joiner));
-        drop(before);
-        self.is_registered
-    }
-
-    /// Takes the joiner back from `task`, which does not use it any more after this.
-    fn leave(&mut self, task: &Task) {
-        if !mem::take(&mut self.is_registered) {
-            return;
-        }
-        if task.is_left_in_parent() {
-            // The fork may have come while the finisher, which is not here, used the joiner.
-            return mem::forget(self.joiner.take());
-        }
-        task.completion().leave();
-    }
-}
-
 impl<H: Joinable> JoinFuture<H> {
     pub(crate) fn new(handle: H) -> JoinFuture<H> {
         JoinFuture {
             handle: Some(handle),
             registration: Registration::NONE,
             cancels: false,
+        }
+    }
+
+    /// Undoes the registration, if there is one.
+    fn leave(&mut self) {
+        let Some(handle) = &self.handle else { return };
+        let task = handle.awaited().task;
+        match task.is_left_in_parent() {
+            // The fork may have come while the finisher, which is not here, used what is registered.
+            true => self.registration.forget(),
+            false => self.registration.leave(task.completion()),
         }
     }
 }
@@ -132,10 +86,11 @@ impl<H: Joinable> Future for JoinFuture<H> {
         let awaited = handle
             .expect("polled after it has returned the result")
             .awaited();
-        if !awaited.has_ended() && this.registration.register(awaited.task, context.waker()) {
+        let completion = awaited.task.completion();
+        if !awaited.has_ended() && this.registration.register(completion, context.waker()) {
             return Poll::Pending;
         }
-        this.registration.leave(awaited.task);
+        this.leave();
         let handle = this.handle.take();
         Poll::Ready(handle.expect("it was there").join())
     }
@@ -143,11 +98,9 @@ impl<H: Joinable> Future for JoinFuture<H> {
 
 impl<H: Joinable> Drop for JoinFuture<H> {
     fn drop(&mut self) {
-        if let Some(handle) = &self.handle {
-            self.registration.leave(handle.awaited().task);
-            if self.cancels {
-                handle.cancel();
-            }
+        self.leave();
+        if let Some(handle) = self.handle.as_ref().filter(|_| self.cancels) {
+            handle.cancel();
         }
     }
 }

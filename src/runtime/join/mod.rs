@@ -9,6 +9,7 @@ mod cancel;
 mod future;
 pub(crate) mod many;
 mod packet;
+mod registration;
 pub(crate) mod unjoined;
 
 use std::cell::UnsafeCell;

@@ -28,11 +28,6 @@ pub(super) const MODELS: &[Model] = &[
         3,
         ends_against_all,
     ),
-    small(
-        "joining: the end against a future with another waker at each poll",
-        4,
-        end_against_polls,
-    ),
     large(
         "joining: many ends against joins of some of them that time out or are interrupted",
         many_ends_against_some,
@@ -336,47 +331,6 @@ fn ends_against_all() {
     for end in ends {
         end.join().unwrap();
     }
-}
-
-/// A future joins the task. Its second poll has another waker than the first, and is the last one, unless the
-/// end has called a waker.
-fn end_against_polls() {
-    let task = Finished::new();
-    let end = finish(&task);
-    let mut wakers = Vec::new();
-    let mut registered: Option<Arc<Registered>> = None;
-    for poll in 0.. {
-        if poll == 2 {
-            let last: &Arc<Wait> = &registered.as_ref().unwrap().wait;
-            assert_eq!(last.queue.wait(), 1, "the end calls the last waker, once");
-        }
-        let mut is_pending = !task.completion.is_done();
-        if is_pending {
-            assert!(poll < 2, "the end calls a waker when the task is done");
-            if registered.is_some() {
-                task.completion.leave();
-            }
-            let joiner = Arc::new(Registered::of_several(Wait::of(true), 1));
-            wakers.push(joiner.clone());
-            is_pending = task.completion.await_by(Arc::as_ptr(&joiner));
-            let left = registered.replace(joiner);
-            if let Some(left) = left {
-                // SAFETY: the cell has checked that nobody else uses the value.
-                left.wait.gone.with_mut(|gone| unsafe { *gone = true });
-            }
-            if !is_pending {
-                registered = None;
-            }
-        }
-        if !is_pending {
-            break;
-        }
-    }
-    if registered.is_some() {
-        task.completion.leave();
-    }
-    assert_eq!(task.take(), 7);
-    end.join().unwrap();
 }
 
 /// Several tasks end, while a joiner waits for one, two and more of them. The waits end by the joiner's own

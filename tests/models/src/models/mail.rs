@@ -23,6 +23,16 @@ pub(super) const MODELS: &[Model] = &[
         4,
         sender_against_announced,
     ),
+    small(
+        "mail: a sender against the end of a turn in a loop of other code",
+        4,
+        || sender_against_other_loop(false),
+    ),
+    small(
+        "mail: a sender against the end of a turn, with other workers",
+        4,
+        || sender_against_other_loop(true),
+    ),
     large(
         "mail: many senders, a worker that sleeps and waits alone in between",
         many_senders,
@@ -71,6 +81,20 @@ impl Face {
             return Vec::new();
         }
         self.inbox.take().map(|mail| mail as usize).collect()
+    }
+
+    /// Like `Worker::leave_alone`, the wait of a loop of other code for the descriptor, and the next turn.
+    fn leave_to_other_loop(&self, has_others: bool) {
+        match has_others {
+            true => self.attention.fall_asleep_alone(),
+            false => self.attention.fall_asleep(),
+        }
+        if self.has_mail() {
+            self.kicked.raise();
+        }
+        self.kicked.wait();
+        let to_search = self.attention.wake_up();
+        assert!(!to_search, "there are no fresh coroutines");
     }
 
     /// Waits until there may be mail: one turn of `Worker::wait_with` if the worker waits `alone`,
@@ -133,6 +157,28 @@ fn sender_against_announced() {
     });
     worker.send(0);
     thread.join().unwrap();
+}
+
+/// The mail comes while the worker leaves its turn, or between the turns. The loop of other code gives two turns that
+/// it was not asked for.
+fn sender_against_other_loop(has_others: bool) {
+    let worker = driven();
+    let sender = thread::spawn({
+        let worker = worker.clone();
+        move || worker.send(0)
+    });
+    let mut mails = Vec::new();
+    for _ in 0..2 {
+        worker.attention.fall_asleep();
+        worker.attention.wake_up();
+        mails.extend(worker.take_mail());
+    }
+    while mails.is_empty() {
+        worker.leave_to_other_loop(has_others);
+        mails.extend(worker.take_mail());
+    }
+    assert_eq!(mails, [0]);
+    sender.join().unwrap();
 }
 
 fn many_senders() {

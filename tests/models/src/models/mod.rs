@@ -61,6 +61,9 @@ mod ready_word;
 #[path = "../../../../src/task/refs.rs"]
 mod refs;
 #[allow(dead_code, reason = "a model uses its part")]
+#[path = "../../../../src/runtime/join/registration.rs"]
+mod registered_future;
+#[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/reactor/registration.rs"]
 mod registration;
 #[allow(dead_code, reason = "a model uses its part")]
@@ -88,6 +91,7 @@ mod waiters;
 #[path = "../../../../src/task/word.rs"]
 pub(crate) mod word;
 
+mod awaiting;
 mod channels;
 mod choosing;
 mod counting;
@@ -137,6 +141,7 @@ const fn large(name: &'static str, run: fn()) -> Model {
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
     [
+        awaiting::MODELS,
         channels::MODELS,
         choosing::MODELS,
         counting::MODELS,
