@@ -56,7 +56,9 @@
 //! | call what can only block | [`unblock`], [`ThreadPool`], [`PinnedThread`], [`join_thread`] |
 //! | call async code, and be awaited by it | [`block_on`], [`JoinFuture`]; [the guide to both](guide::porting#async-code) |
 //! | speak TLS | [the guide to it](guide::tls) |
-//! | wait for a callback | [`from_callback`] |
+//! | wait for a callback | [`from_callback`]; [the guide to callbacks and loops](guide::loops) |
+//! | run inside another event loop | [`Runtime::turn`] and its [descriptor](Runtime#impl-AsFd-for-Runtime); [`on_idle`] |
+//! | spawn from other threads, and stop | [`Handle`] |
 //! | run C libraries, and crates as they are published | [`patch!`](crate::patch!); [the guide to them](guide::foreign) |
 //! | keep a value per coroutine | [`coroutine_local!`] |
 //! | pass a value on to spawned coroutines | [`context`] |
@@ -65,10 +67,10 @@
 //! | find what blocks, hangs or switches, and how deep stacks go | [`monitor`], [`RuntimeBuilder::abort_on_deadlock`], [`deny_blocking`], [`no_switch`], [`stats`] |
 //! | watch a runtime from outside | [`metrics`] |
 //!
-//! Seven chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
-//! cancellation](guide::deadlines), [servers](guide::servers), [code you do not compile](guide::foreign),
-//! [the hazards](guide::hazards), [seeing what coroutines do](guide::insight), and [the
-//! architecture](guide::architecture).
+//! Eight chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
+//! cancellation](guide::deadlines), [servers](guide::servers), [callbacks and other event loops](guide::loops), [code
+//! you do not compile](guide::foreign), [the hazards](guide::hazards), [seeing what coroutines do](guide::insight), and
+//! [the architecture](guide::architecture).
 //!
 //! greenroom runs on Linux.
 

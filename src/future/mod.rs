@@ -60,6 +60,9 @@ impl Wake for Signal {
 /// An interruption point, unless the future is ready at the first poll. The future is then dropped, which is
 /// how futures are cancelled. Where interrupts are delivered as errors, the wait goes on, since a future has no
 /// error for this. The future is also dropped if a poll panics.
+///
+/// In a destructor that runs while the caller unwinds from a panic, the call keeps its worker to itself until the
+/// waker is called: see [the hazards](crate::guide::hazards#waiting-during-an-unwind).
 pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     park::spend_operation();
     let mut future = pin!(future.into_future());

@@ -126,6 +126,9 @@
 //! - A destructor that waits for time, for an OS thread, or for a lock that is held on another worker
 //!   keeps its worker waiting.
 //! - A socket operation that would have to wait fails.
+//! - [`block_on`](crate::block_on) and [`from_callback`](crate::from_callback) keep the worker waiting until the waker
+//!   or the callback is called. They do not know by what: if that needs a coroutine of the same worker, it never
+//!   happens.
 //! - A wait for other coroutines aborts the process with a message, because they may need this worker to
 //!   go on: a join, the end of a scope, [`wait_idle`], and a lock held by a coroutine of the same worker.
 //!

@@ -6,6 +6,7 @@ pub mod deadlines;
 pub mod foreign;
 pub mod hazards;
 pub mod insight;
+pub mod loops;
 pub mod model;
 pub mod porting;
 pub mod servers;

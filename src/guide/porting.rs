@@ -202,6 +202,9 @@
 //! Dropping the handle of a task of tokio detaches the task. To have it end with the coroutine, wait for the
 //! `AbortOnDropHandle` of the crate tokio-util.
 //!
+//! A runtime can also run on the executor's own thread, so that coroutines and tasks share it: see [the guide to
+//! loops](super::loops#a-loop-of-async-code).
+//!
 //! ## tokio
 //!
 //! The sockets and timers of tokio, and crates that use them, such as reqwest, must be polled inside a runtime of

@@ -29,7 +29,7 @@ impl Awaiter {
     /// # Safety
     ///
     /// As [`Waiting::end`], if a task waits.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn end(&self) -> Option<Told> {
         match self {
             // SAFETY: the caller promises the same.

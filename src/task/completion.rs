@@ -97,7 +97,8 @@ impl<W> Completion<W> {
     /// `wake`, if that has ended the joiner's wait.
     ///
     /// Returns whether nothing will take the result, so that the caller must drop it.
-    #[inline]
+    // Always inlined, as is `arrive`: each end of a coroutine is one call of these.
+    #[inline(always)]
     pub(crate) fn finish<R>(
         &self,
         arrive: impl FnOnce(*const Joiner<W>) -> Arrival<R>,
@@ -159,6 +160,7 @@ impl<W> Joiner<W> {
 
     /// Counts a task as finished. If that was the last one to wait for, calls `end`, which ends the wait,
     /// unless that has ended otherwise.
+    #[inline(always)]
     pub(crate) fn arrive<R>(&self, end: impl FnOnce(&W) -> Option<R>) -> Arrival<R> {
         match &self.missing {
             None => end(&self.wait).map_or(Arrival::Left(None), Arrival::Alone),
