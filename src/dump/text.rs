@@ -165,25 +165,23 @@ fn write_stack(started: &Started, out: &mut dyn Write) -> fmt::Result {
     )
 }
 
-/// How the names of functions begin that are at the root of a coroutine, below the code of the user's.
-const ROOT: [&str; 14] = [
+/// How the names of functions begin that are at the root of each coroutine. What calls the closure is not among them:
+/// the closure may be inlined there.
+const ROOT: [&str; 11] = [
     "stack_init_trampoline",
     "corosensei::",
     "greenroom::coroutine::",
     "greenroom::runtime::Runtime::run",
     "greenroom::task::",
     "greenroom::worker::",
-    "<greenroom::runtime::join::packet::",
     "__rust_try",
     "std::panic::",
     "std::panicking::",
-    "core::ops::function::",
     "core::panic::",
     "<core::panic::",
-    "<core::ops::function::",
 ];
 
-/// The frames without those at the coroutine's root, which all coroutines have.
+/// The frames without those at the coroutine's root.
 fn without_root<'a>(snapshot: &Snapshot, mut frames: &'a [usize]) -> &'a [usize] {
     while let [rest @ .., last] = frames {
         let symbols = snapshot.symbols(*last);

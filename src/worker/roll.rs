@@ -102,18 +102,18 @@ pub(crate) struct Roll {
     answers: Box<[JobResult<Vec<Entry>>]>,
 }
 
-impl Drop for RollCall {
-    fn drop(&mut self) {
-        self.roll.is_over.store(true, Ordering::Relaxed);
-    }
-}
-
 /// The caller's end of a [`Roll`].
 pub(crate) struct RollCall {
     scheduler: Arc<Scheduler>,
     roll: Arc<Roll>,
     /// The fresh coroutines that no worker has taken yet.
     injected: Vec<Entry>,
+}
+
+impl Drop for RollCall {
+    fn drop(&mut self) {
+        self.roll.is_over.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How a worker has answered.
