@@ -195,10 +195,15 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    /// Whether a frame whose canonical address (the end of the frame) is `frame` belongs to what the coroutine
-    /// was doing when it was suspended.
-    pub(crate) fn has_frame(&self, frame: usize) -> bool {
-        frame > self.at && frame <= self.root
+    /// Whether a frame of this stack pointer is on the stack.
+    pub(crate) fn has_frame(&self, stack: usize) -> bool {
+        stack >= self.low && stack <= self.root
+    }
+
+    /// Whether a frame of this stack pointer is the one that has suspended the coroutine, or was called by that.
+    /// Of several such frames, the outermost has.
+    pub(crate) fn is_suspending(&self, stack: usize) -> bool {
+        stack <= self.at
     }
 
     /// The bytes that are in use.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,24 +53,16 @@ pub(super) struct Silent {
     pub(super) coroutines: usize,
 }
 
-impl Snapshot {
-    /// Asks all workers, with `patience`, and finds out the rest.
-    pub(super) fn take(with_traces: bool, patience: Duration) -> io::Result<Snapshot> {
-        let mut snapshot = Snapshot::ask(with_traces, patience)?;
-        let mut cycles = cycles::find(&snapshot);
-        if !cycles.is_empty() {
-            let second = Snapshot::ask(false, patience)?;
-            cycles::retain_lasting(&mut cycles, &snapshot, &second);
-        }
-        snapshot.cycles = cycles;
-        if with_traces {
-            snapshot.resolve();
-        }
-        Ok(snapshot)
-    }
+/// What the workers have told.
+struct Told {
+    entries: Vec<Entry>,
+    workers: Vec<WorkerAnswer>,
+    at: Instant,
+}
 
+impl Told {
     /// Asks all workers, with `patience`.
-    fn ask(with_traces: bool, patience: Duration) -> io::Result<Snapshot> {
+    fn ask(with_traces: bool, patience: Duration) -> io::Result<Told> {
         let at = Instant::now();
         let schedulers = Scheduler::all();
         // All are asked before the first one is waited for.
@@ -98,10 +91,43 @@ impl Snapshot {
                 });
             }
         }
-        Ok(Snapshot::of(entries, workers, at))
+        Ok(Told {
+            entries,
+            workers,
+            at,
+        })
+    }
+}
+
+impl Snapshot {
+    /// Asks all workers, with `patience`, and finds out the rest.
+    pub(super) fn take(with_traces: bool, patience: Duration) -> io::Result<Snapshot> {
+        let told = Told::ask(with_traces, patience)?;
+        // On a thread of the pool: there may be very many, and the symbols are read from files.
+        let mut snapshot = pool::unblock(move || {
+            let mut snapshot = Snapshot::of(told);
+            for trace in &snapshot.traces {
+                snapshot.symbols.resolve(&trace.symbols);
+            }
+            snapshot.cycles = cycles::find(&snapshot);
+            snapshot
+        });
+        if !snapshot.cycles.is_empty() {
+            let told = Told::ask(false, patience)?;
+            let second = pool::unblock(move || Snapshot::of(told));
+            let mut cycles = mem::take(&mut snapshot.cycles);
+            cycles::retain_lasting(&mut cycles, &snapshot, &second);
+            snapshot.cycles = cycles;
+        }
+        Ok(snapshot)
     }
 
-    fn of(entries: Vec<Entry>, workers: Vec<WorkerAnswer>, at: Instant) -> Snapshot {
+    fn of(told: Told) -> Snapshot {
+        let Told {
+            entries,
+            workers,
+            at,
+        } = told;
         let mut known: HashMap<u64, Entry> = HashMap::with_capacity(entries.len());
         for entry in entries {
             let id = entry.task.id().get();
@@ -147,18 +173,6 @@ impl Snapshot {
             cycles: Vec::new(),
             at,
         }
-    }
-
-    /// Resolves the symbols of all traces. This may read files, so a thread of the pool does it.
-    fn resolve(&mut self) {
-        let traces = self.traces.clone();
-        self.symbols = pool::unblock(move || {
-            let mut symbols = Symbols::default();
-            for trace in &traces {
-                symbols.resolve(&trace.symbols);
-            }
-            symbols
-        });
     }
 
     /// The coroutine with this id, unless it has ended or was not described.

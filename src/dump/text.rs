@@ -34,7 +34,8 @@ pub(super) fn write(snapshot: &Snapshot, listed: usize, out: &mut dyn Write) -> 
         }
     }
     let mut groups: HashMap<Kind, Vec<&Described>> = HashMap::new();
-    for coroutine in &snapshot.coroutines {
+    for (index, coroutine) in snapshot.coroutines.iter().enumerate() {
+        breathe(index);
         groups.entry(kind(coroutine)).or_default().push(coroutine);
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
@@ -222,7 +223,8 @@ fn write_place(at: Option<&str>, out: &mut dyn Write) -> fmt::Result {
 /// Writes which coroutine has spawned which.
 fn write_tree(snapshot: &Snapshot, listed: usize, out: &mut dyn Write) -> fmt::Result {
     let mut children: BTreeMap<Option<u64>, Vec<&Described>> = BTreeMap::new();
-    for coroutine in &snapshot.coroutines {
+    for (index, coroutine) in snapshot.coroutines.iter().enumerate() {
+        breathe(index);
         let parent = coroutine.task().parent().map(|parent| parent.get());
         // Those whose spawner has ended are listed like those that no coroutine has spawned.
         let parent = parent.filter(|parent| snapshot.coroutine(*parent).is_some());

@@ -18,11 +18,11 @@ unsafe extern "C" {
 const GO_ON: c_int = 0;
 const STOP: c_int = 5;
 
-/// One frame: where it goes on, and the address at which it ends.
+/// One frame: where it goes on after its call, and its stack pointer at that call, which is its lowest address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) returns_to: usize,
-    pub(crate) end: usize,
+    pub(crate) stack: usize,
 }
 
 /// Calls `visit` with each frame of the calling thread, innermost first, until it returns false.
@@ -35,7 +35,8 @@ pub(crate) fn walk<V: FnMut(Frame) -> bool>(mut visit: V) {
         let (frame, visit) = unsafe {
             let frame = Frame {
                 returns_to: _Unwind_GetIP(context),
-                end: _Unwind_GetCFA(context),
+                // The unwinder has not gone on to this frame's caller, so this is where the callee's frame ends.
+                stack: _Unwind_GetCFA(context),
             };
             (frame, &mut *visit.cast::<V>())
         };
@@ -59,7 +60,7 @@ mod tests {
         });
         assert!(frames.len() > 3);
         assert!(frames.iter().all(|frame| frame.returns_to != 0));
-        assert!(frames.is_sorted_by_key(|frame| frame.end));
+        assert!(frames.is_sorted_by_key(|frame| frame.stack));
         let mut count = 0;
         walk(|_| {
             count += 1;

@@ -412,12 +412,20 @@ fn look() {
     let Some(look) = (unsafe { LOOK.get().as_mut() }) else {
         return;
     };
+    let (frames, mut innermost) = (&mut look.frames, None);
     frames::walk(|frame| {
-        // The frames of the look come first, and those of the worker after the coroutine's.
-        if look.extent.has_frame(frame.end) {
-            look.frames.push(frame.returns_to);
+        if !look.extent.has_frame(frame.stack) {
+            // The frames of the look come first, and those of the worker's loop after the coroutine's.
+            return frames.is_empty() && innermost.is_none();
         }
-        look.frames.is_empty() || look.extent.has_frame(frame.end)
+        // The coroutine has called the look from further in than where it was suspended.
+        if look.extent.is_suspending(frame.stack) {
+            innermost = Some(frame.returns_to);
+        } else {
+            frames.extend(innermost.take());
+            frames.push(frame.returns_to);
+        }
+        true
     });
     let known = look.known.get(&*look.frames);
     look.found = Some(match known {

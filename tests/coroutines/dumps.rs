@@ -505,6 +505,8 @@ fn a_backtrace_begins_in_the_coroutine_and_ends_at_its_root() {
             "run_batch",
             "drive_main",
             "run_task",
+            "be_looked_at",
+            "on_parent_stack",
             "corosensei",
             "stack_init",
         ] {
