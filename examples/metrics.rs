@@ -5,12 +5,9 @@
 //! # HELP greenroom_coroutines The coroutines that have not ended.
 //! # TYPE greenroom_coroutines gauge
 //! greenroom_coroutines 4
-//! # HELP greenroom_coroutines_runnable The coroutines that wait for their turn.
-//! # TYPE greenroom_coroutines_runnable gauge
-//! greenroom_coroutines_runnable 0
 //! ```
 //!
-//! This asks its own server, and prints the first two of its metrics. Given an address, it serves there until it is
+//! This asks its own server, and prints the first of its metrics. Given an address, it serves there until it is
 //! killed: `cargo run --example metrics -- 127.0.0.1:9464`, and then `curl 127.0.0.1:9464/metrics`.
 
 use std::fmt::{self, Display, Write as _};
@@ -19,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use greenroom::shims::net::{TcpListener, TcpStream};
-use greenroom::{Metrics, metrics, park, spawn};
+use greenroom::{Metrics, metrics, park, parked_by_reason, spawn};
 
 /// One metric after the other, in the text format.
 struct Text(String);
@@ -41,7 +38,7 @@ impl Text {
     }
 }
 
-fn text(metrics: &Metrics) -> Result<String, fmt::Error> {
+fn text(metrics: &Metrics, parked: &[(&str, usize)]) -> Result<String, fmt::Error> {
     let mut text = Text(String::new());
     let Metrics {
         pool,
@@ -59,6 +56,11 @@ fn text(metrics: &Metrics) -> Result<String, fmt::Error> {
         "The coroutines that wait for their turn.",
         metrics.runnable,
     )?;
+    text.head("coroutines_parked", "gauge", "The coroutines that wait.")?;
+    for (reason, count) in parked {
+        let name = "greenroom_coroutines_parked";
+        writeln!(text.0, "{name}{{reason=\"{reason}\"}} {count}")?;
+    }
     text.gauge(
         "workers",
         "The threads that run coroutines.",
@@ -146,7 +148,10 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
         header.clear();
     }
     let (status, body) = match line.split(' ').nth(1) {
-        Some("/metrics") => ("200 OK", text(&metrics()).map_err(io::Error::other)?),
+        Some("/metrics") => (
+            "200 OK",
+            text(&metrics(), &parked_by_reason()?).map_err(io::Error::other)?,
+        ),
         _ => ("404 Not Found", String::new()),
     };
     write!(
@@ -186,6 +191,6 @@ fn main() -> io::Result<()> {
     // Two more, beside the server and its answer.
     (0..2).for_each(|_| drop(spawn(park)));
     let body = ask(address)?;
-    body.lines().take(6).for_each(|line| println!("{line}"));
+    body.lines().take(3).for_each(|line| println!("{line}"));
     Ok(())
 }

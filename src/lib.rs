@@ -65,7 +65,7 @@
 //! | hear of panics and results that nobody joins | [`with_unjoined_hook`], [`set_unjoined_hook`], [`set_dropped_handle_hook`] |
 //! | see what each coroutine does and waits for | [`dump()`], [`Dump`], [`dump_on_signal`]; [the guide](guide::insight) |
 //! | find what blocks, hangs or switches, and how deep stacks go | [`monitor`], [`RuntimeBuilder::abort_on_deadlock`], [`deny_blocking`], [`no_switch`], [`stats`] |
-//! | watch a runtime from outside | [`metrics`] |
+//! | watch a runtime from outside | [`metrics`], [`parked_by_reason`] |
 //!
 //! Eight chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
 //! cancellation](guide::deadlines), [servers](guide::servers), [callbacks and other event loops](guide::loops), [code
@@ -116,7 +116,7 @@ pub use diagnose::monitor::{monitor, monitor_with};
 pub use diagnose::no_switch::{assert_switches, no_switch};
 pub use diagnose::stats::{StackStats, Stats, stats};
 pub use diagnose::unjoined::{UnjoinedPanic, set_unjoined_hook, with_unjoined_hook};
-pub use dump::{Dump, dump, dump_on_signal};
+pub use dump::{Dump, dump, dump_on_signal, parked_by_reason};
 pub use future::block_on;
 pub use group::resource_pool::{CheckoutError, Pooled, ResourcePool, ResourcePoolBuilder};
 pub use group::{Full, Group, Imap, ImapUnordered, Reserved};

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::signal::Signals;
 use crate::sys::stderr::Stderr;
+use crate::task::Reason;
 use snapshot::Snapshot;
 
 /// Writes a text that tells what each coroutine of the process does: see [`Dump`].
@@ -47,6 +48,43 @@ use snapshot::Snapshot;
 /// An interruption point.
 pub fn dump(out: impl Write) -> io::Result<()> {
     Dump::new().text(out)
+}
+
+/// How many coroutines of this process wait, by what they wait for: "read", "mutex", "join" and so on, as in
+/// [`Dump::json`]. Each reason is there, also if no coroutine waits for it, and the order is always the same.
+///
+/// Nothing counts this while coroutines run. Each worker looks at its own coroutines when this is called, in its turns,
+/// so the numbers are not of one moment. It takes about as long as a dump without backtraces: some milliseconds for ten
+/// thousand coroutines. The coroutines of a worker that is held for longer than a second are missing.
+///
+/// ```
+/// # greenroom::run(|| {
+/// let parked = greenroom::spawn(greenroom::park);
+/// greenroom::yield_now();
+/// let reasons = greenroom::parked_by_reason()?;
+/// assert!(reasons.contains(&("park", 1)));
+/// parked.thread().unpark();
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+///
+/// # Errors
+///
+/// That of an interrupt, if interrupts are delivered as errors.
+///
+/// # Unwinding
+///
+/// An interruption point.
+pub fn parked_by_reason() -> io::Result<Vec<(&'static str, usize)>> {
+    let snapshot = Snapshot::take(false, Duration::from_secs(1))?;
+    let mut counts = Reason::ALL.map(|reason| (reason.name(), 0));
+    let coroutines = snapshot.coroutines.iter();
+    for awaits in coroutines.filter_map(|coroutine| coroutine.awaits()) {
+        let at = Reason::ALL
+            .iter()
+            .position(|reason| *reason == awaits.reason);
+        counts[at.expect("all reasons are there")].1 += 1;
+    }
+    Ok(counts.into())
 }
 
 /// Has a dump written to standard error, as text, whenever `signal` comes.

@@ -82,6 +82,38 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
+    /// All reasons, in the order of their declaration.
+    pub(crate) const ALL: [Reason; 28] = [
+        Reason::Yield,
+        Reason::Park,
+        Reason::Sleep,
+        Reason::Read,
+        Reason::Write,
+        Reason::Descriptors,
+        Reason::Child,
+        Reason::Mutex,
+        Reason::RwLock,
+        Reason::Condvar,
+        Reason::Once,
+        Reason::Futex,
+        Reason::Semaphore,
+        Reason::Barrier,
+        Reason::Event,
+        Reason::WaitGroup,
+        Reason::Queue,
+        Reason::Receive,
+        Reason::Send,
+        Reason::Join,
+        Reason::Members,
+        Reason::Idle,
+        Reason::Select,
+        Reason::Job,
+        Reason::Future,
+        Reason::Tick,
+        Reason::Timers,
+        Reason::Dump,
+    ];
+
     /// The name of the reason: one word.
     pub(crate) fn name(self) -> &'static str {
         self.names().0

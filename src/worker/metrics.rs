@@ -15,7 +15,8 @@ use crate::task;
 /// The numbers of all runtimes of this process, since it began.
 ///
 /// All of them are always counted. A call takes some microseconds, whatever the number of coroutines, so a program
-/// may export them every second. `examples/metrics.rs` exports them in the text format of Prometheus.
+/// may export them every second. What coroutines wait for is not among them:
+/// [`parked_by_reason`](crate::parked_by_reason) counts that when it is asked. `examples/metrics.rs` exports them in the text format of Prometheus.
 ///
 /// ```
 /// let before = greenroom::metrics();

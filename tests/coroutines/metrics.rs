@@ -64,6 +64,46 @@ fn coroutines_that_have_not_started_are_runnable() {
 
 #[test]
 #[serial]
+fn parked_coroutines_are_counted_by_what_they_wait_for() {
+    util::on_workers(2, || {
+        let before = greenroom::parked_by_reason().unwrap();
+        let lock = Arc::new(shims::sync::Mutex::new(()));
+        let guard = lock.lock().unwrap();
+        let (sender, receiver) = shims::sync::mpsc::channel::<()>();
+        let mut children = vec![spawn(move || drop(receiver.recv()))];
+        for _ in 0..2 {
+            let lock = Arc::clone(&lock);
+            children.push(spawn(move || drop(lock.lock().unwrap())));
+        }
+        for _ in 0..3 {
+            children.push(spawn(greenroom::park));
+        }
+        let added = || {
+            let after = greenroom::parked_by_reason().unwrap();
+            let names = |counts: &[(&'static str, usize)]| -> Vec<_> {
+                counts.iter().map(|(name, _)| *name).collect()
+            };
+            assert_eq!(names(&after), names(&before));
+            let added = after.iter().zip(&before);
+            let added = added.filter(|(after, before)| after.1 > before.1);
+            added
+                .map(|(after, before)| (after.0, after.1 - before.1))
+                .collect::<Vec<_>>()
+        };
+        let start = Instant::now();
+        let wanted = [("park", 3), ("mutex", 2), ("receive", 1)];
+        while added() != wanted {
+            assert!(start.elapsed() < util::PATIENCE, "{:?}", added());
+            greenroom::yield_now();
+        }
+        drop((guard, sender));
+        children.iter().for_each(|child| child.thread().unpark());
+        children.into_iter().for_each(|child| child.join().unwrap());
+    });
+}
+
+#[test]
+#[serial]
 fn mains_and_daemons_are_counted_too() {
     let before = metrics();
     util::on_workers(2, || {
