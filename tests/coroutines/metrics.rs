@@ -70,7 +70,7 @@ fn parked_coroutines_are_counted_by_what_they_wait_for() {
         let lock = Arc::new(shims::sync::Mutex::new(()));
         let guard = lock.lock().unwrap();
         let (sender, receiver) = shims::sync::mpsc::channel::<()>();
-        let mut children = vec![spawn(move || drop(receiver.recv()))];
+        let mut children = vec![spawn(move || assert!(receiver.recv().is_err()))];
         for _ in 0..2 {
             let lock = Arc::clone(&lock);
             children.push(spawn(move || drop(lock.lock().unwrap())));
