@@ -333,8 +333,8 @@ impl Worker {
         let awaits = live.awaits();
         let activity = match awaits.reason {
             Reason::Yield => Activity::Ready,
-            _ if !task.word.is_waiting() => Activity::Ready,
             Reason::Dump => Activity::Running,
+            _ if !task.word.is_waiting() => Activity::Ready,
             _ => Activity::Parked,
         };
         let stack = task.stack_class().usable();

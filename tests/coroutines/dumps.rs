@@ -18,8 +18,13 @@ use greenroom::{
 };
 use serial_test::serial;
 
+/// A dump that waits for the workers of a loaded machine.
+fn patient() -> Dump {
+    Dump::new().patience(Duration::from_secs(60))
+}
+
 fn text() -> String {
-    text_of(&Dump::new().listed(usize::MAX))
+    text_of(&patient().listed(usize::MAX))
 }
 
 fn text_of(dump: &Dump) -> String {
@@ -266,7 +271,7 @@ join, = [c for c in dump["coroutines"] if c["name"] == "ten-join"]
 assert by_id[join["wait"]["joins"][0]]["name"] == "ten-target"
 "#;
     let mut json = Vec::new();
-    Dump::new().json(&mut json).unwrap();
+    patient().json(&mut json).unwrap();
     let debug = [if cfg!(debug_assertions) {
         "true"
     } else {
@@ -427,7 +432,7 @@ fn coroutines_of_all_workers_are_described_from_a_thread_that_is_none() {
     let all = Arc::clone(&event);
     let dumper = std::thread::spawn(move || {
         loop {
-            let text = text_of(&Dump::new().listed(usize::MAX));
+            let text = text_of(&patient().listed(usize::MAX));
             let is_ours = |group: &&str| {
                 group.starts_with("400 coroutines, parked (event)") && group.contains("dumps.rs:")
             };
@@ -563,7 +568,7 @@ fn locks_whose_owners_wait_for_each_other_are_told_first() {
         has("cycle-a", "cycle-b");
         has("cycle-b", "cycle-a");
         let mut json = Vec::new();
-        Dump::new().json(&mut json).unwrap();
+        patient().json(&mut json).unwrap();
         let script = r#"
 import json, sys
 dump = json.load(sys.stdin)
@@ -638,7 +643,7 @@ fn coroutines_that_keep_a_runtime_from_ending_are_told() {
     };
     let dumper = std::thread::spawn(move || {
         loop {
-            let text = text_of(&Dump::new());
+            let text = text_of(&patient());
             if !text.contains("'main'") && !lines_of(&text, "ending").is_empty() {
                 stop.store(true, Ordering::Relaxed);
                 return text;
@@ -732,7 +737,7 @@ fn coroutines_may_start_wait_and_end_while_they_are_dumped() {
         for round in 0..40 {
             match round % 2 {
                 0 => drop(text()),
-                _ => Dump::new().json(io::sink()).unwrap(),
+                _ => patient().json(io::sink()).unwrap(),
             }
         }
         stop.store(true, Ordering::Relaxed);
@@ -776,13 +781,13 @@ fn a_hundred_thousand_coroutines_are_dumped_in_seconds_while_others_run_on() {
             })
         };
         let start = Instant::now();
-        let text = text_of(&Dump::new().patience(Duration::from_secs(60)));
+        let text = text_of(&patient());
         let took = start.elapsed();
         let is_group = |group: &&str| group.starts_with("100000 coroutines, parked (event)");
         let group = text.split("\n\n").find(is_group);
         assert!(group.is_some_and(|group| group.contains("and 99984 more")), "{text}");
         let mut json = Vec::new();
-        Dump::new().patience(Duration::from_secs(60)).json(&mut json).unwrap();
+        patient().json(&mut json).unwrap();
         stop.store(true, Ordering::Relaxed);
         let longest = longest.join().unwrap();
         println!("{took:?} for the text; the longest sleep of a millisecond took {longest:?}");
