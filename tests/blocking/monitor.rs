@@ -199,10 +199,8 @@ fn a_coroutine_that_holds_its_worker_is_reported_once_while_it_does() {
                     backtrace.contains(&format!("::{name}")),
                     "{name}: {backtrace}"
                 );
-                assert!(
-                    backtrace.contains("a_coroutine_that_holds_its_worker"),
-                    "{backtrace}"
-                );
+                // The first function of every coroutine, to which the walk must come.
+                assert!(backtrace.contains("stack_init_trampoline"), "{backtrace}");
             }
         }
     }

@@ -1,43 +1,18 @@
 //! Deadlocks are reported, and nothing else is.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serial_test::serial;
 
-/// Builds the programs, and returns the path of the executable.
-fn programs() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let profile = if cfg!(debug_assertions) {
-        "dev"
-    } else {
-        "release"
-    };
-    let built = Command::new(env!("CARGO"))
-        .current_dir(root)
-        .args([
-            "build",
-            "--quiet",
-            "--offline",
-            "--profile",
-            profile,
-            "--example",
-            "deadlocks",
-        ])
-        .status();
-    assert!(built.unwrap().success());
-    // Beside the folder of this test.
-    let exe = std::env::current_exe().unwrap();
-    exe.parent()
-        .unwrap()
-        .with_file_name("examples")
-        .join("deadlocks")
-}
+use crate::examples::built_example;
 
 /// Runs a program. It is killed if it hangs.
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new("timeout");
-    command.arg("100").arg(programs()).args(arguments);
+    command
+        .arg("100")
+        .arg(built_example("deadlocks"))
+        .args(arguments);
     command.output().unwrap()
 }
 

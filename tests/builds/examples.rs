@@ -1,7 +1,7 @@
 //! Examples print what they quote.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serial_test::serial;
@@ -14,6 +14,24 @@ fn quoted(source: &str, name: &str) -> Option<String> {
     let quoted = lines.take_while(|&line| line != "//! ```");
     let quoted = quoted.map(|line| line.trim_start_matches("//!").trim_start());
     Some(quoted.flat_map(|line| [line, "\n"]).collect())
+}
+
+/// Builds an example as this test was built, and returns the path of the executable.
+pub(crate) fn built_example(name: &str) -> PathBuf {
+    let profile = if cfg!(debug_assertions) {
+        "dev"
+    } else {
+        "release"
+    };
+    let built = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--quiet", "--offline", "--profile", profile])
+        .args(["--example", name])
+        .status();
+    assert!(built.unwrap().success());
+    // Beside the folder of this test.
+    let exe = std::env::current_exe().unwrap();
+    exe.parent().unwrap().with_file_name("examples").join(name)
 }
 
 #[test]

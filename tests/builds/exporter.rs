@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serial_test::serial;
+
+use crate::examples::built_example;
 
 /// What the text format says of one family of metrics.
 #[derive(Debug, Default)]
@@ -171,33 +172,7 @@ impl Drop for Killed {
 #[test]
 #[serial]
 fn the_exporter_writes_the_text_format_of_prometheus() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let profile = if cfg!(debug_assertions) {
-        "dev"
-    } else {
-        "release"
-    };
-    let built = Command::new(env!("CARGO"))
-        .current_dir(root)
-        .args([
-            "build",
-            "--quiet",
-            "--offline",
-            "--profile",
-            profile,
-            "--example",
-            "metrics",
-        ])
-        .status();
-    assert!(built.unwrap().success());
-    // Beside the folder of this test.
-    let exe = std::env::current_exe().unwrap();
-    let exporter = exe
-        .parent()
-        .unwrap()
-        .with_file_name("examples")
-        .join("metrics");
-    let mut child = Command::new(exporter);
+    let mut child = Command::new(built_example("metrics"));
     let child = child
         .arg("127.0.0.1:0")
         .stdout(Stdio::piped())
