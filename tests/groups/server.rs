@@ -474,20 +474,23 @@ fn a_stop_waits_for_handlers_and_refuses_new_connections() {
     }
 }
 
+/// A server whose handlers never end, and are counted while they run.
+fn serve_forever(gauge: &Arc<Gauge>) -> Server {
+    let gauge = Arc::clone(gauge);
+    let handler = move |_: &Connection| {
+        let _inside = gauge.enter();
+        loop {
+            thread::sleep(PATIENCE);
+        }
+    };
+    Server::serve(listener(), handler).unwrap()
+}
+
 #[test]
 fn a_stop_cancels_what_outlasts_the_grace_period() {
     on_workers(1, || {
         let gauge = Arc::new(Gauge::default());
-        let server = Server::serve(listener(), {
-            let gauge = Arc::clone(&gauge);
-            move |_: &Connection| {
-                let _inside = gauge.enter();
-                loop {
-                    thread::sleep(PATIENCE);
-                }
-            }
-        });
-        let server = server.unwrap();
+        let server = serve_forever(&gauge);
         let mut clients = [(); 3].map(|()| Client::connect(&server));
         until("all are served", || gauge.inside() == 3);
         let start = Instant::now();
@@ -737,16 +740,7 @@ fn dropping_a_server_cancels_its_handlers() {
     for workers in [1, 4] {
         on_workers(workers, || {
             let gauge = Arc::new(Gauge::default());
-            let server = Server::serve(listener(), {
-                let gauge = Arc::clone(&gauge);
-                move |_: &Connection| {
-                    let _inside = gauge.enter();
-                    loop {
-                        thread::sleep(PATIENCE);
-                    }
-                }
-            });
-            let server = server.unwrap();
+            let server = serve_forever(&gauge);
             let addr = *server.local_addr();
             let mut clients = [(); 3].map(|()| Client::to(addr));
             until("all are served", || gauge.inside() == 3);
