@@ -61,7 +61,7 @@
 //! A worker that is held by a coroutine does not answer. After a second
 //! ([`Dump::patience`](crate::Dump::patience)) the dump names such workers and does without them.
 //!
-//! A program that makes no dumps pays for two stores in each wait.
+//! A program that makes no dumps pays for a few stores in each wait.
 //!
 //! # JSON
 //!
