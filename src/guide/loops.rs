@@ -86,7 +86,8 @@
 //!
 //! ```ignore
 //! async fn drive(runtime: &greenroom::Runtime) -> io::Result<()> {
-//!     let polled = AsyncFd::with_interest(runtime.as_fd(), Interest::READABLE)?;
+//!     // SAFETY: the descriptor is borrowed from the runtime, and stays the same.
+//!     let polled = unsafe { AsyncFd::register_with_interest(runtime.as_fd(), Interest::READABLE) }?;
 //!     loop {
 //!         polled.readable().await?.clear_ready(); // before the turn
 //!         if runtime.turn(Some(Duration::ZERO)) == Turn::Done {

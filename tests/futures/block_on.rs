@@ -338,3 +338,48 @@ fn a_pinned_future_can_be_run_by_reference() {
         assert_eq!(block_on(future.as_mut()), 7);
     });
 }
+
+/// The worker runs no other coroutine meanwhile, as in all waits of a destructor amid a panic.
+#[test]
+fn a_destructor_amid_a_panic_waits_for_a_future_that_an_os_thread_wakes() {
+    struct Waits {
+        gate: Arc<Gate>,
+        others: Arc<AtomicUsize>,
+        ran: Arc<AtomicUsize>,
+    }
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            let before = self.others.load(Ordering::SeqCst);
+            block_on(self.gate.passed());
+            let after = self.others.load(Ordering::SeqCst);
+            self.ran.store(1 + after - before, Ordering::SeqCst);
+        }
+    }
+    on_workers(1, || {
+        let (gate, others, ran) = (Gate::new(), Arc::default(), Arc::default());
+        let waits = Waits {
+            gate: Arc::clone(&gate),
+            others: Arc::clone(&others),
+            ran: Arc::clone(&ran),
+        };
+        let opener = std::thread::spawn(move || {
+            gate.waker();
+            settle();
+            gate.open();
+        });
+        let panics = spawn(move || {
+            let _waits = waits;
+            resume_unwind(Box::new("amid a panic"));
+        });
+        let other = spawn(move || {
+            while !panics.is_finished() {
+                others.fetch_add(1, Ordering::SeqCst);
+                yield_now();
+            }
+            panics.join().unwrap_err()
+        });
+        assert_eq!(message(&*other.join().unwrap()), "amid a panic");
+        assert_eq!(ran.load(Ordering::SeqCst), 1, "no other coroutine has run");
+        opener.join().unwrap();
+    });
+}

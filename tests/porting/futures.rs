@@ -2,9 +2,11 @@
 
 mod util;
 
-use std::future::{IntoFuture, pending, poll_fn};
+use std::future::{Future, IntoFuture, pending, poll_fn};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::ThreadId;
@@ -12,11 +14,12 @@ use std::time::Duration;
 
 use greenroom::shims::thread::sleep;
 use greenroom::{block_on, join_all, spawn, timeout};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinError;
+use tokio::task::{JoinError, LocalSet, spawn_local};
 use tokio_util::context::TokioContext;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -324,5 +327,110 @@ fn a_timeout_of_either_side_ends_the_wait_for_the_other() {
         let limited = async { tokio::time::timeout(soon, coroutine.into_future()).await };
         assert!(block_on(TokioContext::new(limited, handle.clone())).is_err());
         until("it was cancelled", || canceller.is_finished());
+    });
+}
+
+/// Gives a runtime of greenroom its turns, on the thread of tokio's runtime.
+async fn drive(runtime: Rc<greenroom::Runtime>) {
+    // SAFETY: the descriptor is borrowed from the runtime, which outlives this value, and stays the same.
+    let polled =
+        unsafe { AsyncFd::register_with_interest(runtime.as_fd(), Interest::READABLE) }.unwrap();
+    loop {
+        // Before the turn: an event of the turn's time is then not lost.
+        polled.readable().await.unwrap().clear_ready();
+        if runtime.turn(Some(Duration::ZERO)) == greenroom::Turn::Done {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Runs `test` on one thread with a runtime of tokio and one of greenroom, in which `test` spawns coroutines.
+fn on_one_thread<F: Future<Output = ()>>(test: impl FnOnce(Rc<greenroom::Runtime>) -> F) {
+    let tokio = Builder::new_current_thread().enable_all().build().unwrap();
+    let workers = greenroom::RuntimeBuilder::new().workers(1);
+    let runtime = Rc::new(workers.build().unwrap());
+    LocalSet::new().block_on(&tokio, async {
+        tokio::time::timeout(LONG, test(runtime)).await.unwrap();
+    });
+}
+
+/// Both share one OS thread: the coroutines await tasks, and the tasks await coroutines.
+#[test]
+fn coroutines_are_driven_by_a_task_of_tokio_on_its_own_thread() {
+    on_one_thread(|runtime| async move {
+        let thread = std::thread::current().id();
+        let handle = Handle::current();
+        let coroutines: Vec<_> = (0..CROWD)
+            .map(|number| {
+                let handle = handle.clone();
+                runtime.spawn(move || {
+                    assert_eq!(std::thread::current().id(), thread);
+                    sleep(Duration::from_millis(number as u64 % 5));
+                    let task = handle.spawn(async move {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        number * 2
+                    });
+                    block_on(task).unwrap()
+                })
+            })
+            .collect();
+        let driver = spawn_local(drive(runtime));
+        for (number, coroutine) in coroutines.into_iter().enumerate() {
+            assert_eq!(coroutine.await.unwrap(), number * 2);
+        }
+        driver.await.unwrap();
+    });
+}
+
+#[test]
+fn on_one_thread_either_side_cancels_the_other() {
+    on_one_thread(|runtime| async move {
+        // A task that gives up cancels the coroutine that it awaits.
+        let dropped = Arc::new(AtomicBool::new(false));
+        let tells = Tells(Arc::clone(&dropped));
+        let coroutine = runtime.spawn(move || {
+            let _tells = tells;
+            sleep(LONG);
+        });
+        let awaits = coroutine.cancel_on_drop().into_future();
+        let driver = spawn_local(drive(Rc::clone(&runtime)));
+        let limited = tokio::time::timeout(Duration::from_millis(5), awaits);
+        assert!(limited.await.is_err());
+        driver.await.unwrap();
+        assert!(dropped.load(Ordering::SeqCst), "it has unwound");
+
+        // A coroutine that is cancelled aborts the task that it waits for, and fails the task that awaits it.
+        let dropped = Arc::new(AtomicBool::new(false));
+        let tells = Tells(Arc::clone(&dropped));
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let _tells = tells;
+            pending::<()>().await;
+        }));
+        let coroutine = runtime.spawn(move || block_on(task).unwrap());
+        let canceller = coroutine.canceller();
+        let driver = spawn_local(drive(Rc::clone(&runtime)));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        canceller.cancel();
+        let ended = coroutine.await;
+        assert!(ended.unwrap_err().is::<greenroom::Cancelled>());
+        driver.await.unwrap();
+        while !dropped.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+
+        // Dropping the runtime unwinds what the task that drives it has left.
+        let dropped = Arc::new(AtomicBool::new(false));
+        let tells = Tells(Arc::clone(&dropped));
+        runtime.spawn(move || {
+            let _tells = tells;
+            sleep(LONG);
+        });
+        let driven = drive(Rc::clone(&runtime));
+        let limited = tokio::time::timeout(Duration::from_millis(5), driven);
+        assert!(limited.await.is_err());
+        assert!(!dropped.load(Ordering::SeqCst));
+        drop(runtime);
+        assert!(dropped.load(Ordering::SeqCst));
     });
 }
