@@ -54,6 +54,8 @@ use crate::worker::{Scheduler, Worker};
 ///   coroutine finds it [`Cancelled`](crate::Cancelled). A thread that returns from `main` or calls
 ///   [`exit`](std::process::exit) stays there until the process ends by the signal. (A coroutine that calls `exit`
 ///   ends the process at once.) The thread that is in `run` stays in `run`.
+/// - The coroutines that a thread has started in [`Runtime::run`](crate::Runtime::run) or
+///   [`Runtime::turn`](crate::Runtime::turn) unwind only if the thread is in one of these, or drops the runtime.
 /// - The end cannot be stopped. A program that wants to finish its work waits for the signal itself: [`wait`](super::wait).
 /// - A signal that is ignored when this is called stays ignored, as SIGINT is in a background job of a shell script,
 ///   and SIGHUP under nohup.

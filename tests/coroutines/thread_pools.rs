@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use greenroom::{PinnedThread, ThreadPool, timeout};
 
-use crate::util::on_workers;
+use crate::util::{on_workers, until};
 
 const CALL: Duration = Duration::from_millis(20);
 
@@ -19,20 +19,26 @@ fn a_pool_makes_as_many_calls_at_once_as_it_has_threads() {
     on_workers(1, || {
         let pool = ThreadPool::new(3);
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let may_end = Arc::new(AtomicBool::new(false));
         let calls = (0..12).map(|i| {
             let (pool, now, most) = (pool.clone(), Arc::clone(&now), Arc::clone(&most));
+            let may_end = Arc::clone(&may_end);
             greenroom::spawn(move || {
                 pool.call(move || {
                     most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    thread::sleep(CALL);
+                    while !may_end.load(Ordering::SeqCst) {
+                        thread::sleep(CALL);
+                    }
                     now.fetch_sub(1, Ordering::SeqCst);
                     i
                 })
             })
         });
         let calls: Vec<_> = calls.collect();
-        greenroom::yield_now();
-        assert!(pool.queued() > 0);
+        until("each thread has a call, and the others wait", || {
+            now.load(Ordering::SeqCst) == 3 && pool.queued() == 9
+        });
+        may_end.store(true, Ordering::SeqCst);
         for (i, call) in calls.into_iter().enumerate() {
             assert_eq!(call.join().unwrap(), i);
         }

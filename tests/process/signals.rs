@@ -608,6 +608,16 @@ const WAITERS: [&str; 7] = [
     "accept", "channel", "join", "scope", "scoped", "signal", "sleep",
 ];
 
+/// Is ready for the signal when the runtime ends, and delays that.
+struct ReadyInTheEnd;
+
+impl Drop for ReadyInTheEnd {
+    fn drop(&mut self) {
+        println!("ready");
+        greenroom::shims::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 #[parallel]
 fn ctrl_c_unwinds_every_coroutine_where_asked_for() {
@@ -623,24 +633,30 @@ fn ctrl_c_unwinds_every_coroutine_where_asked_for() {
         runtime.unwrap().run(|| {
             let _main = Note("a main");
             waiters();
-            println!("ready");
             if role == "returns" {
+                greenroom::spawn(|| {
+                    let _ready = ReadyInTheEnd;
+                    greenroom::shims::thread::sleep(Duration::MAX);
+                });
+                greenroom::yield_now();
                 return;
             }
+            println!("ready");
             greenroom::shims::thread::sleep(Duration::MAX);
         });
         // Only in the role in which main returns. The end of the runtime is the same as ever.
         std::thread::sleep(Duration::MAX);
     }
     let all: Vec<_> = ["a main"].into_iter().chain(WAITERS).collect();
-    for (role, signal) in [
-        ("1", SIGINT),
-        ("3", SIGINT),
-        ("3", SIGTERM),
-        ("returns", SIGINT),
+    for (role, signal, expected) in [
+        ("1", SIGINT, &all[..]),
+        ("3", SIGINT, &all),
+        ("3", SIGTERM, &all),
+        // Main has returned before the signal.
+        ("returns", SIGINT, &WAITERS),
     ] {
         let (dropped, status) = dropped_by(test, role, signal);
-        assert_eq!(dropped, all, "{role}");
+        assert_eq!(dropped, expected, "{role}");
         assert_eq!(status.signal(), Some(signal), "{status}");
     }
     // Other signals, and a program that has not asked.
