@@ -9,6 +9,7 @@ mod datagrams;
 mod echo;
 mod git_http;
 mod program;
+mod restarts;
 mod transports;
 mod upload;
 #[path = "../util/mod.rs"]

@@ -1,0 +1,88 @@
+//! `examples/server.rs`, restarted under the load of wrk. (`examples/restarts.rs` does so with clients of its own.)
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::program::{PATIENCE, command, example, have};
+
+/// Servers, each of which takes over from the one before.
+struct Servers {
+    first: Child,
+    /// What they log. Disconnected when the last one has ended.
+    log: Receiver<String>,
+}
+
+impl Servers {
+    fn start() -> Servers {
+        let mut server = Command::new(example("server"));
+        let server = server.arg("127.0.0.1:0").stdin(Stdio::null());
+        let server = server.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut first = server.spawn().unwrap();
+        let lines = BufReader::new(first.stderr.take().unwrap()).lines();
+        let (say, log) = mpsc::channel();
+        thread::spawn(move || {
+            for line in lines {
+                let _ = say.send(line.unwrap());
+            }
+        });
+        Servers { first, log }
+    }
+
+    /// Waits until the next server serves. Returns its process and its address.
+    fn next(&self) -> (Pid, String) {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE).unwrap();
+            if let Some((process, address)) = line.split_once(" serves on ") {
+                let process = Pid::from_raw(process.parse().unwrap());
+                return (process.unwrap(), address.to_owned());
+            }
+        }
+    }
+
+    /// Ends the last one.
+    fn end(mut self, last: Pid) {
+        kill_process(last, Signal::TERM).unwrap();
+        while self.log.recv_timeout(PATIENCE).is_ok() {}
+        self.first.wait().unwrap();
+    }
+}
+
+#[test]
+fn wrk_loses_no_connection_to_a_server_that_is_restarted() {
+    if !have(&["wrk"]) {
+        return;
+    }
+    let servers = Servers::start();
+    let (mut process, address) = servers.next();
+    let wrk = thread::spawn(move || {
+        // A server may close a kept connection before the next request has reached it.
+        let mut wrk = command("wrk");
+        wrk.args(["--connections=50", "--duration=4s", "--timeout=60s"]);
+        wrk.args([
+            "--header=Connection: close",
+            &format!("http://{address}/1000"),
+        ]);
+        wrk.output().unwrap()
+    });
+    let mut restarts = 0;
+    while !wrk.is_finished() {
+        thread::sleep(Duration::from_millis(100));
+        kill_process(process, Signal::HUP).unwrap();
+        (process, _) = servers.next();
+        restarts += 1;
+    }
+    servers.end(process);
+
+    let report = String::from_utf8(wrk.join().unwrap().stdout).unwrap();
+    let requests = report.split(" requests in").next().unwrap();
+    let requests = requests.split_whitespace().next_back().unwrap();
+    assert!(requests.parse::<u64>().unwrap() > 0, "{report}");
+    assert!(!report.contains("Socket errors"), "{report}");
+    assert!(!report.contains("Non-2xx"), "{report}");
+    assert!(restarts > 1, "{restarts}");
+}
