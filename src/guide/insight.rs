@@ -35,7 +35,7 @@
 //! ```
 //!
 //! Coroutines that were spawned at the same place, and wait in the same way and with the same stack, are one group;
-//! the largest comes first. Ids count from 1 in the order in which somebody first asked for them, and are not used
+//! the largest comes first. Ids count from 1, in the order in which they are first asked for, and are not used
 //! again.
 //!
 //! What a coroutine waits for is told as exactly as it is known: the descriptor, the direction and the peer; the

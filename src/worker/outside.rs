@@ -9,7 +9,7 @@
 //! For the other loop, to wait for the descriptor is what blocking in the poll is for the worker. So the worker
 //! leaves a turn as it goes to sleep (see `attention`): it says ASLEEP, passes a fence, and looks whether there is
 //! something to do. If there is, it kicks itself. If not, it sets the alarm, which is in the poll, for its next
-//! deadline; and whoever has mail for it sees ASLEEP, and kicks. An epoll descriptor is readable while an event in
+//! deadline; and a thread that has mail for it sees ASLEEP, and kicks. An epoll descriptor is readable while an event in
 //! it has not been taken. Events of I/O, the alarm, and kicks are all such events.
 //!
 //! If the runtime has other workers, the worker says ALONE instead: it is kicked for mail, but not to search for

@@ -54,7 +54,7 @@ use crate::task::{self, Awaits, Deadline, Holder, Role};
 /// The coroutines of a runtime, none of which can ever run again. See
 /// [`RuntimeBuilder::on_deadlock`](crate::RuntimeBuilder::on_deadlock).
 ///
-/// Its `Display` has a line for each coroutine, with what it waits for, and who has that.
+/// Its `Display` has a line for each coroutine, with what it waits for, and the coroutine that has it.
 #[derive(Clone, Debug)]
 pub struct Deadlock {
     coroutines: Vec<Deadlocked>,
