@@ -3,10 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 
-use greenroom::shims::net::TcpListener;
-use greenroom::{Interest, wait_fd};
+use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::{Interest, scope, wait_fd};
 
-use super::transport::{Transport, accept_each};
+use super::transport::{Transport, accept_each, pause_after};
 
 /// The handlers of a channel.
 trait Dispatcher {
@@ -51,9 +51,27 @@ impl Dispatcher for Echo {
     }
 }
 
+fn echo(stream: TcpStream, address: SocketAddr) {
+    eprintln!("Connected from {address}");
+    dispatch(&Transport::new(stream), Echo { address });
+}
+
 pub(crate) fn serve(listener: TcpListener) {
-    accept_each(&listener, |stream, address| {
-        eprintln!("Connected from {address}");
-        dispatch(&Transport::new(stream), Echo { address });
+    accept_each(&listener, echo);
+}
+
+/// Serves so many clients. The event loop of dispatchers returns when no channel is left, and so does this.
+pub(crate) fn serve_only(listener: TcpListener, clients: usize) {
+    scope(move |channels| {
+        let mut accepted = 0;
+        while accepted < clients {
+            match listener.accept() {
+                Ok((stream, address)) => {
+                    accepted += 1;
+                    channels.spawn(move || echo(stream, address));
+                }
+                Err(error) => pause_after(&error),
+            }
+        }
     });
 }

@@ -8,6 +8,7 @@
 //! dispatcher  "A few lines of data\n" "to test the operation\n" "of both server and client.\n"
 //! terminator  "A few lines of data" "to test the operation" "of both server and client."
 //! protocol    "A few lines of data\n" "to test the operation\n" "of both server and client.\n"
+//! dispatcher  has served 3 clients, and ended by itself
 //! ```
 //!
 //! `echo_server.rs` is the fifth way, without a style. Given one of these names and an address, this program
@@ -17,6 +18,8 @@
 //! $ cargo run --release --example echo_four_ways -- select 127.0.0.1:8881
 //! serving on 127.0.0.1:8881
 //! ```
+//!
+//! Given a number of clients as well, the dispatchers end after the last of them, and the program with them.
 
 mod dispatcher;
 mod protocol;
@@ -41,26 +44,48 @@ const STYLES: [Style; 4] = [
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let done = match &arguments[..] {
-        [] => STYLES
-            .iter()
-            .try_for_each(|&(name, serve)| demonstrate(name, serve)),
-        [style, address] => serve(style, address),
-        _ => Err(io::Error::other("no style and address")),
-    };
-    match done {
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             eprintln!("Usage: echo_four_ways [select|dispatcher|terminator|protocol IP:PORT]");
+            eprintln!("       echo_four_ways dispatcher IP:PORT CLIENTS");
             ExitCode::FAILURE
         }
     }
 }
 
-fn serve(style: &str, address: &str) -> io::Result<()> {
+fn run(arguments: &[String]) -> io::Result<()> {
+    match arguments {
+        [] => {
+            for (name, serve) in STYLES {
+                demonstrate(name, serve)?;
+            }
+            demonstrate_end()
+        }
+        [style, address] => start(address, find(style)?),
+        [style, address, clients] if style == "dispatcher" => {
+            let clients = count(clients)?;
+            start(address, |listener| {
+                dispatcher::serve_only(listener, clients)
+            })
+        }
+        _ => Err(io::Error::other("no style and address")),
+    }
+}
+
+fn find(style: &str) -> io::Result<fn(TcpListener)> {
     let found = STYLES.iter().find(|(name, _)| *name == style);
-    let (_, serve) = found.ok_or_else(|| io::Error::other(format!("no style '{style}'")))?;
+    let found = found.map(|&(_, serve)| serve);
+    found.ok_or_else(|| io::Error::other(format!("no style '{style}'")))
+}
+
+fn count(clients: &str) -> io::Result<usize> {
+    let error = |error| io::Error::other(format!("'{clients}' clients: {error}"));
+    clients.parse().map_err(error)
+}
+
+fn start(address: &str, serve: impl FnOnce(TcpListener)) -> io::Result<()> {
     // Room for a crowd that comes all at once.
     let listener = ListenOptions::new().backlog(1024).listen(address)?;
     println!("serving on {}", listener.local_addr()?);
@@ -84,5 +109,18 @@ fn demonstrate(name: &str, serve: fn(TcpListener)) -> io::Result<()> {
         print!(" {:?}", String::from_utf8_lossy(&reply[..length]));
     }
     println!();
+    Ok(())
+}
+
+fn demonstrate_end() -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let served = spawn(|| dispatcher::serve_only(listener, 3));
+    for _ in 0..3 {
+        // It closes at once.
+        TcpStream::connect(address)?;
+    }
+    served.join().expect("no panic");
+    println!("dispatcher  has served 3 clients, and ended by itself");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `examples/echo_four_ways` and `examples/serial_echo.rs`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -104,6 +105,26 @@ fn the_server_by_select_logs_what_the_books_does() {
 /// How many OS threads a server of coroutines may have: its workers, and a few others.
 fn most_threads() -> usize {
     thread::available_parallelism().unwrap().get() + 6
+}
+
+#[test]
+fn the_dispatchers_end_by_themselves_after_their_last_client() {
+    let arguments = ["dispatcher", "127.0.0.1:0", "3"];
+    let mut server = Server::start("echo_four_ways", &arguments.map(OsStr::new));
+    let mut clients = [(); 3].map(|()| server.connect());
+    // In another order than they came.
+    clients.rotate_left(1);
+    for mut client in clients {
+        client.write_all(b"hello").unwrap();
+        let mut echo = [0; 5];
+        client.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"hello");
+        until("the listener is closed", || {
+            TcpStream::connect(server.address).is_err()
+        });
+        server.assert_alive();
+    }
+    server.assert_ends();
 }
 
 #[test]

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, Once};
 use std::thread;
 use std::time::Duration;
 
+use crate::util::until;
+
 /// Longer than anything that a test waits for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
 
@@ -147,6 +149,16 @@ impl Server {
     pub(crate) fn open_descriptors(&self) -> usize {
         let descriptors = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
         descriptors.count()
+    }
+
+    /// Waits until it ends by itself, which must be without an error.
+    #[track_caller]
+    pub(crate) fn assert_ends(&mut self) {
+        until("the server has ended", || {
+            self.child.try_wait().unwrap().is_some()
+        });
+        let status = self.child.try_wait().unwrap().unwrap();
+        assert!(status.success(), "{status}");
     }
 
     /// Panics if the server has ended.
