@@ -5,15 +5,16 @@ mod util;
 use std::cell::Cell;
 use std::fs;
 use std::io::{self, BufRead, Read, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use greenroom::shims;
 use greenroom::shims::io::makefile::SocketFile;
-use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::net::{Shutdown, TcpListener, TcpStream};
 use greenroom::shims::sync::mpsc;
 use greenroom::shims::thread;
-use greenroom::{Builder, Unparker};
+use greenroom::{Builder, SendQueue, Unparker};
 use serial_test::serial;
 
 /// Fewer without optimisation, where each takes longer.
@@ -186,6 +187,92 @@ fn read_timeouts_that_do_not_pass_leave_nothing_behind() {
         drop(near);
         echo.join().unwrap();
     });
+}
+
+/// Makes `total` bytes, in pieces, as event-driven code has a producer do that it pushes to a channel.
+struct Producer {
+    made: usize,
+    total: usize,
+}
+
+/// The bytes that a producer makes from `offset` on. Their period is the size of no buffer.
+fn made_at(offset: usize, length: usize) -> &'static [u8] {
+    static PERIODS: LazyLock<Vec<u8>> =
+        LazyLock::new(|| (0..251).cycle().take(PIECE + 251).collect());
+    &PERIODS[offset % 251..][..length]
+}
+
+const PIECE: usize = 64 << 10;
+
+impl Read for Producer {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let length = buf.len().min(self.total - self.made).min(PIECE);
+        buf[..length].copy_from_slice(made_at(self.made, length));
+        self.made += length;
+        Ok(length)
+    }
+}
+
+/// Over a stream, and over a queue in front of it. The end of the data comes after all of it.
+#[test]
+#[serial]
+fn a_producer_of_a_gigabyte_takes_no_memory_and_a_close_when_done_delivers_every_byte() {
+    const GIGABYTE: usize = 1_000_000_000;
+    for queued in [false, true] {
+        util::on_workers(1, || {
+            let (mut near, mut far) = connection();
+            let before = resident();
+            let reader = thread::spawn(move || {
+                let mut buf = vec![0; PIECE];
+                let mut received = 0;
+                let mut pause_at = 0;
+                loop {
+                    if received >= pause_at {
+                        pause_at += GIGABYTE / 10;
+                        // A producer that did not wait would be far ahead now.
+                        thread::sleep(Duration::from_millis(50));
+                        assert_flat(before);
+                    }
+                    let length = far.read(&mut buf).unwrap();
+                    if length == 0 {
+                        return received;
+                    }
+                    assert!(buf[..length] == *made_at(received, length), "at {received}");
+                    received += length;
+                }
+            });
+            let mut producer = Producer {
+                made: 0,
+                total: GIGABYTE,
+            };
+            let copied = match queued {
+                false => shims::io::copy(&mut producer, &mut near).unwrap(),
+                true => {
+                    let mut queue = Queued(SendQueue::new(near.try_clone().unwrap(), PIECE));
+                    let copied = shims::io::copy(&mut producer, &mut queue).unwrap();
+                    queue.0.close().unwrap();
+                    copied
+                }
+            };
+            near.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(copied, GIGABYTE as u64);
+            assert_eq!(reader.join().unwrap(), GIGABYTE);
+        });
+    }
+}
+
+/// A queue, for code that writes.
+struct Queued(SendQueue);
+
+impl Write for Queued {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.send(buf)?;
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Coroutines that have ended leave their place to the next, whether they were joined or detached.
