@@ -8,6 +8,7 @@ mod chunked;
 mod datagrams;
 mod echo;
 mod git_http;
+mod handles;
 mod program;
 mod restarts;
 mod transports;
