@@ -75,6 +75,8 @@
 //! greenroom runs on Linux.
 
 #![warn(clippy::print_stdout)]
+// Commands for gdb, which finds them in the executable.
+#![debugger_visualizer(gdb_script_file = "gdb.py")]
 
 mod atomic;
 pub mod channel;

@@ -140,6 +140,45 @@
 //! Either reports a deadlock only if that is certain: nothing is expected from the system, no job is under way, and
 //! the process has no other thread, which might have a handle. Where that is not certain, a dump shows the cycle.
 //!
+//! # gdb
+//!
+//! The executable of a program that is built with debug information (`debug = true` in its profile) has a script for
+//! gdb, which adds commands for coroutines. They work in a live process and with a core file, on x86-64, in gdb 11
+//! and later. gdb runs the script if it is told to trust the executable:
+//!
+//! ```text
+//! $ gdb -iex 'add-auto-load-safe-path target' -p 4711
+//! (gdb) info coroutines
+//! 1.0.0 'main' parked (join), in server::main::{closure#0} (src/main.rs:31), spawned at src/main.rs:8:5, id 1
+//! 1.0.1 'reader' parked (read or write), in server::serve (src/main.rs:21), spawned at src/main.rs:12:9, id 2
+//! 1.1.0 'hasher' running on thread 2, in server::hash (src/main.rs:44), spawned at src/main.rs:14:9
+//! 3 started coroutines
+//! (gdb) coroutine 1.0.1 bt
+//! #1  0x00005579bf4a7ffc in corosensei::arch::x86_64::switch_yield (arg=0, parent_link=0x7fdd217d0fb0) at …
+//! …
+//! #17 0x00005579bf33fa31 in server::serve (stream=…) at src/main.rs:21
+//! …
+//! ```
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `info coroutines` | lists the coroutines that have started; `-quick` leaves out where each one is |
+//! | `coroutine 1.0.1 bt` | prints the backtrace of a coroutine |
+//! | `coroutine 1.0.1 COMMAND` | runs any command in the innermost frame of a coroutine: `frame 17`, `frame apply 20 info locals` |
+//! | `coroutine apply all COMMAND` | does so for each coroutine |
+//! | `coroutine gcore FILE` | writes a core file |
+//!
+//! A coroutine is named by its runtime, its worker and its slot there, which it keeps until it ends, or by its id if it
+//! has one. The frames of a parked coroutine are shown as the callers of the selected thread's innermost frame, which
+//! is why their numbers begin at 1 or more. No register is changed.
+//!
+//! Core files that the kernel writes have the stacks of all coroutines. gdb's own `gcore` does not know the guards
+//! that Linux 6.13 and later make between stacks: it leaves out what follows the first one. `coroutine gcore` does not.
+//!
+//! A backtrace of a thread (`bt`, `perf`) leads through the coroutine that it runs to the worker's loop. gdb calls
+//! the root of the coroutine `<signal handler called>`, because that is the one kind of frame behind which it accepts
+//! another stack.
+//!
 //! # Numbers
 //!
 //! [`metrics`](crate::metrics()) returns what the runtimes of the process have counted: coroutines that are alive and

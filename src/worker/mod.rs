@@ -794,6 +794,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        self.remote.set_place(ptr::null());
         if self.live.get_mut().is_empty() && !self.leaves_some.get() {
             // SAFETY: `owner` is dropped here and nowhere else, and no coroutine is left that points to it.
             unsafe { ManuallyDrop::drop(&mut self.owner) };
@@ -873,6 +874,7 @@ impl<'a> Driving<'a> {
             );
         }
         CURRENT.set(worker);
+        worker.remote.set_place(worker);
         worker.number.enter();
         reactor::set_local(Some(Arc::clone(worker.reactor.borrow().handle())));
         worker

@@ -1,7 +1,8 @@
 //! A worker as other threads see it.
 
+use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 use crossbeam_deque::Stealer;
 
@@ -35,6 +36,8 @@ pub(super) struct Remote {
     offered: AtomicBool,
     reactor: Arc<reactor::Handle>,
     shutdown: Arc<Shutdown>,
+    /// Where the worker is, for a debugger: see `gdb.py`. Null before a thread has driven it, and after its end.
+    place: AtomicPtr<Worker>,
 }
 
 impl Remote {
@@ -56,6 +59,7 @@ impl Remote {
             offered: AtomicBool::new(false),
             reactor,
             shutdown,
+            place: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -73,6 +77,11 @@ impl Remote {
             self.reactor.kick();
         }
         woken
+    }
+
+    /// Notes where the worker is. Nothing in this program follows the pointer.
+    pub(super) fn set_place(&self, worker: *const Worker) {
+        self.place.store(worker.cast_mut(), Ordering::Relaxed);
     }
 
     pub(super) fn attention(&self) -> &Attention {

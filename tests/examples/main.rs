@@ -1,11 +1,12 @@
 //! The larger examples, each run as a program, with clients that know nothing of greenroom: raw sockets, curl,
-//! git, Python.
+//! git, Python; and gdb.
 //!
 //! `.ci/run` has the list of Debian's packages with these clients. If a client is not on the machine, its tests
 //! say so and pass, unless `GREENROOM_REQUIRE_CLIENTS` is set.
 
 mod chunked;
 mod datagrams;
+mod debugger;
 mod echo;
 mod git_http;
 mod handles;
