@@ -125,6 +125,6 @@ mod tests {
             .iter()
             .any(|symbol| symbol.at.as_ref().is_some_and(is_here));
         // An optimised build has no line numbers.
-        assert_eq!(has_place, cfg!(debug_assertions));
+        assert!(has_place || cfg!(not(debug_assertions)));
     }
 }
