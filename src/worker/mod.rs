@@ -140,8 +140,8 @@ pub(crate) struct Worker {
     local: RefCell<VecDeque<TaskRef>>,
     placement: Placement,
     /// The slots of the started coroutines that are ready, and the mark of the probe. Each is in the queue at
-    /// most once. The queue has room for all started coroutines and the mark, so that a wake never allocates: the waker may be the
-    /// allocator itself.
+    /// most once. The queue has room for all started coroutines and the mark, so that a wake never allocates:
+    /// the waker may be the allocator itself.
     ready: RefCell<VecDeque<u32>>,
     /// The started coroutines, by slot. Mutably borrowed while one of them runs, so nothing that a
     /// coroutine can call may touch it.

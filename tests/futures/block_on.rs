@@ -43,10 +43,7 @@ fn a_wake_by_another_coroutine_ends_the_wait() {
         let gate = Gate::new();
         let opener = spawn({
             let gate = Arc::clone(&gate);
-            move || {
-                gate.waker();
-                gate.open();
-            }
+            move || gate.open_when_awaited()
         });
         block_on(gate.passed());
         opener.join().unwrap();
@@ -60,10 +57,7 @@ fn a_wake_by_an_os_thread_ends_the_wait() {
         let gate = Gate::new();
         let opener = std::thread::spawn({
             let gate = Arc::clone(&gate);
-            move || {
-                gate.waker();
-                gate.open();
-            }
+            move || gate.open_when_awaited()
         });
         block_on(gate.passed());
         opener.join().unwrap();
@@ -281,10 +275,7 @@ fn a_poll_may_run_another_future() {
         let inner = Gate::new();
         let opener = spawn({
             let inner = Arc::clone(&inner);
-            move || {
-                inner.waker();
-                inner.open();
-            }
+            move || inner.open_when_awaited()
         });
         let output = block_on(async {
             block_on(inner.passed());

@@ -57,6 +57,12 @@ impl Gate {
         }
     }
 
+    /// Opens the gate when a future has been polled in vain.
+    fn open_when_awaited(&self) {
+        self.waker();
+        self.open();
+    }
+
     fn polls(&self) -> usize {
         self.polls.load(Ordering::SeqCst)
     }
