@@ -107,7 +107,7 @@ fn backend(root: &Path, request: &Request) -> Option<Command> {
         .arg("http-backend")
         .env("GIT_PROJECT_ROOT", root)
         .env("GIT_HTTP_EXPORT_ALL", "1")
-        .env("REQUEST_METHOD", &request.method)
+        .env("REQUEST_METHOD", request.method)
         .env("PATH_INFO", decoded(path)?)
         .env("QUERY_STRING", query)
         .env("CONTENT_TYPE", request.field("Content-Type").unwrap_or(""))

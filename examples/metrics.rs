@@ -10,11 +10,14 @@
 //! This asks its own server, and prints the first of its metrics. Given an address, it serves there until it is
 //! killed: `cargo run --example metrics -- 127.0.0.1:9464`, and then `curl 127.0.0.1:9464/metrics`.
 
-use std::fmt::{self, Display, Write as _};
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
-use std::time::Duration;
+#[path = "util/http.rs"]
+mod http;
 
+use std::fmt::{self, Display, Write as _};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+
+use greenroom::server::Server;
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::{Metrics, metrics, park, parked_by_reason, spawn};
 
@@ -136,43 +139,21 @@ fn text(metrics: &Metrics, parked: &[(&str, usize)]) -> Result<String, fmt::Erro
     Ok(text.0)
 }
 
-/// Answers one request.
-fn answer(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    // No more than this of a client that goes on and on.
-    let mut request = BufReader::new(&stream).take(8 << 10);
-    let mut line = String::new();
-    request.read_line(&mut line)?;
-    let mut header = String::new();
-    while request.read_line(&mut header)? > 2 {
-        header.clear();
-    }
-    let (status, body) = match line.split(' ').nth(1) {
-        Some("/metrics") => (
-            "200 OK",
-            text(&metrics(), &parked_by_reason()?).map_err(io::Error::other)?,
-        ),
-        _ => ("404 Not Found", String::new()),
-    };
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len(),
-    )
-}
-
-fn serve(listener: TcpListener) -> io::Result<()> {
-    for stream in listener.incoming() {
-        let stream = stream?;
-        spawn(move || answer(stream));
-    }
-    Ok(())
+fn serve(listener: TcpListener) -> io::Result<Server> {
+    http::serve(listener, |request, _, reply| {
+        if request.path_and_query().0 != "/metrics" {
+            return reply.text("404 Not Found", "the metrics are at /metrics");
+        }
+        let text = text(&metrics(), &parked_by_reason()?).map_err(io::Error::other)?;
+        let fields = [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")];
+        reply.start("200 OK", &fields, Some(text.len() as u64))?;
+        reply.write_all(text.as_bytes())
+    })
 }
 
 fn ask(server: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect(server)?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
     let mut response = String::new();
     stream.read_to_string(&mut response)?;
     let (_, body) = response.split_once("\r\n\r\n").unwrap_or_default();
@@ -183,14 +164,12 @@ fn main() -> io::Result<()> {
     if let Some(address) = std::env::args().nth(1) {
         let listener = TcpListener::bind(address)?;
         println!("http://{}/metrics", listener.local_addr()?);
-        return serve(listener);
+        return serve(listener)?.wait();
     }
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    spawn(move || serve(listener));
+    let server = serve(TcpListener::bind("127.0.0.1:0")?)?;
     // Two more, beside the server and its answer.
     (0..2).for_each(|_| drop(spawn(park)));
-    let body = ask(address)?;
+    let body = ask(*server.local_addr())?;
     body.lines().take(3).for_each(|line| println!("{line}"));
     Ok(())
 }

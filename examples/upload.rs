@@ -70,7 +70,7 @@ impl Store {
         };
         let (path, _) = request.path_and_query();
         let name = path.trim_start_matches('/');
-        match (request.method.as_str(), name) {
+        match (request.method, name) {
             ("POST", "count") => {
                 let length = io::copy(body, &mut io::sink())?;
                 reply.text("200 OK", &report("the body", length, body.body))

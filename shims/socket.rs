@@ -73,9 +73,21 @@ pub(super) trait SocketIo<S: StdSocket> {
     /// Sends `fds` along with `buf`.
     fn send_fds(&self, fds: &[BorrowedFd<'_>], buf: &[u8]) -> io::Result<usize>;
 
-    /// Waits until a read would not wait. Returns false if a read would wait and `give_up` returns true.
-    /// A coroutine asks `give_up` again after [`Descriptor::retry`].
-    fn wait_for_input(&self, give_up: &dyn Fn() -> bool) -> io::Result<bool>;
+    /// Reads by `read`. Returns `None` if that would wait and `give_up` returns true. A coroutine asks `give_up`
+    /// again after [`Descriptor::retry`]. `drained` is as in [`Operation::run_stream`].
+    fn read_unless<R>(
+        &self,
+        give_up: &dyn Fn() -> bool,
+        read: impl FnMut(&S) -> io::Result<R>,
+        drained: impl Fn(&R) -> bool,
+    ) -> io::Result<Option<R>>;
+
+    /// Waits until a read would not wait. Returns false if a read would wait and `give_up` returns true, as
+    /// `read_unless`.
+    fn wait_for_input(&self, give_up: &dyn Fn() -> bool) -> io::Result<bool> {
+        let peek = |socket: &S| socket::peek(socket.as_fd(), &mut [0]);
+        Ok(self.read_unless(give_up, peek, |_| false)?.is_some())
+    }
 }
 
 impl<S: StdSocket> SocketIo<S> for Descriptor<S> {
@@ -156,24 +168,31 @@ impl<S: StdSocket> SocketIo<S> for Descriptor<S> {
         )
     }
 
-    fn wait_for_input(&self, give_up: &dyn Fn() -> bool) -> io::Result<bool> {
-        let look = |stream: &S| match socket::peek(stream.as_fd(), &mut [0]) {
-            Ok(_) => Ok(true),
-            Err(error) if socket::would_block(&error) && give_up() => Ok(false),
+    fn read_unless<R>(
+        &self,
+        give_up: &dyn Fn() -> bool,
+        mut read: impl FnMut(&S) -> io::Result<R>,
+        drained: impl Fn(&R) -> bool,
+    ) -> io::Result<Option<R>> {
+        let mut attempt = |socket: &S| match read(socket) {
+            Ok(read) => Ok(Some(read)),
+            Err(error) if socket::would_block(&error) && give_up() => Ok(None),
             Err(error) => Err(error),
         };
-        // The operation below looks only if there is readiness, as far as is known.
+        // The operation below makes an attempt only if there is readiness, as far as is known.
         if give_up() {
-            return look(self.get());
+            return attempt(self.get());
         }
         self.read_with(
-            (),
-            |reading, ()| reading.run(look),
-            |stream, ()| {
-                let mut input = [PollFd::new(stream, PollFlags::IN)];
-                let timeout = stream.read_timeout()?;
+            attempt,
+            |reading, attempt| {
+                reading.run_stream(attempt, |read| read.as_ref().is_some_and(&drained))
+            },
+            |socket, mut attempt| {
+                let mut input = [PollFd::new(socket, PollFlags::IN)];
+                let timeout = socket.read_timeout()?;
                 poll::block(&mut input, timeout)?;
-                look(stream)
+                attempt(socket)
             },
         )
     }

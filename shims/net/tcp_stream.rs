@@ -120,6 +120,20 @@ impl TcpStream {
 
     serving_methods!();
 
+    /// See `SocketIo::read_unless`.
+    pub(crate) fn read_unless(
+        &self,
+        buf: &mut [u8],
+        give_up: &dyn Fn() -> bool,
+    ) -> io::Result<Option<usize>> {
+        let asked = buf.len();
+        self.io.read_unless(
+            give_up,
+            |stream| socket::recv(stream.as_fd(), buf),
+            |&received| is_short(received, asked),
+        )
+    }
+
     std_methods! {
         std::net::TcpStream:
         fn peer_addr(&self) -> io::Result<SocketAddr>;

@@ -46,10 +46,10 @@
 //! [`stop`] closes the listener, waits for the handlers, and cancels those that need longer than the grace
 //! period. A reply that a handler has begun is sent to its end, if that is possible within the grace period.
 //!
-//! Handlers that serve several requests wait for the next one by [`wait_for_request`], which a stop ends. They
-//! look at [`is_stopping`] to tell the client that the connection ends. A client of HTTP may send its next
-//! request at the very moment when the server closes. It then sees the end of the connection instead of a
-//! reply, and sends the request again. It has to be prepared for that with any server.
+//! Handlers that serve several requests wait for the next one by [`wait_for_request`] or [`read_request`], which
+//! a stop ends. They look at [`is_stopping`] to tell the client that the connection ends. A client of HTTP may
+//! send its next request at the very moment when the server closes. It then sees the end of the connection
+//! instead of a reply, and sends the request again. It has to be prepared for that with any server.
 //!
 //! What waits in the backlog when the listener is closed is reset by the kernel. So a restart hands the listener over:
 //!
@@ -76,6 +76,7 @@
 //! [`limit`]: crate::server::ServerBuilder::limit
 //! [`listen_fds`]: crate::server::listen_fds
 //! [`log`]: crate::server::ServerBuilder::log
+//! [`read_request`]: crate::server::Connection::read_request
 //! [`stats`]: crate::server::Server::stats
 //! [`stop`]: crate::server::Server::stop
 //! [`timeout`]: crate::timeout()

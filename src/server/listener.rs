@@ -43,7 +43,11 @@ pub trait Stream: sealed::Sealed + fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     fn wait_for_input(&self, give_up: &dyn Fn() -> bool) -> io::Result<bool>;
 
-    /// Has the waits of `wait_for_input` ask again whether to give up.
+    /// See `SocketIo::read_unless`.
+    #[doc(hidden)]
+    fn read_unless(&self, buf: &mut [u8], give_up: &dyn Fn() -> bool) -> io::Result<Option<usize>>;
+
+    /// Has the waits of `wait_for_input` and `read_unless` ask again whether to give up.
     #[doc(hidden)]
     fn retry_waits(&self);
 
@@ -87,6 +91,14 @@ macro_rules! served {
         impl Stream for $stream {
             fn wait_for_input(&self, give_up: &dyn Fn() -> bool) -> io::Result<bool> {
                 self.wait_for_input(give_up)
+            }
+
+            fn read_unless(
+                &self,
+                buf: &mut [u8],
+                give_up: &dyn Fn() -> bool,
+            ) -> io::Result<Option<usize>> {
+                self.read_unless(buf, give_up)
             }
 
             fn retry_waits(&self) {

@@ -6,6 +6,7 @@
 
 mod chunked;
 mod datagrams;
+mod dates;
 mod debugger;
 mod echo;
 mod git_http;

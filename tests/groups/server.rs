@@ -37,6 +37,18 @@ fn echo_lines<S: Stream>(mut connection: &Connection<S>) -> io::Result<()> {
     Ok(())
 }
 
+/// Answers with what comes, in the pieces in which it comes. Between requests, it hears of a stop.
+fn echo_pieces<S: Stream>(mut connection: &Connection<S>) -> io::Result<()> {
+    let mut buf = [0; 100];
+    while let Some(read @ 1..) = connection.read_request(&mut buf)? {
+        connection.write_all(&buf[..read])?;
+    }
+    Ok(())
+}
+
+/// The two ways to wait for a request.
+const HANDLERS: [fn(&Connection) -> io::Result<()>; 2] = [echo_lines, echo_pieces];
+
 /// A client of `echo_lines`.
 struct Client<S>(BufReader<S>);
 
@@ -118,7 +130,7 @@ fn the_path_of_a_unix_listener_is_left_to_a_successor() {
         let refused = UnixStream::connect(&path).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         std::fs::remove_file(&path).unwrap();
-        let successor = Server::serve(UnixListener::bind(&path).unwrap(), echo_lines).unwrap();
+        let successor = Server::serve(UnixListener::bind(&path).unwrap(), echo_pieces).unwrap();
         Client(BufReader::new(UnixStream::connect(&path).unwrap())).ask("hello");
         drop(server);
         Client(BufReader::new(UnixStream::connect(&path).unwrap())).ask("hello");
@@ -527,9 +539,14 @@ fn a_stop_waits_no_longer_than_it_says_for_a_handler_that_cannot_be_cancelled() 
 
 #[test]
 fn a_handler_that_waits_for_a_request_does_not_delay_a_stop() {
-    for workers in [1, 4] {
+    for (workers, handler) in [
+        (1, HANDLERS[0]),
+        (4, HANDLERS[0]),
+        (1, HANDLERS[1]),
+        (4, HANDLERS[1]),
+    ] {
         on_workers(workers, || {
-            let server = Server::serve(listener(), echo_lines).unwrap();
+            let server = Server::serve(listener(), handler).unwrap();
             let mut clients: Vec<_> = (0..20).map(|_| Client::connect(&server)).collect();
             for client in &mut clients {
                 client.ask("hello");
@@ -573,18 +590,20 @@ fn the_first_request_is_answered_although_the_server_stops() {
 
 #[test]
 fn a_request_that_has_come_before_the_stop_is_answered() {
-    on_workers(1, || {
-        let server = Server::serve(listener(), echo_lines).unwrap();
-        let mut client = Client::connect(&server);
-        client.ask("hello");
-        // No handler runs between these two: there is one worker.
-        client.say("one more");
-        let stop = greenroom::spawn(move || server.stop(PATIENCE));
-        client.hear("one more");
-        client.hear_end();
-        drop(client);
-        assert_eq!(stop.join().unwrap(), 0);
-    });
+    for handler in HANDLERS {
+        on_workers(1, || {
+            let server = Server::serve(listener(), handler).unwrap();
+            let mut client = Client::connect(&server);
+            client.ask("hello");
+            // No handler runs between these two: there is one worker.
+            client.say("one more");
+            let stop = greenroom::spawn(move || server.stop(PATIENCE));
+            client.hear("one more");
+            client.hear_end();
+            drop(client);
+            assert_eq!(stop.join().unwrap(), 0);
+        });
+    }
 }
 
 /// Bytes that show where they come from.

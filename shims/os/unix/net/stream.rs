@@ -88,6 +88,16 @@ impl UnixStream {
 
     serving_methods!();
 
+    /// See `SocketIo::read_unless`.
+    pub(crate) fn read_unless(
+        &self,
+        buf: &mut [u8],
+        give_up: &dyn Fn() -> bool,
+    ) -> io::Result<Option<usize>> {
+        let read = |stream: &net::UnixStream| socket::recv(stream.as_fd(), buf);
+        self.io.read_unless(give_up, read, |_| false)
+    }
+
     std_methods! {
         std::os::unix::net::UnixStream:
         fn local_addr(&self) -> io::Result<SocketAddr>;
