@@ -4,17 +4,28 @@ use std::fs;
 
 use super::server::{Directory, Server, program};
 
+/// The password of the user `test`, if it needs one.
+pub(crate) const PASSWORD: &str = "secret";
+
 /// Starts a server, for which the user `test` needs no password. `None`, if it is not on the machine.
 pub(crate) fn start() -> Option<Server> {
+    start_with("trust")
+}
+
+/// Starts a server. `login` is a method of `pg_hba.conf`.
+pub(crate) fn start_with(login: &str) -> Option<Server> {
     let postgres = program("postgres")?;
     let initdb = program("initdb")?;
     let directory = Directory::new("postgres");
     let data = directory.join("data");
+    let password = directory.write("password", PASSWORD);
     directory.prepare(
         directory
             .command(initdb)
-            .args(["--auth=trust", "--no-sync", "--username=test", "--pgdata"])
-            .arg(&data),
+            .args(["--no-sync", "--username=test", "--auth", login, "--pgdata"])
+            .arg(&data)
+            .arg("--pwfile")
+            .arg(password),
         "",
     );
     let command = |directory: &Directory, port: u16| {
