@@ -12,6 +12,7 @@ mod echo;
 mod git_http;
 mod handles;
 mod program;
+mod request_id;
 mod restarts;
 mod transports;
 mod upload;

@@ -103,13 +103,8 @@ impl Server {
         let address = address.unwrap_or_else(|| panic!("{line:?}"));
         let address = address.parse().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let kept = Arc::clone(&log);
-        thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                *kept.lock().unwrap() += &(line + "\n");
-            }
-        });
+        keep_lines(output, &log);
+        keep_lines(BufReader::new(child.stderr.take().unwrap()), &log);
         Server {
             child,
             address,
@@ -117,7 +112,7 @@ impl Server {
         }
     }
 
-    /// What it has written to stderr so far.
+    /// What it has written so far, after its first line.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -173,6 +168,16 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Appends the lines to the log, on a thread, until there are no more.
+fn keep_lines(lines: impl BufRead + Send + 'static, log: &Arc<Mutex<String>>) {
+    let log = Arc::clone(log);
+    thread::spawn(move || {
+        for line in lines.lines().map_while(Result::ok) {
+            *log.lock().unwrap() += &(line + "\n");
+        }
+    });
 }
 
 /// A new directory, which is removed in the end.
