@@ -20,7 +20,7 @@ use crate::{Error, Login, Row, is_quiet, text};
 /// The longest message that is accepted, in bytes.
 const MAX_MESSAGE: usize = 16 << 20;
 
-/// How many bytes the rows of one reply may have.
+/// How much memory the rows of one reply may take, in bytes.
 const MAX_REPLY: usize = 64 << 20;
 
 const PROTOCOL_3_0: i32 = 3 << 16;
@@ -125,11 +125,8 @@ impl Connection {
         mut offered: Fields<'_>,
         password: &str,
     ) -> Result<(), String> {
-        while offered
-            .string()
-            .map_err(|_| "the server does not offer SCRAM")?
-            != SCRAM_SHA_256
-        {}
+        let not_offered = |_| "the server does not offer SCRAM";
+        while offered.string().map_err(not_offered)? != SCRAM_SHA_256 {}
         let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
         let first = Content::default()
             .text(SCRAM_SHA_256)?
@@ -166,11 +163,12 @@ impl Connection {
                 // The names of the columns.
                 b'T' => {}
                 b'D' => {
-                    size += content.len();
+                    let row = row(&content)?;
+                    size += content.len() + size_of_val(&row) + size_of_val(&row[..]);
                     if size > MAX_REPLY {
                         return Err(format!("the reply has more than {MAX_REPLY} bytes"));
                     }
-                    rows.push(row(&content)?);
+                    rows.push(row);
                 }
                 // The end of a statement, or of no statement at all.
                 b'C' | b'I' => (outcome, size) = (Ok(std::mem::take(&mut rows)), 0),

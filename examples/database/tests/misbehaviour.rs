@@ -193,22 +193,27 @@ fn a_reply_of_single_bytes_is_read_as_a_whole() {
 
 #[test]
 fn a_reply_without_end_is_given_up() {
-    let endless = serve(|mut client| {
-        heard(&mut client, false)?;
-        client.write_all(&welcome())?;
-        heard(&mut client, true)?;
-        let row = row(1 << 20, &vec![b'x'; 1 << 20]);
-        loop {
-            client.write_all(&row)?;
-        }
-    });
-    util::on_workers(1, || {
-        let mut connection = wire::Connection::open(&endless).unwrap();
-        let Err(Error::Lost(why)) = database::Connection::rows(&mut connection, "select 1") else {
-            panic!("it has read to the end")
-        };
-        assert!(why.contains("more than 67108864 bytes"), "{why}");
-    });
+    let long = row(1 << 20, &vec![b'x'; 1 << 20]);
+    // Rows without columns take memory, too.
+    let empty = message(b'D', &[0; 2]).repeat(10_000);
+    for rows in [long, empty] {
+        let endless = serve(move |mut client| {
+            heard(&mut client, false)?;
+            client.write_all(&welcome())?;
+            heard(&mut client, true)?;
+            loop {
+                client.write_all(&rows)?;
+            }
+        });
+        util::on_workers(1, || {
+            let mut connection = wire::Connection::open(&endless).unwrap();
+            let rows = database::Connection::rows(&mut connection, "select 1");
+            let Err(Error::Lost(why)) = rows else {
+                panic!("it has read to the end")
+            };
+            assert!(why.contains("more than 67108864 bytes"), "{why}");
+        });
+    }
 }
 
 #[test]
