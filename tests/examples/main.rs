@@ -14,6 +14,7 @@ mod handles;
 mod program;
 mod request_id;
 mod restarts;
+mod slow_clients;
 mod transports;
 mod upload;
 #[path = "../util/mod.rs"]

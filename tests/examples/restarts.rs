@@ -11,14 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::program::{PATIENCE, command, example, have};
 
 /// Servers, each of which takes over from the one before.
-struct Servers {
+pub(crate) struct Servers {
     first: Child,
     /// What they log. Disconnected when the last one has ended.
     log: Receiver<String>,
 }
 
 impl Servers {
-    fn start() -> Servers {
+    pub(crate) fn start() -> Servers {
         let mut server = Command::new(example("server"));
         let server = server.arg("127.0.0.1:0").stdin(Stdio::null());
         let server = server.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -34,7 +34,7 @@ impl Servers {
     }
 
     /// Waits until the next server serves. Returns its process and its address.
-    fn next(&self) -> (Pid, String) {
+    pub(crate) fn next(&self) -> (Pid, String) {
         loop {
             let line = self.log.recv_timeout(PATIENCE).unwrap();
             if let Some((process, address)) = line.split_once(" serves on ") {
@@ -45,7 +45,7 @@ impl Servers {
     }
 
     /// Ends the last one.
-    fn end(mut self, last: Pid) {
+    pub(crate) fn end(mut self, last: Pid) {
         kill_process(last, Signal::TERM).unwrap();
         while self.log.recv_timeout(PATIENCE).is_ok() {}
         self.first.wait().unwrap();

@@ -118,3 +118,67 @@ fn a_thousand_queries_take_as_long_as_the_slowest() {
         assert_eq!(util::open_descriptors(), before);
     });
 }
+
+/// How a query ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Answer,
+    Timeout,
+    Cancellation,
+    Panic,
+}
+
+#[test]
+#[serial]
+fn ten_thousand_queries_leave_nothing_however_they_end() {
+    const AT_ONCE: usize = 100;
+    const ROUNDS: usize = 100;
+
+    util::on_workers(1, || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (answering, tracker) = answering_tracker(&stop);
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let silent_addr = silent.local_addr().unwrap();
+        // The tracker's wait for queries is there from now on.
+        query(answering, util::PATIENCE).unwrap();
+        let (opened, registered) = (util::open_descriptors(), util::registrations());
+        let ends = [End::Answer, End::Timeout, End::Cancellation, End::Panic];
+        for _ in 0..ROUNDS {
+            let queries: Vec<_> = ends
+                .into_iter()
+                .cycle()
+                .take(AT_ONCE)
+                .map(|end| {
+                    let query = greenroom::spawn(move || match end {
+                        End::Answer => query(answering, util::PATIENCE),
+                        End::Timeout => query(silent_addr, Duration::from_millis(1)),
+                        End::Cancellation => query(silent_addr, 100 * util::PATIENCE),
+                        End::Panic => {
+                            let socket = UdpSocket::bind("127.0.0.1:0")?;
+                            socket.send_to(&[ASK], answering)?;
+                            socket.recv(&mut [0; 4])?;
+                            ::std::panic::resume_unwind(Box::new(()))
+                        }
+                    });
+                    (end, query)
+                })
+                .collect();
+            // All have begun.
+            thread::yield_now();
+            for (end, query) in queries {
+                if matches!(end, End::Cancellation) {
+                    query.cancel();
+                }
+                let outcome = query.join();
+                match end {
+                    End::Answer => assert!(outcome.unwrap().is_ok()),
+                    End::Timeout => assert!(util::is_timeout(outcome.unwrap().unwrap_err().kind())),
+                    End::Cancellation | End::Panic => assert!(outcome.is_err(), "{end:?}"),
+                }
+            }
+        }
+        assert_eq!(util::open_descriptors(), opened);
+        assert_eq!(util::registrations(), registered);
+        stop_tracker(&stop, answering, tracker);
+    });
+}

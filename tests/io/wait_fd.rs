@@ -17,7 +17,7 @@ use greenroom::shims::{self, net, thread};
 use greenroom::{Cancelled, Interest, Readiness, RuntimeBuilder, spawn, wait_fd, yield_now};
 use serial_test::serial;
 
-use crate::util::{self, everywhere, on_workers, open_descriptors};
+use crate::util::{self, everywhere, on_workers, open_descriptors, registrations};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -609,15 +609,6 @@ fn a_wait_goes_on_when_its_runtime_is_run_again() {
             assert_eq!(stream_reader.join().unwrap(), 1);
         });
     });
-}
-
-/// The number of descriptors that are registered with all polls of this process.
-fn registrations() -> usize {
-    let fdinfo = std::fs::read_dir("/proc/self/fdinfo").unwrap();
-    fdinfo
-        .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok())
-        .map(|info| info.lines().filter(|line| line.starts_with("tfd:")).count())
-        .sum()
 }
 
 #[test]

@@ -203,6 +203,15 @@ pub(crate) fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// The number of descriptors that are registered with all polls of this process.
+pub(crate) fn registrations() -> usize {
+    let fdinfo = std::fs::read_dir("/proc/self/fdinfo").unwrap();
+    fdinfo
+        .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok())
+        .map(|info| info.lines().filter(|line| line.starts_with("tfd:")).count())
+        .sum()
+}
+
 /// The environment variable that tells a child process its part in a test.
 const ROLE: &str = "GREENROOM_TEST_ROLE";
 
