@@ -13,7 +13,7 @@ mod input;
 mod reply;
 mod request;
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -101,7 +101,12 @@ where
         let mut body = Body::new(stream, &mut rest, &request, &ended);
         let mut reply = Reply::new(stream, &mut out, Some(&request), &ended);
         reply.closes |= connection.is_stopping();
-        match handler(&request, &mut body, &mut reply) {
+        let answered = handler(&request, &mut body, &mut reply);
+        if let Some(upgraded) = reply.upgraded.take() {
+            reply.flush()?;
+            return answered.and_then(|()| upgraded(connection, rest.present()));
+        }
+        match answered {
             Ok(()) => reply.finish()?,
             Err(error) if reply.begun || error.kind() == ErrorKind::ConnectionAborted => {
                 let _ = reply::send(stream, &mut out);
@@ -184,7 +189,7 @@ fn read_rest_of_head(mut connection: &Connection, input: &mut Input) -> Result<u
 /// Ends a connection whose client may still send, after `out`. A close with unread bytes would be a reset, which
 /// can overtake the answer.
 fn linger(mut stream: &TcpStream, out: &[u8]) -> io::Result<()> {
-    io::Write::write_all(&mut stream, out)?;
+    stream.write_all(out)?;
     stream.shutdown(Shutdown::Write)?;
     let _ = timeout(LINGER, || io::copy(&mut stream, &mut io::sink()));
     Ok(())

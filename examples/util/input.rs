@@ -106,6 +106,11 @@ pub(crate) struct Rest<'c> {
 }
 
 impl Rest<'_> {
+    /// What has come and was not read.
+    pub(crate) fn present(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
+    }
+
     /// Where what was not read begins, counted from the end of the buffer, and how many bytes that are.
     pub(crate) fn left(&self) -> (usize, usize) {
         (self.buf.len() - self.start, self.end - self.start)

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use greenroom::server::Connection;
 use greenroom::shims::net::TcpStream;
 
 use super::date;
@@ -11,7 +12,9 @@ use super::request::Request;
 /// How much is kept before it is sent.
 const BUFFER: usize = 16 * 1024;
 
-/// The answer to a request: either `text`, or `start` and then what is written.
+type Upgraded = Box<dyn FnOnce(&Connection, &[u8]) -> io::Result<()> + Send>;
+
+/// The answer to a request: `text`, or `upgrade`, or `start` and then what is written.
 pub(crate) struct Reply<'c> {
     stream: &'c TcpStream,
     /// What was not sent so far, also of the answers before this one.
@@ -23,6 +26,7 @@ pub(crate) struct Reply<'c> {
     /// The connection ends with this answer.
     pub(super) closes: bool,
     body_ended: &'c AtomicBool,
+    pub(super) upgraded: Option<Upgraded>,
 }
 
 /// How the client finds the end of the answer.
@@ -60,7 +64,26 @@ impl<'c> Reply<'c> {
             begun: false,
             closes: request.is_none_or(|request| !request.keeps_alive),
             body_ended,
+            upgraded: None,
         }
+    }
+
+    /// Changes to another protocol, in which `converse` then has the connection, and what the client has sent after
+    /// the head, as far as that was read. The request must not have a body.
+    pub(crate) fn upgrade(
+        &mut self,
+        fields: &[(&str, &str)],
+        converse: impl FnOnce(&Connection, &[u8]) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        assert!(!self.begun, "a request has one answer");
+        if !self.body_ended.load(Ordering::Relaxed) {
+            let why = "a body before another protocol";
+            return Err(io::Error::new(ErrorKind::InvalidData, why));
+        }
+        self.begun = true;
+        self.upgraded = Some(Box::new(converse));
+        self.put_head("101 Switching Protocols", fields);
+        self.put(b"\r\n\r\n")
     }
 
     /// Answers with a line of text.
@@ -89,16 +112,10 @@ impl<'c> Reply<'c> {
             None => Frame::Chunked,
         };
         self.closes |= matches!(self.frame, Frame::Close);
-        let out = &mut *self.out;
-        let mut put =
-            |pieces: &[&[u8]]| pieces.iter().for_each(|piece| out.extend_from_slice(piece));
-        put(&[b"HTTP/1.1 ", status.as_bytes(), b"\r\nDate: ", &date::now()]);
-        for (name, value) in fields {
-            put(&[b"\r\n", name.as_bytes(), b": ", value.as_bytes()]);
-        }
+        self.put_head(status, fields);
         match self.frame {
-            Frame::Chunked => put(&[b"\r\nTransfer-Encoding: chunked"]),
-            Frame::Length(length) => write!(out, "\r\nContent-Length: {length}")?,
+            Frame::Chunked => self.put(b"\r\nTransfer-Encoding: chunked")?,
+            Frame::Length(length) => write!(self.out, "\r\nContent-Length: {length}")?,
             Frame::Close | Frame::Nothing => {}
         }
         if self.is_head {
@@ -110,6 +127,16 @@ impl<'c> Reply<'c> {
             (false, false) => b"\r\n\r\n",
         };
         self.put(end)
+    }
+
+    fn put_head(&mut self, status: &str, fields: &[(&str, &str)]) {
+        let out = &mut *self.out;
+        let mut put =
+            |pieces: &[&[u8]]| pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+        put(&[b"HTTP/1.1 ", status.as_bytes(), b"\r\nDate: ", &date::now()]);
+        for (name, value) in fields {
+            put(&[b"\r\n", name.as_bytes(), b": ", value.as_bytes()]);
+        }
     }
 
     /// Ends the answer.

@@ -12,7 +12,7 @@ pub(crate) const MAX_FIELDS: usize = 64;
 pub(crate) struct Request<'r> {
     pub(crate) method: &'r str,
     pub(crate) target: &'r str,
-    fields: &'r [Header<'r>],
+    pub(crate) fields: &'r [Header<'r>],
     pub(crate) is_1_0: bool,
     pub(crate) length: Length,
     pub(crate) keeps_alive: bool,

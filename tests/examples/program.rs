@@ -24,15 +24,19 @@ const REQUIRE: &str = "GREENROOM_REQUIRE_CLIENTS";
 pub(crate) fn have(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |name: &&str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
-    match programs.iter().find(|name| !is_there(name)) {
-        Some(missing) => {
-            assert!(std::env::var_os(REQUIRE).is_none(), "there is no {missing}");
-            // Past the harness, which keeps to itself what a test prints.
-            let _ = writeln!(io::stderr(), "NOT TESTED: there is no {missing}");
-            false
-        }
-        None => true,
+    let missing = programs.iter().find(|name| !is_there(name));
+    missing.is_none_or(|missing| have_or_skip(missing, false))
+}
+
+/// Whether this client is on the machine. If not, says that the calling test does not test anything.
+#[track_caller]
+pub(crate) fn have_or_skip(client: &str, is_there: bool) -> bool {
+    if !is_there {
+        assert!(std::env::var_os(REQUIRE).is_none(), "there is no {client}");
+        // Past the harness, which keeps to itself what a test prints.
+        let _ = writeln!(io::stderr(), "NOT TESTED: there is no {client}");
     }
+    is_there
 }
 
 /// A command whose traffic goes to this machine directly.
@@ -82,7 +86,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
 
 /// A running example that serves. It ends when this is dropped.
 pub(crate) struct Server {
-    child: Child,
+    pub(crate) child: Child,
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<String>>,
 }
