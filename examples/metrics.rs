@@ -12,142 +12,28 @@
 
 #[path = "util/http.rs"]
 mod http;
+#[path = "util/prometheus.rs"]
+mod prometheus;
 
-use std::fmt::{self, Display, Write as _};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
 use greenroom::server::Server;
 use greenroom::shims::net::{TcpListener, TcpStream};
-use greenroom::{Metrics, metrics, park, parked_by_reason, spawn};
+use greenroom::{park, spawn};
 
-/// One metric after the other, in the text format.
-struct Text(String);
-
-impl Text {
-    fn head(&mut self, name: &str, kind: &str, help: &str) -> fmt::Result {
-        writeln!(self.0, "# HELP greenroom_{name} {help}")?;
-        writeln!(self.0, "# TYPE greenroom_{name} {kind}")
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) -> fmt::Result {
-        self.head(name, "gauge", help)?;
-        writeln!(self.0, "greenroom_{name} {value}")
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: impl Display) -> fmt::Result {
-        self.head(name, "counter", help)?;
-        writeln!(self.0, "greenroom_{name} {value}")
-    }
-}
-
-fn text(metrics: &Metrics, parked: &[(&str, usize)]) -> Result<String, fmt::Error> {
-    let mut text = Text(String::new());
-    let Metrics {
-        pool,
-        stacks,
-        run_queue_delay: delay,
-        ..
-    } = metrics;
-    text.gauge(
-        "coroutines",
-        "The coroutines that have not ended.",
-        metrics.live,
-    )?;
-    text.gauge(
-        "coroutines_runnable",
-        "The coroutines that wait for their turn.",
-        metrics.runnable,
-    )?;
-    text.head("coroutines_parked", "gauge", "The coroutines that wait.")?;
-    for (reason, count) in parked {
-        let name = "greenroom_coroutines_parked";
-        writeln!(text.0, "{name}{{reason=\"{reason}\"}} {count}")?;
-    }
-    text.gauge(
-        "workers",
-        "The threads that run coroutines.",
-        metrics.workers,
-    )?;
-    text.counter(
-        "spawned_total",
-        "The coroutines that were spawned.",
-        metrics.spawned,
-    )?;
-    text.counter("turns_total", "The turns of coroutines.", metrics.turns)?;
-    text.counter(
-        "wakes_total",
-        "The turns that came from a wake-up.",
-        metrics.wakes,
-    )?;
-    text.counter(
-        "yields_total",
-        "The turns that ended with a yield.",
-        metrics.yields,
-    )?;
-    text.counter(
-        "steals_total",
-        "The coroutines that were stolen.",
-        metrics.steals,
-    )?;
-    text.counter("polls_total", "The polls for events.", metrics.polls)?;
-    text.counter(
-        "sleeps_total",
-        "The polls that have waited.",
-        metrics.sleeps,
-    )?;
-    text.gauge("pool_threads", "The threads of the pool.", pool.threads)?;
-    text.gauge("pool_threads_idle", "Those without a job.", pool.idle)?;
-    text.gauge(
-        "pool_jobs_queued",
-        "The jobs that wait for a thread.",
-        pool.queued,
-    )?;
-    text.gauge("stacks", "The stacks that are reserved.", stacks.count)?;
-    text.gauge(
-        "stacks_reserved_bytes",
-        "Their usable address space.",
-        stacks.reserved,
-    )?;
-    text.gauge(
-        "stacks_mapped_bytes",
-        "The address space of all stacks.",
-        stacks.mapped,
-    )?;
-
-    text.head(
-        "run_queue_delay_seconds",
-        "histogram",
-        "Waits of runnable coroutines, sampled.",
-    )?;
-    let mut so_far = 0;
-    for (bound, count) in delay.buckets() {
-        // Buckets are cumulative.
-        so_far += count;
-        let bound = bound.map_or("+Inf".to_owned(), |bound| bound.as_secs_f64().to_string());
-        writeln!(
-            text.0,
-            "greenroom_run_queue_delay_seconds_bucket{{le=\"{bound}\"}} {so_far}"
-        )?;
-    }
-    writeln!(
-        text.0,
-        "greenroom_run_queue_delay_seconds_sum {}",
-        delay.sum().as_secs_f64()
-    )?;
-    writeln!(text.0, "greenroom_run_queue_delay_seconds_count {so_far}")?;
-    Ok(text.0)
-}
+use prometheus::{CONTENT_TYPE, Text};
 
 fn serve(listener: TcpListener) -> io::Result<Server> {
     http::serve(listener, |request, _, reply| {
         if request.path_and_query().0 != "/metrics" {
             return reply.text("404 Not Found", "the metrics are at /metrics");
         }
-        let text = text(&metrics(), &parked_by_reason()?).map_err(io::Error::other)?;
-        let fields = [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")];
-        reply.start("200 OK", &fields, Some(text.len() as u64))?;
-        reply.write_all(text.as_bytes())
+        let mut text = Text::default();
+        text.runtime()?;
+        let fields = [("Content-Type", CONTENT_TYPE)];
+        reply.start("200 OK", &fields, Some(text.0.len() as u64))?;
+        reply.write_all(text.0.as_bytes())
     })
 }
 
