@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, Once};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::util::until;
 
 /// Longer than anything that a test waits for.
@@ -119,6 +121,11 @@ impl Server {
     /// What it has written so far, after its first line.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = Pid::from_child(&self.child);
+        kill_process(process, signal).unwrap();
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
