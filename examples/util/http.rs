@@ -113,14 +113,8 @@ where
                 return Err(error);
             }
             Err(error) => {
-                let status = match error.kind() {
-                    ErrorKind::InvalidData | ErrorKind::UnexpectedEof => "400 Bad Request",
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut => "408 Request Timeout",
-                    ErrorKind::FileTooLarge => "413 Content Too Large",
-                    _ => "500 Internal Server Error",
-                };
                 reply.closes = true;
-                reply.text(status, &error.to_string())?;
+                reply.text(status_of(&error), &error.to_string())?;
             }
         }
         if reply.closes {
@@ -128,6 +122,16 @@ where
         }
         let left = rest.left();
         input.keep(left);
+    }
+}
+
+/// The status that tells a client of this error of a handler.
+pub(crate) fn status_of(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => "400 Bad Request",
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "408 Request Timeout",
+        ErrorKind::FileTooLarge => "413 Content Too Large",
+        _ => "500 Internal Server Error",
     }
 }
 

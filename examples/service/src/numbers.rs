@@ -9,9 +9,9 @@ use greenroom::channel::watch;
 use crate::prometheus::Text;
 
 /// The upper bounds of the ranges of latencies, in microseconds. The last range has none.
-const BOUNDS: [u64; 18] = [
-    20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
-    1_000_000, 2_000_000, 5_000_000, 10_000_000,
+const BOUNDS: [u64; 21] = [
+    2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000,
+    500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000,
 ];
 
 /// How many requests have taken how long: a number for each range.
@@ -26,7 +26,8 @@ pub(crate) struct Numbers {
     /// Answers whose status begins with 2, 3, 4 and 5.
     answers: [AtomicU64; 4],
     latencies: [AtomicU64; BOUNDS.len() + 1],
-    microseconds: AtomicU64,
+    /// The sum of all latencies.
+    nanoseconds: AtomicU64,
     /// The points of the plot. Each new one is told to the pages that are open.
     history: watch::Sender<Vec<Sample>>,
 }
@@ -53,7 +54,7 @@ impl Numbers {
             accepted: AtomicU64::new(0),
             answers: Default::default(),
             latencies: Default::default(),
-            microseconds: AtomicU64::new(0),
+            nanoseconds: AtomicU64::new(0),
             history: watch(Vec::new()).0,
         }
     }
@@ -71,10 +72,9 @@ impl Numbers {
     pub(crate) fn request(&self, status: &str, took: Duration) {
         let class = status.as_bytes()[0].clamp(b'2', b'5') - b'2';
         self.answers[usize::from(class)].fetch_add(1, Relaxed);
-        let took = took.as_micros() as u64;
-        let range = BOUNDS.partition_point(|bound| *bound < took);
+        let range = BOUNDS.partition_point(|bound| Duration::from_micros(*bound) < took);
         self.latencies[range].fetch_add(1, Relaxed);
-        self.microseconds.fetch_add(took, Relaxed);
+        self.nanoseconds.fetch_add(took.as_nanos() as u64, Relaxed);
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Vec<Sample>> {
@@ -99,7 +99,7 @@ impl Numbers {
         text.by_label("service_requests_total", "counter", help, "status", answers);
         let bounds = BOUNDS.map(Duration::from_micros).map(Some).into_iter();
         let buckets = bounds.chain([None]).zip(self.latencies());
-        let sum = Duration::from_micros(self.microseconds.load(Relaxed));
+        let sum = Duration::from_nanos(self.nanoseconds.load(Relaxed));
         let help = "How long the answers have taken.";
         text.histogram("service_request_seconds", help, buckets, sum);
         text.runtime()?;

@@ -9,7 +9,7 @@ use greenroom::server::Connection;
 use greenroom::timeout;
 use tracing::{info, info_span};
 
-use crate::http::{self, Body, Reply, Request};
+use crate::http::{self, Body, Limits, Reply, Request};
 use crate::links::{self, Links};
 use crate::numbers::{Numbers, Sample};
 use crate::prometheus;
@@ -88,8 +88,12 @@ impl Service {
         let open = self.numbers.connection();
         let peer = connection.peer().map(tracing::field::display);
         let _span = info_span!("connection", id = open.number, peer).entered();
-        http::converse(connection, |request, body, reply| {
-            let (method, path) = (request.method.as_str(), request.path_and_query().0);
+        let limits = Limits {
+            head: self.deadline,
+            ..Limits::default()
+        };
+        http::converse(connection, limits, |request, body, reply| {
+            let (method, path) = (request.method, request.path_and_query().0);
             let _span = info_span!("request", method, path).entered();
             match (method, path) {
                 ("GET", "/plot") => self.stream_plot(connection, reply),
@@ -119,7 +123,7 @@ impl Service {
 
     fn answer(&self, request: &Request, body: &mut Body<'_>) -> io::Result<Answer> {
         let path = request.path_and_query().0;
-        match (request.method.as_str(), path) {
+        match (request.method, path) {
             ("GET" | "HEAD", "/") => Ok(Answer::ok("text/html; charset=utf-8", PAGE)),
             ("GET" | "HEAD", "/metrics") => {
                 let text = self.numbers.text(self.links.count())?;
