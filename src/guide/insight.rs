@@ -183,8 +183,8 @@
 //!
 //! [`metrics`](crate::metrics()) returns what the runtimes of the process have counted: coroutines that are alive and
 //! that wait for their turn, spawns, turns, wake-ups, yields, steals and polls; how long runnable coroutines wait;
-//! the pool, and the stacks. They are always counted, and a call takes microseconds. `examples/metrics.rs` has an
-//! exporter in the text format of Prometheus, in a hundred lines. [`parked_by_reason`](crate::parked_by_reason) tells how
+//! the pool, and the stacks. They are always counted, and a call takes microseconds. `examples/metrics.rs`
+//! exports them in the text format of Prometheus. [`parked_by_reason`](crate::parked_by_reason) tells how
 //! many coroutines wait for what, for which it asks the workers.
 //!
 //! What to look at:

@@ -13,6 +13,9 @@
 #![doc = include_str!("../../examples/server.rs")]
 //! ```
 //!
+//! `examples/service` is a larger program, which can be deployed: it adds flags, logs with the connection and the
+//! request in each line, metrics, and a page with a live plot.
+//!
 //! # Limits
 //!
 //! [`limit`] bounds what a server uses: descriptors, stacks, memory. When the limit is reached, the server

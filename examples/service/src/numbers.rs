@@ -43,8 +43,8 @@ pub(crate) struct Sample {
     /// The latency in milliseconds that half of the requests have not exceeded, and 99 of 100.
     p50: Option<f64>,
     p99: Option<f64>,
-    /// All requests so far.
-    before: Latencies,
+    /// The latencies of all requests until then.
+    total: Latencies,
 }
 
 impl Numbers {
@@ -109,17 +109,17 @@ impl Numbers {
     /// Adds a point to the plot, `period` after the one before.
     pub(crate) fn sample(&self, period: Duration) {
         let mut history = Vec::clone(&self.history.borrow());
-        let now = self.latencies();
+        let total = self.latencies();
         let last = history.last();
-        let before = last.map_or_else(Latencies::default, |last| last.before);
-        let new: Latencies = std::array::from_fn(|range| now[range] - before[range]);
+        let before = last.map_or_else(Latencies::default, |last| last.total);
+        let new: Latencies = std::array::from_fn(|range| total[range] - before[range]);
         let sample = Sample {
             number: last.map_or(1, |last| last.number + 1),
             connections: self.connections.load(Relaxed),
             rate: new.iter().sum::<u64>() as f64 / period.as_secs_f64(),
             p50: quantile(&new, 0.5),
             p99: quantile(&new, 0.99),
-            before: now,
+            total,
         };
         let surplus = (history.len() + 1).saturating_sub(HISTORY);
         history.drain(..surplus);
@@ -149,7 +149,7 @@ impl Sample {
     /// The data of an event for the page.
     pub(crate) fn json(&self) -> String {
         let number =
-            |value: Option<f64>| value.map_or("null".into(), |value| format!("{value:.3}"));
+            |value: Option<f64>| value.map_or("null".into(), |value| format!("{value:.4}"));
         format!(
             r#"{{"connections":{},"rate":{:.1},"p50":{},"p99":{}}}"#,
             self.connections,

@@ -18,7 +18,6 @@ use crate::prometheus;
 const MAX_ADDRESS: u64 = 2000;
 
 const PAGE: &str = include_str!("page.html");
-const TEXT: &str = "text/plain; charset=utf-8";
 
 pub(crate) struct Service {
     pub(crate) numbers: Numbers,
@@ -36,12 +35,19 @@ struct Answer {
 }
 
 impl Answer {
+    fn ok(content_type: &'static str, content: impl Into<Cow<'static, str>>) -> Answer {
+        Answer {
+            status: "200 OK",
+            content_type,
+            location: None,
+            content: content.into(),
+        }
+    }
+
     fn text(status: &'static str, text: impl Display) -> Answer {
         Answer {
             status,
-            content_type: TEXT,
-            location: None,
-            content: format!("{text}\n").into(),
+            ..Answer::ok("text/plain; charset=utf-8", format!("{text}\n"))
         }
     }
 
@@ -52,23 +58,11 @@ impl Answer {
         }
     }
 
-    fn ok(content_type: &'static str, content: impl Into<Cow<'static, str>>) -> Answer {
-        let content = content.into();
-        Answer {
-            status: "200 OK",
-            content_type,
-            location: None,
-            content,
-        }
-    }
-
     fn send(&self, reply: &mut Reply<'_>) -> io::Result<()> {
         let mut fields = vec![("Content-Type", self.content_type)];
-        fields.extend(
-            self.location
-                .as_deref()
-                .map(|location| ("Location", location)),
-        );
+        if let Some(location) = &self.location {
+            fields.push(("Location", location));
+        }
         reply.start(self.status, &fields, Some(self.content.len() as u64))?;
         reply.write_all(self.content.as_bytes())
     }
