@@ -1,5 +1,7 @@
 //! Programs: the examples, and what talks to them.
 
+#![allow(dead_code, reason = "each binary uses its part")]
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
