@@ -27,7 +27,7 @@ use super::blocking_report::{self, BlockingReport, Finding, Findings};
 use super::pulse::Pulse;
 use crate::coroutine::Seen;
 use crate::sys::switches::own_lock;
-use crate::sys::thread_state::{self, OwnMemory};
+use crate::sys::thread_state::OwnMemory;
 use crate::task::Identity;
 
 /// Reports each coroutine that holds its worker for longer than `max_blocking`, from now on and in all builds.
@@ -280,13 +280,7 @@ fn look_at(pulse: &Pulse, memory: &OwnMemory, max_blocking: Duration) {
         return;
     };
     let turn = look.turn;
-    let found = pulse.with_driver(|driver| {
-        let is_same = || driver.turns(memory) == Some(turn) && !pulse.is_asleep();
-        let identity = driver.running.identity(memory, is_same)?;
-        let seen = driver.sight.look(is_same)?;
-        Some((identity, seen))
-    });
-    let Some((identity, seen)) = found.flatten() else {
+    let Some((identity, Some(seen))) = pulse.holder_in(turn, memory, true) else {
         return;
     };
     look.is_reported = true;
@@ -301,9 +295,7 @@ fn report(identity: &Identity, seen: &Seen, took: Duration) {
         turns: 0,
         took,
         finding: Finding::Held {
-            call: seen
-                .call
-                .map(|call| thread_state::name_of_call(call).unwrap_or("an unknown system call")),
+            call: seen.call_name(),
             backtrace: seen.backtrace.as_deref(),
         },
     });

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::monitor::{self, Look};
-use crate::coroutine::Sight;
+use crate::coroutine::{Seen, Sight};
 use crate::sys::switches::own_lock;
 use crate::sys::thread_state::{ForeignCell, OwnMemory};
-use crate::task::{self, RunningCell};
+use crate::task::{self, Identity, RunningCell};
 
-/// A worker, for the [monitor](super::monitor).
+/// A worker, for the [monitor](super::monitor) and for dumps.
 pub(crate) struct Pulse {
     /// Whether the worker waits in its poll with nothing to run, or no thread drives it.
     asleep: AtomicBool,
@@ -80,6 +80,35 @@ impl Pulse {
     /// What the monitor has seen of the worker. Locked by the monitor only.
     pub(super) fn look(&self) -> &Mutex<Look> {
         &self.look
+    }
+
+    /// The coroutine that holds the worker, and what can be seen of it if `with_sight`. `None` if its turn has ended, or
+    /// the calling thread drives the worker.
+    pub(crate) fn holder(&self, with_sight: bool) -> Option<(Identity, Option<Seen>)> {
+        let memory = OwnMemory::open().ok()?;
+        let turn = self.with_driver(|driver| {
+            let is_foreign = driver.sight.is_of_another_thread();
+            is_foreign.then(|| driver.turns(&memory)).flatten()
+        })??;
+        self.holder_in(turn, &memory, with_sight)
+    }
+
+    /// Like `holder`, in the turn with this number.
+    pub(super) fn holder_in(
+        &self,
+        turn: u64,
+        memory: &OwnMemory,
+        with_sight: bool,
+    ) -> Option<(Identity, Option<Seen>)> {
+        self.with_driver(|driver| {
+            let is_same = || driver.turns(memory) == Some(turn) && !self.is_asleep();
+            let identity = driver.running.identity(memory, is_same)?;
+            let seen = match with_sight {
+                true => Some(driver.sight.look(is_same)?),
+                false => None,
+            };
+            Some((identity, seen))
+        })?
     }
 
     /// Calls `f` with the driver, which does not stop to drive the worker meanwhile.

@@ -3,7 +3,8 @@
 use std::fmt::{self, Display, Write};
 use std::time::Instant;
 
-use super::snapshot::{Described, Snapshot, breathe, name};
+use super::snapshot::{Described, Snapshot, WorkerHolder, breathe, name};
+use crate::coroutine::Seen;
 use crate::task::{Awaits, Role};
 use crate::worker::Started;
 
@@ -25,8 +26,12 @@ pub(super) fn write(snapshot: &Snapshot, out: &mut dyn Write) -> fmt::Result {
                         .as_ref()
                         .map_or("answered", |silent| silent.why);
                     json.member("state", |json| json.string(state))?;
-                    let silent = worker.silent.as_ref().map(|silent| silent.coroutines);
-                    json.member("not_described", |json| json.number(silent.unwrap_or(0)))
+                    let silent = worker.silent.as_ref();
+                    json.member("not_described", |json| {
+                        json.number(silent.map_or(0, |silent| silent.coroutines))
+                    })?;
+                    let holder = silent.and_then(|silent| silent.holder.as_ref());
+                    json.member("holder", |json| json.option(holder, write_holder))
                 })
             })
         })?;
@@ -52,6 +57,23 @@ pub(super) fn write(snapshot: &Snapshot, out: &mut dyn Write) -> fmt::Result {
         })
     })?;
     json.out.write_char('\n')
+}
+
+fn write_holder(json: &mut Json<'_>, holder: &WorkerHolder) -> fmt::Result {
+    let WorkerHolder { identity, seen } = holder;
+    json.object(|json| {
+        json.member("id", |json| json.option(identity.id, Json::number))?;
+        json.member("name", |json| {
+            json.option(identity.name.as_deref(), Json::string)
+        })?;
+        json.member("spawned_at", |json| {
+            json.string(&identity.spawned_at.to_string())
+        })?;
+        let call = seen.as_ref().and_then(Seen::call_name);
+        json.member("system_call", |json| json.option(call, Json::string))?;
+        let backtrace = seen.as_ref().and_then(|seen| seen.backtrace.as_deref());
+        json.member("backtrace", |json| json.option(backtrace, Json::string))
+    })
 }
 
 fn write_coroutine(snapshot: &Snapshot, coroutine: &Described, json: &mut Json<'_>) -> fmt::Result {

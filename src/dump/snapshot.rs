@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::cycles::{self, Cycle};
 use super::symbols::{Symbol, Symbols};
+use crate::coroutine::Seen;
+use crate::diagnose::pulse::Pulse;
 use crate::park;
 use crate::pool;
-use crate::task::{Awaits, Deadline, Reason, Task};
+use crate::task::{Awaits, Deadline, Identity, Reason, Task};
 use crate::worker::{Activity, Answer, Entry, Scheduler, Started, Trace};
 
 /// All coroutines of the process, each at one moment of the last few milliseconds.
@@ -51,6 +53,33 @@ pub(super) struct Silent {
     pub(super) why: &'static str,
     /// So many started coroutines it had.
     pub(super) coroutines: usize,
+    /// Tells which coroutine holds it. `None` if no thread drives it.
+    pulse: Option<Arc<Pulse>>,
+    pub(super) holder: Option<WorkerHolder>,
+}
+
+/// A coroutine that holds its worker.
+pub(super) struct WorkerHolder {
+    pub(super) identity: Identity,
+    /// What it does, if backtraces were asked for.
+    pub(super) seen: Option<Seen>,
+}
+
+impl Silent {
+    fn new(why: &'static str, coroutines: usize, pulse: Option<Arc<Pulse>>) -> Silent {
+        Silent {
+            why,
+            coroutines,
+            pulse,
+            holder: None,
+        }
+    }
+
+    /// Finds out which coroutine holds the worker, unless its turn has ended by now.
+    fn look(&mut self, with_trace: bool) {
+        let found = self.pulse.take().and_then(|pulse| pulse.holder(with_trace));
+        self.holder = found.map(|(identity, seen)| WorkerHolder { identity, seen });
+    }
 }
 
 /// What the workers have told.
@@ -76,7 +105,6 @@ impl Told {
             let (injected, answers) = call.answers(deadline)?;
             entries.extend(injected);
             for (index, answer) in answers.into_iter().enumerate() {
-                let silent = |why, coroutines| Some(Silent { why, coroutines });
                 workers.push(WorkerAnswer {
                     runtime,
                     index,
@@ -85,8 +113,10 @@ impl Told {
                             entries.extend(described);
                             None
                         }
-                        Answer::Away(coroutines) => silent("away", coroutines),
-                        Answer::Busy(coroutines) => silent("busy", coroutines),
+                        Answer::Away(coroutines) => Some(Silent::new("away", coroutines, None)),
+                        Answer::Busy(coroutines, pulse) => {
+                            Some(Silent::new("busy", coroutines, Some(pulse)))
+                        }
                     },
                 });
             }
@@ -106,6 +136,10 @@ impl Snapshot {
         // On a thread of the pool: there may be very many, and the symbols are read from files.
         let mut snapshot = pool::unblock(move || {
             let mut snapshot = Snapshot::of(told);
+            let silent = snapshot.workers.iter_mut();
+            for silent in silent.filter_map(|worker| worker.silent.as_mut()) {
+                silent.look(with_traces);
+            }
             for trace in &snapshot.traces {
                 snapshot.symbols.resolve(&trace.symbols);
             }
@@ -211,6 +245,25 @@ impl Snapshot {
         WaitText {
             snapshot: self,
             awaits,
+        }
+    }
+}
+
+impl fmt::Display for WorkerHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WorkerHolder { identity, seen } = self;
+        match identity.id {
+            Some(id) => write!(f, "coroutine {id}")?,
+            None => f.write_str("a coroutine")?,
+        }
+        if let Some(name) = &identity.name {
+            write!(f, " '{}'", name.escape_debug())?;
+        }
+        write!(f, ", spawned at {}, holds it", identity.spawned_at)?;
+        match seen.as_ref().map(Seen::call_name) {
+            None => Ok(()),
+            Some(None) => f.write_str(" and computes"),
+            Some(Some(call)) => write!(f, " and waits in {call}"),
         }
     }
 }

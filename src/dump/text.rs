@@ -76,17 +76,25 @@ fn write_summary(snapshot: &Snapshot, out: &mut dyn Write) -> fmt::Result {
     writeln!(out)?;
     for worker in &snapshot.workers {
         if let Some(silent) = &worker.silent {
-            let why = match silent.why {
-                "away" => "no thread drives it",
-                _ => "a coroutine holds it",
-            };
-            writeln!(
+            let (worker, runtime) = (worker.index, worker.runtime);
+            write!(
                 out,
-                "worker {} of runtime {} has not answered, since {why}; it had {} when it was last counted",
-                worker.index,
-                worker.runtime,
-                coroutines(silent.coroutines),
+                "worker {worker} of runtime {runtime} has not answered, since "
             )?;
+            match (silent.why, &silent.holder) {
+                ("away", _) => out.write_str("no thread drives it")?,
+                (_, Some(holder)) => write!(out, "{holder}")?,
+                (_, None) => out.write_str("a coroutine holds it")?,
+            }
+            let had = coroutines(silent.coroutines);
+            writeln!(out, "; it had {had} when it was last counted")?;
+            let seen = silent
+                .holder
+                .as_ref()
+                .and_then(|holder| holder.seen.as_ref());
+            if let Some(backtrace) = seen.and_then(|seen| seen.backtrace.as_ref()) {
+                out.write_str(backtrace)?;
+            }
         }
     }
     Ok(())

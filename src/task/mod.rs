@@ -596,6 +596,8 @@ pub(crate) fn running_cell() -> RunningCell {
 /// What names a coroutine in a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
+    /// Its id, if it was asked for before.
+    pub(crate) id: Option<NonZeroU64>,
     pub(crate) name: Option<String>,
     pub(crate) spawned_at: &'static Location<'static>,
 }
@@ -628,6 +630,8 @@ impl RunningCell {
         let task = unsafe { mem::transmute::<[u8; LEN], Option<NonNull<Task>>>(first) }?;
         // The fields have the same places in a task of any body, since `Task` is `repr(C)` and the body comes last.
         let task = task.as_ptr().cast::<u8>();
+        let id = task.wrapping_add(mem::offset_of!(Task<()>, id));
+        let id = memory.value(id.cast::<u64>()).ok()?;
         let name = task.wrapping_add(mem::offset_of!(Task<()>, name));
         // A box of a string is laid out as a pointer to its bytes.
         let name = memory.value(name.cast::<Option<NonNull<[u8]>>>()).ok()?;
@@ -639,7 +643,8 @@ impl RunningCell {
             return None;
         }
         // SAFETY: the bytes are those of the fields of a task that existed when they were read.
-        let (name, spawned_at) = unsafe { (name.assume_init(), site.assume_init()) };
+        let (id, name, spawned_at) =
+            unsafe { (id.assume_init(), name.assume_init(), site.assume_init()) };
         let name = match name {
             None => None,
             Some(name) => {
@@ -650,7 +655,11 @@ impl RunningCell {
                 Some(String::from_utf8_lossy(&bytes).into_owned())
             }
         };
-        (cell()? == first).then_some(Identity { name, spawned_at })
+        (cell()? == first).then_some(Identity {
+            id: NonZeroU64::new(id),
+            name,
+            spawned_at,
+        })
     }
 }
 

@@ -180,7 +180,7 @@ struct Live {
     /// How many coroutines had started on this worker before.
     age: u64,
     /// When the batch began in which the coroutine has parked last, by [`clock::coarse`]. Zero before that.
-    since: Duration,
+    since: u64,
 }
 
 impl Live {
@@ -591,7 +591,7 @@ impl Worker {
             task,
             coroutine,
             age,
-            since: Duration::ZERO,
+            since: 0,
         });
         if live.len() >= self.ready.borrow().capacity() {
             self.set_room(2 * live.len());

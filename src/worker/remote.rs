@@ -119,7 +119,7 @@ impl Remote {
         &self.uncounted
     }
 
-    pub(super) fn pulse(&self) -> &Pulse {
+    pub(super) fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
     }
 

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use super::{Live, Scheduler, Worker};
 use crate::coroutine::{Extent, Suspend};
+use crate::diagnose::pulse::Pulse;
 use crate::pool::JobResult;
 use crate::sys::{clock, frames};
 use crate::task::{self, Awaits, Deadline, Holder, Reason, Suspension, TaskRef};
@@ -121,8 +122,8 @@ pub(crate) enum Answer {
     Entries(Vec<Entry>),
     /// No thread drives the worker. It has so many started coroutines.
     Away(usize),
-    /// The worker has not answered in time. It had so many started coroutines.
-    Busy(usize),
+    /// The worker has not answered in time. It had so many started coroutines, and its pulse tells which one holds it.
+    Busy(usize, Arc<Pulse>),
 }
 
 impl Scheduler {
@@ -184,7 +185,7 @@ impl RollCall {
             answers.push(match answer.wait_for_operation(Some(until))? {
                 Some(entries) => Answer::Entries(entries),
                 None if is_away => Answer::Away(worker.load()),
-                None => Answer::Busy(worker.load()),
+                None => Answer::Busy(worker.load(), Arc::clone(worker.pulse())),
             });
         }
         Ok((mem::take(&mut self.injected), answers))
@@ -319,13 +320,7 @@ impl Worker {
         }
     }
 
-    fn describe(
-        &self,
-        live: &mut Live,
-        slot: u32,
-        now: Duration,
-        answering: &mut Answering,
-    ) -> Entry {
+    fn describe(&self, live: &mut Live, slot: u32, now: u64, answering: &mut Answering) -> Entry {
         let task = live.task.clone();
         if !live.coroutine.is_in_body() {
             return Entry::fresh(&task);
@@ -349,7 +344,7 @@ impl Worker {
                 awaits: (activity == Activity::Parked).then_some(awaits),
                 wait: task.word.seq(),
                 deadline: self.timers.borrow().deadline(slot),
-                idle: now.saturating_sub(live.since),
+                idle: Duration::from_nanos(now.saturating_sub(live.since)),
                 stack,
                 depth: extent.depth(),
                 high_water: extent.high_water(),

@@ -592,13 +592,16 @@ fn a_worker_that_is_held_is_left_out_and_named() {
         );
         let holds = {
             let (stop, spins) = (Arc::clone(&stop), Arc::clone(&spins));
-            thread::spawn(move || {
+            let spin = move || {
                 while !stop.load(Ordering::Relaxed) {
                     spins.store(true, Ordering::Relaxed);
                     std::hint::spin_loop();
                 }
-            })
+            };
+            named("spinner").spawn(spin).unwrap()
         };
+        // A coroutine has an id from when it is asked for.
+        let _ = holds.thread().id();
         let dumper = std::thread::spawn(move || {
             while !spins.load(Ordering::Relaxed) {
                 std::thread::yield_now();
@@ -614,14 +617,19 @@ fn a_worker_that_is_held_is_left_out_and_named() {
         });
         holds.join().unwrap();
         let (text, json) = greenroom::join_thread(dumper).unwrap();
-        assert!(
-            text.contains("has not answered, since a coroutine holds it"),
-            "{text}"
-        );
+        let (_, silent) = text
+            .split_once(" has not answered, since coroutine ")
+            .unwrap_or_else(|| panic!("{text}"));
+        let line = silent.lines().next().unwrap();
+        assert!(line.contains(" 'spinner', spawned at tests"), "{line}");
+        assert!(line.contains(", holds it and computes; it had "), "{line}");
+        #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+        assert!(silent.contains("a_worker_that_is_held_is"), "{text}");
         let script = r#"
 import json, sys
 dump = json.load(sys.stdin)
-assert any(worker["state"] == "busy" for worker in dump["workers"]), dump["workers"]
+holder, = [worker["holder"] for worker in dump["workers"] if worker["state"] == "busy"]
+assert holder["name"] == "spinner" and holder["id"] > 0 and holder["system_call"] is None, holder
 "#;
         check_by_python(script, &json, &[]);
     });

@@ -58,7 +58,7 @@ use std::time::Duration;
 use corosensei::Yielder;
 
 use super::{Suspend, YIELDER};
-use crate::sys::thread_state::{ForeignCell, ThreadNumber};
+use crate::sys::thread_state::{self, ForeignCell, ThreadNumber};
 
 /// Where another thread finds the stack of the coroutine that a thread runs.
 #[derive(Clone, Copy)]
@@ -76,6 +76,14 @@ pub(crate) struct Seen {
     pub(crate) backtrace: Option<String>,
 }
 
+impl Seen {
+    /// The name of the system call that the coroutine waits in, if it does.
+    pub(crate) fn call_name(&self) -> Option<&'static str> {
+        self.call
+            .map(|call| thread_state::name_of_call(call).unwrap_or("an unknown system call"))
+    }
+}
+
 impl Sight {
     /// That of the calling thread.
     pub(crate) fn of_this_thread() -> Sight {
@@ -83,6 +91,11 @@ impl Sight {
             thread: ThreadNumber::current(),
             yielder: YIELDER.with(ForeignCell::new),
         }
+    }
+
+    /// Whether this is not that of the calling thread.
+    pub(crate) fn is_of_another_thread(self) -> bool {
+        self.thread != ThreadNumber::current()
     }
 
     /// How long the thread has been ready to run without a processor, so far. Zero if the system does not tell.
