@@ -9,11 +9,11 @@
 //! - `pool/crew.rs`, which leaves the lock to its users,
 //! - `worker/{attention,census,sleep}.rs` and `reactor/{ready_word,registration}.rs`,
 //! - `sync/lot.rs` and the locks beside it, `sync/{line,semaphore}.rs`, `future/signal.rs`,
-//!   and `patch/counted.rs`.
+//!   `patch/counted.rs` and `diagnose/monitor_sleep.rs`.
 #![forbid(unsafe_code)]
 
 pub(crate) use std::sync::atomic::{
-    AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) use std::thread::yield_now;

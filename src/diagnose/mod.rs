@@ -5,6 +5,7 @@ pub(crate) mod blocking_report;
 pub(crate) mod deny_blocking;
 pub(crate) mod dropped_handle;
 pub(crate) mod monitor;
+mod monitor_sleep;
 pub(crate) mod no_switch;
 pub(crate) mod panic_hook;
 pub(crate) mod pulse;

@@ -3,27 +3,17 @@
 //! A thread looks at the [`Pulse`]s of all workers, twice in each span of the threshold. A worker whose count of
 //! turns has not changed, and which does not sleep, is in the same turn as before.
 //!
-//! # No wake-ups while idle
-//!
-//! When all workers sleep, so does the monitor, until one of them wakes up:
-//!
-//! ```text
-//! monitor: SLEEPS = true ; look whether all workers are asleep ; if so, park until SLEEPS is false
-//! worker:  asleep = false ; if SLEEPS, swap it to false and unpark the monitor
-//! ```
-//!
-//! All four accesses are sequentially consistent. So either the monitor sees that the worker is awake, or the worker
-//! sees that the monitor sleeps. A worker looks at SLEEPS only when it comes back from a poll in which it has
-//! slept, or begins to be driven. While the monitor is off, SLEEPS is false.
+//! When all workers sleep, so does the monitor, until one of them wakes up: see `monitor_sleep`.
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::blocking_report::{self, BlockingReport, Finding, Findings};
+use super::monitor_sleep::MonitorSleep;
 use super::pulse::Pulse;
 use crate::coroutine::Seen;
 use crate::sys::switches::own_lock;
@@ -149,8 +139,8 @@ static MONITOR: Mutex<Monitor> = Mutex::new(Monitor {
     pulses: Vec::new(),
 });
 
-/// Whether the monitor sleeps until a worker wakes up.
-static SLEEPS: AtomicBool = AtomicBool::new(false);
+/// Asleep only while the monitor is on.
+static SLEEP: MonitorSleep = MonitorSleep(AtomicBool::new(false));
 
 struct Monitor {
     max_blocking: Duration,
@@ -174,24 +164,22 @@ pub(super) fn add(pulse: &Arc<Pulse>) {
     monitor.pulses.push(Arc::downgrade(pulse));
 }
 
-/// Wakes the monitor if it sleeps. To be called by a worker that is awake again.
+/// Wakes the monitor if it sleeps. To be called by a worker that has noted that it is awake.
 #[inline]
 pub(super) fn note_awake() {
-    if SLEEPS.load(Ordering::SeqCst) {
-        wake_up();
+    if SLEEP.end() {
+        unpark();
     }
 }
 
 /// Whether the monitor's thread exists, and sleeps until a worker wakes up. It runs no hook then.
 pub(crate) fn is_asleep() -> bool {
-    SLEEPS.load(Ordering::SeqCst)
+    SLEEP.is_asleep()
 }
 
 #[cold]
-fn wake_up() {
-    if SLEEPS.swap(false, Ordering::SeqCst)
-        && let Some(thread) = &own_lock(&MONITOR).thread
-    {
+fn unpark() {
+    if let Some(thread) = &own_lock(&MONITOR).thread {
         thread.unpark();
     }
 }
@@ -249,19 +237,15 @@ impl Look {
 /// The body of the monitor's thread.
 fn watch(memory: &OwnMemory) {
     loop {
+        if SLEEP.begin(|| own_lock(&MONITOR).pulses().iter().all(|it| it.is_asleep())) {
+            while SLEEP.is_asleep() {
+                thread::park();
+            }
+        }
         let (max_blocking, pulses) = {
             let mut monitor = own_lock(&MONITOR);
             (monitor.max_blocking, monitor.pulses())
         };
-        SLEEPS.store(true, Ordering::SeqCst);
-        if pulses.iter().all(|pulse| pulse.is_asleep()) {
-            drop(pulses);
-            while SLEEPS.load(Ordering::SeqCst) {
-                thread::park();
-            }
-            continue;
-        }
-        SLEEPS.store(false, Ordering::SeqCst);
         for pulse in &pulses {
             look_at(pulse, memory, max_blocking);
         }

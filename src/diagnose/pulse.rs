@@ -68,13 +68,13 @@ impl Pulse {
     /// The worker may run coroutines again. Called by the worker.
     #[inline]
     pub(crate) fn wake_up(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
+        self.asleep.store(false, Ordering::Relaxed);
         monitor::note_awake();
     }
 
     /// Whether the worker waits with nothing to run.
     pub(super) fn is_asleep(&self) -> bool {
-        self.asleep.load(Ordering::SeqCst)
+        self.asleep.load(Ordering::Relaxed)
     }
 
     /// What the monitor has seen of the worker. Locked by the monitor only.

@@ -49,6 +49,8 @@ pub(crate) mod list;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/sync/lot.rs"]
 mod lot;
+#[path = "../../../../src/diagnose/monitor_sleep.rs"]
+mod monitor_sleep;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/sync/mutex.rs"]
 mod mutex;
@@ -101,6 +103,7 @@ mod idling;
 mod joining;
 mod locks;
 mod mail;
+mod monitoring;
 pub(crate) mod park;
 mod parking;
 mod permits;
@@ -151,6 +154,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
         joining::MODELS,
         locks::MODELS,
         mail::MODELS,
+        monitoring::MODELS,
         parking::MODELS,
         permits::MODELS,
         polling::MODELS,
