@@ -286,6 +286,7 @@ pub(crate) fn pass_on_wake(task: &Task) {
 
 /// How long to wait for a lock that nobody has and that is reserved for `holder`. `was_woken` is whether
 /// the caller has been woken for the lock before.
+#[inline]
 pub(super) fn patience(holder: Option<Holder>, was_woken: bool) -> Patience {
     if !holder.is_some_and(Holder::is_here) {
         return Patience::Short;

@@ -405,7 +405,9 @@ impl Worker {
         }
         let mut fresh_first = false;
         let mut any_finished = false;
-        let mut only_yields = true;
+        let turns_before = self.counts.turns.get();
+        // The turns in which a coroutine has done nothing but yield.
+        let mut idle_turns = 0;
         let mut lone_yields = self.lone_yields.get();
         let now = clock::coarse();
         while left > 0 && !self.leave.get() {
@@ -434,16 +436,14 @@ impl Worker {
             match deny_blocking::watched(&running.task, turn) {
                 Suspend::Parked => {
                     running.since = now;
-                    only_yields = false;
                     lone_yields = 0;
                 }
                 Suspend::Yielded => {
                     self.counts.yields.add(1);
                     let was_alone = self.push_ready(slot);
-                    if budget::spent() > 0 {
-                        only_yields = false;
-                        lone_yields = 0;
-                    } else if was_alone {
+                    let is_idle = budget::spent() == 0;
+                    idle_turns += u64::from(is_idle);
+                    if is_idle && was_alone {
                         lone_yields += 1;
                         // Leaves the loop to give way to other threads: this coroutine would only yield
                         // again.
@@ -455,7 +455,6 @@ impl Worker {
                     }
                 }
                 Suspend::Finished => {
-                    only_yields = false;
                     lone_yields = 0;
                     let finished = live.remove(slot as usize);
                     drop(live);
@@ -470,6 +469,7 @@ impl Worker {
         if any_finished {
             self.scheduler.look();
         }
+        let only_yields = idle_turns == self.counts.turns.get() - turns_before;
         self.give_way(lone_yields, only_yields && left == 0);
         left == 0
     }
@@ -567,6 +567,8 @@ impl Worker {
 
     /// Pins a fresh coroutine to this worker, in a slot with a stack. Returns the slot. If there is no stack,
     /// ends the coroutine with the error, and returns `None`.
+    // Inlined into `start_fresh`, its hot caller, which is none of the loop.
+    #[inline(always)]
     fn start(&self, task: TaskRef) -> Option<u32> {
         let coroutine = self.idle.borrow_mut().take(task.stack_class());
         let coroutine = match coroutine {
