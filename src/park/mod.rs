@@ -69,7 +69,7 @@ fn park_for_token(deadline: Option<Deadline>) -> bool {
         return true;
     };
     let suspension = Suspension::new(Awaiting::only(Reason::Park));
-    match task.suspend(seq, &suspension, deadline) {
+    match task.suspend(seq, &suspension, deadline.as_ref()) {
         Outcome::Woken => true,
         Outcome::TimedOut => false,
         Outcome::Interrupted => unreachable!("nothing interrupts a wait for the token"),
@@ -275,7 +275,7 @@ impl Wait {
                 deadline,
             );
         }
-        waited(self.task.suspend(self.seq, &suspension, deadline))
+        waited(self.task.suspend(self.seq, &suspension, deadline.as_ref()))
     }
 }
 
@@ -329,7 +329,7 @@ fn suspend_in_scope(
         .earliest
         .filter(|_| can_interrupt(reach, caller, kind) && task::may_unwind());
     let until = limit.map(|limit| earlier(limit, deadline)).or(deadline);
-    let outcome = task.suspend(seq, suspension, until);
+    let outcome = task.suspend(seq, suspension, until.as_ref());
     let is_own = |until: Deadline| deadline.is_some_and(|own| own.at <= until.at);
     match waited(outcome) {
         Waited::TimedOut if !until.is_some_and(is_own) => Waited::Interrupted(Interrupt::Elapsed),

@@ -87,13 +87,14 @@ impl LockAttempt {
 
     /// How to wait for the lock, with the `patience` that this attempt has, until `deadline` at the latest
     /// or, for a reserved lock, a moment later. `note` is the lock's part of the note.
-    pub(super) fn wait_request(
+    pub(super) fn wait_request<'a>(
         &self,
         note: u32,
         holder: Option<Holder>,
         patience: Patience,
-        deadline: Option<Deadline>,
-    ) -> WaitRequest {
+        deadline: Option<&'a Deadline>,
+        short: &'a mut Option<Deadline>,
+    ) -> WaitRequest<'a> {
         WaitRequest {
             note: if self.was_woken {
                 note | NOTE_RETRY
@@ -103,7 +104,10 @@ impl LockAttempt {
             in_front: self.was_woken,
             holder,
             deadline: match patience {
-                Patience::Short => futex::short_deadline(),
+                Patience::Short => {
+                    *short = futex::short_deadline();
+                    short.as_ref()
+                }
                 Patience::Unlimited | Patience::Over => deadline,
             },
         }

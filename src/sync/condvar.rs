@@ -37,7 +37,7 @@ impl Condvar {
     #[inline]
     pub(crate) unsafe fn wait(&self, mutex: &Mutex, deadline: Option<Deadline>) -> bool {
         let request = WaitRequest {
-            deadline,
+            deadline: deadline.as_ref(),
             ..WaitRequest::default()
         };
         let mark_waiting = || {

@@ -78,8 +78,9 @@ pub(crate) fn wait_while(
     still: impl FnOnce() -> bool,
     queued: impl FnOnce(),
 ) -> Waited {
+    let deadline = deadline.map(Deadline::at);
     let request = WaitRequest {
-        deadline: deadline.map(Deadline::at),
+        deadline: deadline.as_ref(),
         ..WaitRequest::default()
     };
     match park(
@@ -119,14 +120,15 @@ fn wake_first(queue: &mut LotQueue<'_, Waiting>, n: usize) -> usize {
 
 /// How to wait.
 #[derive(Clone, Copy, Default)]
-pub(super) struct WaitRequest {
+pub(super) struct WaitRequest<'a> {
     /// A number for the waker to read.
     pub(super) note: u32,
     /// Whether to queue before the waiters that are there already.
     pub(super) in_front: bool,
     /// The coroutine or thread that must run for the wait to end, if it is known.
     pub(super) holder: Option<Holder>,
-    pub(super) deadline: Option<Deadline>,
+    /// By reference, so that a wait which does not need it does not copy it.
+    pub(super) deadline: Option<&'a Deadline>,
 }
 
 /// How a [`park`] ended.
@@ -150,7 +152,7 @@ pub(super) enum Parked {
 pub(super) fn park(
     address: &AtomicU32,
     awaiting: Awaiting<'_>,
-    request: WaitRequest,
+    request: WaitRequest<'_>,
     still: impl FnOnce() -> bool,
     queued: impl FnOnce(),
 ) -> Parked {

@@ -116,7 +116,7 @@ impl Mutex {
     /// has locked.
     pub(crate) fn lock_until(&self, deadline: impl FnOnce() -> Option<Deadline>) -> bool {
         let held = held_by_caller();
-        self.swap(FREE, held) || self.lock_contended(held, deadline())
+        self.swap(FREE, held) || self.lock_contended(held, deadline().as_ref())
     }
 
     /// # Safety
@@ -137,7 +137,7 @@ impl Mutex {
 
     /// Returns false if the deadline has passed.
     #[cold]
-    fn lock_contended(&self, held: u32, deadline: Option<Deadline>) -> bool {
+    fn lock_contended(&self, held: u32, deadline: Option<&Deadline>) -> bool {
         let mut attempt = LockAttempt::new();
         loop {
             let word = self.word.load(Ordering::Relaxed);
@@ -156,7 +156,8 @@ impl Mutex {
             {
                 continue;
             }
-            let request = attempt.wait_request(held, holder, patience, deadline);
+            let mut short = None;
+            let request = attempt.wait_request(held, holder, patience, deadline, &mut short);
             // If WAITERS is still set, the lock is held or reserved, so the caller will be woken.
             // If the lock was unlocked and reserved meanwhile, or the other way round, `patience` is
             // out of date.

@@ -141,7 +141,7 @@ impl RwLock {
     ///
     /// If there are more readers than can be counted.
     pub(crate) fn read_until(&self, deadline: impl FnOnce() -> Option<Deadline>) -> bool {
-        self.try_join() || self.lock_contended(Access::Read, deadline())
+        self.try_join() || self.lock_contended(Access::Read, deadline().as_ref())
     }
 
     #[inline]
@@ -154,7 +154,7 @@ impl RwLock {
     /// Like `write`, until the deadline, which is only computed if the lock is taken. Returns whether it
     /// has locked.
     pub(crate) fn write_until(&self, deadline: impl FnOnce() -> Option<Deadline>) -> bool {
-        self.try_free() || self.lock_contended(Access::Write, deadline())
+        self.try_free() || self.lock_contended(Access::Write, deadline().as_ref())
     }
 
     /// # Safety
@@ -210,7 +210,7 @@ impl RwLock {
 
     /// Returns false if the deadline has passed.
     #[cold]
-    fn lock_contended(&self, access: Access, deadline: Option<Deadline>) -> bool {
+    fn lock_contended(&self, access: Access, deadline: Option<&Deadline>) -> bool {
         let number = number_of_caller();
         let mut attempt = LockAttempt::new();
         loop {
@@ -231,7 +231,8 @@ impl RwLock {
             {
                 continue;
             }
-            let request = attempt.wait_request(access.note(number), holder, patience, deadline);
+            let (note, mut short) = (access.note(number), None);
+            let request = attempt.wait_request(note, holder, patience, deadline, &mut short);
             // If the caller still cannot take the lock, and WAITERS is still set, somebody will wake
             // the caller: the writer, the last reader, or the waiter with the reservation. If the lock
             // was unlocked and reserved meanwhile, or the other way round, `patience` is out of date.

@@ -491,12 +491,13 @@ impl Task {
         &self,
         seq: Seq,
         suspension: &Suspension,
-        deadline: Option<Deadline>,
+        deadline: Option<&Deadline>,
     ) -> Outcome {
         #[cfg(debug_assertions)]
         crate::sys::initialisers::look();
         if !on_coroutine() || std::thread::panicking() {
-            self.owner().suspend(self, seq, suspension, deadline);
+            self.owner()
+                .suspend(self, seq, suspension, deadline.copied());
             return self.word.outcome();
         }
         #[cfg(debug_assertions)]
@@ -505,7 +506,7 @@ impl Task {
         match deadline {
             None => self.switch(suspension),
             Some(deadline) => {
-                self.owner().arm(self.slot(), deadline, seq);
+                self.owner().arm(self.slot(), *deadline, seq);
                 let outcome = self.switch(suspension);
                 self.owner().disarm(self.slot());
                 outcome

@@ -91,11 +91,11 @@ fn bucket() -> Rc<Bucket<Waiting>> {
 // The following items have the names and meanings of those in `sync/futex.rs`.
 
 #[derive(Clone, Copy, Default)]
-pub(super) struct WaitRequest {
+pub(super) struct WaitRequest<'a> {
     pub(super) note: u32,
     pub(super) in_front: bool,
     pub(super) holder: Option<Holder>,
-    pub(super) deadline: Option<Deadline>,
+    pub(super) deadline: Option<&'a Deadline>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -194,7 +194,7 @@ impl LotWaiter for Waiting {
 pub(super) fn park(
     address: &AtomicU32,
     _: Awaiting<'_>,
-    request: WaitRequest,
+    request: WaitRequest<'_>,
     still: impl FnOnce() -> bool,
     queued: impl FnOnce(),
 ) -> Parked {
@@ -256,7 +256,7 @@ pub(super) fn with_waiters<R>(
 
 fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Parked {
     let request = WaitRequest {
-        deadline,
+        deadline: deadline.as_ref(),
         ..WaitRequest::default()
     };
     park(
