@@ -100,7 +100,18 @@ fn programs(directory: &Path) -> Vec<Program> {
             ]),
         ),
         program("web", "web", "127.0.0.1:0", Talk::Http(&[(GET, 200)])),
-        program("chat", "../chat", "127.0.0.1:0", Talk::Http(&[(GET, 200)])),
+        program(
+            "chat",
+            "../chat",
+            "127.0.0.1:0",
+            Talk::Http(&[
+                (GET, 200),
+                (
+                    "GET /socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+                    101,
+                ),
+            ]),
+        ),
         program(
             "service",
             "../service",
