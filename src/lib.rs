@@ -64,6 +64,7 @@
 //! | pass a value on to spawned coroutines | [`context`] |
 //! | hear of panics and results that nobody joins | [`with_unjoined_hook`], [`set_unjoined_hook`], [`set_dropped_handle_hook`] |
 //! | see what each coroutine does and waits for | [`dump()`], [`Dump`], [`dump_on_signal`]; [the guide](guide::insight) |
+//! | ask a running program what it does, and cancel a coroutine there | [`backdoor`] |
 //! | find what blocks, hangs or switches, and how deep stacks go | [`monitor`], [`RuntimeBuilder::abort_on_deadlock`], [`deny_blocking`], [`no_switch`], [`stats`] |
 //! | watch a runtime from outside | [`metrics`], [`parked_by_reason`] |
 //!
@@ -79,6 +80,7 @@
 #![debugger_visualizer(gdb_script_file = "gdb.py")]
 
 mod atomic;
+pub mod backdoor;
 pub mod channel;
 pub mod context;
 mod coroutine;

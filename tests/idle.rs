@@ -9,6 +9,7 @@ use greenroom::shims as std;
 use serial_test::serial;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
@@ -87,9 +88,14 @@ fn idle_for_a_while(workers: usize) {
             let short = thread::spawn(|| thread::sleep(Duration::from_millis(1)));
             short.join().unwrap();
 
+            // Its client has no question.
+            let path = util::Scratch::new();
+            let backdoor = greenroom::backdoor::serve(path.join("door")).unwrap();
+            let visitor = UnixStream::connect(backdoor.path()).unwrap();
+
             ready.send(thread::current()).unwrap();
             thread::park();
-            drop((clients, served, queued, servers));
+            drop((clients, served, queued, servers, visitor, backdoor));
             for reader in readers {
                 assert_eq!(reader.join().unwrap(), 0);
             }

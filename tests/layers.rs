@@ -45,8 +45,8 @@ const LAYERS: &[&[&str]] = &[
     &["group", "runtime::program", "select", "signal"],
     // What looks at all coroutines.
     &["dump"],
-    // std's shape.
-    &["shims"],
+    // std's shape, and what tells other processes.
+    &["backdoor", "shims"],
     // What is built of std's shape.
     &["guide", "server"],
     // The crate's root, which only re-exports.

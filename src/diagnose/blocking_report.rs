@@ -195,6 +195,10 @@ impl Findings {
         drop(before);
     }
 
+    pub(super) fn set_hook_if_none(&self, hook: fn(&BlockingReport<'_>)) {
+        own_lock(&self.0).hook.get_or_insert_with(|| Arc::new(hook));
+    }
+
     /// Counts a turn, and calls the hook.
     pub(super) fn report(&self, mut report: BlockingReport<'_>) {
         let hook = {

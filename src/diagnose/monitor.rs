@@ -108,12 +108,37 @@ pub fn monitor_with<F>(max_blocking: Duration, hook: F) -> io::Result<()>
 where
     F: Fn(&BlockingReport<'_>) + Send + Sync + 'static,
 {
+    turn_on(max_blocking)?;
+    FINDINGS.set_hook(Arc::new(hook));
+    Ok(())
+}
+
+/// Replaces the threshold, and leaves the hook as it is; if there is none, reports are printed. `None` turns the
+/// monitor off.
+///
+/// # Errors
+///
+/// Those of [`monitor`].
+pub(crate) fn set_threshold(max_blocking: Option<Duration>) -> io::Result<()> {
+    let Some(max_blocking) = max_blocking else {
+        own_lock(&MONITOR).max_blocking = None;
+        return Ok(());
+    };
+    FINDINGS.set_hook_if_none(blocking_report::print);
+    turn_on(max_blocking)
+}
+
+/// The threshold. `None` if the monitor is off.
+pub(crate) fn threshold() -> Option<Duration> {
+    own_lock(&MONITOR).max_blocking
+}
+
+fn turn_on(max_blocking: Duration) -> io::Result<()> {
     if max_blocking.is_zero() {
         let why = "every turn takes longer than zero";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     let mut monitor = own_lock(&MONITOR);
-    monitor.max_blocking = max_blocking;
     let thread = match &monitor.thread {
         Some(thread) => thread.clone(),
         None => {
@@ -124,8 +149,8 @@ where
             thread
         }
     };
+    monitor.max_blocking = Some(max_blocking);
     drop(monitor);
-    FINDINGS.set_hook(Arc::new(hook));
     // It may sleep for half of a longer threshold.
     thread.unpark();
     Ok(())
@@ -134,16 +159,17 @@ where
 static FINDINGS: Findings = Findings::new();
 
 static MONITOR: Mutex<Monitor> = Mutex::new(Monitor {
-    max_blocking: Duration::MAX,
+    max_blocking: None,
     thread: None,
     pulses: Vec::new(),
 });
 
-/// Asleep only while the monitor is on.
+/// Never asleep before the monitor was turned on.
 static SLEEP: MonitorSleep = MonitorSleep(AtomicBool::new(false));
 
 struct Monitor {
-    max_blocking: Duration,
+    /// `None` while the monitor is off.
+    max_blocking: Option<Duration>,
     /// `None` until the monitor is turned on for the first time.
     thread: Option<Thread>,
     /// All workers, and some that are gone.
@@ -245,6 +271,11 @@ fn watch(memory: &OwnMemory) {
         let (max_blocking, pulses) = {
             let mut monitor = own_lock(&MONITOR);
             (monitor.max_blocking, monitor.pulses())
+        };
+        let Some(max_blocking) = max_blocking else {
+            // Until it is turned on again.
+            thread::park();
+            continue;
         };
         for pulse in &pulses {
             look_at(pulse, memory, max_blocking);

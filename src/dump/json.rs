@@ -10,10 +10,7 @@ use crate::worker::Started;
 
 /// Writes the dump.
 pub(super) fn write(snapshot: &Snapshot, out: &mut dyn Write) -> fmt::Result {
-    let mut json = Json {
-        out,
-        is_first: true,
-    };
+    let mut json = Json::new(out);
     json.object(|json| {
         json.member("version", |json| json.number(1))?;
         json.member("workers", |json| {
@@ -162,7 +159,7 @@ fn write_wait(snapshot: &Snapshot, awaits: &Awaits, json: &mut Json<'_>) -> fmt:
     Ok(())
 }
 
-fn write_frame(snapshot: &Snapshot, frame: usize, json: &mut Json<'_>) -> fmt::Result {
+pub(super) fn write_frame(snapshot: &Snapshot, frame: usize, json: &mut Json<'_>) -> fmt::Result {
     json.object(|json| {
         json.member("address", |json| json.string(&format!("{frame:#x}")))?;
         json.member("symbols", |json| {
@@ -177,15 +174,22 @@ fn write_frame(snapshot: &Snapshot, frame: usize, json: &mut Json<'_>) -> fmt::R
 }
 
 /// Writes JSON (RFC 8259).
-struct Json<'a> {
+pub(crate) struct Json<'a> {
     out: &'a mut dyn Write,
     /// Whether the next member or element is the first one.
     is_first: bool,
 }
 
-impl Json<'_> {
+impl<'a> Json<'a> {
+    pub(crate) fn new(out: &'a mut dyn Write) -> Json<'a> {
+        Json {
+            out,
+            is_first: true,
+        }
+    }
+
     /// Writes an object, with the members that `members` writes.
-    fn object(&mut self, members: impl FnOnce(&mut Self) -> fmt::Result) -> fmt::Result {
+    pub(crate) fn object(&mut self, members: impl FnOnce(&mut Self) -> fmt::Result) -> fmt::Result {
         self.out.write_char('{')?;
         self.is_first = true;
         members(self)?;
@@ -194,7 +198,11 @@ impl Json<'_> {
     }
 
     /// Writes a member of an object, with the value that `value` writes.
-    fn member(&mut self, name: &str, value: impl FnOnce(&mut Self) -> fmt::Result) -> fmt::Result {
+    pub(crate) fn member(
+        &mut self,
+        name: &str,
+        value: impl FnOnce(&mut Self) -> fmt::Result,
+    ) -> fmt::Result {
         self.separate()?;
         self.string(name)?;
         self.out.write_char(':')?;
@@ -202,7 +210,7 @@ impl Json<'_> {
     }
 
     /// Writes an array, each of whose elements `element` writes.
-    fn array<T>(
+    pub(crate) fn array<T>(
         &mut self,
         elements: impl IntoIterator<Item = T>,
         mut element: impl FnMut(&mut Self, T) -> fmt::Result,
@@ -225,11 +233,11 @@ impl Json<'_> {
     }
 
     /// Writes a number, `true` or `false`. A number must be finite.
-    fn number(&mut self, number: impl Display) -> fmt::Result {
+    pub(crate) fn number(&mut self, number: impl Display) -> fmt::Result {
         write!(self.out, "{number}")
     }
 
-    fn string(&mut self, text: &str) -> fmt::Result {
+    pub(crate) fn string(&mut self, text: &str) -> fmt::Result {
         self.out.write_char('"')?;
         for c in text.chars() {
             match c {
@@ -243,7 +251,7 @@ impl Json<'_> {
     }
 
     /// Writes what `value` writes of it, or `null`.
-    fn option<T>(
+    pub(crate) fn option<T>(
         &mut self,
         option: Option<T>,
         value: impl FnOnce(&mut Self, T) -> fmt::Result,
@@ -262,10 +270,7 @@ mod tests {
     #[test]
     fn strings_are_escaped_and_commas_are_between() {
         let mut text = String::new();
-        let mut json = Json {
-            out: &mut text,
-            is_first: true,
-        };
+        let mut json = Json::new(&mut text);
         json.object(|json| {
             json.member("a\"\\\n\u{1}é", |json| json.string("\t"))?;
             json.member("b", |json| {

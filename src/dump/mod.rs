@@ -3,11 +3,13 @@
 //! - `snapshot`: what the workers tell of their coroutines (see `worker/roll.rs`), put together;
 //! - `symbols`: the names of frames;
 //! - `cycles`: coroutines that wait for each other;
-//! - `text` and `json`: the two forms.
+//! - `text` and `json`: the two forms;
+//! - `one`: a coroutine that is looked for by its id.
 #![forbid(unsafe_code)]
 
 mod cycles;
-mod json;
+pub(crate) mod json;
+mod one;
 mod snapshot;
 mod symbols;
 mod text;
@@ -19,7 +21,12 @@ use std::time::Duration;
 use crate::signal::Signals;
 use crate::sys::stderr::Stderr;
 use crate::task::Reason;
+use crate::worker::Traces;
+pub(crate) use one::One;
 use snapshot::Snapshot;
+
+/// How long a dump waits for workers that are held, unless [`Dump::patience`] sets it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Writes a text that tells what each coroutine of the process does: see [`Dump`].
 ///
@@ -75,7 +82,7 @@ pub fn dump(out: impl Write) -> io::Result<()> {
 ///
 /// An interruption point.
 pub fn parked_by_reason() -> io::Result<Vec<(&'static str, usize)>> {
-    let snapshot = Snapshot::take(false, Duration::from_secs(1))?;
+    let snapshot = Snapshot::take(Traces::Nobodys, PATIENCE)?;
     let mut counts = Reason::ALL.map(|reason| (reason.name(), 0));
     let coroutines = snapshot.coroutines.iter();
     for awaits in coroutines.filter_map(|coroutine| coroutine.awaits()) {
@@ -153,7 +160,7 @@ impl Dump {
     pub fn new() -> Dump {
         Dump {
             backtraces: true,
-            patience: Duration::from_secs(1),
+            patience: PATIENCE,
             listed: 16,
         }
     }
@@ -188,7 +195,7 @@ impl Dump {
     ///
     /// An interruption point.
     pub fn text(&self, out: impl Write) -> io::Result<()> {
-        let snapshot = Snapshot::take(self.backtraces, self.patience)?;
+        let snapshot = self.snapshot()?;
         write(out, |out| text::write(&snapshot, self.listed, out))
     }
 
@@ -202,8 +209,16 @@ impl Dump {
     ///
     /// An interruption point.
     pub fn json(&self, out: impl Write) -> io::Result<()> {
-        let snapshot = Snapshot::take(self.backtraces, self.patience)?;
+        let snapshot = self.snapshot()?;
         write(out, |out| json::write(&snapshot, out))
+    }
+
+    fn snapshot(&self) -> io::Result<Snapshot> {
+        let traces = match self.backtraces {
+            true => Traces::All,
+            false => Traces::Nobodys,
+        };
+        Snapshot::take(traces, self.patience)
     }
 }
 
@@ -214,7 +229,7 @@ impl Default for Dump {
 }
 
 /// Calls `write`, whose text goes to `out` in large pieces.
-fn write(
+pub(crate) fn write(
     out: impl Write,
     write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result,
 ) -> io::Result<()> {

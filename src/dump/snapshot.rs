@@ -14,7 +14,7 @@ use crate::diagnose::pulse::Pulse;
 use crate::park;
 use crate::pool;
 use crate::task::{Awaits, Deadline, Identity, Reason, Task};
-use crate::worker::{Activity, Answer, Entry, Scheduler, Started, Trace};
+use crate::worker::{Activity, Answer, Entry, Scheduler, Started, Trace, Traces};
 
 /// All coroutines of the process, each at one moment of the last few milliseconds.
 pub(super) struct Snapshot {
@@ -91,13 +91,13 @@ struct Told {
 
 impl Told {
     /// Asks all workers, with `patience`.
-    fn ask(with_traces: bool, patience: Duration) -> io::Result<Told> {
+    fn ask(traces: Traces, patience: Duration) -> io::Result<Told> {
         let at = Instant::now();
         let schedulers = Scheduler::all();
         // All are asked before the first one is waited for.
         let calls: Vec<_> = schedulers
             .iter()
-            .map(|scheduler| (scheduler.number(), scheduler.call_roll(with_traces)))
+            .map(|scheduler| (scheduler.number(), scheduler.call_roll(traces)))
             .collect();
         let deadline = Deadline::at(at.checked_add(patience).unwrap_or(at));
         let (mut entries, mut workers) = (Vec::new(), Vec::new());
@@ -131,14 +131,14 @@ impl Told {
 
 impl Snapshot {
     /// Asks all workers, with `patience`, and finds out the rest.
-    pub(super) fn take(with_traces: bool, patience: Duration) -> io::Result<Snapshot> {
-        let told = Told::ask(with_traces, patience)?;
+    pub(super) fn take(traces: Traces, patience: Duration) -> io::Result<Snapshot> {
+        let told = Told::ask(traces, patience)?;
         // On a thread of the pool: there may be very many, and the symbols are read from files.
         let mut snapshot = pool::unblock(move || {
             let mut snapshot = Snapshot::of(told);
             let silent = snapshot.workers.iter_mut();
             for silent in silent.filter_map(|worker| worker.silent.as_mut()) {
-                silent.look(with_traces);
+                silent.look(traces == Traces::All);
             }
             for trace in &snapshot.traces {
                 snapshot.symbols.resolve(&trace.symbols);
@@ -147,7 +147,7 @@ impl Snapshot {
             snapshot
         });
         if !snapshot.cycles.is_empty() {
-            let told = Told::ask(false, patience)?;
+            let told = Told::ask(Traces::Nobodys, patience)?;
             let second = pool::unblock(move || Snapshot::of(told));
             let mut cycles = mem::take(&mut snapshot.cycles);
             cycles::retain_lasting(&mut cycles, &snapshot, &second);

@@ -91,6 +91,18 @@
 //! `wait_group`, `queue`, `receive`, `send`, `join`, `members`, `idle`, `select`, `job`, `future`, `tick` and
 //! `timers`.
 //!
+//! # The backdoor
+//!
+//! A program that serves a [backdoor](crate::backdoor) answers questions while it runs: its owner connects to a Unix
+//! socket for dumps and numbers, cancels a coroutine, or sets the threshold of the monitor. Only the user of the process
+//! and root are let in. The answers come from an OS thread of their own, also if coroutines hold all workers.
+//!
+//! ```no_run
+//! # fn main() -> std::io::Result<()> {
+//! let _backdoor = greenroom::backdoor::serve("/run/app/backdoor")?;
+//! # Ok(()) }
+//! ```
+//!
 //! # Coroutines that hold their worker
 //!
 //! A coroutine runs until it waits or yields. If it computes for long, or blocks its OS thread by a call that is not

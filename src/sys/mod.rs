@@ -95,6 +95,9 @@
 //! - `start_connecting(addr)`: a new TCP socket in non-blocking mode, connected or on its way.
 //! - `connect_unix(name)`: a new Unix socket in blocking mode, connected, or not yet because that would
 //!   block. `finish_connecting_unix(socket, name)`: connects it, and **blocks**.
+//! - `bind_privately(name)`: a Unix socket that accepts connections. From its first moment, nobody but the
+//!   owner may connect to the file that names it.
+//! - `peer_uid(fd)`: the effective user of the process that has connected a Unix socket, when it did.
 //! - `is_writable`, `is_shut_for_reading`: what a poll says at present; `false` if it fails.
 //! - `is_send_buffer_full`, `is_nonblocking`: may fail, if the descriptor is not such a one.
 //! - `lingers`, `is_listening`: `false` for what is not a socket.

@@ -19,6 +19,7 @@ use std::os::unix::net as unix;
 use std::slice;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::Mode;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -217,6 +218,46 @@ pub(crate) fn connect_unix(to: &SocketAddrUnix) -> io::Result<Result<OwnedFd, Ow
 /// Connects `socket`. Blocks the OS thread while the queue of the listener is full.
 pub(crate) fn finish_connecting_unix(socket: &OwnedFd, to: &SocketAddrUnix) -> io::Result<()> {
     Ok(retry_on_intr(|| net::connect(socket, to))?)
+}
+
+/// Creates a Unix stream socket in blocking mode that listens at `name`, whose file has the mode 0600, less the bits
+/// of the process's umask.
+pub(crate) fn bind_privately(name: &SocketAddrUnix) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // Linux makes the file with the mode of the socket's own inode.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    net::bind(&socket, name)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// How many connections to a private listener may wait to be accepted.
+const BACKLOG: i32 = 16;
+
+/// The effective user id of the process at the other end of the Unix socket `fd`, at the time when it connected.
+pub(crate) fn peer_uid(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // Not by rustix: the process id is zero for a process of another namespace, and its type has no zero.
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut len = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: the option gives a `ucred`, and the length is that of `ucred`.
+    let done = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut len,
+        )
+    };
+    match done {
+        0 => Ok(peer.uid),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Whether the Unix socket `fd` has sent as many bytes that are not received yet as its send buffer

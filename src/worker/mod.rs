@@ -69,7 +69,7 @@ use shutdown::{NOTHING_UNWINDS, Shutdown};
 
 pub(crate) use hooks::PollHooks;
 pub use idlers::yield_until_idle;
-pub(crate) use roll::{Activity, Answer, Entry, Started, Trace};
+pub(crate) use roll::{Activity, Answer, Entry, Started, Trace, Traces};
 pub(crate) use scheduler::{Scheduler, set_up_stealing};
 pub(crate) use shutdown::PAUSE;
 pub(crate) use stillness::OnDeadlock;

@@ -94,9 +94,28 @@ pub(crate) struct Trace {
     pub(crate) symbols: Backtrace,
 }
 
+/// Which parked coroutines' stacks are walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traces {
+    Nobodys,
+    /// That of the coroutine with this id.
+    Of(u64),
+    All,
+}
+
+impl Traces {
+    fn include(self, task: &TaskRef) -> bool {
+        match self {
+            Traces::Nobodys => false,
+            Traces::Of(id) => task.id().get() == id,
+            Traces::All => true,
+        }
+    }
+}
+
 /// A roll call of one runtime.
 pub(crate) struct Roll {
-    with_traces: bool,
+    traces: Traces,
     /// The caller does not wait any more.
     is_over: AtomicBool,
     /// The answer of each worker.
@@ -128,9 +147,9 @@ pub(crate) enum Answer {
 
 impl Scheduler {
     /// Asks all workers to describe their coroutines.
-    pub(crate) fn call_roll(self: &Arc<Scheduler>, with_traces: bool) -> RollCall {
+    pub(crate) fn call_roll(self: &Arc<Scheduler>, traces: Traces) -> RollCall {
         let roll = Arc::new(Roll {
-            with_traces,
+            traces,
             is_over: AtomicBool::new(false),
             answers: self
                 .workers
@@ -334,7 +353,7 @@ impl Worker {
         };
         let stack = task.stack_class().usable();
         let extent = live.coroutine.extent(stack);
-        let with_trace = answering.roll.with_traces && awaits.reason != Reason::Yield;
+        let with_trace = awaits.reason != Reason::Yield && answering.roll.traces.include(&task);
         let trace = with_trace.then(|| trace(live, extent, &mut answering.traces));
         Entry {
             activity,
