@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Given an address, it serves there until it is killed:
-//! `cargo run --example echo_server -- 127.0.0.1:7000`, and then `nc 127.0.0.1 7000`.
+//! `cargo run --example echo_server -- 127.0.0.1:7000`, and then `nc 127.0.0.1 7000`. Given a path, too, it serves a
+//! backdoor there, for `examples/top`: `cargo run -p top -- PATH`.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -35,7 +36,10 @@ fn ask(server: SocketAddr) -> io::Result<()> {
 }
 
 fn main() -> io::Result<()> {
-    if let Some(address) = std::env::args().nth(1) {
+    let mut arguments = std::env::args().skip(1);
+    if let Some(address) = arguments.next() {
+        let door = arguments.next().map(greenroom::backdoor::serve);
+        let _backdoor = door.transpose()?;
         return serve(TcpListener::bind(address)?);
     }
     let listener = TcpListener::bind("127.0.0.1:0")?;

@@ -11,7 +11,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Any program that connects to Unix sockets will do:
+//! `examples/top`, in a checkout of greenroom, shows the coroutines in a table, live: `cargo run -p top -- PATH`. Any
+//! other program that connects to Unix sockets will do:
 //!
 //! ```text
 //! $ echo metrics | socat -t 5 - UNIX:/run/app/backdoor

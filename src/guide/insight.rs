@@ -91,7 +91,7 @@
 //! `wait_group`, `queue`, `receive`, `send`, `join`, `members`, `idle`, `select`, `job`, `future`, `tick` and
 //! `timers`.
 //!
-//! # The backdoor
+//! # The backdoor, and `top`
 //!
 //! A program that serves a [backdoor](crate::backdoor) answers questions while it runs: its owner connects to a Unix
 //! socket for dumps and numbers, cancels a coroutine, or sets the threshold of the monitor. Only the user of the process
@@ -102,6 +102,10 @@
 //! let _backdoor = greenroom::backdoor::serve("/run/app/backdoor")?;
 //! # Ok(()) }
 //! ```
+//!
+//! `examples/top`, in a checkout of greenroom, shows the coroutines of such a program in a table that is renewed each
+//! second: `cargo run -p top -- /run/app/backdoor`. The table can be sorted by each column, filtered by a text, grouped
+//! by stacks, and frozen; a coroutine's backtrace is one key away, and `k` cancels it. The header has the numbers.
 //!
 //! # Coroutines that hold their worker
 //!
