@@ -16,10 +16,10 @@
 
 #[path = "util/http.rs"]
 mod http;
+#[path = "util/path.rs"]
+mod path;
 
-use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
@@ -108,7 +108,7 @@ fn backend(root: &Path, request: &Request) -> Option<Command> {
         .env("GIT_PROJECT_ROOT", root)
         .env("GIT_HTTP_EXPORT_ALL", "1")
         .env("REQUEST_METHOD", request.method)
-        .env("PATH_INFO", decoded(path)?)
+        .env("PATH_INFO", path::decoded(path)?)
         .env("QUERY_STRING", query)
         .env("CONTENT_TYPE", request.field("Content-Type").unwrap_or(""))
         // The backend refuses pushes of users without a name.
@@ -168,22 +168,4 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
         }
         to.flush()?;
     }
-}
-
-/// A path without its percent signs, unless it leads out of the directory.
-fn decoded(path: &str) -> Option<OsString> {
-    let mut bytes = path.bytes();
-    let mut decoded = Vec::new();
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                (digit()? * 16 + digit()?) as u8
-            }
-            byte => byte,
-        });
-    }
-    let mut parts = decoded.split(|&byte| byte == b'/');
-    let is_inside = parts.next() == Some(b"") && parts.all(|part| part != b"..");
-    (is_inside && !decoded.contains(&0)).then(|| OsString::from_vec(decoded))
 }

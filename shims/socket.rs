@@ -168,6 +168,7 @@ impl<S: StdSocket> SocketIo<S> for Descriptor<S> {
         )
     }
 
+    #[inline(always)]
     fn read_unless<R>(
         &self,
         give_up: &dyn Fn() -> bool,

@@ -8,7 +8,7 @@
 
 mod body;
 mod chunked;
-mod date;
+pub(crate) mod date;
 mod input;
 mod reply;
 mod request;
@@ -16,17 +16,17 @@ mod request;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use greenroom::server::{Connection, Server};
 use greenroom::shims::net::{Shutdown, TcpListener, TcpStream};
-use greenroom::timeout;
+use greenroom::{timeout, timeout_at};
 
 pub(crate) use body::Body;
-use input::Input;
+use input::{Input, Rest};
 pub(crate) use reply::Reply;
 pub(crate) use request::Request;
-use request::{Length, MAX_FIELDS, MAX_HEAD};
+use request::{Length, MAX_FIELDS, Refusal};
 
 /// How long a client that was refused may go on sending, so that it sees the answer rather than a reset.
 const LINGER: Duration = Duration::from_secs(2);
@@ -73,27 +73,26 @@ where
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(limits.idle))?;
     stream.set_write_timeout(Some(limits.idle))?;
-    let mut input = Input::new();
-    let mut out = Vec::new();
+    let (mut input, mut spare, mut out) = (Input::default(), Input::default(), Vec::new());
+    let mut head_deadline = None;
     loop {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let read = read_head(connection, limits, &mut input, &mut out);
-        let parsed = match read {
-            Ok(Some(length)) => {
-                let (head, rest) = input.split(length, stream);
-                Request::parse(head, &mut fields).map(|request| (request, rest))
+        let (request, head) = match Request::parse(input.present(), &mut fields) {
+            Ok(Some(parsed)) => parsed,
+            Ok(None) => {
+                // All that has come is answered.
+                reply::send(stream, &mut out)?;
+                match read_more(connection, limits, &mut input, &mut head_deadline) {
+                    Ok(true) => continue,
+                    Ok(false) => return Ok(()),
+                    Err(Bad::Connection(error)) => return Err(error),
+                    Err(Bad::Refused(refusal)) => return refuse(stream, &mut out, refusal),
+                }
             }
-            Ok(None) => return Ok(()),
-            Err(Bad::Connection(error)) => return Err(error),
-            Err(Bad::Refused(status, why)) => Err((status, why)),
+            Err(refusal) => return refuse(stream, &mut out, refusal),
         };
-        let (request, mut rest) = match parsed {
-            Ok(parsed) => parsed,
-            Err((status, why)) => {
-                Reply::new(stream, &mut out, None, &AtomicBool::new(true)).text(status, why)?;
-                return linger(stream, &out);
-            }
-        };
+        head_deadline = None;
+        let mut rest = Rest::new(stream, &input.present()[head..], &mut spare);
         let ended = AtomicBool::new(request.length == Length::Known(0));
         if !ended.load(Ordering::Relaxed) {
             reply::send(stream, &mut out)?; // Otherwise `100 Continue` could overtake it.
@@ -118,10 +117,10 @@ where
             }
         }
         if reply.closes {
-            return linger(stream, &out);
+            return linger(stream, &mut out);
         }
         let left = rest.left();
-        input.keep(left);
+        input.go_on(left, &mut spare);
     }
 }
 
@@ -136,64 +135,61 @@ pub(crate) fn status_of(error: &io::Error) -> &'static str {
 }
 
 enum Bad {
-    /// A status and a reason for the client.
-    Refused(&'static str, &'static str),
+    Refused(Refusal),
     Connection(io::Error),
 }
 
-/// Has the next head in `input`, and returns its length. `None`, if the connection ends instead.
-fn read_head(
-    connection: &Connection,
+/// Waits for a request, or for the next line of a head. Returns false if the connection ends instead.
+fn read_more(
+    mut connection: &Connection,
     limits: Limits,
     input: &mut Input,
-    out: &mut Vec<u8>,
-) -> Result<Option<usize>, Bad> {
-    if let Some(length) = input.find_head() {
-        return Ok(Some(length));
-    }
-    // All that has come is answered.
-    reply::send(connection, out).map_err(Bad::Connection)?;
+    head_deadline: &mut Option<Instant>,
+) -> Result<bool, Bad> {
     if input.is_empty() {
-        match input.fill(|buf| connection.read_request(buf)) {
-            Ok(Some(1..)) => {}
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+        return match input.fill(|buf| Ok(connection.read_request(buf)?.unwrap_or(0))) {
+            Ok(read) => Ok(read > 0),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(Bad::Connection(error)),
+        };
+    }
+    let too_slow = || Bad::Refused(("408 Request Timeout", "too slow"));
+    let deadline = *head_deadline.get_or_insert_with(|| Instant::now() + limits.head);
+    let read_line = || loop {
+        if input.is_full() {
+            let status = "431 Request Header Fields Too Large";
+            return Err(Bad::Refused((status, "the head is too long")));
+        }
+        match input.fill(|buf| connection.read(buf)) {
+            Ok(0) => return Err(Bad::Refused(("400 Bad Request", "the head is cut off"))),
+            Ok(read)
+                if input
+                    .present()
+                    .iter()
+                    .rev()
+                    .take(read)
+                    .any(|&byte| byte == b'\n') =>
+            {
+                return Ok(true);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(too_slow()),
             Err(error) => return Err(Bad::Connection(error)),
         }
-        if let Some(length) = input.find_head() {
-            return Ok(Some(length));
-        }
-    }
-    let rest = timeout(limits.head, || read_rest_of_head(connection, input));
-    let rest = rest.unwrap_or(Err(Bad::Refused("408 Request Timeout", "too slow")));
-    rest.map(Some)
+    };
+    timeout_at(deadline, read_line).unwrap_or_else(|_| Err(too_slow()))
 }
 
-fn read_rest_of_head(mut connection: &Connection, input: &mut Input) -> Result<usize, Bad> {
-    loop {
-        if input.len() >= MAX_HEAD {
-            let status = "431 Request Header Fields Too Large";
-            return Err(Bad::Refused(status, "the head is too long"));
-        }
-        match input.fill(|buf| connection.read(buf).map(Some)) {
-            Ok(Some(1..)) => {}
-            Ok(_) => return Err(Bad::Refused("400 Bad Request", "the head is cut off")),
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                return Err(Bad::Refused("408 Request Timeout", "too slow"));
-            }
-            Err(error) => return Err(Bad::Connection(error)),
-        }
-        if let Some(length) = input.find_head() {
-            return Ok(length);
-        }
-    }
+fn refuse(stream: &TcpStream, out: &mut Vec<u8>, (status, why): Refusal) -> io::Result<()> {
+    Reply::new(stream, out, None, &AtomicBool::new(true)).text(status, why)?;
+    linger(stream, out)
 }
 
 /// Ends a connection whose client may still send, after `out`. A close with unread bytes would be a reset, which
 /// can overtake the answer.
-fn linger(mut stream: &TcpStream, out: &[u8]) -> io::Result<()> {
-    stream.write_all(out)?;
+fn linger(mut stream: &TcpStream, out: &mut Vec<u8>) -> io::Result<()> {
+    reply::send(stream, out)?;
     stream.shutdown(Shutdown::Write)?;
     let _ = timeout(LINGER, || io::copy(&mut stream, &mut io::sink()));
     Ok(())

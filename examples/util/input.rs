@@ -3,137 +3,116 @@
 use std::io::{self, BufRead, Read};
 
 use greenroom::shims::net::TcpStream;
-use memchr::memchr_iter;
 
-use super::request::MAX_HEAD;
+/// The size of a buffer, which is also the longest head.
+const BUFFER: usize = 16 * 1024;
 
-/// A body in chunks has at least half of it.
-const BUFFER: usize = 2 * MAX_HEAD;
-
-/// The buffer of a connection. A head stays here while its request is answered.
+/// A buffer of a connection. A head stays here while its request is answered.
+#[derive(Default)]
 pub(crate) struct Input {
+    /// Empty until there is something to read.
     buf: Box<[u8]>,
     /// What has come is `buf[start..end]`.
     start: usize,
     end: usize,
-    /// No head ends in `buf[start..searched]`.
-    searched: usize,
 }
 
 impl Input {
-    pub(crate) fn new() -> Input {
-        Input {
-            buf: vec![0; BUFFER].into(),
-            start: 0,
-            end: 0,
-            searched: 0,
-        }
+    /// What has come.
+    pub(crate) fn present(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.end - self.start
+    pub(crate) fn is_full(&self) -> bool {
+        self.end - self.start == BUFFER
     }
 
     /// Appends what `read` reads.
     pub(crate) fn fill(
         &mut self,
-        read: impl FnOnce(&mut [u8]) -> io::Result<Option<usize>>,
-    ) -> io::Result<Option<usize>> {
-        self.move_to_front();
-        let read = read(&mut self.buf[self.end..])?;
-        self.end += read.unwrap_or(0);
-        Ok(read)
-    }
-
-    fn move_to_front(&mut self) {
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if self.buf.is_empty() {
+            self.buf = vec![0; BUFFER].into();
+        }
         self.buf.copy_within(self.start..self.end, 0);
-        self.searched -= self.start;
-        self.end -= self.start;
-        self.start = 0;
-    }
-
-    /// The length of the head at the front, if all of it has come: up to an empty line.
-    pub(crate) fn find_head(&mut self) -> Option<usize> {
-        // A line that ended there, before an empty one of two bytes, is looked at again.
-        let from = self.searched.saturating_sub(2).max(self.start);
-        let present = &self.buf[from..self.end];
-        let end = memchr_iter(b'\n', present).find_map(|at| match present[at + 1..] {
-            [b'\n', ..] => Some(at + 2),
-            [b'\r', b'\n', ..] => Some(at + 3),
-            _ => None,
-        });
-        self.searched = self.end;
-        end.map(|end| from + end - self.start)
-    }
-
-    /// Splits the head at the front from what has come behind it, and is still to come.
-    pub(crate) fn split<'c>(
-        &'c mut self,
-        head: usize,
-        stream: &'c TcpStream,
-    ) -> (&'c [u8], Rest<'c>) {
-        if self.start + head > MAX_HEAD {
-            self.move_to_front();
-        }
-        let (before, buf) = self.buf.split_at_mut(self.start + head);
-        let rest = Rest {
-            stream,
-            buf,
-            start: 0,
-            end: self.end - self.start - head,
-        };
-        (&before[self.start..], rest)
-    }
-
-    /// Goes on with what the last request has left.
-    pub(crate) fn keep(&mut self, (from_end, length): (usize, usize)) {
-        self.start = self.buf.len() - from_end;
-        self.end = self.start + length;
-        self.searched = self.start;
-    }
-}
-
-/// What comes behind a head, read through the part of the buffer behind it.
-pub(crate) struct Rest<'c> {
-    stream: &'c TcpStream,
-    buf: &'c mut [u8],
-    start: usize,
-    end: usize,
-}
-
-impl Rest<'_> {
-    /// What has come and was not read.
-    pub(crate) fn present(&self) -> &[u8] {
-        &self.buf[self.start..self.end]
-    }
-
-    /// Where what was not read begins, counted from the end of the buffer, and how many bytes that are.
-    pub(crate) fn left(&self) -> (usize, usize) {
-        (self.buf.len() - self.start, self.end - self.start)
-    }
-}
-
-impl BufRead for Rest<'_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-            self.end = self.stream.read(self.buf)?;
-        }
-        Ok(&self.buf[self.start..self.end])
+        (self.start, self.end) = (0, self.end - self.start);
+        let read = read(&mut self.buf[self.end..])?;
+        self.end += read;
+        Ok(read)
     }
 
     fn consume(&mut self, amount: usize) {
         self.start += amount;
     }
+
+    /// Goes on behind a request. So many bytes have come behind it, here or, if these are used up, in `spare`.
+    pub(crate) fn go_on(&mut self, behind: usize, spare: &mut Input) {
+        self.start = self.end - behind;
+        if !spare.is_empty() {
+            std::mem::swap(self, spare);
+        }
+    }
+}
+
+/// What comes behind a head.
+pub(crate) struct Rest<'c> {
+    stream: &'c TcpStream,
+    /// What has come with the head.
+    present: &'c [u8],
+    /// What has come later.
+    later: &'c mut Input,
+}
+
+impl<'c> Rest<'c> {
+    pub(crate) fn new(stream: &'c TcpStream, present: &'c [u8], later: &'c mut Input) -> Rest<'c> {
+        Rest {
+            stream,
+            present,
+            later,
+        }
+    }
+
+    /// What has come and was not read.
+    pub(crate) fn present(&self) -> &[u8] {
+        match self.present {
+            [] => self.later.present(),
+            present => present,
+        }
+    }
+
+    /// How much of what has come with the head is left.
+    pub(crate) fn left(&self) -> usize {
+        self.present.len()
+    }
+}
+
+impl BufRead for Rest<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if !self.present.is_empty() {
+            return Ok(self.present);
+        }
+        if self.later.is_empty() {
+            self.later.fill(|buf| self.stream.read(buf))?;
+        }
+        Ok(self.later.present())
+    }
+
+    fn consume(&mut self, amount: usize) {
+        match self.present {
+            [] => self.later.consume(amount),
+            present => self.present = &present[amount..],
+        }
+    }
 }
 
 impl Read for Rest<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.start == self.end && buf.len() >= self.buf.len() {
+        if self.present.is_empty() && self.later.is_empty() && buf.len() >= BUFFER {
             return self.stream.read(buf);
         }
         let read = self.fill_buf()?.read(buf)?;

@@ -4,8 +4,7 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
-/// The longest head, and how many fields it may have.
-pub(crate) const MAX_HEAD: usize = 8 * 1024;
+/// How many fields a head may have.
 pub(crate) const MAX_FIELDS: usize = 64;
 
 /// The head of a request, in the buffer that it was read into.
@@ -27,29 +26,31 @@ pub(crate) enum Length {
 }
 
 /// A status and a reason for the client.
-type Refusal = (&'static str, &'static str);
+pub(crate) type Refusal = (&'static str, &'static str);
 
 fn bad(why: &'static str) -> Refusal {
     ("400 Bad Request", why)
 }
 
 impl<'r> Request<'r> {
-    /// Parses a head, which has its end.
+    /// Returns the request at the front of `input` and the length of its head, or `None` if not all of the head has
+    /// come.
     pub(crate) fn parse(
-        head: &'r [u8],
+        input: &'r [u8],
         fields: &'r mut [MaybeUninit<Header<'r>>],
-    ) -> Result<Request<'r>, Refusal> {
+    ) -> Result<Option<(Request<'r>, usize)>, Refusal> {
         let mut parsed = httparse::Request::new(&mut []);
-        match parsed.parse_with_uninit_headers(head, fields) {
-            Ok(httparse::Status::Complete(end)) if end == head.len() => {}
+        let length = match parsed.parse_with_uninit_headers(input, fields) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return Ok(None),
             Err(httparse::Error::TooManyHeaders) => {
                 return Err(("431 Request Header Fields Too Large", "too many fields"));
             }
             Err(httparse::Error::Version) => {
                 return Err(("505 HTTP Version Not Supported", "not HTTP/1.1"));
             }
-            _ => return Err(bad("malformed head")),
-        }
+            Err(_) => return Err(bad("malformed head")),
+        };
         let is_1_0 = parsed.version == Some(0);
         let mut request = Request {
             method: parsed.method.unwrap_or_default(),
@@ -61,7 +62,7 @@ impl<'r> Request<'r> {
             awaits_continue: false,
         };
         request.understand()?;
-        Ok(request)
+        Ok(Some((request, length)))
     }
 
     /// Looks at the fields that say how to go on with the connection.

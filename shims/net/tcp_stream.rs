@@ -121,6 +121,7 @@ impl TcpStream {
     serving_methods!();
 
     /// See `SocketIo::read_unless`.
+    #[inline]
     pub(crate) fn read_unless(
         &self,
         buf: &mut [u8],

@@ -114,28 +114,43 @@ impl<S: Stream> Connection<S> {
     /// # Unwinding
     ///
     /// An interruption point.
+    #[inline]
     pub fn read_request(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
         self.unless_stopped(|give_up| self.stream.read_unless(buf, give_up))
     }
 
     /// Waits for a request by `wait`, which gives up as soon as its argument returns true.
+    #[inline]
     fn unless_stopped<R>(
         &self,
         mut wait: impl FnMut(&dyn Fn() -> bool) -> io::Result<R>,
     ) -> io::Result<R> {
-        if !self.has_waited.swap(true, Ordering::Relaxed) {
-            // The first request is under way.
-            let fresh = self.accepted.checked_add(FRESH);
-            let fresh = fresh.map_or(Deadline::NEVER, Deadline::at);
-            match timeout_at(fresh, || wait(&|| false)) {
-                Err(Elapsed) => {}
-                Ok(Err(error)) if is_elapsed(&error) => {}
-                Ok(waited) => return waited,
-            }
+        if !self.has_waited.load(Ordering::Relaxed)
+            && let Some(waited) = self.wait_first(&mut wait)
+        {
+            return waited;
         }
         self.enlisted
             .get_or_init(|| self.stopping.enlist(&self.stream));
         wait(&|| self.is_stopping())
+    }
+
+    /// Waits for the first request, which is under way. `None`, if it takes too long.
+    #[cold]
+    fn wait_first<R>(
+        &self,
+        wait: &mut dyn FnMut(&dyn Fn() -> bool) -> io::Result<R>,
+    ) -> Option<io::Result<R>> {
+        if self.has_waited.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let fresh = self.accepted.checked_add(FRESH);
+        let fresh = fresh.map_or(Deadline::NEVER, Deadline::at);
+        match timeout_at(fresh, || wait(&|| false)) {
+            Err(Elapsed) => None,
+            Ok(Err(error)) if is_elapsed(&error) => None,
+            Ok(waited) => Some(waited),
+        }
     }
 
     /// Keeps a close from cutting off what is on its way to the client.

@@ -93,6 +93,7 @@ macro_rules! served {
                 self.wait_for_input(give_up)
             }
 
+            #[inline]
             fn read_unless(
                 &self,
                 buf: &mut [u8],

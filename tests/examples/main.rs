@@ -1,5 +1,5 @@
 //! The larger examples, each run as a program, with clients that know nothing of greenroom: raw sockets, curl,
-//! git, Python; and gdb.
+//! git, wrk, Python; and gdb.
 //!
 //! `.ci/run` has the list of Debian's packages with these clients. If a client is not on the machine, its tests
 //! say so and pass, unless `GREENROOM_REQUIRE_CLIENTS` is set.
@@ -9,6 +9,7 @@ mod datagrams;
 mod dates;
 mod debugger;
 mod echo;
+mod fetch;
 mod git_http;
 mod handles;
 mod program;
@@ -19,3 +20,4 @@ mod transports;
 mod upload;
 #[path = "../util/mod.rs"]
 mod util;
+mod web;

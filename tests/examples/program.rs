@@ -193,6 +193,18 @@ fn keep_lines(lines: impl BufRead + Send + 'static, log: &Arc<Mutex<String>>) {
     });
 }
 
+/// The status of the only answer of HTTP.
+pub(crate) fn status(answer: &str) -> &str {
+    let status = answer.strip_prefix("HTTP/1.1 ").unwrap_or(answer);
+    status.get(..3).unwrap_or(answer)
+}
+
+/// The answers of HTTP without their fields `Date`.
+pub(crate) fn without_dates(answers: &str) -> String {
+    let lines = answers.split_inclusive("\r\n");
+    lines.filter(|line| !line.starts_with("Date: ")).collect()
+}
+
 /// A new directory, which is removed in the end.
 pub(crate) struct Directory(PathBuf);
 

@@ -1,7 +1,8 @@
-//! `examples/server.rs`, restarted under the load of wrk. (`examples/restarts.rs` does so with clients of its own.)
+//! `examples/server.rs` and `examples/web.rs`, restarted under the load of wrk. (`examples/restarts.rs` restarts the
+//! first with clients of its own.)
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -18,8 +19,8 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    pub(crate) fn start() -> Servers {
-        let mut server = Command::new(example("server"));
+    pub(crate) fn start(name: &str) -> Servers {
+        let mut server = Command::new(example(name));
         let server = server.arg("127.0.0.1:0").stdin(Stdio::null());
         let server = server.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut first = server.spawn().unwrap();
@@ -54,19 +55,26 @@ impl Servers {
 
 #[test]
 fn wrk_loses_no_connection_to_a_server_that_is_restarted() {
+    restart_under_load("server", "/1000");
+}
+
+#[test]
+fn wrk_loses_no_connection_to_a_web_site_that_is_reloaded() {
+    restart_under_load("web", "/plaintext");
+}
+
+fn restart_under_load(server: &str, path: &str) {
     if !have(&["wrk"]) {
         return;
     }
-    let servers = Servers::start();
+    let servers = Servers::start(server);
     let (mut process, address) = servers.next();
+    let url = format!("http://{address}{path}");
     let wrk = thread::spawn(move || {
         // A server may close a kept connection before the next request has reached it.
         let mut wrk = command("wrk");
         wrk.args(["--connections=50", "--duration=4s", "--timeout=60s"]);
-        wrk.args([
-            "--header=Connection: close",
-            &format!("http://{address}/1000"),
-        ]);
+        wrk.args(["--header=Connection: close", &url]);
         wrk.output().unwrap()
     });
     let mut restarts = 0;
@@ -78,11 +86,17 @@ fn wrk_loses_no_connection_to_a_server_that_is_restarted() {
     }
     servers.end(process);
 
-    let report = String::from_utf8(wrk.join().unwrap().stdout).unwrap();
+    assert_no_errors(wrk.join().unwrap());
+    assert!(restarts > 1, "{restarts}");
+}
+
+/// Checks that wrk has had answers, and none that it complains of.
+#[track_caller]
+pub(crate) fn assert_no_errors(wrk: Output) {
+    let report = String::from_utf8(wrk.stdout).unwrap();
     let requests = report.split(" requests in").next().unwrap();
     let requests = requests.split_whitespace().next_back().unwrap();
     assert!(requests.parse::<u64>().unwrap() > 0, "{report}");
     assert!(!report.contains("Socket errors"), "{report}");
     assert!(!report.contains("Non-2xx"), "{report}");
-    assert!(restarts > 1, "{restarts}");
 }

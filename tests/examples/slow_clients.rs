@@ -24,7 +24,7 @@ fn read_to_the_end(stream: &mut TcpStream) -> Vec<u8> {
 
 #[test]
 fn a_request_that_takes_too_long_ends_its_own_connection_alone() {
-    let servers = Servers::start();
+    let servers = Servers::start("server");
     let (process, address) = servers.next();
     let connect = || {
         let stream = TcpStream::connect(&address).unwrap();

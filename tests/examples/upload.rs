@@ -7,25 +7,13 @@ use std::thread;
 use std::time::Duration;
 use std::{fs, io};
 
-use crate::program::{Directory, Server, command, have, succeed};
+use crate::program::{Directory, Server, command, have, status, succeed, without_dates};
 use crate::util::noise;
 
 fn start(directory: &Directory, more: &[&str]) -> Server {
     let mut arguments = vec![OsStr::new("127.0.0.1:0"), directory.path().as_os_str()];
     arguments.extend(more.iter().map(OsStr::new));
     Server::start("upload", &arguments)
-}
-
-/// The status of the only answer.
-fn status(answer: &str) -> &str {
-    let status = answer.strip_prefix("HTTP/1.1 ").unwrap_or(answer);
-    status.get(..3).unwrap_or(answer)
-}
-
-/// The answers without their fields `Date`.
-fn without_dates(answers: &str) -> String {
-    let lines = answers.split_inclusive("\r\n");
-    lines.filter(|line| !line.starts_with("Date: ")).collect()
 }
 
 #[test]

@@ -1,0 +1,245 @@
+//! Parallel fetches: a coroutine for each address, ten connections at most, and an error for each that fails.
+//!
+//! ```text
+//! $ cargo run --example fetch
+//! /page: 200, 6 bytes
+//! /chunks: 200, 11 bytes
+//! /moved/away: 200, 6 bytes, from /page
+//! /loop: redirected: more than 5 times
+//! /missing: 404, 10 bytes
+//! /never: waiting for the answer: timed out
+//! /stalled: reading the body: timed out
+//! /cut: reading the body: 5 bytes are missing
+//! a closed port: connecting: Connection refused (os error 111)
+//! a hundred pages, 10 at once
+//! ```
+//!
+//! With addresses, it fetches these: `cargo run --example fetch -- http://127.0.0.1:8080/ ...`. It speaks no
+//! TLS, for which one would wrap the connection in a stream of rustls, as `tests/porting/tls` does.
+
+#[path = "util/client.rs"]
+mod client;
+#[path = "util/progress.rs"]
+mod progress;
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::thread::sleep;
+use greenroom::{scope, spawn};
+
+use client::{Client, Limits};
+use progress::Progress;
+
+const HELP: &str = "\
+Fetches pages, all at the same time.
+
+Usage: fetch [OPTION...] URL...
+
+  --connections N    at the same time [default: 10]
+  --connect SECONDS  to resolve the name and connect [default: 20]
+  --total SECONDS    for a page in all, from its connection on [default: 20]
+  --print            print the pages, one after the other
+
+The status is 1 if a page could not be fetched. Without arguments, it shows what may happen.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        [] => demonstrate().map(|()| true),
+        ["--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(true)
+        }
+        ref arguments => fetch(arguments),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Fetches what the command line asks for. Returns whether all could be fetched.
+fn fetch(mut arguments: &[&str]) -> io::Result<bool> {
+    let wrong = || io::Error::other("wrong arguments (see --help)");
+    let (mut limits, mut connections, mut prints) = (Limits::default(), 10, false);
+    while let [option, more @ ..] = arguments
+        && option.starts_with('-')
+    {
+        if *option == "--print" {
+            (prints, arguments) = (true, more);
+            continue;
+        }
+        let [value, more @ ..] = more else {
+            return Err(wrong());
+        };
+        let seconds = || {
+            let seconds = value.parse().ok();
+            let limit = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            limit.ok_or_else(wrong)
+        };
+        match *option {
+            "--connections" => {
+                let number = value.parse().ok().filter(|number| *number > 0);
+                connections = number.ok_or_else(wrong)?;
+            }
+            "--connect" => limits.connect = seconds()?,
+            "--total" => limits.total = seconds()?,
+            _ => return Err(wrong()),
+        }
+        arguments = more;
+    }
+    if arguments.is_empty() {
+        return Err(wrong());
+    }
+    let client = Client::new(connections, limits);
+    let print = |page: &mut dyn Read| match prints {
+        true => io::copy(page, &mut io::stdout()),
+        false => io::copy(page, &mut io::sink()),
+    };
+    let fetched = |url: &str| {
+        client.get(url, |answer| {
+            let length = print(&mut answer.body)?;
+            Ok(format!(
+                "{}, {length} bytes, from {}",
+                answer.status, answer.url
+            ))
+        })
+    };
+    let mut all = true;
+    let mut tell = |url: &str, result: io::Result<String>| match result {
+        Ok(told) if prints => eprintln!("{url}: {told}"),
+        Ok(told) => println!("{url}: {told}"),
+        Err(error) => {
+            all = false;
+            eprintln!("{url}: {error}");
+        }
+    };
+    if prints {
+        arguments.iter().for_each(|url| tell(url, fetched(url)));
+        return Ok(all);
+    }
+    scope(|scope| {
+        let fetches = arguments.iter().map(|url| scope.spawn(|| fetched(url)));
+        let fetches: Vec<_> = fetches.collect();
+        let mut progress = Progress::new();
+        for (number, (url, fetch)) in arguments.iter().zip(fetches).enumerate() {
+            let result = fetch.join().expect("a fetch does not panic");
+            progress.show(|| format!("{number} of {} pages", arguments.len()));
+            tell(url, result);
+        }
+    });
+    Ok(all)
+}
+
+/// A server with all kinds of pages.
+fn serve(listener: TcpListener, slow: &'static Slow) -> io::Result<()> {
+    for stream in listener.incoming() {
+        let mut stream = stream?;
+        spawn(move || answer(&mut stream, slow));
+    }
+    Ok(())
+}
+
+/// How many clients have waited for the slow page at the same time.
+#[derive(Default)]
+struct Slow {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+fn answer(stream: &mut TcpStream, slow: &Slow) -> io::Result<()> {
+    let mut line = String::new();
+    BufReader::new(&*stream).read_line(&mut line)?;
+    let answer = match line.split(' ').nth(1).unwrap_or_default() {
+        "/page" => "200 OK\r\nContent-Length: 6\r\n\r\nhello\n",
+        "/chunks" => {
+            "200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello \r\n5\r\nworld\r\n0\r\n\r\n"
+        }
+        "/moved/away" => "301 Moved\r\nLocation: ../page\r\n\r\n",
+        "/loop" => "302 Found\r\nLocation: /loop\r\n\r\n",
+        "/never" => return stream.read(&mut [0]).map(drop),
+        "/stalled" => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")?;
+            return stream.read(&mut [0]).map(drop);
+        }
+        "/cut" => "200 OK\r\nContent-Length: 10\r\n\r\nhello",
+        "/slow" => {
+            let now = slow.now.fetch_add(1, Ordering::SeqCst) + 1;
+            slow.most.fetch_max(now, Ordering::SeqCst);
+            sleep(Duration::from_millis(5));
+            slow.now.fetch_sub(1, Ordering::SeqCst);
+            "200 OK\r\n\r\nslow"
+        }
+        _ => "404 Not Found\r\nContent-Length: 10\r\n\r\nno page :(",
+    };
+    stream.write_all(format!("HTTP/1.1 {answer}").as_bytes())
+}
+
+fn demonstrate() -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let server = listener.local_addr()?;
+    static SLOW: LazyLock<Slow> = LazyLock::new(Slow::default);
+    spawn(move || serve(listener, &SLOW));
+    // Nothing listens there any more.
+    let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+
+    let hasty = Limits {
+        total: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let hasty = &Client::new(10, hasty);
+    let patient = &Client::new(10, Limits::default());
+    let fetched = |client: &Client, server: SocketAddr, path: &str| {
+        client.get(&format!("http://{server}{path}"), |answer| {
+            let length = io::copy(&mut answer.body, &mut io::sink())?;
+            let told = format!("{}, {length} bytes", answer.status);
+            Ok(match answer.url.target == path {
+                true => told,
+                false => format!("{told}, from {}", answer.url.target),
+            })
+        })
+    };
+    let pages = [
+        ("/page", patient, server),
+        ("/chunks", patient, server),
+        ("/moved/away", patient, server),
+        ("/loop", patient, server),
+        ("/missing", patient, server),
+        ("/never", hasty, server),
+        ("/stalled", hasty, server),
+        ("/cut", patient, server),
+        ("a closed port", patient, closed),
+    ];
+    scope(|scope| {
+        let fetches = pages.map(|(path, client, server)| {
+            let path = if server == closed { "/" } else { path };
+            scope.spawn(move || fetched(client, server, path))
+        });
+        for ((name, ..), fetch) in pages.into_iter().zip(fetches) {
+            match fetch.join().expect("a fetch does not panic") {
+                Ok(told) => println!("{name}: {told}"),
+                Err(error) => println!("{name}: {error}"),
+            }
+        }
+    });
+    scope(|scope| {
+        (0..100).for_each(|_| drop(scope.spawn(|| fetched(patient, server, "/slow"))));
+    });
+    println!(
+        "a hundred pages, {} at once",
+        SLOW.most.load(Ordering::SeqCst)
+    );
+    Ok(())
+}
