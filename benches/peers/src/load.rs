@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::http;
 use crate::server::unless_blocked;
 use crate::stats::percentile;
 
@@ -15,8 +16,10 @@ use crate::stats::percentile;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) connections: usize,
-    /// Bytes in a message.
+    /// Bytes in a message, which comes back.
     pub(crate) size: usize,
+    /// HTTP requests in a message instead, which are answered. 0: there are none.
+    pub(crate) requests: usize,
     pub(crate) messages: usize,
     /// Each message has its own connection. The server closes the connection after the message.
     pub(crate) once: bool,
@@ -34,6 +37,11 @@ impl Load {
         let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
         // A negative result says that there is no limit.
         usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
+    /// How many pieces of work a message is.
+    pub(crate) fn works_per_message(self) -> usize {
+        self.requests.max(1)
     }
 
     /// This load, with no more connections than a process may have.
@@ -55,13 +63,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Prints the time of all messages in ns, and the 99th percentile of the round trips in µs. Keeps the
 /// connections until its standard input ends.
 pub(crate) fn run(addr: SocketAddr, load: Load) -> io::Result<()> {
+    let (message, answer) = match load.requests {
+        0 => (vec![b'm'; load.size], load.size),
+        requests => (
+            http::REQUEST.repeat(requests),
+            http::length_of_answer(addr)? * requests,
+        ),
+    };
     let mut client = Client {
         addr,
         load,
         poll: Poll::new()?,
-        message: vec![b'm'; load.size],
-        // Longer than a message, so that a read also finds excess bytes and the end of the stream.
-        buf: vec![0; load.size + 1],
+        message,
+        answer,
+        // Longer than an answer, so that a read also finds excess bytes and the end of the stream.
+        buf: vec![0; answer + 1],
     };
     let mut connections = Vec::new();
     for index in 0..load.connections {
@@ -85,6 +101,8 @@ struct Client {
     load: Load,
     poll: Poll,
     message: Vec<u8>,
+    /// The length of the answer to a message.
+    answer: usize,
     buf: Vec<u8>,
 }
 
@@ -195,7 +213,7 @@ impl Client {
     }
 
     fn read(&mut self, connection: &mut Connection) -> io::Result<()> {
-        let size = self.message.len();
+        let size = self.answer;
         while let Some(n) = unless_blocked(connection.stream.read(&mut self.buf))? {
             if n == 0 {
                 if !self.load.once || connection.received < size {
@@ -205,7 +223,11 @@ impl Client {
                 break;
             }
             connection.received += n;
-            if connection.received > size || self.buf[..n] != self.message[..n] {
+            let is_right = match self.load.requests {
+                0 => self.buf[..n] == self.message[..n],
+                _ => connection.received < size || self.buf[..n].ends_with(http::END),
+            };
+            if connection.received > size || !is_right {
                 return Err(io::Error::new(ErrorKind::InvalidData, "not what was sent"));
             }
             if !self.load.once && connection.received == size {

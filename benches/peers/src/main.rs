@@ -9,6 +9,7 @@ mod channels;
 mod child;
 mod database;
 mod files;
+mod http;
 mod idle;
 mod interrupts;
 mod load;
@@ -238,9 +239,10 @@ fn execute(command: Command) -> io::Result<bool> {
         }
         Command::Serve(load, peer) => {
             limit_lifetime();
-            match load.proxied {
-                true => proxy::serve(peer)?,
-                false => server::serve(peer, load.once)?,
+            match load {
+                Load { proxied: true, .. } => proxy::serve(peer)?,
+                Load { requests: 1.., .. } => http::serve(peer)?,
+                _ => server::serve(peer, load.once)?,
             }
         }
         Command::Load(load, addr) => {

@@ -99,7 +99,7 @@ fn round(work: &Work, peer: Peer) -> io::Result<Vec<f64>> {
             let [elapsed, p99] = report[..] else {
                 return Err(io::Error::other("not the report of a client"));
             };
-            let messages = load.messages as f64;
+            let messages = (load.messages * load.works_per_message()) as f64;
             vec![
                 used.total() / messages,
                 used.user / messages,
@@ -164,7 +164,8 @@ fn syscalls_per_message(work: &Work, load: Load, peer: Peer) -> io::Result<BTree
     let before = syscalls(work, few, peer)?;
     let mut calls = syscalls(work, many, peer)?;
     for (name, count) in &mut calls {
-        *count = (*count - before.get(name).unwrap_or(&0.0)) / (many - few) as f64;
+        let works = (many - few) * load.works_per_message();
+        *count = (*count - before.get(name).unwrap_or(&0.0)) / works as f64;
     }
     Ok(calls)
 }

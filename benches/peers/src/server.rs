@@ -17,14 +17,14 @@ use crate::usage::Usage;
 
 const BUFFER: usize = 16 << 10;
 
-/// Serves until the process ends. If `once`, each connection is closed after its first message.
+/// Serves echoes until the process ends. If `once`, each connection is closed after its first message.
 pub(crate) fn serve(peer: Peer, once: bool) -> io::Result<()> {
     match peer {
         Peer::Greenroom => blocking::<Greenroom>(once),
         Peer::May => blocking::<May>(once),
         Peer::Threads => blocking::<Threads>(once),
         Peer::Tokio | Peer::TokioMt => run_tokio(peer, 1, asynchronous(once)),
-        Peer::Mio => by_hand(once),
+        Peer::Mio => by_hand(once, Echo),
     }
 }
 
@@ -96,8 +96,22 @@ async fn asynchronous(once: bool) -> io::Result<()> {
     }
 }
 
+/// What a server by hand says.
+pub(crate) trait Answers {
+    /// The answer to `partial` and `input`, which has come just now. What is not complete goes to `partial`.
+    fn answer<'a>(&'a mut self, partial: &mut Vec<u8>, input: &'a [u8]) -> io::Result<&'a [u8]>;
+}
+
+struct Echo;
+
+impl Answers for Echo {
+    fn answer<'a>(&'a mut self, _: &mut Vec<u8>, input: &'a [u8]) -> io::Result<&'a [u8]> {
+        Ok(input)
+    }
+}
+
 /// A server without a runtime: edge-triggered, with one buffer for all connections.
-fn by_hand(once: bool) -> io::Result<()> {
+pub(crate) fn by_hand(once: bool, mut answers: impl Answers) -> io::Result<()> {
     const LISTENER: Token = Token(usize::MAX);
     let mut poll = Poll::new()?;
     let mut listener = mio::net::TcpListener::bind(ANY_PORT.parse().expect("an address"))?;
@@ -120,7 +134,7 @@ fn by_hand(once: bool) -> io::Result<()> {
                 // The slot is empty if an earlier event of this batch has closed the connection.
                 if let Some(connection) = &mut connections[index]
                     && connection
-                        .turn(event, &mut buf, once)
+                        .turn(event, &mut buf, once, &mut answers)
                         .unwrap_or(Turn::Close)
                         == Turn::Close
                 {
@@ -141,6 +155,7 @@ fn by_hand(once: bool) -> io::Result<()> {
                 registry.register(&mut stream, Token(index), interest)?;
                 connections[index] = Some(Connection {
                     stream,
+                    partial: Vec::new(),
                     unsent: Vec::new(),
                 });
             }
@@ -156,11 +171,18 @@ enum Turn {
 
 struct Connection {
     stream: mio::net::TcpStream,
+    partial: Vec<u8>,
     unsent: Vec<u8>,
 }
 
 impl Connection {
-    fn turn(&mut self, event: &Event, buf: &mut [u8], once: bool) -> io::Result<Turn> {
+    fn turn(
+        &mut self,
+        event: &Event,
+        buf: &mut [u8],
+        once: bool,
+        answers: &mut impl Answers,
+    ) -> io::Result<Turn> {
         if !self.unsent.is_empty() {
             if !event.is_writable() {
                 return Ok(Turn::Wait);
@@ -179,7 +201,8 @@ impl Connection {
             if n == 0 {
                 return Ok(Turn::Close);
             }
-            let all_sent = self.send(&buf[..n])?;
+            let answer = answers.answer(&mut self.partial, &buf[..n])?;
+            let all_sent = self.send(answer)?;
             if all_sent && once {
                 return Ok(Turn::Close);
             }

@@ -110,6 +110,36 @@ const fn echo(
         kind: Kind::Tcp(Load {
             connections,
             size,
+            requests: 0,
+            messages,
+            once: false,
+            proxied: false,
+        }),
+    }
+}
+
+const fn http(name: &'static str, about: &'static str, requests: usize, messages: usize) -> Work {
+    Work {
+        name,
+        about,
+        figures: &[
+            "server CPU, ns per request",
+            "of it in user space, ns (by ticks: coarse)",
+            "requests per second (more is better)",
+            "round trip, p99, µs",
+        ],
+        peers: &[
+            Peer::Greenroom,
+            Peer::Tokio,
+            Peer::TokioMt,
+            Peer::May,
+            Peer::Mio,
+        ],
+        tasks: 64,
+        kind: Kind::Tcp(Load {
+            connections: 64,
+            size: 0,
+            requests,
             messages,
             once: false,
             proxied: false,
@@ -413,11 +443,25 @@ pub(crate) const WORKS: &[Work] = &[
         kind: Kind::Tcp(Load {
             connections: 64,
             size: 64,
+            requests: 0,
             messages: 10_000,
             once: true,
             proxied: false,
         }),
     },
+    http(
+        "http-keep-alive",
+        "HTTP: a short text, 64 connections; greenroom has the server of the examples, tokio hyper, may \
+         may_minihttp",
+        1,
+        100_000,
+    ),
+    http(
+        "http-pipelined",
+        "the same, 16 requests at once",
+        16,
+        50_000,
+    ),
     proxied(echo(
         "proxy-64-64",
         "a proxy before a TCP echo, 64 connections, 64 B",
@@ -446,6 +490,7 @@ pub(crate) const WORKS: &[Work] = &[
         Program::Serve(Load {
             connections: 10_000,
             size: 64,
+            requests: 0,
             messages: 100_000,
             once: false,
             proxied: false,
