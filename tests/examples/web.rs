@@ -216,13 +216,13 @@ fn a_streamed_answer_comes_while_it_is_made() {
     let mut stream = BufReader::new(server.connect());
     let request = b"GET /ticks/1000 HTTP/1.1\r\nHost: x\r\n\r\n";
     stream.get_mut().write_all(request).unwrap();
-    let before = server.open_descriptors();
     let mut lines = stream.by_ref().lines().map(Result::unwrap);
     lines
         .find(|line| line == "Transfer-Encoding: chunked")
         .unwrap();
     // The last one is 100 s away.
     lines.find(|line| line == "tick 2").unwrap();
+    let before = server.open_descriptors();
     drop(stream);
     until("the client's leaving is noticed", || {
         server.open_descriptors() < before
