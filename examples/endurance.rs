@@ -99,7 +99,20 @@ fn programs(directory: &Path) -> Vec<Program> {
                 ("GET /absent HTTP/1.1\r\nHost: x\r\n\r\n", 404),
             ]),
         ),
-        program("web", "web", "127.0.0.1:0", Talk::Http(&[(GET, 200)])),
+        program(
+            "web",
+            "web",
+            "127.0.0.1:0",
+            Talk::Http(&[
+                (GET, 200),
+                (
+                    "POST /news HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nnew",
+                    201,
+                ),
+                ("GET /news?after=0 HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+                ("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+            ]),
+        ),
         program(
             "chat",
             "../chat",
