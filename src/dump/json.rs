@@ -32,6 +32,14 @@ pub(super) fn write(snapshot: &Snapshot, out: &mut dyn Write) -> fmt::Result {
                 })
             })
         })?;
+        json.member("pool", |json| {
+            let pool = snapshot.pool;
+            json.object(|json| {
+                json.member("threads", |json| json.number(pool.threads))?;
+                json.member("idle", |json| json.number(pool.idle))?;
+                json.member("queued", |json| json.number(pool.queued))
+            })
+        })?;
         json.member("cycles", |json| {
             json.array(&snapshot.cycles, |json, cycle| {
                 json.array(cycle, |json, id| json.number(id))

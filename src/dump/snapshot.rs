@@ -27,6 +27,7 @@ pub(super) struct Snapshot {
     pub(super) traces: Vec<Arc<Trace>>,
     symbols: Symbols,
     pub(super) workers: Vec<WorkerAnswer>,
+    pub(super) pool: pool::Size,
     pub(super) cycles: Vec<Cycle>,
     /// When the workers were asked.
     pub(super) at: Instant,
@@ -86,6 +87,7 @@ impl Silent {
 struct Told {
     entries: Vec<Entry>,
     workers: Vec<WorkerAnswer>,
+    pool: pool::Size,
     at: Instant,
 }
 
@@ -124,6 +126,8 @@ impl Told {
         Ok(Told {
             entries,
             workers,
+            // Without the job of the dump itself.
+            pool: pool::crew_size(),
             at,
         })
     }
@@ -133,8 +137,9 @@ impl Snapshot {
     /// Asks all workers, with `patience`, and finds out the rest.
     pub(super) fn take(traces: Traces, patience: Duration) -> io::Result<Snapshot> {
         let told = Told::ask(traces, patience)?;
-        // On a thread of the pool: there may be very many, and the symbols are read from files.
-        let mut snapshot = pool::unblock(move || {
+        // On a thread of the pool: there may be very many, and the symbols are read from files. Beyond the pool's
+        // limit: somebody may ask because its jobs do not end.
+        let mut snapshot = pool::unblock_waiting(move || {
             let mut snapshot = Snapshot::of(told);
             let silent = snapshot.workers.iter_mut();
             for silent in silent.filter_map(|worker| worker.silent.as_mut()) {
@@ -148,7 +153,7 @@ impl Snapshot {
         });
         if !snapshot.cycles.is_empty() {
             let told = Told::ask(Traces::Nobodys, patience)?;
-            let second = pool::unblock(move || Snapshot::of(told));
+            let second = pool::unblock_waiting(move || Snapshot::of(told));
             let mut cycles = mem::take(&mut snapshot.cycles);
             cycles::retain_lasting(&mut cycles, &snapshot, &second);
             snapshot.cycles = cycles;
@@ -160,6 +165,7 @@ impl Snapshot {
         let Told {
             entries,
             workers,
+            pool,
             at,
         } = told;
         let mut known: HashMap<u64, Entry> = HashMap::with_capacity(entries.len());
@@ -204,6 +210,7 @@ impl Snapshot {
             traces,
             symbols: Symbols::default(),
             workers,
+            pool,
             cycles: Vec::new(),
             at,
         }

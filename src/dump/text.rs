@@ -74,6 +74,14 @@ fn write_summary(snapshot: &Snapshot, out: &mut dyn Write) -> fmt::Result {
         )?;
     }
     writeln!(out)?;
+    let pool = snapshot.pool;
+    if pool.threads > 0 {
+        writeln!(
+            out,
+            "the pool: {} threads, {} of them idle; {} jobs wait for a thread",
+            pool.threads, pool.idle, pool.queued
+        )?;
+    }
     for worker in &snapshot.workers {
         if let Some(silent) = &worker.silent {
             let (worker, runtime) = (worker.index, worker.runtime);

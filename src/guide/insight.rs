@@ -14,6 +14,7 @@
 //!
 //! ```text
 //! greenroom: 10003 coroutines: 1 running, 0 ready, 10002 parked, 0 fresh
+//! the pool: 2 threads, 1 of them idle; 0 jobs wait for a thread
 //!
 //! these coroutines wait for each other, and will for ever:
 //!   17 'mover' waits for a mutex at 0x7f3c08001b50 that 18 'counter' has
@@ -71,6 +72,7 @@
 //! |---|---|
 //! | `version` | 1; members may be added without a change of this |
 //! | `workers` | for each: `runtime`, `worker`, `state` (`answered`, `busy`, or `away` if no thread drives it), and how many coroutines were `not_described` |
+//! | `pool` | the pool of [`unblock`](crate::unblock()): how many `threads` it has, how many of these are `idle`, and how many jobs are `queued` for one |
 //! | `cycles` | lists of the ids of coroutines, each of which waits for the next |
 //! | `coroutines` | see below |
 //! | `traces` | the different stacks; each is a list of frames with an `address` and `symbols` (`name`, `at`), innermost first |

@@ -7,7 +7,7 @@
 //!             unlock
 //!
 //! thread:     lock
-//!             while there is a job: take it; unlock; do it; lock
+//!             while there is a job: take it; unlock; do it; lock; leave if it was one beyond the limit
 //!             become idle; wait (unlocked) for a job, for a time; idle no more
 //!             if there is no job and the time has passed: leave
 //!             otherwise from the start
@@ -27,6 +27,14 @@
 //!
 //! Threads at work come back in the third case unless their jobs wait for the queued job. Jobs that may
 //! do that are submitted as [`Purpose::Waiting`], and each of them raises the limit by one thread.
+//!
+//! # Jobs that wait are not held up by others
+//!
+//! They are queued in front of those that do not, so the next thread takes them: the one that was made for
+//! them, if no other comes first. When such a job is done, the limit is lower by one. If there is one thread
+//! too many then, the one that has done the job leaves. So there are never more jobs under way that do not wait
+//! than there may be. A queued job loses nothing by that: of the threads that are left, which are as many as there
+//! may be, none is idle without having been woken, because the queue was not empty since the job was added.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -64,7 +72,7 @@ pub(crate) struct Size {
 
 /// The jobs and threads of a pool.
 pub(super) struct Crew<J> {
-    /// The queued jobs, first in, first out.
+    /// The queued jobs: first those for [`Purpose::Waiting`]. First in, first out among either kind.
     jobs: VecDeque<(J, Purpose)>,
     /// The number of threads, idle and at work.
     threads: usize,
@@ -114,8 +122,15 @@ impl<J> Crew<J> {
 
     /// Queues a job.
     pub(super) fn add(&mut self, job: J, purpose: Purpose) {
-        self.waiting += usize::from(purpose == Purpose::Waiting);
-        self.jobs.push_back((job, purpose));
+        let place = match purpose {
+            Purpose::Limited => self.jobs.len(),
+            Purpose::Waiting => {
+                self.waiting += 1;
+                let is_waiting = |(_, purpose): &(J, Purpose)| *purpose == Purpose::Waiting;
+                self.jobs.partition_point(is_waiting)
+            }
+        };
+        self.jobs.insert(place, (job, purpose));
     }
 
     /// Takes a job for the calling thread, which calls [`done`](Crew::done) after it.
@@ -123,13 +138,18 @@ impl<J> Crew<J> {
         self.jobs.pop_front()
     }
 
-    /// Counts a job as done.
-    pub(super) fn done(&mut self, purpose: Purpose) {
-        if purpose == Purpose::Waiting {
-            // Saturating, because of forks: a child may have been forked by a job, and have another
-            // count than the job was added to.
-            self.waiting = self.waiting.saturating_sub(1);
+    /// Counts a job as done. Returns whether the calling thread must leave, because it is one beyond the limit;
+    /// then it is not counted as a thread any more.
+    pub(super) fn done(&mut self, purpose: Purpose, most: usize) -> bool {
+        if purpose == Purpose::Limited {
+            return false;
         }
+        // Saturating, because of forks: a child may have been forked by a job, and have another
+        // count than the job was added to.
+        self.waiting = self.waiting.saturating_sub(1);
+        let leaves = self.threads > most + self.waiting;
+        self.threads -= usize::from(leaves);
+        leaves
     }
 
     /// Counts the calling thread, which has found no job, as idle: it is about to wait for one. After a

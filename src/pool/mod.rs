@@ -23,7 +23,8 @@ use crate::park::{Waited, Waiters};
 use crate::sys::switches::{excused, own_lock};
 use crate::task::word::Kind;
 use crate::task::{self, Deadline, Reason};
-use crew::{Crew, Needs, Purpose, Size};
+pub(crate) use crew::Size;
+use crew::{Crew, Needs, Purpose};
 
 /// The most threads of the pool, without those for jobs that wait for others.
 const MOST_THREADS: usize = 256;
@@ -343,7 +344,9 @@ impl Threads {
                 drop(crew);
                 run_job(job);
                 crew = self.lock();
-                crew.done(purpose);
+                if crew.done(purpose, self.most) {
+                    return;
+                }
             }
             crew.begin_idle(self.most);
             let (woken, wait) = self

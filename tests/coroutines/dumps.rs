@@ -233,6 +233,48 @@ fn a_hundred_coroutines_that_are_parked_in_ten_ways_are_told_apart() {
     });
 }
 
+#[test]
+#[serial]
+fn a_pool_whose_threads_are_all_at_work_is_told_with_its_queue() {
+    const THREADS: usize = 256;
+    const QUEUED: usize = 40;
+
+    util::on_workers(1, || {
+        let gate = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
+        let jobs: Vec<_> = (0..THREADS + QUEUED)
+            .map(|_| {
+                let gate = Arc::clone(&gate);
+                let wait = move || {
+                    let (opened, changed) = &*gate;
+                    drop(changed.wait_while(opened.lock().unwrap(), |opened| !*opened));
+                };
+                named("pool-job")
+                    .spawn(|| greenroom::unblock(wait))
+                    .unwrap()
+            })
+            .collect();
+        // The dump itself needs no thread of these.
+        util::until("the dump tells of the queue", || {
+            text().contains(&format!("; {QUEUED} jobs wait for a thread\n"))
+        });
+        let waiting = format!("{} coroutines, parked (job)", THREADS + QUEUED);
+        assert!(text().contains(&waiting));
+        let mut json = Vec::new();
+        patient().json(&mut json).unwrap();
+        const SCRIPT: &str = r#"
+import json, sys
+pool = json.load(sys.stdin)["pool"]
+assert pool["threads"] - pool["idle"] == 256 and pool["queued"] == 40, pool
+"#;
+        check_by_python(SCRIPT, &json, &[]);
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+        for job in jobs {
+            job.join().unwrap();
+        }
+    });
+}
+
 /// Parses a dump with python3, and compares it with what is known.
 fn check_json(names: &[&str]) {
     const SCRIPT: &str = r#"

@@ -14,6 +14,7 @@ pub(super) const MODELS: &[Model] = &[
         against_leaving,
     ),
     small("pool: a job that waits for another, one thread", 2, waiting),
+    small("pool: a job that waits overtakes others", 2, overtaking),
     large("pool: many submitters, two threads", || jobs(2, &[4, 3, 3])),
 ];
 
@@ -31,6 +32,10 @@ struct Pool {
 
 /// The job that waits until job 2 is done.
 const WAITS: usize = 1;
+
+/// A job that is held until [`RELEASES`] is done.
+const HELD: usize = 16;
+const RELEASES: usize = 8;
 
 impl Pool {
     fn new(most: usize) -> Arc<Pool> {
@@ -68,7 +73,9 @@ impl Pool {
                 drop(crew);
                 self.run(job, purpose);
                 crew = self.crew.lock().unwrap();
-                crew.done(purpose);
+                if crew.done(purpose, self.most) {
+                    return;
+                }
             }
             crew.begin_idle(0);
             // A thread whose time is over may still be woken for a job.
@@ -90,9 +97,14 @@ impl Pool {
             let others = self.working.fetch_add(1, Ordering::SeqCst);
             assert!(others < self.most, "more threads than there may be");
         }
-        if purpose == Purpose::Waiting {
+        let needed = match job {
+            WAITS if purpose == Purpose::Waiting => 2,
+            HELD => RELEASES,
+            _ => 0,
+        };
+        if needed > 0 {
             let mut crew = self.crew.lock().unwrap();
-            while self.done.load(Ordering::SeqCst) & 2 == 0 {
+            while self.done.load(Ordering::SeqCst) & needed == 0 {
                 crew = self.job_done.wait(crew).unwrap();
             }
         }
@@ -167,4 +179,20 @@ fn waiting() {
         thread.join().unwrap();
     }
     assert_eq!(pool.done.load(Ordering::SeqCst), 3);
+}
+
+/// The pool's only thread, and the next job for it, take as long as the job that waits, which is submitted last. So
+/// that one gets a thread, and takes it before the other job does.
+fn overtaking() {
+    let pool = Pool::new(1);
+    let threads = [
+        Pool::submit(&pool, HELD, Purpose::Limited),
+        Pool::submit(&pool, HELD, Purpose::Limited),
+        Pool::submit(&pool, RELEASES, Purpose::Waiting),
+    ];
+    pool.end_time();
+    for thread in threads.into_iter().flatten() {
+        thread.join().unwrap();
+    }
+    assert_eq!(pool.done.load(Ordering::SeqCst), 2 * HELD + RELEASES);
 }
