@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
@@ -42,6 +42,11 @@ impl Client {
 
     pub(crate) fn over(stream: TcpStream) -> Client {
         Client(BufReader::new(stream))
+    }
+
+    /// The address that the service sees.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.get_ref().local_addr().unwrap()
     }
 
     pub(crate) fn send(&mut self, text: &str) -> io::Result<()> {

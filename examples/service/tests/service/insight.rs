@@ -142,28 +142,22 @@ fn the_log_names_the_connection_and_the_request() {
         client.send(&request[request.len() - 1..]).unwrap();
         client.answer().unwrap().unwrap();
     }
+    let peers = clients
+        .each_ref()
+        .map(|client| format!(" peer={}}}", client.address()));
     let lines = [
-        ("connection{id=1 peer=127.0.0.1:", "status=\"201 Created\""),
-        (
-            "connection{id=2 peer=127.0.0.1:",
-            "error=an address begins with",
-        ),
-        (
-            "connection{id=2 peer=127.0.0.1:",
-            "status=\"400 Bad Request\"",
-        ),
+        (&peers[0], "status=\"201 Created\""),
+        (&peers[1], "error=an address begins with"),
+        (&peers[1], "status=\"400 Bad Request\""),
     ];
     until("the log has all lines", || {
         let log = server.log();
-        lines.iter().all(|(connection, what)| {
+        lines.iter().all(|(peer, what)| {
             let mut of_what = log.lines().filter(|line| line.contains(what));
             let line = of_what.next();
             let request = "request{method=\"POST\" path=\"/links\"}";
             line.is_some_and(|line| {
-                assert!(
-                    line.contains(connection) && line.contains(request),
-                    "{line}"
-                );
+                assert!(line.contains(*peer) && line.contains(request), "{line}");
                 assert!(of_what.next().is_none(), "{log}");
                 true
             })
@@ -178,9 +172,12 @@ fn sigusr1_has_the_service_tell_what_its_handlers_do() {
     let mut client = Client::new(&server);
     let request = post("https://example.com/");
     client.send(&request[..request.len() - 1]).unwrap();
-    let mut idle = Client::new(&server);
-    // The handler of the first client has started, since this one came later. It waits for its body.
-    idle.get("/");
+    let mut other = Client::new(&server);
+    // The acceptor, and the handler of the first client.
+    let reading = "greenroom_coroutines_parked{reason=\"read\"} 2\n";
+    until("the handler waits for the body", || {
+        other.get("/metrics").content.contains(reading)
+    });
     server.signal(Signal::USR1);
     until("the dump is complete", || {
         server.log().contains("spawned by\n")
