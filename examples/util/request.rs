@@ -73,6 +73,9 @@ impl<'r> Request<'r> {
             let value = field.value;
             if is("host") {
                 hosts += 1;
+            } else if is("connection") && value == b"keep-alive" {
+                // No need to split what most clients send.
+                self.keeps_alive |= self.is_1_0;
             } else if is("connection") {
                 for option in value.split(|&byte| byte == b',') {
                     let option = option.trim_ascii();
@@ -127,7 +130,11 @@ impl<'r> Request<'r> {
 
     /// The target up to its `?`, and the part behind it.
     pub(crate) fn path_and_query(&self) -> (&'r str, &'r str) {
-        self.target.split_once('?').unwrap_or((self.target, ""))
+        let mut bytes = self.target.bytes();
+        match bytes.position(|byte| byte == b'?') {
+            Some(at) => (&self.target[..at], &self.target[at + 1..]),
+            None => (self.target, ""),
+        }
     }
 
     /// The length of the body, unless it comes in chunks.
