@@ -172,7 +172,8 @@ impl Dump {
         self
     }
 
-    /// Sets how long to wait for workers that do not answer, because a coroutine holds them.
+    /// Sets how long to wait for workers that do not answer, because a coroutine holds them. A worker that describes
+    /// its coroutines is waited for, however many it has.
     pub fn patience(mut self, patience: Duration) -> Dump {
         self.patience = patience;
         self

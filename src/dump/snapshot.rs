@@ -101,10 +101,10 @@ impl Told {
             .iter()
             .map(|scheduler| (scheduler.number(), scheduler.call_roll(traces)))
             .collect();
-        let deadline = Deadline::at(at.checked_add(patience).unwrap_or(at));
+        let deadline = Deadline::after(patience);
         let (mut entries, mut workers) = (Vec::new(), Vec::new());
         for (runtime, call) in calls {
-            let (injected, answers) = call.answers(deadline)?;
+            let (injected, answers) = call.answers(deadline, patience)?;
             entries.extend(injected);
             for (index, answer) in answers.into_iter().enumerate() {
                 workers.push(WorkerAnswer {

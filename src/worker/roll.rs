@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::mem;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Live, Scheduler, Worker};
@@ -118,6 +118,8 @@ pub(crate) struct Roll {
     traces: Traces,
     /// The caller does not wait any more.
     is_over: AtomicBool,
+    /// How far each worker has come.
+    progress: Box<[AtomicUsize]>,
     /// The answer of each worker.
     answers: Box<[JobResult<Vec<Entry>>]>,
 }
@@ -151,6 +153,7 @@ impl Scheduler {
         let roll = Arc::new(Roll {
             traces,
             is_over: AtomicBool::new(false),
+            progress: self.workers.iter().map(|_| AtomicUsize::new(0)).collect(),
             answers: self
                 .workers
                 .iter()
@@ -183,25 +186,36 @@ impl Scheduler {
 }
 
 impl RollCall {
-    /// Waits until each worker has answered, or until `deadline`.
+    /// Waits until each worker has answered. Gives up on one that has described nothing by `deadline`, or nothing for
+    /// `patience` after that. One that has very many coroutines takes longer, and is waited for.
     ///
     /// # Errors
     ///
     /// That of an interrupt, if interrupts are delivered as errors.
     pub(crate) fn answers(
         mut self,
-        deadline: Deadline,
+        deadline: Option<Deadline>,
+        patience: Duration,
     ) -> std::io::Result<(Vec<Entry>, Vec<Answer>)> {
         let mut answers = Vec::new();
-        let workers = self.scheduler.workers.iter();
-        for (worker, answer) in workers.zip(&self.roll.answers) {
+        for (index, worker) in self.scheduler.workers.iter().enumerate() {
             let is_away = worker.attention().is_away();
-            let until = if is_away {
-                Deadline::at(Instant::now())
+            let mut until = if is_away {
+                Some(Deadline::at(Instant::now()))
             } else {
                 deadline
             };
-            answers.push(match answer.wait_for_operation(Some(until))? {
+            let mut before = 0;
+            let entries = loop {
+                let entries = self.roll.answers[index].wait_for_operation(until)?;
+                let progress = self.roll.progress[index].load(Ordering::Relaxed);
+                if entries.is_some() || is_away || progress == before {
+                    break entries;
+                }
+                before = progress;
+                until = Deadline::after(patience);
+            };
+            answers.push(match entries {
                 Some(entries) => Answer::Entries(entries),
                 None if is_away => Answer::Away(worker.load()),
                 None => Answer::Busy(worker.load(), Arc::clone(worker.pulse())),
@@ -287,6 +301,7 @@ impl Worker {
         let end = Instant::now() + MOMENT;
         while let Some(first) = answering.first_mut() {
             if !first.roll.is_over.load(Ordering::Relaxed) && !self.go_on_with(first, end) {
+                first.roll.progress[first.worker].store(first.slot, Ordering::Relaxed);
                 rolls.asked.store(true, Ordering::SeqCst);
                 return;
             }

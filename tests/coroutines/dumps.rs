@@ -905,3 +905,30 @@ fn a_signal_of_choice_has_a_dump_written_to_standard_error_each_time() {
     let rest: Vec<_> = lines.map(Result::unwrap).collect();
     assert!(child.wait().unwrap().success(), "{rest:#?}");
 }
+
+#[test]
+#[serial]
+fn a_worker_with_many_coroutines_is_waited_for_while_it_describes_them() {
+    const COUNT: usize = 20_000;
+    // All of them take longer than this.
+    let impatient = Dump::new().patience(Duration::from_millis(50)).listed(1);
+    let asking = runtime(1).run(|| {
+        let parked: Vec<_> = (0..COUNT).map(|_| greenroom::spawn(thread::park)).collect();
+        util::until("all are parked", || {
+            let reasons = greenroom::parked_by_reason().unwrap();
+            reasons.contains(&("park", COUNT))
+        });
+        // On a busy machine, the worker may be without a processor for so long.
+        let asking = std::thread::spawn(move || {
+            let all = format!("{COUNT} coroutines, parked (park)");
+            util::until("all are described", || text_of(&impatient).contains(&all));
+        });
+        let asked = greenroom::join_thread(asking);
+        for parked in parked {
+            parked.thread().unpark();
+            parked.join().unwrap();
+        }
+        asked
+    });
+    asking.unwrap();
+}
