@@ -486,10 +486,11 @@ fn a_client_that_has_gone_causes_no_sigpipe() {
     let backdoor = backdoor::serve(path_from_parent()).unwrap();
     for _ in 0..50 {
         let mut client = Client::connect(backdoor.path());
-        client.send(&b"help\n".repeat(1000)[..4000]);
+        assert!(client.ask("help").starts_with('['));
+        client.send(&b"help\n".repeat(800));
         drop(client);
+        until("it has been served", || threads_of_backdoors() == 1);
     }
-    until("all have been served", || threads_of_backdoors() == 1);
     println!("lives: yes");
 }
 
@@ -730,6 +731,11 @@ fn a_backdoor_is_closed_by_a_coroutine_while_a_client_waits_for_a_dump() {
         client
     });
     until("the threads have ended", || threads_of_backdoors() == 0);
-    assert_eq!(client.receive(), "");
+    let last = client.receive();
+    // It may not have been accepted before that.
+    assert!(
+        last.is_empty() || last == error("the backdoor is closed"),
+        "{last}"
+    );
     assert!(!path.exists());
 }

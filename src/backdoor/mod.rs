@@ -206,8 +206,9 @@ impl Door {
                 "only the user of this process, and root, are let in",
             );
         }
-        let Some(guest) = self.admit(&stream) else {
-            return client::turn_away(&stream, "there are too many clients");
+        let guest = match self.admit(&stream) {
+            Ok(guest) => guest,
+            Err(why) => return client::turn_away(&stream, why),
         };
         let thread = thread::Builder::new().name("greenroom-backdoor".into());
         if thread.spawn(move || client::serve(&guest.stream)).is_err() {
@@ -215,13 +216,16 @@ impl Door {
         }
     }
 
-    /// Notes the client, unless there are too many or the door is closed.
-    fn admit(self: &Arc<Door>, stream: &Arc<UnixStream>) -> Option<Guest> {
+    /// Notes the client, or tells why it cannot come in.
+    fn admit(self: &Arc<Door>, stream: &Arc<UnixStream>) -> Result<Guest, &'static str> {
         let mut guests = own_lock(&self.guests);
-        if guests.is_closed || guests.streams.len() >= MAX_CLIENTS {
-            return None;
+        if guests.is_closed {
+            return Err("the backdoor is closed");
         }
-        Some(Guest {
+        if guests.streams.len() >= MAX_CLIENTS {
+            return Err("there are too many clients");
+        }
+        Ok(Guest {
             door: Arc::clone(self),
             key: guests.streams.insert(Arc::clone(stream)),
             stream: Arc::clone(stream),
