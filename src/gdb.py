@@ -9,8 +9,8 @@
 #
 # How a parked stack is walked: an unwinder says that the innermost frame of the selected thread was called with the
 # registers that the coroutine has saved. So gdb shows the frames of the coroutine as the callers of that frame,
-# without a change of any register: a core file has none to change. A limit of backtraces ends the walk at the root of
-# the coroutine. The frames beyond are those that the worker had when it resumed the coroutine.
+# without a change of any register: a core file has none to change. The walk ends at the root of the coroutine, whose
+# unwind table says that it has no caller.
 
 import os
 import re
@@ -20,9 +20,6 @@ import gdb
 from gdb.unwinder import Unwinder
 
 ALL = "greenroom::worker::scheduler::ALL"
-
-# What ends the frames of a coroutine: the return address of its first function. See corosensei's arch/x86_64.rs.
-ROOT = "stack_init_trampoline_return"
 
 # Functions of these crates are passed over when it is told where a coroutine is.
 INNER = re.compile(r"^[<&*]*(?:dyn )?(?:greenroom|corosensei|core|std|alloc)::")
@@ -302,18 +299,11 @@ def registers(frame):
     return [int(frame.read_register(name)) for name in ("rsp", "rip")]
 
 
-def until_root(frame):
-    """A coroutine's frames from `frame` on."""
-    root = address_of(ROOT)
-    while frame is not None and frame.pc() != root:
+def outwards(frame):
+    """The frames from `frame` on."""
+    while frame is not None:
         yield frame
         frame = frame.older()
-
-
-def address_of(symbol):
-    """The address of a symbol that has no type. None if it is missing."""
-    found = re.search(r" is at (0x[0-9a-f]+)", gdb.execute("info address " + symbol, to_string=True))
-    return int(found.group(1), 16) if found else None
 
 
 PARKED = Parked()
@@ -352,7 +342,7 @@ class Shown:
 def where(coroutine):
     """The innermost function of Rust that the coroutine is in, other than greenroom's and std's."""
     with Shown(coroutine) as frame:
-        for frame in until_root(frame):
+        for frame in outwards(frame):
             name = frame.name()
             if name is not None and "::" in name and not INNER.match(name):
                 line = frame.find_sal()
@@ -367,19 +357,13 @@ def run(coroutine, command):
     with Shown(coroutine) as frame:
         if frame is None:
             raise gdb.GdbError("{} has no frames that gdb could find.".format(coroutine))
-        *_, outermost = until_root(frame)
         frame.select()
-        limit = gdb.parameter("backtrace limit")
-        gdb.execute("set backtrace limit {}".format(outermost.level() + 1))
-        try:
-            if is_backtrace:
-                # A number is one of frames, from the innermost one of the thread on.
-                command = re.sub(r"(?<= )\d+$", lambda count: str(int(count[0]) + frame.level()), command)
-                gdb.write(without_frames_below(frame.level(), gdb.execute(command, to_string=True)))
-            else:
-                gdb.execute(command)
-        finally:
-            gdb.execute("set backtrace limit {}".format(limit or "unlimited"))
+        if is_backtrace:
+            # A number is one of frames, from the innermost one of the thread on.
+            command = re.sub(r"(?<= )\d+$", lambda count: str(int(count[0]) + frame.level()), command)
+            gdb.write(without_frames_below(frame.level(), gdb.execute(command, to_string=True)))
+        else:
+            gdb.execute(command)
 
 
 def without_frames_below(level, backtrace):

@@ -5,6 +5,7 @@ mod util;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -317,4 +318,34 @@ fn an_allocator_waits_at_a_condition_variable_for_a_thread_that_waits_for_the_fi
     drop(guard);
     over.recv_timeout(Duration::from_secs(10)).unwrap();
     thread.join().unwrap();
+}
+
+/// The report must not wait for ever for what the overflowing coroutine holds.
+#[test]
+fn an_overflow_under_the_lock_of_the_allocator_is_reported_without_names() {
+    let name = "an_overflow_under_the_lock_of_the_allocator_is_reported_without_names";
+    #[expect(unconditional_recursion, reason = "that is the point")]
+    fn recurse(depth: u64) -> u64 {
+        let frame = std::hint::black_box([depth; 16]);
+        recurse(depth + 1) + frame[3]
+    }
+    if util::role().is_some() {
+        return util::on_workers(1, || {
+            let deep = greenroom::Builder::new().name("deep".into());
+            let deep = deep.spawn(|| {
+                let _guard = ALLOCATOR.allocated.lock();
+                std::hint::black_box(recurse(0));
+            });
+            deep.unwrap().join().unwrap();
+        });
+    }
+    let output = util::again!(name, "child").output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("coroutine 'deep' (spawned at "), "{stderr}");
+    assert!(stderr.contains(" has overflowed its stack of "), "{stderr}");
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+    if cfg!(all(target_arch = "x86_64", target_env = "gnu")) {
+        let (_, addresses) = stderr.split_once("its frames could not be named").unwrap();
+        assert!(addresses.matches("\n  0x").count() > 2, "{stderr}");
+    }
 }

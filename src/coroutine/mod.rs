@@ -7,7 +7,9 @@
 //! - `slab`: mappings that are cut into stacks.
 //! - `class`: all stacks of one size; the accounting that lets `spawn` report that there are none.
 //! - `pool`: the idle coroutines that a worker keeps for the tasks to come.
+//! - `root`: the frame at which the backtraces of coroutines end.
 //! - `sight`: the backtrace of a coroutine that runs on another thread.
+//! - `unwind`: walks over stacks from any registers on.
 //! - `overflow`: the report and the abort when a stack overflows into its guard.
 //!
 //! # The life of a coroutine
@@ -27,9 +29,12 @@
 mod class;
 pub(crate) mod overflow;
 mod pool;
+mod root;
 mod sight;
 mod slab;
 mod stack;
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+mod unwind;
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -84,11 +89,13 @@ impl Coroutine {
         let inner = corosensei::Coroutine::with_stack(stack, move |yielder, ()| {
             // The very first resume, which did not know the yielder yet.
             YIELDER.set(yielder);
-            loop {
-                body();
-                SUSPENDED_AT.set(ptr::null());
-                yielder.suspend(Suspend::Finished);
-            }
+            root::call(|| {
+                loop {
+                    body();
+                    SUSPENDED_AT.set(ptr::null());
+                    yielder.suspend(Suspend::Finished);
+                }
+            })
         });
         Coroutine {
             inner: ManuallyDrop::new(inner),
@@ -174,8 +181,8 @@ impl Coroutine {
         );
         let mut inner = ManuallyDrop::into_inner(self.inner);
         // SAFETY: the coroutine has never been resumed, or it is suspended in the loop of `new`.
-        // The only frame on its stack is then that loop's, which holds a function pointer and a
-        // reference: nothing that would have to be dropped.
+        // The only frames on its stack are then that loop's and those below, which hold a function
+        // pointer and a reference: nothing that would have to be dropped.
         unsafe { inner.force_reset() };
         inner.into_stack()
     }

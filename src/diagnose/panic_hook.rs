@@ -1,7 +1,8 @@
 //! The panic hook: the report of a panic in a coroutine names the coroutine.
 #![forbid(unsafe_code)]
 
-use std::backtrace::{Backtrace, BacktraceStatus};
+use std::backtrace::Backtrace;
+use std::env;
 use std::io::Write;
 use std::panic::{PanicHookInfo, set_hook, take_hook};
 
@@ -56,10 +57,14 @@ fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send
         None => payload.downcast_ref().copied().unwrap_or("Box<dyn Any>"),
     };
     let place = info.location().map(ToString::to_string).unwrap_or_default();
-    let backtrace = Backtrace::capture();
-    let trace = match backtrace.status() {
-        BacktraceStatus::Captured => format!("stack backtrace:\n{backtrace}"),
-        _ => "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n"
+    // As std's hook does. (`Backtrace::capture` would heed `RUST_LIB_BACKTRACE`, too.)
+    let style = env::var_os("RUST_BACKTRACE").filter(|style| style != "0");
+    let trace = match style {
+        Some(style) if style == "full" => {
+            format!("stack backtrace:\n{:#}", Backtrace::force_capture())
+        }
+        Some(_) => format!("stack backtrace:\n{}", Backtrace::force_capture()),
+        None => "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n"
             .to_owned(),
     };
     let report = format!(

@@ -867,7 +867,11 @@ impl<'a> Driving<'a> {
             CURRENT.get().is_null(),
             "a thread drives one worker at a time"
         );
-        if let Err(error) = overflow::watch(describe_running) {
+        let running = overflow::Running {
+            describe: describe_running,
+            forget: task::forget_running,
+        };
+        if let Err(error) = overflow::watch(running) {
             // Overflows still end the process, but without a report.
             let mut stderr = std::io::stderr();
             let _ = writeln!(

@@ -200,7 +200,7 @@ fn a_coroutine_that_holds_its_worker_is_reported_once_while_it_does() {
                     "{name}: {backtrace}"
                 );
                 // The first function of every coroutine, to which the walk must come.
-                assert!(backtrace.contains("stack_init_trampoline"), "{backtrace}");
+                assert!(backtrace.contains("root_of_coroutine"), "{backtrace}");
             }
         }
     }

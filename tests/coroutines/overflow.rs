@@ -62,6 +62,25 @@ fn overflow(workers: usize, name: &str, body: fn()) {
     });
 }
 
+/// What the report says after the message, where it says more.
+fn frames(output: &Output) -> Option<String> {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let frames = stderr.split_once("its frames, innermost first:\n");
+    let prints_frames = cfg!(all(target_arch = "x86_64", target_env = "gnu"));
+    assert_eq!(frames.is_some(), prints_frames, "{stderr}");
+    frames.map(|(_, frames)| frames.to_owned())
+}
+
+/// The numbers of the frames that are printed.
+fn numbers(frames: &str) -> Vec<usize> {
+    let numbers = frames
+        .lines()
+        .filter_map(|line| line.trim_start().split_once(": "));
+    numbers
+        .filter_map(|(number, _)| number.parse().ok())
+        .collect()
+}
+
 #[test]
 fn runaway_recursion_is_reported_on_one_worker() {
     if as_child() {
@@ -71,6 +90,93 @@ fn runaway_recursion_is_reported_on_one_worker() {
     }
     let output = child("runaway_recursion_is_reported_on_one_worker");
     assert_reported(&output, "deep", 128 << 10);
+    let Some(frames) = frames(&output) else {
+        return;
+    };
+    assert!(frames.contains("overflow::recurse\n"), "{frames}");
+    assert_eq!(frames.matches(" times more\n").count(), 1, "{frames}");
+    let numbers = numbers(&frames);
+    assert!(numbers.is_sorted(), "{frames}");
+    assert_eq!(numbers[0], 0, "{frames}");
+    // The frames of 128 bytes and more that are not printed.
+    assert!(numbers.len() < 48, "{frames}");
+    let all = *numbers.last().unwrap();
+    assert!((50..1024).contains(&all), "{frames}");
+    let closure = "runaway_recursion_is_reported_on_one_worker::{{closure}}";
+    // An optimiser inlines it.
+    assert!(
+        frames.contains(closure) || cfg!(not(debug_assertions)),
+        "{frames}"
+    );
+    assert!(frames.contains("root_of_coroutine"), "{frames}");
+    assert!(!frames.contains("run_batch"), "{frames}");
+}
+
+#[inline(never)]
+fn even(depth: u64) -> u64 {
+    let frame = black_box([depth; 4]);
+    odd(depth + 1) + frame[3]
+}
+
+#[inline(never)]
+fn odd(depth: u64) -> u64 {
+    let frame = black_box([depth; 8]);
+    even(depth + 1) + frame[5]
+}
+
+#[test]
+fn of_a_recursion_of_several_functions_one_round_is_printed() {
+    if as_child() {
+        return overflow(1, "mutual", || {
+            black_box(even(0));
+        });
+    }
+    let output = child("of_a_recursion_of_several_functions_one_round_is_printed");
+    assert_reported(&output, "mutual", 128 << 10);
+    let Some(frames) = frames(&output) else {
+        return;
+    };
+    for function in ["overflow::even\n", "overflow::odd\n"] {
+        assert!(frames.contains(function), "{frames}");
+    }
+    let line = frames.lines().find(|line| line.ends_with("times more"));
+    let line = line.unwrap_or_else(|| panic!("{frames}")).trim_start();
+    // An optimiser may inline one of the two.
+    assert!(
+        line.starts_with("these 2 frames ") || cfg!(not(debug_assertions)),
+        "{frames}"
+    );
+    assert!(numbers(&frames).is_sorted(), "{frames}");
+}
+
+/// Frames of one function, which call each other at changing places.
+#[inline(never)]
+#[expect(unconditional_recursion, reason = "that is the point")]
+fn zigzag(depth: u64) -> u64 {
+    let frame = black_box([depth; 8]);
+    let next = black_box(depth.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+    match next % 3 {
+        0 => zigzag(black_box(depth + 1)) + frame[0],
+        1 => zigzag(black_box(depth + 2)) ^ frame[1],
+        _ => zigzag(black_box(depth + 3)) | frame[2],
+    }
+}
+
+#[test]
+fn of_an_irregular_recursion_the_frames_at_both_ends_are_printed() {
+    if as_child() {
+        return overflow(1, "irregular", || {
+            black_box(zigzag(0));
+        });
+    }
+    let output = child("of_an_irregular_recursion_the_frames_at_both_ends_are_printed");
+    assert_reported(&output, "irregular", 128 << 10);
+    let Some(frames) = frames(&output) else {
+        return;
+    };
+    assert!(frames.contains("overflow::zigzag\n"), "{frames}");
+    assert!(frames.contains("root_of_coroutine"), "{frames}");
+    assert!(numbers(&frames).len() <= 40, "{frames}");
 }
 
 #[test]
@@ -93,6 +199,11 @@ fn a_frame_larger_than_the_stack_is_reported() {
     }
     let output = child("a_frame_larger_than_the_stack_is_reported");
     assert_reported(&output, "wide", 128 << 10);
+    if let Some(frames) = frames(&output) {
+        assert!(frames.contains("0: "), "{frames}");
+        assert!(frames.contains("overflow::big_frame\n"), "{frames}");
+        assert!(!frames.contains("more\n"), "{frames}");
+    }
 }
 
 #[test]

@@ -84,6 +84,64 @@ fn a_panic_prints_the_name_of_its_coroutine_and_its_message_once() {
     assert_eq!(occurrences(&stderr, "thread '"), 0, "{stderr}");
 }
 
+#[inline(never)]
+fn panics_here() {
+    panic!("with a backtrace");
+}
+
+#[test]
+fn a_panic_prints_the_backtrace_that_is_asked_for_up_to_the_root_of_its_coroutine() {
+    let name = "a_panic_prints_the_backtrace_that_is_asked_for_up_to_the_root_of_its_coroutine";
+    if util::role().is_some() {
+        drop(panic::take_hook());
+        return util::on_workers(1, || {
+            let boom = Builder::new().name("boom".into());
+            boom.spawn(panics_here).unwrap().join().unwrap_err();
+        });
+    }
+    for style in ["0", "1", "full"] {
+        let mut child = util::again!(name, "child");
+        // The setting for backtraces of libraries does not count.
+        let child = child
+            .env("RUST_BACKTRACE", style)
+            .env("RUST_LIB_BACKTRACE", "0");
+        let output = child.output().unwrap();
+        assert!(output.status.success());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(occurrences(&stderr, "coroutine 'boom' panicked at "), 1);
+        let has_frames = style != "0";
+        let count = |part| occurrences(&stderr, part);
+        assert_eq!(count("stack backtrace:\n"), usize::from(has_frames));
+        assert_eq!(count("::panics_here"), usize::from(has_frames), "{stderr}");
+        // The long form has the addresses.
+        assert_eq!(count(" - ") > 0, style == "full", "{stderr}");
+        if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) && has_frames {
+            assert_eq!(count("::root_of_coroutine"), 1, "{stderr}");
+            for below in ["corosensei", "stack_init_trampoline", "::run_batch"] {
+                assert_eq!(count(below), 0, "{stderr}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_backtrace_ends_at_the_root_of_its_coroutine() {
+    let backtrace = util::on_workers(2, || {
+        let capture = || std::backtrace::Backtrace::force_capture().to_string();
+        spawn(move || {
+            // After a switch, too.
+            thread::sleep(MILLI);
+            capture()
+        })
+        .join()
+        .unwrap()
+    });
+    if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        let (_, beyond) = backtrace.split_once("::root_of_coroutine").unwrap();
+        assert_eq!(occurrences(beyond, ": "), 0, "{backtrace}");
+    }
+}
+
 #[test]
 fn panics_without_name_or_message_and_panics_of_main_and_of_threads_differ_in_print() {
     let name = "panics_without_name_or_message_and_panics_of_main_and_of_threads_differ_in_print";

@@ -28,8 +28,8 @@
 //!
 //! So a frame whose registers are in the copy or nowhere leads to such a frame again. It remains that a register may
 //! have been loaded with code. A first walk looks at the registers of each frame, and replaces those, in the copy.
-//! There are two exceptions, in which a table has an address loaded from memory. One is the root of the
-//! coroutine: the first walk stops there unless the register is the right one. The other is the frame of a signal's
+//! There are two exceptions, in which a table has an address loaded from memory. One is corosensei's first function,
+//! which lies below the root of the coroutine: the first walk refuses it. The other is the frame of a signal's
 //! handler: after it, the first walk stops unless the stack pointer is in the copy or nowhere. What std then
 //! walks is what the first walk has walked.
 //!
@@ -38,9 +38,7 @@
 //! walk.)
 //!
 //! The walk begins in `call_above`, a function whose unwind table says that it was called with the registers of
-//! the copy, as if a signal handler had been. It ends at the root of the coroutine. There, corosensei's table leads
-//! to the frames of the thread that has resumed the coroutine, by way of the *parent link*. In the copy this link
-//! leads to a return address of zero.
+//! the copy, as if a signal handler had been. It ends at the root of the coroutine, which has no caller (see `root`).
 //!
 //! # Registers that are not known
 //!

@@ -1,7 +1,5 @@
 //! Copies of the stacks of coroutines on x86-64, and walks over them by the unwinder of gcc.
 
-use std::arch::naked_asm;
-use std::backtrace::Backtrace;
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -14,7 +12,11 @@ use std::sync::{Mutex, Once};
 use std::thread;
 use std::time::Duration;
 
-use super::super::{YIELDER, overflow, slab};
+use super::super::unwind::{
+    Context, FRAME, INSTRUCTION, Registers, STACK, frames_above, number, place, register_in,
+    registers_of, set_register_in, walk_above,
+};
+use super::super::{YIELDER, overflow, root, slab};
 use super::{Seen, Sight};
 use crate::sys::memory;
 use crate::sys::switches::own_lock;
@@ -26,8 +28,6 @@ struct Room {
     start: usize,
     /// The place of the copy.
     copy: usize,
-    /// What the parent link leads to.
-    link: usize,
     /// Where words lead that lead nowhere.
     nowhere: usize,
 }
@@ -48,8 +48,7 @@ impl Room {
         Room {
             start,
             copy: start + NEAR,
-            link: start + (2 << 20),
-            nowhere: start + (2 << 20) + NEAR,
+            nowhere: start + (2 << 20),
         }
     }
 }
@@ -85,10 +84,6 @@ fn sanitise(words: &mut [usize], part: &Part, room: &Room, code: &[Range<usize>]
     for word in words.iter_mut() {
         *word = moved(*word, part, room, code);
     }
-    let link = (part.root - part.from.start) / size_of::<usize>();
-    if let Some(word) = words.get_mut(link) {
-        *word = room.link;
-    }
 }
 
 /// What becomes of a word, or of a register.
@@ -101,14 +96,6 @@ fn moved(word: usize, part: &Part, room: &Room, code: &[Range<usize>]) -> usize 
         room.nowhere
     }
 }
-
-/// The registers that an unwind table can speak of, in the order of DWARF's numbers. The last one is the
-/// instruction.
-type Registers = [usize; 17];
-
-const FRAME: usize = 6;
-const STACK: usize = 7;
-const INSTRUCTION: usize = 16;
 
 /// The place for copies. One thread uses it at a time.
 static ROOM: Mutex<Option<Room>> = Mutex::new(None);
@@ -169,9 +156,7 @@ fn backtrace(mut registers: Registers, part: &Part, state: State, room: &Room) -
         fill(room.start..room.copy, room.nowhere);
         let end = room.copy + part.from.len();
         fill(end..end + NEAR, room.nowhere);
-        fill(room.link - NEAR..room.nowhere + NEAR, room.nowhere);
-        // The return address.
-        *((room.link + 8) as *mut usize) = 0;
+        fill(room.nowhere - NEAR..room.nowhere + NEAR, room.nowhere);
     }
     for register in &mut registers {
         *register = moved(*register, part, room, &code);
@@ -345,7 +330,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
             .is_ok();
     if is_asked {
         // SAFETY: the kernel passes a `ucontext_t` to a handler that was installed with SA_SIGINFO.
-        let registers = registers(unsafe { &*context.cast::<libc::ucontext_t>() });
+        let registers = registers_of(unsafe { &*context.cast::<libc::ucontext_t>() });
         let part = Part::of(registers[STACK], YIELDER.get() as usize);
         if let Some(part) = &part {
             let to = QUESTION.copy.load(Ordering::Relaxed) as *mut u8;
@@ -368,57 +353,6 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
         // default is to ignore it.)
         unsafe { overflow::pass_on(signal, info, context, previous) };
     }
-}
-
-fn registers(context: &libc::ucontext_t) -> Registers {
-    use libc::*;
-    let order = [
-        REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8, REG_R9,
-        REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP,
-    ];
-    order.map(|register| context.uc_mcontext.gregs[register as usize] as usize)
-}
-
-/// Calls `f` with `argument`, in a frame whose caller seems to have the registers `registers`.
-///
-/// Its table is that of a signal handler's frame: the stack pointer of the caller is the canonical frame
-/// address, and each register is found in memory. The rules are expressions over RBX, which points to the
-/// registers: DW_CFA_def_cfa_expression (0x0f) of DW_OP_breg3 56, DW_OP_deref; and for each register
-/// DW_CFA_expression (0x10), its number, and DW_OP_breg3 (0x73) with the offset as a signed LEB128.
-#[unsafe(naked)]
-unsafe extern "C" fn call_above(
-    registers: *mut Registers,
-    f: extern "C" fn(*mut c_void),
-    argument: *mut c_void,
-) {
-    naked_asm!(
-        ".cfi_startproc",
-        ".cfi_signal_frame",
-        "push rbx",
-        "mov rbx, rdi",
-        ".cfi_escape 0x0f, 3, 0x73, 56, 0x06",
-        ".cfi_escape 0x10, 0, 2, 0x73, 0",
-        ".cfi_escape 0x10, 1, 2, 0x73, 8",
-        ".cfi_escape 0x10, 2, 2, 0x73, 16",
-        ".cfi_escape 0x10, 3, 2, 0x73, 24",
-        ".cfi_escape 0x10, 4, 2, 0x73, 32",
-        ".cfi_escape 0x10, 5, 2, 0x73, 40",
-        ".cfi_escape 0x10, 6, 2, 0x73, 48",
-        ".cfi_escape 0x10, 8, 3, 0x73, 0xc0, 0x00",
-        ".cfi_escape 0x10, 9, 3, 0x73, 0xc8, 0x00",
-        ".cfi_escape 0x10, 10, 3, 0x73, 0xd0, 0x00",
-        ".cfi_escape 0x10, 11, 3, 0x73, 0xd8, 0x00",
-        ".cfi_escape 0x10, 12, 3, 0x73, 0xe0, 0x00",
-        ".cfi_escape 0x10, 13, 3, 0x73, 0xe8, 0x00",
-        ".cfi_escape 0x10, 14, 3, 0x73, 0xf0, 0x00",
-        ".cfi_escape 0x10, 15, 3, 0x73, 0xf8, 0x00",
-        ".cfi_escape 0x10, 16, 3, 0x73, 0x80, 0x01",
-        "mov rdi, rdx",
-        "call rsi",
-        "pop rbx",
-        "ret",
-        ".cfi_endproc",
-    )
 }
 
 /// How a walk has ended.
@@ -447,20 +381,6 @@ struct Walk {
     begun: bool,
 }
 
-/// What the unwinder passes to a callback.
-type Context = *mut c_void;
-
-unsafe extern "C" {
-    fn _Unwind_Backtrace(
-        trace: extern "C" fn(Context, *mut c_void) -> c_int,
-        argument: *mut c_void,
-    ) -> c_int;
-    fn _Unwind_GetIP(context: Context) -> usize;
-    fn _Unwind_GetCFA(context: Context) -> usize;
-    fn _Unwind_GetGR(context: Context, register: c_int) -> usize;
-    fn _Unwind_SetGR(context: Context, register: c_int, value: usize);
-}
-
 impl Walk {
     /// Walks the copy from `registers` on. `root` is the place of the parent link in the copy.
     ///
@@ -478,10 +398,9 @@ impl Walk {
             begun: false,
         };
         let walking = &raw mut walk;
-        // SAFETY: the caller has made harmless what the unwinder reads, and `step` refuses the rest.
-        // `step_through` takes the walk, and does not unwind. `step` writes to the registers by the pointer that
-        // is passed here.
-        unsafe { call_above(&raw mut (*walking).registers, step_through, walking.cast()) };
+        // SAFETY: the caller has made harmless what the unwinder reads, and `step` refuses the rest. `step` takes the
+        // walk, and writes to the registers by the pointer that is passed here.
+        unsafe { walk_above(&raw mut (*walking).registers, step, walking.cast()) };
         walk
     }
 
@@ -494,7 +413,7 @@ impl Walk {
         /// More frames are of a recursion that has gone too deep.
         const MOST: usize = 10_000;
         // SAFETY: the caller has promised that this is the context of a frame.
-        let (at, stack) = unsafe { (_Unwind_GetIP(context), _Unwind_GetCFA(context)) };
+        let (at, stack) = unsafe { place(context) };
         self.begun |= at == self.registers[INSTRUCTION] && self.harmless.contains(&stack);
         if !self.begun || [0, self.nowhere].contains(&at) {
             return true;
@@ -504,27 +423,26 @@ impl Walk {
             self.end = End::Refused;
             return false;
         }
-        for register in (0..16).filter(|register| *register != STACK as c_int) {
+        for register in (0..INSTRUCTION).filter(|register| *register != STACK) {
             // SAFETY: all registers have a value in the frames of the copy, since `call_above` has given each a
             // place in memory. What the tables say after that are places in the copy.
             unsafe {
-                if !self.harmless.contains(&_Unwind_GetGR(context, register)) {
-                    _Unwind_SetGR(context, register, self.nowhere);
+                if !self.harmless.contains(&register_in(context, register)) {
+                    set_register_in(context, register, self.nowhere);
                 }
             }
         }
-        if at == self.root_instruction() {
-            // SAFETY: as above.
-            let is_root = unsafe { _Unwind_GetGR(context, FRAME as c_int) } == self.root;
-            self.end = if is_root { End::Root } else { End::Refused };
-            return is_root;
+        if root::is_root(at) {
+            self.end = End::Root;
+        } else if at == self.first_instruction() {
+            self.end = End::Refused;
         }
-        true
+        self.end == End::Unknown
     }
 
     /// The return address into corosensei's first function, which lies on the stack below the body of the
     /// coroutine, which is a pointer in two words.
-    fn root_instruction(&self) -> usize {
+    fn first_instruction(&self) -> usize {
         let place = self.root - 3 * size_of::<usize>();
         // SAFETY: the place is in the copy, or in the filled words before it.
         unsafe { *(place as *const usize) }
@@ -535,12 +453,8 @@ impl Walk {
         if self.frames == 0 || self.end == End::Refused {
             return None;
         }
-        // Without a frame of the copy, these are the frames that have led here.
-        let mut nothing = self.registers;
-        nothing[INSTRUCTION] = 0;
         // SAFETY: the first walk was not refused, so the same walk reads nothing but what is harmless.
-        let (above, all) = unsafe { (print(&mut nothing)?, print(&mut self.registers)?) };
-        let frames = without_first_frames(&all, above.lines().filter_map(number).count());
+        let frames = unsafe { frames_above(&mut self.registers, 0) }?;
         Some(match self.end {
             End::Root => frames,
             _ => without_last_frame(&frames),
@@ -554,36 +468,6 @@ extern "C" fn step(context: Context, walk: *mut c_void) -> c_int {
     c_int::from(!goes_on)
 }
 
-extern "C" fn step_through(walk: *mut c_void) {
-    // SAFETY: the callback takes the walk that is passed here.
-    unsafe { _Unwind_Backtrace(step, walk) };
-}
-
-extern "C" fn print_frames(text: *mut c_void) {
-    // SAFETY: `print` has passed its own place.
-    let text = unsafe { &mut *text.cast::<Option<Backtrace>>() };
-    *text = Some(Backtrace::force_capture());
-}
-
-/// The present frames, with those of the copy, as std prints them.
-///
-/// # Safety
-///
-/// A walk from these registers reads nothing but what is harmless.
-unsafe fn print(registers: &mut Registers) -> Option<String> {
-    let mut captured: Option<Backtrace> = None;
-    // SAFETY: that is what the caller promises. `print_frames` takes the place for the
-    // backtrace, and does not unwind.
-    unsafe { call_above(registers, print_frames, (&raw mut captured).cast()) };
-    Some(captured?.to_string())
-}
-
-/// The number of the frame that a line of std's begins with.
-fn number(line: &str) -> Option<usize> {
-    let (number, _) = line.trim_start().split_once(": ")?;
-    number.parse().ok()
-}
-
 /// What std has printed, without the last frame, which is nowhere.
 fn without_last_frame(all: &str) -> String {
     let numbers = || all.lines().filter_map(number);
@@ -592,17 +476,4 @@ fn without_last_frame(all: &str) -> String {
         .lines()
         .take_while(|line| last.is_none() || number(line) != last);
     kept.flat_map(|line| [line, "\n"]).collect()
-}
-
-/// What std has printed, without the first `count` frames. The next one becomes number 0.
-fn without_first_frames(all: &str, count: usize) -> String {
-    let kept = all.lines().skip_while(|line| number(line) != Some(count));
-    let kept = kept.map(|line| match number(line) {
-        Some(of) => {
-            let (_, name) = line.split_once(": ").unwrap_or_default();
-            format!("{:>4}: {name}\n", of - count)
-        }
-        None => format!("{line}\n"),
-    });
-    kept.collect()
 }

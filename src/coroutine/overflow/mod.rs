@@ -6,10 +6,19 @@
 //!    SIGBUS, to the thread.
 //! 2. The signal handler runs on the thread's alternate stack (`sigaltstack(2)`), since the
 //!    overflowed stack has no room for it.
-//! 3. The handler finds the address in a guard, writes the message to standard error and aborts.
+//! 3. The handler finds the address in a guard, and writes the message to standard error. A copy of the process
+//!    prints the frames (see `frames`), as far as that can be done. Then the handler aborts.
 //! 4. If the address is in no guard, or the thread has never driven a worker, the handler passes the signal
 //!    on to the handler that was installed before: std's, for instance, which reports overflows of
 //!    OS threads.
+
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+mod frames;
+/// Elsewhere no frames are printed: the walk is written for x86-64 and the unwinder of gcc.
+#[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
+mod frames {
+    pub(super) unsafe fn print(_: *mut std::ffi::c_void, _: fn()) {}
+}
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -32,25 +41,31 @@ static PREVIOUS: [(libc::c_int, AtomicPtr<libc::sigaction>); 2] = [
     (libc::SIGBUS, AtomicPtr::new(ptr::null_mut())),
 ];
 
-/// Writes a description of the running coroutine. It is called in a signal handler, so it must be
-/// async-signal-safe: it must not allocate, nor take a lock.
-type Describe = fn(&mut dyn Write) -> fmt::Result;
-
-thread_local! {
-    /// How the calling thread describes its running coroutine; `None` on a thread that has never
-    /// driven a worker. Has neither an initialiser nor a destructor, so a signal handler may read it.
-    static DESCRIBE: Cell<Option<Describe>> = const { Cell::new(None) };
+/// What is known of the coroutine that runs on a thread. Both functions are called in a signal handler, so they must
+/// be async-signal-safe: they must not allocate, nor take a lock.
+#[derive(Clone, Copy)]
+pub(crate) struct Running {
+    /// Writes a description of the coroutine.
+    pub(crate) describe: fn(&mut dyn Write) -> fmt::Result,
+    /// Makes the calling thread one without a coroutine.
+    pub(crate) forget: fn(),
 }
 
-/// Reports overflows on the calling thread from now on, with the coroutine described by `describe`.
+thread_local! {
+    /// That of the calling thread; `None` on a thread that has never driven a worker. Has neither an initialiser
+    /// nor a destructor, so a signal handler may read it.
+    static RUNNING: Cell<Option<Running>> = const { Cell::new(None) };
+}
+
+/// Reports overflows on the calling thread from now on, of the coroutine that is `running`.
 /// Installs the handlers, and gives the thread an alternate stack, if need be.
 ///
 /// # Errors
 ///
 /// The operating system's, if the thread has no alternate stack and cannot be given one. Overflows
 /// then end the process without a message.
-pub(crate) fn watch(describe: Describe) -> io::Result<()> {
-    if DESCRIBE.replace(Some(describe)).is_some() {
+pub(crate) fn watch(running: Running) -> io::Result<()> {
+    if RUNNING.replace(Some(running)).is_some() {
         // The thread has been here before.
         return Ok(());
     }
@@ -155,17 +170,20 @@ extern "C" fn free_alternate_stack(stack: *mut c_void) {
 /// The handler of SIGSEGV and SIGBUS.
 ///
 /// Async-signal-safe: it reads atomics, a thread-local without initialiser, and memory that does
-/// not change; it formats without allocating, and writes to standard error by `write(2)`.
+/// not change; it formats without allocating, and writes to standard error by `write(2)`. What is not
+/// async-signal-safe happens in a copy of the process.
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the handler was installed with SA_SIGINFO, so the kernel passes a valid `siginfo_t`.
     // For SIGSEGV and SIGBUS it has the field `si_addr`.
     let address = unsafe { (*info).si_addr() } as usize;
-    if let (Some(size), Some(describe)) = (slab::guarded_size(address), DESCRIBE.get()) {
+    if let (Some(size), Some(running)) = (slab::guarded_size(address), RUNNING.get()) {
         let mut stderr = Stderr;
         // If standard error cannot be written to, the process aborts without the message.
         let _ = writeln!(stderr)
-            .and_then(|()| describe(&mut stderr))
+            .and_then(|()| (running.describe)(&mut stderr))
             .and_then(|()| writeln!(stderr, " has overflowed its stack of {size} bytes"));
+        // SAFETY: the context is that of this handler.
+        unsafe { frames::print(context, running.forget) };
         std::process::abort();
     }
     for (of, previous) in &PREVIOUS {
