@@ -66,6 +66,7 @@
 //! | see what each coroutine does and waits for | [`dump()`], [`Dump`], [`dump_on_signal`]; [the guide](guide::insight) |
 //! | ask a running program what it does, and cancel a coroutine there | [`backdoor`] |
 //! | find what blocks, hangs or switches, and how deep stacks go | [`monitor`], [`RuntimeBuilder::abort_on_deadlock`], [`deny_blocking`], [`no_switch`], [`stats`] |
+//! | find where time goes: on the processor, and in waits | [`perf_map()`], [`WaitProfile`] |
 //! | watch a runtime from outside | [`metrics`], [`parked_by_reason`] |
 //!
 //! Eight chapters say what you can rely on: [the model and its guarantees](guide::model), [deadlines and
@@ -95,6 +96,7 @@ mod local;
 mod park;
 pub mod patch;
 mod pool;
+mod profile;
 mod reactor;
 mod runtime;
 #[doc(hidden)]
@@ -113,6 +115,7 @@ pub mod guide;
 pub mod shims;
 
 pub use channel::callback::{Done, NeverCalled, from_callback, from_callback_or};
+pub use coroutine::perf_map::perf_map;
 pub use diagnose::blocking_report::BlockingReport;
 pub use diagnose::deny_blocking::{deny_blocking, deny_blocking_with};
 pub use diagnose::dropped_handle::{DroppedHandle, set_dropped_handle_hook};
@@ -138,6 +141,7 @@ pub use pool::pinned_thread::{PinnedThread, Proxy};
 pub use pool::resolver::{Resolve, SystemResolver, set_resolver};
 pub use pool::thread_pool::ThreadPool;
 pub use pool::unblock;
+pub use profile::{WaitProfile, WaitProfiler};
 #[doc(hidden)]
 pub use reactor::wait_for_poll as __wait_for_poll;
 pub use reactor::{Interest, Readiness, wait_fd};

@@ -45,6 +45,8 @@ const LAYERS: &[&[&str]] = &[
     &["group", "runtime::program", "select", "signal"],
     // What looks at all coroutines.
     &["dump"],
+    // What adds up what dumps tell.
+    &["profile"],
     // std's shape, and what tells other processes.
     &["backdoor", "shims"],
     // What is built of std's shape.

@@ -8,6 +8,7 @@
 //! - `class`: all stacks of one size; the accounting that lets `spawn` report that there are none.
 //! - `pool`: the idle coroutines that a worker keeps for the tasks to come.
 //! - `root`: the frame at which the backtraces of coroutines end.
+//! - `perf_map`: the names of coroutines, for perf.
 //! - `sight`: the backtrace of a coroutine that runs on another thread.
 //! - `unwind`: walks over stacks from any registers on.
 //! - `overflow`: the report and the abort when a stack overflows into its guard.
@@ -28,6 +29,7 @@
 
 mod class;
 pub(crate) mod overflow;
+pub(crate) mod perf_map;
 mod pool;
 mod root;
 mod sight;

@@ -77,6 +77,11 @@ impl Pulse {
         self.asleep.load(Ordering::Relaxed)
     }
 
+    /// The address of the task that the worker runs, or has just run.
+    pub(crate) fn running(&self, memory: &OwnMemory) -> Option<usize> {
+        self.with_driver(|driver| driver.running.address(memory))?
+    }
+
     /// What the monitor has seen of the worker. Locked by the monitor only.
     pub(super) fn look(&self) -> &Mutex<Look> {
         &self.look

@@ -25,6 +25,8 @@ use crate::worker::Traces;
 pub(crate) use one::One;
 use snapshot::Snapshot;
 
+pub(crate) use symbols::Symbols;
+
 /// How long a dump waits for workers that are held, unless [`Dump::patience`] sets it.
 const PATIENCE: Duration = Duration::from_secs(1);
 

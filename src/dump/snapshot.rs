@@ -14,7 +14,7 @@ use crate::diagnose::pulse::Pulse;
 use crate::park;
 use crate::pool;
 use crate::task::{Awaits, Deadline, Identity, Reason, Task};
-use crate::worker::{Activity, Answer, Entry, Scheduler, Started, Trace, Traces};
+use crate::worker::{Activity, Answer, Entry, Scheduler, Started, Trace, Traces, Wanted};
 
 /// All coroutines of the process, each at one moment of the last few milliseconds.
 pub(super) struct Snapshot {
@@ -99,7 +99,10 @@ impl Told {
         // All are asked before the first one is waited for.
         let calls: Vec<_> = schedulers
             .iter()
-            .map(|scheduler| (scheduler.number(), scheduler.call_roll(traces)))
+            .map(|scheduler| {
+                let wanted = Wanted::All { traces };
+                (scheduler.number(), scheduler.call_roll(wanted))
+            })
             .collect();
         let deadline = Deadline::after(patience);
         let (mut entries, mut workers) = (Vec::new(), Vec::new());
@@ -228,6 +231,11 @@ impl Snapshot {
 
     pub(super) fn symbols(&self, frame: usize) -> &[Symbol] {
         self.symbols.of(frame)
+    }
+
+    /// The frames without those at the coroutine's root.
+    pub(super) fn without_root<'a>(&self, frames: &'a [usize]) -> &'a [usize] {
+        self.symbols.without_root(frames)
     }
 
     /// How many coroutines do that.

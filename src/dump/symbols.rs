@@ -9,25 +9,56 @@ use std::collections::HashMap;
 
 /// A function that a frame is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Symbol {
-    pub(super) name: String,
+pub(crate) struct Symbol {
+    pub(crate) name: String,
     /// The file, line and column, if they are known.
-    pub(super) at: Option<String>,
+    pub(crate) at: Option<String>,
 }
 
 /// Symbols by the address of their frame. A frame has several if functions are inlined into each other, innermost
 /// first.
 #[derive(Debug, Default)]
-pub(super) struct Symbols(HashMap<usize, Vec<Symbol>>);
+pub(crate) struct Symbols(HashMap<usize, Vec<Symbol>>);
+
+/// How the names of functions begin that are at the root of each coroutine. What calls the closure is not among them:
+/// the closure may be inlined there.
+const ROOT: [&str; 12] = [
+    // See `perf_map`: the frame by which perf knows the coroutine.
+    "<unknown>",
+    "stack_init_trampoline",
+    "corosensei::",
+    "greenroom::coroutine::",
+    "greenroom::runtime::Runtime::run",
+    "greenroom::task::",
+    "greenroom::worker::",
+    "__rust_try",
+    "std::panic::",
+    "std::panicking::",
+    "core::panic::",
+    "<core::panic::",
+];
 
 impl Symbols {
     /// Resolves the addresses of a backtrace. This takes milliseconds, and for the first time more.
-    pub(super) fn resolve(&mut self, backtrace: &Backtrace) {
+    pub(crate) fn resolve(&mut self, backtrace: &Backtrace) {
         self.read(&format!("{backtrace:#}"));
     }
 
-    pub(super) fn of(&self, address: usize) -> &[Symbol] {
+    pub(crate) fn of(&self, address: usize) -> &[Symbol] {
         self.0.get(&address).map_or(&[], Vec::as_slice)
+    }
+
+    /// The frames without those at the coroutine's root.
+    pub(crate) fn without_root<'a>(&self, mut frames: &'a [usize]) -> &'a [usize] {
+        while let [rest @ .., last] = frames {
+            let symbols = self.of(*last);
+            let of_root = |name: &str| ROOT.iter().any(|start| name.starts_with(start));
+            if symbols.is_empty() || !symbols.iter().all(|symbol| of_root(&symbol.name)) {
+                break;
+            }
+            frames = rest;
+        }
+        frames
     }
 
     fn read(&mut self, text: &str) {

@@ -182,37 +182,8 @@ fn write_stack(started: &Started, out: &mut dyn Write) -> fmt::Result {
     )
 }
 
-/// How the names of functions begin that are at the root of each coroutine. What calls the closure is not among them:
-/// the closure may be inlined there.
-const ROOT: [&str; 11] = [
-    "stack_init_trampoline",
-    "corosensei::",
-    "greenroom::coroutine::",
-    "greenroom::runtime::Runtime::run",
-    "greenroom::task::",
-    "greenroom::worker::",
-    "__rust_try",
-    "std::panic::",
-    "std::panicking::",
-    "core::panic::",
-    "<core::panic::",
-];
-
-/// The frames without those at the coroutine's root.
-fn without_root<'a>(snapshot: &Snapshot, mut frames: &'a [usize]) -> &'a [usize] {
-    while let [rest @ .., last] = frames {
-        let symbols = snapshot.symbols(*last);
-        let of_root = |name: &str| ROOT.iter().any(|start| name.starts_with(start));
-        if symbols.is_empty() || !symbols.iter().all(|symbol| of_root(&symbol.name)) {
-            break;
-        }
-        frames = rest;
-    }
-    frames
-}
-
 fn write_trace(snapshot: &Snapshot, trace: usize, out: &mut dyn Write) -> fmt::Result {
-    let frames = without_root(snapshot, &snapshot.traces[trace].frames);
+    let frames = snapshot.without_root(&snapshot.traces[trace].frames);
     for (index, &frame) in frames.iter().enumerate() {
         match snapshot.symbols(frame) {
             [] => writeln!(out, "    {index:>3}: {frame:#x}")?,

@@ -193,9 +193,81 @@
 //! Core files that the kernel writes have the stacks of all coroutines. gdb's own `gcore` does not know the guards
 //! that Linux 6.13 and later make between stacks: it leaves out what follows the first one. `coroutine gcore` does not.
 //!
-//! A backtrace of a thread (`bt`, `perf`) leads through the coroutine that it runs to the worker's loop. gdb calls
-//! the root of the coroutine `<signal handler called>`, because that is the one kind of frame behind which it accepts
-//! another stack.
+//! # Backtraces
+//!
+//! The backtrace of a coroutine that runs ends at its root, `root_of_coroutine`, in std's `Backtrace` and in the report
+//! of a panic, in gdb (`bt`) and in perf, whether these follow unwind tables or frame pointers. What the worker has
+//! done before is not part of it. (On other processors than x86-64 and AArch64 it goes on into the worker.)
+//!
+//! A panic is reported with the name of its coroutine, and with a backtrace as `RUST_BACKTRACE` says: `1` or `full`. A
+//! stack overflow is reported with the frames of both ends of the stack, and with one round of a recursion:
+//!
+//! ```text
+//! coroutine 'parser' (spawned at src/main.rs:8:5) has overflowed its stack of 131072 bytes
+//! its frames, innermost first:
+//!    0: parser::value
+//!              at ./src/main.rs:30:17
+//!    1: parser::list
+//!              at ./src/main.rs:21:5
+//!    2: parser::value
+//!              at ./src/main.rs:33:5
+//!       these 2 frames 403 times more
+//!  809: parser::parse
+//! …
+//! ```
+//!
+//! A copy of the process finds the names, since the one that has overflowed may hold the lock of its allocator. If the
+//! copy does not succeed within five seconds, the report has addresses alone, for `addr2line`. (Other systems than
+//! x86-64 with glibc: the first line only.)
+//!
+//! # Flame graphs
+//!
+//! *Where does the processor's time go?* perf tells it by function. With
+//! [`perf_map`](crate::perf_map()), which a program calls at its start, it tells the coroutine as well: each has a frame
+//! with its name. `examples/profile.rs` is such a program. It needs frame pointers, or else `--call-graph dwarf`, which
+//! makes larger files:
+//!
+//! ```text
+//! $ RUSTFLAGS="-C force-frame-pointers=yes" cargo build --release --example profile
+//! $ perf record -e cpu-clock -g target/release/examples/profile > waits.folded
+//! $ perf script -F ip,sym | grep -o 'coroutine .*' | sort | uniq -c
+//!       1 coroutine feeder
+//!     144 coroutine heavy
+//!      37 coroutine light
+//!       6 coroutine main
+//! ```
+//!
+//! For a flame graph, the stacks are folded: one line for each different stack, outermost function first. Of the
+//! frames of a coroutine, those from its name on are kept:
+//!
+//! ```text
+//! $ perf script -F ip,sym | awk '
+//!     NF == 0 { if (stack != "") count[stack]++; stack = ""; done = 0; next }
+//!     { $1 = ""; if (!done) stack = substr($0, 2) (stack == "" ? "" : ";" stack) }
+//!     / coroutine / { done = 1 }
+//!     END { for (stack in count) print stack, count[stack] }' > cpu.folded
+//! $ grep 'work;profile::compute ' cpu.folded
+//! coroutine light;greenroom::coroutine::perf_map::NamedFunction::call::begin;<greenroom::runtime::join::packet::Packet<F,T,G> as greenroom::task::Body>::run;profile::work;profile::compute 36
+//! coroutine heavy;greenroom::coroutine::perf_map::NamedFunction::call::begin;<greenroom::runtime::join::packet::Packet<F,T,G> as greenroom::task::Body>::run;profile::work;profile::compute 140
+//! ```
+//!
+//! Brendan Gregg's `flamegraph.pl`, or `inferno-flamegraph` of the crate inferno, draws either file:
+//! `inferno-flamegraph cpu.folded > cpu.svg`.
+//!
+//! *Where do coroutines wait?* perf does not tell that, because a coroutine that waits is on no thread. A
+//! [`WaitProfile`](crate::WaitProfile) does, over any time, in the same format. The number is the time in microseconds:
+//!
+//! ```text
+//! $ cat waits.folded
+//! feeder;<greenroom::runtime::join::packet::Packet<F,T,G> as greenroom::task::Body>::run;profile::feed;greenroom::park::sleep;sleep 1163845
+//! heavy;<greenroom::runtime::join::packet::Packet<F,T,G> as greenroom::task::Body>::run;profile::work;greenroom::channel::mpmc::Channel<T>::take_or_wait;receive 1158194
+//! light;<greenroom::runtime::join::packet::Packet<F,T,G> as greenroom::task::Body>::run;profile::work;greenroom::channel::mpmc::Channel<T>::take_or_wait;receive 1129951
+//! main;<greenroom::runtime::join::packet::Packet<F,T,G> as greenroom::task::Body>::run;greenroom::runtime::join::JoinHandle<T>::join;greenroom::runtime::join::wait_for;join 1163845
+//! ```
+//!
+//! While it is taken, a thread wakes up every interval and has each worker look at its coroutines, as for a dump: at no
+//! more than 256 in all, which takes about ten microseconds each. Of more coroutines, a part that is chosen at random
+//! stands for all. What is waited for without a profile costs nothing.
 //!
 //! # Numbers
 //!

@@ -604,6 +604,15 @@ pub(crate) struct Identity {
 }
 
 impl RunningCell {
+    /// The address of the task that the thread runs, or has just run. `None` if it runs none. The thread exists
+    /// until this returns.
+    pub(crate) fn address(self, memory: &OwnMemory) -> Option<usize> {
+        let task = self.0.bytes(memory).ok()?;
+        // SAFETY: the kernel has written all bytes. The first word is the address of the task, or zero for none.
+        let address = unsafe { task.as_ptr().cast::<usize>().read() };
+        (address != 0).then_some(address)
+    }
+
     /// The coroutine that the thread runs, read while it runs. `None` if it runs none. `is_same` says whether the
     /// turn is the one that the caller means; the thread exists until this returns.
     ///

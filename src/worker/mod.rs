@@ -45,7 +45,10 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::coroutine::{self, Class, Coroutine, CoroutinePool, Reservation, Suspend, overflow};
+use crate::coroutine::{
+    self, Class, Coroutine, CoroutinePool, Reservation, Suspend, overflow,
+    perf_map::{self, NamedFunction},
+};
 use crate::diagnose::deny_blocking;
 use crate::fatal;
 use crate::park::Cancelled;
@@ -69,7 +72,7 @@ use shutdown::{NOTHING_UNWINDS, Shutdown};
 
 pub(crate) use hooks::PollHooks;
 pub use idlers::yield_until_idle;
-pub(crate) use roll::{Activity, Answer, Entry, Started, Trace, Traces};
+pub(crate) use roll::{Activity, Answer, Entry, Started, Trace, Traces, Wanted};
 pub(crate) use scheduler::{Scheduler, set_up_stealing};
 pub(crate) use shutdown::PAUSE;
 pub(crate) use stillness::OnDeadlock;
@@ -818,18 +821,38 @@ fn describe_running(out: &mut dyn fmt::Write) -> fmt::Result {
 fn run_task() {
     task::with_running(|task| {
         let task = task.expect("a coroutine is running");
-        let is_left = task.role() != Role::Main && !NOTHING_UNWINDS && task::is_runtime_stopping();
-        if is_left || task.word.is_interrupted() {
-            let waited = task.word.interrupt();
-            debug_assert!(!waited, "a fresh coroutine does not wait");
-            // SAFETY: this is the first turn of the task, on its worker, so the body was neither run nor
-            // abandoned before, and is not run after.
-            return unsafe { task.body().abandon(task, Box::new(Cancelled)) };
+        match perf_map::is_on() {
+            false => run_body(task),
+            true => run_named(task),
         }
-        // SAFETY: this is the first turn of the task, on its worker, so the body was neither run nor
-        // abandoned before. The branch above has returned.
-        unsafe { task.body().run(task) };
     });
+}
+
+/// Runs the body in a frame that has the name of the coroutine in call graphs of perf.
+#[cold]
+fn run_named(task: &Task) {
+    let function = task::aside(|| match task.name() {
+        Some(name) => NamedFunction::of(name),
+        None => NamedFunction::of(&format!("spawned at {}", task.spawned_at())),
+    });
+    match function {
+        Some(function) => function.call(|| run_body(task)),
+        None => run_body(task),
+    }
+}
+
+fn run_body(task: &Task) {
+    let is_left = task.role() != Role::Main && !NOTHING_UNWINDS && task::is_runtime_stopping();
+    if is_left || task.word.is_interrupted() {
+        let waited = task.word.interrupt();
+        debug_assert!(!waited, "a fresh coroutine does not wait");
+        // SAFETY: this is the first turn of the task, on its worker, so the body was neither run nor
+        // abandoned before, and is not run after.
+        return unsafe { task.body().abandon(task, Box::new(Cancelled)) };
+    }
+    // SAFETY: this is the first turn of the task, on its worker, so the body was neither run nor
+    // abandoned before. The branch above has returned.
+    unsafe { task.body().run(task) };
 }
 
 /// How long a worker that has nothing to run may block.

@@ -1,4 +1,4 @@
-//! Roll calls: each worker describes its own coroutines, for a dump.
+//! Roll calls: each worker describes its own coroutines, for a dump or a profile.
 //!
 //! ```text
 //! caller: put the roll into each worker's list ; set `asked` ; demand attention ; wait for the answers
@@ -36,6 +36,7 @@ use super::{Live, Scheduler, Worker};
 use crate::coroutine::{Extent, Suspend};
 use crate::diagnose::pulse::Pulse;
 use crate::pool::JobResult;
+use crate::sys::thread_state::OwnMemory;
 use crate::sys::{clock, frames};
 use crate::task::{self, Awaits, Deadline, Holder, Reason, Suspension, TaskRef};
 
@@ -71,6 +72,8 @@ pub(crate) struct Started {
     pub(crate) worker: usize,
     /// The number by which locks know the coroutine.
     pub(crate) holder: Option<u32>,
+    /// What it waits for, or has last waited for.
+    pub(crate) reason: Reason,
     /// What it waits for, if it is parked.
     pub(crate) awaits: Option<Awaits>,
     /// The number of its current wait.
@@ -113,9 +116,39 @@ impl Traces {
     }
 }
 
+/// What is to be described of a worker's coroutines.
+#[derive(Clone, Copy)]
+pub(crate) enum Wanted {
+    /// All coroutines.
+    All { traces: Traces },
+    /// Of the started coroutines one in `stride`, with traces. `first` is below `stride`, and random.
+    Sample { stride: usize, first: usize },
+}
+
+impl Wanted {
+    fn has_fresh(self) -> bool {
+        matches!(self, Wanted::All { .. })
+    }
+
+    fn traces(self) -> Traces {
+        match self {
+            Wanted::All { traces } => traces,
+            Wanted::Sample { .. } => Traces::All,
+        }
+    }
+
+    /// The first slot to describe, and the distance to the next.
+    fn slots(self) -> (usize, usize) {
+        match self {
+            Wanted::All { .. } => (0, 1),
+            Wanted::Sample { stride, first } => (first, stride),
+        }
+    }
+}
+
 /// A roll call of one runtime.
 pub(crate) struct Roll {
-    traces: Traces,
+    wanted: Wanted,
     /// The caller does not wait any more.
     is_over: AtomicBool,
     /// How far each worker has come.
@@ -149,9 +182,9 @@ pub(crate) enum Answer {
 
 impl Scheduler {
     /// Asks all workers to describe their coroutines.
-    pub(crate) fn call_roll(self: &Arc<Scheduler>, traces: Traces) -> RollCall {
+    pub(crate) fn call_roll(self: &Arc<Scheduler>, wanted: Wanted) -> RollCall {
         let roll = Arc::new(Roll {
-            traces,
+            wanted,
             is_over: AtomicBool::new(false),
             progress: self.workers.iter().map(|_| AtomicUsize::new(0)).collect(),
             answers: self
@@ -167,8 +200,24 @@ impl Scheduler {
         RollCall {
             scheduler: Arc::clone(self),
             roll,
-            injected: self.look_into_injector(),
+            injected: match wanted.has_fresh() {
+                true => self.look_into_injector(),
+                false => Vec::new(),
+            },
         }
+    }
+
+    /// The address of the task that each worker runs, or has just run.
+    pub(crate) fn running(&self, memory: &OwnMemory) -> Vec<Option<usize>> {
+        let workers = self.workers.iter();
+        workers
+            .map(|worker| worker.pulse().running(memory))
+            .collect()
+    }
+
+    /// The number of started coroutines, as the workers have last told it.
+    pub(crate) fn load(&self) -> usize {
+        self.workers.iter().map(|worker| worker.load()).sum()
     }
 
     /// The fresh coroutines in the injector, each of which is taken out and put back at the end.
@@ -268,6 +317,11 @@ pub(super) struct Answering {
 }
 
 impl Entry {
+    /// Whether this is the task at that address.
+    pub(crate) fn is_at(&self, address: usize) -> bool {
+        ptr::from_ref(&*self.task).addr() == address
+    }
+
     fn fresh(task: &TaskRef) -> Entry {
         Entry {
             task: task.clone(),
@@ -313,6 +367,22 @@ impl Worker {
     fn begin_answer(&self, roll: Arc<Roll>) -> Answering {
         let mut workers = self.scheduler.workers.iter();
         let worker = workers.position(|worker| self.is(worker));
+        let entries = match roll.wanted.has_fresh() {
+            true => self.describe_fresh(),
+            false => Vec::new(),
+        };
+        let (slot, _) = roll.wanted.slots();
+        Answering {
+            roll,
+            worker: worker.expect("a worker of its runtime"),
+            slot,
+            entries,
+            traces: HashMap::new(),
+        }
+    }
+
+    /// The fresh coroutines of this worker.
+    fn describe_fresh(&self) -> Vec<Entry> {
         let mut entries: Vec<_> = self.local.borrow().iter().map(Entry::fresh).collect();
         // Other workers can take coroutines out of the deque meanwhile, and so may look for some in vain.
         for _ in 0..self.fresh.len() {
@@ -323,18 +393,13 @@ impl Worker {
         if !self.fresh.is_empty() {
             self.scheduler.notify();
         }
-        Answering {
-            roll,
-            worker: worker.expect("a worker of its runtime"),
-            slot: 0,
-            entries,
-            traces: HashMap::new(),
-        }
+        entries
     }
 
     /// Describes coroutines until `end`. Returns whether all were described.
     fn go_on_with(&self, answering: &mut Answering, end: Instant) -> bool {
         let now = clock::coarse();
+        let (_, stride) = answering.roll.wanted.slots();
         loop {
             for _ in 0..AT_ONCE {
                 let mut live = self.live.borrow_mut();
@@ -342,7 +407,7 @@ impl Worker {
                     return true;
                 }
                 let slot = answering.slot;
-                answering.slot += 1;
+                answering.slot += stride;
                 if let Some(live) = live.get_mut(slot) {
                     let entry = self.describe(live, slot as u32, now, answering);
                     answering.entries.push(entry);
@@ -368,13 +433,15 @@ impl Worker {
         };
         let stack = task.stack_class().usable();
         let extent = live.coroutine.extent(stack);
-        let with_trace = awaits.reason != Reason::Yield && answering.roll.traces.include(&task);
+        let with_trace =
+            awaits.reason != Reason::Yield && answering.roll.wanted.traces().include(&task);
         let trace = with_trace.then(|| trace(live, extent, &mut answering.traces));
         Entry {
             activity,
             started: Some(Started {
                 worker: answering.worker,
                 holder: Holder::in_slot_here(slot).map(Holder::number),
+                reason: awaits.reason,
                 awaits: (activity == Activity::Parked).then_some(awaits),
                 wait: task.word.seq(),
                 deadline: self.timers.borrow().deadline(slot),

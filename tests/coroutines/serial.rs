@@ -11,6 +11,7 @@ mod dumps;
 mod fairness;
 mod metrics;
 mod poison;
+mod profiles;
 mod turns;
 mod wakes;
 mod yields;

@@ -1,5 +1,5 @@
 //! The larger examples, each run as a program, with clients that know nothing of greenroom: raw sockets, curl,
-//! git, wrk, Python; and gdb.
+//! git, wrk, Python; and gdb and perf.
 //!
 //! `.ci/run` has the list of Debian's packages with these clients. If a client is not on the machine, its tests
 //! say so and pass, unless `GREENROOM_REQUIRE_CLIENTS` is set.
@@ -12,6 +12,7 @@ mod echo;
 mod fetch;
 mod git_http;
 mod handles;
+mod perf;
 mod program;
 mod request_id;
 mod restarts;

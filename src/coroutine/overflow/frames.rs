@@ -21,7 +21,6 @@ use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::forget_running;
 use super::super::unwind::{
     self, Context, INSTRUCTION, Registers, STACK, frames_above, registers_of,
 };
@@ -53,26 +52,22 @@ struct Shared {
 struct Case<'a> {
     registers: Registers,
     shared: &'a Shared,
-    /// Has the calling thread forget which coroutine it runs.
-    forget: fn(),
 }
 
 /// Prints the frames of the thread that a signal has interrupted, as far as that can be done. Async-signal-safe.
 ///
+/// The thread must not count as a coroutine: if the functions of the C library are patched, a coroutine would park here.
+///
 /// # Safety
 ///
 /// `context` is what the kernel has passed to the handler that runs.
-pub(super) unsafe fn print(context: *mut c_void, forget: fn()) {
+pub(super) unsafe fn print(context: *mut c_void) {
     // SAFETY: the kernel passes a `ucontext_t` to a handler that was installed with SA_SIGINFO.
     let registers = registers_of(unsafe { &*context.cast::<libc::ucontext_t>() });
     let (Some(shared), Ok(room)) = (share(), memory::reserve(ROOM)) else {
         return;
     };
-    let mut case = Case {
-        registers,
-        shared,
-        forget,
-    };
+    let mut case = Case { registers, shared };
     // SAFETY: the copy runs `in_copy` on memory that nothing else uses, and its argument is in the copied memory.
     // Without flags, the two processes share nothing else, and the copy sends no signal when it ends.
     let copy = unsafe {
@@ -148,9 +143,6 @@ extern "C" fn in_copy(case: *mut c_void) -> c_int {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
     }
-    // From here on, code that waits for a lock blocks.
-    forget_running();
-    (case.forget)();
     let Some(walk) = Walk::all(&case.registers) else {
         return 1;
     };

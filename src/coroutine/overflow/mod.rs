@@ -17,7 +17,7 @@ mod frames;
 /// Elsewhere no frames are printed: the walk is written for x86-64 and the unwinder of gcc.
 #[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
 mod frames {
-    pub(super) unsafe fn print(_: *mut std::ffi::c_void, _: fn()) {}
+    pub(super) unsafe fn print(_: *mut std::ffi::c_void) {}
 }
 
 use std::cell::Cell;
@@ -182,8 +182,10 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
         let _ = writeln!(stderr)
             .and_then(|()| (running.describe)(&mut stderr))
             .and_then(|()| writeln!(stderr, " has overflowed its stack of {size} bytes"));
+        super::forget_running();
+        (running.forget)();
         // SAFETY: the context is that of this handler.
-        unsafe { frames::print(context, running.forget) };
+        unsafe { frames::print(context) };
         std::process::abort();
     }
     for (of, previous) in &PREVIOUS {

@@ -16,7 +16,7 @@ use super::super::unwind::{
     Context, FRAME, INSTRUCTION, Registers, STACK, frames_above, number, place, register_in,
     registers_of, set_register_in, walk_above,
 };
-use super::super::{YIELDER, overflow, root, slab};
+use super::super::{YIELDER, overflow, perf_map, root, slab};
 use super::{Seen, Sight};
 use crate::sys::memory;
 use crate::sys::switches::own_lock;
@@ -432,7 +432,7 @@ impl Walk {
                 }
             }
         }
-        if root::is_root(at) {
+        if root::is_root(at) || perf_map::has(at) {
             self.end = End::Root;
         } else if at == self.first_instruction() {
             self.end = End::Refused;
