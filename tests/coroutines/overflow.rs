@@ -93,7 +93,8 @@ fn runaway_recursion_is_reported_on_one_worker() {
     let Some(frames) = frames(&output) else {
         return;
     };
-    assert!(frames.contains("overflow::recurse\n"), "{frames}");
+    // A linker merges functions with the same instructions: there is another `recurse`.
+    assert!(frames.contains("::recurse\n"), "{frames}");
     assert_eq!(frames.matches(" times more\n").count(), 1, "{frames}");
     let numbers = numbers(&frames);
     assert!(numbers.is_sorted(), "{frames}");

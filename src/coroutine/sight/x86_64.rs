@@ -100,8 +100,8 @@ fn moved(word: usize, part: &Part, room: &Room, code: &[Range<usize>]) -> usize 
 /// The place for copies. One thread uses it at a time.
 static ROOM: Mutex<Option<Room>> = Mutex::new(None);
 
-/// How long a thread that computes may take to get to the signal.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a thread that computes may take to get to the signal. On a busy machine, it first waits for a processor.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) fn look(sight: Sight, is_same: impl Fn() -> bool) -> Option<Seen> {
     let mut room = own_lock(&ROOM);
