@@ -130,6 +130,8 @@ impl<'c> Reply<'c> {
         self.put_head(status, fields);
         match self.frame {
             Frame::Chunked => self.put(b"\r\nTransfer-Encoding: chunked")?,
+            // This status says it.
+            Frame::Length(0) if status.starts_with("204 ") => {}
             Frame::Length(length) => {
                 self.put(b"\r\nContent-Length: ")?;
                 put_decimal(self.out, length);

@@ -370,6 +370,7 @@ fn a_reload_frees_those_that_wait_and_the_successor_answers() {
     // The client is told to ask again. By then, only the new process accepts.
     let answer = read_answer(&mut poller);
     assert_eq!(status(&answer), "204", "{answer:?}");
+    assert!(!answer.contains("Content-Length"), "{answer:?}");
     assert_eq!(poller.read(&mut [0]).unwrap(), 0);
     until("the old process has closed the idle connection", || {
         observer.read(&mut [0]).unwrap() == 0
