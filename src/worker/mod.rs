@@ -160,6 +160,9 @@ pub(crate) struct Worker {
     batch: Cell<u32>,
     /// When the last batch ended, if it was full.
     batch_ended: Cell<Option<Instant>>,
+    /// Whether the next fresh coroutine goes before the next ready one. They take turns, also across batches:
+    /// in batches of one turn, ready coroutines would starve fresh ones otherwise.
+    fresh_first: Cell<bool>,
     /// How often in a row one coroutine has just yielded while no other was ready.
     lone_yields: Cell<u32>,
     /// In how many batches in a row all coroutines have done nothing but yield.
@@ -220,6 +223,7 @@ impl Worker {
             idle: RefCell::new(CoroutinePool::new(run_task)),
             batch: Cell::new(FIRST_BATCH),
             batch_ended: Cell::new(None),
+            fresh_first: Cell::new(true),
             lone_yields: Cell::new(0),
             idle_batches: Cell::new(0),
             trim_at: Cell::new(None),
@@ -406,7 +410,7 @@ impl Worker {
         if self.placement.has_held() && !self.scheduler.has_fresh() {
             self.placement.found_none();
         }
-        let mut fresh_first = false;
+        let mut fresh_first = self.fresh_first.get();
         let mut any_finished = false;
         let turns_before = self.counts.turns.get();
         // The turns in which a coroutine has done nothing but yield.
@@ -418,13 +422,20 @@ impl Worker {
             if NOTHING_UNWINDS && self.scheduler.is_stopping() {
                 break;
             }
-            let fresh = || self.sees_fresh().then(|| self.start_fresh()).flatten();
-            let next = match fresh_first {
-                true => fresh().or_else(|| self.next_ready()),
-                false => self.next_ready().or_else(fresh),
+            // With each goes whether a fresh coroutine is next: not after one that a ready one has let go first.
+            let fresh = || {
+                let slot = self.sees_fresh().then(|| self.start_fresh()).flatten()?;
+                Some((slot, self.ready.borrow().is_empty()))
             };
-            fresh_first = !fresh_first;
-            let Some(slot) = next else { break };
+            let ready = || self.next_ready().map(|slot| (slot, true));
+            let next = match fresh_first {
+                true => fresh().or_else(ready),
+                false => ready().or_else(fresh),
+            };
+            let Some((slot, fresh_next)) = next else {
+                break;
+            };
+            fresh_first = fresh_next;
 
             let mut live = self.live.borrow_mut();
             self.prefetch_next(&live);
@@ -467,6 +478,7 @@ impl Worker {
             }
             left = left.saturating_sub(1 + budget::spent());
         }
+        self.fresh_first.set(fresh_first);
         self.remote.set_load(self.live.borrow().len());
         self.publish();
         if any_finished {

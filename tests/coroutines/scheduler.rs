@@ -84,10 +84,12 @@ fn coroutines_start_in_the_order_in_which_they_were_spawned() {
 fn coroutines_that_yield_take_turns() {
     util::on_workers(1, || {
         let log = Log::default();
+        let parked = util::counter();
         let players: Vec<_> = (0..5)
             .map(|n| {
-                let log = log.clone();
+                let (log, parked) = (log.clone(), Arc::clone(&parked));
                 spawn(move || {
+                    parked.fetch_add(1, SeqCst);
                     park();
                     for _ in 0..20 {
                         log.note(n);
@@ -96,8 +98,7 @@ fn coroutines_that_yield_take_turns() {
                 })
             })
             .collect();
-        // Lets all of them start, and park.
-        thread::sleep(10 * MILLI);
+        util::until("all are parked", || parked.load(SeqCst) == 5);
         assert_eq!(log.entries(), []);
         for player in &players {
             player.thread().unpark();
@@ -115,16 +116,18 @@ fn coroutines_that_yield_take_turns() {
 fn unparked_coroutines_run_in_the_order_of_the_unparks() {
     util::on_workers(1, || {
         let log = Log::default();
+        let parked = util::counter();
         let players: Vec<_> = (0..100)
             .map(|n| {
-                let log = log.clone();
+                let (log, parked) = (log.clone(), Arc::clone(&parked));
                 spawn(move || {
+                    parked.fetch_add(1, SeqCst);
                     park();
                     log.note(n);
                 })
             })
             .collect();
-        thread::sleep(10 * MILLI);
+        util::until("all are parked", || parked.load(SeqCst) == 100);
         for player in players.iter().rev() {
             player.thread().unpark();
         }
@@ -170,6 +173,41 @@ fn a_coroutine_that_is_always_ready_starves_neither_timers_nor_sockets_nor_fresh
         for busy in busy {
             busy.join().unwrap();
         }
+    });
+}
+
+/// Each turn takes longer than a batch of turns should, so batches are as small as can be.
+#[test]
+#[parallel]
+fn coroutines_with_long_turns_do_not_starve_fresh_ones() {
+    util::on_workers(1, || {
+        let over = Arc::new(AtomicBool::new(false));
+        let turns = Arc::new(AtomicUsize::new(0));
+        let busy = [(); 2].map(|()| {
+            let (over, turns) = (Arc::clone(&over), Arc::clone(&turns));
+            spawn(move || {
+                while !over.load(SeqCst) {
+                    std::thread::sleep(2 * MILLI); // computes
+                    turns.fetch_add(1, SeqCst);
+                    yield_now();
+                }
+            })
+        });
+        while turns.load(SeqCst) < 100 {
+            yield_now();
+        }
+        let (before, begun) = (turns.load(SeqCst), Arc::clone(&turns));
+        let fresh = spawn(move || begun.load(SeqCst) - before);
+        let between = loop {
+            if fresh.is_finished() {
+                break fresh.join().unwrap();
+            }
+            assert!(turns.load(SeqCst) < before + 100, "it does not start");
+            yield_now();
+        };
+        assert!(between <= 2, "{between}");
+        over.store(true, SeqCst);
+        busy.into_iter().for_each(|busy| busy.join().unwrap());
     });
 }
 
@@ -225,8 +263,8 @@ fn a_reader_whose_peer_floods_it_does_not_starve_others() {
         for _ in 0..50 {
             thread::sleep(MILLI);
         }
+        util::until("something has come", || received.load(SeqCst) > 0);
         assert!(!reader.is_finished());
-        assert!(received.load(SeqCst) > 0);
         over.store(true, SeqCst);
         reader.join().unwrap();
         flood.join().unwrap();
@@ -388,7 +426,7 @@ fn long_lived_coroutines_are_spread_over_all_workers() {
         for count in [4_000, 1_000, 4_000] {
             // A thread that gets no processor for a while takes fewer, so this is tried several times.
             let mut alive = Vec::new();
-            let spread = (0..5).any(|_| {
+            let spread = (0..10).any(|_| {
                 alive = alive_per_thread(count);
                 alive.len() == WORKERS && alive.iter().all(|&some| some >= count / 33)
             });
