@@ -15,6 +15,15 @@ use crate::shims::thread;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// An address that no other test listens on. Elsewhere, another test could get a port that was closed, and open it
+/// again.
+fn own_loopback() -> Ipv4Addr {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) % 250;
+    Ipv4Addr::new(127, high | 0x80, low, 2 + number as u8)
+}
+
 /// A listener whose accepts fail with these codes. When none is left, it accepts.
 #[derive(Debug)]
 struct Failing {
@@ -28,7 +37,7 @@ impl Failing {
         Failing {
             codes: Mutex::new(codes.into_iter().collect()),
             accepts: Arc::default(),
-            listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
+            listener: TcpListener::bind((own_loopback(), 0)).unwrap(),
         }
     }
 }
@@ -139,16 +148,17 @@ fn the_failure_of_one_connection_does_not_delay_the_next() {
 #[test]
 fn a_connection_that_ends_ends_the_pause() {
     run(|| {
-        // The pauses before the last one are over at once, because it is the last that lasts.
-        let lacks = [libc::EMFILE; 20];
+        const CLIENTS: usize = 6;
+        let lacks = [libc::EMFILE; 50];
         let listener = Failing::with([]);
         let accepts = Arc::clone(&listener.accepts);
         let (server, _) = serve(listener);
-        let mut client = TcpStream::connect(server.local_addr()).unwrap();
-        while server.stats().active == 0 {
+        let connect = || TcpStream::connect(server.local_addr()).unwrap();
+        let clients: Vec<_> = (0..CLIENTS).map(|_| connect()).collect();
+        while server.stats().active < CLIENTS {
             yield_now();
         }
-        // The acceptor waits in its second accept. From the third on, there is a lack.
+        // The acceptor waits in its next accept. After that, there is a lack.
         let shared = Arc::clone(&server.shared);
         let listener = shared.listener.lock().unwrap().clone().unwrap();
         listener.codes.lock().unwrap().extend(lacks);
@@ -156,15 +166,24 @@ fn a_connection_that_ends_ends_the_pause() {
         while server.stats().accept_failures < 8 {
             thread::sleep(Duration::from_millis(10));
         }
-        // It pauses for a second now, unless a connection ends.
-        let before = accepts.load(Ordering::SeqCst);
-        let start = std::time::Instant::now();
-        client.write_all(b"x").unwrap();
-        client.read_exact(&mut [0]).unwrap();
-        while accepts.load(Ordering::SeqCst) == before {
-            yield_now();
-        }
-        assert!(start.elapsed() < Duration::from_millis(900));
+        // It pauses for a second each time now, unless a connection ends. On a busy machine, one of several
+        // pauses that are over early is enough.
+        let pauses = clients.into_iter().map(|mut client| {
+            let before = accepts.load(Ordering::SeqCst);
+            while accepts.load(Ordering::SeqCst) == before {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let (before, start) = (before + 1, std::time::Instant::now());
+            client.write_all(b"x").unwrap();
+            client.read_exact(&mut [0]).unwrap();
+            while accepts.load(Ordering::SeqCst) == before {
+                yield_now();
+            }
+            start.elapsed()
+        });
+        let pauses: Vec<_> = pauses.collect();
+        let is_short = |pause: &Duration| *pause < Duration::from_millis(700);
+        assert!(pauses.iter().any(is_short), "{pauses:?}");
         drop(server);
     });
 }

@@ -109,13 +109,17 @@ fn an_interrupted_map_has_ended_its_calls_when_it_unwinds() {
     on_workers(2, || {
         let group = Group::bounded(2);
         let gauge = Gauge::default();
-        let mapped = timeout(ms(5), || {
-            group.map(0..4, |_| {
-                let _inside = gauge.enter();
-                forever();
-            })
+        scope(|s| {
+            let mapper = s.spawn(|| {
+                group.map(0..4, |_| {
+                    let _inside = gauge.enter();
+                    forever();
+                })
+            });
+            until("two calls have begun", || gauge.inside() == 2);
+            mapper.cancel();
+            assert!(mapper.join().unwrap_err().is::<Cancelled>());
         });
-        assert!(mapped.is_err());
         assert_eq!((gauge.entered(), gauge.inside()), (2, 0));
         assert!(group.is_empty());
     });
@@ -161,10 +165,18 @@ fn imap_is_lazy_ordered_and_bounded() {
 fn imap_unordered_yields_what_ends_first_and_each_result_once() {
     everywhere(|| {
         let group = Group::bounded(4);
-        let results = group.imap_unordered(0..40_u64, |n| {
-            sleep(ms(if n == 0 { 20 } else { n % 3 }));
+        let another = Arc::new(AtomicBool::new(false));
+        let is_there = Arc::clone(&another);
+        let results = group.imap_unordered(0..40_u64, move |n| {
+            match n {
+                0 => until("another result is there", || {
+                    is_there.load(Ordering::Relaxed)
+                }),
+                _ => sleep(ms(n % 3)),
+            }
             n
         });
+        let results = results.inspect(|_| another.store(true, Ordering::Relaxed));
         let results: Vec<_> = results.map(Result::unwrap).collect();
         assert_ne!(results[0], 0, "the slow one does not hold up the others");
         let mut sorted = results;

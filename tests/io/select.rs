@@ -179,6 +179,17 @@ fn in_all_states() -> BTreeMap<&'static str, (OwnedFd, Vec<OwnedFd>)> {
     add("regular file", file.into(), vec![]);
     add("directory", File::open("/").unwrap().into(), vec![]);
     add("device", File::open("/dev/null").unwrap().into(), vec![]);
+    // What was sent to a socket of this machine is mostly there at once, but not always.
+    for (name, event) in [
+        ("with data", libc::POLLIN),
+        ("with urgent data", libc::POLLPRI),
+        ("at its end", libc::POLLRDHUP),
+        ("hung up", libc::POLLHUP),
+        ("reset", libc::POLLHUP),
+        ("listener with a connection", libc::POLLIN),
+    ] {
+        util::until(name, || system_poll(&all[name].0, event) & event != 0);
+    }
     all
 }
 

@@ -71,8 +71,9 @@ fn a_silent_tracker_times_out_while_others_answer() {
         let error = query(silent.local_addr().unwrap(), patience).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "as std's on Linux");
         assert!(start.elapsed() >= patience);
+        // Otherwise none. More than a few need a machine that does not stand still for long.
         assert!(
-            ticks.load(Ordering::Relaxed) > 10,
+            ticks.load(Ordering::Relaxed) > 1,
             "the ticker ticked meanwhile"
         );
         ticker.join().unwrap();
@@ -95,7 +96,11 @@ fn a_thousand_queries_take_as_long_as_the_slowest() {
         let start = Instant::now();
         let queries: Vec<_> = (0..1000)
             .map(|n| {
-                let addr = if n % 2 == 0 { answering } else { silent_addr };
+                // Where an answer comes, the machine may stand still before.
+                let (addr, patience) = match n % 2 {
+                    0 => (answering, 15 * patience),
+                    _ => (silent_addr, patience),
+                };
                 thread::spawn(move || query(addr, patience).is_ok())
             })
             .collect();

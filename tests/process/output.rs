@@ -4,7 +4,8 @@
 use std::fmt::Write as _;
 use std::io::{PipeReader, Read};
 use std::os::fd::AsRawFd;
-use std::process::{Output, Stdio};
+use std::path::Path;
+use std::process::{ChildStdout, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc as std_mpsc;
@@ -20,7 +21,7 @@ use crate::util::{self, Replaced, ms, on_workers};
 const LINES: usize = 20_000;
 
 /// Runs `test` again as `role`. `read` reads its standard output.
-fn printed_by(test: &str, role: &str, read: impl FnOnce(&mut dyn Read) -> String) -> String {
+fn printed_by(test: &str, role: &str, read: impl FnOnce(&mut ChildStdout) -> String) -> String {
     let mut command = util::again!(test, role);
     let child = command
         .stdout(Stdio::piped())
@@ -34,7 +35,7 @@ fn printed_by(test: &str, role: &str, read: impl FnOnce(&mut dyn Read) -> String
     said
 }
 
-fn all(output: &mut dyn Read) -> String {
+fn all(output: &mut ChildStdout) -> String {
     let mut said = String::new();
     output.read_to_string(&mut said).unwrap();
     said
@@ -127,16 +128,24 @@ fn a_wait_for_the_lock_holds_up_no_worker() {
     }
 }
 
-/// Prints lines to `output`, while another coroutine counts ticks. Goes on until there were enough ticks,
-/// so the reader must have been slow.
-fn print_slowly<W: Write>(output: fn() -> W) {
+/// How often a coroutine runs while nobody reads what others print.
+const TICKS: usize = 20;
+
+/// Prints lines to `output`, which is the standard output of this process, too. Makes the file `ticked` when
+/// another coroutine has run `TICKS` times while the pipe was full.
+fn print_slowly<W: Write>(ticked: &Path, output: fn() -> W) {
     let (ticks, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (ticks, over) = (&ticks, &over);
     greenroom::scope(|s| {
         s.spawn(move || {
             while !over.load(Ordering::Relaxed) {
                 thread::sleep(ms(1));
-                ticks.fetch_add(1, Ordering::Relaxed);
+                let is_full = !util::takes_more(&io::stdout());
+                let tick =
+                    ticks.fetch_add(is_full.into(), Ordering::Relaxed) + usize::from(is_full);
+                if is_full && tick == TICKS {
+                    std::fs::write(ticked, "").unwrap();
+                }
             }
         });
         let printers = [0, 1].map(|printer| {
@@ -157,10 +166,23 @@ fn print_slowly<W: Write>(output: fn() -> W) {
     assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
 }
 
-/// Reads nothing for a while.
-fn late(output: &mut dyn Read) -> String {
+/// Reads nothing until the pipe is nearly full, and for a while.
+fn late(output: &mut ChildStdout) -> String {
+    let held = || rustix::io::ioctl_fionread(&*output).unwrap();
+    util::until("the pipe is filled", || held() > 32 << 10);
     std::thread::sleep(ms(300));
     all(output)
+}
+
+/// Runs `test` again, and reads nothing until others have run there while the pipe was full.
+fn assert_others_run(test: &str) {
+    let scratch = util::Scratch::new();
+    let ticked = scratch.join("ticked");
+    let said = printed_by(test, ticked.to_str().unwrap(), |output| {
+        util::until("others have run", || ticked.exists());
+        all(output)
+    });
+    assert_slowly_printed(&said);
 }
 
 fn assert_slowly_printed(said: &str) {
@@ -170,29 +192,27 @@ fn assert_slowly_printed(said: &str) {
         assert!(lines.into_iter().eq(wanted), "of {printer}");
     }
     let ticks: usize = told(said, "ticks ")[0].parse().unwrap();
-    assert!(ticks > 20, "{ticks}: others had to wait for the reader");
+    assert!(ticks >= TICKS, "{ticks}: others had to wait for the reader");
 }
 
 #[test]
 fn others_run_while_nobody_reads_standard_output() {
-    if util::role().is_some() {
-        return on_workers(1, || print_slowly(io::stdout));
+    if let Some(ticked) = util::role() {
+        return on_workers(1, || print_slowly(ticked.as_ref(), io::stdout));
     }
-    let test = "others_run_while_nobody_reads_standard_output";
-    assert_slowly_printed(&printed_by(test, "child", late));
+    assert_others_run("others_run_while_nobody_reads_standard_output");
 }
 
 #[test]
 fn others_run_while_nobody_reads_standard_error() {
-    if util::role().is_some() {
+    if let Some(ticked) = util::role() {
         return on_workers(1, || {
             let replaced = Replaced::new(2, 1);
-            print_slowly(|| LineByLine(io::stderr()));
+            print_slowly(ticked.as_ref(), || LineByLine(io::stderr()));
             drop(replaced);
         });
     }
-    let test = "others_run_while_nobody_reads_standard_error";
-    assert_slowly_printed(&printed_by(test, "child", late));
+    assert_others_run("others_run_while_nobody_reads_standard_error");
 }
 
 /// Writes whole lines: without a buffer, a formatted line is written in pieces.

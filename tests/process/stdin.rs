@@ -12,16 +12,21 @@ use shims::io::{BufRead, IsTerminal, Read, stdin};
 
 use crate::util;
 
+/// The role of a process whose ticks nobody waits for.
+const CHILD: &str = "/dev/null";
+
 /// Reads all lines of standard input in a coroutine. Prints the lines, and the number of ticks of another
-/// coroutine of its worker.
-fn print_lines_and_ticks() {
+/// coroutine of its worker. After ten ticks, it writes to the file `ticked`.
+fn print_lines_and_ticks(ticked: &str) {
     util::on_workers(1, || {
         let (ticks, over) = (AtomicUsize::new(0), AtomicUsize::new(0));
         greenroom::scope(|s| {
             s.spawn(|| {
                 while over.load(Ordering::Relaxed) == 0 {
                     shims::thread::sleep(Duration::from_millis(1));
-                    ticks.fetch_add(1, Ordering::Relaxed);
+                    if ticks.fetch_add(1, Ordering::Relaxed) == 10 {
+                        std::fs::write(ticked, "").unwrap();
+                    }
                 }
             });
             let mut first = String::new();
@@ -48,10 +53,15 @@ fn print_lines_and_ticks() {
     });
 }
 
-/// Runs `test` again with the standard input `input`, while `feed` may write to it. Returns the lines
-/// that were read, and the ticks.
-fn lines_and_ticks(test: &str, input: Stdio, feed: impl FnOnce()) -> (Vec<String>, usize) {
-    let child = util::again!(test, "child")
+/// Runs `test` again as `role`, with the standard input `input`, while `feed` may write to it. Returns the
+/// lines that were read, and the ticks.
+fn lines_and_ticks(
+    test: &str,
+    role: &str,
+    input: Stdio,
+    feed: impl FnOnce(),
+) -> (Vec<String>, usize) {
+    let child = util::again!(test, role)
         .stdin(input)
         .stdout(Stdio::piped())
         .spawn();
@@ -72,62 +82,76 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(50));
 }
 
-#[test]
-fn others_run_while_a_pipe_is_read() {
-    if util::role().is_some() {
-        return print_lines_and_ticks();
-    }
-    let (reader, mut writer) = std::io::pipe().unwrap();
-    let (lines, ticks) = lines_and_ticks("others_run_while_a_pipe_is_read", reader.into(), || {
-        for piece in ["o", "ne\ntwo\nthr", "ee"] {
+/// Runs `test` again with the standard input `input`. Writes `pieces` to `writer`, and closes it. Before the last
+/// one, other coroutines of the child must have run.
+fn feed_while_others_run<W: Write>(
+    test: &str,
+    input: Stdio,
+    mut writer: W,
+    pieces: [&str; 3],
+) -> Vec<String> {
+    let scratch = util::Scratch::new();
+    let ticked = scratch.join("ticked");
+    let role = ticked.to_str().unwrap();
+    let (lines, ticks) = lines_and_ticks(test, role, input, || {
+        for (number, piece) in pieces.into_iter().enumerate() {
             pause();
+            if number == 2 {
+                util::until("others have run", || ticked.exists());
+            }
             writer.write_all(piece.as_bytes()).unwrap();
         }
         drop(writer);
     });
-    assert_eq!(lines, [r#""one\n""#, r#""two""#, r#""three""#]);
     assert!(ticks > 10, "{ticks}");
+    lines
+}
+
+#[test]
+fn others_run_while_a_pipe_is_read() {
+    if let Some(ticked) = util::role() {
+        return print_lines_and_ticks(&ticked);
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    let pieces = ["o", "ne\ntwo\nthr", "ee"];
+    let test = "others_run_while_a_pipe_is_read";
+    let lines = feed_while_others_run(test, reader.into(), writer, pieces);
+    assert_eq!(lines, [r#""one\n""#, r#""two""#, r#""three""#]);
 }
 
 #[test]
 fn others_run_while_a_terminal_is_read() {
-    if util::role().is_some() {
-        return print_lines_and_ticks();
+    if let Some(ticked) = util::role() {
+        return print_lines_and_ticks(&ticked);
     }
-    let mut pty = util::Pty::new();
-    let (lines, ticks) = lines_and_ticks(
-        "others_run_while_a_terminal_is_read",
-        pty.open().into(),
-        || {
-            for piece in ["typ", "ed\nmore\n", "\x04"] {
-                pause();
-                pty.user.write_all(piece.as_bytes()).unwrap();
-            }
-        },
-    );
+    let pty = util::Pty::new();
+    let input = pty.open().into();
+    let pieces = ["typ", "ed\nmore\n", "\x04"];
+    let test = "others_run_while_a_terminal_is_read";
+    let lines = feed_while_others_run(test, input, &pty.user, pieces);
     assert_eq!(lines, [r#""typed\n""#, r#""more""#]);
-    assert!(ticks > 10, "{ticks}");
 }
 
 #[test]
 fn a_regular_file_is_read() {
-    if util::role().is_some() {
-        return print_lines_and_ticks();
+    if let Some(ticked) = util::role() {
+        return print_lines_and_ticks(&ticked);
     }
     let dir = util::Scratch::new();
     let path = dir.join("input");
     std::fs::write(&path, "one\ntwo\n").unwrap();
     let input = File::open(path).unwrap().into();
-    let (lines, _) = lines_and_ticks("a_regular_file_is_read", input, || {});
+    let (lines, _) = lines_and_ticks("a_regular_file_is_read", CHILD, input, || {});
     assert_eq!(lines, [r#""one\n""#, r#""two""#]);
 }
 
 #[test]
 fn standard_input_may_be_empty() {
-    if util::role().is_some() {
-        return print_lines_and_ticks();
+    if let Some(ticked) = util::role() {
+        return print_lines_and_ticks(&ticked);
     }
-    let (lines, _) = lines_and_ticks("standard_input_may_be_empty", Stdio::null(), || {});
+    let test = "standard_input_may_be_empty";
+    let (lines, _) = lines_and_ticks(test, CHILD, Stdio::null(), || {});
     assert_eq!(lines, [r#""""#]);
 }
 
@@ -164,7 +188,7 @@ fn a_pipe_that_replaces_standard_input_is_read_next() {
         return print_lines_of_successive_inputs();
     }
     let test = "a_pipe_that_replaces_standard_input_is_read_next";
-    let (lines, _) = lines_and_ticks(test, Stdio::null(), || {});
+    let (lines, _) = lines_and_ticks(test, CHILD, Stdio::null(), || {});
     assert_eq!(lines, [r#""one\n""#, r#""two\n""#, "WouldBlock"]);
 }
 
@@ -190,7 +214,7 @@ fn a_read_that_ends_leaves_other_waits_alone() {
     }
     let (reader, mut writer) = std::io::pipe().unwrap();
     let test = "a_read_that_ends_leaves_other_waits_alone";
-    let (lines, _) = lines_and_ticks(test, reader.into(), || {
+    let (lines, _) = lines_and_ticks(test, CHILD, reader.into(), || {
         for piece in ["line\n", "more"] {
             pause();
             writer.write_all(piece.as_bytes()).unwrap();
@@ -223,6 +247,6 @@ fn a_lock_keeps_others_out_until_it_is_dropped() {
     writer.write_all(b"first\nrest\nof it").unwrap();
     drop(writer);
     let test = "a_lock_keeps_others_out_until_it_is_dropped";
-    let (lines, _) = lines_and_ticks(test, reader.into(), || {});
+    let (lines, _) = lines_and_ticks(test, CHILD, reader.into(), || {});
     assert_eq!(lines, [r#""rest\nof it""#, r#""first\n""#]);
 }

@@ -198,6 +198,47 @@ pub(crate) fn assert_same_bytes(got: &[u8], wanted: &[u8]) {
     assert_eq!(got.len(), wanted.len(), "the length differs");
 }
 
+/// An address of the loopback interface that no other test listens on, unless it listens on all addresses. For
+/// tests in which a port is closed: elsewhere, another test could get the port and open it again.
+pub(crate) fn own_loopback() -> Ipv4Addr {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) % 250;
+    Ipv4Addr::new(127, high | 0x80, low, 2 + number as u8)
+}
+
+/// Waits until the peer's kernel has all that was written to this TCP socket. The calling worker runs nothing
+/// else meanwhile.
+pub(crate) fn until_delivered(socket: &impl AsRawFd) {
+    let start = Instant::now();
+    loop {
+        let mut left: libc::c_int = 0;
+        // SAFETY: the request writes an integer.
+        let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut left) };
+        assert_eq!(done, 0, "{}", io::Error::last_os_error());
+        if left == 0 {
+            return;
+        }
+        assert!(start.elapsed() < HUNG / 2, "{left} bytes are not delivered");
+        std::thread::yield_now();
+    }
+}
+
+/// Spawns a coroutine, and returns when it has begun. If it has the same worker as the caller, it is in its first
+/// wait then.
+pub(crate) fn begin<T: Send + 'static>(
+    body: impl FnOnce() -> T + Send + 'static,
+) -> greenroom::JoinHandle<T> {
+    let has_begun = Arc::new(AtomicBool::new(false));
+    let begins = Arc::clone(&has_begun);
+    let coroutine = greenroom::spawn(move || {
+        begins.store(true, Ordering::Release);
+        body()
+    });
+    until("it has begun", || has_begun.load(Ordering::Acquire));
+    coroutine
+}
+
 /// The number of descriptors that this process has open.
 pub(crate) fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
