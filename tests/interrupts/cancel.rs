@@ -9,7 +9,7 @@ use greenroom::shims::sync::{Mutex, mpsc};
 use greenroom::shims::thread::sleep;
 use greenroom::{Cancelled, JoinHandle, coroutine_local, spawn, spawn_local};
 
-use crate::util::{self, message, ms, on_workers, until};
+use crate::util::{self, begin, message, ms, on_workers, until};
 
 fn sleeper() -> JoinHandle<()> {
     spawn(|| sleep(Duration::MAX))
@@ -89,9 +89,10 @@ fn destructors_run_and_locks_descriptors_and_ends_of_channels_are_given_back() {
     on_workers(1, || {
         let lock = Arc::new(Mutex::new(0));
         let (sender, receiver) = mpsc::channel::<()>();
-        let listener = greenroom::shims::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = (util::own_loopback(), 0);
+        let listener = greenroom::shims::net::TcpListener::bind(addr).unwrap();
         let addr = listener.local_addr().unwrap();
-        let coroutine = spawn({
+        let coroutine = begin({
             let lock = Arc::clone(&lock);
             move || {
                 let mut held = lock.lock().unwrap();
@@ -100,14 +101,16 @@ fn destructors_run_and_locks_descriptors_and_ends_of_channels_are_given_back() {
                 drop(listener.accept());
             }
         });
-        sleep(ms(5));
         coroutine.cancel();
         assert!(is_cancelled(coroutine.join()));
         // As after a panic: what the lock guards may be half done.
         assert_eq!(**lock.lock().unwrap_err().get_ref(), 1);
         assert_eq!(receiver.recv(), Err(mpsc::RecvError));
-        let refused = greenroom::shims::net::TcpStream::connect(addr).unwrap_err();
-        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        // A child that another test has just forked has the listener until it executes its program.
+        until("connections are refused", || {
+            let connected = greenroom::shims::net::TcpStream::connect(addr);
+            connected.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+        });
     });
 }
 
@@ -118,8 +121,7 @@ fn cancel_wait_returns_when_the_coroutine_has_ended_or_the_time_is_over() {
         assert!(coroutine.cancel_wait(util::PATIENCE));
         assert!(is_cancelled(coroutine.join()));
 
-        let mut parked = spawn(greenroom::park);
-        sleep(ms(1));
+        let mut parked = begin(greenroom::park);
         assert!(!parked.cancel_wait(ms(5)), "park is not interrupted");
         parked.thread().unpark();
         assert!(parked.cancel_wait(util::PATIENCE));
@@ -154,7 +156,9 @@ fn a_guard_that_is_unwound_cancels() {
                 sleep(Duration::MAX);
             }
         });
-        sleep(ms(2));
+        until("it has spawned the inner one", || {
+            inner.lock().unwrap().is_some()
+        });
         outer.cancel();
         assert!(is_cancelled(outer.join()));
         let inner = inner.lock().unwrap().take().unwrap();
@@ -175,7 +179,7 @@ fn swallow(catch: impl Fn() -> bool + Send + 'static) {
         let before = greenroom::stats().swallowed_interrupts;
         let stop = Arc::new(AtomicBool::new(false));
         let caught = Arc::new(AtomicUsize::new(0));
-        let coroutine = spawn({
+        let coroutine = begin({
             let (stop, caught) = (Arc::clone(&stop), Arc::clone(&caught));
             move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -184,7 +188,6 @@ fn swallow(catch: impl Fn() -> bool + Send + 'static) {
                 }
             }
         });
-        sleep(ms(1));
         coroutine.cancel();
         // The same worker runs this coroutine, too.
         until("it has come round", || caught.load(Ordering::Relaxed) > 100);
@@ -197,12 +200,11 @@ fn swallow(catch: impl Fn() -> bool + Send + 'static) {
 #[test]
 fn a_panic_after_the_cancellation_was_caught_goes_to_the_joiner() {
     on_workers(1, || {
-        let coroutine = spawn(|| {
+        let coroutine = begin(|| {
             let unwound = catch_unwind(AssertUnwindSafe(|| sleep(Duration::MAX)));
             drop(unwound);
             resume_unwind(Box::new("a panic")); // without the message of the hook
         });
-        sleep(ms(1));
         coroutine.cancel();
         assert_eq!(message(&*coroutine.join().unwrap_err()), "a panic");
     });
@@ -295,14 +297,13 @@ fn a_coroutine_that_waits_for_a_cancelled_one_is_not_cancelled_itself() {
 fn a_caught_cancellation_leaves_time_to_clean_up_in_a_shield_and_stays() {
     on_workers(1, || {
         let (told, told_of) = mpsc::channel();
-        let coroutine = spawn(move || {
+        let coroutine = begin(move || {
             let caught = greenroom::catch_cancel(|| sleep(Duration::MAX));
             assert_eq!(caught, Err(Cancelled));
             greenroom::shield(|| sleep(ms(1)));
             told.send("cleaned up").unwrap();
             sleep(Duration::MAX);
         });
-        sleep(ms(5));
         coroutine.cancel();
         assert!(is_cancelled(coroutine.join()));
         assert_eq!(told_of.recv(), Ok("cleaned up"));

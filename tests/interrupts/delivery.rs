@@ -37,7 +37,7 @@ fn a_shield_keeps_timeouts_and_cancellations_away_until_it_ends() {
         assert!(shielded && start.elapsed() >= ms(10));
 
         let (told, told_of) = mpsc::channel();
-        let coroutine = spawn(move || {
+        let coroutine = util::begin(move || {
             shield(|| {
                 sleep(ms(10));
                 told.send("shielded").unwrap();
@@ -45,7 +45,6 @@ fn a_shield_keeps_timeouts_and_cancellations_away_until_it_ends() {
             sleep(Duration::MAX);
             told.send("not reached").unwrap();
         });
-        sleep(ms(1));
         coroutine.cancel();
         assert!(coroutine.join().unwrap_err().is::<Cancelled>());
         assert_eq!(told_of.iter().collect::<Vec<_>>(), ["shielded"]);
@@ -65,7 +64,9 @@ fn a_coroutine_set_to_errors_is_told_of_its_cancellation_once() {
     on_workers(1, || {
         let (mut stream, mut peer) = tcp_pair();
         let builder = Builder::new().interrupts(Interrupts::Errors);
+        let (begun, has_begun) = mpsc::channel();
         let coroutine = builder.spawn(move || {
+            begun.send(()).unwrap();
             let error = stream.read(&mut [0; 4]).unwrap_err();
             assert!(is_cancelled(&error), "{error}");
             assert_ne!(
@@ -81,7 +82,7 @@ fn a_coroutine_set_to_errors_is_told_of_its_cancellation_once() {
             answer
         });
         let coroutine = coroutine.unwrap();
-        sleep(ms(2));
+        has_begun.recv().unwrap();
         coroutine.cancel();
         let mut goodbye = [0; 3];
         peer.read_exact(&mut goodbye).unwrap();
@@ -97,15 +98,17 @@ fn a_coroutine_set_to_errors_is_told_of_its_cancellation_once() {
 fn a_coroutine_set_to_errors_comes_to_the_end_of_other_waits() {
     on_workers(1, || {
         let (sender, receiver) = mpsc::channel();
+        let (begun, has_begun) = mpsc::channel();
         let builder = Builder::new().interrupts(Interrupts::Errors);
         let coroutine = builder.spawn(move || {
+            begun.send(()).unwrap();
             sleep(ms(10));
             let received = receiver.recv().unwrap();
             let pooled = greenroom::unblock(|| 2);
             received + pooled
         });
         let coroutine = coroutine.unwrap();
-        sleep(ms(1));
+        has_begun.recv().unwrap();
         coroutine.cancel();
         sleep(ms(15));
         sender.send(1).unwrap();
@@ -247,9 +250,11 @@ fn a_coroutine_set_to_errors_is_told_of_the_end_of_its_runtime_once_more() {
         let (silent, mut cancelled) = tcp_pair();
         let (answers, mut ended) = tcp_pair();
         let errors = || Builder::new().interrupts(Interrupts::Errors);
+        let (begun, has_begun) = mpsc::channel();
         let read_twice = {
-            let told = told.clone();
+            let (begun, told) = (begun.clone(), told.clone());
             move || {
+                begun.send(()).unwrap();
                 for _ in 0..2 {
                     let error = cancelled.read(&mut [0; 4]).unwrap_err();
                     told.send(is_cancelled(&error)).unwrap();
@@ -258,13 +263,16 @@ fn a_coroutine_set_to_errors_is_told_of_the_end_of_its_runtime_once_more() {
         };
         let coroutine = errors().spawn(read_twice).unwrap();
         let say_goodbye = move || {
+            begun.send(()).unwrap();
             assert!(is_cancelled(&ended.read(&mut [0; 4]).unwrap_err()));
             ended.write_all(b"bye").unwrap();
             let answered = ended.read_exact(&mut [0; 4]);
             told.send(answered.is_ok()).unwrap();
         };
         errors().spawn(say_goodbye).unwrap();
-        sleep(ms(2));
+        for _ in 0..2 {
+            has_begun.recv().unwrap();
+        }
         coroutine.cancel();
         sleep(ms(2));
         std::thread::spawn(move || {

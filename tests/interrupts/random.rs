@@ -221,7 +221,7 @@ fn round(seed: u64) {
                     some.cancel();
                 }
             }
-            for _ in 0..2_000 {
+            for _ in 0..20_000 {
                 let cancellers = || {
                     shared
                         .cancellers

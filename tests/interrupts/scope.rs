@@ -88,11 +88,12 @@ fn a_cancellation_of_the_coroutine_of_a_scope_cancels_those_of_the_scope() {
 fn a_scope_waits_for_coroutines_that_finish_their_shielded_work() {
     on_workers(1, || {
         let mut done = false;
-        let result = timeout(ms(2), || {
+        // On a busy machine, a shorter timeout could pass before the coroutine has begun.
+        let result = timeout(ms(50), || {
             scope(|s| {
                 s.spawn(|| {
                     greenroom::shield(|| {
-                        sleep(ms(20));
+                        sleep(ms(100));
                         done = true;
                     });
                 });

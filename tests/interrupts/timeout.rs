@@ -40,9 +40,11 @@ fn the_timeout_that_passes_first_returns_the_error() {
         assert_eq!(nested([ms(5), long, long]), 1, "the outermost");
         assert_eq!(nested([long, ms(5), long]), 2, "the middle one");
         assert_eq!(nested([long, long, ms(5)]), 3, "the innermost");
-        assert_eq!(nested([ms(20), ms(10), ms(5)]), 3);
-        assert_eq!(nested([ms(5), ms(10), ms(20)]), 1);
-        assert_eq!(nested([ms(10), ms(5), ms(20)]), 2);
+        // Far apart, because they do not begin at the same time.
+        let (longer, longest) = (long / 10, long / 5);
+        assert_eq!(nested([longest, longer, ms(5)]), 3);
+        assert_eq!(nested([ms(5), longer, longest]), 1);
+        assert_eq!(nested([longer, ms(5), longest]), 2);
         assert_eq!(nested([Duration::MAX, Duration::MAX, ms(5)]), 3);
         assert_eq!(nested([ms(5), Duration::MAX, Duration::MAX]), 1);
     });
@@ -245,8 +247,8 @@ fn the_first_of_several_unwinds_that_were_caught_still_belongs_to_its_timeout() 
 #[test]
 fn a_timeout_does_not_reach_coroutines_that_are_spawned_inside() {
     on_workers(1, || {
-        let child = timeout(ms(5), || {
-            let child = greenroom::spawn(|| sleep(ms(20)));
+        let child = timeout(ms(200), || {
+            let child = greenroom::spawn(|| sleep(ms(400)));
             let _ = timeout(Duration::from_secs(1), || sleep(ms(1)));
             child
         });

@@ -295,7 +295,7 @@ fn locks_conditions_barriers_once_and_park_are_not_interrupted() {
                     });
                     let waited = Arc::new(AtomicBool::new(false));
                     let held = (shared.mutex.lock().unwrap(), shared.rwlock.write().unwrap());
-                    let waiter = greenroom::spawn({
+                    let waiter = util::begin({
                         let (shared, waited) = (Arc::clone(&shared), Arc::clone(&waited));
                         move || {
                             let waits = || {

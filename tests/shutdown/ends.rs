@@ -257,10 +257,12 @@ fn a_lock_is_waited_for_while_its_holder_unwinds() {
         let had_it = Arc::new(AtomicBool::new(false));
         util::on_workers(workers, || {
             let lock = Arc::new(sync::Mutex::new(()));
+            let (tell, told) = mpsc::channel();
             spawn({
-                let lock = Arc::clone(&lock);
+                let (lock, tell) = (Arc::clone(&lock), tell.clone());
                 move || {
                     let _guard = lock.lock();
+                    tell.send("it is locked").unwrap();
                     let _takes_its_time = Finally(|| {
                         let start = Instant::now();
                         thread::sleep(20 * MILLI);
@@ -270,12 +272,14 @@ fn a_lock_is_waited_for_while_its_holder_unwinds() {
                     thread::sleep(LONG);
                 }
             });
-            thread::sleep(5 * MILLI);
+            assert_eq!(told.recv(), Ok("it is locked"));
             let seen = Arc::clone(&had_it);
             spawn(move || {
+                tell.send("it is waited for").unwrap();
                 let _guard = lock.lock();
                 seen.store(true, SeqCst);
             });
+            assert_eq!(told.recv(), Ok("it is waited for"));
             thread::sleep(5 * MILLI);
         });
         assert!(had_it.load(SeqCst));
@@ -296,6 +300,7 @@ fn a_destructor_that_waits_for_a_thread_does_not_keep_the_processor_busy() {
     const HELD: Duration = Duration::from_millis(500);
     let lock = Arc::new(sync::Mutex::new(()));
     let runtime = runtime(1);
+    let (ends, is_ending) = std::sync::mpsc::channel();
     let holder = runtime.run(|| {
         let (told, is_told) = mpsc::channel();
         let holder = std::thread::spawn({
@@ -303,18 +308,19 @@ fn a_destructor_that_waits_for_a_thread_does_not_keep_the_processor_busy() {
             move || {
                 let _guard = lock.lock();
                 told.send(()).unwrap();
+                is_ending.recv().unwrap();
                 std::thread::sleep(HELD);
             }
         });
         is_told.recv().unwrap();
-        spawn(move || {
+        util::begin(move || {
             let _locks = Finally(|| drop(lock.lock()));
             thread::sleep(LONG);
         });
-        yield_now();
         holder
     });
     let (start, before) = (Instant::now(), processor_time());
+    ends.send(()).unwrap();
     drop(runtime);
     assert!(start.elapsed() > HELD / 5, "it was locked");
     assert!(processor_time() - before < HELD / 5);
@@ -555,7 +561,9 @@ fn a_join_of_an_unchecked_coroutine_does_not_return_before_it_has_ended() {
         let (one, other) = (runtime(1), runtime(1));
         let stop = Arc::new(AtomicBool::new(false));
         let looks = Arc::clone(&stop);
+        let (begun, is_begun) = mpsc::channel();
         let body = move || {
+            begun.send(()).unwrap();
             std::thread::scope(|s| {
                 s.spawn(move || {
                     while !looks.load(SeqCst) {
@@ -568,7 +576,7 @@ fn a_join_of_an_unchecked_coroutine_does_not_return_before_it_has_ended() {
         let handle = one.run(|| {
             // SAFETY: nothing is borrowed.
             let handle = unsafe { greenroom::Builder::new().spawn_unchecked(body) };
-            yield_now();
+            is_begun.recv().unwrap();
             handle.unwrap()
         });
         // The coroutine cannot run there, so it is left behind.
