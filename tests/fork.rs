@@ -322,11 +322,16 @@ fn a_main_coroutine_that_returns_in_the_child_ends_it_too() {
 fn a_child_forked_between_two_runs_has_no_runtime() {
     util::on_an_os_thread(|| {
         let runtime = RuntimeBuilder::new().workers(2).build().unwrap();
-        let ended = Arc::new(AtomicUsize::new(0));
-        let ends = Arc::clone(&ended);
+        let (ended, over) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (ends, is_over) = (Arc::clone(&ended), Arc::clone(&over));
         let (sleeper, parked) = runtime.run(|| {
             let sleeper = spawn(move || {
-                thread::sleep(10 * MILLI);
+                while !is_over.load(SeqCst) {
+                    thread::sleep(MILLI);
+                }
                 ends.fetch_add(1, SeqCst);
             });
             (sleeper, spawn(park))
@@ -334,6 +339,7 @@ fn a_child_forked_between_two_runs_has_no_runtime() {
         let mut handed = Some((runtime, sleeper, parked));
         let child = fork_to(|| {
             let (runtime, sleeper, parked) = handed.take().unwrap();
+            over.store(true, SeqCst);
             thread::sleep(20 * MILLI);
             assert_eq!(ended.load(SeqCst), 0, "nobody runs here");
             for refused in [
@@ -350,6 +356,7 @@ fn a_child_forked_between_two_runs_has_no_runtime() {
             drop(runtime);
         });
         child.succeed();
+        over.store(true, SeqCst);
         let (runtime, sleeper, parked) = handed.unwrap();
         runtime.run(|| sleeper.join().unwrap());
         parked.thread().unpark();
@@ -525,12 +532,17 @@ fn fork_beside(things: [Box<dyn FnMut() + Send>; 2], mut checks: impl FnMut()) {
 fn in_a_forked_child_a_scope_does_not_wait_for_coroutines_that_are_not_there() {
     util::on_workers(2, || {
         let mut number = 1;
+        let forked = AtomicBool::new(false);
         let child = thread::scope(|s| {
             s.spawn(|| {
-                thread::sleep(10 * MILLI);
+                while !forked.load(SeqCst) {
+                    thread::sleep(MILLI);
+                }
                 number += 1;
             });
-            fork()
+            let child = fork();
+            forked.store(child.is_some(), SeqCst);
+            child
         });
         match child {
             None => exit(number - 1),

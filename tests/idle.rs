@@ -18,13 +18,13 @@ fn switches() -> Vec<(String, u64)> {
     let mut switches: Vec<_> = fs::read_dir("/proc/self/task")
         .unwrap()
         .map(|task| task.unwrap().path())
-        .filter(|task| {
-            fs::read_to_string(task.join("comm"))
-                .unwrap()
-                .starts_with("greenroom")
+        .filter_map(|task| {
+            // A thread may end meanwhile.
+            let comm = fs::read_to_string(task.join("comm")).ok()?;
+            let status = fs::read_to_string(task.join("status")).ok()?;
+            comm.starts_with("greenroom").then_some((task, status))
         })
-        .map(|task| {
-            let status = fs::read_to_string(task.join("status")).unwrap();
+        .map(|(task, status)| {
             let count = status
                 .lines()
                 .filter(|line| line.contains("ctxt_switches"))

@@ -502,13 +502,22 @@ fn parked_coroutines_survive_between_two_runs() {
     });
 }
 
-/// The number of threads of this process that belong to greenroom.
+/// The number of threads of this process that belong to greenroom, without those of the pool, which come and go.
 fn greenroom_threads() -> usize {
     std::fs::read_dir("/proc/self/task")
         .unwrap()
         .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok())
-        .filter(|name| name.starts_with("greenroom"))
+        .filter(|name| name.starts_with("greenroom") && !name.starts_with("greenroom-pool"))
         .count()
+}
+
+/// The same, once the threads that earlier tests have joined are not listed any more.
+fn greenroom_threads_at_rest() -> usize {
+    let samples = (0..50).map(|_| {
+        std::thread::sleep(MILLI);
+        greenroom_threads()
+    });
+    samples.min().unwrap()
 }
 
 /// A thread that was joined may still be listed for a moment.
@@ -528,7 +537,7 @@ fn wait_for_threads(number: usize) {
 #[serial]
 fn a_runtime_that_is_dropped_leaves_no_thread() {
     util::on_an_os_thread(|| {
-        let before = greenroom_threads();
+        let before = greenroom_threads_at_rest();
         let unused = runtime(4);
         wait_for_threads(before + 3);
         drop(unused);
@@ -555,7 +564,8 @@ fn a_runtime_that_is_dropped_leaves_no_thread() {
 #[serial]
 fn fifty_runtimes_one_after_another_leave_nothing_behind() {
     util::on_an_os_thread(|| {
-        let (threads, descriptors) = (greenroom_threads(), util::open_descriptors());
+        let threads = greenroom_threads_at_rest();
+        let descriptors = util::open_descriptors();
         for n in 0..50 {
             let runtime = runtime(1 + n % 4);
             runtime.run(|| {
@@ -1006,7 +1016,8 @@ fn assert_cancelled<T>(handle: JoinHandle<T>) {
 
 /// Runs `test`. Then waits until nothing is left of runtimes that end by themselves.
 fn until_nothing_is_left<T>(test: impl FnOnce() -> T) -> T {
-    let (threads, descriptors) = (greenroom_threads(), util::open_descriptors());
+    let threads = greenroom_threads_at_rest();
+    let descriptors = util::open_descriptors();
     let value = test();
     let start = Instant::now();
     while util::open_descriptors() != descriptors {
@@ -1101,7 +1112,7 @@ fn a_runtime_dropped_during_a_panic_tells_all_joiners() {
     util::on_a_thread_that_stays(|| {
         for workers in [1, 3] {
             let handles = Mutex::new(Vec::new());
-            let threads = greenroom_threads();
+            let threads = greenroom_threads_at_rest();
             let unwound = catch_unwind(AssertUnwindSafe(|| {
                 let runtime = runtime(workers);
                 wait_for_threads(threads + workers - 1);

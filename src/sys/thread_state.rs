@@ -199,13 +199,15 @@ mod tests {
         use std::thread;
         use std::time::Duration;
 
-        let over = AtomicBool::new(false);
+        let (seen, over) = (AtomicBool::new(false), AtomicBool::new(false));
         let (tell, told) = mpsc::channel();
         thread::scope(|s| {
-            let tell_too = tell.clone();
+            let (tell_too, seen) = (tell.clone(), &seen);
             s.spawn(move || {
                 tell_too.send(ThreadNumber::current()).unwrap();
-                thread::sleep(Duration::from_secs(1));
+                while !seen.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(100));
+                }
             });
             let sleeper = told.recv().unwrap();
             let name = || match sleeper.state()? {
@@ -215,6 +217,7 @@ mod tests {
             while name() != Some("clock_nanosleep") {
                 thread::yield_now();
             }
+            seen.store(true, Ordering::Relaxed);
             let over = &over;
             s.spawn(move || {
                 tell.send(ThreadNumber::current()).unwrap();

@@ -134,17 +134,19 @@ fn stopping_does_not_interrupt_a_call_and_can_wait_for_it() {
     on_workers(1, || {
         let done = Arc::new(AtomicBool::new(false));
         let (started, has_started) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel();
         let mut ticker = every(ms(1), {
             let done = Arc::clone(&done);
             move |_| {
                 started.send(()).unwrap();
-                sleep(ms(20));
+                recv(&may_go_on);
                 done.store(true, SeqCst);
             }
         });
         recv(&has_started);
         assert!(!ticker.stop_wait(ms(1)), "the call is under way");
         assert!(!ticker.is_active());
+        go_on.send(()).unwrap();
         assert!(ticker.stop_wait(PATIENCE));
         assert!(done.load(SeqCst));
     });

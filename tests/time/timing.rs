@@ -1,6 +1,6 @@
 //! How late timers are, measured by what happened meanwhile.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -166,9 +166,11 @@ fn sleeps_of_zero_take_turns() {
     for wait in [sleep, greenroom::yield_now] {
         util::on_workers(1, || {
             let turns = Rc::new(RefCell::new(Vec::new()));
+            let parked = Rc::new(Cell::new(0));
             let sleepers = [0, 1, 2].map(|n| {
-                let turns = Rc::clone(&turns);
+                let (turns, parked) = (Rc::clone(&turns), Rc::clone(&parked));
                 spawn_local(move || {
+                    parked.set(parked.get() + 1);
                     greenroom::park();
                     for round in 0..10 {
                         turns.borrow_mut().push((round, n));
@@ -176,8 +178,7 @@ fn sleeps_of_zero_take_turns() {
                     }
                 })
             });
-            // Ready coroutines go before fresh ones, so all of them start first.
-            thread::sleep(MILLI);
+            util::until("all are parked", || parked.get() == 3);
             for sleeper in &sleepers {
                 sleeper.thread().unpark();
             }
