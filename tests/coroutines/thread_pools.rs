@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use greenroom::{PinnedThread, ThreadPool, timeout};
 
@@ -130,17 +130,21 @@ fn calls_of_a_thread_are_in_order_and_one_that_is_given_up_is_still_made() {
         let pinned = PinnedThread::new("pinned").unwrap();
         let log = Arc::new(std::sync::Mutex::new(Vec::new()));
         let slow = Arc::clone(&log);
-        let begin = Instant::now();
+        let (go_on, may_go_on) = std::sync::mpsc::channel();
         let given_up = timeout(Duration::from_millis(1), || {
             pinned.call(move || {
-                thread::sleep(CALL);
+                may_go_on.recv().unwrap();
                 slow.lock().unwrap().push("slow");
             });
         });
         assert!(given_up.is_err());
+        let later = thread::spawn(move || {
+            thread::sleep(CALL);
+            go_on.send(()).unwrap();
+        });
         let quick = Arc::clone(&log);
         pinned.call(move || quick.lock().unwrap().push("quick"));
-        assert!(begin.elapsed() >= CALL);
+        later.join().unwrap();
         assert_eq!(*log.lock().unwrap(), ["slow", "quick"]);
         // On the thread itself, a call is made at once.
         let again = pinned.clone();

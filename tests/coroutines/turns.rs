@@ -107,48 +107,55 @@ fn workers_that_steal_without_end_look_at_io() {
 #[test]
 #[serial]
 fn all_events_that_came_before_a_deadline_are_seen_before_it() {
+    // Not every machine lets all events come in time at the first attempt.
+    assert!((0..10).any(|_| util::on_workers(1, events_come_before_a_deadline)));
+}
+
+/// Returns false if the machine was too slow.
+fn events_come_before_a_deadline() -> bool {
     const STREAMS: usize = 300;
     const DEADLINE: Duration = Duration::from_secs(1);
-    util::on_workers(1, || {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        let mut senders = Vec::new();
-        let gone_on = Arc::new(Mutex::new(Vec::new()));
-        let begun = Arc::new(AtomicU64::new(0));
-        let read = |index| {
-            senders.push(std::net::TcpStream::connect(addr).unwrap());
-            let mut stream = TcpStream::from(listener.accept().unwrap().0);
-            let (gone_on, begun) = (Arc::clone(&gone_on), Arc::clone(&begun));
-            thread::spawn(move || {
-                begun.fetch_add(1, SeqCst);
-                stream.read_exact(&mut [0]).unwrap();
-                gone_on.lock().unwrap().push(index);
-            })
-        };
-        let mut others: Vec<_> = (0..STREAMS).map(read).collect();
-        others.push(thread::spawn({
-            let (gone_on, begun) = (Arc::clone(&gone_on), Arc::clone(&begun));
-            move || {
-                begun.fetch_add(1, SeqCst);
-                thread::sleep(DEADLINE);
-                gone_on.lock().unwrap().push(STREAMS);
-            }
-        }));
-        while begun.load(SeqCst) < others.len() as u64 {
-            thread::yield_now();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut senders = Vec::new();
+    let gone_on = Arc::new(Mutex::new(Vec::new()));
+    let begun = Arc::new(AtomicU64::new(0));
+    let read = |index| {
+        senders.push(std::net::TcpStream::connect(addr).unwrap());
+        let mut stream = TcpStream::from(listener.accept().unwrap().0);
+        let (gone_on, begun) = (Arc::clone(&gone_on), Arc::clone(&begun));
+        thread::spawn(move || {
+            begun.fetch_add(1, SeqCst);
+            stream.read_exact(&mut [0]).unwrap();
+            gone_on.lock().unwrap().push(index);
+        })
+    };
+    let mut others: Vec<_> = (0..STREAMS).map(read).collect();
+    let begin = Instant::now();
+    others.push(thread::spawn({
+        let (gone_on, begun) = (Arc::clone(&gone_on), Arc::clone(&begun));
+        move || {
+            begun.fetch_add(1, SeqCst);
+            thread::sleep(DEADLINE);
+            gone_on.lock().unwrap().push(STREAMS);
         }
-        // The events come, and the deadline passes, while the worker computes.
-        let start = Instant::now();
-        for sender in &mut senders {
-            sender.write_all(b"x").unwrap();
-        }
-        assert!(start.elapsed() < DEADLINE / 2, "the machine is too slow");
-        compute_for(DEADLINE);
-        for other in others {
-            other.join().unwrap();
-        }
-        let gone_on = gone_on.lock().unwrap();
-        assert_eq!(gone_on.len(), STREAMS + 1);
+    }));
+    while begun.load(SeqCst) < others.len() as u64 {
+        thread::yield_now();
+    }
+    // The events come, and the deadline passes, while the worker computes.
+    for sender in &mut senders {
+        sender.write_all(b"x").unwrap();
+    }
+    let in_time = begin.elapsed() < DEADLINE * 3 / 4;
+    compute_for(DEADLINE);
+    for other in others {
+        other.join().unwrap();
+    }
+    let gone_on = gone_on.lock().unwrap();
+    assert_eq!(gone_on.len(), STREAMS + 1);
+    if in_time {
         assert_eq!(gone_on.last(), Some(&STREAMS), "{gone_on:?}");
-    });
+    }
+    in_time
 }

@@ -40,7 +40,9 @@ fn a_descriptor_is_closed_once() {
 fn all_waits_of_all_workers_end() {
     on_workers(4, || {
         let (stream, end) = tcp_pair();
-        let fd = stream.into_raw_fd();
+        // A number that no other test gets, for a receiver that begins late.
+        let fd = duplicate(stream.as_raw_fd(), 4000);
+        drop(stream);
         let receivers: Vec<_> = (0..20).map(|_| receiver(fd)).collect();
         pause();
         close(fd);
@@ -55,7 +57,9 @@ fn all_waits_of_all_workers_end() {
 fn an_os_thread_ends_waits() {
     on_coroutine(|_| {
         let (reader, writer) = io::pipe().unwrap();
-        let fd = reader.into_raw_fd();
+        // As above.
+        let fd = duplicate(reader.as_raw_fd(), 4500);
+        drop(reader);
         let thread = std::thread::spawn(move || {
             std::thread::sleep(ms(30));
             close(fd);
@@ -153,7 +157,7 @@ fn a_close_at_the_moment_when_a_wait_begins_ends_it() {
         for round in 0..4000 {
             let (stream, _end) = UnixStream::pair().unwrap();
             // A wait that is missed ends, too, with another error.
-            set_socket_timeout(&stream, libc::SO_RCVTIMEO, ms(2000));
+            set_socket_timeout(&stream, libc::SO_RCVTIMEO, ms(10_000));
             // A number that no other test gets.
             let fd = duplicate(stream.as_raw_fd(), 3000);
             drop(stream);

@@ -14,6 +14,10 @@ use crate::util::{again, on_one_worker, on_workers, role};
 
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// How long a coroutine waits whose process is ended when it is told: long enough for another one to begin to wait
+/// meanwhile, even if the machine stands still.
+const LONG: Duration = Duration::from_secs(10);
+
 /// Parks by std until `flag` is set.
 fn park_until(flag: &AtomicBool) {
     while !flag.load(Ordering::Acquire) {
@@ -186,7 +190,7 @@ fn coroutines_that_park_by_std_are_told() {
         let unparker = {
             let over = Arc::clone(&over);
             thread::spawn(move || {
-                sleep(10 * PAUSE);
+                sleep(LONG);
                 over.store(true, Ordering::Release);
                 worker.unpark();
             })
@@ -222,7 +226,7 @@ fn coroutines_with_scopes_of_std_are_told() {
     assert_names_a_waiter(report_of(name, || {
         two_wait(|| {
             thread::scope(|scope| {
-                scope.spawn(|| sleep(10 * PAUSE));
+                scope.spawn(|| sleep(LONG));
             });
         });
     }));
@@ -235,7 +239,7 @@ fn a_coroutine_that_waits_by_parking_lot_for_its_own_worker_is_told() {
         let mutex = Arc::new(parking_lot::Mutex::new(()));
         two_wait(move || {
             let _guard = mutex.lock();
-            sleep(PAUSE);
+            sleep(LONG);
         });
     }));
 }

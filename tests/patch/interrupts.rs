@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use libc::{
@@ -16,7 +17,7 @@ use libc::{
 
 use crate::calls::{Calls, call, on_coroutine, patched, pause, returned, set_errno};
 use crate::connections::{connect, silent_port, socket};
-use crate::util::{ClosedPort, Scratch, iovecs, ms, noise, tcp_pair};
+use crate::util::{ClosedPort, Scratch, counter, iovecs, ms, noise, tcp_pair, until};
 
 /// Descriptors that are ready for nothing.
 struct Idle {
@@ -417,14 +418,16 @@ fn the_end_of_the_runtime_ends_waits_by_an_error() {
     let (told, errors) = std::sync::mpsc::channel();
     on_coroutine(|_| {
         let idle = Arc::new(Idle::new());
+        let begun = counter();
         for (name, wait) in WAITS {
-            let (idle, told) = (Arc::clone(&idle), told.clone());
+            let (idle, told, begun) = (Arc::clone(&idle), told.clone(), Arc::clone(&begun));
             greenroom::spawn(move || {
+                begun.fetch_add(1, SeqCst);
                 let mut buf = [0u64; 512];
                 told.send((*name, wait(patched(), &idle, buf.as_mut_ptr().cast())))
             });
         }
-        pause();
+        until("all wait", || begun.load(SeqCst) == WAITS.len());
     });
     let errors: Vec<_> = errors.try_iter().collect();
     assert_eq!(errors.len(), WAITS.len());

@@ -1,11 +1,12 @@
 //! std's own locks, on coroutines of one worker, and between coroutines and OS threads.
 
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Condvar, Mutex, Once, OnceLock, RwLock};
+use std::sync::{Arc, Barrier, Condvar, Mutex, Once, OnceLock, RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::util::on_one_worker;
+use crate::util::{counter, on_one_worker, on_workers, until};
 
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -167,33 +168,39 @@ fn threads_and_coroutines_signal_each_other() {
 
 #[test]
 fn joining_a_thread_and_waiting_for_a_child_park() {
-    on_one_worker(|| {
-        let begin = Instant::now();
-        let threads = greenroom::spawn(|| {
-            thread::spawn(|| sleep(Duration::from_millis(300)))
-                .join()
-                .unwrap();
-        });
-        let children: Vec<_> = (0..5)
-            .map(|code| {
-                greenroom::spawn(move || {
-                    let mut child = std::process::Command::new("sh")
-                        .args(["-c", &format!("sleep 0.3; exit {code}")])
-                        .spawn()
-                        .unwrap();
-                    assert!(child.try_wait().unwrap().is_none());
-                    child.wait().unwrap().code()
-                })
+    on_workers(1, || {
+        let waiting = counter();
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = {
+            let waiting = Arc::clone(&waiting);
+            greenroom::spawn(move || {
+                let thread = thread::spawn(move || ended.recv().is_err());
+                waiting.fetch_add(1, Ordering::SeqCst);
+                thread.join().unwrap()
             })
-            .collect();
+        };
+        let (children, inputs): (Vec<_>, Vec<_>) = (0..5)
+            .map(|code| {
+                let mut child = Command::new("sh")
+                    .args(["-c", &format!("read line; exit {code}")])
+                    .stdin(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                let (input, waiting) = (child.stdin.take(), Arc::clone(&waiting));
+                let child = greenroom::spawn(move || {
+                    assert!(child.try_wait().unwrap().is_none());
+                    waiting.fetch_add(1, Ordering::SeqCst);
+                    child.wait().unwrap().code()
+                });
+                (child, input)
+            })
+            .unzip();
+        // None of the waits keeps the worker from the others.
+        until("all wait", || waiting.load(Ordering::SeqCst) == 6);
+        drop((end, inputs));
         for (code, child) in children.into_iter().enumerate() {
             assert_eq!(child.join().unwrap(), Some(code as i32));
         }
-        threads.join().unwrap();
-        let took = begin.elapsed();
-        assert!(
-            took < Duration::from_millis(1500),
-            "one after the other: {took:?}"
-        );
+        assert!(thread.join().unwrap());
     });
 }

@@ -32,7 +32,7 @@ fn wait_at(
         thread::sleep(MILLI);
     }
     // The coroutine is in the queue a moment later.
-    thread::sleep(5 * MILLI);
+    util::settle();
     handle
 }
 
@@ -102,7 +102,7 @@ fn a_waiter_that_has_timed_out_is_passed_over() {
             let impatient = spawn({
                 let word = Arc::clone(&word);
                 move || {
-                    let deadline = Instant::now() + 40 * MILLI;
+                    let deadline = Instant::now() + 400 * MILLI;
                     assert_eq!(futex::wait(&word, 0, Some(deadline)), Waited::TimedOut);
                 }
             });
@@ -141,7 +141,8 @@ fn addresses_are_told_apart() {
             while waiting.load(SeqCst) < 2 * WORDS {
                 thread::sleep(MILLI);
             }
-            thread::sleep(20 * MILLI);
+            // The last ones are in their queues a moment later.
+            thread::sleep(200 * MILLI);
             // Not in the order of the addresses, and first one half of the waiters at each.
             for round in 1..=2 {
                 for n in 0..WORDS {

@@ -770,7 +770,7 @@ fn the_end_of_a_runtime_does_not_unwind_waits_for_locks() {
                 }
             });
             until("it is locked", || held.try_lock().is_err());
-            let notified = spawn({
+            let notified = util::begin({
                 let condvar = Arc::clone(&condvar);
                 move || {
                     let guard = condvar.0.lock().unwrap();
@@ -804,7 +804,7 @@ fn the_end_of_a_runtime_poisons_locks_held_over_a_wait_that_unwinds() {
             });
             until("it is locked", || held.try_lock().is_err());
             let (held, seen) = (Arc::clone(&held), Arc::clone(&seen));
-            spawn(move || {
+            util::begin(move || {
                 let locked = held.lock();
                 seen.fetch_add(1 + usize::from(locked.is_err()), SeqCst);
             });

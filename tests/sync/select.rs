@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use greenroom::channel::{self, RecvError, SendError, TryRecvError, TrySendError};
@@ -57,8 +57,9 @@ fn an_arm_that_becomes_ready_during_the_wait_is_chosen() {
             let word = Arc::new(AtomicU32::new(0));
             let (_old, mut old) = (mpsc::channel::<u8>(), mpsc::channel());
             let old_sender = std::mem::replace(&mut old.0, mpsc::channel().0);
+            let has_chosen = Arc::new(AtomicBool::new(false));
             let does = {
-                let word = Arc::clone(&word);
+                let (word, has_chosen) = (Arc::clone(&word), Arc::clone(&has_chosen));
                 let keeps_full = keeps_full.clone();
                 spawn(move || {
                     util::settle();
@@ -72,8 +73,8 @@ fn an_arm_that_becomes_ready_during_the_wait_is_chosen() {
                         }
                         _ => old_sender.send(1_u8).unwrap(),
                     }
-                    // Until the other has chosen, no end of a channel may go.
-                    util::settle();
+                    // No end of a channel may go before.
+                    util::until("the other has chosen", || has_chosen.load(SeqCst));
                 })
             };
             let mut message = Some(1);
@@ -85,6 +86,7 @@ fn an_arm_that_becomes_ready_during_the_wait_is_chosen() {
                 recv(old.1) -> got => { assert_eq!(got, Ok(1)); 4 }
                 default(LONG) => 5,
             };
+            has_chosen.store(true, SeqCst);
             assert_eq!(chosen, which);
             assert_eq!(message.is_none(), which == 2);
             does.join().unwrap();
@@ -387,9 +389,7 @@ fn descriptors_and_channels_are_waited_for_together() {
                     true => writer.write_all(b"x").unwrap(),
                     false => sender.send(1).unwrap(),
                 }
-                util::settle();
-                drop(sender);
-                writer
+                (sender, writer)
             });
             let ready = select! {
                 ready(reader, Interest::READABLE) -> ready => ready.unwrap().is_readable(),
