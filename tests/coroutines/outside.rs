@@ -127,14 +127,18 @@ fn exhaust(runtime: &Runtime) {
 #[test]
 fn a_turn_with_nothing_to_do_lasts_as_long_as_it_may() {
     with_runtimes(|runtime| {
-        let begun = Instant::now();
-        assert_eq!(runtime.turn(Some(ms(50))), Turn::Done);
-        assert!(begun.elapsed() >= ms(50));
+        // The system ends a turn early if it stops the process meanwhile, so one of several is enough.
+        let lasts = |left| {
+            (0..10).any(|_| {
+                let begun = Instant::now();
+                assert_eq!(runtime.turn(Some(ms(50))), left);
+                begun.elapsed() >= ms(50)
+            })
+        };
+        assert!(lasts(Turn::Done));
         let sleeper = runtime.spawn_local(|| sleep(LONG));
         exhaust(&runtime);
-        let begun = Instant::now();
-        assert_eq!(runtime.turn(Some(ms(50))), Turn::Waiting);
-        assert!(begun.elapsed() >= ms(50));
+        assert!(lasts(Turn::Waiting));
         sleeper.cancel();
     });
 }
