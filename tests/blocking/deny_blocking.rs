@@ -86,7 +86,7 @@ mod watched {
         }
     }
 
-    /// Checks that the reports of `f` satisfy `is_right`, in one of a few attempts. Reports that the
+    /// Checks that the reports of `f` satisfy `is_right`, in one of twenty attempts. Reports that the
     /// machine causes are rare, and wrong reports would come each time.
     fn undisturbed(f: impl Fn(), is_right: impl Fn(&[Finding]) -> bool) {
         let attempt = || {
@@ -95,7 +95,7 @@ mod watched {
             findings.take()
         };
         let mut found = attempt();
-        for _ in 0..4 {
+        for _ in 0..19 {
             if is_right(&found) {
                 return;
             }

@@ -134,7 +134,7 @@ fn a_stream_that_lingers_when_dropped_does_not_hold_up_other_coroutines() {
         rustix::net::sockopt::set_socket_linger(&near, Some(LINGER)).unwrap();
         (near, far)
     };
-    util::on_workers(1, || {
+    let drop_one = || {
         let (near, _far) = full_stream();
         let start = Instant::now();
         let dropping = thread::spawn(move || drop(near));
@@ -143,9 +143,13 @@ fn a_stream_that_lingers_when_dropped_does_not_hold_up_other_coroutines() {
             thread::sleep(Duration::from_millis(1));
             ticks += 1;
         }
-        assert!(start.elapsed() >= LINGER, "{:?}", start.elapsed());
+        eprintln!("{ticks} ticks in {:?}", start.elapsed());
         // Otherwise one. More than a few need a machine that does not stand still for long.
-        assert!(ticks >= 4, "{ticks} while it lingered");
+        start.elapsed() >= LINGER && ticks >= 4
+    };
+    util::on_workers(1, || {
+        // The kernel ends the close early if it stops the process meanwhile.
+        assert!((0..10).any(|_| drop_one()));
 
         // During a panic, others do not run, but the drop returns soon.
         let (near, _far) = full_stream();

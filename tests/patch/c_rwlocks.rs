@@ -1,13 +1,13 @@
 //! Read-write locks of C.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libc::{c_int, pthread_rwlock_t, timespec};
 
-use crate::util::on_one_worker;
+use crate::util::{on_one_worker, until};
 
 const MOMENT: Duration = Duration::from_millis(20);
 
@@ -100,8 +100,10 @@ fn readers_of_a_lock_of_c_wait_at_once_and_a_writer_alone() {
             for _ in 0..5 {
                 s.spawn(|| {
                     lock.read(|| {
-                        most.fetch_max(lock.readers.load(Ordering::SeqCst), Ordering::SeqCst);
-                        sleep(MOMENT);
+                        until("all read", || {
+                            most.fetch_max(lock.readers.load(Ordering::SeqCst), Ordering::SeqCst);
+                            most.load(Ordering::SeqCst) == 5
+                        });
                     });
                 });
             }
@@ -136,13 +138,18 @@ fn a_lock_of_c_excludes_coroutines_of_several_workers_and_threads() {
 #[test]
 fn timed_locks_of_c_give_up_while_a_coroutine_has_the_lock() {
     let lock = Lock::new();
+    let over = AtomicBool::new(false);
     on_one_worker(|| {
         greenroom::scope(|s| {
-            let writer = s.spawn(|| lock.write(|| sleep(5 * MOMENT)));
-            sleep(MOMENT);
+            let writer = s.spawn(|| lock.write(|| until("over", || over.load(Ordering::SeqCst))));
+            until("it writes", || lock.writers.load(Ordering::SeqCst) == 1);
             for timed in [pthread_rwlock_timedrdlock, pthread_rwlock_timedwrlock] as [Timed; 2] {
                 assert_eq!(lock.timed(timed, MOMENT), libc::ETIMEDOUT);
             }
+            s.spawn(|| {
+                sleep(MOMENT);
+                over.store(true, Ordering::SeqCst);
+            });
             let patience = Duration::from_secs(60);
             assert_eq!(lock.timed(pthread_rwlock_timedwrlock, patience), 0);
             assert!(writer.is_finished());
@@ -156,13 +163,14 @@ fn a_time_that_is_past_or_not_valid_is_not_waited_for() {
     use crate::calls::{errno, set_errno};
 
     let lock = Lock::new();
+    let over = AtomicBool::new(false);
     on_one_worker(|| {
         greenroom::scope(|s| {
             s.spawn(|| {
-                lock.write(|| sleep(5 * MOMENT));
+                lock.write(|| until("over", || over.load(Ordering::SeqCst)));
                 set_errno(1);
             });
-            sleep(MOMENT);
+            until("it writes", || lock.writers.load(Ordering::SeqCst) == 1);
             for timed in [pthread_rwlock_timedrdlock, pthread_rwlock_timedwrlock] as [Timed; 2] {
                 // SAFETY: the lock is initialised, and the pointer is to a time.
                 let try_until = |tv_sec, tv_nsec| unsafe {
@@ -171,6 +179,10 @@ fn a_time_that_is_past_or_not_valid_is_not_waited_for() {
                 assert_eq!(try_until(-1, 0), libc::ETIMEDOUT);
                 assert_eq!(try_until(i64::MAX, -1), libc::EINVAL);
             }
+            s.spawn(|| {
+                sleep(MOMENT);
+                over.store(true, Ordering::SeqCst);
+            });
             set_errno(77);
             lock.write(|| assert_eq!(errno(), 77));
         });

@@ -48,9 +48,9 @@ pub(crate) fn alike(test: impl Fn(&Calls)) {
 }
 
 /// Runs `test` on an OS thread. The kernel ends calls there early, or with a part, also when the process is stopped
-/// for a moment, as by a debugger. So a test that fails is run again, twice at most.
+/// for a moment, as by a debugger. So a test that fails is run again, nine times at most.
 fn unless_interrupted(test: impl Fn()) {
-    for _ in 0..2 {
+    for _ in 0..9 {
         if catch_unwind(AssertUnwindSafe(&test)).is_ok() {
             return;
         }

@@ -72,7 +72,7 @@ fn small_sends_are_merged_in_order() {
         let recorder = Recorder::default();
         let queue = SendQueue::new(recorder.writer(), 1_000);
         // Few enough that the sender need not let others go on.
-        for n in 0..30 {
+        for n in 0..12 {
             queue.send(format!("{n},").as_bytes()).unwrap();
         }
         assert_eq!(
@@ -81,9 +81,9 @@ fn small_sends_are_merged_in_order() {
             "nothing is written before the sender waits"
         );
         queue.flush().unwrap();
-        let sent: String = (0..30).map(|n| format!("{n},")).collect();
+        let sent: String = (0..12).map(|n| format!("{n},")).collect();
         assert_eq!(recorder.text(), sent);
-        assert!(recorder.writes.lock().unwrap().len() < 10, "few writes");
+        assert!(recorder.writes.lock().unwrap().len() < 5, "few writes");
         assert_eq!((recorder.flushes.load(SeqCst), queue.queued()), (1, 0));
     });
 }
