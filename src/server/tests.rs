@@ -49,8 +49,8 @@ impl Listener for Failing {
     type Addr = SocketAddr;
 
     fn accept_from(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
-        self.accepts.fetch_add(1, Ordering::SeqCst);
         let code = self.codes.lock().unwrap().pop_front();
+        self.accepts.fetch_add(1, Ordering::SeqCst);
         match code {
             Some(code) => Err(io::Error::from_raw_os_error(code)),
             None => self.listener.accept_from(),
@@ -155,10 +155,10 @@ fn a_connection_that_ends_ends_the_pause() {
         let (server, _) = serve(listener);
         let connect = || TcpStream::connect(server.local_addr()).unwrap();
         let clients: Vec<_> = (0..CLIENTS).map(|_| connect()).collect();
-        while server.stats().active < CLIENTS {
+        // The acceptor has accepted them, and is in its next accept. After that, there is a lack.
+        while accepts.load(Ordering::SeqCst) <= CLIENTS {
             yield_now();
         }
-        // The acceptor waits in its next accept. After that, there is a lack.
         let shared = Arc::clone(&server.shared);
         let listener = shared.listener.lock().unwrap().clone().unwrap();
         listener.codes.lock().unwrap().extend(lacks);
