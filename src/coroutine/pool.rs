@@ -105,7 +105,7 @@ impl CoroutinePool {
     /// # Errors
     ///
     /// The kernel's, if the pool has no coroutine of the class and [`Class::take`] fails.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, class: &'static Class) -> io::Result<Coroutine> {
         match self.idle[class.index()].pop() {
             Some(coroutine) => Ok(coroutine),

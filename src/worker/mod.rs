@@ -853,6 +853,8 @@ fn run_named(task: &Task) {
     }
 }
 
+// Inlined where no function of perf's lies between.
+#[inline(always)]
 fn run_body(task: &Task) {
     let is_left = task.role() != Role::Main && !NOTHING_UNWINDS && task::is_runtime_stopping();
     if is_left || task.word.is_interrupted() {
