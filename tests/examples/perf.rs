@@ -107,7 +107,6 @@ fn the_example_prints_where_its_coroutines_wait() {
         waits("feeder", "profile::feed", "sleep") > 300_000,
         "{folded}"
     );
-    for name in ["light", "heavy"] {
-        assert!(waits(name, "profile::work", "receive") > 0, "{folded}");
-    }
+    // On a slow machine the heavy one always has a job.
+    assert!(waits("light", "profile::work", "receive") > 0, "{folded}");
 }
