@@ -3,6 +3,8 @@
 //! This is the "read loop" of a length, as many bytes, and again. It calls nothing but `read` below it, so its
 //! stack does not depend on the number of chunks, nor on whether they are there already.
 
+#![allow(dead_code, reason = "each example uses its part")]
+
 use std::io::{self, BufRead, ErrorKind, Read};
 
 /// The longest line with the size of a chunk and its extensions, which are skipped.

@@ -20,6 +20,8 @@
 #![doc = include_str!("tls/server.rs")]
 //! ```
 //!
+//! `examples/fetch` is a client, with the roots of the system.
+//!
 //! # Timeouts
 //!
 //! - **The handshake** waits for the peer several times. The socket's [`set_read_timeout`] limits each wait, so a

@@ -9,7 +9,6 @@ mod datagrams;
 mod dates;
 mod debugger;
 mod echo;
-mod fetch;
 mod git_http;
 mod handles;
 mod perf;

@@ -1,7 +1,7 @@
 //! Parallel fetches: a coroutine for each address, ten connections at most, and an error for each that fails.
 //!
 //! ```text
-//! $ cargo run --example fetch
+//! $ cargo run -p fetch
 //! /page: 200, 6 bytes
 //! /chunks: 200, 11 bytes
 //! /moved/away: 200, 6 bytes, from /page
@@ -11,19 +11,22 @@
 //! /stalled: reading the body: timed out
 //! /cut: reading the body: 5 bytes are missing
 //! a closed port: connecting: Connection refused (os error 111)
+//! a silent port, by https: TLS handshake: timed out
 //! a hundred pages, 10 at once
 //! ```
 //!
-//! With addresses, it fetches these: `cargo run --example fetch -- http://127.0.0.1:8080/ ...`. It speaks no
-//! TLS, for which one would wrap the connection in a stream of rustls, as `tests/porting/tls` does.
+//! With addresses, it fetches these: `cargo run -p fetch -- https://127.0.0.1:8443/ ...`. A connection of `https` is
+//! a stream of rustls over the coroutine's own. The system's roots are trusted, or those of `--ca`.
 
-#[path = "util/client.rs"]
+#[path = "../../util/chunked.rs"]
+mod chunked;
 mod client;
-#[path = "util/progress.rs"]
+#[path = "../../util/progress.rs"]
 mod progress;
+mod tls;
+mod url;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,6 +38,7 @@ use greenroom::{scope, spawn};
 
 use client::{Client, Limits};
 use progress::Progress;
+use tls::Trust;
 
 const HELP: &str = "\
 Fetches pages, all at the same time.
@@ -42,8 +46,9 @@ Fetches pages, all at the same time.
 Usage: fetch [OPTION...] URL...
 
   --connections N    at the same time [default: 10]
-  --connect SECONDS  to resolve the name and connect [default: 20]
+  --connect SECONDS  to resolve the name, to connect, and for the TLS handshake [default: 20]
   --total SECONDS    for a page in all, from its connection on [default: 20]
+  --ca FILE          trust the certificates in this PEM file, not those of the system
   --print            print the pages, one after the other
 
 The status is 1 if a page could not be fetched. Without arguments, it shows what may happen.
@@ -74,6 +79,7 @@ fn main() -> ExitCode {
 fn fetch(mut arguments: &[&str]) -> io::Result<bool> {
     let wrong = || io::Error::other("wrong arguments (see --help)");
     let (mut limits, mut connections, mut prints) = (Limits::default(), 10, false);
+    let mut trust = Trust::default();
     while let [option, more @ ..] = arguments
         && option.starts_with('-')
     {
@@ -96,6 +102,7 @@ fn fetch(mut arguments: &[&str]) -> io::Result<bool> {
             }
             "--connect" => limits.connect = seconds()?,
             "--total" => limits.total = seconds()?,
+            "--ca" => trust = Trust::in_file(value)?,
             _ => return Err(wrong()),
         }
         arguments = more;
@@ -103,7 +110,7 @@ fn fetch(mut arguments: &[&str]) -> io::Result<bool> {
     if arguments.is_empty() {
         return Err(wrong());
     }
-    let client = Client::new(connections, limits);
+    let client = Client::new(connections, limits, trust);
     let print = |page: &mut dyn Read| match prints {
         true => io::copy(page, &mut io::stdout()),
         false => io::copy(page, &mut io::sink()),
@@ -194,48 +201,52 @@ fn demonstrate() -> io::Result<()> {
     spawn(move || serve(listener, &SLOW));
     // Nothing listens there any more.
     let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    // Nothing accepts there.
+    let silent = TcpListener::bind("127.0.0.1:0")?;
 
     let hasty = Limits {
         total: Duration::from_secs(2),
         ..Limits::default()
     };
-    let hasty = &Client::new(10, hasty);
-    let patient = &Client::new(10, Limits::default());
-    let fetched = |client: &Client, server: SocketAddr, path: &str| {
-        client.get(&format!("http://{server}{path}"), |answer| {
+    let hasty = &Client::new(10, hasty, Trust::default());
+    let patient = &Client::new(10, Limits::default(), Trust::default());
+    let fetched = |client: &Client, url: &str| {
+        client.get(url, |answer| {
             let length = io::copy(&mut answer.body, &mut io::sink())?;
             let told = format!("{}, {length} bytes", answer.status);
-            Ok(match answer.url.target == path {
+            Ok(match answer.url.to_string() == url {
                 true => told,
                 false => format!("{told}, from {}", answer.url.target),
             })
         })
     };
+    let page = |path| format!("http://{server}{path}");
+    let of_silent = format!("https://{}/", silent.local_addr()?);
     let pages = [
-        ("/page", patient, server),
-        ("/chunks", patient, server),
-        ("/moved/away", patient, server),
-        ("/loop", patient, server),
-        ("/missing", patient, server),
-        ("/never", hasty, server),
-        ("/stalled", hasty, server),
-        ("/cut", patient, server),
-        ("a closed port", patient, closed),
+        ("/page", patient, page("/page")),
+        ("/chunks", patient, page("/chunks")),
+        ("/moved/away", patient, page("/moved/away")),
+        ("/loop", patient, page("/loop")),
+        ("/missing", patient, page("/missing")),
+        ("/never", hasty, page("/never")),
+        ("/stalled", hasty, page("/stalled")),
+        ("/cut", patient, page("/cut")),
+        ("a closed port", patient, format!("http://{closed}/")),
+        ("a silent port, by https", hasty, of_silent),
     ];
     scope(|scope| {
-        let fetches = pages.map(|(path, client, server)| {
-            let path = if server == closed { "/" } else { path };
-            scope.spawn(move || fetched(client, server, path))
-        });
-        for ((name, ..), fetch) in pages.into_iter().zip(fetches) {
+        let fetches = pages.each_ref();
+        let fetches = fetches.map(|(_, client, url)| scope.spawn(|| fetched(client, url)));
+        for ((name, ..), fetch) in pages.iter().zip(fetches) {
             match fetch.join().expect("a fetch does not panic") {
                 Ok(told) => println!("{name}: {told}"),
                 Err(error) => println!("{name}: {error}"),
             }
         }
     });
+    let slow = page("/slow");
     scope(|scope| {
-        (0..100).for_each(|_| drop(scope.spawn(|| fetched(patient, server, "/slow"))));
+        (0..100).for_each(|_| drop(scope.spawn(|| fetched(patient, &slow))));
     });
     println!(
         "a hundred pages, {} at once",

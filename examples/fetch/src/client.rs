@@ -1,11 +1,5 @@
-//! A small HTTP client: bounded in connections, time and redirects, with bodies that are read as they come.
-
-#![allow(dead_code, reason = "each example uses its part")]
-
-#[path = "chunked.rs"]
-mod chunked;
-#[path = "url.rs"]
-mod url;
+//! A small client of HTTP and HTTPS: bounded in connections, time and redirects, with bodies that are read as they
+//! come.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -15,8 +9,9 @@ use greenroom::shims::net::{TcpStream, ToSocketAddrs};
 use greenroom::sync::Semaphore;
 use greenroom::timeout;
 
-use chunked::Chunked;
-pub(crate) use url::Url;
+use crate::chunked::Chunked;
+use crate::tls::{TlsStream, Trust};
+use crate::url::{Scheme, Url};
 
 /// The longest head of an answer, and how many fields it may have.
 const MAX_HEAD: usize = 16 * 1024;
@@ -30,12 +25,13 @@ pub(crate) struct Client {
     /// A connection each. Further fetches queue, in order.
     permits: Semaphore,
     limits: Limits,
+    trust: Trust,
 }
 
 /// How long a fetch may take, from its connection on: not in the queue.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
-    /// To resolve the name and to connect.
+    /// To resolve the name, to connect, and for the TLS handshake.
     pub(crate) connect: Duration,
     /// In all, with redirects and the body.
     pub(crate) total: Duration,
@@ -55,13 +51,13 @@ pub(crate) struct Answer<'c> {
     /// Where it comes from, behind all redirects.
     pub(crate) url: Url,
     pub(crate) status: u16,
-    pub(crate) fields: Vec<(String, String)>,
+    fields: Fields,
     pub(crate) body: Body<'c>,
 }
 
 impl Answer<'_> {
     /// The first field of this name.
-    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+    fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.fields.iter();
         let (_, value) = fields.find(|(own, _)| own.eq_ignore_ascii_case(name))?;
         Some(value)
@@ -70,14 +66,16 @@ impl Answer<'_> {
 
 impl Client {
     /// A client with so many connections at the same time.
-    pub(crate) fn new(connections: usize, limits: Limits) -> Client {
+    pub(crate) fn new(connections: usize, limits: Limits, trust: Trust) -> Client {
         Client {
             permits: Semaphore::new(connections),
             limits,
+            trust,
         }
     }
 
-    /// Gets a page, and has `read` read it while it comes. Redirects are followed.
+    /// Gets a page, and has `read` read it while it comes. Redirects are followed, also from `https` to `http`, as
+    /// curl does: a request has nothing that would have to be kept secret.
     ///
     /// # Errors
     ///
@@ -103,14 +101,15 @@ impl Client {
         read: impl FnOnce(&mut Answer) -> io::Result<T>,
     ) -> io::Result<T> {
         for _ in 0..=MAX_REDIRECTS {
-            let stream = self.connect(&url, step)?;
+            let mut connection = self.connect(&url, step)?;
             step.begin("asking");
             let (authority, target) = (url.authority(), &url.target);
             let head = format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\n");
             let head = format!("{head}User-Agent: greenroom\r\nConnection: close\r\n\r\n");
-            (&stream).write_all(head.as_bytes())?;
+            connection.write_all(head.as_bytes())?;
+            connection.flush()?;
             step.begin("waiting for the answer");
-            let mut reader = BufReader::with_capacity(MAX_HEAD, &stream);
+            let mut reader = BufReader::with_capacity(MAX_HEAD, &mut connection);
             let (status, fields) = read_head(&mut reader)?;
             step.begin("reading the body");
             let body = Body::new(&mut reader, status, &fields)?;
@@ -124,21 +123,51 @@ impl Client {
                 (301 | 302 | 303 | 307 | 308, Some(location)) => {
                     step.begin("redirected");
                     url = answer.url.join(location)?;
+                    connection.close();
                 }
-                _ => return read(&mut answer),
+                _ => {
+                    let read = read(&mut answer)?;
+                    connection.close();
+                    return Ok(read);
+                }
             }
         }
         Err(io::Error::other(format!("more than {MAX_REDIRECTS} times")))
     }
 
-    fn connect(&self, url: &Url, step: &Step) -> io::Result<TcpStream> {
-        let connected = timeout(self.limits.connect, || {
-            step.begin("resolving the name");
-            let addresses: Vec<_> = (&*url.host, url.port).to_socket_addrs()?.collect();
-            step.begin("connecting");
-            TcpStream::connect(&*addresses)
-        });
-        connected?
+    fn connect(&self, url: &Url, step: &Step) -> io::Result<Box<dyn Connection>> {
+        timeout(self.limits.connect, || self.reach(url, step))?
+    }
+
+    fn reach(&self, url: &Url, step: &Step) -> io::Result<Box<dyn Connection>> {
+        step.begin("resolving the name");
+        let addresses: Vec<_> = (&*url.host, url.port).to_socket_addrs()?.collect();
+        step.begin("connecting");
+        let tcp = TcpStream::connect(&*addresses)?;
+        if url.scheme == Scheme::Http {
+            return Ok(Box::new(tcp));
+        }
+        step.begin("TLS handshake");
+        Ok(Box::new(self.trust.connect(&url.host, tcp)?))
+    }
+}
+
+/// A connection to a server, with TLS or without.
+trait Connection: Read + Write {
+    /// Says that nothing more will be asked.
+    fn close(&mut self);
+}
+
+impl Connection for TcpStream {
+    /// Its end says so.
+    fn close(&mut self) {}
+}
+
+impl Connection for TlsStream {
+    /// The answer is complete, so it does not matter whether the server hears this.
+    fn close(&mut self) {
+        self.conn.send_close_notify();
+        let _ = self.flush();
     }
 }
 

@@ -1,17 +1,38 @@
-//! The addresses of pages: as much of RFC 3986 as `http` needs.
-
-#![allow(dead_code, reason = "each example uses its part")]
+//! The addresses of pages: as much of RFC 3986 as `http` and `https` need.
 
 use std::fmt;
 use std::io;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
+    pub(crate) scheme: Scheme,
     /// Without the brackets of an IPv6 address.
     pub(crate) host: String,
     pub(crate) port: u16,
     /// The path and the query.
     pub(crate) target: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    fn usual_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
 }
 
 fn malformed(text: &str, why: &str) -> io::Error {
@@ -25,9 +46,10 @@ impl Url {
     pub(crate) fn parse(text: &str) -> io::Result<Url> {
         let bad = |why| malformed(text, why);
         let (scheme, rest) = text.split_once("://").ok_or(bad("not an address"))?;
-        if !scheme.eq_ignore_ascii_case("http") {
-            return Err(bad("only http is spoken here"));
-        }
+        let scheme = [Scheme::Http, Scheme::Https]
+            .into_iter()
+            .find(|known| scheme.eq_ignore_ascii_case(known.name()))
+            .ok_or(bad("only http and https are spoken here"))?;
         if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(bad("spaces and other characters must be escaped"));
         }
@@ -39,7 +61,7 @@ impl Url {
             None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
         };
         let port = match port.strip_prefix(':') {
-            None if port.is_empty() => 80,
+            None if port.is_empty() => scheme.usual_port(),
             None | Some("") => return Err(bad("not a port")),
             Some(port) => port.parse().map_err(|_| bad("not a port"))?,
         };
@@ -48,6 +70,7 @@ impl Url {
         }
         let slash = if target.starts_with('/') { "" } else { "/" };
         Ok(Url {
+            scheme,
             host: host.to_owned(),
             port,
             target: format!("{slash}{target}"),
@@ -63,7 +86,7 @@ impl Url {
         let target = if reference[..end_of_first].contains(':') {
             return Url::parse(reference);
         } else if reference.starts_with("//") {
-            return Url::parse(&format!("http:{reference}"));
+            return Url::parse(&format!("{}:{reference}", self.scheme.name()));
         } else if reference.is_empty() {
             self.target.clone()
         } else if reference.starts_with('/') {
@@ -74,8 +97,12 @@ impl Url {
             let directory = &path[..=path.rfind('/').unwrap_or(0)];
             without_dots(&format!("{directory}{reference}"))
         };
+        let url = Url {
+            target,
+            ..self.clone()
+        };
         // Also checks the characters.
-        Url::parse(&format!("http://{}{target}", self.authority()))
+        Url::parse(&url.to_string())
     }
 
     /// The host, and the port unless it is the usual one.
@@ -84,16 +111,17 @@ impl Url {
             true => format!("[{}]", self.host),
             false => self.host.clone(),
         };
-        match self.port {
-            80 => host,
-            port => format!("{host}:{port}"),
+        match self.port == self.scheme.usual_port() {
+            true => host,
+            false => format!("{host}:{}", self.port),
         }
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.target)
+        let scheme = self.scheme.name();
+        write!(f, "{scheme}://{}{}", self.authority(), self.target)
     }
 }
 
