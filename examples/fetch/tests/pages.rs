@@ -154,7 +154,9 @@ fn no_more_connections_than_allowed_are_open_at_once() {
         .map(|line| line.split(": ").next().unwrap())
         .collect();
     assert_eq!(told, urls);
-    assert_eq!(MOST.load(Ordering::SeqCst), 3);
+    let most = MOST.load(Ordering::SeqCst);
+    // A machine that stands still may keep the third from coming in time.
+    assert!((2..=3).contains(&most), "{most}");
 }
 
 #[test]
