@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use greenroom::channel::oneshot;
 use greenroom::shims::sync::{Mutex, mpsc};
 use greenroom::shims::thread::sleep;
 use greenroom::{Cancelled, JoinHandle, coroutine_local, spawn, spawn_local};
@@ -382,13 +383,19 @@ fn the_end_of_a_runtime_cuts_destructors_at_the_end_of_a_coroutine_short() {
             let (unrun, captured) = (WaitsForEver, WaitsForEver);
             let never_runs = spawn(move || drop(unrun));
             never_runs.cancel();
-            let result = spawn(move || captured);
+            let (is_detached, detached) = oneshot();
+            let result = spawn(move || {
+                detached.recv().unwrap();
+                captured
+            });
             let coroutines = [
                 with_local.canceller(),
                 never_runs.canceller(),
                 result.canceller(),
             ];
+            // If it had a result by now, this would drop it here.
             drop(result);
+            is_detached.send(()).unwrap();
             sleep(ms(5));
             coroutines
         });
