@@ -63,7 +63,7 @@ fn a_wait_times_out_at_its_deadline_and_leaves_nothing_behind() {
 }
 
 #[test]
-#[parallel]
+#[serial] // the end of another test's runtime may wake waiters
 fn waiters_are_woken_in_the_order_in_which_they_came() {
     util::everywhere(|| {
         let word = Arc::new(AtomicU32::new(0));
@@ -92,7 +92,7 @@ fn waiters_are_woken_in_the_order_in_which_they_came() {
 }
 
 #[test]
-#[parallel]
+#[serial] // the end of another test's runtime may wake waiters
 fn a_waiter_that_has_timed_out_is_passed_over() {
     util::everywhere(|| {
         let word = Arc::new(AtomicU32::new(0));
@@ -118,7 +118,7 @@ fn a_waiter_that_has_timed_out_is_passed_over() {
 }
 
 #[test]
-#[parallel]
+#[serial] // the end of another test's runtime may wake waiters
 fn addresses_are_told_apart() {
     const WORDS: usize = 5_000;
     for workers in [1, 4] {
@@ -309,7 +309,7 @@ fn the_end_of_a_runtime_neither_unwinds_nor_ends_a_futex_wait() {
 
 /// A waiter that unwinds keeps its worker, so waiters of that worker that came before could not run.
 #[test]
-#[parallel]
+#[serial] // the end of another test's runtime may wake waiters
 fn a_waiter_that_unwinds_is_woken_before_others_of_its_worker() {
     util::on_workers(1, || {
         struct Waits(Arc<AtomicU32>);
