@@ -422,7 +422,8 @@ impl Worker {
             if NOTHING_UNWINDS && self.scheduler.is_stopping() {
                 break;
             }
-            // With each goes whether a fresh coroutine is next: not after one that a ready one has let go first.
+            // Each gives its slot, and whether a fresh coroutine goes first after it. After a ready one, one does. After
+            // a fresh one, one does only if no ready one has waited.
             let fresh = || {
                 let slot = self.sees_fresh().then(|| self.start_fresh()).flatten()?;
                 Some((slot, self.ready.borrow().is_empty()))

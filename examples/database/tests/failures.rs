@@ -14,6 +14,11 @@ const SLEEP: &str = "select pg_sleep(100)";
 /// How many queries like [`SLEEP`] the server runs.
 const SLEEPING: &str = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
 
+/// A connection of its own, to see what the server does.
+fn observer(server: &Server) -> Database {
+    Database::new(Way::Wire, login(server), 1, PATIENCE)
+}
+
 /// Begins a query that takes long, and waits until the server runs it.
 fn begin_to_sleep(
     database: &Database,
@@ -115,7 +120,7 @@ fn a_connection_that_ends_amid_a_query_is_replaced() {
     };
     each_way(|way| {
         let database = Database::new(way, login(&server), 1, PATIENCE);
-        let observer = Database::new(Way::Wire, login(&server), 1, PATIENCE);
+        let observer = observer(&server);
         let backend = value(&database, "select pg_backend_pid()");
         let query = begin_to_sleep(&database, &observer);
         end_sleeps(&observer);
@@ -135,7 +140,7 @@ fn a_connection_that_ends_between_queries_is_replaced_without_an_error() {
     };
     each_way(|way| {
         let database = Database::new(way, login(&server), 1, PATIENCE);
-        let observer = Database::new(Way::Wire, login(&server), 1, PATIENCE);
+        let observer = observer(&server);
         let backend = value(&database, "select pg_backend_pid()");
         observer
             .rows(&format!("select pg_terminate_backend({backend})"))
@@ -168,7 +173,7 @@ fn a_server_that_goes_away_comes_back_for_the_same_pool() {
             ..login(&server)
         };
         let database = Database::new(way, login_there, 3, PATIENCE);
-        let observer = Database::new(Way::Wire, login(&server), 1, PATIENCE);
+        let observer = observer(&server);
         let query = begin_to_sleep(&database, &observer);
 
         greenroom::unblock(move || drop(server));
@@ -220,7 +225,7 @@ fn a_query_that_is_given_up_leaves_no_connection_amid_a_reply() {
     };
     each_way(|way| {
         let database = Database::new(way, login(&server), 1, PATIENCE);
-        let observer = Database::new(Way::Wire, login(&server), 1, PATIENCE);
+        let observer = observer(&server);
         let query = "select 'late' from pg_sleep(0.5)";
         match timeout(Duration::from_millis(50), || database.rows(query)) {
             // Code in C is not unwound.
@@ -248,7 +253,7 @@ fn a_query_waits_for_a_connection_as_long_as_it_may() {
     each_way(|way| {
         let patience = Duration::from_secs(1);
         let database = Database::new(way, login(&server), 1, patience);
-        let observer = Database::new(Way::Wire, login(&server), 1, PATIENCE);
+        let observer = observer(&server);
         let query = begin_to_sleep(&database, &observer);
         assert_eq!(database.rows("select 1"), Err(Error::Busy(patience)));
         end_sleeps(&observer);

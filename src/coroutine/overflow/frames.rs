@@ -332,7 +332,7 @@ fn describe(walk: &Walk, pieces: &Pieces, registers: &mut Registers) -> Option<S
     let cuts = [pieces.first, MOST - 1];
     for next in cuts.into_iter().filter_map(|at| walk.frames.get(at)) {
         // SAFETY: below a frame's lowest address lies the address that its callee returns to. The stack is a copy,
-        // whose thread does not go on.
+        // on which nothing goes on.
         unsafe { *((next.stack - size_of::<usize>()) as *mut usize) = 0 };
     }
     let mut text = String::from("its frames, innermost first:\n");
