@@ -6,8 +6,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
@@ -41,6 +42,9 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if UNPARKS.take() {
+            PARKED.get().expect("it is there before it parks").unpark();
+        }
         *self
             .freed
             .write()
@@ -53,7 +57,12 @@ unsafe impl GlobalAlloc for Counting {
 thread_local! {
     /// The allocations of this thread wait until the gate is open.
     static WAITS_AT_GATE: Cell<bool> = const { Cell::new(false) };
+
+    /// The next deallocation of this thread unparks `PARKED`.
+    static UNPARKS: Cell<bool> = const { Cell::new(false) };
 }
+
+static PARKED: OnceLock<thread::Thread> = OnceLock::new();
 
 static GATE_IS_OPEN: AtomicBool = AtomicBool::new(false);
 static GATE: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
@@ -318,6 +327,21 @@ fn an_allocator_waits_at_a_condition_variable_for_a_thread_that_waits_for_the_fi
     drop(guard);
     over.recv_timeout(Duration::from_secs(10)).unwrap();
     thread.join().unwrap();
+}
+
+/// A worker that has nothing to run looks when its next timer is due, which drops memory of old timers, and then blocks.
+/// A coroutine that the allocator wakes meanwhile kicks nobody, because its own worker is awake.
+#[test]
+fn a_worker_that_frees_memory_before_it_sleeps_runs_a_coroutine_that_the_allocator_wakes() {
+    util::on_workers(1, || {
+        PARKED.set(thread::current()).unwrap();
+        thread::sleep(Duration::from_millis(10));
+        let start = Instant::now();
+        UNPARKS.set(true);
+        thread::park_timeout(Duration::from_secs(80));
+        assert!(!UNPARKS.get(), "nothing was freed");
+        assert!(start.elapsed() < Duration::from_secs(40));
+    });
 }
 
 /// The report must not wait for ever for what the overflowing coroutine holds.

@@ -676,8 +676,15 @@ impl Worker {
     }
 
     /// Blocks in the poll until an event or until `first`, with nothing to run meanwhile.
+    ///
+    /// Only polls if a coroutine is ready. Since the caller has looked, this worker may have allocated or freed
+    /// memory. The user's allocator may have woken a coroutine of this worker by that, which kicks nobody.
     fn wait(&self, first: Option<Deadline>) {
-        self.poll(|reactor| reactor.wait(first));
+        let any_ready = !self.ready.borrow().is_empty();
+        self.poll(|reactor| match any_ready {
+            true => reactor.turn(),
+            false => reactor.wait(first),
+        });
     }
 
     /// Calls `wait`, which waits with nothing to run.
