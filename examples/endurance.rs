@@ -61,6 +61,8 @@ struct Program {
 enum Talk {
     /// Requests, and the statuses of their answers.
     Http(&'static [(&'static str, u16)]),
+    /// The same, of which the last request makes the connection a WebSocket, whose messages come back.
+    WebSocket(&'static [(&'static str, u16)]),
     /// Lines, which come back without that many bytes each.
     Echo { without: usize },
 }
@@ -117,10 +119,10 @@ fn programs(directory: &Path) -> Vec<Program> {
             "chat",
             "../chat",
             "127.0.0.1:0",
-            Talk::Http(&[
+            Talk::WebSocket(&[
                 (GET, 200),
                 (
-                    "GET /socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+                    "GET /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
                     101,
                 ),
             ]),
@@ -341,22 +343,25 @@ fn converse(address: SocketAddr, talk: Talk, kind: usize) -> io::Result<()> {
     stream.set_nodelay(true)?;
     match (kind % KINDS, talk) {
         // Right, one request after the other.
-        (0 | 1, Talk::Http(requests)) => {
+        (0 | 1, Talk::Http(requests) | Talk::WebSocket(requests)) => {
             let mut reader = BufReader::new(&stream);
             for (request, status) in requests {
                 (&stream).write_all(request.as_bytes())?;
                 expect(read_answer(&mut reader)?, *status)?;
             }
-            Ok(())
+            match talk {
+                Talk::WebSocket(_) => exchange_messages(&mut reader, &stream),
+                _ => Ok(()),
+            }
         }
         // Right, a byte at a time.
-        (2, Talk::Http(requests)) => {
+        (2, Talk::Http(requests) | Talk::WebSocket(requests)) => {
             let (request, status) = requests[0];
             write_slowly(&mut stream, request.as_bytes())?;
             expect(read_answer(&mut BufReader::new(&stream))?, status)
         }
         // Wrong.
-        (3, Talk::Http(_)) => {
+        (3, Talk::Http(_) | Talk::WebSocket(_)) => {
             stream.write_all(b"GET / HTTP/1.1\r\nHost : x\r\n\r\n")?;
             expect(read_answer(&mut BufReader::new(&stream))?, 400)
         }
@@ -386,6 +391,35 @@ fn converse(address: SocketAddr, talk: Talk, kind: usize) -> io::Result<()> {
         }
         // A client that leaves, and resets what still comes.
         _ => stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT"),
+    }
+}
+
+/// Sends messages over a WebSocket, which must come back, and closes it.
+fn exchange_messages(reader: &mut impl Read, mut stream: &TcpStream) -> io::Result<()> {
+    const TEXT: u8 = 0x81;
+    const CLOSE: u8 = 0x88;
+    let long = [b'x'; 300];
+    // The length is in one byte, or in two after the number 126. The code 1000 is that of a normal end.
+    let frames: [(u8, &[u8], &[u8]); 3] = [
+        (TEXT, &[5], b"hello"),
+        (TEXT, &[126, 1, 44], &long),
+        (CLOSE, &[2], &[3, 232]),
+    ];
+    for (kind, length, content) in frames {
+        let frame = [&[kind], length, content].concat();
+        // A client masks what it sends. A mask of zeros changes nothing.
+        let mut masked = [&[kind], length, &[0; 4], content].concat();
+        masked[1] |= 0x80;
+        stream.write_all(&masked)?;
+        let mut answer = vec![0; frame.len()];
+        reader.read_exact(&mut answer)?;
+        if answer != frame {
+            return Err(io::Error::other("a message came back changed"));
+        }
+    }
+    match reader.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("more came after the end")),
     }
 }
 
