@@ -299,6 +299,11 @@ impl Reactor {
         }
     }
 
+    /// For when the alarm is set.
+    pub(crate) fn alarm_at(&self) -> Option<Instant> {
+        self.alarm_at
+    }
+
     /// The descriptor of the poll, which is readable while an event has not been taken.
     pub(crate) fn poll_fd(&self) -> RawFd {
         self.poll.as_raw_fd()

@@ -12,8 +12,11 @@
 //! invariant: if a slot has an armed deadline, the queue has an entry for the slot that is due no later
 //! ```
 //!
-//! By this invariant no deadline is missed: when the first entry in the queue is in force, no armed
-//! deadline is earlier.
+//! By this invariant no deadline is missed: no armed deadline is earlier than the first entry in the queue, and
+//! when that entry is in force, it is the first armed deadline.
+//!
+//! A busy worker looks at its timers thousands of times before one of them is due. So the first entry is looked at
+//! alone, in force or not, until its moment has come, and a wake-up that is set already stays.
 //!
 //! # Deadlines share wake-ups
 //!
@@ -35,6 +38,8 @@ pub(crate) struct Timers {
     origin: Instant,
     queue: MomentQueue<QueuedDeadline>,
     slots: Vec<SlotDeadline>,
+    /// The number of armed deadlines.
+    armed: usize,
     /// The number of entries in the queue that a slot refers to. The others are orphans.
     referred: usize,
     /// The order of the next deadline to be armed.
@@ -94,6 +99,7 @@ impl Timers {
             origin: Instant::now(),
             queue: MomentQueue::new(),
             slots: Vec::new(),
+            armed: 0,
             referred: 0,
             next_order: NonZeroU64::MIN,
             alarm: None,
@@ -123,7 +129,9 @@ impl Timers {
         self.alarm.take_if(|(_, latest)| armed.deadline <= *latest);
         self.next_order = self.next_order.saturating_add(1);
         let state = &mut self.slots[index];
-        state.armed = Some((armed, seq));
+        if state.armed.replace((armed, seq)).is_none() {
+            self.armed += 1;
+        }
         // A queued entry that is due first stands in for the new deadline.
         if state.queued.is_none_or(|queued| queued > armed) {
             if state.queued.replace(armed).is_none() {
@@ -136,8 +144,9 @@ impl Timers {
 
     /// Disarms the deadline of `slot`, if there is one. Its entry stays in the queue.
     pub(crate) fn disarm(&mut self, slot: u32) {
-        if let Some(state) = self.slots.get_mut(slot as usize) {
-            state.armed = None;
+        let state = self.slots.get_mut(slot as usize);
+        if state.is_some_and(|state| state.armed.take().is_some()) {
+            self.armed -= 1;
         }
     }
 
@@ -150,9 +159,11 @@ impl Timers {
 
     /// Gives back the memory that a burst has left unused.
     pub(crate) fn shrink(&mut self) {
-        let slots = &self.slots;
-        self.queue
-            .retain(|&entry| slots[entry.slot as usize].queued == Some(entry));
+        for slot in &mut self.slots {
+            slot.queued.take_if(|_| slot.armed.is_none());
+        }
+        self.referred = self.armed;
+        self.retain_referred();
         self.queue.shrink();
         // A slot without an entry in the queue has no armed deadline, by the invariant.
         let last = self.slots.iter().rposition(|slot| slot.queued.is_some());
@@ -163,33 +174,50 @@ impl Timers {
     }
 
     /// Whether no deadline is armed.
-    pub(crate) fn is_empty(&mut self) -> bool {
-        self.first().is_none()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.armed == 0
     }
 
     /// Whether a deadline has passed at `now`.
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let now = self.moment(now);
-        self.first().is_some_and(|first| first.deadline <= now)
+        let is_due = |first: QueuedDeadline| first.deadline <= now;
+        // Most often the first entry is far away, and it does not matter whether it is in force.
+        self.queue.peek().is_some_and(is_due) && self.first().is_some_and(is_due)
     }
 
     /// When the worker is to wake up, and with how much slack.
     ///
     /// This is the first deadline, or a later one that is within the slack of all before it: the
     /// wake-up then serves all of them.
-    pub(crate) fn alarm(&mut self) -> Option<Deadline> {
+    ///
+    /// `set` is the wake-up that is set already. If that is the latest result, and no deadline was armed that it
+    /// would be too late for, it is returned again, even if the deadline that it is for was disarmed. So the worker may
+    /// wake up once for nothing.
+    pub(crate) fn alarm(&mut self, set: Option<Instant>) -> Option<Deadline> {
+        if self.is_empty() {
+            return None;
+        }
+        if let Some(alarm) = self.alarm {
+            let alarm = self.wake_up(alarm);
+            if Some(alarm.at) == set {
+                return Some(alarm);
+            }
+        }
         let first = self.first()?;
         // The earlier result stands if it still serves the first deadline in time.
-        let (alarm, latest) = self
+        let alarm = self
             .alarm
             .filter(|(alarm, _)| (first.deadline..=first.latest()).contains(alarm))
             .unwrap_or_else(|| self.find_alarm(first));
-        self.alarm = Some((alarm, latest));
+        self.alarm = Some(alarm);
+        Some(self.wake_up(alarm))
+    }
+
+    /// The wake-up at a moment that has another moment as its latest.
+    fn wake_up(&self, (alarm, latest): (Moment, Moment)) -> Deadline {
         let at = self.origin + Duration::from_nanos(alarm);
-        Some(Deadline::with_slack(
-            at,
-            Duration::from_nanos(latest - alarm),
-        ))
+        Deadline::with_slack(at, Duration::from_nanos(latest - alarm))
     }
 
     /// Finds the wake-up that serves `first` and as many of its successors as possible. Returns its
@@ -303,8 +331,10 @@ impl Timers {
                     // The entry is the armed deadline, or nothing is armed.
                     None => {
                         self.referred -= 1;
-                        let seq = state.armed.take().map(|(_, seq)| seq);
-                        self.expired.extend(seq.map(|seq| (entry.slot, seq)));
+                        if let Some((_, seq)) = state.armed.take() {
+                            self.armed -= 1;
+                            self.expired.push((entry.slot, seq));
+                        }
                     }
                 }
             }
@@ -315,10 +345,15 @@ impl Timers {
     /// near and far deadlines leaves an orphan each time. The cost is constant per arming.
     fn drop_orphans(&mut self) {
         if self.queue.len() > 2 * self.referred + 64 {
-            let slots = &self.slots;
-            self.queue
-                .retain(|&entry| slots[entry.slot as usize].queued == Some(entry));
+            self.retain_referred();
         }
+    }
+
+    /// Removes the orphans.
+    fn retain_referred(&mut self) {
+        let slots = &self.slots;
+        self.queue
+            .retain(|&entry| slots[entry.slot as usize].queued == Some(entry));
     }
 }
 
@@ -347,7 +382,7 @@ mod tests {
     }
 
     fn alarm(timers: &mut Timers) -> Option<Instant> {
-        timers.alarm().map(|alarm| alarm.at)
+        timers.alarm(None).map(|alarm| alarm.at)
     }
 
     #[test]
@@ -451,11 +486,11 @@ mod tests {
         timers.disarm(1);
         timers.arm(2, millis(100_700), seq());
         timers.arm(1, Deadline::at(at(100_100)), seq());
-        let alarm = timers.alarm().unwrap();
+        let alarm = timers.alarm(None).unwrap();
         assert_eq!(alarm.at, at(100_100));
         assert!(alarm.slack().is_zero());
         assert_eq!(expired(&mut timers, at(100_100)), [0, 1]);
-        assert_eq!(timers.alarm().unwrap().at, at(100_700));
+        assert_eq!(timers.alarm(None).unwrap().at, at(100_700));
         assert_eq!(timers.referred, 1);
         assert_eq!(timers.queue.len(), 1, "nothing is queued twice");
     }
@@ -470,6 +505,79 @@ mod tests {
         }
         timers.disarm(2);
         assert_eq!(alarm(&mut timers), Some(at(1_000)));
+    }
+
+    #[test]
+    fn a_wake_up_that_is_set_stays_until_it_comes_or_would_be_too_late() {
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
+        let at = |secs| start + Duration::from_secs(secs);
+        timers.arm(0, Deadline::at(at(10)), seq());
+        timers.arm(1, Deadline::at(at(30)), seq());
+        let set = alarm(&mut timers);
+        timers.arm(0, Deadline::at(at(20)), seq());
+        assert_eq!(timers.alarm(set).unwrap().at, at(10));
+        assert!(!timers.is_due(at(10)), "it comes, for nothing");
+        assert_eq!(timers.alarm(None).unwrap().at, at(20));
+        let set = Some(at(20));
+        timers.arm(2, Deadline::at(at(15)), seq());
+        assert_eq!(timers.alarm(set).unwrap().at, at(15));
+        (0..3).for_each(|slot| timers.disarm(slot));
+        assert_eq!(timers.alarm(Some(at(15))).map(|alarm| alarm.at), None);
+    }
+
+    #[test]
+    fn no_alarm_is_late_and_each_deadline_expires_once() {
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
+        let mut random = {
+            let mut state = 7_u64;
+            move |below: u64| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                (state >> 33) % below
+            }
+        };
+        // What is armed: the deadline of each slot, and the latest wake-up that is in time for it.
+        let mut armed = std::collections::BTreeMap::<u32, (Instant, Instant)>::new();
+        let (mut now, mut set) = (start, None);
+        for step in 0..200_000 {
+            let slot = random(40) as u32;
+            match random(10) {
+                0..6 => {
+                    let at = now + Duration::from_micros(random(50_000));
+                    let slack = Duration::from_micros(random(2) * random(2_000));
+                    timers.arm(slot, Deadline::with_slack(at, slack), seq());
+                    armed.insert(slot, (at, at + slack));
+                }
+                6..9 => {
+                    timers.disarm(slot);
+                    armed.remove(&slot);
+                }
+                _ => {
+                    now += Duration::from_micros(random(3_000));
+                    let is_due = armed.values().any(|&(at, _)| at <= now);
+                    assert_eq!(timers.is_due(now), is_due, "step {step}");
+                    for slot in expired(&mut timers, now) {
+                        let (at, _) = armed.remove(&slot).expect("it was armed");
+                        assert!(at <= now);
+                    }
+                    assert!(armed.values().all(|&(at, _)| at > now), "step {step}");
+                    set = set.filter(|&at| at > now);
+                }
+            }
+            assert_eq!(timers.is_empty(), armed.is_empty());
+            let alarm = timers.alarm(set).map(|alarm| alarm.at);
+            let latest = armed.values().map(|&(_, latest)| latest).min();
+            assert_eq!(alarm.is_some(), latest.is_some(), "step {step}");
+            assert!(alarm <= latest, "step {step}");
+            let exact = alarm != set;
+            let earliest = armed.values().map(|&(at, _)| at).min();
+            assert!(!exact || alarm >= earliest, "step {step}");
+            set = alarm;
+            if random(1_000) == 0 {
+                timers.shrink();
+            }
+        }
     }
 
     #[test]

@@ -731,7 +731,7 @@ impl Worker {
             let is_alone = !patience.ends_by_stop;
             self.asleep(|| match scheduler.stillness.is_on() && is_alone {
                 true => {
-                    let has_timer = self.timers.borrow_mut().alarm().is_some();
+                    let has_timer = !self.timers.borrow().is_empty();
                     self.wait_watching(first, has_timer);
                 }
                 false => self.wait(first),
@@ -744,10 +744,16 @@ impl Worker {
 
     /// When this worker has something to do, if no event comes before.
     fn next_deadline(&self) -> Option<Deadline> {
-        let timer = self.timers.borrow_mut().alarm();
+        let timer = self.next_timer();
         let others = [self.trim_if_cold(), self.placement.until()];
         let others = others.into_iter().flatten().map(Deadline::at);
         others.chain(timer).min_by_key(|deadline| deadline.at)
+    }
+
+    /// When this worker is to wake up for its timers.
+    fn next_timer(&self) -> Option<Deadline> {
+        let set = self.reactor.borrow().alarm_at();
+        self.timers.borrow_mut().alarm(set)
     }
 
     /// Notes that this worker looks for work by itself again.

@@ -87,7 +87,7 @@ impl Worker {
                 };
                 let others = [Some(look_again), shutdown.grace_ends()];
                 let others = others.into_iter().flatten().map(Deadline::at);
-                let timer = self.timers.borrow_mut().alarm();
+                let timer = self.next_timer();
                 let first = others.chain(timer).min_by_key(|deadline| deadline.at);
                 self.asleep(|| self.wait(first));
             }
