@@ -74,8 +74,10 @@ impl Handle {
     /// # fn main() -> std::io::Result<()> {
     /// let runtime = greenroom::RuntimeBuilder::new().build()?;
     /// let handle = runtime.handle();
-    /// std::thread::spawn(move || handle.stop());
-    /// let stopped = runtime.run(|| catch_cancel(|| sleep(Duration::from_secs(60))));
+    /// let stopped = runtime.run(|| {
+    ///     std::thread::spawn(move || handle.stop());
+    ///     catch_cancel(|| sleep(Duration::from_secs(60)))
+    /// });
     /// assert_eq!(stopped, Err(Cancelled));
     /// # Ok(())
     /// # }
