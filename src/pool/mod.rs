@@ -175,6 +175,13 @@ pub(crate) fn crew_size() -> Size {
     POOL.lock().size()
 }
 
+/// Calls `f` with the size of the process's pool, while no thread joins or leaves it. (A thread that has left may still
+/// exit.)
+pub(crate) fn while_none_leaves<R>(f: impl FnOnce(Size) -> R) -> R {
+    let crew = task::lock_aside(&POOL.crew);
+    f(crew.size())
+}
+
 /// The result of a job, shared by the thread that fills it and the coroutine or thread that waits for
 /// it.
 pub(crate) struct JobResult<T> {

@@ -82,10 +82,15 @@ impl ThreadNumber {
 }
 
 /// The number of threads of this process. `None` if the system does not tell.
+///
+/// Not the number of entries of `/proc/self/task`: Linux ends that list early if the thread that it has come to exits
+/// meanwhile, and so misses others.
 pub(crate) fn count_threads() -> Option<usize> {
-    let mut threads = fs::read_dir("/proc/self/task").ok()?;
-    // An error ends the count early, which must not look like a smaller number.
-    threads.try_fold(0, |count, thread| thread.ok().map(|_| count + 1))
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let count = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Threads:"))?;
+    count.trim().parse().ok()
 }
 
 /// The name of the system call with that number.
@@ -229,6 +234,28 @@ mod tests {
             }
             over.store(true, Ordering::Relaxed);
         });
+    }
+
+    #[test]
+    fn no_thread_is_missed_while_others_end() {
+        use std::sync::mpsc;
+        use std::thread;
+
+        for _ in 0..500 {
+            let mut short: Vec<_> = (0..8)
+                .map(|n| thread::spawn(move || thread::sleep(Duration::from_micros(50 * n))))
+                .collect();
+            let (end, ended) = mpsc::channel::<()>();
+            let long = thread::spawn(move || ended.recv().unwrap_err());
+            while !short.is_empty() {
+                let all = count_threads().unwrap();
+                short.retain(|thread| !thread.is_finished());
+                // With this thread, the long one, and that of the harness.
+                assert!(all >= short.len() + 3);
+            }
+            drop(end);
+            long.join().unwrap();
+        }
     }
 
     #[test]

@@ -341,8 +341,9 @@ impl Worker {
 /// Whether the process has no thread but `workers`, idle threads of the pool, and a monitor that sleeps; and the pool
 /// has no job.
 fn is_without_other_threads(workers: usize) -> bool {
-    let pool = pool::crew_size();
-    let own = workers + pool.threads + usize::from(monitor::is_asleep());
-    let is_idle = pool.idle == pool.threads && pool.queued == 0;
-    is_idle && thread_state::count_threads().is_some_and(|all| all == own)
+    pool::while_none_leaves(|pool| {
+        let is_idle = pool.idle == pool.threads && pool.queued == 0;
+        let own = workers + pool.threads + usize::from(monitor::is_asleep());
+        is_idle.then(thread_state::count_threads).flatten() == Some(own)
+    })
 }
