@@ -772,6 +772,31 @@ fn wait_idle_in_main_waits_for_all_others_and_those_they_spawn() {
 
 #[test]
 #[serial]
+fn wait_idle_does_not_wait_for_what_the_worker_of_the_last_coroutine_runs_next() {
+    util::on_an_os_thread(|| {
+        let (tell, told) = mpsc::channel();
+        runtime(2).run(|| {
+            let has_started = Arc::new(AtomicBool::new(false));
+            let started = Arc::clone(&has_started);
+            spawn(move || {
+                started.store(true, SeqCst);
+                // It begins when this coroutine has ended, and blocks the worker.
+                let daemon = Builder::new().daemon(true);
+                daemon.spawn_local(move || told.recv().unwrap()).unwrap();
+                std::thread::sleep(50 * MILLI);
+            });
+            // Keeps this worker until the other one has taken the coroutine.
+            while !has_started.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            wait_idle();
+            tell.send(()).unwrap();
+        });
+    });
+}
+
+#[test]
+#[serial]
 fn wait_idle_from_several_coroutines_at_once_returns_for_all() {
     for workers in [1, 4] {
         util::on_workers(workers, || {

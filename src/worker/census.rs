@@ -176,6 +176,12 @@ impl Census {
         }
     }
 
+    /// Whether it seems that somebody waits. Orders nothing: [`look`](Census::look) finds out.
+    #[inline]
+    pub(super) fn may_be_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed) > 0
+    }
+
     /// Parks the caller until `is_idle`. The caller must [`look`](Census::look) first, since its own
     /// wait may be what others wait for.
     pub(super) fn wait(&self, is_idle: impl Fn() -> bool) {

@@ -123,7 +123,13 @@ impl Worker {
         }
         let task = (!self.holds_back()).then(|| self.steal()).flatten();
         match task {
-            Some(task) => self.start_stolen(task),
+            Some(task) => {
+                // While others were on their way here, a searcher may have looked for them, and sleeps now.
+                if !self.fresh.is_empty() {
+                    self.scheduler.notify();
+                }
+                self.start_stolen(task);
+            }
             None => self.remote.decline(),
         }
     }

@@ -475,6 +475,10 @@ impl Worker {
                     drop(live);
                     self.finish(finished);
                     any_finished = true;
+                    // The coroutines that are next in the batch may take long.
+                    if self.scheduler.may_be_awaited() {
+                        self.scheduler.look();
+                    }
                 }
             }
             left = left.saturating_sub(1 + budget::spent());
@@ -677,14 +681,16 @@ impl Worker {
 
     /// Blocks in the poll until an event or until `first`, with nothing to run meanwhile.
     ///
-    /// Only polls if a coroutine is ready. Since the caller has looked, this worker may have allocated or freed
-    /// memory. The user's allocator may have woken a coroutine of this worker by that, which kicks nobody.
+    /// Only polls if there is a coroutine to run. Since the caller has looked, this worker may have allocated or
+    /// freed memory. The user's allocator may have woken or spawned a coroutine of this worker by that, which kicks
+    /// nobody.
     fn wait(&self, first: Option<Deadline>) {
-        let any_ready = !self.ready.borrow().is_empty();
-        self.poll(|reactor| match any_ready {
-            true => reactor.turn(),
-            false => reactor.wait(first),
-        });
+        if !self.ready.borrow().is_empty() || !self.local.borrow().is_empty() {
+            return self.poll(|reactor| reactor.turn());
+        }
+        self.remote.set_blocking(true);
+        self.poll(|reactor| reactor.wait(first));
+        self.remote.set_blocking(false);
     }
 
     /// Calls `wait`, which waits with nothing to run.
@@ -700,24 +706,18 @@ impl Worker {
     /// not polled, because there was something to do at once. See `sleep` for the protocol.
     fn finds_work_instead_of_sleep(&self, patience: Patience) -> bool {
         let scheduler = &*self.scheduler;
-        let alone = scheduler.workers.len() == 1;
-        if !alone {
-            scheduler.sleep.start_searching();
-            if self.search() {
-                return true;
+        let fresh = match scheduler.workers.len() {
+            1 => {
+                self.remote.attention().fall_asleep();
+                scheduler.has_fresh() && !self.placement.is_holding()
             }
-        }
-        self.remote.attention().fall_asleep();
-        if !alone {
-            scheduler.sleep.stop_searching();
-            fence(Ordering::SeqCst);
-        }
-        let mut fresh = scheduler.has_fresh();
-        if fresh && self.placement.is_holding() {
-            // A pusher may have relied on this search and woken no other worker.
-            scheduler.offer_to_least_loaded(&self.remote);
-            fresh = false;
-        }
+            _ => {
+                if self.search_or_fall_asleep() {
+                    return true;
+                }
+                false
+            }
+        };
         let found = self.remote.has_mail()
             || fresh
             || scheduler.is_stopping()
@@ -742,6 +742,38 @@ impl Worker {
         found
     }
 
+    /// Steals a fresh coroutine and returns true, or falls asleep, with no fresh coroutine left that a pusher may have
+    /// relied on this search for.
+    fn search_or_fall_asleep(&self) -> bool {
+        let scheduler = &*self.scheduler;
+        scheduler.sleep.start_searching();
+        loop {
+            if self.search() {
+                return true;
+            }
+            if !self.fresh.is_empty() && !self.placement.is_holding() {
+                // A hold has just ended. The next batch starts them.
+                self.give_up_search();
+                return true;
+            }
+            self.remote.attention().fall_asleep();
+            scheduler.sleep.stop_searching();
+            fence(Ordering::SeqCst);
+            if !scheduler.has_fresh() {
+                return false;
+            }
+            if self.placement.is_holding() {
+                scheduler.offer_to_least_loaded(&self.remote);
+                return false;
+            }
+            // Again as a searcher, which a pusher may have counted meanwhile. This worker could also return, and
+            // find the coroutine in its next turn; but its mail comes first there, and may take long.
+            if !self.remote.attention().wake_up() {
+                scheduler.sleep.start_searching();
+            }
+        }
+    }
+
     /// When this worker has something to do, if no event comes before.
     fn next_deadline(&self) -> Option<Deadline> {
         let timer = self.next_timer();
@@ -760,7 +792,18 @@ impl Worker {
     fn wake_up(&self) {
         // A worker that was kicked to search counts as a searcher already: the pusher has counted it.
         if self.remote.attention().wake_up() && !self.search() {
-            self.scheduler.sleep.stop_searching();
+            self.give_up_search();
+        }
+    }
+
+    /// This worker has searched in vain, and has other things to do. If a pusher has relied on it since it looked, wakes
+    /// another.
+    fn give_up_search(&self) {
+        if self.scheduler.sleep.stop_searching() {
+            fence(Ordering::SeqCst);
+            if self.scheduler.has_fresh() {
+                self.scheduler.notify();
+            }
         }
     }
 

@@ -69,6 +69,10 @@ impl Worker {
     /// The descriptor of the poll. From now on, it is readable between turns if there is something to do.
     pub(crate) fn watch(&self) -> BorrowedFd<'_> {
         if self.outside.replace(Outside::Watched) != Outside::Watched && !self.is_driven() {
+            // A pusher may have kicked this worker to search since its last turn. `leave_alone` finds what it pushed.
+            if self.remote.attention().wake_up() {
+                self.scheduler.sleep.stop_searching();
+            }
             self.leave_alone();
         }
         let fd = self.reactor.borrow().poll_fd();

@@ -20,6 +20,9 @@ use crate::task::{Deadline, Inbox, Link, Mail, Owner, Suspension, Task, TaskRef}
 /// The part of a worker that other threads use.
 pub(super) struct Remote {
     attention: Attention,
+    /// The worker blocks in its poll, with nothing to run. Not so between the turns of a loop of other code, nor while
+    /// the worker is about to block: it may wait for a lock then, as its allocator does.
+    blocking: AtomicBool,
     /// The started coroutines that other threads have woken.
     inbox: Inbox,
     /// The other end of the worker's deque of fresh coroutines.
@@ -48,6 +51,7 @@ impl Remote {
     ) -> Remote {
         Remote {
             attention: Attention::new(),
+            blocking: AtomicBool::new(false),
             inbox: Inbox::new(),
             fresh,
             load: AtomicUsize::new(0),
@@ -86,6 +90,11 @@ impl Remote {
 
     pub(super) fn attention(&self) -> &Attention {
         &self.attention
+    }
+
+    /// Notes whether the worker blocks in its poll. Called by the worker alone.
+    pub(super) fn set_blocking(&self, blocking: bool) {
+        self.blocking.store(blocking, Ordering::Relaxed);
     }
 
     pub(super) fn has_mail(&self) -> bool {
@@ -176,8 +185,11 @@ impl Owner for Remote {
     }
 
     fn runs_at_once(&self) -> bool {
-        // A worker that sleeps has nothing else to run. Scheduling the task wakes the worker.
-        self.attention.is_asleep()
+        // A worker that blocks in its poll has nothing else to run. Scheduling the task wakes the worker, once.
+        //
+        // If the worker has queued itself for the caller's lock since it blocked, the lock of that queue makes this
+        // load see it.
+        self.blocking.load(Ordering::Relaxed) && self.attention.is_asleep()
     }
 
     fn arm(&self, slot: u32, deadline: Deadline, seq: Seq) {

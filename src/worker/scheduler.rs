@@ -289,6 +289,12 @@ impl Scheduler {
             .is_idle(self.workers.iter().map(|worker| worker.tally()))
     }
 
+    /// Whether it seems that somebody is in `wait_idle`. A caller that has just come may be missed.
+    #[inline]
+    pub(super) fn may_be_awaited(&self) -> bool {
+        self.census.may_be_awaited()
+    }
+
     /// Wakes the callers of `wait_idle`, if all coroutines have ended or idle. To be called after
     /// coroutines have ended, or one has begun to idle.
     pub(crate) fn look(&self) {

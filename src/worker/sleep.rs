@@ -13,8 +13,12 @@
 //! searcher: searchers += 1; steal from all
 //!             found:   searchers -= 1; if it was the last, and there is more: as a pusher
 //!             nothing: state = ASLEEP; searchers -= 1; FENCE; look once more at everything
-//!                        something: awake, search again
-//!                        nothing:   block
+//!                        fresh coroutines: awake, search again
+//!                        something else:   awake
+//!                        nothing:          block
+//! kicked:   is counted already; steal from all
+//!             found:   as above
+//!             nothing: searchers -= 1; if it was the last: FENCE; if there is something: as a pusher
 //! ```
 //!
 //! # No fresh coroutine is left while all workers sleep
@@ -30,7 +34,14 @@
 //! - another pusher, which has found no sleeper to kick. That pusher looks again after it has given
 //!   the count back and passed a fence, and so finds the coroutine.
 //!
-//! A kicked worker counts as a searcher from the kick on, and the same rules hold for it.
+//! A kicked worker counts as a searcher from the kick on, and the same rules hold for it. But it need not
+//! fall asleep after its search: other work may have come.
+//!
+//! # None is left while a worker sleeps and the others run something long
+//!
+//! The same proof holds if some workers run coroutines. A worker that was counted as a searcher takes a fresh
+//! coroutine, or has looked at all of them after its count was given back, before it runs anything else. A worker that
+//! moves several to its own deque, where others may have looked before, is a pusher of those that it does not start.
 //!
 //! A searcher that holds back (see `placement`) leaves what it finds. It kicks the worker that should
 //! take it, and blocks for a bounded time only.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use std::{io, iter};
 
 use greenroom::shims::os::unix::net::UnixStream as Stream;
+use greenroom::shims::sync::Mutex;
 use greenroom::shims::thread::sleep;
 use greenroom::{
     Runtime, RuntimeBuilder, Turn, Unparker, channel, interruption_point, join_all, park, spawn,
@@ -512,6 +513,53 @@ fn the_descriptor_stays_readable_while_there_is_more_to_run() {
         other.serve(&runtime, || yields.is_finished());
         let idles = runtime.spawn_local(|| (0..100).for_each(|_| yield_until_idle()));
         other.serve(&runtime, || idles.is_finished());
+    });
+}
+
+/// A spawn between turns counts on the search of the next turn.
+#[test]
+fn a_spawn_is_told_by_a_descriptor_that_was_first_asked_for_after_an_earlier_spawn() {
+    on_an_os_thread(|| {
+        let runtime = runtime(1);
+        assert_eq!(runtime.turn(NO_WAIT), Turn::Done);
+        runtime.spawn(|| ());
+        assert!(has_something(&runtime.as_fd()));
+        exhaust(&runtime);
+        assert!(!has_something(&runtime.as_fd()));
+        runtime.spawn(|| ());
+        assert!(has_something(&runtime.as_fd()));
+    });
+}
+
+/// The coroutine that is first in the queue of the lock needs the thread that is second.
+#[test]
+fn a_lock_goes_to_the_thread_of_the_loop_before_a_coroutine_that_has_no_turn() {
+    on_an_os_thread(|| {
+        let runtime = runtime(1);
+        let lock = Arc::new(Mutex::new(()));
+        let (tell_locked, locked) = mpsc::channel();
+        let (tell_waiting, waiting) = mpsc::channel();
+        let holder = std::thread::spawn({
+            let lock = Arc::clone(&lock);
+            move || {
+                let _guard = lock.lock();
+                tell_locked.send(()).unwrap();
+                waiting.recv().unwrap();
+                settle();
+            }
+        });
+        locked.recv().unwrap();
+        let coroutine = runtime.spawn_local({
+            let lock = Arc::clone(&lock);
+            move || drop(lock.lock().unwrap())
+        });
+        exhaust(&runtime);
+        tell_waiting.send(()).unwrap();
+        drop(lock.lock().unwrap());
+        while !coroutine.is_finished() {
+            assert_ne!(runtime.turn(None), Turn::Stopped);
+        }
+        holder.join().unwrap();
     });
 }
 

@@ -32,6 +32,11 @@ pub(super) const MODELS: &[Model] = &[
         spawn_by_a_busy_worker,
     ),
     small(
+        "sleeping: spawns of which a busy worker takes a share",
+        1,
+        share_of_a_busy_worker,
+    ),
+    small(
         "sleeping: an offer by a worker that holds back",
         2,
         offer_against_sleep,
@@ -58,6 +63,10 @@ pub(super) const MODELS: &[Model] = &[
     ),
     large("sleeping: many spawns, one worker", many_for_one),
     large("sleeping: many spawns, many workers", many_spawns),
+    large(
+        "sleeping: a spawn that relies on a searcher to which mail comes",
+        spawn_relies_on_a_searcher_with_mail,
+    ),
     large(
         "sleeping: many spawns against a shutdown",
         stop_against_many,
@@ -116,8 +125,8 @@ struct Runtime {
     stopping: AtomicBool,
     /// The code of each coroutine, by its number.
     body: fn(&Driver<'_>, usize),
-    /// A coroutine waits for this, in some models.
-    signal: Signal,
+    /// Coroutines wait for these, in some models: one for each.
+    signals: [Signal; 2],
     // These counts are of std: they are checked at the end, and must not order anything in the model.
     spawned: Count,
     ran: Count,
@@ -167,7 +176,7 @@ impl Runtime {
             sleep: Sleep::new(),
             stopping: AtomicBool::new(false),
             body,
-            signal: Signal::new(),
+            signals: [Signal::new(), Signal::new()],
             spawned: Count::new(0),
             ran: Count::new(0),
             abandoned: Count::new(0),
@@ -261,6 +270,9 @@ impl Driver<'_> {
     fn turn(&self) {
         self.take_share();
         self.holding.set(false);
+        for coroutine in self.worker().face.take_mail() {
+            (self.runtime.body)(self, coroutine);
+        }
         while let Some(coroutine) = self.next_fresh() {
             self.start(coroutine);
         }
@@ -307,28 +319,58 @@ impl Driver<'_> {
         hold
     }
 
+    /// Like `Worker::finds_work_instead_of_sleep`.
     fn find_work_or_sleep(&self) {
         let runtime = self.runtime;
         let face = &self.worker().face;
-        let alone = runtime.workers.len() == 1;
-        if !alone {
-            runtime.sleep.start_searching();
-            if self.search() {
-                return;
+        let fresh = match runtime.workers.len() {
+            1 => {
+                face.attention.fall_asleep();
+                runtime.any_fresh() && !self.holding.get()
             }
-        }
-        face.attention.fall_asleep();
-        if !alone {
-            runtime.sleep.stop_searching();
-            fence(Ordering::SeqCst);
-        }
-        let fresh = runtime.any_fresh() && !self.holding.get();
-        if !fresh && !runtime.is_stopping() {
+            _ if self.search_or_fall_asleep() => return,
+            _ => false,
+        };
+        if !fresh && !face.has_mail() && !runtime.is_stopping() {
             face.kicked.wait();
         }
         self.holding.set(false);
         if face.attention.wake_up() && !self.search() {
+            self.give_up_search();
+        }
+    }
+
+    fn search_or_fall_asleep(&self) -> bool {
+        let runtime = self.runtime;
+        let face = &self.worker().face;
+        runtime.sleep.start_searching();
+        loop {
+            if self.search() {
+                return true;
+            }
+            if !self.worker().fresh.is_empty() && !self.holding.get() {
+                self.give_up_search();
+                return true;
+            }
+            face.attention.fall_asleep();
             runtime.sleep.stop_searching();
+            fence(Ordering::SeqCst);
+            if !runtime.any_fresh() || self.holding.get() {
+                return false;
+            }
+            if !face.attention.wake_up() {
+                runtime.sleep.start_searching();
+            }
+        }
+    }
+
+    fn give_up_search(&self) {
+        let runtime = self.runtime;
+        if runtime.sleep.stop_searching() {
+            fence(Ordering::SeqCst);
+            if runtime.any_fresh() {
+                runtime.sleep.notify(&**runtime);
+            }
         }
     }
 
@@ -353,7 +395,12 @@ impl Driver<'_> {
             return;
         }
         match (!self.holds_back()).then(|| self.steal()).flatten() {
-            Some(coroutine) => self.start(coroutine),
+            Some(coroutine) => {
+                if !self.worker().fresh.is_empty() {
+                    self.runtime.sleep.notify(&**self.runtime);
+                }
+                self.start(coroutine);
+            }
             None => offered.store(false, Ordering::Relaxed),
         }
     }
@@ -490,12 +537,62 @@ fn spawn_by_a_busy_worker() {
     let runtime = Runtime::new(2, 2, |driver, coroutine| match coroutine {
         0 => {
             driver.spawn(1);
-            driver.runtime.signal.wait();
+            driver.runtime.signals[0].wait();
         }
-        _ => driver.runtime.signal.raise(),
+        _ => driver.runtime.signals[0].raise(),
     });
     assert!(add(&runtime.spawned, 0));
     runtime.workers[0].fresh.push(0);
+    run(&runtime, []);
+    runtime.check_all_ran();
+}
+
+/// The number of a coroutine that has started, and is woken by mail.
+const WOKEN: usize = 30;
+
+/// Two coroutines keep their workers until the coroutine that one of them has spawned has run. The other one is woken
+/// at any time, so its worker may have just looked for fresh coroutines, perhaps for the one that was spawned before.
+/// The third worker must run the coroutine.
+fn spawn_relies_on_a_searcher_with_mail() {
+    let runtime = Runtime::new(3, 3, |driver, coroutine| {
+        let signals = &driver.runtime.signals;
+        match coroutine {
+            0 => driver.spawn(1),
+            1 => {
+                driver.spawn(2);
+                signals[0].wait();
+            }
+            WOKEN => {
+                signals[1].wait();
+            }
+            _ => signals.iter().for_each(Signal::raise),
+        }
+    });
+    assert!(add(&runtime.spawned, 0));
+    runtime.workers[0].fresh.push(0);
+    let waker = {
+        let runtime = runtime.clone();
+        thread::spawn(move || runtime.workers[1].face.send(WOKEN))
+    };
+    run(&runtime, [waker]);
+    runtime.check_all_ran();
+}
+
+/// A worker that has a share offered takes two coroutines, the first of which keeps it until the second has run. The
+/// worker that has spawned them is kept, too, so the third one must run the second.
+fn share_of_a_busy_worker() {
+    let runtime = Runtime::new(3, 3, |driver, coroutine| {
+        let signals = &driver.runtime.signals;
+        match coroutine {
+            2 => signals.iter().for_each(Signal::raise),
+            _ => drop(signals[coroutine].wait()),
+        }
+    });
+    for coroutine in [0, 1, 2] {
+        assert!(add(&runtime.spawned, coroutine));
+        runtime.workers[0].fresh.push(coroutine);
+    }
+    runtime.workers[1].offered.store(true, Ordering::Relaxed);
     run(&runtime, []);
     runtime.check_all_ran();
 }
