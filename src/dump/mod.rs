@@ -33,18 +33,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Writes a text that tells what each coroutine of the process does: see [`Dump`].
 ///
 /// ```
-/// use greenroom::shims::thread;
+/// use greenroom::shims::thread::sleep;
 /// use std::time::Duration;
 ///
 /// greenroom::run(|| {
-///     let sleeper = thread::Builder::new().name("sleeper".into());
-///     let sleeper = sleeper.spawn(|| thread::sleep(Duration::from_millis(20))).unwrap();
-///     thread::yield_now();
+///     let sleeper = greenroom::Builder::new().name("sleeper".into());
+///     sleeper.spawn_local(|| sleep(Duration::from_secs(60))).unwrap();
+///     greenroom::yield_now(); // it has the same worker, and begins to sleep
 ///     let mut text = Vec::new();
 ///     greenroom::dump(&mut text).unwrap();
 ///     let text = String::from_utf8(text).unwrap();
 ///     assert!(text.contains("'sleeper'") && text.contains("sleeps"));
-///     sleeper.join().unwrap();
 /// });
 /// ```
 ///
@@ -68,8 +67,8 @@ pub fn dump(out: impl Write) -> io::Result<()> {
 ///
 /// ```
 /// # greenroom::run(|| {
-/// let parked = greenroom::spawn(greenroom::park);
-/// greenroom::yield_now();
+/// let parked = greenroom::spawn_local(greenroom::park);
+/// greenroom::yield_now(); // it has the same worker, and parks
 /// let reasons = greenroom::parked_by_reason()?;
 /// assert!(reasons.contains(&("park", 1)));
 /// parked.thread().unpark();

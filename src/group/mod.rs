@@ -267,11 +267,11 @@ impl Group {
     /// use std::time::Duration;
     ///
     /// let group = greenroom::Group::new();
-    /// let slept = group.imap_unordered([20, 5], |millis| {
+    /// let slept = group.imap_unordered([60_000, 5], |millis| {
     ///     sleep(Duration::from_millis(millis));
     ///     millis
     /// });
-    /// assert_eq!(slept.map(Result::unwrap).collect::<Vec<_>>(), [5, 20]);
+    /// assert_eq!(slept.map(Result::unwrap).next(), Some(5)); // the other one is cancelled
     /// ```
     ///
     /// # Unwinding

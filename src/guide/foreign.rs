@@ -45,7 +45,7 @@
 //! # fn main() -> std::io::Result<()> {
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
 //! let server = listener.local_addr()?;
-//! # let waits = Duration::from_millis(100);
+//! # let waits = Duration::from_millis(500);
 //! std::thread::spawn(move || { // an OS thread, as always in std
 //!     for stream in listener.incoming() {
 //!         std::thread::spawn(move || {

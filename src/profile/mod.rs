@@ -52,7 +52,8 @@ const MOST: usize = 256;
 /// greenroom::run(|| {
 ///     let profiler = WaitProfile::start(Duration::from_millis(5))?;
 ///     let sleeper = thread::Builder::new().name("sleeper".into());
-///     sleeper.spawn(|| thread::sleep(Duration::from_millis(50)))?.join().unwrap();
+///     let naps = || (0..10).for_each(|_| thread::sleep(Duration::from_millis(20)));
+///     sleeper.spawn(naps)?.join().unwrap();
 ///     let mut folded = Vec::new();
 ///     profiler.finish().write_folded(&mut folded)?;
 ///     let folded = String::from_utf8(folded).unwrap();

@@ -260,15 +260,15 @@ impl<H: Joinable> Drop for CancelOnDrop<H> {
 /// use greenroom::shims::thread::sleep;
 /// use std::time::Duration;
 ///
-/// let mut sleepers: Vec<_> = [20, 5]
+/// let mut sleepers: Vec<_> = [60_000, 5]
 ///     .map(|millis| greenroom::spawn(move || sleep(Duration::from_millis(millis))))
 ///     .into();
-/// let mut order = Vec::new();
-/// while let Some((index, result)) = greenroom::join_any(&mut sleepers) {
-///     result.unwrap();
-///     order.push(index);
-/// }
-/// assert_eq!(order, [1, 0]);
+/// let (index, result) = greenroom::join_any(&mut sleepers).unwrap();
+/// assert_eq!(index, 1);
+/// result.unwrap();
+/// sleepers[0].cancel();
+/// assert!(greenroom::join_any(&mut sleepers).unwrap().1.is_err());
+/// assert!(greenroom::join_any(&mut sleepers).is_none());
 /// ```
 ///
 /// # Panics

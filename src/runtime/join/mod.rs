@@ -297,9 +297,10 @@ impl<T> JoinHandle<T> {
     /// use greenroom::shims::thread::sleep;
     /// use std::time::Duration;
     ///
-    /// let slow = greenroom::spawn(|| sleep(Duration::from_millis(20)));
+    /// let slow = greenroom::spawn(|| sleep(Duration::from_secs(60)));
     /// let slow = slow.join_timeout(Duration::from_millis(1)).expect_err("it still sleeps");
-    /// slow.join().unwrap();
+    /// slow.cancel();
+    /// assert!(slow.join().is_err());
     /// ```
     ///
     /// # Errors
