@@ -35,7 +35,7 @@ fn serve(listener: TcpListener) -> io::Result<()> {
 }
 
 fn download(server: SocketAddr, page: u8) -> io::Result<Vec<u8>> {
-    let limited = timeout(Duration::from_millis(500), || {
+    let limited = timeout(Duration::from_secs(2), || {
         let mut stream = TcpStream::connect(server)?;
         stream.write_all(&[page])?;
         let mut content = Vec::new();

@@ -19,7 +19,7 @@ use greenroom::{Group, set_resolver, timeout};
 fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let number = host.trim_start_matches("host").parse().unwrap_or(0);
     std::thread::sleep(Duration::from_millis(match number {
-        27 => 1_000,
+        27 => 60_000,
         _ => 2,
     }));
     match number {
@@ -29,7 +29,7 @@ fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 fn look_up(name: &str) -> io::Result<IpAddr> {
-    let limit = Duration::from_millis(300);
+    let limit = Duration::from_secs(2);
     let mut addrs = timeout(limit, || (name, 80).to_socket_addrs())??;
     let first = addrs.next().ok_or(ErrorKind::NotFound)?;
     Ok(first.ip())

@@ -185,7 +185,7 @@ fn answer(stream: &mut TcpStream, slow: &Slow) -> io::Result<()> {
         "/slow" => {
             let now = slow.now.fetch_add(1, Ordering::SeqCst) + 1;
             slow.most.fetch_max(now, Ordering::SeqCst);
-            sleep(Duration::from_millis(5));
+            sleep(Duration::from_millis(50));
             slow.now.fetch_sub(1, Ordering::SeqCst);
             "200 OK\r\n\r\nslow"
         }
