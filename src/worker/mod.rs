@@ -711,12 +711,8 @@ impl Worker {
                 self.remote.attention().fall_asleep();
                 scheduler.has_fresh() && !self.placement.is_holding()
             }
-            _ => {
-                if self.search_or_fall_asleep() {
-                    return true;
-                }
-                false
-            }
+            _ if self.search_or_fall_asleep() => return true,
+            _ => false,
         };
         let found = self.remote.has_mail()
             || fresh
@@ -796,8 +792,8 @@ impl Worker {
         }
     }
 
-    /// This worker has searched in vain, and has other things to do. If a pusher has relied on it since it looked, wakes
-    /// another.
+    /// Counts this worker, which has searched in vain, as a searcher no more. Wakes another if a pusher has relied on
+    /// this one since it looked.
     fn give_up_search(&self) {
         if self.scheduler.sleep.stop_searching() {
             fence(Ordering::SeqCst);
