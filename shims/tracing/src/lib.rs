@@ -51,6 +51,7 @@
 use std::any::TypeId;
 use std::cell::RefCell;
 use std::fmt;
+use std::mem;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -96,6 +97,23 @@ thread_local! {
 enum Step {
     Exit(Id),
     Enter(Id),
+    /// Nothing yet. `TOLD` has no room for more than this number of spans.
+    MakeRoom(usize),
+}
+
+/// Makes room in `TOLD` for more than `len` spans. Memory is allocated and freed while nothing is borrowed, since the
+/// allocator may wait.
+#[cold]
+fn make_room(len: usize) {
+    let mut larger = Vec::with_capacity((2 * len).max(8));
+    let _ = TOLD.try_with(|told| {
+        let mut told = told.borrow_mut();
+        // Another coroutine of the thread may have been here meanwhile.
+        if told.capacity() < larger.capacity() {
+            larger.append(&mut told);
+            mem::swap(&mut larger, &mut told);
+        }
+    });
 }
 
 impl<S: Subscriber> PerCoroutine<S> {
@@ -132,6 +150,7 @@ impl<S: Subscriber> PerCoroutine<S> {
             match step {
                 Step::Exit(id) => self.inner.exit(&id),
                 Step::Enter(id) => self.inner.enter(&id),
+                Step::MakeRoom(len) => make_room(len),
             }
         }
     }
@@ -147,6 +166,9 @@ impl<S: Subscriber> PerCoroutine<S> {
                 return Some(Step::Exit(told.remove(last).1));
             }
             let next = own.iter().filter(is_mine).nth(common)?;
+            if told.len() == told.capacity() {
+                return Some(Step::MakeRoom(told.len()));
+            }
             told.push(next.clone());
             Some(Step::Enter(next.1.clone()))
         };
