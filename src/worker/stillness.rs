@@ -21,13 +21,17 @@
 //! # In which order this is read
 //!
 //! ```text
-//! reporter: read `entries` ; count the threads ; no mail anywhere ; all STILL ; `entries` is as before
+//! reporter: read `entries` ; count the threads ; copy the lists ; no mail anywhere ; all STILL ; `entries` is as before
 //! worker:   put into its list ; entries += 1 ; still += 1 ; wait ; still -= 1 ; take the mail
 //! ```
 //!
 //! At the count there is no thread that might put mail later. What was put before is seen, unless its worker has taken
 //! it. That worker was not STILL then. It may be STILL again, after it has started a thread, perhaps; but then
-//! `entries` has changed.
+//! `entries` has changed. A worker that replaces its list after `entries` was read is not STILL yet, or has changed
+//! `entries`.
+//!
+//! The allocator may wake a coroutine. So nothing is allocated, and nothing freed, between the look at the mail and the
+//! report.
 //!
 //! # What is not found
 //!
@@ -217,6 +221,14 @@ impl Stillness {
     pub(super) fn is_on(&self) -> bool {
         self.on_deadlock.is_some()
     }
+
+    /// The report of all coroutines in the lists of the workers.
+    fn all_deadlocked(&self) -> Deadlock {
+        let all = task::lock_aside(&self.coroutines).clone();
+        let mut coroutines: Vec<_> = all.into_values().flatten().collect();
+        coroutines.sort_by_key(|coroutine| coroutine.role != Role::Main);
+        Deadlock { coroutines }
+    }
 }
 
 impl Worker {
@@ -306,7 +318,8 @@ impl Worker {
         let mut pause = after.max(SHORTEST_PAUSE);
         for _ in 0..LOOKS {
             let entries = scheduler.stillness.entries.load(Ordering::SeqCst);
-            let is_without_others = is_without_other_threads(scheduler.workers.len());
+            let deadlock = is_without_other_threads(scheduler.workers.len())
+                .then(|| scheduler.stillness.all_deadlocked());
             let is_quiet = workers().all(|worker| !worker.has_mail())
                 && !self.has_work()
                 && !scheduler.has_fresh()
@@ -316,13 +329,9 @@ impl Worker {
             if !is_quiet {
                 return true;
             }
-            if is_without_others {
+            if let Some(deadlock) = deadlock {
                 *reported = Some(turns);
                 drop(reported);
-                let all = task::lock_aside(&scheduler.stillness.coroutines).clone();
-                let mut coroutines: Vec<_> = all.into_values().flatten().collect();
-                coroutines.sort_by_key(|coroutine| coroutine.role != Role::Main);
-                let deadlock = Deadlock { coroutines };
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(&deadlock))) {
                     // The panic hook has reported it. Dropping the payload might panic again.
                     mem::forget(payload);
