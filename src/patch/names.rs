@@ -115,6 +115,7 @@ pub(super) unsafe fn getaddrinfo(
         }),
     };
     if asked.is_numeric() || !may_park() {
+        drop(asked);
         // SAFETY: the caller's.
         return unsafe { original::getaddrinfo(node, service, hints, found) };
     }
@@ -135,6 +136,7 @@ pub(super) unsafe fn getaddrinfo(
         }
         Err(error) => (libc::EAI_SYSTEM, wait::errno(&error).raw_os_error()),
     };
+    drop(lookup);
     errno::set(match returned {
         libc::EAI_SYSTEM => errno,
         _ => before,

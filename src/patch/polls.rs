@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use super::caller;
-use super::errno::{Errno, answer, result};
+use super::errno::{self, Errno, answer, result};
 use super::kernel;
 use super::original;
 use super::time::{duration_of, duration_of_timeval};
@@ -260,14 +260,16 @@ unsafe fn wait_for_sets(
         // The original refuses it.
         return look();
     };
-    wait(
+    let ready = wait(
         || sets.interests(end),
         timeout,
         || {
             sets.restore();
             look()
         },
-    )
+    );
+    errno::untouched(|| drop(sets));
+    ready
 }
 
 pub(super) unsafe fn select(
