@@ -115,12 +115,12 @@ pub mod guide;
 pub mod shims;
 
 pub use channel::callback::{Done, NeverCalled, from_callback, from_callback_or};
-pub use coroutine::perf_map::perf_map;
 pub use diagnose::blocking_report::BlockingReport;
 pub use diagnose::deny_blocking::{deny_blocking, deny_blocking_with};
 pub use diagnose::dropped_handle::{DroppedHandle, set_dropped_handle_hook};
 pub use diagnose::monitor::{monitor, monitor_with};
 pub use diagnose::no_switch::{assert_switches, no_switch};
+pub use diagnose::perf_map::perf_map;
 pub use diagnose::stats::{StackStats, Stats, stats};
 pub use diagnose::unjoined::{UnjoinedPanic, set_unjoined_hook, with_unjoined_hook};
 pub use dump::{Dump, dump, dump_on_signal, parked_by_reason};

@@ -19,23 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::memory;
 use crate::sys::switches::own_lock;
 
-/// Has perf show the names of coroutines, in this process and from now on.
-///
-/// In a call graph of perf, the frame `coroutine NAME` comes between the frames of a coroutine's closure and its root.
-/// One without a name has the place where it was spawned. Only coroutines that start after this call have such
-/// a frame. [The guide](crate::guide::insight#flame-graphs) has an example.
-///
-/// The names are written to `/tmp/perf-PID.map`, which stays there when the process ends, as perf reads it later. After
-/// 16,384 different names, all others are `coroutine (another name)`.
-///
-/// Without this call, nothing is written, and a start of a coroutine takes two instructions more. With it, a start
-/// takes a look into a table.
-///
-/// # Errors
-///
-/// Those of creating the file, and the operating system's if it refuses executable memory. `Unsupported` on another
-/// processor than x86-64.
-pub fn perf_map() -> io::Result<()> {
+/// Turns the names on. To be called aside: it allocates under a lock.
+pub(crate) fn turn_on() -> io::Result<()> {
     let mut map = own_lock(&MAP);
     if map.is_none() {
         *map = Some(PerfMap::new()?);
@@ -194,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_call_goes_through_the_function_of_its_name() {
-        perf_map().unwrap();
+        turn_on().unwrap();
         let mut calls = 0;
         for name in ["a;b\nc", "second", "a;b\nc"] {
             NamedFunction::of(name).unwrap().call(|| calls += 1);

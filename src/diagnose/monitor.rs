@@ -18,7 +18,7 @@ use super::pulse::Pulse;
 use crate::coroutine::Seen;
 use crate::sys::switches::own_lock;
 use crate::sys::thread_state::OwnMemory;
-use crate::task::Identity;
+use crate::task::{Identity, lock_aside};
 
 /// Reports each coroutine that holds its worker for longer than `max_blocking`, from now on and in all builds.
 ///
@@ -138,7 +138,7 @@ fn turn_on(max_blocking: Duration) -> io::Result<()> {
         let why = "every turn takes longer than zero";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
-    let mut monitor = own_lock(&MONITOR);
+    let mut monitor = lock_aside(&MONITOR);
     let thread = match &monitor.thread {
         Some(thread) => thread.clone(),
         None => {
@@ -185,7 +185,7 @@ impl Monitor {
 
 /// Adds the pulse of a new worker.
 pub(super) fn add(pulse: &Arc<Pulse>) {
-    let mut monitor = own_lock(&MONITOR);
+    let mut monitor = lock_aside(&MONITOR);
     monitor.pulses.retain(|pulse| pulse.strong_count() > 0);
     monitor.pulses.push(Arc::downgrade(pulse));
 }

@@ -155,7 +155,7 @@ fn work(job: Job) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
             mem::forget(payload);
         }
-        let mut lookups = lock();
+        let mut lookups = task::lock_aside(&LOOKUPS);
         next = lookups.queued.pop_front();
         if next.is_none() {
             // Saturating, because a resolver may fork: then this also runs in the child, where the count

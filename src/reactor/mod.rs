@@ -403,7 +403,9 @@ impl Drop for Reactor {
         // closed.
         self.handle.table.close();
         self.handle.release();
-        *self.handle.lock_kick() = None;
+        let kick = self.handle.lock_kick().take();
+        // After the lock is released.
+        drop(kick);
     }
 }
 

@@ -34,7 +34,7 @@ use crate::context;
 use crate::coroutine::Class;
 use crate::fatal;
 use crate::interrupt::timeout::timeout;
-use crate::task::{Interrupts, Role, Task, TaskRef};
+use crate::task::{self, Interrupts, Role, Task, TaskRef};
 use crate::worker::{PAUSE, Scheduler, Worker};
 use default_runtime::started_default;
 use join::{JoinHandle, LocalJoinHandle, Packet};
@@ -314,8 +314,11 @@ impl Drop for Runtime {
         }
         self.shut_down();
         if !self.scheduler.is_left_in_parent() {
+            // Aside, because the stacks that it has kept go into a list under a lock. The caller may be a coroutine of
+            // another runtime.
+            //
             // SAFETY: the worker is dropped here and nowhere else. It has no coroutine left to run.
-            unsafe { ManuallyDrop::drop(&mut self.worker) };
+            task::aside(|| unsafe { ManuallyDrop::drop(&mut self.worker) });
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::fork;
 use crate::sys::stderr::Stderr;
 use crate::sys::switches::excused;
+use crate::task;
 use crate::worker::{Parts, Scheduler, Worker};
 
 /// A started worker thread. Dropping the value detaches the thread.
@@ -72,7 +73,7 @@ impl WorkerThread {
     /// runtime waits for its threads before its first coroutine can take the last of either.
     pub(super) fn wait_for_beginning(&self) {
         // An error means that the thread has ended, which `wait` reports.
-        let _ = excused(|| self.begins.recv());
+        let _ = task::aside(|| excused(|| self.begins.recv()));
     }
 
     /// Waits until the worker has ended, or until `until`.

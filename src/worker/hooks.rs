@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::fatal;
 use crate::sys::switches::own_lock;
+use crate::task;
 
 type PollHook = Arc<dyn Fn() + Send + Sync>;
 
@@ -64,7 +65,7 @@ pub(crate) struct EndHooks(Mutex<VecDeque<EndHook>>);
 
 impl EndHooks {
     pub(crate) fn add(&self, hook: EndHook) {
-        own_lock(&self.0).push_back(hook);
+        task::lock_aside(&self.0).push_back(hook);
     }
 
     /// Takes the next one, which the caller calls. Hooks may add hooks.

@@ -12,7 +12,6 @@ use rustix::net::SocketAddrUnix;
 
 use crate::pool::{Job, JobResult, submit_waiting};
 use crate::sys::fork::Process;
-use crate::sys::switches::own_lock;
 use crate::task;
 
 /// The process that queues, and the address to connect to. The number of the process keeps a forked child
@@ -78,7 +77,7 @@ fn work(to: &Destination, job: Job) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
             mem::forget(payload);
         }
-        let mut queues = own_lock(&QUEUES);
+        let mut queues = task::lock_aside(&QUEUES);
         next = queues.get_mut(to).and_then(VecDeque::pop_front);
         if next.is_none() {
             queues.remove(to);
