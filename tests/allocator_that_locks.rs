@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
 use greenroom::shims::thread;
-use greenroom::{RuntimeBuilder, after, spawn, spawn_local, unblock, yield_now};
+use greenroom::{RuntimeBuilder, after, on_coroutine, spawn, spawn_local, unblock, yield_now};
 
 /// Counts under the lock. The lock is contended, because other threads allocate all the time.
 struct Counting {
@@ -24,9 +24,10 @@ struct Counting {
 // SAFETY: the system's allocator does the work. This only counts.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if WAITS_AT_GATE.get() {
-            wait_at_gate();
+        if let Some(gate) = NEXT_WAITS_AT.take() {
+            gate.pass();
         }
+        note_use();
         {
             let mut allocated = self
                 .allocated
@@ -45,6 +46,7 @@ unsafe impl GlobalAlloc for Counting {
         if UNPARKS.take() {
             PARKED.get().expect("it is there before it parks").unpark();
         }
+        note_use();
         *self
             .freed
             .write()
@@ -55,25 +57,108 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 thread_local! {
-    /// The allocations of this thread wait until the gate is open.
-    static WAITS_AT_GATE: Cell<bool> = const { Cell::new(false) };
+    /// The next allocation of this thread waits until the gate is open.
+    static NEXT_WAITS_AT: Cell<Option<&'static Gate>> = const { Cell::new(None) };
 
     /// The next deallocation of this thread unparks `PARKED`.
     static UNPARKS: Cell<bool> = const { Cell::new(false) };
+
+    /// Allocations and deallocations of this thread use the local of the allocator.
+    static USES_LOCAL: Cell<bool> = const { Cell::new(false) };
 }
 
 static PARKED: OnceLock<thread::Thread> = OnceLock::new();
 
-static GATE_IS_OPEN: AtomicBool = AtomicBool::new(false);
-static GATE: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+/// Where an allocation waits, by a real wait of the shims.
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
 
-fn wait_at_gate() {
-    let (mutex, condvar) = &GATE;
-    let mut guard = mutex.lock().unwrap_or_else(|error| error.into_inner());
-    while !GATE_IS_OPEN.load(Relaxed) {
-        guard = condvar
-            .wait(guard)
-            .unwrap_or_else(|error| error.into_inner());
+struct GateState {
+    is_reached: bool,
+    is_open: bool,
+}
+
+impl Gate {
+    const fn new() -> Gate {
+        let state = GateState {
+            is_reached: false,
+            is_open: false,
+        };
+        Gate {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Waits until the gate is open.
+    fn pass(&self) {
+        self.set_and_wait_until(|state| state.is_reached = true, |state| state.is_open);
+    }
+
+    /// Has an OS thread open the gate once it is reached, and what else is ready has run.
+    fn open_when_reached(&'static self) {
+        std::thread::spawn(|| {
+            self.set_and_wait_until(|_| {}, |state| state.is_reached);
+            std::thread::sleep(Duration::from_millis(20));
+            self.open();
+        });
+    }
+
+    fn open(&self) {
+        self.set_and_wait_until(|state| state.is_open = true, |_| true);
+    }
+
+    fn set_and_wait_until(&self, set: fn(&mut GateState), is_done: fn(&GateState) -> bool) {
+        let mut state = self.state.lock().unwrap();
+        set(&mut state);
+        self.changed.notify_all();
+        while !is_done(&state) {
+            state = self.changed.wait(state).unwrap();
+        }
+    }
+}
+
+/// Calls `f`, whose first allocation waits at `gate`.
+fn with_first_at(gate: &'static Gate, f: impl FnOnce()) {
+    NEXT_WAITS_AT.set(Some(gate));
+    f();
+    assert!(NEXT_WAITS_AT.take().is_none(), "nothing was allocated");
+}
+
+greenroom::coroutine_local! {
+    /// What the allocator keeps for each coroutine.
+    static LOCAL: LocalOfAllocator = LocalOfAllocator::new();
+}
+
+/// Counts those of coroutines.
+struct LocalOfAllocator {
+    is_of_coroutine: bool,
+}
+
+static LOCALS_MADE: AtomicUsize = AtomicUsize::new(0);
+static LOCALS_DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+impl LocalOfAllocator {
+    fn new() -> LocalOfAllocator {
+        let is_of_coroutine = on_coroutine();
+        LOCALS_MADE.fetch_add(usize::from(is_of_coroutine), Relaxed);
+        LocalOfAllocator { is_of_coroutine }
+    }
+}
+
+impl Drop for LocalOfAllocator {
+    fn drop(&mut self) {
+        LOCALS_DROPPED.fetch_add(usize::from(self.is_of_coroutine), Relaxed);
+    }
+}
+
+/// What a call of the allocator does besides, if a test has asked for it.
+fn note_use() {
+    if USES_LOCAL.get() {
+        // Fails if the local was dropped.
+        let _ = LOCAL.try_with(|_| ());
     }
 }
 
@@ -313,17 +398,17 @@ fn scopes_lend_and_the_pool_works() {
 #[test]
 fn an_allocator_waits_at_a_condition_variable_for_a_thread_that_waits_for_the_first_time() {
     static HELD: Mutex<()> = Mutex::new(());
+    static GATE: Gate = Gate::new();
     let guard = HELD.lock().unwrap();
     let (done, over) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
-        WAITS_AT_GATE.set(true);
+        NEXT_WAITS_AT.set(Some(&GATE));
         drop(HELD.lock().unwrap());
-        WAITS_AT_GATE.set(false);
+        NEXT_WAITS_AT.set(None);
         done.send(()).unwrap();
     });
     std::thread::sleep(Duration::from_millis(20));
-    GATE_IS_OPEN.store(true, Relaxed);
-    GATE.1.notify_all();
+    GATE.open();
     drop(guard);
     over.recv_timeout(Duration::from_secs(10)).unwrap();
     thread.join().unwrap();
@@ -341,6 +426,89 @@ fn a_worker_that_frees_memory_before_it_sleeps_runs_a_coroutine_that_the_allocat
         thread::park_timeout(Duration::from_secs(80));
         assert!(!UNPARKS.get(), "nothing was freed");
         assert!(start.elapsed() < Duration::from_secs(40));
+    });
+}
+
+/// The wait has begun when its stack is looked at, which allocates.
+#[cfg(debug_assertions)]
+#[test]
+fn a_wait_whose_stack_is_looked_at_ends_if_the_allocator_has_waited_meanwhile() {
+    static GATE: Gate = Gate::new();
+    let name = "a_wait_whose_stack_is_looked_at_ends_if_the_allocator_has_waited_meanwhile";
+    if util::role().is_some() {
+        assert!(greenroom::deny_blocking_with(|_| {}));
+        GATE.open_when_reached();
+        return util::on_workers(1, || {
+            with_first_at(&GATE, || thread::sleep(Duration::from_millis(1)));
+        });
+    }
+    let status = util::again!(name, "child").status().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+/// The wait has begun when it is counted, which allocates.
+#[cfg(debug_assertions)]
+#[test]
+fn a_wait_that_is_counted_ends_if_the_allocator_has_waited_meanwhile() {
+    static GATE: Gate = Gate::new();
+    GATE.open_when_reached();
+    util::on_workers(1, || {
+        greenroom::assert_switches(1, || {
+            with_first_at(&GATE, || thread::sleep(Duration::from_millis(1)));
+        });
+    });
+}
+
+/// Two coroutines of a worker call `f`. That of the first one allocates, at `gate`.
+fn use_while_another_allocates(gate: &'static Gate, f: fn()) {
+    gate.open_when_reached();
+    util::on_workers(1, || {
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let second = spawn({
+            let has_begun = Arc::clone(&has_begun);
+            move || {
+                util::until("the first one calls", || has_begun.load(Relaxed));
+                f();
+            }
+        });
+        with_first_at(gate, || {
+            has_begun.store(true, Relaxed);
+            f();
+        });
+        second.join().unwrap();
+    });
+}
+
+#[test]
+fn a_coroutine_uses_stdout_while_another_one_of_its_worker_allocates_it() {
+    static GATE: Gate = Gate::new();
+    use_while_another_allocates(&GATE, || _ = greenroom::shims::io::stdout());
+}
+
+#[test]
+fn a_coroutine_uses_stdin_while_another_one_of_its_worker_allocates_it() {
+    static GATE: Gate = Gate::new();
+    use_while_another_allocates(&GATE, || _ = greenroom::shims::io::stdin());
+}
+
+/// The memory of a coroutine's locals is freed when they are dropped. Then the allocator must not make its own anew.
+#[test]
+fn each_local_that_the_allocator_has_made_for_a_coroutine_is_dropped() {
+    util::on_an_os_thread(|| {
+        // std's list of destructors grows when that of the thread is made, which the allocator must not cause.
+        LOCAL.with(|_| ());
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        runtime.run(|| {
+            USES_LOCAL.set(true);
+            let coroutines: Vec<_> = (0..10).map(|_| spawn(allocate)).collect();
+            for coroutine in coroutines {
+                coroutine.join().unwrap();
+            }
+        });
+        USES_LOCAL.set(false);
+        let made = LOCALS_MADE.load(Relaxed);
+        assert!(made > 10, "{made}");
+        assert_eq!(LOCALS_DROPPED.load(Relaxed), made);
     });
 }
 

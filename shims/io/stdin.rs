@@ -10,6 +10,7 @@ use crate::reactor::Descriptor;
 use crate::shims::fs::file_system::Nature;
 use crate::shims::park_or_block::park_or_block;
 use crate::shims::sync::{Mutex, MutexGuard, PoisonError};
+use crate::task;
 
 /// Like [`std::io::stdin`], but waits park the coroutine.
 ///
@@ -19,7 +20,7 @@ use crate::shims::sync::{Mutex, MutexGuard, PoisonError};
 pub fn stdin() -> Stdin {
     static INPUT: OnceLock<Mutex<BufReader<InputFd>>> = OnceLock::new();
     Stdin {
-        input: INPUT.get_or_init(|| Mutex::new(BufReader::new(InputFd))),
+        input: task::get_or_init_aside(&INPUT, || Mutex::new(BufReader::new(InputFd))),
     }
 }
 

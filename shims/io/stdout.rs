@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 
 use super::output::{self, OutputFd, SharedWriter, SharedWriterGuard, is_output, writes_by};
+use crate::task;
 
 static STDOUT: OnceLock<SharedWriter<Lines>> = OnceLock::new();
 
@@ -45,7 +46,7 @@ static STDOUT: OnceLock<SharedWriter<Lines>> = OnceLock::new();
 #[must_use]
 pub fn stdout() -> Stdout {
     Stdout {
-        shared: STDOUT.get_or_init(open),
+        shared: task::get_or_init_aside(&STDOUT, open),
     }
 }
 
@@ -57,6 +58,11 @@ fn open() -> SharedWriter<Lines> {
         false => Lines::unbuffered(),
     };
     SharedWriter::new(lines, OutputFd::STDOUT)
+}
+
+/// std's. The first call makes its buffer, and other coroutines of the worker may print meanwhile.
+fn std_stdout() -> io::Stdout {
+    task::aside(io::stdout)
 }
 
 /// Flushes the buffer, and leaves standard output unbuffered for the rest of the exit.
@@ -145,7 +151,7 @@ impl Write for Lines {
         let flushed = match output::is_exiting() {
             // std's buffer has been flushed, or a thread that holds its lock keeps the lock for good.
             true => Ok(()),
-            false => io::stdout().flush(),
+            false => std_stdout().flush(),
         };
         self.0.flush()?;
         flushed
@@ -154,7 +160,7 @@ impl Write for Lines {
 
 impl From<Stdout> for Stdio {
     fn from(_: Stdout) -> Stdio {
-        Stdio::from(io::stdout())
+        Stdio::from(std_stdout())
     }
 }
 

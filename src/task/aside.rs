@@ -11,7 +11,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::{RUNNING, Task};
 use crate::sys::switches::own_lock;
@@ -38,6 +38,15 @@ impl Drop for Aside {
 pub(crate) fn aside<R>(f: impl FnOnce() -> R) -> R {
     let _aside = Aside::begin();
     f()
+}
+
+/// The value of `cell`. If there is none, it is made by `make`, which may allocate.
+#[inline]
+pub(crate) fn get_or_init_aside<T>(cell: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
+    match cell.get() {
+        Some(value) => value,
+        None => aside(|| cell.get_or_init(make)),
+    }
 }
 
 /// Holds a mutex under which memory is allocated.

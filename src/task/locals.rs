@@ -338,6 +338,9 @@ impl Locals {
             }
         }
         let table = self.0.swap(Table::empty(), Ordering::Relaxed);
+        // If the allocator uses coroutine locals, it gets the thread's values while this lives. This task's would be
+        // made anew, and never dropped.
+        let _aside = Aside::begin();
         // SAFETY: the swap makes sure that nothing else finds the table. All its values are in the list of
         // the others, since none is left to drop.
         unsafe {

@@ -46,7 +46,7 @@ use crate::sys::fork::Process;
 use crate::sys::memory;
 use crate::sys::thread_state::{ForeignCell, OwnMemory};
 
-pub(crate) use aside::{Aside, AsideGuard, aside, lock_aside};
+pub(crate) use aside::{Aside, AsideGuard, aside, get_or_init_aside, lock_aside};
 pub(crate) use awaited::{Awaited, AwaitedDescriptor, Awaiting, Awaits, Reason};
 pub(crate) use awaiter::{Awaiter, Told};
 pub(crate) use completion::{Completion, Joiner};
@@ -493,8 +493,11 @@ impl Task {
         suspension: &Suspension,
         deadline: Option<&Deadline>,
     ) -> Outcome {
+        // The wait has begun, and the look allocates. A wait of the allocator must be the thread's, not this task's.
         #[cfg(debug_assertions)]
-        crate::sys::initialisers::look();
+        if on_coroutine() {
+            aside(crate::sys::initialisers::look);
+        }
         if !on_coroutine() || std::thread::panicking() {
             self.owner()
                 .suspend(self, seq, suspension, deadline.copied());

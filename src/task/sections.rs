@@ -5,7 +5,7 @@ use std::backtrace::Backtrace;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::Current;
+use super::{Current, aside, lock_aside};
 use crate::sys::switches::own_lock;
 
 /// The sections that a task is in.
@@ -26,13 +26,13 @@ impl Section {
         struct Leave(Current);
         impl Drop for Leave {
             fn drop(&mut self) {
-                own_lock(&self.0.sections.0).pop();
+                lock_aside(&self.0.sections.0).pop();
             }
         }
 
         let section = Arc::new(Section::default());
         let task = Current::get();
-        own_lock(&task.sections.0).push(Arc::clone(&section));
+        lock_aside(&task.sections.0).push(Arc::clone(&section));
         let left = Leave(task);
         let result = f();
         drop(left);
@@ -53,10 +53,11 @@ impl Section {
 /// Counts a switch of the calling task, which is about to be suspended, in its sections.
 pub(crate) fn count_switch() {
     let task = Current::get();
-    // Not under the lock, because the allocator may wait.
-    let sections = own_lock(&task.sections.0).clone();
-    for section in sections {
-        section.switches.fetch_add(1, Ordering::Relaxed);
-        section.first.get_or_init(Backtrace::force_capture);
-    }
+    // The wait has begun, and this allocates. A wait of the allocator must be the thread's, not this task's.
+    aside(|| {
+        for section in &*own_lock(&task.sections.0) {
+            section.switches.fetch_add(1, Ordering::Relaxed);
+            section.first.get_or_init(Backtrace::force_capture);
+        }
+    });
 }
