@@ -11,6 +11,15 @@ pub(crate) fn abort(why: fmt::Arguments<'_>) -> ! {
     std::process::abort();
 }
 
+/// Like [`abort`], without allocating memory.
+#[cold]
+pub(crate) fn abort_amid_allocation(why: &str) -> ! {
+    for piece in ["\ngreenroom: fatal: ", why, "\n"] {
+        let _ = Stderr.write_str(piece);
+    }
+    std::process::abort();
+}
+
 /// Writes to standard error why the process is about to end.
 ///
 /// This does not use std's `Stderr`, because a thread that is stuck may hold its lock. The message is one

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
 use greenroom::shims::thread;
-use greenroom::{RuntimeBuilder, after, on_coroutine, spawn, spawn_local, unblock, yield_now};
+use greenroom::{
+    RuntimeBuilder, after, on_coroutine, park, spawn, spawn_local, unblock, yield_now,
+};
 
 /// Counts under the lock. The lock is contended, because other threads allocate all the time.
 struct Counting {
@@ -65,6 +67,9 @@ thread_local! {
 
     /// Allocations and deallocations of this thread use the local of the allocator.
     static USES_LOCAL: Cell<bool> = const { Cell::new(false) };
+
+    /// Calls of the allocator by this thread, outside of coroutines, wait for `HELD_BY_COROUTINE`.
+    static WAITS_FOR_COROUTINE: Cell<bool> = const { Cell::new(false) };
 }
 
 static PARKED: OnceLock<thread::Thread> = OnceLock::new();
@@ -154,11 +159,16 @@ impl Drop for LocalOfAllocator {
     }
 }
 
+static HELD_BY_COROUTINE: Mutex<()> = Mutex::new(());
+
 /// What a call of the allocator does besides, if a test has asked for it.
 fn note_use() {
     if USES_LOCAL.get() {
         // Fails if the local was dropped.
         let _ = LOCAL.try_with(|_| ());
+    }
+    if WAITS_FOR_COROUTINE.get() && !on_coroutine() {
+        drop(HELD_BY_COROUTINE.lock());
     }
 }
 
@@ -510,6 +520,30 @@ fn each_local_that_the_allocator_has_made_for_a_coroutine_is_dropped() {
         assert!(made > 10, "{made}");
         assert_eq!(LOCALS_DROPPED.load(Relaxed), made);
     });
+}
+
+/// Otherwise the process would hang without a word.
+#[test]
+fn a_worker_that_needs_a_lock_of_its_own_parked_coroutine_aborts_with_a_message() {
+    let name = "a_worker_that_needs_a_lock_of_its_own_parked_coroutine_aborts_with_a_message";
+    if util::role().is_some() {
+        return util::on_workers(1, || {
+            util::begin(|| {
+                let _guard = HELD_BY_COROUTINE.lock().unwrap();
+                park();
+            });
+            WAITS_FOR_COROUTINE.set(true);
+            let allocating: Vec<_> = (0..1000).map(|_| spawn(allocate)).collect();
+            for coroutine in allocating {
+                coroutine.join().unwrap();
+            }
+        });
+    }
+    let output = util::again!(name, "child").output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let why = "a worker waits for a lock that one of its own coroutines holds";
+    assert!(stderr.contains(why), "{stderr}");
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
 }
 
 /// The report must not wait for ever for what the overflowing coroutine holds.

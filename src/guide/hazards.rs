@@ -56,6 +56,12 @@
 //! coroutines. For the spans of [tracing](https://docs.rs/tracing), which its subscribers keep in a thread-local,
 //! the cure is the package `greenroom-tracing`.
 //!
+//! # A global allocator that locks
+//!
+//! A global allocator may wait for a lock of [`shims::sync`], but not while it holds another. A worker allocates outside
+//! of its coroutines, too: if one of them has parked with the lock that the worker then needs, the process aborts with a
+//! message.
+//!
 //! # Code under the patch
 //!
 //! Under [the patch](mod@crate::patch), each call of the C library that blocks is a point at which other coroutines of

@@ -28,6 +28,7 @@ use super::attempt::Patience;
 use super::lot::{
     BUCKET_BITS, Bucket, BucketState, LockedBucket, LotKey, LotNode, LotQueue, LotWaiter,
 };
+use crate::fatal;
 use crate::park::several::Arm;
 use crate::sys::fork::{self, HeldOverFork};
 use crate::task::word::{Kind, Outcome};
@@ -162,6 +163,7 @@ pub(super) fn park(
     // A caller that keeps its worker to itself goes first: the waiters before it may be of the same
     // worker, which runs none of them before this wait is over.
     let in_front = request.in_front || waits_alone(request.holder);
+    refuse_own_coroutine(request);
     // Before the lock of the bucket is taken: for an OS thread's first wait this allocates.
     let Some(task) = Current::try_get() else {
         // This is the allocator, called to allocate the task of this thread. It cannot be woken, so it
@@ -305,6 +307,24 @@ pub(super) fn patience(holder: Option<Holder>, was_woken: bool) -> Patience {
         Patience::Short
     } else {
         Patience::Unlimited
+    }
+}
+
+/// Aborts if the caller is a worker, outside of its coroutines, and is about to wait without a deadline for `holder`,
+/// which is one of them. That coroutine does not run before the wait is over.
+#[inline]
+fn refuse_own_coroutine(request: WaitRequest<'_>) {
+    if request.deadline.is_none()
+        && !task::on_coroutine()
+        && request.holder.is_some_and(Holder::is_here)
+    {
+        // The holder has the lock: outside of coroutines, `patience` waits for no reservation of this worker.
+        //
+        // Without memory, because the lock may be that of the global allocator.
+        fatal::abort_amid_allocation(
+            "a worker waits for a lock that one of its own coroutines holds, which cannot run meanwhile: a global \
+             allocator must not wait for a lock while it holds another, and a hook must not wait for a coroutine",
+        );
     }
 }
 

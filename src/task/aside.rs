@@ -5,6 +5,9 @@
 //! borrow taken. So during the allocation the caller does not count as a coroutine: a wait blocks the
 //! thread, for the moment that another thread needs the allocator's lock.
 //!
+//! That moment is short only if the allocator waits for no lock while it holds another. Otherwise a coroutine may park
+//! with the first one, and its own worker wait for that here. `futex::refuse_own_coroutine` then aborts the process.
+//!
 //! The places where a wait begins or ends must do better, since the allocator may itself call them. They
 //! allocate nothing under a lock. See `sync/lot.rs`, `park/waiters.rs`, `channel`, `task/inbox.rs`.
 #![forbid(unsafe_code)]
