@@ -16,6 +16,19 @@
 //!
 //! If the sender finds WRITING set, then its item was put before WRITING was cleared, and the last look
 //! comes after that. So no item stays in the channel.
+//!
+//! Whoever has set WRITING owns a [`Turn`], which the coroutine's closure takes along. A turn that does not
+//! come to its end is dropped: the coroutine unwinds, was not spawned, or its runtime ends before it runs.
+//! Such a turn fails the queue, and goes on as above, with another way to take all:
+//!
+//! ```text
+//! dropped: note the failure ; give back the room of what was being written
+//!          drop all, which gives back its room and answers flushes ; clear WRITING ; look again, as above
+//! ```
+//!
+//! So nobody waits in vain. Senders that wait for room find it, and the failure, which was noted before.
+//! A flush is either answered by the turn or finds WRITING clear; then it starts a turn of its own, which
+//! finds no writer and drops all.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -72,14 +85,15 @@ enum Item {
 ///
 /// # Errors
 ///
-/// If a write fails, what is queued is dropped. The next send, and all later ones, fail with that error, and
-/// so do flushes.
+/// If a write fails, what is queued is dropped, and so is the writer. The next send, and all later ones, fail
+/// with that error, and so do flushes. It is the same if the writer panics, or if there is no memory for the
+/// writing coroutine.
 ///
 /// # The end
 ///
 /// When the last handle is dropped, what is queued is still written, and then the writer is dropped. But like
-/// other coroutines, the writing one ends when the runtime does. To be sure, [`flush`](SendQueue::flush) or
-/// [`close`](SendQueue::close).
+/// other coroutines, the writing one ends when the runtime does, and the queue fails then. To be sure,
+/// [`flush`](SendQueue::flush) or [`close`](SendQueue::close).
 ///
 /// # Unwinding
 ///
@@ -108,6 +122,7 @@ struct Failure {
     code: Option<i32>,
     kind: io::ErrorKind,
     text: Arc<str>,
+    is_cancellation: bool,
 }
 
 impl Failure {
@@ -116,6 +131,7 @@ impl Failure {
             code: error.raw_os_error(),
             kind: error.kind(),
             text: error.to_string().into(),
+            is_cancellation: error.get_ref().is_some_and(|error| error.is::<Cancelled>()),
         }
     }
 
@@ -155,8 +171,7 @@ impl SendQueue {
     ///
     /// # Errors
     ///
-    /// That of an earlier write. If there is no memory for the writing coroutine, that of its spawn; then
-    /// the bytes are queued.
+    /// That of an earlier write. If there is no memory for the writing coroutine, that of its spawn.
     pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
         self.shared.check()?;
         let room = self.shared.room.acquire_many(self.shared.permits(bytes));
@@ -218,12 +233,17 @@ impl SendQueue {
         if self.shared.writing.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        let shared = Arc::clone(&self.shared);
-        let writer = Builder::new().name("send queue".to_owned());
+        let turn = Turn {
+            shared: Arc::clone(&self.shared),
+            taken: 0,
+            is_over: false,
+        };
+        let builder = Builder::new().name("send queue".to_owned());
         // The writer serves all senders, not only this one's request.
-        let writing = context::without(|| writer.spawn(move || shared.write()));
-        if writing.is_err() {
-            self.shared.writing.store(false, Ordering::SeqCst);
+        let writing = context::without(|| builder.spawn(move || turn.write()));
+        if let Err(error) = &writing {
+            // The turn was dropped with the closure, and could not tell why.
+            self.shared.note(error);
         }
         writing.map(drop)
     }
@@ -241,89 +261,21 @@ impl Shared {
         bytes.len().min(self.limit)
     }
 
-    /// Writes until nothing is queued. The caller has set WRITING.
-    fn write(&self) {
-        let fails = FailOnUnwind(self);
-        loop {
-            self.write_queued();
-            self.writing.store(false, Ordering::SeqCst);
-            // A sender that has put something since, and found WRITING, relies on this look.
-            if self.items.is_empty() || self.writing.swap(true, Ordering::SeqCst) {
-                break;
-            }
-        }
-        mem::forget(fails);
+    /// Clears WRITING when nothing is queued. Returns false if the caller must go on, because something was put
+    /// meanwhile: then WRITING is set again.
+    fn ends_writing(&self) -> bool {
+        // Not a store: this synchronizes with each sender that has found WRITING and relies on the look below.
+        self.writing.swap(false, Ordering::SeqCst);
+        self.items.is_empty() || self.writing.swap(true, Ordering::SeqCst)
     }
 
-    fn write_queued(&self) {
-        let writer = own_lock(&self.writer).take();
-        let Some(mut writer) = writer else {
-            // There was a failure.
-            return self.drop_queued();
-        };
-        match self.write_all(&mut *writer) {
-            Ok(()) => *own_lock(&self.writer) = Some(writer),
-            Err(error) => self.fail(&error),
-        }
-    }
-
-    fn write_all(&self, writer: &mut dyn Write) -> io::Result<()> {
-        let mut merged = Vec::new();
-        while let Ok(item) = self.items.try_recv() {
-            let mut next = Some(item);
-            let mut permits = 0;
-            let mut flush = None;
-            // What is queued by now goes into one write, up to a flush.
-            while let Some(item) = next.take() {
-                match item {
-                    Item::Bytes(bytes) => {
-                        permits += self.permits(&bytes);
-                        match merged.is_empty() {
-                            true => merged = bytes,
-                            false => merged.extend_from_slice(&bytes),
-                        }
-                    }
-                    Item::Flush(reply) => {
-                        flush = Some(reply);
-                        break;
-                    }
-                }
-                next = self.items.try_recv().ok();
-            }
-            let written = writer.write_all(&merged);
-            merged.clear();
-            if let Err(error) = &written {
-                // Before there is room, so that those that wait for room see it.
-                self.note(error);
-            }
-            self.room.add_permits(permits);
-            written?;
-            if let Some(reply) = flush {
-                let flushed = writer.flush();
-                let result = flushed
-                    .as_ref()
-                    .map_or_else(|error| Err(Failure::of(error).error()), |()| Ok(()));
-                // Nobody may wait for it any more.
-                let _ = reply.send(result);
-                flushed?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes the failure, and drops what is queued. Senders that wait find room and the failure.
-    fn fail(&self, error: &io::Error) {
-        self.note(error);
-        self.drop_queued();
-    }
-
-    /// Notes the failure, unless there was one before.
+    /// Notes the failure, unless there was one before. A cancellation gives way to a failure that says more.
     fn note(&self, error: &io::Error) {
         // Made and dropped outside the lock, since that allocates and frees memory.
         let mut failure = Some(Failure::of(error));
         let mut failed = own_lock(&self.failed);
-        if failed.is_none() {
-            *failed = failure.take();
+        if failed.as_ref().is_none_or(|before| before.is_cancellation) {
+            mem::swap(&mut *failed, &mut failure);
         }
         drop(failed);
     }
@@ -338,13 +290,107 @@ impl Shared {
     }
 }
 
-/// Notes a failure when it is dropped, since the writing coroutine unwinds.
-struct FailOnUnwind<'a>(&'a Shared);
+/// WRITING as a value: the right, and the duty, to empty the queue. Fails the queue if it is dropped before
+/// that is done.
+struct Turn {
+    shared: Arc<Shared>,
+    /// The permits of the bytes that were taken out of the queue and are not written yet.
+    taken: usize,
+    is_over: bool,
+}
 
-impl Drop for FailOnUnwind<'_> {
+impl Turn {
+    /// Writes until nothing is queued.
+    fn write(mut self) {
+        loop {
+            self.write_queued();
+            if self.shared.ends_writing() {
+                break;
+            }
+        }
+        self.is_over = true;
+    }
+
+    fn write_queued(&mut self) {
+        let writer = own_lock(&self.shared.writer).take();
+        let Some(mut writer) = writer else {
+            // There was a failure.
+            return self.shared.drop_queued();
+        };
+        match self.write_all(&mut *writer) {
+            Ok(()) => *own_lock(&self.shared.writer) = Some(writer),
+            Err(error) => {
+                self.shared.note(&error);
+                self.shared.drop_queued();
+            }
+        }
+    }
+
+    fn write_all(&mut self, writer: &mut dyn Write) -> io::Result<()> {
+        let mut merged = Vec::new();
+        while let Ok(item) = self.shared.items.try_recv() {
+            let mut next = Some(item);
+            let mut flush = None;
+            // What is queued by now goes into one write, up to a flush.
+            while let Some(item) = next.take() {
+                match item {
+                    Item::Bytes(bytes) => {
+                        self.taken += self.shared.permits(&bytes);
+                        match merged.is_empty() {
+                            true => merged = bytes,
+                            false => merged.extend_from_slice(&bytes),
+                        }
+                    }
+                    Item::Flush(reply) => {
+                        flush = Some(reply);
+                        break;
+                    }
+                }
+                next = self.shared.items.try_recv().ok();
+            }
+            let written = writer.write_all(&merged);
+            merged.clear();
+            if let Err(error) = &written {
+                // Before there is room, so that those that wait for room see it.
+                self.shared.note(error);
+            }
+            self.give_back_taken();
+            written?;
+            if let Some(reply) = flush {
+                let flushed = writer.flush();
+                let result = flushed
+                    .as_ref()
+                    .map_or_else(|error| Err(Failure::of(error).error()), |()| Ok(()));
+                // Nobody may wait for it any more.
+                let _ = reply.send(result);
+                flushed?;
+            }
+        }
+        Ok(())
+    }
+
+    fn give_back_taken(&mut self) {
+        self.shared.room.add_permits(mem::take(&mut self.taken));
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.fail(&Cancelled.into());
-        self.0.writing.store(false, Ordering::SeqCst);
+        if self.is_over {
+            return;
+        }
+        self.shared.note(&Cancelled.into());
+        // `None` if the coroutine unwinds, which has dropped it.
+        let writer = own_lock(&self.shared.writer).take();
+        self.give_back_taken();
+        loop {
+            self.shared.drop_queued();
+            if self.shared.ends_writing() {
+                break;
+            }
+        }
+        // Last, since it is the user's: its destructor may wait, or panic.
+        drop(writer);
     }
 }
 

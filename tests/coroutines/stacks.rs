@@ -11,7 +11,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use greenroom::{Builder, JoinHandle, RuntimeBuilder};
+use greenroom::{Builder, JoinHandle, RuntimeBuilder, SendQueue};
 
 use crate::util::{self, on_workers};
 
@@ -151,6 +151,38 @@ fn without_address_space_spawning_fails_until_stacks_are_free_again() {
                     again.spawn(SIZE).unwrap();
                 }
                 again.finish();
+            });
+        },
+    );
+}
+
+#[test]
+fn a_send_queue_without_a_stack_to_write_fails_and_holds_nobody_up() {
+    alone(
+        "a_send_queue_without_a_stack_to_write_fails_and_holds_nobody_up",
+        || {
+            const SIZE: usize = 1 << 20;
+            let runtime = RuntimeBuilder::new().workers(1).stack_size(SIZE).build();
+            let runtime = runtime.unwrap();
+            util::on_an_os_thread(|| {
+                runtime.run(|| {
+                    let queue = SendQueue::new(io::sink(), 4);
+                    let mut parked = Parked::with_room(10_000);
+                    let limit = (number_in("/proc/self/status", "VmSize:") << 10) + (1 << 30);
+                    let limit = libc::rlimit {
+                        rlim_cur: limit as libc::rlim_t,
+                        rlim_max: limit as libc::rlim_t,
+                    };
+                    // SAFETY: the structure is valid.
+                    check(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) });
+                    parked.spawn_all(SIZE);
+                    for _ in 0..2 {
+                        assert_out_of_memory(&queue.send(b"full").unwrap_err());
+                    }
+                    parked.finish();
+                    assert_out_of_memory(&queue.flush().unwrap_err());
+                    assert_eq!(queue.queued(), 0);
+                });
             });
         },
     );

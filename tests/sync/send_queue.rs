@@ -3,14 +3,14 @@
 
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::thread::sleep;
 use greenroom::sync::Event;
-use greenroom::{SendQueue, spawn, yield_now};
+use greenroom::{RuntimeBuilder, SendQueue, spawn, yield_now};
 
-use crate::util::{self, everywhere, ms};
+use crate::util::{self, PATIENCE, everywhere, ms};
 
 /// A writer that keeps what was written, in a list of the writes. It waits for the gate before each.
 #[derive(Clone, Default)]
@@ -19,6 +19,7 @@ struct Recorder {
     gate: Option<Arc<Event>>,
     flushes: Arc<AtomicUsize>,
     fails: Arc<AtomicBool>,
+    panics: Arc<AtomicBool>,
     dropped: Arc<AtomicBool>,
 }
 
@@ -50,6 +51,7 @@ impl Write for Writer {
         if self.0.fails.load(SeqCst) {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "on purpose"));
         }
+        assert!(!self.0.panics.load(SeqCst), "on purpose");
         self.0.writes.lock().unwrap().push(bytes.to_vec());
         Ok(bytes.len())
     }
@@ -192,6 +194,55 @@ fn a_flush_that_waits_gets_the_failure() {
         recorder.fails.store(true, SeqCst);
         gate.set();
         assert_eq!(flushes.join().unwrap(), io::ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn a_writer_that_panics_frees_those_that_wait_for_room() {
+    everywhere(|| {
+        let gate = Arc::new(Event::new());
+        let recorder = Recorder::behind(&gate);
+        recorder.panics.store(true, SeqCst);
+        let queue = SendQueue::new(recorder.writer(), 4);
+        queue.send(b"full").unwrap();
+        let waits = [(); 3].map(|()| {
+            let queue = queue.clone();
+            spawn(move || queue.send(b"more").unwrap_err())
+        });
+        util::settle();
+        gate.set();
+        for waits in waits {
+            util::until("the sender is free", || waits.is_finished());
+            waits.join().unwrap();
+        }
+        for result in [queue.send(b"x"), queue.try_send(b"x"), queue.flush()] {
+            assert!(result.is_err());
+        }
+        util::until("the writer is dropped", || recorder.dropped.load(SeqCst));
+        assert_eq!((recorder.text(), queue.queued()), (String::new(), 0));
+    });
+}
+
+#[test]
+fn a_queue_fails_whose_runtime_ends_before_it_writes() {
+    util::on_an_os_thread(|| {
+        let recorder = Recorder::default();
+        let queue = SendQueue::new(recorder.writer(), 4);
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        runtime.run(|| queue.try_send(b"full")).unwrap();
+        drop(runtime);
+        let (tell, told) = mpsc::channel();
+        let calls: [fn(&SendQueue) -> io::Result<()>; 2] =
+            [SendQueue::flush, |queue| queue.send(b"more")];
+        for call in calls {
+            let (queue, tell) = (queue.clone(), tell.clone());
+            std::thread::spawn(move || tell.send(call(&queue).is_err()).unwrap());
+        }
+        for _ in 0..2 {
+            assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
+        }
+        assert!(recorder.dropped.load(SeqCst));
+        assert_eq!((recorder.text(), queue.queued()), (String::new(), 0));
     });
 }
 
