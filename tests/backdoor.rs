@@ -590,6 +590,28 @@ fn a_coroutine_is_cancelled_by_its_id() {
 
 #[test]
 #[serial]
+fn the_coroutine_that_fires_timers_is_not_cancelled() {
+    let (backdoor, _directory) = served();
+    let path = backdoor.path().to_owned();
+    util::on_workers(1, || {
+        let (fired, fires) = shims::sync::mpsc::channel();
+        let timer = greenroom::after(Duration::from_secs(1000), move || fired.send(()).unwrap());
+        let asking = std::thread::spawn(move || {
+            let mut client = Client::connect(&path);
+            let keeper = id_of(&mut client, "timers", "parked");
+            let refused = error(&format!(
+                "coroutine {keeper} fires the timers of its runtime"
+            ));
+            assert_eq!(client.ask(&format!("cancel {keeper}")), refused);
+        });
+        greenroom::join_thread(asking).unwrap();
+        assert!(timer.reset(Duration::ZERO));
+        fires.recv_timeout(Duration::from_secs(60)).unwrap();
+    });
+}
+
+#[test]
+#[serial]
 fn it_answers_while_a_coroutine_holds_its_worker() {
     let (backdoor, _directory) = served();
     let path = backdoor.path().to_owned();

@@ -126,15 +126,19 @@ fn reply(out: impl Write, value: impl FnOnce(&mut Json<'_>) -> fmt::Result) -> i
 ///
 /// # Errors
 ///
-/// If there is none with this id, or it is a main coroutine.
+/// If there is none with this id, or its runtime needs it: the main coroutine, and the one that fires timers.
 fn cancel(id: u64) -> io::Result<()> {
     let one = One::find(id, false)?;
-    if one.task().role() == Role::Main {
-        let why = format!("coroutine {id} is the main coroutine of its runtime");
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-    }
-    one.task().cancel();
-    Ok(())
+    let what = match one.task().role() {
+        Role::Main => "is the main coroutine of its runtime",
+        Role::Keeper => "fires the timers of its runtime",
+        _ => {
+            one.task().cancel();
+            return Ok(());
+        }
+    };
+    let why = format!("coroutine {id} {what}");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 fn write_threshold(json: &mut Json<'_>) -> fmt::Result {

@@ -40,7 +40,8 @@
 //! | `threshold off` | the same. Turns the monitor off |
 //! | `help` | the commands, an array of strings |
 //!
-//! Ids are those of dumps. A main coroutine cannot be cancelled, because that would end its runtime.
+//! Ids are those of dumps. A main coroutine cannot be cancelled, because that would end its runtime. Nor can the
+//! coroutine `timers`, which fires the timers of [`after`](crate::after()).
 //!
 //! A `dump`, `backtrace` or `cancel` asks the workers. It does without those that are held by a coroutine for longer
 //! than a second: a dump tells which these are, and their coroutines cannot be cancelled meanwhile. `metrics` and

@@ -34,7 +34,8 @@
 //! ```
 //!
 //! *Every pending timer has a keeper.* A timer is added only in the states AWAKE, ASLEEP and IDLE. In
-//! these states the keeper exists, and it ends only with its runtime. If there is no keeper, the adder
+//! these states the keeper exists, and it ends only with its runtime, since nobody has a handle to cancel it
+//! and the backdoor refuses to. If there is no keeper, the adder
 //! first spawns one. It holds a lock meanwhile, so that only one keeper is spawned. If that fails,
 //! `after` fails, and no timer was added. (A keeper that was spawned may still find no stack for its
 //! first turn. The state is then ABSENT again, and timers that were added meanwhile wait for the next

@@ -35,11 +35,9 @@ pub(super) fn add(
             scheduler: None,
         };
         let builder = Builder::new().name("timers".into());
-        // SAFETY: the closure owns what it uses; it and its result borrow nothing.
-        let spawn =
-            || unsafe { builder.spawn_with_guard(scheduler, timer.site(), || keep(tenure), ()) };
+        let spawn = || builder.spawn_keeper(scheduler, timer.site(), || keep(tenure));
         // The keeper works for all callers, so it has no values of this one.
-        context::without(spawn).map(drop)
+        context::without(spawn)
     })?;
     match agenda.add(timer, deadline, || scheduler.end_idling()) {
         Added::Pending => Ok(()),

@@ -260,6 +260,20 @@ impl Builder {
         Ok(unsafe { JoinHandle::new(joined) })
     }
 
+    /// Spawns the coroutine that fires the timers of `scheduler`'s runtime.
+    pub(super) fn spawn_keeper(
+        self,
+        scheduler: &Scheduler,
+        site: &'static Location<'static>,
+        f: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        // SAFETY: the closure is `'static`, so what it borrows stays.
+        let (task, joined) = unsafe { self.into_task(scheduler, Role::Keeper, site, f, ())? };
+        scheduler.spawn(task);
+        drop(joined);
+        Ok(())
+    }
+
     /// Spawns a coroutine with these settings. See [`spawn_local`](crate::spawn_local()).
     ///
     /// # Errors

@@ -187,6 +187,8 @@ pub(crate) enum Role {
     Spawned,
     /// A coroutine that only the worker on which it was spawned may start.
     Local,
+    /// The coroutine that fires the timers of its runtime. Any worker may start it.
+    Keeper,
     /// A coroutine that `wait_idle` does not wait for.
     Daemon,
     /// An OS thread, which belongs to no runtime.

@@ -427,5 +427,5 @@ impl Sleepers for Scheduler {
 
 /// Whether `wait_idle` waits for `task`.
 pub(super) fn is_counted(task: &TaskRef) -> bool {
-    matches!(task.role(), Role::Spawned | Role::Local)
+    matches!(task.role(), Role::Spawned | Role::Local | Role::Keeper)
 }
