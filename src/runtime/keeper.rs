@@ -9,7 +9,7 @@ use crate::context;
 use crate::park;
 use crate::task::Deadline;
 use crate::time::{Added, Agenda, Next, Timer};
-use crate::worker::{Scheduler, Worker};
+use crate::worker::Scheduler;
 
 /// The keeper yields after spawning this many closures.
 const BATCH: usize = 64;
@@ -61,18 +61,13 @@ struct Tenure {
 
 impl Drop for Tenure {
     fn drop(&mut self) {
-        self.agenda.end(is_stopping(), || {
+        self.agenda.end(|| {
             // `None` is impossible here: a keeper that idles has had a turn.
             if let Some(scheduler) = &self.scheduler {
                 scheduler.end_idling();
             }
         });
     }
-}
-
-/// Whether the runtime of the calling worker shuts down.
-fn is_stopping() -> bool {
-    Worker::with_current(|worker| worker.is_some_and(|worker| worker.scheduler().is_stopping()))
 }
 
 /// The body of the keeper. Returns, or unwinds, when its runtime stops.
@@ -111,7 +106,8 @@ fn keep(mut tenure: Tenure) {
 fn fire(scheduler: &Scheduler, timer: Arc<Timer>) {
     let site = timer.site();
     let mut fired = Fired(Some(timer));
-    while !is_stopping() {
+    // Not given up, as `Fired` sees it: an attempt that fails would drop the closure otherwise.
+    while fired.0.as_ref().is_some_and(|timer| !timer.is_given_up()) {
         // A spawn consumes the closure even if it fails, so each attempt has a clone of its own.
         let run = Fired(fired.0.clone());
         // SAFETY: the closure owns what it uses; it and its result borrow nothing.
@@ -142,7 +138,7 @@ impl Fired {
 impl Drop for Fired {
     fn drop(&mut self) {
         // If the runtime goes on, only the spawn has failed, and the keeper will try again.
-        if let Some(timer) = self.0.take_if(|_| is_stopping()) {
+        if let Some(timer) = self.0.take_if(|timer| timer.is_given_up()) {
             timer.discard_quietly();
         }
     }

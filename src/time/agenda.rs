@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::Location;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ const LOOK_AHEAD: usize = 64;
 /// The timers of a runtime.
 pub(crate) struct Agenda {
     made_by: Process,
+    /// Its runtime stops: no other keeper will come.
+    is_closed: AtomicBool,
     /// Locked while a keeper is spawned, so that there is only one.
     starting: Mutex<()>,
     state: Mutex<AgendaState>,
@@ -107,6 +110,7 @@ impl Agenda {
     pub(crate) fn new() -> Agenda {
         Agenda {
             made_by: Process::current(),
+            is_closed: AtomicBool::new(false),
             starting: Mutex::new(()),
             state: Mutex::default(),
             bed: Waiters::new(Reason::Timers),
@@ -241,10 +245,20 @@ impl Agenda {
         }
     }
 
+    /// Notes that the runtime stops.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+
     /// Notes that the keeper has ended, or has not been spawned. If it was idling, calls `end_idling`
-    /// under the lock. `for_good` means that its runtime stops: this then drops the pending closures,
-    /// since no other keeper will come.
-    pub(crate) fn end(&self, for_good: bool, end_idling: impl FnOnce()) {
+    /// under the lock. If the agenda is closed, drops the pending closures. The caller may be a coroutine of
+    /// another runtime, which ends this one.
+    pub(crate) fn end(&self, end_idling: impl FnOnce()) {
+        let for_good = self.is_closed();
         let mut state = self.lock();
         if state.keeper == KeeperState::Idle {
             end_idling();
@@ -368,6 +382,11 @@ impl Timer {
             position: Mutex::new(None),
             job: Closure(Mutex::new(Some(f))),
         })
+    }
+
+    /// Whether its runtime stops, so that the timer will not fire.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.agenda.is_closed()
     }
 
     /// The call that has set the timer.
@@ -561,7 +580,7 @@ mod tests {
             assert_eq!(agenda.lock().keeper, KeeperState::Awake);
         }
         agenda.next(Instant::now(), begin);
-        agenda.end(true, end);
+        agenda.end(end);
         assert_eq!(idling.get(), 0);
     }
 
@@ -571,14 +590,14 @@ mod tests {
         let pending = timer(&agenda);
         assert_eq!(agenda.add(&pending, None, || ()), Added::Unkept);
         let fails = || {
-            agenda.end(false, || ());
+            agenda.end(|| ());
             Err(io::ErrorKind::OutOfMemory.into())
         };
         assert!(agenda.ensure_keeper(fails).is_err());
         assert_eq!(agenda.add(&pending, None, || ()), Added::Unkept);
         // The spawn succeeds, and the keeper ends before its first turn.
         let ends_early = || {
-            agenda.end(false, || ());
+            agenda.end(|| ());
             Ok(())
         };
         agenda.ensure_keeper(ends_early).unwrap();
@@ -588,7 +607,8 @@ mod tests {
             .ensure_keeper(|| unreachable!("there is one"))
             .unwrap();
         assert_eq!(agenda.add(&pending, None, || ()), Added::Pending);
-        agenda.end(true, || ());
+        agenda.close();
+        agenda.end(|| ());
         assert_eq!(pending.position(), None);
         agenda
             .ensure_keeper(|| unreachable!("none comes any more"))

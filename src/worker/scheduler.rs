@@ -357,6 +357,8 @@ impl Scheduler {
 
     /// Tells all workers to end their coroutines within the grace, and then to leave.
     pub(crate) fn stop(&self) {
+        // First, so that whoever drops the keeper because the runtime stops finds the agenda closed.
+        self.agenda.close();
         self.shutdown.begin();
         self.kick_all();
     }

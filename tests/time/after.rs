@@ -464,6 +464,36 @@ fn pending_closures_are_dropped_when_their_runtime_ends_though_handles_remain() 
 
 #[test]
 #[parallel]
+fn closures_are_dropped_though_a_coroutine_of_another_runtime_drops_theirs() {
+    let fate = Fate::default();
+    let set = || [LONG, Duration::MAX].map(|delay| after(delay, fate.closure()));
+    let early = runtime(1);
+    // The handles are dropped, so a closure that stays belongs to nobody. The keeper has not run.
+    early.run(|| drop(set()));
+    let late = runtime(1);
+    let fired = late.run(|| {
+        let timer = after(Duration::ZERO, fate.closure());
+        while timer.is_active() {
+            yield_now();
+        }
+        timer
+    });
+    assert_eq!(
+        fate.counts(),
+        (0, 0),
+        "the coroutine of the fired one has not run"
+    );
+    util::on_workers(1, || {
+        drop(early);
+        assert_eq!(fate.counts(), (0, 2));
+        drop(late);
+        assert_eq!(fate.counts(), (0, 3));
+    });
+    assert!(!fired.is_active());
+}
+
+#[test]
+#[parallel]
 fn due_closures_are_run_or_dropped_when_their_runtime_ends() {
     for workers in [1, 4] {
         for round in 0..20 {
