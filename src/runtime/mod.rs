@@ -246,12 +246,14 @@ impl Runtime {
     }
 
     fn end_workers(&self) {
-        self.scheduler.stop();
         if Worker::is_driven_here() {
             // The caller is a coroutine of another runtime, on whose thread worker 0 cannot run.
+            self.scheduler.stop();
             self.worker.give_up();
             return;
         }
+        self.worker.announce_end();
+        self.scheduler.stop();
         self.worker.drive_until_stopped();
         let until = self.scheduler.grace_ends().map(|ends| ends + 2 * PAUSE);
         for other in self.others.take() {

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -776,6 +777,48 @@ fn after_the_grace_a_process_ends_by_its_signal_whatever_its_coroutines_do() {
     let (dropped, status) = dropped_by(test, "stubborn", SIGINT);
     assert_eq!(dropped.len(), 0, "{dropped:?}");
     assert_eq!(status.signal(), Some(SIGINT), "{status}");
+}
+
+#[test]
+#[parallel]
+fn a_signal_ends_a_process_one_of_whose_workers_no_thread_drives() {
+    let test = "a_signal_ends_a_process_one_of_whose_workers_no_thread_drives";
+    if util::role().is_some() {
+        signal::unwind_on(&[SIGTERM]).unwrap();
+        let builder = greenroom::RuntimeBuilder::new().workers(2);
+        let runtime = builder.grace(Duration::MAX).build().unwrap();
+        let begun = Arc::new(AtomicBool::new(false));
+        runtime.run(|| {
+            let begins = Arc::clone(&begun);
+            // Parks where nothing unwinds it, and on the other worker, since this one is held until then.
+            greenroom::spawn(move || {
+                begins.store(true, Ordering::SeqCst);
+                loop {
+                    greenroom::park();
+                }
+            });
+            while !begun.load(Ordering::SeqCst) {
+                std::hint::spin_loop();
+            }
+        });
+        println!("ready");
+        std::thread::sleep(Duration::MAX);
+    }
+    let mut process = start(test, "away");
+    let mut said = io::BufReader::new(process.stdout.take().unwrap());
+    line(&mut said, "ready");
+    send(process.id(), SIGTERM);
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            break status;
+        }
+        if start.elapsed() > 5 * PATIENCE {
+            process.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    assert_eq!(status.signal(), Some(SIGTERM), "{status}");
 }
 
 #[test]

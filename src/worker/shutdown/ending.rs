@@ -63,14 +63,11 @@ impl Worker {
     /// in the runtime any more, or when the grace is over.
     fn unwind_what_is_left(&self) {
         let shutdown = &self.scheduler.shutdown;
-        let mut lookout = Lookout::new(shutdown);
+        let mut lookout = Lookout::new(shutdown, self.index());
+        let is_away = |index: usize| self.scheduler.workers[index].attention().is_away();
         self.interrupt_all(WaitWord::interrupt);
         while self.has_any() && shutdown.grace_over().is_none() {
-            if self.has_work() {
-                // Before the batch: its coroutines may compute for long, and then wake others.
-                lookout.note_turn();
-            }
-            self.run_some();
+            self.run_some(&lookout);
             if !self.has_any() || self.has_work() {
                 continue;
             }
@@ -81,7 +78,7 @@ impl Worker {
             }
             self.remote.attention().fall_asleep_alone();
             if !self.remote.has_mail() && !self.remote.rolls().is_asked() {
-                let Some(look_again) = lookout.look(self.expects_something()) else {
+                let Some(look_again) = lookout.look(self.expects_something(), is_away) else {
                     self.remote.attention().wake_up();
                     return;
                 };
@@ -100,10 +97,20 @@ impl Worker {
         Worker::with_current(|worker| worker.is_some_and(|worker| ptr::eq(worker, self)))
     }
 
+    /// Says that the calling thread is about to drive this worker to its end, so that the other workers do not
+    /// take it for one that is away.
+    pub(crate) fn announce_end(&self) {
+        let attention = self.remote.attention();
+        // Otherwise the worker waits for the turns of another loop, and is not away.
+        if attention.is_away() {
+            attention.announce();
+        }
+    }
+
     /// Leaves all coroutines of this worker behind, because the caller's thread cannot run them.
     pub(crate) fn give_up(&self) {
         // Counts this worker as quiet, so that the others do not wait for it.
-        drop(Lookout::new(&self.scheduler.shutdown));
+        drop(Lookout::new(&self.scheduler.shutdown, self.index()));
         self.leave_behind();
     }
 
@@ -112,12 +119,23 @@ impl Worker {
         !self.live.borrow().is_empty() || self.has_work()
     }
 
+    /// The number of this worker in its runtime.
+    fn index(&self) -> usize {
+        let mut workers = self.scheduler.workers.iter();
+        let index = workers.position(|remote| self.is(remote));
+        index.expect("its scheduler has all workers")
+    }
+
     /// Runs a batch of ready coroutines, and ends fresh ones. Then looks at I/O and timers.
-    fn run_some(&self) {
+    fn run_some(&self, lookout: &Lookout<'_>) {
         if self.remote.rolls().is_asked() {
             self.answer_rolls();
         }
-        self.run_batch(LARGEST_BATCH);
+        self.placement.look_again();
+        // Mail that comes after this look is left to the next call, so that each batch is watched.
+        if self.has_work() {
+            lookout.watch_batch(|| _ = self.run_batch(LARGEST_BATCH));
+        }
         self.poll(|reactor| reactor.turn());
         self.expire_timers();
         self.wake_idler();

@@ -22,10 +22,8 @@ pub(super) struct Shutdown {
     ends: OnceLock<Option<Instant>>,
     /// How many batches of coroutines have run since the runtime began to stop.
     turns: AtomicUsize,
-    /// How many workers had nothing to run and expected no event when they last looked, or have left.
-    quiet: AtomicUsize,
-    /// How many workers there are.
-    workers: usize,
+    /// For each worker, whether it had nothing to run and expected no event when it last looked, or has left.
+    quiet: Box<[AtomicBool]>,
     leaving: Mutex<()>,
     /// Notified when a thread stops to drive a worker.
     left: Condvar,
@@ -38,8 +36,7 @@ impl Shutdown {
             grace,
             ends: OnceLock::new(),
             turns: AtomicUsize::new(0),
-            quiet: AtomicUsize::new(0),
-            workers,
+            quiet: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             leaving: Mutex::new(()),
             left: Condvar::new(),
         }
@@ -100,14 +97,11 @@ impl Shutdown {
         }
     }
 
-    /// Notes that a worker has run a batch of coroutines.
-    fn count_turn(&self) {
-        self.turns.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// The number of batches so far, if all workers are quiet.
-    fn quiet_since_turn(&self) -> Option<usize> {
-        let quiet = self.quiet.load(Ordering::SeqCst) == self.workers;
+    /// The number of batches so far, if each worker is quiet or away.
+    fn quiet_since_turn(&self, is_away: impl Fn(usize) -> bool) -> Option<usize> {
+        let mut workers = self.quiet.iter().enumerate();
+        let quiet = workers.all(|(index, quiet)| quiet.load(Ordering::SeqCst) || is_away(index));
+        // After the look at the workers: see `Lookout`.
         quiet.then(|| self.turns.load(Ordering::SeqCst))
     }
 }
@@ -117,36 +111,50 @@ impl Shutdown {
 /// This decides by time and not by proof. A thread outside of the runtime may be about to wake a
 /// coroutine, which no worker can know. Such a thread has [`PAUSE`] to do so, counted from the last event
 /// in the runtime.
+///
+/// *No batch is overlooked.* A worker is not quiet from before each of its batches until it looks again. It
+/// counts the batch in between, when the batch is over. A look reads first who is quiet, and then the count. So
+/// if two looks find all workers quiet and the same count, no batch has run between them.
+///
+/// *Nobody waits for a worker that is away*, because nothing runs there until a thread drives the worker. From
+/// then on the worker is not away, and not quiet before it has looked itself. A thread that is about to end the
+/// runtime says so before the others can look (`announce_end`).
 pub(super) struct Lookout<'a> {
     shutdown: &'a Shutdown,
-    /// Whether this worker counts as quiet.
-    is_quiet: bool,
+    /// The number of this worker in the runtime.
+    index: usize,
     /// When this worker first saw that all workers were quiet, and how many batches had run by then. `None`
     /// if a worker was not quiet at the last look.
     all_quiet: Option<(Instant, usize)>,
 }
 
 impl<'a> Lookout<'a> {
-    pub(super) fn new(shutdown: &'a Shutdown) -> Lookout<'a> {
+    pub(super) fn new(shutdown: &'a Shutdown, index: usize) -> Lookout<'a> {
         Lookout {
             shutdown,
-            is_quiet: false,
+            index,
             all_quiet: None,
         }
     }
 
-    /// Notes that this worker has run a batch of coroutines.
-    pub(super) fn note_turn(&mut self) {
+    /// Runs a batch of this worker's coroutines. They may compute for long, and then wake others.
+    pub(super) fn watch_batch(&self, batch: impl FnOnce()) {
         self.set_quiet(false);
-        self.shutdown.count_turn();
+        batch();
+        self.shutdown.turns.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Called by a worker that has nothing to run, and perhaps expects an event. Returns when to look again,
-    /// or `None` if nothing has happened on any worker for [`PAUSE`].
-    pub(super) fn look(&mut self, expects_something: bool) -> Option<Instant> {
+    /// Called by a worker that has nothing to run, and perhaps expects an event. `is_away` tells which workers
+    /// no thread drives. Returns when to look again, or `None` if nothing has happened on any worker for
+    /// [`PAUSE`].
+    pub(super) fn look(
+        &mut self,
+        expects_something: bool,
+        is_away: impl Fn(usize) -> bool,
+    ) -> Option<Instant> {
         self.set_quiet(!expects_something);
         let now = Instant::now();
-        let turn = self.shutdown.quiet_since_turn();
+        let turn = self.shutdown.quiet_since_turn(is_away);
         let (since, _) = match (turn, self.all_quiet) {
             (Some(turn), Some(known)) if known.1 == turn => known,
             (turn, _) => {
@@ -158,14 +166,8 @@ impl<'a> Lookout<'a> {
         (enough > now).then_some(enough)
     }
 
-    fn set_quiet(&mut self, quiet: bool) {
-        if quiet != self.is_quiet {
-            self.is_quiet = quiet;
-            match quiet {
-                true => self.shutdown.quiet.fetch_add(1, Ordering::SeqCst),
-                false => self.shutdown.quiet.fetch_sub(1, Ordering::SeqCst),
-            };
-        }
+    fn set_quiet(&self, quiet: bool) {
+        self.shutdown.quiet[self.index].store(quiet, Ordering::SeqCst);
     }
 }
 
