@@ -271,6 +271,13 @@ impl Worker {
         ptr::eq(&*self.remote, remote)
     }
 
+    /// The number of this worker in its runtime.
+    fn index(&self) -> usize {
+        let mut workers = self.scheduler.workers.iter();
+        let index = workers.position(|remote| self.is(remote));
+        index.expect("its scheduler has all workers")
+    }
+
     /// Queues the started coroutine in `slot`, which is to run again. Returns whether no other was ready.
     #[inline]
     fn push_ready(&self, slot: u32) -> bool {

@@ -255,7 +255,7 @@ impl Worker {
                 .map(|(slot, live)| Deadlocked::of(live, slot))
                 .collect()
         });
-        let number = self.number_in_runtime();
+        let number = self.index();
         task::lock_aside(&stillness.coroutines).insert(number, mine);
         stillness.entries.fetch_add(1, Ordering::SeqCst);
         let still = stillness.still.fetch_add(1, Ordering::SeqCst) + 1;
@@ -279,14 +279,6 @@ impl Worker {
             && !self.has_work()
             && !self.scheduler.has_fresh()
             && !self.scheduler.is_stopping()
-    }
-
-    /// The index of this worker.
-    fn number_in_runtime(&self) -> usize {
-        let mut workers = self.scheduler.workers.iter();
-        workers
-            .position(|worker| self.is(worker))
-            .expect("a worker of its runtime")
     }
 
     /// Whether a coroutine of this worker waits for an event that comes by itself, or does not wait.

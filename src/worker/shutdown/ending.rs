@@ -119,13 +119,6 @@ impl Worker {
         !self.live.borrow().is_empty() || self.has_work()
     }
 
-    /// The number of this worker in its runtime.
-    fn index(&self) -> usize {
-        let mut workers = self.scheduler.workers.iter();
-        let index = workers.position(|remote| self.is(remote));
-        index.expect("its scheduler has all workers")
-    }
-
     /// Runs a batch of ready coroutines, and ends fresh ones. Then looks at I/O and timers.
     fn run_some(&self, lookout: &Lookout<'_>) {
         if self.remote.rolls().is_asked() {
