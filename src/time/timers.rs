@@ -181,9 +181,15 @@ impl Timers {
     /// Whether a deadline has passed at `now`.
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let now = self.moment(now);
-        let is_due = |first: QueuedDeadline| first.deadline <= now;
         // Most often the first entry is far away, and it does not matter whether it is in force.
-        self.queue.peek().is_some_and(is_due) && self.first().is_some_and(is_due)
+        while let Some(first) = self.queue.peek().filter(|first| first.deadline <= now) {
+            if self.is_in_force(first) {
+                return true;
+            }
+            self.queue.pop();
+            self.replace(first);
+        }
+        false
     }
 
     /// When the worker is to wake up, and with how much slack.
@@ -193,7 +199,7 @@ impl Timers {
     ///
     /// `set` is the wake-up that is set already. If that is the latest result, and no deadline was armed that it
     /// would be too late for, it is returned again, even if the deadline that it is for was disarmed. So the worker may
-    /// wake up once for nothing.
+    /// wake up once for nothing; more than once only if thousands of deadlines were put off.
     pub(crate) fn alarm(&mut self, set: Option<Instant>) -> Option<Deadline> {
         if self.is_empty() {
             return None;
@@ -247,9 +253,11 @@ impl Timers {
         (alarm, latest)
     }
 
-    /// The first armed deadline. It is the first entry in the queue when this returns.
+    /// The first entry in the queue, which no armed deadline comes before. It is in force, unless very many deadlines
+    /// were put off: then the rest is replaced another time, so that this takes microseconds.
     fn first(&mut self) -> Option<QueuedDeadline> {
-        loop {
+        const REPLACED_AT_ONCE: usize = 1_000;
+        for _ in 0..REPLACED_AT_ONCE {
             let top = self.queue.peek()?;
             if self.is_in_force(top) {
                 return Some(top);
@@ -257,6 +265,7 @@ impl Timers {
             self.queue.pop();
             self.replace(top);
         }
+        self.queue.peek()
     }
 
     /// Whether `entry` is the armed deadline of its slot. Otherwise it is out of date, and may stand in
@@ -523,6 +532,29 @@ mod tests {
         assert_eq!(timers.alarm(set).unwrap().at, at(15));
         (0..3).for_each(|slot| timers.disarm(slot));
         assert_eq!(timers.alarm(Some(at(15))).map(|alarm| alarm.at), None);
+    }
+
+    #[test]
+    fn an_alarm_comes_soon_however_many_deadlines_were_put_off() {
+        const COUNT: u32 = 100_000;
+        let (mut timers, mut seq, start) = (Timers::new(), seqs(), Instant::now());
+        for first in [10_000_000, 20_000_000] {
+            for slot in 0..COUNT {
+                let at = start + Duration::from_micros(first + u64::from(slot));
+                timers.arm(slot, Deadline::at(at), seq());
+            }
+        }
+        let mut alarms = 0;
+        let exact = start + Duration::from_secs(20);
+        loop {
+            match alarm(&mut timers) {
+                Some(at) if at < exact => alarms += 1,
+                at => break assert_eq!(at, Some(exact)),
+            }
+        }
+        assert!(alarms > 10, "each has replaced a part");
+        let due = start + Duration::from_micros(10_000_000 + u64::from(COUNT));
+        assert!(!timers.is_due(due));
     }
 
     #[test]
