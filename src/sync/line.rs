@@ -98,8 +98,8 @@ impl<N> Line<N> {
 /// has called [`prepare_to_wait`](crate::park::prepare_to_wait) before that. `awaiting` describes what the caller
 /// waits for.
 ///
-/// If the wait ends without a waker, calls `left` under the lock, after the caller has left the line.
-/// Returns the note, and how the wait has ended.
+/// If the wait ends without a waker, or cannot begin, calls `left` under the lock, after the caller has left the
+/// line. Returns the note, and how the wait has ended.
 ///
 /// # Unwinding
 ///
@@ -121,8 +121,10 @@ pub(super) fn wait_in_line<S, N>(
     let wait = match Wait::try_begin(Kind::Peer) {
         Ok(wait) => wait,
         Err(interrupt) => {
+            let ended = left(&mut held, &node.value.note);
             // Unwinding runs user code, which must not run under the lock.
             drop(held);
+            ended.schedule();
             interrupt.unwind()
         }
     };

@@ -406,6 +406,26 @@ fn resetting_a_barrier_sends_those_that_wait_away() {
     });
 }
 
+#[test]
+fn a_caller_that_was_cancelled_before_it_arrives_breaks_the_barrier() {
+    everywhere(|| {
+        let barrier = Arc::new(Barrier::new(3));
+        let waits = {
+            let barrier = Arc::clone(&barrier);
+            spawn(move || barrier.wait())
+        };
+        util::until("one waits", || barrier.waiting() == 1);
+        let comes = {
+            let barrier = Arc::clone(&barrier);
+            util::begin_cancelled(move || barrier.wait())
+        };
+        assert!(comes.join().unwrap_err().is::<Cancelled>());
+        assert!(barrier.is_broken());
+        assert_eq!(barrier.waiting(), 0);
+        assert_eq!(waits.join().unwrap(), Err(BarrierError::Broken));
+    });
+}
+
 // ---------------------------------------------------------- interrupts
 
 /// Each wait unwinds when its runtime ends, and leaves no waiter behind.

@@ -239,6 +239,20 @@ pub(crate) fn begin<T: Send + 'static>(
     coroutine
 }
 
+/// Spawns a coroutine that was cancelled when it begins with `body`, and has not unwound yet.
+pub(crate) fn begin_cancelled<T: Send + 'static>(
+    body: impl FnOnce() -> T + Send + 'static,
+) -> greenroom::JoinHandle<T> {
+    let (go_on, may_go_on) = greenroom::channel::oneshot();
+    let coroutine = begin(move || {
+        greenroom::shield(|| may_go_on.recv()).unwrap();
+        body()
+    });
+    coroutine.cancel();
+    go_on.send(()).unwrap();
+    coroutine
+}
+
 /// The number of descriptors that this process has open.
 pub(crate) fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
