@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvError, SendError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::channel::{self, disconnected, mpmc, oneshot};
 use crate::interrupt::deadline::Deadline;
@@ -99,7 +99,11 @@ pub(super) fn choose_one(roles: &impl RolesOfArms) -> usize {
     if let Some(completed) = wait_for_one(&arms, random()) {
         return completed;
     }
-    let late = arms.at_once().or(arms.earliest().map(|(_, late)| late));
+    let at_once = arms.at_once();
+    // Beside a default, only a deadline that has passed can be chosen.
+    let may_be_chosen = |at: Instant| at_once.is_none() || at <= Instant::now();
+    let until = arms.earliest().filter(|(until, _)| may_be_chosen(until.at));
+    let late = until.map(|(_, late)| late).or(at_once);
     let (index, chosen) = late.expect("without a limit the wait ends with an arm");
     chosen.set(true);
     index

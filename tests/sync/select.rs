@@ -232,6 +232,30 @@ fn a_message_that_is_there_comes_before_a_deadline_that_has_passed() {
 }
 
 #[test]
+fn a_deadline_that_has_passed_comes_before_a_default_and_a_later_one_does_not() {
+    everywhere(|| {
+        let (sender, receiver) = channel::unbounded();
+        let past = Instant::now();
+        sender.send(1).unwrap();
+        for (at, wanted) in [(past, 1), (past, 2), (past + LONG, 3)] {
+            let chosen = select! {
+                default => 3,
+                deadline(at) => 2,
+                recv(receiver) -> got => got.unwrap(),
+            };
+            assert_eq!(chosen, wanted);
+        }
+        let mut select = Select::new();
+        let later = select.deadline(past + LONG, || "later");
+        assert_eq!(select.try_wait(), None);
+        select.deadline(past, || "passed");
+        assert_eq!(select.try_wait(), Some("passed"));
+        select.set_enabled(later, false);
+        assert_eq!(select.try_wait(), Some("passed"));
+    });
+}
+
+#[test]
 fn disabled_arms_are_neither_evaluated_nor_chosen() {
     everywhere(|| {
         let (sender, receiver) = channel::unbounded();
