@@ -49,7 +49,8 @@ use crate::task::{Deadline, Reason};
 pub struct Queue<T> {
     sender: Sender<T>,
     receiver: Receiver<T>,
-    /// The items that were put, or are about to be, and are not done.
+    /// The items that were put, or are about to be, and are not done. The step to zero is made under the lock of
+    /// `joiners`.
     unfinished: AtomicUsize,
     /// Those that wait until there are none.
     joiners: Waiters,
@@ -136,13 +137,11 @@ impl<T> Queue<T> {
     ///
     /// If it is called more often than items were put.
     pub fn task_done(&self) {
-        let one_less = |count: usize| count.checked_sub(1);
-        let (done, look) = (Ordering::AcqRel, Ordering::Acquire);
-        match self.unfinished.fetch_update(done, look, one_less) {
-            Ok(1) => self.joiners.wake_all(),
-            Ok(_) => {}
-            Err(_) => panic!("task_done was called more often than items were put"),
-        }
+        let is_counted = self.count_down(2).is_some() || self.end_last();
+        assert!(
+            is_counted,
+            "task_done was called more often than items were put"
+        );
     }
 
     /// Waits until all items that were put are done. Returns at once if there are none.
@@ -209,6 +208,26 @@ impl<T> Queue<T> {
             mem::forget(counted);
         }
         put
+    }
+
+    /// Takes one from the count, if that is `least` or more. Returns the count before that.
+    fn count_down(&self, least: usize) -> Option<usize> {
+        let one_less = |count: usize| (count >= least).then(|| count - 1);
+        let (done, look) = (Ordering::AcqRel, Ordering::Acquire);
+        self.unfinished.fetch_update(done, look, one_less).ok()
+    }
+
+    /// Takes the last one from the count, and wakes those that wait for that. Returns false if there is none.
+    ///
+    /// Counts under the lock of the joiners: one that comes after the count was zero waits for later items, and must
+    /// not be woken for this one.
+    fn end_last(&self) -> bool {
+        let mut before = None;
+        self.joiners.wake_all_if(|| {
+            before = self.count_down(1);
+            before == Some(1)
+        });
+        before.is_some()
     }
 
     fn join_until(&self, deadline: impl FnOnce() -> Option<Deadline>) -> bool {

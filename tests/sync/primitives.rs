@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use greenroom::channel::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
@@ -298,6 +298,52 @@ fn a_queue_knows_when_all_its_work_is_done() {
             }
         });
     }
+}
+
+/// Between the end of one item and the wake-ups for it, another item may be put, and joined.
+#[test]
+fn a_join_of_a_queue_waits_for_the_items_that_were_put_before_it() {
+    const ROUNDS: usize = 1_000;
+    util::on_an_os_thread(|| {
+        let queue = Queue::<(Duration, Arc<AtomicBool>)>::unbounded();
+        let is_over = AtomicBool::new(false);
+        let put = |takes| {
+            let is_done = Arc::new(AtomicBool::new(false));
+            queue.put((takes, Arc::clone(&is_done))).unwrap();
+            is_done
+        };
+        let early = std::thread::scope(|s| {
+            s.spawn(|| {
+                while let Ok((takes, is_done)) = queue.get() {
+                    std::thread::sleep(takes);
+                    is_done.store(true, SeqCst);
+                    queue.task_done();
+                }
+            });
+            // Others that join keep those that wake waiting for the lock.
+            for _ in 0..2 {
+                s.spawn(|| {
+                    while !is_over.load(SeqCst) {
+                        queue.join_timeout(Duration::ZERO);
+                    }
+                });
+            }
+            let is_early = |_: &usize| {
+                put(Duration::ZERO);
+                while queue.unfinished() != 0 {
+                    std::hint::spin_loop();
+                }
+                let is_done = put(Duration::from_micros(1));
+                queue.join();
+                !is_done.load(SeqCst)
+            };
+            let early = (0..ROUNDS).filter(is_early).count();
+            is_over.store(true, SeqCst);
+            queue.close();
+            early
+        });
+        assert_eq!(early, 0, "of {ROUNDS} joins");
+    });
 }
 
 #[test]
