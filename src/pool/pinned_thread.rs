@@ -14,6 +14,7 @@ use std::thread::{self, ThreadId};
 use super::{Job, job, run_job};
 use crate::channel::{self, Sender};
 use crate::task::word::Kind;
+use crate::task::{Change, InterruptScope};
 
 /// An OS thread of its own, on which coroutines make calls that block.
 ///
@@ -155,8 +156,10 @@ impl PinnedThread {
     }
 
     fn submit(&self, job: Job) {
+        // A send may yield. No interrupt must keep the job from the thread then.
+        let sent = InterruptScope::enter(Change::Shield, |_| self.0.jobs.send(job));
         // The thread receives until all senders are gone, and this is one.
-        if self.0.jobs.send(job).is_err() {
+        if sent.is_err() {
             unreachable!("a pinned thread has ended before its handle");
         }
     }

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use greenroom::{PinnedThread, ThreadPool, timeout};
+use greenroom::{Cancelled, PinnedThread, ThreadPool, timeout};
 
-use crate::util::{on_workers, until};
+use crate::util::{begin_cancelled, on_workers, until};
 
 const CALL: Duration = Duration::from_millis(20);
 
@@ -149,5 +149,50 @@ fn calls_of_a_thread_are_in_order_and_one_that_is_given_up_is_still_made() {
         // On the thread itself, a call is made at once.
         let again = pinned.clone();
         assert_eq!(pinned.call(move || again.call(|| 7)), 7);
+    });
+}
+
+#[test]
+fn a_call_is_made_and_a_value_dropped_though_the_caller_is_cancelled_whatever_it_has_done_before() {
+    struct CountsDrops(Arc<AtomicUsize>);
+    impl Drop for CountsDrops {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    on_workers(1, || {
+        let pinned = PinnedThread::new("pinned").unwrap();
+        // Every so many operations, a coroutine yields.
+        for operations in 0..70 {
+            let operate = move || {
+                let (sender, _receiver) = greenroom::channel::unbounded();
+                greenroom::shield(|| (0..operations).for_each(|n| sender.send(n).unwrap()));
+            };
+            let (calls, drops) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let caller = begin_cancelled({
+                let (pinned, calls) = (pinned.clone(), Arc::clone(&calls));
+                move || {
+                    operate();
+                    pinned.call(move || calls.fetch_add(1, Ordering::SeqCst));
+                }
+            });
+            // If the call is over before the caller waits for it, there is nothing to interrupt.
+            if let Err(payload) = caller.join() {
+                assert!(payload.is::<Cancelled>());
+            }
+            let value = pinned.proxy({
+                let drops = Arc::clone(&drops);
+                move || CountsDrops(drops)
+            });
+            let dropper = begin_cancelled(move || {
+                operate();
+                drop(value);
+            });
+            dropper.join().unwrap();
+            // Calls are made in order, so both are over then.
+            pinned.call(|| ());
+            let made = (calls.load(Ordering::SeqCst), drops.load(Ordering::SeqCst));
+            assert_eq!(made, (1, 1), "after {operations} operations");
+        }
     });
 }
