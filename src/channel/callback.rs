@@ -106,9 +106,12 @@ fn wait_for_call<T, R>(
         sender: Mutex::new(Some(sender)),
         abandoned,
     }));
-    // Dropped before the waiter, so that a request is withdrawn before its value counts as late.
-    let _started = start(done);
-    let received = waiter.receiver.recv_event();
+    let started = start(done);
+    waiter.receiver.wait_for_event();
+    // Before the value is taken: if this unwinds, the value is the waiter's to abandon. Also before the waiter is
+    // dropped, so that a request is withdrawn before its value counts as late.
+    drop(started);
+    let received = waiter.receiver.try_recv();
     received.map_err(|_| disconnected(NeverCalled))
 }
 

@@ -138,10 +138,10 @@ impl<T> Receiver<T> {
         self.recv_until(Kind::Peer, || None).map_err(|_| RecvError)
     }
 
-    /// Receives the message as [`recv`](Receiver::recv) does. The message is an event that comes by itself, and
-    /// not from another coroutine.
-    pub(super) fn recv_event(&self) -> Result<T, RecvError> {
-        self.recv_until(Kind::Event, || None).map_err(|_| RecvError)
+    /// Waits until the message is there, or it is certain that none comes. The message is an event that comes by
+    /// itself, and not from another coroutine.
+    pub(super) fn wait_for_event(&self) {
+        self.wait_until(Kind::Event, || None);
     }
 
     /// Has all later messages come back to the sender. Returns the message that came before.
@@ -199,16 +199,19 @@ impl<T> Receiver<T> {
         kind: Kind,
         deadline: impl FnOnce() -> Option<Deadline>,
     ) -> Result<T, RecvTimeoutError> {
-        park::spend_operation();
-        if !self.0.is_settled() {
-            let settled = || self.0.is_settled();
-            let outcome = self.0.waiters.wait(kind, deadline(), settled);
-            if outcome == Outcome::TimedOut && !self.0.is_settled() {
-                return Err(RecvTimeoutError::Timeout);
-            }
+        if !self.wait_until(kind, deadline) {
+            return Err(RecvTimeoutError::Timeout);
         }
         self.try_recv()
             .map_err(|_| disconnected(RecvTimeoutError::Disconnected))
+    }
+
+    /// Waits until the message is there, or it is certain that none comes. Returns false if neither was so in time.
+    #[inline]
+    fn wait_until(&self, kind: Kind, deadline: impl FnOnce() -> Option<Deadline>) -> bool {
+        park::spend_operation();
+        let settled = || self.0.is_settled();
+        settled() || self.0.waiters.wait(kind, deadline(), settled) == Outcome::Woken || settled()
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use greenroom::{
-    Cancelled, Done, JoinHandle, NeverCalled, from_callback, from_callback_or, spawn, timeout,
-    yield_now,
+    Cancelled, Done, JoinHandle, NeverCalled, from_callback, from_callback_or, interruption_point,
+    spawn, timeout, yield_now,
 };
 
-use crate::util::{everywhere, message, ms, on_workers, until};
+use crate::util::{begin_cancelled, everywhere, message, ms, on_workers, until};
 use crate::{Tells, flag, is_cancelled, is_set};
 
 #[test]
@@ -232,6 +232,37 @@ fn a_value_goes_to_the_hook_if_the_api_panics_after_the_call() {
         };
         let payload = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
         assert_eq!(message(&*payload), "the api");
+        assert_eq!(hooked.iter().collect::<Vec<_>>(), [7]);
+    });
+}
+
+#[test]
+fn a_value_goes_to_the_hook_if_what_the_api_has_returned_unwinds_when_it_is_dropped() {
+    struct CallsOnDrop(fn());
+    impl Drop for CallsOnDrop {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    everywhere(|| {
+        let call = |on_drop| {
+            let (hook, hooked) = channel();
+            let call = move || {
+                let hook = move |value| hook.send(value).unwrap();
+                from_callback_or(hook, |done| {
+                    done.call(7).unwrap();
+                    CallsOnDrop(on_drop)
+                })
+            };
+            (call, hooked)
+        };
+        let (interrupted, hooked) = call(interruption_point);
+        assert!(is_cancelled(begin_cancelled(interrupted).join()));
+        assert_eq!(hooked.iter().collect::<Vec<_>>(), [7]);
+
+        let (panics, hooked) = call(|| resume_unwind(Box::new("the guard")));
+        let payload = catch_unwind(AssertUnwindSafe(panics)).unwrap_err();
+        assert_eq!(message(&*payload), "the guard");
         assert_eq!(hooked.iter().collect::<Vec<_>>(), [7]);
     });
 }
