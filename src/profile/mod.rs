@@ -155,7 +155,7 @@ impl WaitProfiler {
     pub fn finish(mut self) -> WaitProfile {
         self.stop.ask();
         let thread = self.thread.take().expect("it is finished once");
-        let profile = pool::unblock(move || thread.join());
+        let profile = pool::unblock_waiting(move || thread.join());
         profile.expect("the thread does not panic")
     }
 }
@@ -179,11 +179,13 @@ impl Stop {
         self.changed.notify_all();
     }
 
-    /// Waits until that time. Returns whether the profile is to go on.
-    fn goes_on_until(&self, time: Instant) -> bool {
+    /// Waits until that time; `None` is never. Returns whether the profile is to go on.
+    fn goes_on_until(&self, time: Option<Instant>) -> bool {
         let mut is_asked = own_lock(&self.is_asked);
         while !*is_asked {
-            let left = time.saturating_duration_since(Instant::now());
+            let left = time.map_or(Duration::MAX, |time| {
+                time.saturating_duration_since(Instant::now())
+            });
             if left.is_zero() {
                 return true;
             }
@@ -198,11 +200,13 @@ impl Stop {
 fn take(interval: Duration, stop: &Stop) -> WaitProfile {
     let mut waits = Waits::default();
     let mut sampler = Sampler::new();
-    let mut next = Instant::now() + interval;
+    // `None` is beyond the range of the clock.
+    let mut next = Instant::now().checked_add(interval);
     while stop.goes_on_until(next) {
         sampler.sample(&mut waits);
         // A sample that is late is not made up for.
-        next = (next + interval).max(Instant::now());
+        let after = next.and_then(|next| next.checked_add(interval));
+        next = after.map(|after| after.max(Instant::now()));
     }
     waits.resolve();
     WaitProfile { waits }

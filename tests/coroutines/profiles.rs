@@ -253,6 +253,13 @@ fn a_program_without_coroutines_has_no_waits() {
 
 #[test]
 #[serial]
+fn an_interval_beyond_the_range_of_the_clock_takes_no_sample() {
+    let profiler = WaitProfile::start(Duration::MAX).unwrap();
+    assert!(profiler.finish().total().is_zero());
+}
+
+#[test]
+#[serial]
 fn an_interval_of_zero_is_refused() {
     let error = WaitProfile::start(Duration::ZERO).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
