@@ -268,3 +268,26 @@ fn the_pool_and_the_stacks_are_counted() {
         parked.into_iter().for_each(|parked| parked.join().unwrap());
     });
 }
+
+#[test]
+#[serial]
+fn an_interrupt_that_ends_in_the_drop_of_a_result_does_not_count_as_swallowed_by_the_coroutine() {
+    struct InterruptedOnDrop;
+    impl Drop for InterruptedOnDrop {
+        fn drop(&mut self) {
+            greenroom::interruption_point();
+        }
+    }
+    util::on_workers(1, || {
+        let before = greenroom::stats().swallowed_interrupts;
+        let ends = spawn(|| InterruptedOnDrop);
+        util::until("it has ended", || ends.is_finished());
+        let dropper = util::begin_cancelled(|| {
+            drop(ends);
+            greenroom::interruption_point();
+        });
+        let payload = dropper.join().unwrap_err();
+        assert!(payload.is::<greenroom::Cancelled>());
+        assert_eq!(greenroom::stats().swallowed_interrupts, before);
+    });
+}

@@ -12,7 +12,7 @@ use super::unjoined;
 use crate::context::{self, Context};
 use crate::diagnose::unjoined::UnjoinedPanic;
 use crate::local;
-use crate::park::Cancelled;
+use crate::park::{self, Cancelled};
 use crate::task::{self, Body, Change, InterruptScope, Task, Told};
 
 /// A closure until it runs, then its result, which is `None` once it was taken.
@@ -257,6 +257,9 @@ where
 /// there is no caller to which the panic could go on.
 pub(crate) fn drop_unwanted<T>(result: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(result))) {
+        if park::is_interrupt(&*payload) {
+            task::note_unwound();
+        }
         mem::forget(payload);
     }
 }
