@@ -108,7 +108,8 @@
 ///
 /// # Unwinding
 ///
-/// An interruption point. Then no arm is chosen.
+/// An interruption point, also where an arm joins a coroutine of
+/// [`spawn_unchecked`](crate::Builder::spawn_unchecked). Then no arm is chosen.
 #[macro_export]
 macro_rules! select {
     ($($arms:tt)+) => {
