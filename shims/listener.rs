@@ -166,9 +166,8 @@ impl<L: Accept> Listener<L> {
             true => ModeTurn::take_among_processes(fd),
             false => ModeTurn::take(),
         };
-        // The user may have set the mode on another thread, while this one waited for its turn. It must
-        // then stay set.
-        if self.io.is_known_to_be_nonblocking() {
+        // The user may have set the mode, or another process that has the listener. It must then stay set.
+        if self.io.is_known_to_be_nonblocking() || socket::is_nonblocking(fd)? {
             return listener.accept();
         }
         listener.set_nonblocking(true)?;
@@ -186,8 +185,11 @@ impl<L: Accept> Listener<L> {
         Ok(())
     }
 
-    /// Returns std's listener.
-    pub(super) fn into_inner(self) -> L {
+    /// Returns std's listener. See [`Descriptor::give_away`].
+    pub(super) fn give_away(self) -> L {
+        if self.io.is_shared() {
+            self.expose();
+        }
         self.io.into_inner()
     }
 }

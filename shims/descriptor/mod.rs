@@ -52,7 +52,7 @@ macro_rules! descriptor_conversions {
             adopt: |inner| $shim {
                 io: $crate::reactor::Descriptor::foreign(inner),
             },
-            release: |shim| shim.io.into_inner(),
+            release: |shim| shim.io.give_away(),
         }
     )*};
     (
@@ -193,7 +193,7 @@ pub(super) fn release_shared<T: AsFd>(
     try_clone: fn(&T) -> io::Result<T>,
 ) -> T {
     Arc::try_unwrap(io).map_or_else(
-        |shared| try_clone(shared.get()).expect("a duplicate of a shared connection"),
-        Descriptor::into_inner,
+        |shared| try_clone(shared.expose()).expect("a duplicate of a shared connection"),
+        Descriptor::give_away,
     )
 }

@@ -589,6 +589,6 @@ descriptor_conversions! {
     adopt: |file| File {
         io: OpenFile::foreign(file),
     },
-    release: |file| file.io.into_inner(),
+    release: |file| file.io.give_away(),
 }
 into_stdio!(File: fs::File);

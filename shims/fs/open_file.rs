@@ -61,11 +61,12 @@ impl OpenFile {
         })
     }
 
-    pub(super) fn into_inner(mut self) -> fs::File {
+    /// See [`Descriptor::give_away`].
+    pub(super) fn give_away(mut self) -> fs::File {
         let descriptor = self.descriptor.take();
         descriptor
             .expect("the descriptor is there until the drop")
-            .into_inner()
+            .give_away()
     }
 
     /// Whether closing does not wait.

@@ -84,5 +84,5 @@ impl FusedIterator for Incoming<'_> {}
 descriptor_conversions! {
     TcpListener: net::TcpListener,
     adopt: |listener| TcpListener::new(Descriptor::foreign(listener)),
-    release: |listener| listener.io.into_inner(),
+    release: |listener| listener.io.give_away(),
 }

@@ -61,7 +61,9 @@ impl<T: AsFd> Descriptor<T> {
     /// Wraps a descriptor that came from elsewhere. Its mode and timeouts are those that it has.
     pub(crate) fn foreign(inner: T) -> Descriptor<T> {
         let nonblocking = mode_of(&inner);
-        Descriptor::with_mode(inner, nonblocking).shown()
+        let foreign = Descriptor::with_mode(inner, nonblocking);
+        foreign.expose();
+        foreign
     }
 
     /// Notes that the user has, or has had, the descriptor itself.
@@ -122,6 +124,14 @@ impl<T: AsFd> Descriptor<T> {
             std::ptr::drop_in_place(&raw mut this.source);
             ManuallyDrop::take(&mut this.inner)
         }
+    }
+
+    /// Like `into_inner`, for the user. Duplicates that stay here know from now on that the user has one, too.
+    pub(crate) fn give_away(self) -> T {
+        if self.is_shared() {
+            self.expose();
+        }
+        self.into_inner()
     }
 
     pub(crate) fn get(&self) -> &T {
@@ -322,6 +332,7 @@ impl<T: AsFd> Operation<'_, T> {
         // Another value once the operation is too late, and may only be tried once more.
         let mut waited = Waited::Woken;
         let mut try_anyway = self.direction == Direction::Write;
+        let mut has_tried = false;
         // An operation that never has to wait must let other coroutines run now and then.
         park::spend_operation();
         loop {
@@ -330,6 +341,7 @@ impl<T: AsFd> Operation<'_, T> {
             let seen = half.word().observe();
             if seen.is_ready() || try_anyway || descriptor.is_nonblocking() {
                 let result = op(&descriptor.inner);
+                has_tried = true;
                 if !result.as_ref().is_err_and(would_block) {
                     // Nothing is left, so the next operation need not try.
                     if result.as_ref().is_ok_and(&drained) {
@@ -354,7 +366,12 @@ impl<T: AsFd> Operation<'_, T> {
             }
             // A coroutine that unwinds would keep its worker to itself while it waits.
             if task::is_unwinding() {
-                return Err(super::error_amid_unwind());
+                if has_tried {
+                    return Err(super::error_amid_unwind());
+                }
+                // Something may have come since the stream was drained.
+                try_anyway = true;
+                continue;
             }
             descriptor
                 .source

@@ -435,6 +435,29 @@ fn a_destructor_may_park_for_another_thread_during_an_unwind() {
 }
 
 #[test]
+fn a_read_during_an_unwind_finds_what_came_after_the_last_read() {
+    util::on_workers(1, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        far.write_all(b"a").unwrap();
+        assert_eq!(near.read(&mut [0; 10]).unwrap(), 1);
+        far.write_all(b"b").unwrap();
+        let read = Arc::new(AtomicBool::new(false));
+        let reads = Arc::clone(&read);
+        let panics = spawn(move || {
+            let _reads = Finally(|| {
+                assert_eq!((&near).read(&mut [0; 10]).unwrap(), 1);
+                reads.store(true, SeqCst);
+            });
+            resume_unwind(Box::new("read"));
+        });
+        assert!(panics.join().map(|(): ()| ()).is_err());
+        assert!(read.load(SeqCst));
+    });
+}
+
+#[test]
 fn a_read_that_would_wait_during_an_unwind_is_an_error() {
     for workers in [1, 4] {
         util::on_workers(workers, || {

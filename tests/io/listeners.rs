@@ -1,6 +1,6 @@
 //! Accepting keeps the mode that the user has set, for all processes that share the listener.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -35,6 +35,48 @@ fn a_listener_stays_in_blocking_mode_for_others_while_a_coroutine_accepts() {
         drop((near, std::net::TcpStream::connect(addr).unwrap()));
         waiting.join().unwrap().unwrap();
         assert!(!is_nonblocking(&others), "when that is over");
+    });
+}
+
+#[test]
+#[serial]
+fn a_mode_that_the_user_has_set_by_the_descriptor_stays() {
+    util::everywhere(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let accept = || {
+            let _near = std::net::TcpStream::connect(addr).unwrap();
+            listener.accept().unwrap();
+        };
+        let fd = listener.as_fd().try_clone_to_owned().unwrap();
+        accept();
+        rustix::io::ioctl_fionbio(&fd, true).unwrap();
+        accept();
+        assert!(is_nonblocking(&fd));
+    });
+}
+
+#[test]
+#[serial]
+fn what_is_set_by_a_duplicate_that_was_given_away_holds() {
+    util::everywhere(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.accept().unwrap();
+        let given = std::net::TcpListener::from(listener.try_clone().unwrap());
+        given.set_nonblocking(true).unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut file = near.makefile();
+        assert_eq!(near.read_timeout().unwrap(), None);
+        let given = std::net::TcpStream::from(near);
+        given.set_read_timeout(Some(util::ms(20))).unwrap();
+        assert_eq!(
+            file.read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
     });
 }
 

@@ -296,7 +296,7 @@ fn an_error_after_some_lines_of_a_group_is_returned_by_the_next_read() {
         |file| file.read_line(&mut String::new()),
         |file| file.read_full(&mut [0; 3]),
         |file| Ok(file.read_line_limit(3)?.len()),
-        |file| file.read_to_end(&mut Vec::new()),
+        |file| file.read_to_string(&mut String::new()),
     ];
     for read in next {
         for kind in [ErrorKind::ConnectionReset, ErrorKind::InvalidData] {
@@ -305,7 +305,10 @@ fn an_error_after_some_lines_of_a_group_is_returned_by_the_next_read() {
             assert_eq!(file.read_lines(100).unwrap(), [b"one\n"]);
             assert_eq!(file.buffer(), b"tw");
             assert_eq!(read(&mut file).unwrap_err().kind(), kind);
-            assert!(file.read_to_end(&mut Vec::new()).is_ok(), "it is told once");
+            assert!(
+                file.read_to_string(&mut String::new()).is_ok(),
+                "it is told once"
+            );
         }
     }
     // The error comes after all data, buffered or not.
@@ -442,6 +445,29 @@ fn every_read_keeps_what_came_before_a_timeout() {
 }
 
 #[test]
+fn every_read_keeps_what_came_before_it_was_interrupted() {
+    util::on_workers(1, || {
+        let interrupted = |file: &mut SocketFile<TcpStream>,
+                           read: fn(&mut SocketFile<TcpStream>)| {
+            greenroom::timeout(util::ms(50), || read(file)).unwrap_err();
+        };
+        let (near, mut far) = pair();
+        let mut file = near.makefile();
+        far.write_all(b"one\npar").unwrap();
+        interrupted(&mut file, |file| file.read_exact(&mut [0; 20]).unwrap());
+        interrupted(&mut file, |file| drop(file.read_full(&mut [0; 20])));
+        interrupted(&mut file, |file| drop(file.chunks(20).next()));
+        interrupted(&mut file, |file| drop(file.read_lines(100)));
+        interrupted(&mut file, |file| {
+            drop(file.read_to_string(&mut String::new()))
+        });
+        far.write_all(b"tial\n").unwrap();
+        let lines = file.read_lines(8).unwrap();
+        assert_eq!(lines, [b"one\n".to_vec(), b"partial\n".to_vec()]);
+    });
+}
+
+#[test]
 fn a_file_may_be_set_to_refuse_reads_after_a_timeout() {
     let script = Script::of(&["par"]).timeout().then("tial\n");
     let mut file = MakeFile::new().refuse_after_timeout().file(script).unwrap();
@@ -503,7 +529,7 @@ fn a_limit_bounds_every_open_ended_read() {
     too_long(file().read_until_seq(b"--").unwrap_err());
     too_long(file().read_until(b'-', &mut Vec::new()).unwrap_err());
     too_long(file().read_line(&mut String::new()).unwrap_err());
-    too_long(file().read_to_end(&mut Vec::new()).unwrap_err());
+    too_long(file().read_to_string(&mut String::new()).unwrap_err());
     too_long(file().read_to_string(&mut String::new()).unwrap_err());
     too_long(file().read_lines(1).unwrap_err());
     too_long(file().lines().next().unwrap().unwrap_err());
@@ -537,7 +563,7 @@ fn data_that_ends_at_the_limit_is_within_it() {
         let text = || options.text(Script::of(&[content])).unwrap();
         let mut string = String::new();
         let read = [
-            file().read_to_end(&mut Vec::new()),
+            file().read_to_string(&mut String::new()),
             file().read_to_string(&mut string),
             file().read_until(b'-', &mut Vec::new()),
             file().read_line(&mut String::new()),

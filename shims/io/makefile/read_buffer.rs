@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read};
+use std::mem;
 
 use super::MakeFile;
 
@@ -141,25 +142,26 @@ impl ReadBuffer {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Reads until `buf` is full or the stream ends. Returns the number of bytes. After an error, the bytes
-    /// that were read are put back.
+    /// Reads until `buf` is full or the stream ends. Returns the number of bytes. After an error, and if a read
+    /// unwinds, the bytes that were read are put back.
     pub(super) fn read_full(
         &mut self,
         stream: &mut impl Read,
         buf: &mut [u8],
     ) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buf.len() {
-            match self.read(stream, &mut buf[filled..]) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) => {
-                    self.put_back(&buf[..filled]);
-                    return Err(error);
-                }
+        let mut taken = Taken {
+            buffer: self,
+            buf,
+            filled: 0,
+        };
+        while taken.filled < taken.buf.len() {
+            let rest = &mut taken.buf[taken.filled..];
+            match taken.buffer.read(stream, rest)? {
+                0 => break,
+                read => taken.filled += read,
             }
         }
-        Ok(filled)
+        Ok(mem::take(&mut taken.filled))
     }
 
     /// Reads until `find` finds an end within the first `limit` bytes. Returns the length up to that end,
@@ -221,4 +223,20 @@ pub(super) fn too_long(limit: usize) -> io::Error {
         io::ErrorKind::InvalidData,
         format!("what was looked for did not come within {limit} bytes"),
     )
+}
+
+/// Bytes that were taken out of a buffer. They are put back when this is dropped.
+struct Taken<'b> {
+    buffer: &'b mut ReadBuffer,
+    buf: &'b mut [u8],
+    /// How many there are, at the front of `buf`.
+    filled: usize,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if self.filled > 0 {
+            self.buffer.put_back(&self.buf[..self.filled]);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -228,14 +229,30 @@ impl<S: Read + Write> SocketFile<S> {
     /// were read before the error, returns the lines, and the next read of any kind returns the error. A
     /// timeout is not returned: the next read waits again.
     pub fn read_lines(&mut self, hint: usize) -> io::Result<Vec<Vec<u8>>> {
-        let mut lines = Vec::new();
+        /// Lines that are put back if a read unwinds.
+        struct Taken<'f, S: Read + Write> {
+            file: &'f mut SocketFile<S>,
+            lines: Vec<Vec<u8>>,
+        }
+        impl<S: Read + Write> Drop for Taken<'_, S> {
+            fn drop(&mut self) {
+                if !self.lines.is_empty() {
+                    self.file.read_buffer.put_back(&self.lines.concat());
+                }
+            }
+        }
+
+        let mut taken = Taken {
+            file: self,
+            lines: Vec::new(),
+        };
         let mut bytes = 0;
         while bytes < hint {
-            let line = match self.read_until_seq(b"\n") {
+            let line = match taken.file.read_until_seq(b"\n") {
                 Ok(line) => line.into_bytes(),
-                Err(error) if lines.is_empty() => return Err(error),
+                Err(error) if taken.lines.is_empty() => return Err(error),
                 Err(error) => {
-                    self.read_buffer.put_off(error);
+                    taken.file.read_buffer.put_off(error);
                     break;
                 }
             };
@@ -243,9 +260,9 @@ impl<S: Read + Write> SocketFile<S> {
                 break;
             }
             bytes += line.len();
-            lines.push(line);
+            taken.lines.push(line);
         }
-        Ok(lines)
+        Ok(mem::take(&mut taken.lines))
     }
 
     /// Iterates over the rest of the file in chunks of `size` bytes. The last chunk may be shorter.

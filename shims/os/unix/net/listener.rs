@@ -86,5 +86,5 @@ descriptor_conversions! {
     adopt: |listener| UnixListener {
         io: Listener::new(Descriptor::foreign(listener)),
     },
-    release: |listener| listener.io.into_inner(),
+    release: |listener| listener.io.give_away(),
 }
