@@ -167,7 +167,9 @@ unsafe fn try_to_write(
             descriptor::check_writable(fd)?;
             // SAFETY: the caller's. The list is not empty, and the kernel has read it.
             unsafe {
-                let first = *list;
+                let buffers = Buffers { list, count };
+                let first = buffers.as_slice().iter().find(|buf| buf.iov_len > 0);
+                let first = *first.unwrap_or(&*list);
                 let is_small = || Buffers { list, count }.len() <= libc::PIPE_BUF;
                 match kind {
                     // A pipe that reports room has it for so much.

@@ -23,7 +23,7 @@ use libc::{
 };
 
 use super::counted::Counted;
-use super::errno::{Errno, answer, result};
+use super::errno::{Errno, answer, result, untouched};
 use super::identity::{self, Identity};
 use super::original;
 use super::time::{duration_of, now_of};
@@ -54,13 +54,16 @@ pub(super) unsafe fn syscall(
     match operation {
         FUTEX_WAKE => wake(a, c as c_int, original),
         FUTEX_WAKE_BITSET if is_any_bit => wake(a, c as c_int, original),
-        FUTEX_WAKE_BITSET | FUTEX_REQUEUE | FUTEX_CMP_REQUEUE | FUTEX_WAKE_OP => {
-            // For a coroutine, this is a spurious wake-up, which every wait on a futex allows for.
+        // For a coroutine, these are spurious wake-ups, which every wait on a futex allows for.
+        FUTEX_WAKE_BITSET | FUTEX_REQUEUE | FUTEX_CMP_REQUEUE => {
             wake_coroutines(a, usize::MAX);
-            if operation == FUTEX_WAKE_OP {
-                wake_coroutines(e, usize::MAX);
-            }
             original(c)
+        }
+        FUTEX_WAKE_OP => {
+            // First, because it changes the second word.
+            let done = original(c);
+            untouched(|| [a, e].map(|word| wake_coroutines(word, usize::MAX)));
+            done
         }
         FUTEX_WAIT | FUTEX_WAIT_BITSET if task::on_coroutine() && may_park() => {
             // SAFETY: the caller's: null, or a valid time.

@@ -270,7 +270,9 @@ pub(super) unsafe fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int 
         owners::note_unlocked(mutex.addr());
     }
     if WAITING_HERE.get() != 0 {
-        untouched(|| futex::wake_at(mutex.addr(), 1));
+        // All of them look again. A single one might find the mutex taken, by another thread, whose unlock wakes nobody
+        // here.
+        untouched(|| futex::wake_at(mutex.addr(), usize::MAX));
     }
     done
 }

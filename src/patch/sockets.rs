@@ -507,8 +507,17 @@ pub(super) unsafe fn sendmmsg(
             // SAFETY: the caller's: there are so many messages.
             let len = result(unsafe { sendmsg(fd, &raw const (*message).msg_hdr, flags) });
             match len {
-                // SAFETY: the caller's.
-                Ok(len) => unsafe { (*message).msg_len = len as c_uint },
+                Ok(len) => {
+                    // SAFETY: the caller's.
+                    let all = unsafe {
+                        (*message).msg_len = len as c_uint;
+                        buffers(&raw const (*message).msg_hdr).len()
+                    };
+                    // What comes behind a part of a message would be taken for its rest.
+                    if (len as usize) < all {
+                        return Ok(sent as c_int + 1);
+                    }
+                }
                 Err(error) => return after_part(sent as c_int, error),
             }
         }

@@ -140,7 +140,7 @@ impl Buffers {
     /// # Safety
     ///
     /// The kernel has accepted the list, so it is one.
-    unsafe fn as_slice(&self) -> &[iovec] {
+    pub(super) unsafe fn as_slice(&self) -> &[iovec] {
         match self.count {
             0 => &[],
             // SAFETY: the caller's.

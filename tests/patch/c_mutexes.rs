@@ -236,6 +236,45 @@ fn a_timed_lock_of_c_gives_up_while_another_coroutine_has_the_mutex() {
     });
 }
 
+/// The coroutine that waits first gives up while a thread has the mutex.
+#[test]
+fn a_waiter_for_a_mutex_of_c_does_not_rely_on_the_one_before_it() {
+    let shared = Guarded::new();
+    let (is_free, is_taken) = (AtomicU32::new(0), AtomicU32::new(0));
+    let wait = |word: &AtomicU32| {
+        while word.load(Ordering::Acquire) == 0 {
+            std::hint::spin_loop();
+        }
+    };
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            wait(&is_free);
+            shared.lock();
+            is_taken.store(1, Ordering::Release);
+            sleep(25 * MOMENT);
+            shared.unlock();
+        });
+        on_one_worker(|| {
+            shared.lock();
+            greenroom::scope(|s| {
+                s.spawn(|| match shared.lock_within(10 * MOMENT) {
+                    0 => shared.unlock(),
+                    error => assert_eq!(error, libc::ETIMEDOUT),
+                });
+                s.spawn(|| {
+                    shared.lock();
+                    shared.unlock();
+                });
+                // Both wait. They run again only after the thread has the mutex.
+                greenroom::yield_now();
+                shared.unlock();
+                is_free.store(1, Ordering::Release);
+                wait(&is_taken);
+            });
+        });
+    });
+}
+
 #[test]
 fn coroutines_and_threads_take_turns_by_a_condition_variable_of_c() {
     const TURNS: u32 = 1000;

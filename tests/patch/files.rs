@@ -100,6 +100,18 @@ fn a_read_returns_what_comes_first_and_then_the_end() {
 }
 
 #[test]
+fn an_empty_buffer_in_front_holds_no_write_up() {
+    with_pipes(|c, mut reader, writer| {
+        let reader = later(move || reader.read_exact(&mut [0; 5000]).map(|()| reader));
+        let mut bufs = [vec![], noise(5000, 3)];
+        let vecs = iovecs(&mut bufs);
+        let written = call!(c.writev(writer.as_raw_fd(), vecs.as_ptr(), 2));
+        assert_eq!(written, Ok(5000));
+        reader.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_write_goes_on_until_everything_is_written() {
     with_pipes(|c, mut reader, writer| {
         let mut bytes = noise(1 << 20, 5);
