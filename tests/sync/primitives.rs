@@ -303,7 +303,7 @@ fn a_queue_knows_when_all_its_work_is_done() {
 /// Between the end of one item and the wake-ups for it, another item may be put, and joined.
 #[test]
 fn a_join_of_a_queue_waits_for_the_items_that_were_put_before_it() {
-    const ROUNDS: usize = 1_000;
+    const ROUNDS: usize = 3_000;
     util::on_an_os_thread(|| {
         let queue = Queue::<(Duration, Arc<AtomicBool>)>::unbounded();
         let is_over = AtomicBool::new(false);
@@ -331,7 +331,7 @@ fn a_join_of_a_queue_waits_for_the_items_that_were_put_before_it() {
             let is_early = |_: &usize| {
                 put(Duration::ZERO);
                 while queue.unfinished() != 0 {
-                    std::hint::spin_loop();
+                    std::thread::yield_now();
                 }
                 let is_done = put(Duration::from_micros(1));
                 queue.join();
