@@ -265,8 +265,8 @@ fn a_waiter_for_a_mutex_of_c_does_not_rely_on_the_one_before_it() {
                     shared.lock();
                     shared.unlock();
                 });
+                sleep(MOMENT);
                 // Both wait. They run again only after the thread has the mutex.
-                greenroom::yield_now();
                 shared.unlock();
                 is_free.store(1, Ordering::Release);
                 wait(&is_taken);
