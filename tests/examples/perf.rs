@@ -47,7 +47,7 @@ fn perf_shows_the_names_of_coroutines_at_the_end_of_its_call_graphs() {
         "-e",
         "cpu-clock",
         "-F",
-        "299",
+        "2999",
         "--call-graph",
         "dwarf",
         "-o",
