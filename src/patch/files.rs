@@ -169,11 +169,9 @@ unsafe fn try_to_write(
             unsafe {
                 let buffers = Buffers { list, count };
                 let first = buffers.as_slice().iter().find(|buf| buf.iov_len > 0);
-                let first = *first.unwrap_or(&*list);
-                let is_small = || Buffers { list, count }.len() <= libc::PIPE_BUF;
-                match kind {
+                match (kind, first) {
                     // A pipe that reports room has it for so much.
-                    Kind::Pipe if !is_small() => {
+                    (Kind::Pipe, Some(first)) if buffers.len() > libc::PIPE_BUF => {
                         let len = first.iov_len.min(libc::PIPE_BUF);
                         result(original::write(fd, first.iov_base, len))
                     }

@@ -270,8 +270,8 @@ pub(super) unsafe fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int 
         owners::note_unlocked(mutex.addr());
     }
     if WAITING_HERE.get() != 0 {
-        // All of them look again. A single one might find the mutex taken, by another thread, whose unlock wakes nobody
-        // here.
+        // All of them look again. A single one might find that another thread has taken the mutex. The unlock of that
+        // thread wakes nobody here.
         untouched(|| futex::wake_at(mutex.addr(), usize::MAX));
     }
     done

@@ -61,8 +61,8 @@ impl<T: AsFd> Descriptor<T> {
     /// Wraps a descriptor that came from elsewhere. Its mode and timeouts are those that it has.
     pub(crate) fn foreign(inner: T) -> Descriptor<T> {
         let nonblocking = mode_of(&inner);
-        let foreign = Descriptor::with_mode(inner, nonblocking);
-        foreign.expose();
+        let foreign = Descriptor::with_mode(inner, nonblocking).shown();
+        foreign.expect_urgent();
         foreign
     }
 
@@ -162,12 +162,16 @@ impl<T: AsFd> Descriptor<T> {
     /// The descriptor, to be shown to the user. The user may then take urgent data from it, and set its
     /// mode and timeouts, without this crate's knowledge.
     pub(crate) fn expose(&self) -> &T {
-        // A read that is short because of urgent data must not count as drained.
-        self.source.read.word().expect_urgent();
+        self.expect_urgent();
         self.source.shown.store(true, Ordering::Relaxed);
         self.forget_mode();
         self.forget_timeouts();
         &self.inner
+    }
+
+    /// A read that is short because of urgent data does not count as drained from now on: a duplicate may take that data.
+    fn expect_urgent(&self) {
+        self.source.read.word().expect_urgent();
     }
 
     /// Forgets the mode. The next operation that would block asks the kernel.

@@ -119,6 +119,17 @@ fn number_in(file: &str, line: &str) -> usize {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
+/// Limits the address space of this process to what it has, and 1 GiB.
+fn leave_a_gibibyte_of_address_space() {
+    let limit = (number_in("/proc/self/status", "VmSize:") << 10) + (1 << 30);
+    let limit = libc::rlimit {
+        rlim_cur: limit as libc::rlim_t,
+        rlim_max: limit as libc::rlim_t,
+    };
+    // SAFETY: the structure is valid.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) });
+}
+
 #[test]
 fn without_address_space_spawning_fails_until_stacks_are_free_again() {
     alone(
@@ -127,13 +138,7 @@ fn without_address_space_spawning_fails_until_stacks_are_free_again() {
             const SIZE: usize = 1 << 20;
             on_workers(1, || {
                 let mut parked = Parked::with_room(10_000);
-                let limit = (number_in("/proc/self/status", "VmSize:") << 10) + (1 << 30);
-                let limit = libc::rlimit {
-                    rlim_cur: limit as libc::rlim_t,
-                    rlim_max: limit as libc::rlim_t,
-                };
-                // SAFETY: the structure is valid.
-                check(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) });
+                leave_a_gibibyte_of_address_space();
                 let error = parked.spawn_all(SIZE);
                 assert_out_of_memory(&error);
                 let count = parked.0.len();
@@ -168,13 +173,7 @@ fn a_send_queue_without_a_stack_to_write_fails_and_holds_nobody_up() {
                 runtime.run(|| {
                     let queue = SendQueue::new(io::sink(), 4);
                     let mut parked = Parked::with_room(10_000);
-                    let limit = (number_in("/proc/self/status", "VmSize:") << 10) + (1 << 30);
-                    let limit = libc::rlimit {
-                        rlim_cur: limit as libc::rlim_t,
-                        rlim_max: limit as libc::rlim_t,
-                    };
-                    // SAFETY: the structure is valid.
-                    check(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) });
+                    leave_a_gibibyte_of_address_space();
                     parked.spawn_all(SIZE);
                     for _ in 0..2 {
                         assert_out_of_memory(&queue.send(b"full").unwrap_err());

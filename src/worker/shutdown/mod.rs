@@ -113,7 +113,7 @@ impl Shutdown {
 /// in the runtime.
 ///
 /// *No batch is overlooked.* A worker is not quiet from before each of its batches until it looks again. It
-/// counts the batch in between, when the batch is over. A look reads first who is quiet, and then the count. So
+/// counts the batch in between, when the batch is over. A look reads first which are quiet, then the count. So
 /// if two looks find all workers quiet and the same count, no batch has run between them.
 ///
 /// *Nobody waits for a worker that is away*, because nothing runs there until a thread drives the worker. From
