@@ -16,7 +16,8 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-use super::{RUNNING, Task};
+use super::Task;
+use super::running::RUNNING;
 use crate::sys::switches::own_lock;
 
 /// While this lives, the caller does not count as a coroutine. It must not suspend.

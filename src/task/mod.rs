@@ -6,7 +6,8 @@
 //!
 //! The parts of a task have files of their own: `word` (how the current wait stands), `completion` (its
 //! end, for the joiner), `awaiter` (the joiner), `awaited` (what the task waits for), `suspension` (how a
-//! suspended coroutine is looked at), `refs` and `task_ref` (references to it), `locals` (coroutine locals), `inbox`
+//! suspended coroutine is looked at), `running` (the task that runs on a thread), `identity` (how other threads see
+//! which that is), `refs` and `task_ref` (references to it), `locals` (coroutine locals), `inbox`
 //! (woken tasks on their way to their owner), `os_thread` (OS threads as tasks).
 
 mod aside;
@@ -16,11 +17,13 @@ pub(crate) mod budget;
 mod completion;
 mod deadline;
 mod holder;
+mod identity;
 mod inbox;
 mod interrupt_scope;
 pub(crate) mod locals;
 mod os_thread;
 mod refs;
+mod running;
 #[cfg(debug_assertions)]
 mod sections;
 mod suspension;
@@ -30,13 +33,10 @@ mod waiting;
 pub(crate) mod word;
 
 use std::any::Any;
-use std::cell::Cell;
 use std::fmt;
-use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::num::NonZeroU64;
-use std::ops::Deref;
 use std::panic::Location;
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering};
 
@@ -44,7 +44,6 @@ use crate::coroutine::{self, Class, Reservation, Suspend};
 use crate::fatal;
 use crate::sys::fork::Process;
 use crate::sys::memory;
-use crate::sys::thread_state::{ForeignCell, OwnMemory};
 
 pub(crate) use aside::{Aside, AsideGuard, aside, get_or_init_aside, lock_aside};
 pub(crate) use awaited::{Awaited, AwaitedDescriptor, Awaiting, Awaits, Reason};
@@ -52,6 +51,7 @@ pub(crate) use awaiter::{Awaiter, Told};
 pub(crate) use completion::{Completion, Joiner};
 pub(crate) use deadline::Deadline;
 pub(crate) use holder::{Holder, WorkerNumber};
+pub(crate) use identity::{Identity, RunningCell, running_cell};
 pub(crate) use inbox::{Inbox, Link, Mail};
 use interrupt_scope::Innermost;
 pub use interrupt_scope::Interrupts;
@@ -59,6 +59,11 @@ pub(crate) use interrupt_scope::{Cancellations, Change, InterruptScope, Reach, e
 use locals::Locals;
 pub(crate) use os_thread::PolledDescriptor;
 use refs::Refs;
+pub use running::on_coroutine;
+pub(crate) use running::{
+    Current, as_if_on_coroutine, current, enter, forget_running, is_prepared_to_wait,
+    is_runtime_stopping, prepare_to_wait, running, with_running,
+};
 #[cfg(debug_assertions)]
 pub(crate) use sections::{Section, count_switch};
 pub(crate) use suspension::{Suspension, set_look};
@@ -585,212 +590,6 @@ impl<B: ?Sized> fmt::Debug for Task<B> {
     }
 }
 
-thread_local! {
-    /// The coroutine that runs on this thread. `None` also during an `Aside`.
-    static RUNNING: Cell<Option<NonNull<Task>>> = const { Cell::new(None) };
-}
-
-/// Where a thread notes which coroutine it runs, for other threads.
-#[derive(Clone, Copy)]
-pub(crate) struct RunningCell(ForeignCell<Option<NonNull<Task>>>);
-
-/// That of the calling thread.
-pub(crate) fn running_cell() -> RunningCell {
-    RunningCell(RUNNING.with(ForeignCell::new))
-}
-
-/// What names a coroutine in a report.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    /// Its id, if it was asked for before.
-    pub(crate) id: Option<NonZeroU64>,
-    pub(crate) name: Option<String>,
-    pub(crate) spawned_at: &'static Location<'static>,
-}
-
-impl RunningCell {
-    /// The address of the task that the thread runs, or has just run. `None` if it runs none. The thread exists
-    /// until this returns.
-    pub(crate) fn address(self, memory: &OwnMemory) -> Option<usize> {
-        let task = self.0.bytes(memory).ok()?;
-        // SAFETY: the kernel has written all bytes. The first word is the address of the task, or zero for none.
-        let address = unsafe { task.as_ptr().cast::<usize>().read() };
-        (address != 0).then_some(address)
-    }
-
-    /// The coroutine that the thread runs, read while it runs. `None` if it runs none. `is_same` says whether the
-    /// turn is the one that the caller means; the thread exists until this returns.
-    ///
-    /// Whatever is read is not used before it is known that the cell had the same value before and after, in the
-    /// same turn. The task then existed in between, because the cell is cleared before the task can be dropped, and
-    /// what is read of it does not change.
-    pub(crate) fn identity(
-        self,
-        memory: &OwnMemory,
-        is_same: impl Fn() -> bool,
-    ) -> Option<Identity> {
-        const LEN: usize = size_of::<Option<NonNull<Task>>>();
-        let cell = || -> Option<[u8; LEN]> {
-            let bytes = self.0.bytes(memory).ok()?;
-            // SAFETY: the kernel has written all bytes.
-            let bytes =
-                unsafe { mem::transmute::<MaybeUninit<Option<NonNull<Task>>>, [u8; LEN]>(bytes) };
-            is_same().then_some(bytes)
-        };
-        let first = cell()?;
-        if cell()? != first {
-            return None;
-        }
-        // SAFETY: the bytes were read twice, and so are those of one value, which the cell had.
-        let task = unsafe { mem::transmute::<[u8; LEN], Option<NonNull<Task>>>(first) }?;
-        // The fields have the same places in a task of any body, since `Task` is `repr(C)` and the body comes last.
-        let task = task.as_ptr().cast::<u8>();
-        let id = task.wrapping_add(mem::offset_of!(Task<()>, id));
-        let id = memory.value(id.cast::<u64>()).ok()?;
-        let name = task.wrapping_add(mem::offset_of!(Task<()>, name));
-        // A box of a string is laid out as a pointer to its bytes.
-        let name = memory.value(name.cast::<Option<NonNull<[u8]>>>()).ok()?;
-        let site = task.wrapping_add(mem::offset_of!(Task<()>, spawned_at));
-        let site = memory
-            .value(site.cast::<&'static Location<'static>>())
-            .ok()?;
-        if cell()? != first {
-            return None;
-        }
-        // SAFETY: the bytes are those of the fields of a task that existed when they were read.
-        let (id, name, spawned_at) =
-            unsafe { (id.assume_init(), name.assume_init(), site.assume_init()) };
-        let name = match name {
-            None => None,
-            Some(name) => {
-                let mut bytes = vec![0; name.len()];
-                memory
-                    .read(name.cast::<u8>().as_ptr() as usize, &mut bytes)
-                    .ok()?;
-                Some(String::from_utf8_lossy(&bytes).into_owned())
-            }
-        };
-        (cell()? == first).then_some(Identity {
-            id: NonZeroU64::new(id),
-            name,
-            spawned_at,
-        })
-    }
-}
-
-/// Called in a forked child: the caller does not count as a coroutine any more.
-pub(crate) fn forget_running() {
-    RUNNING.set(None);
-}
-
-/// Whether the caller is a coroutine. If not, it is an OS thread, and what parks a coroutine blocks the thread.
-///
-/// ```
-/// assert!(!greenroom::on_coroutine());
-/// assert!(greenroom::run(greenroom::on_coroutine));
-/// ```
-#[inline]
-#[must_use]
-pub fn on_coroutine() -> bool {
-    RUNNING.get().is_some()
-}
-
-/// Calls `f`, in which [`on_coroutine`] is true.
-///
-/// Nothing else here may be called by `f`.
-pub(crate) fn as_if_on_coroutine<R>(f: impl FnOnce() -> R) -> R {
-    let before = RUNNING.replace(Some(os_thread::no_task()));
-    let returned = f();
-    RUNNING.set(before);
-    returned
-}
-
-/// A reference to the calling task: the running coroutine, or the OS thread's task.
-pub(crate) fn current() -> TaskRef {
-    running().unwrap_or_else(os_thread::current)
-}
-
-/// Makes sure that the caller has a task, so that its next wait allocates nothing. A coroutine always has
-/// one; an OS thread gets its task now.
-#[inline]
-pub(crate) fn prepare_to_wait() {
-    if !on_coroutine() {
-        os_thread::prepare();
-    }
-}
-
-/// Whether the caller has a task, so that its next wait allocates nothing.
-#[inline]
-pub(crate) fn is_prepared_to_wait() -> bool {
-    on_coroutine() || os_thread::is_prepared()
-}
-
-/// The calling task. Must stay in the frame of the caller.
-pub(crate) struct Current {
-    task: NonNull<Task>,
-    /// The reference that keeps an OS thread's task alive. Dropped by `let_go`.
-    thread: Option<ManuallyDrop<TaskRef>>,
-}
-
-impl Drop for Current {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            let_go(thread);
-        }
-    }
-}
-
-/// Not inlined, so that a coroutine's wait contains no code for it.
-#[cold]
-fn let_go(thread: ManuallyDrop<TaskRef>) {
-    drop(ManuallyDrop::into_inner(thread));
-}
-
-impl Current {
-    #[inline]
-    pub(crate) fn get() -> Current {
-        match RUNNING.get() {
-            Some(task) => Current { task, thread: None },
-            None => Current::of_thread(os_thread::current()),
-        }
-    }
-
-    /// The calling task. `None` on an OS thread that is making its task, or has dropped it at its end: then the
-    /// caller is the allocator, which was called for that.
-    #[inline]
-    pub(crate) fn try_get() -> Option<Current> {
-        (RUNNING.get().is_some() || !os_thread::cannot_be_made()).then(Current::get)
-    }
-
-    #[cold]
-    fn of_thread(task: TaskRef) -> Current {
-        Current {
-            task: task.as_ptr(),
-            thread: Some(ManuallyDrop::new(task)),
-        }
-    }
-}
-
-impl Deref for Current {
-    type Target = Task;
-
-    #[inline]
-    fn deref(&self) -> &Task {
-        // SAFETY: an OS thread's task is kept alive by the reference in `thread`. A coroutine's task is
-        // kept alive by its worker until the coroutine has ended, and this lies in a frame of it.
-        unsafe { self.task.as_ref() }
-    }
-}
-
-/// A reference to the running coroutine's task. `None` if the caller is no coroutine.
-#[inline]
-pub(crate) fn running() -> Option<TaskRef> {
-    // SAFETY: `enter` has got the pointer from a `TaskRef`, which its caller holds while the coroutine
-    // runs.
-    RUNNING.get().map(|task| unsafe { TaskRef::another(task) })
-}
-
 /// Notes that an interrupt is about to unwind the running coroutine.
 pub(crate) fn note_unwind(is_cancellation: bool) {
     unwind::begin_unwind(is_cancellation);
@@ -811,27 +610,4 @@ pub(crate) fn note_caught() {
             task.caught.set(true);
         }
     });
-}
-
-/// Calls `look` with the running coroutine's task; with `None` if the caller is no coroutine.
-#[inline]
-pub(crate) fn with_running<R>(look: impl FnOnce(Option<&Task>) -> R) -> R {
-    // SAFETY: `enter` has got the pointer from a `TaskRef`, which its caller holds while the coroutine
-    // runs. `look` returns before the coroutine ends.
-    look(RUNNING.get().map(|task| unsafe { &*task.as_ptr() }))
-}
-
-/// Whether the caller is a coroutine, and its runtime shuts down.
-pub(crate) fn is_runtime_stopping() -> bool {
-    with_running(|task| task.is_some_and(|task| task.owner().is_stopping()))
-}
-
-/// Runs `turn`, which switches to the coroutine of `task`, as a turn of that coroutine.
-#[inline(always)]
-pub(crate) fn enter<R>(task: &TaskRef, turn: impl FnOnce() -> R) -> R {
-    debug_assert!(RUNNING.get().is_none(), "one coroutine runs at a time");
-    RUNNING.set(Some(task.as_ptr()));
-    let result = turn();
-    RUNNING.set(None);
-    result
 }

@@ -19,7 +19,9 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::{Driving, Patience, Worker};
+use super::Worker;
+use super::driving::Driving;
+use super::idle::Patience;
 use crate::task::Deadline;
 
 /// What is expected of a worker while no thread drives it.

@@ -34,7 +34,8 @@
 use std::mem;
 use std::ptr;
 
-use super::super::{LARGEST_BATCH, Live, Worker};
+use super::super::batch::LARGEST_BATCH;
+use super::super::{Live, Worker};
 use super::Lookout;
 use crate::park::Cancelled;
 use crate::sync::futex;
