@@ -258,6 +258,7 @@ impl Task {
 
     /// The owner of this task. To be called by the task itself, or by a thread that has ended a wait of it
     /// and not scheduled it yet.
+    #[inline]
     fn owner(&self) -> &Arc<dyn Owner> {
         let owner = self.owner.load(Ordering::Acquire);
         // SAFETY: the task runs, or will run again since its wait was ended. So it was pinned, and the
