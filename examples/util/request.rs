@@ -69,14 +69,15 @@ impl<'r> Request<'r> {
     fn understand(&mut self) -> Result<(), Refusal> {
         let (mut hosts, mut length, mut coding) = (0, None, None);
         for field in self.fields {
-            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            // Most clients spell a name as it is here.
+            let is = |name: &str| field.name == name || field.name.eq_ignore_ascii_case(name);
             let value = field.value;
-            if is("host") {
+            if is("Host") {
                 hosts += 1;
-            } else if is("connection") && value == b"keep-alive" {
+            } else if is("Connection") && value == b"keep-alive" {
                 // No need to split what most clients send.
                 self.keeps_alive |= self.is_1_0;
-            } else if is("connection") {
+            } else if is("Connection") {
                 for option in value.split(|&byte| byte == b',') {
                     let option = option.trim_ascii();
                     if option.eq_ignore_ascii_case(b"close") {
@@ -85,15 +86,15 @@ impl<'r> Request<'r> {
                         self.keeps_alive = true;
                     }
                 }
-            } else if is("content-length") {
+            } else if is("Content-Length") {
                 if length.replace(value).is_some() {
                     return Err(bad("more than one Content-Length"));
                 }
-            } else if is("transfer-encoding") {
+            } else if is("Transfer-Encoding") {
                 if coding.replace(value).is_some() {
                     return Err(bad("more than one Transfer-Encoding"));
                 }
-            } else if is("expect") {
+            } else if is("Expect") {
                 if self.awaits_continue || !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(("417 Expectation Failed", "unknown Expect"));
                 }
