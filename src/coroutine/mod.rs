@@ -28,6 +28,8 @@
 //! finished task serves the next task without being torn down and built again.
 
 mod class;
+#[cfg(test)]
+pub(crate) mod lacks;
 pub(crate) mod overflow;
 pub(crate) mod perf_map;
 mod pool;

@@ -9,6 +9,8 @@ use std::io;
 
 use super::Coroutine;
 use super::class::{Class, CountedPool, Reservation, SpareReservations};
+#[cfg(test)]
+use super::lacks;
 use super::stack::{Stack, StackSize};
 
 /// The idle coroutines of one worker: last in, first out, so that a burst of short tasks runs on
@@ -107,6 +109,8 @@ impl CoroutinePool {
     /// The kernel's, if the pool has no coroutine of the class and [`Class::take`] fails.
     #[inline(always)]
     pub(crate) fn take(&mut self, class: &'static Class) -> io::Result<Coroutine> {
+        #[cfg(test)]
+        lacks::check(&lacks::STACKS)?;
         match self.idle[class.index()].pop() {
             Some(coroutine) => Ok(coroutine),
             None => Ok(Coroutine::new(class.take()?, self.body)),

@@ -17,6 +17,7 @@ use crate::interrupt::shield::shield;
 use crate::park::Cancelled;
 use crate::runtime::join::wait_all;
 use crate::runtime::scope::ScopedJoinHandle;
+use crate::runtime::spawn::Builder;
 
 /// The items to come, and the function to call with them.
 struct Calls<'a, I: Iterator, F> {
@@ -34,9 +35,14 @@ impl<'a, I: Iterator, F> Calls<'a, I, F> {
         }
     }
 
-    /// The next item, and the room for its call. `None` if there is none, or no room, given that `under_way`
+    /// The next item, and what its call needs. `None` if there is none, or no room, given that `under_way`
     /// calls are. Waits for room if no call is.
-    fn next(&mut self, under_way: usize) -> Option<(I::Item, Reserved<'a>)> {
+    ///
+    /// # Panics
+    ///
+    /// If there is no stack for the call. The item is then left for the next time.
+    #[track_caller]
+    fn next(&mut self, under_way: usize) -> Option<Call<'a, I::Item>> {
         if under_way >= self.group.room.limit() || self.items.peek().is_none() {
             return None;
         }
@@ -44,7 +50,40 @@ impl<'a, I: Iterator, F> Calls<'a, I, F> {
             0 => self.group.reserve(),
             _ => self.group.try_reserve()?,
         };
-        Some((self.items.next()?, room))
+        let builder = Builder::new().with_stack();
+        let builder = builder.expect("failed to spawn a coroutine");
+        let item = self.items.next()?;
+        Some(Call {
+            item,
+            room,
+            builder,
+        })
+    }
+}
+
+/// An item, and what its call needs.
+struct Call<'a, T> {
+    item: T,
+    room: Reserved<'a>,
+    /// With a stack.
+    builder: Builder,
+}
+
+impl<T> Call<'_, T> {
+    /// Makes the call: `f` is called with the item.
+    #[track_caller]
+    fn spawn<R>(self, f: impl FnOnce(T) -> R + Send + 'static) -> ScopedJoinHandle<'static, R>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+    {
+        let Call {
+            item,
+            room,
+            builder,
+        } = self;
+        let spawned = room.spawn_with(builder, move || f(item));
+        spawned.expect("its stack was reserved")
     }
 }
 
@@ -76,9 +115,9 @@ where
 
     #[track_caller]
     fn next(&mut self) -> Option<std::thread::Result<T>> {
-        while let Some((item, room)) = self.calls.next(self.under_way.len()) {
+        while let Some(call) = self.calls.next(self.under_way.len()) {
             let f = Arc::clone(&self.calls.f);
-            self.under_way.push_back(room.spawn(move || f(item)));
+            self.under_way.push_back(call.spawn(move |item| f(item)));
         }
         // Waits before it takes the handle, so that an interrupt leaves the result for the next call.
         wait_all(self.under_way.front_mut(), Deadline::NEVER);
@@ -136,7 +175,7 @@ where
 
     #[track_caller]
     fn next(&mut self) -> Option<std::thread::Result<T>> {
-        while let Some((item, room)) = self.calls.next(self.under_way.len()) {
+        while let Some(call) = self.calls.next(self.under_way.len()) {
             let entry = self.under_way.vacant_entry();
             let report = Report {
                 number: entry.key(),
@@ -144,7 +183,7 @@ where
                 to: self.reporter.clone(),
             };
             let f = Arc::clone(&self.calls.f);
-            entry.insert(room.spawn(move || report.on(|| f(item))));
+            entry.insert(call.spawn(move |item| report.on(|| f(item))));
         }
         if self.under_way.is_empty() {
             return None;
@@ -191,5 +230,43 @@ impl<T> Drop for Report<T> {
         // The iterator counts on this report, so a cancellation must not keep it from being sent. If the
         // iterator is gone, nobody wants it.
         drop(shield(|| self.to.send((self.number, result))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::Group;
+    use crate::coroutine::lacks;
+    use crate::runtime::run;
+
+    /// Takes results, of which each third attempt finds no stack.
+    fn all_results(results: impl Iterator<Item = std::thread::Result<u32>>) -> Vec<u32> {
+        let (mut results, mut taken, mut failures) = (results, Vec::new(), 0);
+        for attempt in 0..100 {
+            lacks::RESERVATIONS.set(usize::from(attempt % 3 == 0));
+            match catch_unwind(AssertUnwindSafe(|| results.next())) {
+                Ok(Some(result)) => taken.push(result.unwrap()),
+                Ok(None) => break,
+                Err(_) => failures += 1,
+            }
+        }
+        lacks::RESERVATIONS.set(0);
+        assert!(failures > 0);
+        taken
+    }
+
+    #[test]
+    fn a_call_without_a_stack_is_made_when_the_next_result_is_asked_for() {
+        run(|| {
+            for group in [Group::bounded(1), Group::bounded(3), Group::new()] {
+                let all: Vec<_> = (0..10).collect();
+                assert_eq!(all_results(group.imap(0..10, |n| n)), all);
+                let mut results = all_results(group.imap_unordered(0..10, |n| n));
+                results.sort_unstable();
+                assert_eq!(results, all);
+            }
+        });
     }
 }

@@ -247,6 +247,10 @@ impl Group {
     /// assert_eq!(first, [1, 4, 9]);
     /// ```
     ///
+    /// # Panics
+    ///
+    /// `next` panics as [`spawn`](Group::spawn) does. The item is then left for the next call of `next`.
+    ///
     /// # Unwinding
     ///
     /// `next` is an interruption point.
@@ -273,6 +277,10 @@ impl Group {
     /// });
     /// assert_eq!(slept.map(Result::unwrap).next(), Some(5)); // the other one is cancelled
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// `next` panics as [`spawn`](Group::spawn) does. The item is then left for the next call of `next`.
     ///
     /// # Unwinding
     ///

@@ -8,6 +8,7 @@ use super::default_runtime::with_current_or_default;
 use super::join::{JoinHandle, LocalJoinHandle, Packet, PacketGuard};
 use super::{fork, thread};
 use crate::context;
+use crate::coroutine::Reservation;
 use crate::task::{Interrupts, Role, Task, TaskRef};
 use crate::worker::{Scheduler, Worker};
 
@@ -104,6 +105,8 @@ pub struct Builder {
     stack_size: Option<usize>,
     interrupts: Interrupts,
     daemon: bool,
+    /// That of the stack, if it was made before the spawn.
+    reservation: Option<Reservation>,
 }
 
 impl Builder {
@@ -173,6 +176,22 @@ impl Builder {
     pub fn daemon(mut self, daemon: bool) -> Builder {
         self.daemon = daemon;
         self
+    }
+
+    /// Reserves the stack now, so that a spawn on the runtime of the caller does not fail. For callers that
+    /// could not undo what they do between this and the spawn.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`spawn`](Builder::spawn).
+    pub(crate) fn with_stack(self) -> io::Result<Builder> {
+        with_current_or_default(|scheduler| self.with_stack_of(scheduler))
+    }
+
+    /// Like `with_stack`, for a spawn on the runtime of `scheduler`.
+    pub(super) fn with_stack_of(mut self, scheduler: &Scheduler) -> io::Result<Builder> {
+        self.reservation = Some(scheduler.reserve_stack(self.stack_size)?);
+        Ok(self)
     }
 
     /// Spawns a coroutine with these settings. See [`spawn`](crate::spawn()).
@@ -338,7 +357,10 @@ impl Builder {
     {
         let role = if self.daemon { Role::Daemon } else { role };
         let name = self.name.map(thread::checked_name);
-        let reservation = Some(scheduler.reserve_stack(self.stack_size)?);
+        let reservation = match self.reservation {
+            Some(reservation) => reservation,
+            None => scheduler.reserve_stack(self.stack_size)?,
+        };
         let body = Packet::new(f, guard);
         let task = Task::new(
             name,
@@ -346,7 +368,7 @@ impl Builder {
             role,
             scheduler.number(),
             self.interrupts,
-            reservation,
+            Some(reservation),
             body,
         );
         // SAFETY: the closure and the result are only used when the task runs or is abandoned, which

@@ -15,6 +15,8 @@ use super::shutdown::Shutdown;
 use super::sleep::{Sleep, Sleepers};
 use super::stillness::{OnDeadlock, Stillness};
 use super::{Parts, Worker};
+#[cfg(test)]
+use crate::coroutine::lacks;
 use crate::coroutine::{Class, Reservation};
 use crate::park::Cancelled;
 use crate::sys::fork::Process;
@@ -157,6 +159,8 @@ impl Scheduler {
     ///
     /// See [`Class::for_size`] and [`Class::reserve`].
     pub(crate) fn reserve_stack(&self, size: Option<usize>) -> io::Result<Reservation> {
+        #[cfg(test)]
+        lacks::check(&lacks::RESERVATIONS)?;
         let class = match size {
             Some(size) => Class::for_size(size)?,
             None => self.stack_class,
