@@ -10,16 +10,18 @@
 //!              ┌─reset─┐
 //!              ▼       │      deadline: the keeper takes it
 //!   after ──▶ PENDING ─┴───────────────────────────────────▶ FIRED: its closure is spawned
-//!                │ │
+//!                │ │ ▲                                         │
+//!                │ │ └──── no stack for the first turn ────────┘
 //!                │ └─ cancel ─────▶ CANCELLED: the canceller drops its closure
 //!                └─── shutdown ───▶ CANCELLED: the keeper drops its closure
 //! ```
 //!
 //! A timer is PENDING while it is in the queue, and its `position` says where. Both change together,
 //! under the lock of the agenda. So exactly one party takes a timer out of the queue, and the closure
-//! is then that party's: a timer fires once or is cancelled once. FIRED is final, even where no stack
-//! can be had: the keeper then holds this timer and tries again. No closure is run or dropped under the
-//! lock, since the closure may use timers itself.
+//! is then that party's: its closure runs once, or is dropped once. Where no stack can be had, the keeper
+//! holds the timer, which has FIRED, and tries again. A stack that was reserved may still be missing when the
+//! coroutine has its first turn. The timer is then PENDING once more, for a moment. No closure is run or dropped
+//! under the lock, since the closure may use timers itself.
 //!
 //! # The keeper
 //!
@@ -158,7 +160,8 @@ impl TimerHandle {
     /// been dropped.
     ///
     /// Returns false if the timer has fired, or was cancelled before. The coroutine of a timer that has
-    /// fired may still be waiting for its first turn.
+    /// fired may still be waiting for its first turn. If there is no stack for that turn, the timer is pending
+    /// again.
     pub fn cancel(&self) -> bool {
         self.0.cancel()
     }

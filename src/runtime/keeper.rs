@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::spawn::Builder;
 use crate::context;
 use crate::park;
-use crate::task::Deadline;
+use crate::task::{self, Deadline};
 use crate::time::{Added, Agenda, Next, Timer};
 use crate::worker::Scheduler;
 
@@ -103,33 +103,36 @@ fn keep(mut tenure: Tenure) {
 /// # Unwinding
 ///
 /// If the runtime shuts down before that.
-fn fire(scheduler: &Scheduler, timer: Arc<Timer>) {
+fn fire(scheduler: &Arc<Scheduler>, timer: Arc<Timer>) {
     let site = timer.site();
-    let mut fired = Fired(Some(timer));
-    // Not given up, as `Fired` sees it: an attempt that fails would drop the closure otherwise.
-    while fired.0.as_ref().is_some_and(|timer| !timer.is_given_up()) {
-        // A spawn consumes the closure even if it fails, so each attempt has a clone of its own.
-        let run = Fired(fired.0.clone());
-        // SAFETY: the closure owns what it uses; it and its result borrow nothing.
-        let spawned = unsafe { Builder::new().spawn_with_guard(scheduler, site, || run.run(), ()) };
-        // `run` is now in the hands of the spawned coroutine.
-        if spawned.is_ok() {
-            fired.0 = None;
-            return;
+    let fired = Fired {
+        timer: Some(timer),
+        scheduler: Arc::clone(scheduler),
+    };
+    // Comes first, because a spawn that fails would drop the closure.
+    let builder = loop {
+        match Builder::new().with_stack_of(scheduler) {
+            Ok(builder) => break builder,
+            Err(_) => park::sleep(RETRY),
         }
-        park::sleep(RETRY);
-    }
+    };
+    // SAFETY: the closure owns what it uses; it and its result borrow nothing.
+    let spawned = unsafe { builder.spawn_with_guard(scheduler, site, || fired.run(), ()) };
+    spawned.expect("its stack was reserved");
 }
 
-/// A timer that has fired, until its closure runs. If this is dropped before, because the runtime shuts
-/// down, the closure is dropped too: timer handles may keep the timer alive, but must not keep its
-/// closure.
-struct Fired(Option<Arc<Timer>>);
+/// A timer that has fired, until its closure runs. If this is dropped before, because the coroutine finds no
+/// stack on its first turn, the timer is pending again. If the runtime shuts down, or the coroutine was
+/// cancelled, the closure is dropped: timer handles may keep the timer alive, but must not keep its closure.
+struct Fired {
+    timer: Option<Arc<Timer>>,
+    scheduler: Arc<Scheduler>,
+}
 
 impl Fired {
     /// The body of the coroutine: runs the closure.
     fn run(mut self) {
-        if let Some(timer) = self.0.take() {
+        if let Some(timer) = self.timer.take() {
             timer.run();
         }
     }
@@ -137,9 +140,59 @@ impl Fired {
 
 impl Drop for Fired {
     fn drop(&mut self) {
-        // If the runtime goes on, only the spawn has failed, and the keeper will try again.
-        if let Some(timer) = self.0.take_if(|timer| timer.is_given_up()) {
+        let Some(timer) = self.timer.take() else {
+            return;
+        };
+        // A coroutine that has found no stack is ended by its worker, all others by a coroutine.
+        let is_over = timer.is_given_up() || task::on_coroutine();
+        if is_over || !put_back(&self.scheduler, &timer) {
             timer.discard_quietly();
         }
+    }
+}
+
+/// Has a timer fire again. Returns false if its runtime has ended.
+#[cold]
+fn put_back(scheduler: &Scheduler, timer: &Arc<Timer>) -> bool {
+    let end_idling = || scheduler.end_idling();
+    let added = scheduler
+        .agenda()
+        .add(timer, Deadline::after(RETRY), end_idling);
+    added == Added::Pending
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use crate::coroutine::lacks;
+    use crate::park;
+    use crate::runtime::after::after;
+    use crate::runtime::{RuntimeBuilder, wait_idle};
+
+    #[test]
+    fn a_timer_whose_coroutine_finds_no_stack_on_its_first_turn_fires_later() {
+        const LACKING: usize = 3;
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        runtime.run(|| {
+            let fired = Arc::new(AtomicUsize::new(0));
+            let timer = after(Duration::from_secs(60), {
+                let fired = Arc::clone(&fired);
+                move || {
+                    fired.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            // The coroutine that fires timers has its stack.
+            park::sleep(Duration::from_millis(1));
+            lacks::STACKS.set(LACKING);
+            assert!(timer.reset(Duration::ZERO));
+            wait_idle();
+            assert_eq!(lacks::STACKS.get(), 0);
+            assert_eq!(fired.load(Ordering::SeqCst), 1);
+            assert!(!timer.is_active());
+            assert_eq!(Arc::strong_count(&fired), 1, "the closure is gone");
+        });
     }
 }
