@@ -7,7 +7,8 @@
 //!
 //! - *There are never more than `max` resources.* One is counted in only by the holder of a place, under the
 //!   lock, and only if none is idle then. So all others are held, or being made, by holders of other
-//!   places. (Or by `fill`, if there are fewer than `min`, which is not more than `max`.)
+//!   places. (Or by `fill`, if there are fewer than `min`, which is not more than `max`.) An idle one that has
+//!   reached a limit, or is cleared, does not count from then on: nobody waits for its destructor.
 //! - *A demand makes at most one.* A resource that is given back meanwhile stays idle for the next demand.
 //! - *Nothing is left by a demand that fails, times out or unwinds.* The place, and the count of a resource
 //!   that is being made, are values that give themselves back.
@@ -125,6 +126,9 @@ impl<T> Default for ResourcePoolBuilder<T> {
 
 impl<T> ResourcePoolBuilder<T> {
     /// How many resources there are at most. Default: 10.
+    ///
+    /// Idle resources that have reached a limit, or are [cleared](ResourcePool::clear), do not count while
+    /// they are being dropped. If that takes time, more than `max` may exist for so long.
     pub fn max(mut self, max: usize) -> Self {
         self.max = max;
         self
@@ -310,7 +314,8 @@ impl<T, E> ResourcePool<T, E> {
         while self.size() < self.shared.settings.min {
             let place = self.shared.room.enter();
             if let Some(counted) = self.shared.count_up_to_min() {
-                drop(Demand { counted, place }.make()?);
+                // Not dropped: in an unwind, that would drop the resource.
+                Demand { counted, place }.make()?.give_back();
             }
         }
         Ok(())
@@ -322,13 +327,17 @@ impl<T, E> ResourcePool<T, E> {
     /// `every(minute, move |_| pool.reap())`.
     pub fn reap(&self) {
         let expired = self.shared.take_expired(&mut self.shared.resources());
-        self.shared.drop_all(expired);
+        drop_all(expired);
     }
 
     /// Drops all idle resources.
     pub fn clear(&self) {
-        let idle = std::mem::take(&mut self.shared.resources().idle);
-        self.shared.drop_all(idle);
+        let idle = {
+            let mut resources = self.shared.resources();
+            resources.size -= resources.idle.len();
+            std::mem::take(&mut resources.idle)
+        };
+        drop_all(idle);
     }
 
     /// How many resources there are: idle, in use, or being made.
@@ -368,7 +377,7 @@ impl<T, E> Shared<T, E> {
             (taken, expired)
         };
         let counted = Counted(Some(Arc::clone(self)));
-        self.drop_all(expired);
+        drop_all(expired);
         (taken, counted)
     }
 
@@ -394,10 +403,10 @@ impl<T, E> Shared<T, E> {
             resources.idle.push_back(idle);
             self.take_expired(&mut resources)
         };
-        self.drop_all(expired);
+        drop_all(expired);
     }
 
-    /// Takes the idle resources that have reached a limit. They still count.
+    /// Takes the idle resources that have reached a limit. They do not count any more.
     fn take_expired(&self, resources: &mut Resources<T>) -> VecDeque<Idle<T>> {
         let mut expired = VecDeque::new();
         let (idle_limit, age_limit) = (self.settings.idle_limit, self.settings.age_limit);
@@ -410,25 +419,25 @@ impl<T, E> Shared<T, E> {
         };
         let mut index = 0;
         while let Some(idle) = resources.idle.get(index) {
-            let superfluous = resources.size - expired.len() > self.settings.min;
+            let superfluous = resources.size > self.settings.min;
             if reached(Some(idle.made), age_limit)
                 || superfluous && reached(idle.idle_since, idle_limit)
             {
                 expired.extend(resources.idle.remove(index));
+                resources.size -= 1;
             } else {
                 index += 1;
             }
         }
         expired
     }
+}
 
-    /// Drops resources, and does not count them any more. Not under the lock, since a destructor may wait.
-    fn drop_all(&self, resources: VecDeque<Idle<T>>) {
-        for idle in resources {
-            // The panic of a destructor is reported, and keeps no other resource.
-            drop_unwanted(idle.resource);
-            self.resources().size -= 1;
-        }
+/// Drops resources. Not under the lock, since a destructor may wait.
+fn drop_all<T>(resources: VecDeque<Idle<T>>) {
+    for idle in resources {
+        // The panic of a destructor is reported, and keeps no other resource.
+        drop_unwanted(idle.resource);
     }
 }
 
@@ -546,6 +555,18 @@ impl<T, E> Pooled<T, E> {
         self.held.as_ref().expect(TAKEN).made
     }
 
+    /// Gives the resource back.
+    fn give_back(mut self) {
+        let Held {
+            resource,
+            made,
+            demand: Demand { counted, place },
+        } = self.held.take().expect(TAKEN);
+        // The resource is idle before the next demand gets the place.
+        counted.give_back(resource, made);
+        drop(place);
+    }
+
     /// Drops the resource. Returns its place.
     fn evict(mut self) -> Place {
         let held = self.held.take().expect(TAKEN);
@@ -570,19 +591,10 @@ impl<T, E> DerefMut for Pooled<T, E> {
 
 impl<T, E> Drop for Pooled<T, E> {
     fn drop(&mut self) {
-        let Some(held) = self.held.take() else { return };
-        if task::is_unwinding() {
-            drop(held);
-            return;
+        let held = self.held.take();
+        if held.is_some() && !task::is_unwinding() {
+            Pooled { held }.give_back();
         }
-        let Held {
-            resource,
-            made,
-            demand: Demand { counted, place },
-        } = held;
-        // The resource is idle before the next demand gets the place.
-        counted.give_back(resource, made);
-        drop(place);
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::sync::mpsc;
 use greenroom::shims::thread::sleep;
+use greenroom::sync::Event;
 use greenroom::{
     Cancelled, CheckoutError, Pooled, ResourcePool, ResourcePoolBuilder, spawn, timeout,
     try_join_all,
@@ -365,6 +366,84 @@ fn fills_and_demands_at_once_never_exceed_the_maximum() {
             assert_eq!(factory.live(), pool.idle());
         }
     });
+}
+
+#[test]
+fn fill_in_an_unwind_keeps_what_it_makes() {
+    struct Fills(Pool);
+
+    impl Drop for Fills {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking());
+            self.0.fill().unwrap();
+        }
+    }
+
+    everywhere(|| {
+        let factory = Arc::new(Factory::default());
+        let maker = Arc::clone(&factory);
+        let pool = of(4).min(2).build(move || match maker.made() {
+            0..10 => Ok(maker.make()),
+            _ => Err("it makes more and more"),
+        });
+        let fills = Fills(pool.clone());
+        let unwind = || {
+            let _fills = fills;
+            resume_unwind(Box::new(()));
+        };
+        assert!(catch_unwind(AssertUnwindSafe(unwind)).is_err());
+        assert_eq!((factory.made(), counts(&pool)), (2, (2, 2)));
+    });
+}
+
+/// Its destructor waits, once it is told to.
+struct Slow {
+    waits: Arc<AtomicBool>,
+    go_on: Arc<Event>,
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        if self.waits.load(Ordering::SeqCst) {
+            self.go_on.wait();
+        }
+    }
+}
+
+#[test]
+fn resources_that_are_being_dropped_neither_count_nor_delay_a_demand() {
+    let drops: [fn(&ResourcePool<Slow>); 2] = [ResourcePool::clear, |pool| drop(pool.get())];
+    for drop_idle in drops {
+        on_workers(2, || {
+            let (waits, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new(Event::new()));
+            let settings = ResourcePoolBuilder::default().max(2).age_limit(ms(20));
+            let pool: ResourcePool<Slow> = settings.build({
+                let (waits, go_on) = (Arc::clone(&waits), Arc::clone(&go_on));
+                move || {
+                    let (waits, go_on) = (Arc::clone(&waits), Arc::clone(&go_on));
+                    Ok(Slow { waits, go_on })
+                }
+            });
+            until("two are idle", || {
+                drop([(); 2].map(|()| pool.get().unwrap()));
+                pool.idle() == 2
+            });
+            sleep(ms(20));
+            waits.store(true, Ordering::SeqCst);
+            let dropping = spawn({
+                let pool = pool.clone();
+                move || drop_idle(&pool)
+            });
+            until("both are taken", || pool.idle() == 0);
+            let one = pool.get_timeout(PATIENCE).unwrap();
+            let (size, is_dropped) = (pool.size(), dropping.is_finished());
+            go_on.set();
+            drop(one);
+            dropping.join().unwrap();
+            assert!(size <= pool.max(), "{size}");
+            assert!(!is_dropped);
+        });
+    }
 }
 
 #[test]
