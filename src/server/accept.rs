@@ -1,9 +1,9 @@
 //! The loop that accepts.
 //!
-//! It waits for room before it accepts, so that connections for which there is no room stay in the
-//! kernel's backlog. Nothing here looks at intervals whether there is something to do: the loop waits for
-//! room, for a connection, or, when descriptors have run out, for one of its own connections to end or for
-//! a pause to pass.
+//! It waits for room and reserves a stack before it accepts, so that connections for which there is no room, or no
+//! memory, stay in the kernel's backlog. Nothing here looks at intervals whether there is something to do: the
+//! loop waits for room, for a connection, or, when descriptors or memory have run out, for one of its own
+//! connections to end or for a pause to pass.
 //!
 //! Accepts are operations like any other: after 32 in one turn, the acceptor yields, so that connections
 //! which come without end do not keep others from the worker.
@@ -27,11 +27,11 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::connection::Accepted;
 use super::{Event, Listener, Shared, count};
 use crate::group::Reserved;
 use crate::park;
@@ -87,13 +87,24 @@ impl<L: Listener> Shared<L> {
             if self.stopping.has_begun() {
                 return None;
             }
+            // Before the attempts below, so that a pause ends if a connection has ended since.
+            self.freed.clear();
+            let builder = match self.builder().with_stack() {
+                Ok(builder) => builder,
+                Err(error) => {
+                    self.pause(&error, &mut pause);
+                    continue;
+                }
+            };
             match listener.accept_from() {
                 Ok((stream, peer)) => {
                     pause.reset();
                     count(&self.counts.accepted);
-                    self.spawn(room, Arc::new(stream), peer, &mut pause);
+                    let accepted = Accepted::new(self, stream, peer);
+                    // A spawn that fails has told the log, by dropping the connection.
+                    drop(room.spawn_with(builder, || accepted.serve()));
                 }
-                Err(error) => match Trouble::of(&error) {
+                Err(error) => match Trouble::of(&error, listener) {
                     Trouble::Cancelled => return None,
                     Trouble::Mode => {
                         if let Err(error) = listener.wait_for_connection() {
@@ -119,30 +130,6 @@ impl<L: Listener> Shared<L> {
         })
     }
 
-    /// Spawns the coroutine of a connection. Waits until one can be had.
-    fn spawn(
-        self: &Arc<Self>,
-        room: Reserved<'_>,
-        stream: Arc<L::Stream>,
-        peer: Option<SocketAddr>,
-        pause: &mut Pause,
-    ) {
-        let accepted = Instant::now();
-        let mut room = Some(room);
-        loop {
-            let room = room.take().unwrap_or_else(|| self.group.reserve());
-            let serve = {
-                let (shared, stream) = (Arc::clone(self), Arc::clone(&stream));
-                move || shared.serve(stream, peer, accepted)
-            };
-            match room.spawn_with(self.builder(), serve) {
-                Ok(_) => return,
-                Err(_) if self.stopping.has_begun() => return,
-                Err(error) => self.pause(&error, pause),
-            }
-        }
-    }
-
     /// The settings of a connection's coroutine.
     fn builder(&self) -> Builder {
         let mut builder = Builder::new();
@@ -155,10 +142,9 @@ impl<L: Listener> Shared<L> {
         }
     }
 
-    /// Waits until a connection has ended, or for a pause.
+    /// Waits for a pause, or until a connection has ended since `freed` was cleared.
     fn pause(&self, error: &io::Error, pause: &mut Pause) {
         let pause = pause.next();
-        self.freed.clear();
         self.tell_failure(error, Some(pause));
         self.freed.wait_timeout(pause);
     }
@@ -185,10 +171,12 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn of(error: &io::Error) -> Trouble {
+    fn of(error: &io::Error, listener: &impl Listener) -> Trouble {
         match error.raw_os_error() {
             _ if park::is_error_of_interrupt(error) => Trouble::Cancelled,
             Some(libc::EAGAIN) => Trouble::Mode,
+            // Not only that of a connection: a socket of a type that does not listen has it each time.
+            Some(libc::EOPNOTSUPP) if !listener.is_listening() => Trouble::Listener,
             // Those that accept(2) names.
             Some(
                 libc::ECONNABORTED

@@ -15,7 +15,7 @@ use super::stopping::{Enlisted, Stopping};
 use super::{End, Event, Listener, Shared, Stream, count};
 use crate::interrupt::deadline::Deadline;
 use crate::interrupt::timeout::{timeout, timeout_at};
-use crate::park::{self, Elapsed};
+use crate::park::{self, Cancelled, Elapsed};
 use crate::runtime::join::unjoined;
 use crate::shims::net::TcpStream;
 
@@ -217,14 +217,53 @@ enum Outcome {
     Unwound(Box<dyn Any + Send>),
 }
 
-impl<L: Listener> Shared<L> {
-    /// Serves one connection: the body of its coroutine.
-    pub(super) fn serve(
-        &self,
-        stream: Arc<L::Stream>,
+/// A connection whose handler was not called yet. If this is dropped instead, because the connection's coroutine was
+/// cancelled or finds no stack on its first turn, the log is told.
+pub(super) struct Accepted<L: Listener> {
+    shared: Arc<Shared<L>>,
+    /// `None` once the connection is served.
+    stream: Option<Arc<L::Stream>>,
+    peer: Option<SocketAddr>,
+    at: Instant,
+}
+
+impl<L: Listener> Accepted<L> {
+    /// A connection that was just accepted.
+    pub(super) fn new(
+        shared: &Arc<Shared<L>>,
+        stream: L::Stream,
         peer: Option<SocketAddr>,
-        accepted: Instant,
-    ) {
+    ) -> Accepted<L> {
+        Accepted {
+            shared: Arc::clone(shared),
+            stream: Some(Arc::new(stream)),
+            peer,
+            at: Instant::now(),
+        }
+    }
+
+    /// Serves the connection: the body of its coroutine.
+    pub(super) fn serve(mut self) {
+        if let Some(stream) = self.stream.take() {
+            self.shared.serve(stream, self.peer, self.at);
+        }
+    }
+}
+
+impl<L: Listener> Drop for Accepted<L> {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            let shared = &self.shared;
+            count(&shared.counts.ended);
+            shared.close(stream);
+            shared.tell_end(self.peer, self.at, &Outcome::Unwound(Box::new(Cancelled)));
+        }
+    }
+}
+
+impl<L: Listener> Shared<L> {
+    /// Serves one connection.
+    fn serve(&self, stream: Arc<L::Stream>, peer: Option<SocketAddr>, accepted: Instant) {
         let connection = Connection {
             stream,
             peer,
@@ -234,11 +273,31 @@ impl<L: Listener> Shared<L> {
             enlisted: OnceLock::new(),
         };
         let outcome = self.handle(&connection, accepted);
+        count(&self.counts.ended);
+        // An interrupt of this does not change how the handler has ended.
+        let lingered = match outcome {
+            Outcome::Returned(_) => catch_unwind(AssertUnwindSafe(|| connection.linger())),
+            _ => Ok(()),
+        };
+        self.close(connection);
+        self.tell_end(peer, accepted, &outcome);
+        let unwound = match outcome {
+            Outcome::Unwound(payload) => Some(payload),
+            _ => lingered.err(),
+        };
+        match unwound {
+            Some(payload) if park::is_interrupt(&*payload) => resume_unwind(payload),
+            Some(payload) => unjoined::report_caught(payload),
+            None => {}
+        }
+    }
+
+    /// Closes a connection.
+    fn close<C>(&self, connection: C) {
         drop(connection);
         if !self.freed.is_set() {
             self.freed.set();
         }
-        self.tell_end(peer, accepted, outcome);
     }
 
     /// Calls the handler.
@@ -250,18 +309,15 @@ impl<L: Listener> Shared<L> {
         let handled = catch_unwind(AssertUnwindSafe(|| {
             match timeout_at(deadline, || (self.handler)(connection)) {
                 Ok(Err(error)) if is_elapsed(&error) && deadline.has_passed() => Outcome::TimedOut,
-                Ok(returned) => {
-                    connection.linger();
-                    Outcome::Returned(returned)
-                }
+                Ok(returned) => Outcome::Returned(returned),
                 Err(Elapsed) => Outcome::TimedOut,
             }
         }));
         handled.unwrap_or_else(Outcome::Unwound)
     }
 
-    /// Counts and reports how a connection has ended.
-    fn tell_end(&self, peer: Option<SocketAddr>, accepted: Instant, outcome: Outcome) {
+    /// Counts how a connection has ended, and tells the log.
+    fn tell_end(&self, peer: Option<SocketAddr>, accepted: Instant, outcome: &Outcome) {
         let tell = |end| {
             self.tell(Event::Ended {
                 peer,
@@ -273,21 +329,19 @@ impl<L: Listener> Shared<L> {
             Outcome::Returned(Ok(())) => tell(End::Done),
             Outcome::Returned(Err(error)) => {
                 count(&self.counts.failed);
-                tell(End::Failed(&error));
+                tell(End::Failed(error));
             }
             Outcome::TimedOut => {
                 count(&self.counts.timed_out);
                 tell(End::TimedOut);
             }
-            Outcome::Unwound(payload) if park::is_interrupt(&*payload) => {
+            Outcome::Unwound(payload) if park::is_interrupt(&**payload) => {
                 count(&self.counts.cancelled);
                 tell(End::Cancelled);
-                resume_unwind(payload);
             }
-            Outcome::Unwound(payload) => {
+            Outcome::Unwound(_) => {
                 count(&self.counts.panicked);
                 tell(End::Panicked);
-                unjoined::report_caught(payload);
             }
         }
     }

@@ -22,12 +22,12 @@ pub enum Event<'a> {
         /// How long the connection was there.
         lasted: Duration,
     },
-    /// An accept has failed, or there was no coroutine for a connection.
+    /// An accept has failed, or no stack can be had for the coroutine of a next connection.
     #[non_exhaustive]
     AcceptFailed {
         /// Why.
         error: &'a io::Error,
-        /// How long the server pauses. Zero, if it tries the next connection. `None`, if it does not accept any
+        /// How long the server pauses at most. Zero, if it tries the next connection. `None`, if it does not accept any
         /// more.
         pause: Option<Duration>,
     },
@@ -45,7 +45,8 @@ pub enum End<'a> {
     TimedOut,
     /// The handler has panicked.
     Panicked,
-    /// The handler was cancelled, by the end of the server or of the runtime.
+    /// The handler was cancelled, by the end of the server or of the runtime. Or it was not called at all: it was
+    /// cancelled before its first turn, or no stack could be had then.
     Cancelled,
 }
 

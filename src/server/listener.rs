@@ -4,11 +4,13 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::os::unix::net as unix;
 
 use crate::reactor::{Interest, wait_fd};
 use crate::shims::net::{TcpListener, TcpStream};
 use crate::shims::os::unix::net::{UnixListener, UnixStream};
+use crate::sys::socket::is_listening;
 
 /// What a [`Server`](super::Server) listens on: [`TcpListener`] or [`UnixListener`].
 ///
@@ -27,6 +29,10 @@ pub trait Listener: sealed::Sealed + fmt::Debug + Send + Sync + Sized + 'static 
     /// non-blocking mode or has a timeout.
     #[doc(hidden)]
     fn wait_for_connection(&self) -> io::Result<()>;
+
+    /// Whether this is a socket that listens.
+    #[doc(hidden)]
+    fn is_listening(&self) -> bool;
 
     #[doc(hidden)]
     fn duplicate(&self) -> io::Result<Self>;
@@ -77,6 +83,10 @@ macro_rules! served {
 
             fn wait_for_connection(&self) -> io::Result<()> {
                 wait_fd(self, Interest::READABLE, None).map(drop)
+            }
+
+            fn is_listening(&self) -> bool {
+                is_listening(self.as_fd())
             }
 
             fn duplicate(&self) -> io::Result<$listener> {

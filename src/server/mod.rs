@@ -93,8 +93,9 @@ const UNWIND: Duration = Duration::from_secs(1);
 /// The errors of one connection (such as `ECONNABORTED`) do not end a server. If descriptors or memory run
 /// out (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`), connections stay in the backlog. The server pauses for
 /// 10 ms, each next time twice as long, up to a second. It goes on earlier if one of its own connections
-/// ends. Only an error that says that the listener does not listen (`EBADF`, `EINVAL`, `ENOTSOCK`) stops the
-/// server. [`wait`](Server::wait) returns that error.
+/// ends. It is the same if no stack can be had for the coroutine of a next connection. Only an error that says that the
+/// listener does not listen (`EBADF`, `EINVAL`, `ENOTSOCK`, or `EOPNOTSUPP` of a socket that does not listen)
+/// stops the server. [`wait`](Server::wait) returns that error.
 ///
 /// # Workers
 ///
@@ -175,7 +176,8 @@ impl<L: Listener> Server<L> {
     /// 3. Handlers that run have `grace` to end. What they write is not cut short: this includes what the
     ///    kernel has yet to send after the handler has returned.
     /// 4. The handlers that are left are cancelled. They have a second to unwind. A handler that waits
-    ///    for a lock or computes may run on after that.
+    ///    for a lock or computes may run on after that. Connections that are left, of handlers that have
+    ///    returned, are closed.
     ///
     /// Stopping a server that has stopped returns at once, with zero. If several callers stop it at the
     /// same time, each waits, and the shortest grace period counts.
@@ -200,7 +202,7 @@ impl<L: Listener> Server<L> {
         if shared.group.join_timeout(deadline.remaining()).is_some() {
             return 0;
         }
-        let cancelled = shared.group.len();
+        let cancelled = shared.counts.handlers();
         shared.cancelled.store(true, Ordering::SeqCst);
         shared.group.cancel_wait(UNWIND);
         cancelled
@@ -276,7 +278,7 @@ pub struct ServerStats {
     pub active: usize,
     /// How often the server has stopped accepting because it had as many connections as its limit.
     pub limit_waits: u64,
-    /// How often an accept has failed, or a coroutine could not be had for a connection.
+    /// How often an accept has failed, or no stack could be had for the coroutine of a next connection.
     pub accept_failures: u64,
     /// Handlers that have returned an error.
     pub failed: u64,
@@ -284,7 +286,8 @@ pub struct ServerStats {
     pub panicked: u64,
     /// Handlers that were interrupted by their deadline.
     pub timed_out: u64,
-    /// Handlers that were cancelled by the end of the server or of the runtime.
+    /// Handlers that were cancelled by the end of the server or of the runtime, or were not called at all. See
+    /// [`End::Cancelled`].
     pub cancelled: u64,
 }
 
@@ -337,7 +340,8 @@ impl ServerBuilder {
 
     /// Has `log` called at the end of each connection and at each failure to accept.
     ///
-    /// The end of a connection is told by its coroutine, after the connection was closed. While `log` waits for
+    /// The end of a connection is told by its coroutine, after the connection was closed. (By the worker, if there is
+    /// no stack for the coroutine.) While `log` waits for
     /// something, the connection still counts for the limit. Neither a cancellation nor a timeout
     /// interrupts `log`. A panic of `log` itself ends there.
     pub fn log(mut self, log: impl Fn(&Event<'_>) + Send + Sync + 'static) -> ServerBuilder {
@@ -408,7 +412,7 @@ struct Shared<L: Listener> {
     cancelled: AtomicBool,
     /// Set when the acceptor has ended, with the error code of the listener, if that was the reason.
     ended: ValueEvent<Option<i32>>,
-    /// Set when a connection was closed. Cleared by the acceptor when it runs out of descriptors.
+    /// Set when a connection was closed. Cleared by the acceptor before it accepts.
     freed: Flag,
     counts: Counts,
 }
@@ -418,12 +422,23 @@ type Handler<S> = dyn Fn(&Connection<S>) -> io::Result<()> + Send + Sync;
 #[derive(Debug, Default)]
 struct Counts {
     accepted: AtomicU64,
+    /// Handlers that have ended or will never be called.
+    ended: AtomicU64,
     limit_waits: AtomicU64,
     accept_failures: AtomicU64,
     failed: AtomicU64,
     panicked: AtomicU64,
     timed_out: AtomicU64,
     cancelled: AtomicU64,
+}
+
+impl Counts {
+    /// How many handlers have not ended, those that have yet to be called included.
+    fn handlers(&self) -> usize {
+        let ended = self.ended.load(Ordering::SeqCst);
+        let handlers = self.accepted.load(Ordering::SeqCst).saturating_sub(ended);
+        usize::try_from(handlers).unwrap_or(usize::MAX)
+    }
 }
 
 /// Adds one to a count.
@@ -449,6 +464,7 @@ impl<L: Listener> Shared<L> {
     fn stats(&self) -> ServerStats {
         let Counts {
             accepted,
+            ended: _,
             limit_waits,
             accept_failures,
             failed,

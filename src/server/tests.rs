@@ -1,15 +1,17 @@
 //! What a server does when accepting fails, with a listener that fails as it is told.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Event, Listener, Server, listener};
+use super::{End, Event, Listener, Server, listener};
+use crate::coroutine::lacks;
 use crate::park::yield_now;
-use crate::runtime::run;
+use crate::runtime::{RuntimeBuilder, run};
 use crate::shims::net::{TcpListener, TcpStream};
 use crate::shims::thread;
 
@@ -24,10 +26,21 @@ fn own_loopback() -> Ipv4Addr {
     Ipv4Addr::new(127, high | 0x80, low, 2 + number as u8)
 }
 
+#[derive(Default)]
+struct AfterFailure(Mutex<Option<Box<dyn FnMut() + Send>>>);
+
+impl fmt::Debug for AfterFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AfterFailure").finish_non_exhaustive()
+    }
+}
+
 /// A listener whose accepts fail with these codes. When none is left, it accepts.
 #[derive(Debug)]
 struct Failing {
     codes: Mutex<VecDeque<i32>>,
+    /// Called between a failure and its report.
+    after_failure: AfterFailure,
     accepts: Arc<AtomicUsize>,
     listener: TcpListener,
 }
@@ -36,6 +49,7 @@ impl Failing {
     fn with(codes: impl IntoIterator<Item = i32>) -> Failing {
         Failing {
             codes: Mutex::new(codes.into_iter().collect()),
+            after_failure: AfterFailure::default(),
             accepts: Arc::default(),
             listener: TcpListener::bind((own_loopback(), 0)).unwrap(),
         }
@@ -52,13 +66,24 @@ impl Listener for Failing {
         let code = self.codes.lock().unwrap().pop_front();
         self.accepts.fetch_add(1, Ordering::SeqCst);
         match code {
-            Some(code) => Err(io::Error::from_raw_os_error(code)),
+            Some(code) => {
+                let mut called = self.after_failure.0.lock().unwrap().take();
+                if let Some(call) = &mut called {
+                    call();
+                }
+                *self.after_failure.0.lock().unwrap() = called;
+                Err(io::Error::from_raw_os_error(code))
+            }
             None => self.listener.accept_from(),
         }
     }
 
     fn wait_for_connection(&self) -> io::Result<()> {
         self.listener.wait_for_connection()
+    }
+
+    fn is_listening(&self) -> bool {
+        self.listener.is_listening()
     }
 
     fn duplicate(&self) -> io::Result<Failing> {
@@ -84,13 +109,27 @@ fn serve(listener: Failing) -> (Server<Failing>, Told) {
             }
         }
     };
+    (serve_with_log(listener, log), told)
+}
+
+/// A server that answers a byte with the same byte.
+fn serve_with_log(
+    listener: Failing,
+    log: impl Fn(&Event<'_>) + Send + Sync + 'static,
+) -> Server<Failing> {
     let server = Server::builder().log(log);
     let server = server.serve(listener, |mut connection| {
         let mut byte = [0];
         connection.read_exact(&mut byte)?;
         connection.write_all(&byte)
     });
-    (server.unwrap(), told)
+    server.unwrap()
+}
+
+/// Runs `f` on the only worker of a runtime.
+fn run_on_one_worker(f: impl FnOnce()) {
+    let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+    runtime.run(f);
 }
 
 fn assert_serves(server: &Server<Failing>) {
@@ -185,6 +224,109 @@ fn a_connection_that_ends_ends_the_pause() {
         let is_short = |pause: &Duration| *pause < Duration::from_millis(700);
         assert!(pauses.iter().any(is_short), "{pauses:?}");
         drop(server);
+    });
+}
+
+#[test]
+fn a_connection_that_ends_between_a_failure_and_its_pause_ends_the_pause() {
+    // By the eighth, a pause takes a second.
+    const SHORT_ONES: usize = 7;
+    const LONG_ONES: usize = 4;
+    run_on_one_worker(|| {
+        let listener = Failing::with([]);
+        let accepts = Arc::clone(&listener.accepts);
+        let (server, _) = serve(listener);
+        let connect = || TcpStream::connect(server.local_addr()).unwrap();
+        let mut clients: Vec<_> = (0..LONG_ONES).map(|_| connect()).collect();
+        while accepts.load(Ordering::SeqCst) <= LONG_ONES {
+            yield_now();
+        }
+        let shared = Arc::clone(&server.shared);
+        let listener = shared.listener.lock().unwrap().clone().unwrap();
+        let pauses = Arc::<Mutex<Vec<Duration>>>::default();
+        *listener.after_failure.0.lock().unwrap() = Some(Box::new({
+            let pauses = Arc::clone(&pauses);
+            let (mut failures, mut last) = (0, None::<Instant>);
+            move || {
+                pauses
+                    .lock()
+                    .unwrap()
+                    .extend(last.take().map(|last| last.elapsed()));
+                failures += 1;
+                if failures > SHORT_ONES
+                    && let Some(mut client) = clients.pop()
+                {
+                    client.write_all(b"x").unwrap();
+                    client.read_to_end(&mut Vec::new()).unwrap();
+                    last = Some(Instant::now());
+                }
+            }
+        }));
+        let lacks = [libc::EMFILE; SHORT_ONES + LONG_ONES + 1];
+        listener.codes.lock().unwrap().extend(lacks);
+        // The acceptor is in an accept that succeeds.
+        assert_serves(&server);
+        while pauses.lock().unwrap().len() < LONG_ONES {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // On a busy machine, one of several is enough.
+        let pauses = pauses.lock().unwrap();
+        let is_short = |pause: &Duration| *pause < Duration::from_millis(700);
+        assert!(pauses.iter().any(is_short), "{pauses:?}");
+    });
+}
+
+#[test]
+fn without_a_stack_connections_stay_in_the_backlog_until_there_is_one() {
+    run_on_one_worker(|| {
+        let listener = Failing::with([]);
+        let accepts = Arc::clone(&listener.accepts);
+        let (server, told) = serve(listener);
+        while accepts.load(Ordering::SeqCst) == 0 {
+            yield_now();
+        }
+        lacks::RESERVATIONS.set(usize::MAX);
+        // The acceptor has reserved the stack for this one.
+        assert_serves(&server);
+        let mut next = TcpStream::connect(server.local_addr()).unwrap();
+        next.write_all(b"x").unwrap();
+        while told.lock().unwrap().len() < 3 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(server.stats().accepted, 1);
+        let pauses = [10, 20, 40].map(|ms| (libc::ENOMEM, Some(Duration::from_millis(ms))));
+        assert_eq!(told.lock().unwrap()[..3], pauses);
+        lacks::RESERVATIONS.set(0);
+        next.read_exact(&mut [0]).unwrap();
+        assert_eq!(server.stats().accepted, 2);
+        assert_eq!(server.stop(PATIENCE), 0);
+    });
+}
+
+#[test]
+fn a_connection_whose_coroutine_finds_no_stack_is_closed_and_told() {
+    run_on_one_worker(|| {
+        let ends = Arc::<Mutex<Vec<String>>>::default();
+        let log = {
+            let ends = Arc::clone(&ends);
+            move |event: &Event<'_>| {
+                if let Event::Ended { peer, end, .. } = event {
+                    assert!(peer.is_some());
+                    assert!(matches!(end, End::Cancelled | End::Done));
+                    ends.lock().unwrap().push(end.to_string());
+                }
+            }
+        };
+        let server = serve_with_log(Failing::with([]), log);
+        assert_serves(&server);
+        lacks::STACKS.set(1);
+        let mut client = TcpStream::connect(server.local_addr()).unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        assert_serves(&server);
+        assert_eq!(server.stop(PATIENCE), 0);
+        assert_eq!(*ends.lock().unwrap(), ["done", "cancelled", "done"]);
+        let stats = server.stats();
+        assert_eq!((stats.cancelled, stats.active), (1, 0));
     });
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -411,6 +412,89 @@ fn a_log_that_panics_or_waits_does_no_harm() {
         assert_eq!(server.stop(PATIENCE), 0);
         assert_eq!(calls.load(Ordering::SeqCst), 3);
         assert_eq!(server.stats().panicked, 0);
+    });
+}
+
+#[test]
+fn the_log_is_told_of_connections_whose_handlers_are_never_called() {
+    const CLIENTS: usize = 20;
+    on_workers(1, || {
+        let (told, called) = (Told::default(), util::counter());
+        let listener = listener();
+        let addr = listener.local_addr().unwrap();
+        // All of them are in the backlog when the server starts.
+        let mut clients = [(); CLIENTS].map(|()| Client::to(addr));
+        let server = Server::builder().log(told.log());
+        let server = server.serve(listener, {
+            let called = Arc::clone(&called);
+            move |_: &Connection| {
+                called.fetch_add(1, Ordering::SeqCst);
+                loop {
+                    thread::sleep(PATIENCE);
+                }
+            }
+        });
+        let server = server.unwrap();
+        while server.stats().accepted < CLIENTS as u64 {
+            greenroom::yield_now();
+        }
+        // Few have had their first turn: there is one worker.
+        drop(server);
+        clients.iter_mut().for_each(Client::hear_end);
+        until("all ends are told", || told.lines().len() == CLIENTS);
+        assert_eq!(told.lines(), ["cancelled"; CLIENTS]);
+        assert!(called.load(Ordering::SeqCst) < CLIENTS);
+    });
+}
+
+#[test]
+fn a_handler_that_has_returned_is_not_cancelled_although_its_connection_lingers() {
+    for stops in [false, true] {
+        on_workers(1, || {
+            let (told, begun) = (Told::default(), Arc::new(AtomicBool::new(false)));
+            let server = Server::builder().log(told.log());
+            let server = server.serve(listener(), {
+                let begun = Arc::clone(&begun);
+                move |mut connection: &Connection| {
+                    connection.read_exact(&mut [0])?;
+                    while !util::has_something(&**connection) {
+                        thread::sleep(ms(1));
+                    }
+                    begun.store(true, Ordering::SeqCst);
+                    Ok(())
+                }
+            });
+            let server = Arc::new(server.unwrap());
+            let mut client = Client::connect(&server);
+            // The handler leaves the rest of this.
+            client.say("hello");
+            until("it returns", || begun.load(Ordering::SeqCst));
+            if stops {
+                assert_eq!(server.stop(Duration::ZERO), 0);
+            }
+            drop(server);
+            client.hear_end();
+            until("its end is told", || !told.lines().is_empty());
+            assert_eq!(told.lines(), ["done"]);
+        });
+    }
+}
+
+#[test]
+fn a_listener_of_a_type_that_does_not_listen_ends_the_server_with_an_error() {
+    on_workers(1, || {
+        let told = Told::default();
+        let datagrams = std::net::UdpSocket::bind((util::own_loopback(), 0)).unwrap();
+        // An accept waits for something to come.
+        let addr = datagrams.local_addr().unwrap();
+        datagrams.send_to(b"hello", addr).unwrap();
+        let listener = TcpListener::from(OwnedFd::from(datagrams));
+        let server = Server::builder().log(told.log());
+        let server = server.serve(listener, echo_lines).unwrap();
+        let ended = timeout(PATIENCE, || server.wait()).expect("it ends");
+        let error = ended.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
+        assert_eq!(told.lines().len(), 1, "{:?}", told.lines());
     });
 }
 
