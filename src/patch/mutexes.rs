@@ -23,7 +23,7 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use libc::{EBUSY, EPERM, ETIMEDOUT};
+use libc::{EBUSY, EOWNERDEAD, EPERM, ETIMEDOUT};
 
 use super::counted::Counted;
 use super::errno::untouched;
@@ -54,8 +54,9 @@ struct Fields {
     kind: AtomicI32,
 }
 
-/// The bits of a mutex's kind that say how it is locked. Others say who may use it, and with which instructions.
-const KIND: c_int = 127;
+/// The bits of a mutex's kind that say what its holder may do. Others say which threads may use it, what happens when
+/// its holder ends, and with which priority and which instructions it is locked. These do not matter here.
+const KIND: c_int = 3;
 
 /// A mutex as most are, and one that spins at first.
 const ORDINARY: [c_int; 2] = [0, 3];
@@ -181,8 +182,14 @@ unsafe fn lock_of_holder(
             }
         }
     }
-    let locked = block();
-    if locked == 0 {
+    note_if_locked(mutex, block())
+}
+
+/// Notes that the caller holds the mutex, if that is what `locked` says, which an attempt to lock it has returned.
+/// Returns the same.
+fn note_if_locked(mutex: *mut pthread_mutex_t, locked: c_int) -> c_int {
+    // The previous holder of a robust mutex may have ended.
+    if [0, EOWNERDEAD].contains(&locked) {
         owners::note_locked(mutex.addr());
     }
     locked
@@ -216,11 +223,7 @@ pub(super) unsafe fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int
     if owners::holder(mutex.addr()) == Holder::Another {
         return EBUSY;
     }
-    let locked = attempt();
-    if locked == 0 {
-        owners::note_locked(mutex.addr());
-    }
-    locked
+    note_if_locked(mutex, attempt())
 }
 
 pub(super) unsafe fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int {

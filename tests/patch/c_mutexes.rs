@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use libc::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
 
-use crate::util::on_one_worker;
+use crate::util::{on_one_worker, until};
 
 const MOMENT: Duration = Duration::from_millis(20);
 
@@ -36,13 +36,19 @@ impl Guarded {
 
     /// With a mutex of this kind.
     fn of_kind(kind: c_int) -> Box<Guarded> {
+        // SAFETY: the attributes are initialised.
+        Guarded::with(|attributes| unsafe { libc::pthread_mutexattr_settype(attributes, kind) })
+    }
+
+    /// With a mutex of these attributes.
+    fn with(set: impl FnOnce(*mut libc::pthread_mutexattr_t) -> c_int) -> Box<Guarded> {
         let guarded = Box::new(Guarded::new());
         let mut attributes = MaybeUninit::uninit();
         // SAFETY: the calls initialise the attributes, and then the mutex, which nothing uses yet and does not move.
         unsafe {
             let attributes = attributes.as_mut_ptr();
             assert_eq!(libc::pthread_mutexattr_init(attributes), 0);
-            assert_eq!(libc::pthread_mutexattr_settype(attributes, kind), 0);
+            assert_eq!(set(attributes), 0);
             assert_eq!(libc::pthread_mutex_init(guarded.mutex.get(), attributes), 0);
         }
         guarded
@@ -461,15 +467,93 @@ fn a_mutex_of_c_that_checks_its_holder_tells_coroutines_apart() {
     });
 }
 
+const KINDS: [c_int; 4] = [
+    libc::PTHREAD_MUTEX_NORMAL,
+    libc::PTHREAD_MUTEX_ADAPTIVE_NP,
+    libc::PTHREAD_MUTEX_RECURSIVE,
+    libc::PTHREAD_MUTEX_ERRORCHECK,
+];
+
+/// Mutexes of all kinds that are robust, that inherit priorities, and that are for several processes.
+#[allow(clippy::vec_box, reason = "a mutex does not move")]
+fn of_all_attributes() -> Vec<Box<Guarded>> {
+    let mut all = Vec::new();
+    for kind in KINDS {
+        for robust in [libc::PTHREAD_MUTEX_STALLED, libc::PTHREAD_MUTEX_ROBUST] {
+            for protocol in [libc::PTHREAD_PRIO_NONE, libc::PTHREAD_PRIO_INHERIT] {
+                for shared in [libc::PTHREAD_PROCESS_PRIVATE, libc::PTHREAD_PROCESS_SHARED] {
+                    // SAFETY: the attributes are initialised.
+                    all.push(Guarded::with(|attributes| unsafe {
+                        libc::pthread_mutexattr_settype(attributes, kind)
+                            | libc::pthread_mutexattr_setrobust(attributes, robust)
+                            | libc::pthread_mutexattr_setprotocol(attributes, protocol)
+                            | libc::pthread_mutexattr_setpshared(attributes, shared)
+                    }));
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn a_mutex_of_c_keeps_out_other_coroutines_whatever_its_attributes() {
+    for shared in of_all_attributes() {
+        let refused = AtomicU32::new(0);
+        on_one_worker(|| {
+            shared.lock();
+            let waiter = || {
+                assert_eq!(shared.plain(libc::pthread_mutex_trylock), libc::EBUSY);
+                assert_eq!(shared.lock_within(MOMENT / 20), libc::ETIMEDOUT);
+                refused.fetch_add(1, Ordering::Relaxed);
+                shared.lock();
+                let value = shared.value();
+                sleep(MOMENT / 20);
+                shared.set(value + 1);
+                shared.unlock();
+            };
+            greenroom::scope(|s| {
+                for _ in 0..2 {
+                    s.spawn(waiter);
+                }
+                until("both wait", || refused.load(Ordering::Relaxed) == 2);
+                shared.unlock();
+            });
+            shared.lock();
+            assert_eq!(shared.value(), 2);
+            shared.unlock();
+        });
+    }
+}
+
+#[test]
+fn a_robust_mutex_of_c_tells_coroutines_apart_after_its_holder_has_ended() {
+    for kind in KINDS {
+        // SAFETY: the attributes are initialised.
+        let shared = Guarded::with(|attributes| unsafe {
+            libc::pthread_mutexattr_settype(attributes, kind)
+                | libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST)
+        });
+        std::thread::scope(|s| {
+            s.spawn(|| assert_eq!(shared.plain(libc::pthread_mutex_lock), 0));
+        });
+        on_one_worker(|| {
+            assert_eq!(shared.plain(libc::pthread_mutex_lock), libc::EOWNERDEAD);
+            // SAFETY: the mutex is initialised.
+            let repaired = unsafe { libc::pthread_mutex_consistent(shared.mutex.get()) };
+            assert_eq!(repaired, 0);
+            let attempt = || shared.plain(libc::pthread_mutex_trylock);
+            greenroom::scope(|s| assert_eq!(s.spawn(attempt).join().unwrap(), libc::EBUSY));
+            assert_eq!(shared.plain(libc::pthread_mutex_unlock), 0);
+            shared.lock();
+            shared.unlock();
+        });
+    }
+}
+
 #[test]
 fn a_condition_variable_of_c_works_with_every_kind_of_mutex() {
-    for kind in [
-        libc::PTHREAD_MUTEX_NORMAL,
-        libc::PTHREAD_MUTEX_ADAPTIVE_NP,
-        libc::PTHREAD_MUTEX_RECURSIVE,
-        libc::PTHREAD_MUTEX_ERRORCHECK,
-    ] {
-        let shared = Guarded::of_kind(kind);
+    for shared in of_all_attributes() {
         on_one_worker(|| {
             greenroom::scope(|s| {
                 s.spawn(|| shared.take_turns(0, 100));
