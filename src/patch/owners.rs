@@ -4,16 +4,18 @@
 //! All coroutines that this tells apart are of one thread, so each thread has notes of its own.
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use crate::task;
 
-/// How many such mutexes the coroutines of a thread hold at most, for all of them to be noted. With one that is not
-/// noted, they are one holder.
-const MOST: usize = 32;
+/// How many notes need no allocation.
+const FIRST: usize = 32;
 
 thread_local! {
-    static NOTES: [Cell<Note>; MOST] = const { [const { Cell::new(Note::NONE) }; MOST] };
+    static NOTES: [Cell<Note>; FIRST] = const { [const { Cell::new(Note::NONE) }; FIRST] };
+
+    /// Those for which there was no place in `NOTES`.
+    static MORE: RefCell<Vec<Cell<Note>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A coroutine holds a mutex.
@@ -50,10 +52,8 @@ fn caller() -> usize {
 
 /// Calls `f` with the note of the mutex, if there is one.
 fn with_note<R>(mutex: usize, f: impl FnOnce(&Cell<Note>) -> R) -> Option<R> {
-    NOTES.with(|notes| {
-        let mut notes = notes.iter();
-        notes.find(|note| note.get().mutex == mutex).map(f)
-    })
+    let is_of_it = |note: &&Cell<Note>| note.get().mutex == mutex;
+    NOTES.with(|notes| MORE.with_borrow(|more| notes.iter().chain(more).find(is_of_it).map(f)))
 }
 
 pub(super) fn holder(mutex: usize) -> Holder {
@@ -80,8 +80,10 @@ pub(super) fn note_locked(mutex: usize) {
             holder,
             times: 1,
         };
-        // A place that notes nothing.
-        with_note(0, |note| note.set(new));
+        // A place that notes nothing, or a new one. The allocator may lock such a mutex itself.
+        if with_note(0, |note| note.set(new)).is_none() {
+            task::aside(|| MORE.with_borrow_mut(|more| more.push(Cell::new(new))));
+        }
     }
 }
 

@@ -446,6 +446,33 @@ fn a_mutex_of_c_that_its_holder_may_lock_again_keeps_out_other_coroutines() {
 }
 
 #[test]
+fn any_number_of_mutexes_of_c_that_their_holder_may_lock_again_keep_out_other_coroutines() {
+    let all: Vec<_> = (0..100)
+        .map(|_| Guarded::of_kind(libc::PTHREAD_MUTEX_RECURSIVE))
+        .collect();
+    let each = |expected: c_int, f: Plain| {
+        let done: Vec<_> = all.iter().map(|shared| shared.plain(f)).collect();
+        assert_eq!(done, [expected; 100]);
+    };
+    on_one_worker(|| {
+        for _ in 0..2 {
+            each(0, libc::pthread_mutex_lock);
+            each(0, libc::pthread_mutex_lock);
+            greenroom::scope(|s| _ = s.spawn(|| each(libc::EBUSY, libc::pthread_mutex_trylock)));
+            each(0, libc::pthread_mutex_unlock);
+            greenroom::scope(|s| _ = s.spawn(|| each(libc::EBUSY, libc::pthread_mutex_trylock)));
+            each(0, libc::pthread_mutex_unlock);
+        }
+        greenroom::scope(|s| {
+            s.spawn(|| {
+                each(0, libc::pthread_mutex_trylock);
+                each(0, libc::pthread_mutex_unlock);
+            });
+        });
+    });
+}
+
+#[test]
 fn a_mutex_of_c_that_checks_its_holder_tells_coroutines_apart() {
     let shared = Guarded::of_kind(libc::PTHREAD_MUTEX_ERRORCHECK);
     on_one_worker(|| {
