@@ -28,7 +28,7 @@ use super::identity::{self, Identity};
 use super::original;
 use super::time::{duration_of, now_of};
 use super::types::{c_int, c_long};
-use super::wait::may_park;
+use super::wait::may_wait_in_lot;
 use crate::sync::futex::{self, Waited};
 use crate::task;
 
@@ -65,7 +65,7 @@ pub(super) unsafe fn syscall(
             untouched(|| [a, e].map(|word| wake_coroutines(word, usize::MAX)));
             done
         }
-        FUTEX_WAIT | FUTEX_WAIT_BITSET if task::on_coroutine() && may_park() => {
+        FUTEX_WAIT | FUTEX_WAIT_BITSET if task::on_coroutine() && may_wait_in_lot() => {
             // SAFETY: the caller's: null, or a valid time.
             let time = unsafe { (d as *const timespec).as_ref() };
             let left = match (time, operation) {

@@ -31,8 +31,10 @@ use super::original;
 use super::owners::{self, Holder};
 use super::time::{deadline_of, deadline_of_lock, duration_of, now_of};
 use super::types::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
-use super::wait::may_park;
+use super::wait::may_wait_in_lot;
+use crate::fatal;
 use crate::sync::futex::{self, Waited};
+use crate::task::{self, Current, Description};
 
 thread_local! {
     /// The coroutines of this thread that wait for a mutex.
@@ -146,7 +148,7 @@ unsafe fn lock(
         Ok(deadline) => deadline,
         Err(refused) => return refused,
     };
-    while is_held_here() && may_park() {
+    while is_held_here() {
         // SAFETY: the caller's.
         let waited = unsafe { wait_while(mutex, deadline, is_held_here) };
         match attempt() {
@@ -169,7 +171,7 @@ unsafe fn lock_of_holder(
     block: impl FnOnce() -> c_int,
 ) -> c_int {
     let is_held_here = || owners::holder(mutex.addr()) == Holder::Another;
-    if is_held_here() && may_park() {
+    if is_held_here() {
         let deadline = match deadline() {
             Ok(deadline) => deadline,
             Err(refused) => return refused,
@@ -195,7 +197,8 @@ fn note_if_locked(mutex: *mut pthread_mutex_t, locked: c_int) -> c_int {
     locked
 }
 
-/// Waits until another coroutine of this thread unlocks the mutex.
+/// Waits until another coroutine of this thread unlocks the mutex. Aborts if no other coroutine can run meanwhile, and
+/// there is no deadline.
 ///
 /// # Safety
 ///
@@ -205,12 +208,30 @@ unsafe fn wait_while(
     deadline: Option<Instant>,
     is_held_here: impl Fn() -> bool,
 ) -> Waited {
+    if !may_wait_in_lot() {
+        return wait_in_vain(deadline);
+    }
     WAITING_HERE.set(WAITING_HERE.get() + 1);
     // SAFETY: the caller's.
     let word = unsafe { word(mutex) };
     let waited = untouched(|| futex::wait_while(word, deadline, is_held_here, || {}));
     WAITING_HERE.set(WAITING_HERE.get() - 1);
     waited
+}
+
+/// Waits for a mutex that is not unlocked before this returns.
+#[cold]
+fn wait_in_vain(deadline: Option<Instant>) -> Waited {
+    let Some(deadline) = deadline else {
+        fatal::abort(format_args!(
+            "{}, which keeps its worker to itself since it unwinds from a panic, waits for a mutex of C that another \
+             coroutine of the worker holds",
+            Description(&Current::get()),
+        ));
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    untouched(|| task::aside(|| std::thread::sleep(left)));
+    Waited::TimedOut
 }
 
 pub(super) unsafe fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int {
@@ -293,7 +314,7 @@ unsafe fn wait(
 ) -> c_int {
     // SAFETY: the caller's.
     let is_held = || unsafe { is_held_here(mutex) };
-    if !(is_held() || owners::holder(mutex.addr()) == Holder::Caller) || !may_park() {
+    if !(is_held() || owners::holder(mutex.addr()) == Holder::Caller) || !may_wait_in_lot() {
         return block();
     }
     // SAFETY: the caller's. The condition variable is not destroyed while there are waiters.

@@ -21,7 +21,7 @@ use super::errno::untouched;
 use super::original;
 use super::time::deadline_of_lock;
 use super::types::{c_int, clockid_t, pthread_rwlock_t, timespec};
-use super::wait::may_park;
+use super::wait::may_wait_in_lot;
 use crate::sync::futex::{self, Waited};
 
 /// The coroutines that wait.
@@ -45,7 +45,7 @@ unsafe fn lock(
     if done != EBUSY {
         return done;
     }
-    if !may_park() {
+    if !may_wait_in_lot() {
         return block();
     }
     let deadline = match deadline() {

@@ -25,6 +25,16 @@ pub(super) fn may_park() -> bool {
     !task::is_unwinding() && !is_excused() && !fork::shares_memory_with_parent()
 }
 
+/// Whether the caller, which is a coroutine, can wait in the lot, while others of its thread run. If not, it has to
+/// block its thread.
+///
+/// Nothing interrupts such a wait. So a coroutine that unwinds can wait there while its runtime stops, unlike in
+/// [`may_park`]: what it waits for may be another one's to release, which unwinds, too.
+pub(super) fn may_wait_in_lot() -> bool {
+    let is_alone = std::thread::panicking() && Current::get().waits_alone();
+    !is_alone && !is_excused() && !fork::shares_memory_with_parent()
+}
+
 /// Counts one operation of the calling coroutine, which yields after a number of them.
 ///
 /// Not for a function that signal handlers call: the signal may have come in the midst of this crate's code.

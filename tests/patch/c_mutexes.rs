@@ -2,13 +2,16 @@
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use libc::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
 
-use crate::util::{on_one_worker, until};
+use crate::util::{Finally, again, contend_as_the_runtime_ends, on_one_worker, role, until};
 
 const MOMENT: Duration = Duration::from_millis(20);
 
@@ -588,6 +591,61 @@ fn a_condition_variable_of_c_works_with_every_kind_of_mutex() {
             });
         });
         assert_eq!(shared.value.into_inner(), 200);
+    }
+}
+
+#[test]
+fn a_destructor_waits_for_a_mutex_of_c_while_its_runtime_ends() {
+    for kind in KINDS {
+        let shared: Arc<Guarded> = Guarded::of_kind(kind).into();
+        contend_as_the_runtime_ends(move |f| {
+            shared.lock();
+            let _later = Finally(|| shared.unlock());
+            f();
+        });
+    }
+}
+
+/// Calls `f` in a destructor, during a panic.
+fn during_a_panic(f: impl FnMut()) {
+    let panic = || {
+        let _later = Finally(f);
+        panic!("boom");
+    };
+    catch_unwind(AssertUnwindSafe(panic)).unwrap_err();
+}
+
+#[test]
+fn a_destructor_that_waits_for_a_mutex_of_c_of_its_own_worker_aborts_with_a_message() {
+    let test = "a_destructor_that_waits_for_a_mutex_of_c_of_its_own_worker_aborts_with_a_message";
+    if let Some(kind) = role() {
+        let shared = Guarded::of_kind(kind.parse().unwrap());
+        on_one_worker(|| {
+            shared.lock();
+            greenroom::scope(|s| _ = s.spawn(|| during_a_panic(|| shared.lock())));
+        });
+        return;
+    }
+    for kind in KINDS {
+        let output = again!(test, &kind.to_string()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{stderr}");
+        assert!(stderr.contains("waits for a mutex of C"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_destructor_gives_up_a_timed_lock_of_c_of_its_own_worker() {
+    for kind in KINDS {
+        let shared = Guarded::of_kind(kind);
+        on_one_worker(|| {
+            shared.lock();
+            let mut outcome = 0;
+            let wait = || during_a_panic(|| outcome = shared.lock_within(MOMENT));
+            greenroom::scope(|s| s.spawn(wait).join().unwrap());
+            assert_eq!(outcome, libc::ETIMEDOUT);
+            shared.unlock();
+        });
     }
 }
 

@@ -1,13 +1,14 @@
 //! Read-write locks of C.
 
 use std::cell::UnsafeCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libc::{c_int, pthread_rwlock_t, timespec};
 
-use crate::util::{on_one_worker, until};
+use crate::util::{Finally, contend_as_the_runtime_ends, on_one_worker, until};
 
 const MOMENT: Duration = Duration::from_millis(20);
 
@@ -186,5 +187,16 @@ fn a_time_that_is_past_or_not_valid_is_not_waited_for() {
             set_errno(77);
             lock.write(|| assert_eq!(errno(), 77));
         });
+    });
+}
+
+#[test]
+fn a_destructor_waits_for_a_lock_of_c_while_its_runtime_ends() {
+    let lock = Arc::new(Lock::new());
+    contend_as_the_runtime_ends(move |f| {
+        // SAFETY: the lock is initialised.
+        assert_eq!(unsafe { libc::pthread_rwlock_wrlock(lock.lock.get()) }, 0);
+        let _later = Finally(|| lock.unlock());
+        f();
     });
 }

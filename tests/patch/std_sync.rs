@@ -2,11 +2,11 @@
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Condvar, Mutex, Once, OnceLock, RwLock, mpsc};
+use std::sync::{Arc, Barrier, Condvar, Mutex, Once, OnceLock, PoisonError, RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::util::{counter, on_one_worker, on_workers, until};
+use crate::util::{contend_as_the_runtime_ends, counter, on_one_worker, on_workers, until};
 
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -202,5 +202,14 @@ fn joining_a_thread_and_waiting_for_a_child_park() {
             assert_eq!(child.join().unwrap(), Some(code as i32));
         }
         assert!(thread.join().unwrap());
+    });
+}
+
+#[test]
+fn a_destructor_waits_for_a_mutex_of_std_while_its_runtime_ends() {
+    let mutex = Arc::new(Mutex::new(()));
+    contend_as_the_runtime_ends(move |f| {
+        let _locked = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        f();
     });
 }

@@ -5,6 +5,8 @@ mod shared;
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use greenroom::RuntimeBuilder;
@@ -16,6 +18,25 @@ pub(crate) use shared::*;
 pub(crate) fn on_one_worker<R>(test: impl FnOnce() -> R) -> R {
     let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
     runtime.run(test)
+}
+
+/// A coroutine is in `under_lock` when its runtime ends. Another one of the worker is unwound first, and calls it in a
+/// destructor.
+pub(crate) fn contend_as_the_runtime_ends(
+    under_lock: impl Fn(&dyn Fn()) + Clone + Send + Sync + 'static,
+) {
+    let has_locked = Arc::new(AtomicBool::new(false));
+    on_workers(1, || {
+        let wait = || greenroom::shims::thread::sleep(Duration::from_secs(1000));
+        let holder = under_lock.clone();
+        begin(move || holder(&wait));
+        let note = Arc::clone(&has_locked);
+        begin(move || {
+            let _later = Finally(|| under_lock(&|| note.store(true, Ordering::Relaxed)));
+            wait();
+        });
+    });
+    assert!(has_locked.load(Ordering::Relaxed));
 }
 
 /// The two ends of a connection.
