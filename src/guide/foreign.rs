@@ -109,7 +109,7 @@
 //! async-io and smol, and those of Go. `cargo greenroom` makes the polls of polling park.
 //!
 //! **Locks of C**: mutexes, condition variables, read-write locks and semaphores park a coroutine that waits for
-//! another one of its worker. A mutex that another thread holds blocks the worker: see
+//! another one of its worker. A mutex that another thread or process holds blocks the worker: see
 //! [`patch`](mod@crate::patch).
 //!
 //! **Waits inside the C library block the worker**: reads and writes by `fgets`, `popen` and the like,

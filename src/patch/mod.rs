@@ -38,13 +38,15 @@
 //!   cancellation is told once. A sleep ends early instead; the next call is told.
 //! - `close` ends the waits of coroutines for the descriptor, which fail with `EBADF`.
 //! - Locks of files are tried every ten milliseconds, so a deadlock is not found. So are datagrams to a Unix socket
-//!   that has no room, if the call names it.
+//!   that has no room, if the call names it; and read-write locks of C for several processes
+//!   (`PTHREAD_PROCESS_SHARED`). A wait for such a condition variable returns after ten milliseconds, as it may at any
+//!   time.
 //! - A `shutdown` for sending does not end the wait of a coroutine that sends to that Unix stream, as no event tells of
 //!   it. The end of the peer does.
 //! - A wait for a semaphore of C keeps a thread of the pool.
 //! - A mutex of C parks the coroutine if another coroutine of its thread holds the mutex. A mutex that another
-//!   thread holds blocks the worker, as it is a matter of moments, mostly. So two workers may block each other for
-//!   ever, if each has a coroutine that waits for something else while it holds a mutex.
+//!   thread or another process holds blocks the worker, as it is a matter of moments, mostly. So two workers may block
+//!   each other for ever, if each has a coroutine that waits for something else while it holds a mutex.
 //!
 //! What never parks: regular files; `open` of a named pipe; the descriptors 0, 1 and 2, around which std holds a
 //! lock of its own; `pthread_once`, `pthread_barrier_wait`, and what `threads.h` declares (`mtx_lock`); code that
@@ -109,6 +111,7 @@ mod names;
 pub mod original;
 mod owners;
 mod polls;
+mod processes;
 mod replacements;
 mod rwlocks;
 mod semaphores;

@@ -9,7 +9,7 @@
 //! - *A condition variable.* The coroutine queues in the lot, then unlocks the mutex, then suspends. A thread
 //!   that signals has seen the mutex unlocked, or else need not be seen: so it sees the coroutine counted. It
 //!   wakes a coroutine and a thread. One of these is a spurious wake-up, which every wait of this kind allows
-//!   for.
+//!   for. So is the end of the pause after which a coroutine looks again, if other processes may signal.
 //!
 //! *A mutex that notes its holder*, to let it in again or to refuse it: the C library notes the thread. Which of its
 //! coroutines that is, is noted in `owners.rs`.
@@ -29,6 +29,7 @@ use super::counted::Counted;
 use super::errno::untouched;
 use super::original;
 use super::owners::{self, Holder};
+use super::processes::next_look;
 use super::time::{deadline_of, deadline_of_lock, duration_of, now_of};
 use super::types::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
 use super::wait::may_wait_in_lot;
@@ -321,11 +322,13 @@ unsafe fn wait(
     let word = unsafe { word(condition) };
     // SAFETY: the caller's: it holds the mutex.
     let unlock = || _ = unsafe { pthread_mutex_unlock(mutex) };
-    let wait = || futex::wait_while(word, deadline, || true, unlock);
+    // SAFETY: the caller's.
+    let next = unsafe { next_look(condition, deadline) };
+    let wait = || futex::wait_while(word, next, || true, unlock);
     let waited = untouched(|| WAITING.during(wait));
     // SAFETY: the caller's.
     match unsafe { pthread_mutex_lock(mutex) } {
-        0 if waited == Waited::TimedOut => ETIMEDOUT,
+        0 if waited == Waited::TimedOut && next == deadline => ETIMEDOUT,
         locked => locked,
     }
 }

@@ -19,6 +19,7 @@ use libc::{EBUSY, ETIMEDOUT};
 use super::counted::Counted;
 use super::errno::untouched;
 use super::original;
+use super::processes::next_look;
 use super::time::deadline_of_lock;
 use super::types::{c_int, clockid_t, pthread_rwlock_t, timespec};
 use super::wait::may_wait_in_lot;
@@ -60,11 +61,14 @@ unsafe fn lock(
             done = attempt();
             done == EBUSY
         };
-        let wait = || futex::wait_while(word, deadline, is_busy, || {});
+        // SAFETY: the caller's.
+        let next = unsafe { next_look(lock, deadline) };
+        let wait = || futex::wait_while(word, next, is_busy, || {});
         let waited = untouched(|| WAITING.during(wait));
         match waited {
             Waited::Changed => return done,
             Waited::Woken => {}
+            Waited::TimedOut if next != deadline => {}
             Waited::TimedOut => {
                 return match attempt() {
                     EBUSY => ETIMEDOUT,

@@ -3,6 +3,7 @@
 greenroom::patch!(unsafe);
 
 mod c_mutexes;
+mod c_processes;
 mod c_rwlocks;
 mod c_semaphores;
 mod calls;
