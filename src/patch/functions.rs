@@ -125,8 +125,8 @@ macro_rules! __patched_functions {
             parks fn pthread_rwlock_timedrdlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int;
             parks fn pthread_rwlock_clockrdlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int;
             parks fn pthread_rwlock_wrlock(lock: *mut pthread_rwlock_t) -> c_int;
-            parks fn pthread_rwlock_timedwrlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int;
-            parks fn pthread_rwlock_clockwrlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int;
+            always fn pthread_rwlock_timedwrlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int;
+            always fn pthread_rwlock_clockwrlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int;
             always fn pthread_rwlock_unlock(lock: *mut pthread_rwlock_t) -> c_int;
             parks fn sem_wait(semaphore: *mut sem_t) -> c_int;
             parks fn sem_timedwait(semaphore: *mut sem_t, until: *const timespec) -> c_int;

@@ -44,6 +44,8 @@
 //! - A `shutdown` for sending does not end the wait of a coroutine that sends to that Unix stream, as no event tells of
 //!   it. The end of the peer does.
 //! - A wait for a semaphore of C keeps a thread of the pool.
+//! - A coroutine that waits for a read-write lock of C to write keeps no readers out meanwhile, even if the lock prefers
+//!   writers.
 //! - A mutex of C parks the coroutine if another coroutine of its thread holds the mutex. A mutex that another
 //!   thread or another process holds blocks the worker, as it is a matter of moments, mostly. So two workers may block
 //!   each other for ever, if each has a coroutine that waits for something else while it holds a mutex.

@@ -2,11 +2,11 @@
 //!
 //! Their state stays the C library's, which does not tell who has a lock for reading. So a coroutine waits in the
 //! lot for whatever thread has the lock. Each attempt is one of the functions that do not wait. Unlocking wakes
-//! all coroutines that wait for the lock, which try again:
+//! all coroutines that wait for the lock, which try again. So does a thread that waited to write and gives up:
 //!
 //! ```text
 //! coroutine: count itself; lock the lot { attempt; queue }; suspend
-//! unlocker:  unlock; none counted -> done; otherwise lock the lot and wake
+//! unlocker:  unlock, or give up; none counted -> done; otherwise lock the lot and wake
 //! ```
 //!
 //! *No wake-up is lost*, as with futexes: see `counted.rs`.
@@ -24,6 +24,7 @@ use super::time::deadline_of_lock;
 use super::types::{c_int, clockid_t, pthread_rwlock_t, timespec};
 use super::wait::may_wait_in_lot;
 use crate::sync::futex::{self, Waited};
+use crate::task;
 
 /// The coroutines that wait.
 static WAITING: Counted = Counted::of(AtomicUsize::new(0));
@@ -40,6 +41,9 @@ unsafe fn lock(
     deadline: impl FnOnce() -> Result<Option<Instant>, c_int>,
     block: impl FnOnce() -> c_int,
 ) -> c_int {
+    if !task::on_coroutine() {
+        return wait_outside(lock, block);
+    }
     // SAFETY: the caller's.
     let attempt = || unsafe { attempt(lock) };
     let mut done = attempt();
@@ -47,7 +51,7 @@ unsafe fn lock(
         return done;
     }
     if !may_wait_in_lot() {
-        return block();
+        return wait_outside(lock, block);
     }
     let deadline = match deadline() {
         Ok(deadline) => deadline,
@@ -76,6 +80,23 @@ unsafe fn lock(
                 };
             }
         }
+    }
+}
+
+/// Waits by `block`, not in the lot.
+fn wait_outside(lock: *mut pthread_rwlock_t, block: impl FnOnce() -> c_int) -> c_int {
+    let done = block();
+    // Some locks prefer writers: a writer that waits keeps readers out. Now it has given up.
+    if done == ETIMEDOUT {
+        wake_all(lock);
+    }
+    done
+}
+
+/// Wakes all coroutines that wait for the lock, which may not exist any more.
+fn wake_all(lock: *mut pthread_rwlock_t) {
+    if WAITING.any() {
+        untouched(|| futex::wake_at(lock.addr(), usize::MAX));
     }
 }
 
@@ -124,9 +145,6 @@ define_locks! {
 pub(super) unsafe fn pthread_rwlock_unlock(rwlock: *mut pthread_rwlock_t) -> c_int {
     // SAFETY: the caller's.
     let done = unsafe { original::pthread_rwlock_unlock(rwlock) };
-    // The lock may not exist any more.
-    if WAITING.any() {
-        untouched(|| futex::wake_at(rwlock.addr(), usize::MAX));
-    }
+    wake_all(rwlock);
     done
 }

@@ -1,21 +1,26 @@
 //! Read-write locks of C.
 
 use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use libc::{c_int, pthread_rwlock_t, timespec};
+use libc::{c_int, pthread_rwlock_t, pthread_rwlockattr_t, timespec};
 
-use crate::util::{Finally, contend_as_the_runtime_ends, on_one_worker, until};
+use crate::util::{Finally, contend_as_the_runtime_ends, on_one_worker, on_workers, until};
 
 const MOMENT: Duration = Duration::from_millis(20);
 
 unsafe extern "C" {
     fn pthread_rwlock_timedrdlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int;
+    fn pthread_rwlockattr_setkind_np(attributes: *mut pthread_rwlockattr_t, kind: c_int) -> c_int;
     fn pthread_rwlock_timedwrlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int;
 }
+
+/// Of the kinds of locks: a writer that waits keeps readers out.
+const PREFER_WRITER_NONRECURSIVE: c_int = 2;
 
 type Timed = unsafe extern "C" fn(*mut pthread_rwlock_t, *const timespec) -> c_int;
 
@@ -198,5 +203,43 @@ fn a_destructor_waits_for_a_lock_of_c_while_its_runtime_ends() {
         assert_eq!(unsafe { libc::pthread_rwlock_wrlock(lock.lock.get()) }, 0);
         let _later = Finally(|| lock.unlock());
         f();
+    });
+}
+
+#[test]
+fn a_writer_that_gives_up_lets_readers_of_a_lock_of_c_in() {
+    let lock = Lock::new();
+    let mut attributes = MaybeUninit::uninit();
+    // SAFETY: the calls initialise the attributes, and then the lock, which nothing uses yet.
+    unsafe {
+        let attributes = attributes.as_mut_ptr();
+        assert_eq!(libc::pthread_rwlockattr_init(attributes), 0);
+        let kind = PREFER_WRITER_NONRECURSIVE;
+        assert_eq!(pthread_rwlockattr_setkind_np(attributes, kind), 0);
+        assert_eq!(libc::pthread_rwlock_init(lock.lock.get(), attributes), 0);
+    }
+    let (is_read, has_given_up) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            until("it is read", || is_read.load(Ordering::SeqCst));
+            let waited = lock.timed(pthread_rwlock_timedwrlock, 20 * MOMENT);
+            assert_eq!(waited, libc::ETIMEDOUT);
+            has_given_up.store(true, Ordering::SeqCst);
+        });
+        on_workers(1, || {
+            lock.read(|| {
+                is_read.store(true, Ordering::SeqCst);
+                until("the writer waits", || {
+                    // SAFETY: the lock is initialised.
+                    let keeps_out = unsafe { libc::pthread_rwlock_tryrdlock(lock.lock.get()) } != 0;
+                    if !keeps_out {
+                        lock.unlock();
+                    }
+                    keeps_out || has_given_up.load(Ordering::SeqCst)
+                });
+                // The lock stays locked for reading until this one has read.
+                greenroom::scope(|s| s.spawn(|| lock.read(|| {})).join().unwrap());
+            });
+        });
     });
 }
