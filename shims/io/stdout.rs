@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 
 use super::output::{self, OutputFd, SharedWriter, SharedWriterGuard, is_output, writes_by};
-use crate::task;
+use crate::{park, task};
 
 static STDOUT: OnceLock<SharedWriter<Lines>> = OnceLock::new();
 
@@ -132,7 +132,10 @@ impl Write for Lines {
         }
         for buf in rest {
             let kept = match self.0.write(buf) {
-                Err(_) if written > 0 => break,
+                Err(error) if written > 0 => {
+                    park::tell_later(&error);
+                    break;
+                }
                 kept => kept?,
             };
             written += kept;

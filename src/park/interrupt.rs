@@ -62,7 +62,33 @@ impl From<Elapsed> for io::Error {
 
 /// The payload with which a coroutine unwinds to the scope that has set the deadline. See
 /// [`has_caused`](crate::task::InterruptScope::has_caused).
+#[derive(Debug)]
 pub(crate) struct UnwindOfElapsed(pub(crate) u64);
+
+/// The payload of an interrupt's unwind that was caught, and must go on. Unlike the payload of a panic, it is `Sync`.
+#[must_use]
+#[derive(Debug)]
+pub(crate) enum Unwind {
+    Cancelled(Box<Cancelled>),
+    Elapsed(Box<UnwindOfElapsed>),
+}
+
+impl Unwind {
+    /// # Errors
+    ///
+    /// The payload, if it is not that of an interrupt.
+    pub(crate) fn of(payload: Box<dyn Any + Send>) -> Result<Unwind, Box<dyn Any + Send>> {
+        let cancelled = payload.downcast().map(Unwind::Cancelled);
+        cancelled.or_else(|payload| payload.downcast().map(Unwind::Elapsed))
+    }
+
+    pub(crate) fn resume(self) -> ! {
+        match self {
+            Unwind::Cancelled(payload) => resume_unwind(payload),
+            Unwind::Elapsed(payload) => resume_unwind(payload),
+        }
+    }
+}
 
 /// Whether an unwind with this payload is that of an interrupt.
 pub(crate) fn is_interrupt(payload: &(dyn Any + Send)) -> bool {
@@ -74,6 +100,15 @@ pub(crate) fn is_interrupt(payload: &(dyn Any + Send)) -> bool {
 pub(crate) fn is_error_of_interrupt(error: &io::Error) -> bool {
     let inner = error.get_ref();
     inner.is_some_and(|inner| inner.is::<Cancelled>() || inner.is::<Elapsed>())
+}
+
+/// If `error` is that of a cancellation, has the next interruption point tell it. For an operation that cannot return
+/// the error, such as one that returns what it has done before. A deadline that has passed is told at each
+/// interruption point anyway.
+pub(crate) fn tell_later(error: &io::Error) {
+    if error.get_ref().is_some_and(|inner| inner.is::<Cancelled>()) {
+        Current::get().note_untold();
+    }
 }
 
 /// What has interrupted the caller.

@@ -25,7 +25,8 @@ use crate::task::{
 pub(crate) use crate::task::{is_prepared_to_wait, prepare_to_wait};
 pub use interrupt::{Cancelled, Elapsed, interruption_point};
 pub(crate) use interrupt::{
-    Interrupt, UnwindOfElapsed, is_error_of_interrupt, is_interrupt, unwind, unwind_with_runtime,
+    Interrupt, Unwind, UnwindOfElapsed, is_error_of_interrupt, is_interrupt, tell_later, unwind,
+    unwind_with_runtime,
 };
 pub(crate) use waiters::{WaitPlace, Waiters};
 

@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use greenroom::shims::io::makefile::{MakeFile, SocketFile};
 use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::os::unix::net::UnixStream;
 use greenroom::shims::sync::mpsc;
 use greenroom::shims::thread::sleep;
 use greenroom::{Builder, Cancelled, Elapsed, Interrupts, shield, spawn, timeout, with_interrupts};
@@ -287,4 +289,51 @@ fn a_coroutine_set_to_errors_is_told_of_the_end_of_its_runtime_once_more() {
     assert!(start.elapsed() < util::PATIENCE, "less than the grace");
     assert_eq!(told_of.iter().collect::<Vec<_>>(), [true; 3]);
     drop(silent);
+}
+
+/// Writes to `stream` until it takes no more.
+fn fill(mut stream: &UnixStream) {
+    stream.set_nonblocking(true).unwrap();
+    while stream.write(&[0; 1 << 10]).is_ok() {}
+    while stream.write(&[0]).is_ok() {}
+    stream.set_nonblocking(false).unwrap();
+}
+
+/// The error of a read that waits for nothing.
+fn next_error(silent: &UnixStream) -> io::Error {
+    silent.set_read_timeout(Some(util::PATIENCE)).unwrap();
+    let mut silent = silent;
+    silent.read(&mut [0]).unwrap_err()
+}
+
+#[test]
+fn a_cancellation_that_an_operation_cannot_return_is_told_by_the_next_one() {
+    let operations: [fn(SocketFile<UnixStream>); 3] = [
+        |mut file| assert_eq!(file.write(b"line\n").unwrap(), 5),
+        |mut file| file.write_all(b"what the drop flushes").unwrap(),
+        |mut file| assert_eq!(file.read_lines(100).unwrap(), [b"one\n"]),
+    ];
+    for operation in operations {
+        on_workers(1, || {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            let (silent, _peer) = UnixStream::pair().unwrap();
+            far.write_all(b"one\n").unwrap();
+            fill(&near);
+            let options = MakeFile::new().line_buffered();
+            let file = near.makefile_with(&options).unwrap();
+            let (begun, has_begun) = mpsc::channel();
+            let coroutine = Builder::new()
+                .interrupts(Interrupts::Errors)
+                .spawn(move || {
+                    begun.send(()).unwrap();
+                    operation(file);
+                    next_error(&silent)
+                });
+            let coroutine = coroutine.unwrap();
+            has_begun.recv().unwrap();
+            coroutine.cancel();
+            let error = coroutine.join().unwrap();
+            assert!(is_cancelled(&error), "{error}");
+        });
+    }
 }

@@ -10,6 +10,7 @@ use greenroom::shims;
 use model::Script;
 use shims::io::makefile::{Encoding, MakeFile, Newline, Record, SocketFile};
 use shims::net::{TcpListener, TcpStream};
+use shims::os::unix::net::UnixStream;
 
 use crate::util::{self, everywhere};
 
@@ -465,6 +466,39 @@ fn every_read_keeps_what_came_before_it_was_interrupted() {
         let lines = file.read_lines(8).unwrap();
         assert_eq!(lines, [b"one\n".to_vec(), b"partial\n".to_vec()]);
     });
+}
+
+#[test]
+fn what_an_interrupted_flush_has_not_written_is_written_later() {
+    let ends: [fn(SocketFile<UnixStream>); 3] = [
+        |mut file| {
+            file.flush().unwrap();
+            assert!(file.unflushed().is_empty());
+        },
+        drop,
+        |file| {
+            let (mut stream, _, unflushed) = file.into_parts();
+            stream.write_all(&unflushed).unwrap();
+        },
+    ];
+    for end in ends {
+        util::on_workers(1, || {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            // More than the sockets hold.
+            let bytes = util::noise(4 << 20, 1);
+            let options = MakeFile::new().buffer(bytes.len() + 1);
+            let mut file = near.makefile_with(&options).unwrap();
+            drop(near);
+            file.write_all(&bytes).unwrap();
+            greenroom::timeout(util::ms(5), || file.flush()).unwrap_err();
+            let reader = greenroom::spawn(move || {
+                let mut got = Vec::new();
+                far.read_to_end(&mut got).map(|_| got)
+            });
+            end(file);
+            util::assert_same_bytes(&reader.join().unwrap().unwrap(), &bytes);
+        });
+    }
 }
 
 #[test]

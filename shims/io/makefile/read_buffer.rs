@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::mem;
 
 use super::MakeFile;
+use crate::park::{is_error_of_interrupt, tell_later};
 
 /// Bytes that were read from the stream and not yet from the file. A byte stays until it is consumed, so
 /// a timeout loses nothing.
@@ -132,6 +133,9 @@ impl ReadBuffer {
     /// Saves an error of [`find`](ReadBuffer::find) when the caller returns something else first. The next read
     /// from the stream returns the error. Errors that the next read would meet again are not saved.
     pub(super) fn put_off(&mut self, error: io::Error) {
+        if is_error_of_interrupt(&error) {
+            return tell_later(&error);
+        }
         let too_long = self.bytes().len() > self.limit;
         if !too_long && !is_timeout(&error) {
             self.failure = Some(error);

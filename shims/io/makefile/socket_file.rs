@@ -16,7 +16,10 @@ use super::read_buffer::{ReadBuffer, too_long};
 ///
 /// Reads and writes have separate buffers. Reading does not flush what was written;
 /// [`flush`](Write::flush), a full buffer, and dropping the file do. After a timeout, the bytes that were
-/// read are kept, and the next read goes on with them.
+/// read are kept, and the next read goes on with them. What a flush has not written, because it has failed or was
+/// interrupted, is kept, too, and the next one writes it. (A stream that takes bytes and is interrupted after that,
+/// as some TLS streams are, gets these bytes twice. Set such code to
+/// [`Interrupts::Errors`](crate::Interrupts::Errors).)
 ///
 /// The trait [`BufRead`] provides `read_line`, `read_until`, `lines` and `split`.
 ///
