@@ -502,6 +502,15 @@ fn what_an_interrupted_flush_has_not_written_is_written_later() {
 }
 
 #[test]
+fn bytes_that_are_no_text_stay_for_the_next_read() {
+    let mut file = Script::of_bytes([b"ab\xff".to_vec()]).file();
+    let mut text = String::new();
+    let error = file.read_to_string(&mut text).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+    assert_eq!((&text[..], file.buffer()), ("", &b"ab\xff"[..]));
+}
+
+#[test]
 fn a_file_may_be_set_to_refuse_reads_after_a_timeout() {
     let script = Script::of(&["par"]).timeout().then("tial\n");
     let mut file = MakeFile::new().refuse_after_timeout().file(script).unwrap();

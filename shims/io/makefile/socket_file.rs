@@ -380,9 +380,11 @@ impl<S: Read + Write> Read for SocketFile<S> {
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
         let limit = self.read_buffer.limit();
         self.find(limit, |_, _| None)?;
-        let rest = self.read_buffer.take_all();
-        buf.push_str(utf8(&rest)?);
-        Ok(rest.len())
+        let rest = utf8(self.buffer())?;
+        buf.push_str(rest);
+        let length = rest.len();
+        self.consume(length);
+        Ok(length)
     }
 }
 
