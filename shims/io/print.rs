@@ -5,6 +5,7 @@ use std::fmt::Arguments;
 use std::io::Write;
 
 use super::{stderr, stdout};
+use crate::park::without_errors;
 
 /// # Panics
 ///
@@ -21,7 +22,8 @@ pub fn eprint(args: Arguments<'_>) {
 }
 
 fn print_to(mut output: impl Write, label: &str, args: Arguments<'_>) {
-    if let Err(error) = output.write_fmt(args) {
+    // An interrupt is no failure of the write.
+    if let Err(error) = without_errors(|| output.write_fmt(args)) {
         panic!("failed printing to {label}: {error}");
     }
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::{Waited, yield_now};
 use crate::fatal;
-use crate::task::{self, Cancellations, Current, Deadline, Interrupts};
+use crate::task::{self, Cancellations, Change, Current, Deadline, InterruptScope, Interrupts};
 
 /// The payload with which a cancelled coroutine unwinds.
 ///
@@ -109,6 +109,15 @@ pub(crate) fn tell_later(error: &io::Error) {
     if error.get_ref().is_some_and(|inner| inner.is::<Cancelled>()) {
         Current::get().note_untold();
     }
+}
+
+/// Calls `f`, whose caller cannot return the error of an interrupt: where interrupts are delivered as errors, none
+/// reaches `f`.
+pub(crate) fn without_errors<R>(f: impl FnOnce() -> R) -> R {
+    if task::on_coroutine() && Current::get().reach().how == Interrupts::Errors {
+        return InterruptScope::enter(Change::Shield, |_| f());
+    }
+    f()
 }
 
 /// What has interrupted the caller.

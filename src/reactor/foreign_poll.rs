@@ -15,7 +15,8 @@ use crate::{park, task};
 ///
 /// # Unwinding
 ///
-/// An interruption point.
+/// An interruption point. Where interrupts are delivered as errors, the wait goes on to its end: the caller has no
+/// error to return.
 pub fn wait_for_poll(epoll: impl AsFd, timeout: Option<Duration>) -> Option<Duration> {
     if !task::on_coroutine() {
         return timeout;
@@ -26,7 +27,7 @@ pub fn wait_for_poll(epoll: impl AsFd, timeout: Option<Duration>) -> Option<Dura
         return timeout;
     }
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    match wait_fd(epoll, Interest::READABLE, deadline) {
+    match park::without_errors(|| wait_fd(epoll, Interest::READABLE, deadline)) {
         Ok(_) => Some(Duration::ZERO),
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Some(Duration::ZERO),
         // A coroutine that unwinds cannot park.

@@ -337,3 +337,77 @@ fn a_cancellation_that_an_operation_cannot_return_is_told_by_the_next_one() {
         });
     }
 }
+
+/// A print macro would panic because of an error.
+#[test]
+fn where_interrupts_are_errors_a_print_goes_on_to_its_end() {
+    use std::io::BufRead;
+    use std::process::Stdio;
+
+    const NAME: &str = "where_interrupts_are_errors_a_print_goes_on_to_its_end";
+    const LENGTH: usize = 1 << 20; // more than a pipe takes
+    if util::role().is_none() {
+        let child = util::again!(NAME, "child")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = child.unwrap();
+        let mut told = io::BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(told.any(|line| line.unwrap() == "cancelled"));
+        std::thread::spawn(move || told.for_each(drop));
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let printed = output.stdout.iter().filter(|&&byte| byte == b'#').count();
+        assert_eq!(printed, LENGTH);
+        return;
+    }
+    on_workers(1, || {
+        let (silent, _peer) = UnixStream::pair().unwrap();
+        let (begun, has_begun) = mpsc::channel();
+        let coroutine = Builder::new()
+            .interrupts(Interrupts::Errors)
+            .spawn(move || {
+                begun.send(()).unwrap();
+                greenroom::shims::println!("{}", "#".repeat(LENGTH));
+                next_error(&silent)
+            });
+        let coroutine = coroutine.unwrap();
+        has_begun.recv().unwrap();
+        coroutine.cancel();
+        io::stderr().write_all(b"cancelled\n").unwrap();
+        assert!(is_cancelled(&coroutine.join().unwrap()));
+    });
+}
+
+/// It has no error to return, and must not have its caller block the worker, or ask again and again.
+#[test]
+fn where_interrupts_are_errors_the_wait_for_a_poll_of_another_crate_goes_on() {
+    use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+    on_workers(1, || {
+        for is_cancelled in [false, true] {
+            let (reader, mut writer) = io::pipe().unwrap();
+            let epoll = epoll::create(CreateFlags::CLOEXEC).unwrap();
+            epoll::add(&epoll, &reader, EventData::new_u64(0), EventFlags::IN).unwrap();
+            let (begun, has_begun) = mpsc::channel();
+            let coroutine = Builder::new()
+                .interrupts(Interrupts::Errors)
+                .spawn(move || {
+                    begun.send(()).unwrap();
+                    let limit = if is_cancelled { Duration::MAX } else { ms(1) };
+                    let left = timeout(limit, || greenroom::__wait_for_poll(&epoll, None));
+                    assert_eq!(left, Ok(Some(Duration::ZERO)));
+                    assert!(util::has_something(&epoll));
+                });
+            let coroutine = coroutine.unwrap();
+            has_begun.recv().unwrap();
+            if is_cancelled {
+                coroutine.cancel();
+            }
+            sleep(ms(5));
+            writer.write_all(b"x").unwrap();
+            coroutine.join().unwrap();
+            drop(reader);
+        }
+    });
+}
