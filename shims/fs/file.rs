@@ -267,6 +267,11 @@ impl File {
         AnyFile::new(self.io.descriptor(), self.io.nature(), shared)
     }
 
+    /// Whether a duplicate, of which the user may have made one by hand, may use the cursor.
+    fn shares_cursor(&self) -> bool {
+        self.io.is_shared() || self.io.is_shown()
+    }
+
     fn read_at_cursor(&self, bufs: &mut [IoSliceMut<'_>], shared: bool) -> io::Result<usize> {
         park_or_block(
             bufs,
@@ -454,15 +459,15 @@ impl Read for File {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.read_at_cursor(bufs, self.io.is_shared())
+        self.read_at_cursor(bufs, self.shares_cursor())
     }
 
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        self.read_all(buf, self.io.is_shared())
+        self.read_all(buf, self.shares_cursor())
     }
 
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-        self.read_all(buf, self.io.is_shared())
+        self.read_all(buf, self.shares_cursor())
     }
 }
 
@@ -487,7 +492,7 @@ impl Read for &File {
 
 impl Source for File {
     fn fill(&self, most: usize) -> io::Result<Part> {
-        self.fill_part(most, self.io.is_shared())
+        self.fill_part(most, self.shares_cursor())
     }
 
     fn fill_shared(&self, most: usize) -> io::Result<Part> {

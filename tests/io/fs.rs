@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -447,7 +448,13 @@ fn records_read_by_several_coroutines_at_one_cursor_stay_whole() {
     std::fs::write(&path, records).unwrap();
     let file = std::fs::File::open(&path).unwrap();
     file.sync_all().unwrap();
-    for cloned in [false, true] {
+    type Own = fn(&shims::fs::File) -> Option<shims::fs::File>;
+    let owns: [Own; 3] = [
+        |_| None,
+        |shared| Some(shared.try_clone().unwrap()),
+        |shared| Some(shared.as_fd().try_clone_to_owned().unwrap().into()),
+    ];
+    for own in owns {
         // The first half of each record is cached.
         fadvise(&file, 0, None, Advice::DontNeed).unwrap();
         fadvise(&file, 0, None, Advice::Random).unwrap();
@@ -460,7 +467,7 @@ fn records_read_by_several_coroutines_at_one_cursor_stay_whole() {
             fadvise(&*shared, 0, None, Advice::Random).unwrap();
             let readers: Vec<_> = (0..4)
                 .map(|_| {
-                    let mut own = cloned.then(|| shared.try_clone().unwrap());
+                    let mut own = own(&shared);
                     let shared = Arc::clone(&shared);
                     greenroom::spawn(move || {
                         let mut record = [0; 2 * PAGE];
