@@ -12,7 +12,7 @@ use super::OpenOptions;
 use super::file_system::{AT_ONCE, Nature};
 use super::open_file::OpenFile;
 use crate::park;
-use crate::pool::{many_wait, unblock_borrowed, unblock_waiting};
+use crate::pool::{many_wait, unblock_borrowed, unblock_operation};
 use crate::shims::back_off::BackOff;
 use crate::shims::descriptor::{descriptor_conversions, into_stdio};
 use crate::shims::io::any_file::{AnyFile, may_wait};
@@ -161,7 +161,7 @@ impl File {
                 && let Ok(duplicate) = self.io.get().try_clone()
             {
                 let waiting = move || lock(&duplicate).map(|()| FileLock(Some(duplicate)));
-                unblock_waiting(waiting)?.keep();
+                unblock_operation(waiting)??.keep();
                 return Ok(());
             }
             back_off.pause(None);
@@ -314,10 +314,10 @@ impl File {
                     // The read may wait for another process. A duplicate is read, so that the caller can
                     // be interrupted.
                     Err(Ok(mut duplicate)) => {
-                        let (read, new) = unblock_waiting(move || {
+                        let (read, new) = unblock_operation(move || {
                             let mut new = B::default();
                             (B::read_all(&mut duplicate, &mut new), new)
-                        });
+                        })?;
                         buf.append(new);
                         read
                     }

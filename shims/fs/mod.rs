@@ -72,7 +72,7 @@ use rustix::fs::OFlags;
 
 use self::file::Grow;
 use self::file_system::Nature;
-use crate::pool::{unblock_borrowed, unblock_waiting};
+use crate::pool::{unblock_borrowed, unblock_operation};
 use crate::shims::io::any_file;
 use crate::shims::park_or_block::park_or_block;
 use crate::task;
@@ -139,8 +139,8 @@ pub fn copy<P: AsRef<Path>, Q: AsRef<Path>>(from: P, to: Q) -> io::Result<u64> {
 /// An interruption point. The job goes on.
 fn unblock_on<T: Send + 'static, const N: usize>(
     paths: [PathBuf; N],
-    job: impl FnOnce([PathBuf; N]) -> T + Send + 'static,
-) -> T {
+    job: impl FnOnce([PathBuf; N]) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     park_or_block(
         (paths, job),
         |(paths, job)| {
@@ -148,7 +148,7 @@ fn unblock_on<T: Send + 'static, const N: usize>(
                 true => Err((paths, job)),
                 false => Ok(job(paths)),
             });
-            done.unwrap_or_else(|(paths, job)| unblock_waiting(move || job(paths)))
+            done.unwrap_or_else(|(paths, job)| unblock_operation(move || job(paths))?)
         },
         |(paths, job)| job(paths),
     )

@@ -8,7 +8,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::pool::{unblock_borrowed, unblock_waiting};
+use crate::pool::{unblock_borrowed, unblock_operation};
 
 /// Reads at `offset`, or at the cursor if there is no `offset`.
 ///
@@ -24,10 +24,10 @@ pub(super) fn read(
         return unblock_borrowed(|| read_now(fd, bufs, offset));
     };
     let mut copies: Vec<_> = bufs.iter().map(|buf| vec![0; buf.len()]).collect();
-    let (read, copies) = unblock_waiting(move || {
+    let (read, copies) = unblock_operation(move || {
         let mut bufs: Vec<_> = copies.iter_mut().map(|buf| IoSliceMut::new(buf)).collect();
         (read_now(own.as_fd(), &mut bufs, offset), copies)
-    });
+    })?;
     let read = read?;
     let mut left = read;
     for (buf, copy) in bufs.iter_mut().zip(&copies) {
@@ -60,8 +60,8 @@ pub(super) fn write(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usiz
         return unblock_borrowed(|| Ok(rustix::io::writev(fd, bufs)?));
     };
     let copies: Vec<_> = bufs.iter().map(|buf| buf.to_vec()).collect();
-    unblock_waiting(move || {
+    unblock_operation(move || {
         let bufs: Vec<_> = copies.iter().map(|buf| IoSlice::new(buf)).collect();
         Ok(rustix::io::writev(&own, &bufs)?)
-    })
+    })?
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{ChildStderr, ChildStdin, ChildStdout};
 use crate::park::is_error_of_interrupt;
-use crate::pool::unblock_waiting;
+use crate::pool::unblock_operation;
 use crate::shims::back_off::BackOff;
 use crate::shims::select::select;
 use crate::sys::child;
@@ -76,7 +76,7 @@ impl Child {
             if task::is_unwinding() || self.pidfd().is_err() {
                 // A coroutine that unwinds cannot wait for a descriptor. Otherwise none can be had.
                 let id = self.process.id();
-                unblock_waiting(move || child::wait_for_end(id))?;
+                unblock_operation(move || child::wait_for_end(id))??;
             } else {
                 self.wait_until(None)?;
             }

@@ -79,6 +79,25 @@ where
     unsafe { on_pool(Kind::Event, Purpose::Waiting, f) }
 }
 
+/// Like [`unblock_waiting`], for an operation that can fail.
+///
+/// # Errors
+///
+/// That of an interrupt, if interrupts are delivered as errors. `f` still runs to its end.
+pub(crate) fn unblock_operation<F, T>(f: F) -> io::Result<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    if !task::on_coroutine() {
+        return Ok(f());
+    }
+    let (job, result) = job(f);
+    submit_waiting(job);
+    let result = result.wait_for_operation(None)?;
+    Ok(result.expect("there is no deadline"))
+}
+
 /// Whether so many jobs of the pool wait for others that a caller with another way to wait should use
 /// that way.
 pub(crate) fn many_wait() -> bool {

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use greenroom::shims::fs::File;
 use greenroom::shims::io::makefile::{MakeFile, SocketFile};
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::os::unix::net::UnixStream;
@@ -336,6 +337,30 @@ fn a_cancellation_that_an_operation_cannot_return_is_told_by_the_next_one() {
             assert!(is_cancelled(&error), "{error}");
         });
     }
+}
+
+/// The jobs of the pool go on.
+#[test]
+fn where_interrupts_are_errors_waits_on_the_pool_fail() {
+    let dir = util::Scratch::new();
+    let (path, pipe) = (dir.join("file"), dir.join("pipe"));
+    let held = std::fs::File::create(&path).unwrap();
+    held.lock().unwrap();
+    util::make_named_pipe(&pipe);
+    on_workers(1, || {
+        let fails = |operation: &dyn Fn() -> io::Result<()>| {
+            let result = timeout(ms(5), || with_interrupts(Interrupts::Errors, operation));
+            let error = result.unwrap().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        };
+        let wanted = File::open(&path).unwrap();
+        fails(&|| wanted.lock());
+        fails(&|| wanted.lock_shared());
+        fails(&|| File::open(&pipe).map(drop));
+    });
+    // Lets the job that opens the pipe end.
+    let mut both = std::fs::File::options();
+    drop(both.read(true).write(true).open(&pipe).unwrap());
 }
 
 /// A print macro would panic because of an error.

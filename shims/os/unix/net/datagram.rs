@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::park;
-use crate::pool::unblock_waiting;
+use crate::pool::unblock_operation;
 use crate::reactor::{Descriptor, Direction};
 use crate::shims::back_off::BackOff;
 use crate::shims::datagram::DatagramIo;
@@ -225,14 +225,14 @@ fn unless_timed_out(waited: io::Result<()>) -> io::Result<()> {
 #[cold]
 fn send_to_on_pool(socket: net::UnixDatagram, buf: &[u8], to: &SocketAddr) -> io::Result<usize> {
     let (buf, to) = (buf.to_vec(), to.clone());
-    unblock_waiting(move || {
+    unblock_operation(move || {
         loop {
             match socket.send_to_addr(&buf, &to) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 done => return done,
             }
         }
-    })
+    })?
 }
 
 /// The time that a send of several waits may take in all: the socket's write timeout.
