@@ -6,10 +6,12 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use super::OpenOptions;
 use super::file_system::{AT_ONCE, Nature};
+use super::lock::FileLock;
 use super::open_file::OpenFile;
 use crate::park;
 use crate::pool::{many_wait, unblock_borrowed, unblock_operation};
@@ -33,12 +35,15 @@ const COPIED_AT_ONCE: u64 = 16 << 20;
 /// has room for.
 pub struct File {
     io: OpenFile,
+    /// Set once the file or a duplicate of it may be locked.
+    lock: OnceLock<FileLock>,
 }
 
 impl File {
     pub(super) fn new(file: fs::File, nature: Nature) -> File {
         File {
             io: OpenFile::new(file, nature),
+            lock: OnceLock::new(),
         }
     }
 
@@ -107,6 +112,10 @@ impl File {
     /// had for the thread, or if 64 threads of the pool wait already, the coroutine tries again after
     /// pauses that grow to a quarter of a second.
     ///
+    /// If the coroutine is interrupted, the thread still gets the lock at some time, and unlocks the file then; unless
+    /// the file, or a duplicate by [`try_clone`](File::try_clone), was locked again meanwhile, or waits for the lock.
+    /// The thread knows of no other duplicates, and a shared lock that it was to take may replace an exclusive one.
+    ///
     /// # Errors
     ///
     /// As std.
@@ -131,6 +140,18 @@ impl File {
         self.wait_for_lock(fs::File::try_lock_shared, fs::File::lock_shared)
     }
 
+    fn file_lock(&self) -> &FileLock {
+        task::get_or_init_aside(&self.lock, FileLock::default)
+    }
+
+    /// Tries to lock the file.
+    fn lock_at_once(
+        &self,
+        try_lock: fn(&fs::File) -> Result<(), TryLockError>,
+    ) -> Result<(), TryLockError> {
+        self.at_once(|file| self.file_lock().take(|| try_lock(file)))
+    }
+
     fn wait_for_lock(
         &self,
         try_lock: fn(&fs::File) -> Result<(), TryLockError>,
@@ -139,7 +160,7 @@ impl File {
         park_or_block(
             (),
             |()| self.park_for_lock(try_lock, lock),
-            |()| lock(self.io.get()),
+            |()| self.file_lock().block(|| lock(self.io.get())),
         )
     }
 
@@ -151,7 +172,7 @@ impl File {
     ) -> io::Result<()> {
         let mut back_off = BackOff::up_to(LONGEST_PAUSE);
         loop {
-            match self.at_once(try_lock) {
+            match self.lock_at_once(try_lock) {
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error),
                 Ok(()) => return Ok(()),
@@ -160,9 +181,7 @@ impl File {
             if !many_wait()
                 && let Ok(duplicate) = self.io.get().try_clone()
             {
-                let waiting = move || lock(&duplicate).map(|()| FileLock(Some(duplicate)));
-                unblock_operation(waiting)??.keep();
-                return Ok(());
+                return self.file_lock().wait(duplicate, lock);
             }
             back_off.pause(None);
         }
@@ -174,7 +193,7 @@ impl File {
     ///
     /// As std.
     pub fn try_lock(&self) -> Result<(), TryLockError> {
-        self.at_once(fs::File::try_lock)
+        self.lock_at_once(fs::File::try_lock)
     }
 
     /// Like [`std::fs::File::try_lock_shared`].
@@ -183,7 +202,7 @@ impl File {
     ///
     /// As std.
     pub fn try_lock_shared(&self) -> Result<(), TryLockError> {
-        self.at_once(fs::File::try_lock_shared)
+        self.lock_at_once(fs::File::try_lock_shared)
     }
 
     /// Like [`std::fs::File::unlock`].
@@ -192,7 +211,7 @@ impl File {
     ///
     /// As std.
     pub fn unlock(&self) -> io::Result<()> {
-        self.at_once(fs::File::unlock)
+        self.at_once(|file| self.file_lock().release(|| file.unlock()))
     }
 
     /// Like [`std::fs::File::set_len`].
@@ -226,6 +245,7 @@ impl File {
         let duplicate = self.io.get().try_clone()?;
         Ok(File {
             io: self.io.share(duplicate),
+            lock: self.file_lock().clone().into(),
         })
     }
 
@@ -433,26 +453,6 @@ impl Grow for String {
     }
 }
 
-/// The lock of a file, which a thread of the pool has waited for. If the coroutine was interrupted
-/// meanwhile, nothing takes the lock over, and the drop unlocks the file.
-struct FileLock(Option<fs::File>);
-
-impl FileLock {
-    /// Leaves the file locked.
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for FileLock {
-    fn drop(&mut self) {
-        if let Some(file) = &self.0 {
-            // Unlocking a locked file does not fail.
-            let _ = file.unlock();
-        }
-    }
-}
-
 impl Read for File {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.read_vectored(&mut [IoSliceMut::new(buf)])
@@ -593,6 +593,7 @@ descriptor_conversions! {
     File: fs::File,
     adopt: |file| File {
         io: OpenFile::foreign(file),
+        lock: OnceLock::new(),
     },
     release: |file| file.io.give_away(),
 }

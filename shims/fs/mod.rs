@@ -50,6 +50,7 @@
 mod dir_builder;
 mod file;
 pub(crate) mod file_system;
+mod lock;
 mod lookup;
 mod open_file;
 mod open_options;

@@ -363,6 +363,41 @@ fn a_lock_that_is_acquired_after_its_last_waiter_has_gone_is_released() {
     drop(wanted);
 }
 
+/// A wait that was given up gets the lock later. A later wait of the same file, which has the same lock, may get it at
+/// the same time.
+#[test]
+fn a_wait_for_a_lock_that_was_given_up_does_not_undo_a_later_one() {
+    let dir = Scratch::new();
+    let path = dir.join("file");
+    let held = std::fs::File::create(&path).unwrap();
+    let other = std::fs::File::open(&path).unwrap();
+    let open = || {
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+        let targets = descriptors.map(|entry| std::fs::read_link(entry.unwrap().path()));
+        targets
+            .filter(|target| target.as_ref().is_ok_and(|target| *target == path))
+            .count()
+    };
+    for _ in 0..20 {
+        held.lock().unwrap();
+        util::on_workers(1, || {
+            let file = shims::fs::File::open(&path).unwrap();
+            greenroom::timeout(util::ms(1), || file.lock()).unwrap_err();
+            let again = file.try_clone().unwrap();
+            let again = greenroom::spawn(move || again.lock().map(|()| again));
+            shims::thread::sleep(util::ms(2));
+            held.unlock().unwrap();
+            let again = again.join().unwrap().unwrap();
+            // Both waits are over, and their descriptors closed.
+            util::until("the threads are done", || open() == 4);
+            assert!(other.try_lock().is_err(), "it is locked");
+            again.unlock().unwrap();
+            other.try_lock().unwrap();
+            other.unlock().unwrap();
+        });
+    }
+}
+
 #[test]
 fn a_descriptor_without_a_type_can_be_waited_for() {
     let new = || {
