@@ -390,6 +390,40 @@ fn a_queued_connect_gets_its_turn_though_the_one_before_does_not_run() {
     });
 }
 
+/// The earlier listener may accept nothing any more.
+#[test]
+fn a_connect_does_not_queue_behind_those_to_an_earlier_listener_at_its_path() {
+    let dir = util::Scratch::new();
+    let path = dir.join("socket");
+    let listen = || {
+        let listener = UnixListener::bind(&path).unwrap();
+        // SAFETY: the descriptor is open.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+        let fills = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        (listener, fills)
+    };
+    let connect = || {
+        let path = path.clone();
+        greenroom::spawn(move || UnixStream::connect(path).map(drop))
+    };
+    let accept_all = |listener: UnixListener| {
+        greenroom::spawn(move || listener.incoming().for_each(|stream| drop(stream.unwrap())))
+    };
+    on_workers(1, || {
+        let (earlier, _fills) = listen();
+        let first = connect();
+        thread::sleep(Duration::from_millis(50));
+        std::fs::remove_file(&path).unwrap();
+        let (later, _fills) = listen();
+        let second = connect();
+        thread::sleep(Duration::from_millis(5));
+        accept_all(later);
+        second.join().unwrap().unwrap();
+        accept_all(earlier);
+        first.join().unwrap().unwrap();
+    });
+}
+
 /// More than the pool has threads for connects.
 const MANY: usize = 257;
 

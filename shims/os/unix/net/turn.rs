@@ -14,9 +14,13 @@ use crate::pool::{Job, JobResult, submit_waiting};
 use crate::sys::fork::Process;
 use crate::task;
 
-/// The process that queues, and the address to connect to. The number of the process keeps a forked child
-/// from using its parent's queues: the thread that works through those does not exist in the child.
-type Destination = (u32, SocketAddrUnix);
+/// The process that queues, the address to connect to, and the file at that address. The number of the process keeps
+/// a forked child from using its parent's queues: the thread that works through those does not exist in the child. The
+/// file tells a listener from an earlier one at the same path, which may accept nothing any more.
+type Destination = (u32, SocketAddrUnix, Option<FileNumber>);
+
+/// The numbers of a device and of a file on it.
+type FileNumber = (u64, u64);
 
 /// For each address that a thread of the pool is connecting to, the jobs that wait for that thread.
 type Queues = BTreeMap<Destination, VecDeque<Job>>;
@@ -44,9 +48,16 @@ pub(super) fn connect_in_turn<T: Send + 'static>(
             connected.fill(result);
         }
     });
-    enqueue((Process::current().number(), name.clone()), job);
+    let to = (Process::current().number(), name.clone(), file_at(name));
+    enqueue(to, job);
     let result = connected.wait_for_operation(None)?;
     result.expect("there is no deadline")
+}
+
+/// The file that is the listener at `name` now, if `name` is a path.
+fn file_at(name: &SocketAddrUnix) -> Option<FileNumber> {
+    let file = rustix::fs::stat(name.path()?).ok()?;
+    Some((file.st_dev, file.st_ino))
 }
 
 static QUEUES: Mutex<Queues> = Mutex::new(BTreeMap::new());
