@@ -1,7 +1,7 @@
 //! A descriptor of the shims, and the one loop in which all its operations wait.
 
 use std::io;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -276,6 +276,17 @@ impl<T: AsFd> Awaited for HalfOf<'_, T> {
     }
 }
 
+/// Leaves what an operation was woken for to the next waiter, if its attempt unwinds: on some descriptors, an attempt
+/// waits for the pool.
+struct PassOn<'a>(&'a SourceHalf);
+
+impl Drop for PassOn<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.0.pass_on();
+    }
+}
+
 enum Timeout<T> {
     /// That of the descriptor. The function asks the kernel for it.
     Socket(fn(&T) -> io::Result<Option<Duration>>),
@@ -344,7 +355,9 @@ impl<T: AsFd> Operation<'_, T> {
             // cleared.
             let seen = half.word().observe();
             if seen.is_ready() || try_anyway || descriptor.is_nonblocking() {
+                let unwinds = PassOn(half);
                 let result = op(&descriptor.inner);
+                mem::forget(unwinds);
                 has_tried = true;
                 if !result.as_ref().is_err_and(would_block) {
                     // Nothing is left, so the next operation need not try.
