@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
@@ -192,8 +192,19 @@ impl<S: StdSocket> SocketIo<S> for Descriptor<S> {
             |socket, mut attempt| {
                 let mut input = [PollFd::new(socket, PollFlags::IN)];
                 let timeout = socket.read_timeout()?;
-                poll::block(&mut input, timeout)?;
-                attempt(socket)
+                let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+                loop {
+                    let left =
+                        deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                    poll::block(&mut input, left)?;
+                    match attempt(socket) {
+                        // A signal was handled, or another reader was faster.
+                        Err(error)
+                            if socket::would_block(&error)
+                                && left.is_none_or(|left| !left.is_zero()) => {}
+                        done => return done,
+                    }
+                }
             },
         )
     }
@@ -224,6 +235,8 @@ macro_rules! serving_methods {
 macro_rules! timeout_methods {
     ($std:path) => {
         #[doc = concat!("Like [`", stringify!($std), "::set_read_timeout`].")]
+        ///
+        /// If two threads set it at the same time, either timeout may hold for coroutines.
         pub fn set_read_timeout(
             &self,
             timeout: Option<::std::time::Duration>,
@@ -235,6 +248,8 @@ macro_rules! timeout_methods {
         }
 
         #[doc = concat!("Like [`", stringify!($std), "::set_write_timeout`].")]
+        ///
+        /// If two threads set it at the same time, either timeout may hold for coroutines.
         pub fn set_write_timeout(
             &self,
             timeout: Option<::std::time::Duration>,
