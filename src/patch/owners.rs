@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 
 use crate::task;
 
@@ -14,8 +15,10 @@ const FIRST: usize = 32;
 thread_local! {
     static NOTES: [Cell<Note>; FIRST] = const { [const { Cell::new(Note::NONE) }; FIRST] };
 
-    /// Those for which there was no place in `NOTES`.
-    static MORE: RefCell<Vec<Cell<Note>>> = const { RefCell::new(Vec::new()) };
+    /// Those for which there was no place in `NOTES`. Not dropped: a thread-local with a destructor allocates at its
+    /// first use, and the allocator may be the caller.
+    static MORE: RefCell<ManuallyDrop<Vec<Cell<Note>>>> =
+        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
 }
 
 /// A coroutine holds a mutex.
@@ -53,7 +56,9 @@ fn caller() -> usize {
 /// Calls `f` with the note of the mutex, if there is one.
 fn with_note<R>(mutex: usize, f: impl FnOnce(&Cell<Note>) -> R) -> Option<R> {
     let is_of_it = |note: &&Cell<Note>| note.get().mutex == mutex;
-    NOTES.with(|notes| MORE.with_borrow(|more| notes.iter().chain(more).find(is_of_it).map(f)))
+    NOTES.with(|notes| {
+        MORE.with_borrow(|more| notes.iter().chain(more.iter()).find(is_of_it).map(f))
+    })
 }
 
 pub(super) fn holder(mutex: usize) -> Holder {
