@@ -10,7 +10,7 @@ use super::errno::{Errno, answer, result};
 use super::kernel;
 use super::original;
 use super::types::*;
-use super::wait::{Borrowed, on_pool, spend_operation, until};
+use super::wait::{Borrowed, on_pool, read_at_once, spend_operation, until};
 use crate::reactor::Interest;
 use crate::sys::fork;
 use crate::sys::mode_turn::ModeTurn;
@@ -19,13 +19,13 @@ use crate::task;
 /// connect(2) has no flag like `MSG_DONTWAIT`. So the socket is in non-blocking mode during the call.
 pub(super) unsafe fn connect(fd: c_int, to: *const sockaddr, to_len: socklen_t) -> c_int {
     answer(|| {
-        spend_operation();
         let flags = kernel::flags(fd)?;
         // SAFETY: the caller's.
         let attempt = || result(unsafe { original::connect(fd, to, to_len) });
         if flags & libc::O_NONBLOCK != 0 {
             return attempt();
         }
+        spend_operation();
         match in_nonblocking_mode(fd, flags, attempt)? {
             // A Unix listener whose queue is full. No event tells when there is room.
             Err(Errno::AGAIN) => {
@@ -112,10 +112,10 @@ fn accept_by(fd: c_int, accept: impl Fn() -> c_int) -> c_int {
         return accept_on_thread(fd, accept);
     }
     answer(|| {
-        spend_operation();
         if is_left_nonblocking(fd)? || !descriptor::is_listening(fd) {
-            return result(accept());
+            return read_at_once(result(accept()));
         }
+        spend_operation();
         match try_to_accept(fd, &accept) {
             Err(Errno::AGAIN) => {
                 let deadline = descriptor::deadline(fd, Timeout::Recv)?;

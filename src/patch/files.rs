@@ -13,7 +13,7 @@ use super::original;
 use super::sockets;
 use super::transfer::{Buffers, Transfer};
 use super::types::*;
-use super::wait::spend_operation;
+use super::wait::spend_operation_on;
 use crate::reactor::Interest;
 
 /// `RWF_NOWAIT` of preadv2(2).
@@ -60,20 +60,22 @@ unsafe fn read_into(fd: c_int, bufs: Buffers, block: impl Fn() -> ssize_t) -> ss
     if is_plain(fd, bufs.count) {
         return block();
     }
-    spend_operation();
-    answer(|| match kind(fd)? {
-        None => result(block()),
-        Some(kind) => {
-            let reading = Transfer {
-                fd,
-                interest: Interest::READABLE,
-                timeout: Timeout::Recv,
-            };
-            // SAFETY: the caller's.
-            reading.once_or_end(
-                || unsafe { try_to_read(fd, &kind, bufs) },
-                || result(block()),
-            )
+    answer(|| {
+        spend_operation_on(fd);
+        match kind(fd)? {
+            None => result(block()),
+            Some(kind) => {
+                let reading = Transfer {
+                    fd,
+                    interest: Interest::READABLE,
+                    timeout: Timeout::Recv,
+                };
+                // SAFETY: the caller's.
+                reading.once_or_end(
+                    || unsafe { try_to_read(fd, &kind, bufs) },
+                    || result(block()),
+                )
+            }
         }
     })
 }

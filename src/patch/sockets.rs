@@ -18,7 +18,7 @@ use super::original;
 use super::time::{duration_of, timespec_of};
 use super::transfer::{Buffers, Transfer, after_part};
 use super::types::*;
-use super::wait::{Borrowed, on_pool, spend_operation};
+use super::wait::{Borrowed, on_pool, read_at_once, spend_operation_on};
 use crate::reactor::Interest;
 
 #[inline(always)]
@@ -73,7 +73,6 @@ fn receive(
     attempt: impl Fn(c_int, usize) -> ssize_t,
     asked: impl Fn() -> usize,
 ) -> ssize_t {
-    spend_operation();
     let at_once = |received| {
         leave_error(fd, received)?;
         result(attempt(flags | libc::MSG_DONTWAIT, received))
@@ -82,30 +81,38 @@ fn receive(
         let is_stream = || descriptor::socket_type(fd) == Ok(libc::SOCK_STREAM);
         last == 0 || received >= asked() || !is_stream()
     };
-    answer(|| match waits(flags) {
-        Waits::Never => result(attempt(flags, 0)),
-        Waits::ForSome => match receiving(fd)
-            .once_or_end(|| at_once(0), || result(attempt(flags, 0)))
-        {
-            // A wait of TCP for no bytes ends without an error.
-            Err(Errno::AGAIN) if asked() == 0 && is_tcp(fd) && !descriptor::is_nonblocking(fd)? => {
-                Ok(0)
-            }
-            done => done,
-        },
-        Waits::ForAll => receiving(fd).all(at_once, is_all, || true),
-        Waits::ToSeeAll => {
-            let seen = Cell::new(0);
-            let look = || {
-                let has_ended = has_ended(fd)?;
-                seen.set(at_once(0)?);
-                match has_ended || is_all(seen.get() as usize, seen.get()) {
-                    true => Ok(seen.get()),
-                    false => Err(Errno::AGAIN),
+    let waits = waits(flags);
+    answer(|| {
+        if !matches!(waits, Waits::Never) {
+            spend_operation_on(fd);
+        }
+        match waits {
+            Waits::Never => read_at_once(result(attempt(flags, 0))),
+            Waits::ForSome => {
+                match receiving(fd).once_or_end(|| at_once(0), || result(attempt(flags, 0))) {
+                    // A wait of TCP for no bytes ends without an error.
+                    Err(Errno::AGAIN)
+                        if asked() == 0 && is_tcp(fd) && !descriptor::is_nonblocking(fd)? =>
+                    {
+                        Ok(0)
+                    }
+                    done => done,
                 }
-            };
-            let all = receiving(fd).once(look);
-            all.or_else(|error| after_part(seen.get(), error))
+            }
+            Waits::ForAll => receiving(fd).all(at_once, is_all, || true),
+            Waits::ToSeeAll => {
+                let seen = Cell::new(0);
+                let look = || {
+                    let has_ended = has_ended(fd)?;
+                    seen.set(at_once(0)?);
+                    match has_ended || is_all(seen.get() as usize, seen.get()) {
+                        true => Ok(seen.get()),
+                        false => Err(Errno::AGAIN),
+                    }
+                };
+                let all = receiving(fd).once(look);
+                all.or_else(|error| after_part(seen.get(), error))
+            }
         }
     })
 }
@@ -165,7 +172,10 @@ fn transmit(
         let may_be_full = [AddressFamily::UNIX];
         !is_addressed() || !descriptor::is_socket_of(fd, libc::SOCK_DGRAM, &may_be_full)
     };
-    answer(|| sending(fd).all(at_once, |sent, _| sent >= asked(), has_events))
+    answer(|| {
+        spend_operation_on(fd);
+        sending(fd).all(at_once, |sent, _| sent >= asked(), has_events)
+    })
 }
 
 #[inline(always)]
@@ -320,7 +330,6 @@ pub(super) unsafe fn sendto(
     to: *const sockaddr,
     to_len: socklen_t,
 ) -> ssize_t {
-    spend_operation();
     let attempt = |flags, sent: usize| {
         // SAFETY: the caller's. What was sent so far lies at the beginning of the buffer.
         unsafe {
@@ -339,7 +348,6 @@ pub(super) unsafe fn sendto(
 
 #[inline(always)]
 pub(super) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-    spend_operation();
     let attempt = |flags, sent: usize| {
         if sent == 0 {
             // SAFETY: the caller's.
@@ -425,7 +433,6 @@ pub(super) unsafe fn recvmmsg(
     flags: c_int,
     timeout: *mut timespec,
 ) -> c_int {
-    spend_operation();
     let lent = Borrowed((messages, timeout));
     let call = || {
         let Borrowed((messages, timeout)) = { lent };
@@ -434,9 +441,12 @@ pub(super) unsafe fn recvmmsg(
     };
     answer(|| match waits(flags) {
         _ if count == 0 => call(),
-        Waits::Never => call(),
-        // SAFETY: the caller's.
-        Waits::ForSome => unsafe { receive_many(fd, messages, count, flags, timeout) },
+        Waits::Never => read_at_once(call()),
+        Waits::ForSome => {
+            spend_operation_on(fd);
+            // SAFETY: the caller's.
+            unsafe { receive_many(fd, messages, count, flags, timeout) }
+        }
         // Streams, of which several messages are cut. There is hardly a program that does this.
         Waits::ForAll | Waits::ToSeeAll => on_pool(call),
     })

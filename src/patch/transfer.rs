@@ -11,7 +11,7 @@ use rustix::net::sockopt::Timeout;
 
 use super::descriptor;
 use super::errno::Errno;
-use super::wait::{until, until_by_pauses};
+use super::wait::{read_at_once, until, until_by_pauses};
 use crate::reactor::Interest;
 use crate::task::{Current, Deadline};
 
@@ -107,6 +107,7 @@ impl Transfer {
     #[cold]
     fn begin_to_wait(&self) -> Result<Option<Deadline>, Errno> {
         match descriptor::is_nonblocking(self.fd)? {
+            true if self.interest == Interest::READABLE => read_at_once(Err(Errno::AGAIN)),
             true => Err(Errno::AGAIN),
             false => descriptor::deadline(self.fd, self.timeout),
         }

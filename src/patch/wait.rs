@@ -37,12 +37,30 @@ pub(super) fn may_wait_in_lot() -> bool {
 
 /// Counts one operation of the calling coroutine, which yields after a number of them.
 ///
-/// Not for a function that signal handlers call: the signal may have come in the midst of this crate's code.
+/// Not for a call that signal handlers make: the signal may have come in the midst of this crate's code.
 #[inline(always)]
 pub(super) fn spend_operation() {
     if budget::spend() && may_park() {
         yield_now();
     }
+}
+
+/// Like `spend_operation`, but the caller does not yield if the descriptor is in non-blocking mode: signal handlers
+/// make calls that do not wait.
+#[inline(always)]
+pub(super) fn spend_operation_on(fd: RawFd) {
+    if budget::spend() && may_park() && descriptor::is_nonblocking(fd) == Ok(false) {
+        yield_now();
+    }
+}
+
+/// What a read, or an accept, returns that does not wait. One that has found nothing counts, so that a loop of them
+/// does not keep its worker.
+pub(super) fn read_at_once<R>(tried: Result<R, Errno>) -> Result<R, Errno> {
+    if let Err(Errno::AGAIN) = tried {
+        spend_operation();
+    }
+    tried
 }
 
 /// Lets others run, which may leave another number of an error behind.

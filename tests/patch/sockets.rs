@@ -1,8 +1,8 @@
 //! recv(2), send(2) and their relatives for one message.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
-use std::os::fd::AsRawFd;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use std::time::Instant;
 use greenroom::shims::thread;
 use libc::{
     EAGAIN, EBADF, ECONNREFUSED, ECONNRESET, EFAULT, EINTR, EINVAL, ENOTSOCK, EPIPE, MSG_DONTWAIT,
-    MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, SO_RCVTIMEO, SO_SNDTIMEO,
+    MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, SO_RCVTIMEO, SO_SNDTIMEO, c_int,
+    c_void, iovec,
 };
 
-use crate::calls::{alike, call, later, nowhere, on_coroutine, pause};
+use crate::calls::{Calls, alike, call, later, nowhere, on_coroutine, pause};
 use crate::util::{
     Scratch, assert_same_bytes, ms, noise, reset_on_close, set_socket_timeout, tcp_pair, udp_pair,
     until_full, until_read,
@@ -620,5 +621,96 @@ fn a_coroutine_that_yields_after_many_receives_keeps_the_number_of_the_last_erro
         }
         over.store(true, Relaxed);
         assert!(other.join().unwrap() > 1);
+    });
+}
+
+#[test]
+fn calls_that_do_not_wait_do_not_yield() {
+    on_coroutine(|c| {
+        let (stream, end) = UnixStream::pair().unwrap();
+        let (to, from) = (stream.as_raw_fd(), end.as_raw_fd());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let _clients = [(); 100].map(|()| TcpStream::connect(addr).unwrap());
+        listener.set_nonblocking(true).unwrap();
+        let has_run = Arc::new(AtomicBool::new(false));
+        let runs = Arc::clone(&has_run);
+        let other = thread::spawn(move || runs.store(true, Relaxed));
+        let mut byte = 7u8;
+        let buf: *mut c_void = (&raw mut byte).cast();
+        let mut list = iovec {
+            iov_base: buf,
+            iov_len: 1,
+        };
+        // SAFETY: a C struct of numbers and pointers, for which all-zero bytes are valid.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut list;
+        message.msg_iovlen = 1;
+        for nonblocking in [false, true] {
+            stream.set_nonblocking(nonblocking).unwrap();
+            end.set_nonblocking(nonblocking).unwrap();
+            let flags = if nonblocking { 0 } else { MSG_DONTWAIT };
+            for _ in 0..100 {
+                let sent = [
+                    call!(c.send(to, buf, 1, flags)),
+                    call!(c.sendto(to, buf, 1, flags, null(), 0)),
+                    call!(c.sendmsg(to, &raw const message, flags)),
+                    call!(c.write(to, buf, 1)),
+                ];
+                assert_eq!(sent, [Ok(1); 4]);
+                let received = [
+                    call!(c.recv(from, buf, 1, flags)),
+                    call!(c.recvfrom(from, buf, 1, flags, null_mut(), null_mut())),
+                    call!(c.recvmsg(from, &raw mut message, flags)),
+                    match nonblocking {
+                        true => call!(c.read(from, buf, 1)),
+                        false => call!(c.recv(from, buf, 1, flags)),
+                    },
+                ];
+                assert_eq!(received, [Ok(1); 4]);
+            }
+        }
+        for _ in 0..100 {
+            let end = call!(c.accept(listener.as_raw_fd(), null_mut(), null_mut())).unwrap();
+            // SAFETY: the call has made the descriptor.
+            drop(unsafe { OwnedFd::from_raw_fd(end as c_int) });
+        }
+        assert!(!has_run.load(Relaxed));
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_loop_of_reads_that_find_nothing_lets_others_run() {
+    type Look = fn(&Calls, c_int, *mut c_void) -> Result<i64, c_int>;
+    let looks: [(bool, Look); 3] = [
+        (false, |c, fd, buf| call!(c.recv(fd, buf, 1, MSG_DONTWAIT))),
+        (true, |c, fd, buf| call!(c.recv(fd, buf, 1, 0))),
+        (true, |c, fd, buf| call!(c.read(fd, buf, 1))),
+    ];
+    on_coroutine(|c| {
+        for (nonblocking, look) in looks {
+            let (stream, mut end) = UnixStream::pair().unwrap();
+            stream.set_nonblocking(nonblocking).unwrap();
+            let writer = thread::spawn(move || end.write_all(b"x").map(|()| end));
+            let mut byte = 0u8;
+            let mut found = Err(EAGAIN);
+            while found == Err(EAGAIN) {
+                found = look(c, stream.as_raw_fd(), (&raw mut byte).cast());
+            }
+            assert_eq!(found, Ok(1));
+            writer.join().unwrap().unwrap();
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let client = thread::spawn(move || TcpStream::connect(addr).unwrap());
+        let mut found = Err(EAGAIN);
+        while found == Err(EAGAIN) {
+            found = call!(c.accept(listener.as_raw_fd(), null_mut(), null_mut()));
+        }
+        // SAFETY: the call has made the descriptor.
+        drop(unsafe { OwnedFd::from_raw_fd(found.unwrap() as c_int) });
+        client.join().unwrap();
     });
 }
