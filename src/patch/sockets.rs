@@ -162,10 +162,22 @@ fn transmit(
     if flags & libc::MSG_DONTWAIT != 0 {
         return attempt(flags, 0);
     }
+    let has_begun_connection = Cell::new(false);
     let at_once = |sent| {
         leave_error(fd, sent)?;
+        let flags = match sent > 0 || has_begun_connection.get() {
+            true => flags & !libc::MSG_FASTOPEN,
+            false => flags,
+        };
         let flags = flags | libc::MSG_DONTWAIT | quiet_after(sent);
-        result(attempt(flags, sent))
+        match result(attempt(flags, sent)) {
+            // Of TCP Fast Open. The socket has room when it is connected.
+            Err(Errno::INPROGRESS) => {
+                has_begun_connection.set(true);
+                Err(Errno::AGAIN)
+            }
+            done => done,
+        }
     };
     let has_events = || {
         // The socket tells when its own peer has room, but not when another Unix socket has.
@@ -174,7 +186,10 @@ fn transmit(
     };
     answer(|| {
         spend_operation_on(fd);
-        sending(fd).all(at_once, |sent, _| sent >= asked(), has_events)
+        match sending(fd).all(at_once, |sent, _| sent >= asked(), has_events) {
+            Err(Errno::AGAIN) if has_begun_connection.get() => Err(Errno::INPROGRESS),
+            done => done,
+        }
     })
 }
 

@@ -10,12 +10,15 @@ use std::time::Instant;
 
 use libc::{
     AF_INET, AF_UNIX, EAFNOSUPPORT, EAGAIN, EALREADY, EBADF, ECONNREFUSED, EFAULT, EINPROGRESS,
-    EINVAL, EISCONN, ENOENT, ENOTSOCK, EOPNOTSUPP, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_CLOEXEC,
-    SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, c_int, sockaddr_in, sockaddr_un, socklen_t,
+    EINVAL, EISCONN, ENOENT, ENOTSOCK, EOPNOTSUPP, MSG_FASTOPEN, SO_RCVTIMEO, SO_SNDTIMEO,
+    SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, c_int, sockaddr_in, sockaddr_un,
+    socklen_t,
 };
 
 use crate::calls::{Calls, alike, call, later, nowhere, on_coroutine, pause};
-use crate::util::{ClosedPort, Scratch, ms, set_socket_timeout, tcp_pair, until};
+use crate::util::{
+    ClosedPort, Scratch, assert_same_bytes, ms, noise, set_socket_timeout, tcp_pair, until,
+};
 
 pub(crate) fn socket(family: c_int, kind: c_int) -> OwnedFd {
     // SAFETY: the call takes any numbers, and returns a new descriptor.
@@ -135,6 +138,42 @@ fn a_connect_in_non_blocking_mode_does_not_wait() {
             .set_nonblocking(false)
             .unwrap();
         assert_eq!(connect(c, &socket, port.addr), Err(ECONNREFUSED));
+    });
+}
+
+#[test]
+fn a_send_that_connects_waits_for_the_connection() {
+    let is_enabled = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen");
+    if !is_enabled.is_ok_and(|on| on.trim().parse().is_ok_and(|on: u32| on & 1 != 0)) {
+        return eprintln!("not tested: TCP Fast Open is not enabled");
+    }
+    alike(|c| {
+        let send = |socket: &OwnedFd, addr, bytes: &[u8]| {
+            let name = address(addr);
+            let (from, to) = (bytes.as_ptr().cast(), (&raw const name).cast());
+            call!(c.sendto(socket.as_raw_fd(), from, bytes.len(), MSG_FASTOPEN, to, 16))
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let reader = later(move || {
+            let (mut stream, mut all) = (listener.accept().unwrap().0, Vec::new());
+            stream.read_to_end(&mut all).map(|_| all).unwrap()
+        });
+        let bytes = noise(8 << 20, 3);
+        let client = socket(AF_INET, SOCK_STREAM);
+        assert_eq!(send(&client, addr, &bytes), Ok(bytes.len() as i64));
+        drop(client);
+        assert_same_bytes(&reader.join().unwrap(), &bytes);
+
+        let port = ClosedPort::new();
+        let refused = socket(AF_INET, SOCK_STREAM);
+        assert_eq!(send(&refused, port.addr, b"x"), Err(ECONNREFUSED));
+        let (port, _fills) = silent_port();
+        let hasty = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK);
+        assert_eq!(send(&hasty, port.addr, b"x"), Err(EINPROGRESS));
+        let patient = socket(AF_INET, SOCK_STREAM);
+        set_socket_timeout(&patient, SO_SNDTIMEO, ms(30));
+        assert_eq!(send(&patient, port.addr, b"x"), Err(EINPROGRESS));
     });
 }
 
