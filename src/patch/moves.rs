@@ -4,6 +4,8 @@
 //! not to wait for pipes, and called when a poll reports that both ends are ready. If the first end is a socket,
 //! another reader may then still be faster.
 
+use std::cell::Cell;
+
 use libc::c_short;
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
@@ -12,6 +14,7 @@ use super::caller;
 use super::descriptor;
 use super::errno::{answer, result};
 use super::files;
+use super::kernel;
 use super::original;
 use super::transfer::after_part;
 use super::types::*;
@@ -96,6 +99,15 @@ fn copy(to: c_int, from: c_int, start: off_t, count: usize) -> Result<ssize_t, E
     }
 }
 
+/// Checks that there is something to be received, or the end.
+fn peek(fd: c_int) -> Result<(), Errno> {
+    let (mut byte, flags) = (0u8, libc::MSG_PEEK | libc::MSG_DONTWAIT);
+    // SAFETY: the pointer is to one byte.
+    let peeked =
+        unsafe { kernel::recvfrom(fd, (&raw mut byte).cast(), 1, flags, null_mut(), null_mut()) };
+    result(peeked).map(drop)
+}
+
 pub(super) unsafe fn splice(
     from: c_int,
     from_offset: *mut off_t,
@@ -123,16 +135,20 @@ pub(super) unsafe fn splice(
         return splice(len, flags);
     }
     spend_operation();
+    let is_socket = |fd| descriptor::file_type(fd) == Ok(libc::S_IFSOCK);
     // A socket that reports room has it for so much.
-    let is_to_socket = descriptor::file_type(to) == Ok(libc::S_IFSOCK);
-    let len = if is_to_socket {
+    let len = if is_socket(to) {
         len.min(libc::PIPE_BUF)
     } else {
         len
     };
+    let was_in_vain = Cell::new(false);
     let wait_for = |&(fd, interest, events, timeout): &(c_int, Interest, c_short, Timeout)| {
         let attempt = || match descriptor::events(fd, events)? {
             0 => Err(Errno::AGAIN),
+            // An error, or a message in the error queue of a socket. A splice from that may block.
+            libc::POLLERR if is_socket(fd) && interest == Interest::READABLE => peek(fd),
+            libc::POLLERR if is_socket(fd) && was_in_vain.get() => Err(Errno::AGAIN),
             _ => Ok(()),
         };
         match attempt() {
@@ -149,8 +165,15 @@ pub(super) unsafe fn splice(
             let mut awaited = ends.iter().filter(|&&(fd, ..)| is_awaited(fd));
             awaited.try_for_each(wait_for)?;
             match result(splice(len, flags | libc::SPLICE_F_NONBLOCK)) {
+                // A standard stream is not waited for by a poll. This blocks.
+                Err(Errno::AGAIN) if [from, to].iter().any(|&fd| fd <= libc::STDERR_FILENO) => {
+                    return result(splice(len, flags));
+                }
                 // Another reader or writer was faster.
-                Err(Errno::AGAIN) => spend_operation(),
+                Err(Errno::AGAIN) => {
+                    was_in_vain.set(true);
+                    spend_operation();
+                }
                 done => return done,
             }
         }

@@ -124,7 +124,7 @@ fn is_tcp(fd: RawFd) -> bool {
 
 /// Whether no more will come from a socket than is there.
 fn has_ended(fd: RawFd) -> Result<bool, Errno> {
-    let signs = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
+    let signs = libc::POLLRDHUP | libc::POLLHUP;
     Ok(descriptor::events(fd, libc::POLLRDHUP)? & signs != 0)
 }
 
@@ -139,9 +139,14 @@ fn leave_error(fd: RawFd, moved: usize) -> Result<(), Errno> {
     }
 }
 
+/// Whether a socket has an error. A stream with an error hangs up, too: what is reported without that is a message in
+/// its error queue, such as a timestamp.
 #[cold]
 fn has_error(fd: RawFd) -> Result<bool, Errno> {
-    Ok(descriptor::events(fd, 0)? & libc::POLLERR != 0)
+    let events = descriptor::events(fd, 0)?;
+    let is_hung_up = || events & libc::POLLHUP != 0;
+    let is_stream = || descriptor::socket_type(fd) == Ok(libc::SOCK_STREAM);
+    Ok(events & libc::POLLERR != 0 && (is_hung_up() || !is_stream()))
 }
 
 /// The flag for an attempt after so many bytes: the kernel's own call raises no signal after it has sent a part.

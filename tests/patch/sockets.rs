@@ -18,8 +18,8 @@ use libc::{
 
 use crate::calls::{Calls, alike, call, later, nowhere, on_coroutine, pause};
 use crate::util::{
-    Scratch, assert_same_bytes, ms, noise, reset_on_close, set_socket_timeout, tcp_pair, udp_pair,
-    until_full, until_read,
+    Scratch, assert_same_bytes, leave_timestamp, ms, noise, reset_on_close, set_socket_timeout,
+    tcp_pair, udp_pair, until_full, until_read,
 };
 
 #[test]
@@ -712,5 +712,40 @@ fn a_loop_of_reads_that_find_nothing_lets_others_run() {
         // SAFETY: the call has made the descriptor.
         drop(unsafe { OwnedFd::from_raw_fd(found.unwrap() as c_int) });
         client.join().unwrap();
+    });
+}
+
+#[test]
+fn a_message_in_the_error_queue_ends_neither_a_send_nor_a_receive() {
+    alike(|c| {
+        let (stream, mut end) = tcp_pair();
+        leave_timestamp(&stream);
+        end.read_exact(&mut [0]).unwrap();
+        let fd = stream.as_raw_fd();
+        for peeks in [MSG_PEEK, 0] {
+            let mut writing = end.try_clone().unwrap();
+            let writer = later(move || {
+                for text in [b"one", b"two", b"six"] {
+                    writing.write_all(text).unwrap();
+                    pause();
+                }
+            });
+            let mut buf = [0u8; 9];
+            let received = call!(c.recv(fd, buf.as_mut_ptr().cast(), 9, MSG_WAITALL | peeks));
+            assert_eq!(received, Ok(9));
+            writer.join().unwrap();
+            if peeks != 0 {
+                (&stream).read_exact(&mut buf).unwrap();
+            }
+        }
+        let bytes = noise(8 << 20, 11);
+        let reader = later(move || {
+            let mut all = Vec::new();
+            end.read_to_end(&mut all).map(|_| all).unwrap()
+        });
+        let sent = call!(c.send(fd, bytes.as_ptr().cast(), bytes.len(), 0));
+        assert_eq!(sent, Ok(bytes.len() as i64));
+        drop(stream);
+        assert_same_bytes(&reader.join().unwrap(), &bytes);
     });
 }

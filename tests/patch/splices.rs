@@ -12,8 +12,10 @@ use libc::{
     EAGAIN, EBADF, EINVAL, EPIPE, ESPIPE, ETIMEDOUT, SO_RCVTIMEO, SPLICE_F_NONBLOCK, c_int,
 };
 
-use crate::calls::{alike, call, later, on_coroutine};
-use crate::util::{Scratch, assert_same_bytes, ms, noise, set_socket_timeout, tcp_pair};
+use crate::calls::{alike, call, later, on_coroutine, patched};
+use crate::util::{
+    Replaced, Scratch, assert_same_bytes, leave_timestamp, ms, noise, set_socket_timeout, tcp_pair,
+};
 
 fn fd(file: &impl AsRawFd) -> c_int {
     file.as_raw_fd()
@@ -158,4 +160,50 @@ fn a_timeout_ends_the_wait_for_bytes() {
         });
         assert_eq!(spliced, Ok(Err(ETIMEDOUT)));
     });
+}
+
+#[test]
+fn a_message_in_the_error_queue_does_not_end_the_wait_of_a_splice() {
+    on_coroutine(|_| {
+        let (stream, mut end) = tcp_pair();
+        leave_timestamp(&stream);
+        let (_reader, writer) = io::pipe().unwrap();
+        let splicer = greenroom::spawn(move || {
+            let c = patched();
+            call!(c.splice(fd(&stream), null_mut(), fd(&writer), null_mut(), 10, 0))
+        });
+        // It waits.
+        greenroom::yield_until_idle();
+        end.write_all(b"hello").unwrap();
+        assert_eq!(splicer.join().unwrap(), Ok(5));
+    });
+}
+
+#[test]
+fn a_splice_from_a_standard_descriptor_does_not_park() {
+    let test = "a_splice_from_a_standard_descriptor_does_not_park";
+    if crate::util::role().is_none() {
+        let child = crate::util::again!(test, "alone");
+        return assert!({ child }.status().unwrap().success());
+    }
+    let (input, input_writer) = io::pipe().unwrap();
+    let replaced = Replaced::new(0, fd(&input));
+    on_coroutine(|c| {
+        let has_run = std::rc::Rc::new(std::cell::Cell::new(false));
+        let other = greenroom::spawn_local({
+            let has_run = has_run.clone();
+            move || has_run.set(true)
+        });
+        let writing = std::thread::spawn(move || {
+            std::thread::sleep(ms(30));
+            (&input_writer).write_all(b"in").map(|()| input_writer)
+        });
+        let (_reader, writer) = io::pipe().unwrap();
+        let spliced = call!(c.splice(0, null_mut(), fd(&writer), null_mut(), 9, 0));
+        assert_eq!(spliced, Ok(2));
+        assert!(!has_run.get(), "the splice has kept the thread");
+        other.join().unwrap();
+        writing.join().unwrap().unwrap();
+    });
+    drop((replaced, input));
 }

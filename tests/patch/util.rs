@@ -3,6 +3,7 @@
 #[path = "../util/mod.rs"]
 mod shared;
 
+use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -86,6 +87,35 @@ pub(crate) fn set_socket_timeout(socket: &impl AsRawFd, option: c_int, timeout: 
         )
     };
     assert_eq!(set, 0);
+}
+
+/// Leaves a timestamp in the error queue of a connected TCP socket, which sends a byte for it.
+pub(crate) fn leave_timestamp(socket: &TcpStream) {
+    let set = |flags: u32| {
+        // SAFETY: the option takes a number, and the length is that of one.
+        let set = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_TIMESTAMPING,
+                (&raw const flags).cast(),
+                size_of_val(&flags) as _,
+            )
+        };
+        assert_eq!(set, 0);
+    };
+    set(libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE);
+    { socket }.write_all(b"t").unwrap();
+    set(0);
+    until("there is a timestamp", || {
+        let mut entry = libc::pollfd {
+            fd: socket.as_raw_fd(),
+            events: 0,
+            revents: 0,
+        };
+        // SAFETY: the pointer is to one entry.
+        unsafe { libc::poll(&raw mut entry, 1, 0) == 1 && entry.revents == libc::POLLERR }
+    });
 }
 
 /// The buffers as C has them.
