@@ -2,11 +2,12 @@
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::Timeout;
 
 use super::descriptor;
-use super::errno::{Errno, answer, result};
+use super::errno::{self, Errno, answer, result};
 use super::kernel;
 use super::original;
 use super::types::*;
@@ -170,17 +171,23 @@ fn accept_on_thread(fd: RawFd, accept: impl Fn() -> c_int) -> c_int {
         drop(ModeTurn::take());
     }
     let accepted = accept();
-    if accepted != -1 || !HAS_CHANGED_MODE.load(Ordering::Relaxed) {
+    let may_change_mode = || HAS_CHANGED_MODE.load(Ordering::Relaxed) || fork::has_forked();
+    if accepted != -1 || errno::get() != libc::EAGAIN || !may_change_mode() {
         return accepted;
     }
     answer(|| {
         let mut accepted = result(accepted);
-        // A coroutine has set non-blocking mode for its attempt.
+        let waited = begin.elapsed();
+        let deadline =
+            descriptor::deadline(fd, Timeout::Recv)?.map(|from_now| from_now.at - waited);
+        let left = || deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        // A coroutine, perhaps of another process, has set non-blocking mode for its attempt.
         while accepted == Err(Errno::AGAIN)
-            && descriptor::deadline(fd, Timeout::Recv)?.is_none()
+    let begin = Instant::now();
+            && left() != Some(Duration::ZERO)
             && !is_left_nonblocking(fd)?
         {
-            descriptor::block(&[(fd, libc::POLLIN)], None)?;
+            descriptor::block(&[(fd, libc::POLLIN)], left())?;
             accepted = result(accept());
         }
         accepted

@@ -13,6 +13,7 @@ use std::{fmt, io, mem};
 use super::functions::patched_functions;
 use super::original;
 use super::types::*;
+use crate::sys::fork;
 use crate::task;
 
 thread_local! {
@@ -175,6 +176,9 @@ static CHECKED: AtomicBool = AtomicBool::new(false);
 /// Called when a program with the macro is loaded.
 pub extern "C" fn install() {
     original::find_all();
+    // Processes may share a listener that were forked before they have runtimes. Out of memory, the first runtime tries
+    // again.
+    let _ = fork::count_forks();
     INSTALLED.store(true, Ordering::Relaxed);
 }
 

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::ptr::null_mut;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libc::{
     AF_INET, AF_UNIX, EAFNOSUPPORT, EAGAIN, EALREADY, EBADF, ECONNREFUSED, EFAULT, EINPROGRESS,
@@ -317,8 +317,16 @@ fn an_accept_ends_by_the_mode_or_the_timeout_or_the_shutdown_of_the_listener() {
 
 #[test]
 fn coroutines_and_os_threads_accept_from_one_listener() {
+    for timeout in [ms(0), ms(100_000)] {
+        coroutines_and_os_threads_accept(timeout);
+    }
+}
+
+/// From a listener with that timeout.
+fn coroutines_and_os_threads_accept(timeout: Duration) {
     on_coroutine(|_| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        set_socket_timeout(&listener, SO_RCVTIMEO, timeout);
         let addr = listener.local_addr().unwrap();
         let serve = |listener: TcpListener| {
             let mut served = 0;

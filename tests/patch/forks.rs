@@ -2,8 +2,9 @@
 //! tests, and a signal may come to any thread.
 
 use std::cell::UnsafeCell;
-use std::io::{self, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::mem;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use libc::{EPIPE, MSG_NOSIGNAL, c_int, c_void};
 
 use crate::calls::{alike, call, later, on_coroutine, patched, pause};
-use crate::util::{again, ms, noise, on_workers, role, until_full};
+use crate::util::{again, ms, noise, on_an_os_thread, on_workers, role, until_full};
 
 /// Runs `test` in a process of its own, which is a child with this test alone.
 macro_rules! alone {
@@ -96,6 +97,59 @@ alone!(
                 .collect();
             pids.sort_unstable();
             assert_eq!(pids, [&[0], &[std::process::id(); 3][..]].concat());
+        });
+    }
+);
+
+/// A child that accepts connections on a coroutine, and answers on another one of the same worker.
+struct Acceptor {
+    ask: PipeWriter,
+    answers: PipeReader,
+}
+
+impl Acceptor {
+    fn fork(listener: &TcpListener) -> Acceptor {
+        let (asked, ask) = io::pipe().unwrap();
+        let (answers, answer) = io::pipe().unwrap();
+        // SAFETY: the process has had no runtime, and its other threads hold no locks that are not held over forks.
+        if unsafe { libc::fork() } != 0 {
+            return Acceptor { ask, answers };
+        }
+        drop((ask, answers));
+        let serve = || -> io::Result<()> {
+            let listener = listener.try_clone()?;
+            on_workers(1, move || {
+                greenroom::spawn(move || while listener.accept().is_ok() {});
+                loop {
+                    (&asked).read_exact(&mut [0])?;
+                    (&answer).write_all(b"y")?;
+                }
+            })
+        };
+        // The parent has gone.
+        drop(serve());
+        // SAFETY: the process ends.
+        unsafe { libc::_exit(0) };
+    }
+
+    fn answers(&mut self) {
+        self.ask.write_all(b"?").unwrap();
+        self.answers.read_exact(&mut [0]).unwrap();
+    }
+}
+
+alone!(
+    processes_that_were_forked_before_their_runtimes_accept_from_one_listener,
+    {
+        on_an_os_thread(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let addr = listener.local_addr().unwrap();
+            let mut acceptors = [(); 2].map(|()| Acceptor::fork(&listener));
+            acceptors.iter_mut().for_each(Acceptor::answers);
+            for _ in 0..1000 {
+                drop(TcpStream::connect(addr).unwrap());
+                acceptors.iter_mut().for_each(Acceptor::answers);
+            }
         });
     }
 );
