@@ -4,6 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::net::AddressFamily;
 use rustix::net::sockopt::Timeout;
 
 use super::descriptor;
@@ -11,11 +12,18 @@ use super::errno::{self, Errno, answer, result};
 use super::kernel;
 use super::original;
 use super::types::*;
-use super::wait::{Borrowed, on_pool, read_at_once, spend_operation, until};
+use super::wait::{read_at_once, spend_operation, until, until_by_pauses};
 use crate::reactor::Interest;
 use crate::sys::fork;
 use crate::sys::mode_turn::ModeTurn;
 use crate::task;
+
+/// The families whose datagram sockets are connected at once.
+const WITHOUT_HANDSHAKE: [AddressFamily; 3] = [
+    AddressFamily::INET,
+    AddressFamily::INET6,
+    AddressFamily::UNIX,
+];
 
 /// connect(2) has no flag like `MSG_DONTWAIT`. So the socket is in non-blocking mode during the call.
 pub(super) unsafe fn connect(fd: c_int, to: *const sockaddr, to_len: socklen_t) -> c_int {
@@ -27,19 +35,19 @@ pub(super) unsafe fn connect(fd: c_int, to: *const sockaddr, to_len: socklen_t) 
             return attempt();
         }
         spend_operation();
-        match in_nonblocking_mode(fd, flags, attempt)? {
+        // It does not wait. Others may use the socket already.
+        if descriptor::is_socket_of(fd, libc::SOCK_DGRAM, &WITHOUT_HANDSHAKE) {
+            return attempt();
+        }
+        let attempt = || in_nonblocking_mode(fd, flags, attempt)?;
+        match attempt() {
             // A Unix listener whose queue is full. No event tells when there is room.
             Err(Errno::AGAIN) => {
-                let lent = Borrowed(to);
-                on_pool(move || {
-                    // SAFETY: the caller's. It waits.
-                    result(unsafe { original::connect(fd, { lent }.0, to_len) })
-                })
+                until_by_pauses(fd, descriptor::deadline(fd, Timeout::Send)?, attempt)
             }
             // On its way, perhaps since an earlier call.
             Err(begun @ (Errno::INPROGRESS | Errno::ALREADY)) => {
                 let deadline = descriptor::deadline(fd, Timeout::Send)?;
-                let attempt = || in_nonblocking_mode(fd, flags, attempt)?;
                 match until(fd, Interest::WRITABLE, deadline, || end_of(fd, attempt)) {
                     Err(Errno::AGAIN) => Err(begun),
                     done => done,
@@ -170,6 +178,7 @@ fn accept_on_thread(fd: RawFd, accept: impl Fn() -> c_int) -> c_int {
         // A coroutine that has not seen this has accepted when this thread gets the turn.
         drop(ModeTurn::take());
     }
+    let begin = Instant::now();
     let accepted = accept();
     let may_change_mode = || HAS_CHANGED_MODE.load(Ordering::Relaxed) || fork::has_forked();
     if accepted != -1 || errno::get() != libc::EAGAIN || !may_change_mode() {
@@ -183,7 +192,6 @@ fn accept_on_thread(fd: RawFd, accept: impl Fn() -> c_int) -> c_int {
         let left = || deadline.map(|at| at.saturating_duration_since(Instant::now()));
         // A coroutine, perhaps of another process, has set non-blocking mode for its attempt.
         while accepted == Err(Errno::AGAIN)
-    let begin = Instant::now();
             && left() != Some(Duration::ZERO)
             && !is_left_nonblocking(fd)?
         {

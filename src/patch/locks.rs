@@ -8,13 +8,13 @@ use super::types::*;
 use super::wait::until_by_pauses;
 
 /// Makes attempts until one does not fail for the lock of another holder.
-fn until_unlocked(attempt: impl Fn() -> c_int) -> c_int {
+fn until_unlocked(fd: c_int, attempt: impl Fn() -> c_int) -> c_int {
     let attempt = || match result(attempt()) {
         Err(Errno::ACCESS) => Err(Errno::AGAIN),
         done => done,
     };
     answer(|| match attempt() {
-        Err(Errno::AGAIN) => until_by_pauses(None, attempt),
+        Err(Errno::AGAIN) => until_by_pauses(fd, None, attempt),
         done => done,
     })
 }
@@ -25,7 +25,7 @@ pub(super) unsafe fn flock(fd: c_int, operation: c_int) -> c_int {
     let flock = |operation| unsafe { original::flock(fd, operation) };
     match asks_not_to_wait {
         true => flock(operation),
-        false => until_unlocked(|| flock(operation | libc::LOCK_NB)),
+        false => until_unlocked(fd, || flock(operation | libc::LOCK_NB)),
     }
 }
 
@@ -37,7 +37,7 @@ pub(super) unsafe fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int 
         _ => return unsafe { original::fcntl(fd, command, argument) },
     };
     // SAFETY: the caller's: the argument is a pointer to a lock for this command, too.
-    until_unlocked(|| unsafe { original::fcntl(fd, at_once, argument) })
+    until_unlocked(fd, || unsafe { original::fcntl(fd, at_once, argument) })
 }
 
 pub(super) use fcntl as fcntl64;

@@ -83,7 +83,7 @@ impl Transfer {
                     let attempt = || attempt(moved);
                     match has_events() {
                         true => until(self.fd, self.interest, until_when, attempt),
-                        false => until_by_pauses(until_when, attempt),
+                        false => until_by_pauses(self.fd, until_when, attempt),
                     }
                 });
             }

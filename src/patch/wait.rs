@@ -111,13 +111,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Like [`until`], where no event tells when an attempt may succeed: makes attempts after pauses.
 pub(super) fn until_by_pauses<R>(
+    fd: RawFd,
     deadline: Option<Deadline>,
     mut attempt: impl FnMut() -> Result<R, Errno>,
 ) -> Result<R, Errno> {
     let mut next = Duration::from_millis(1);
     loop {
         let left = deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
-        pause(left.map_or(next, |left| left.min(next)))?;
+        pause(fd, left.map_or(next, |left| left.min(next)))?;
         match attempt() {
             Err(Errno::AGAIN) if left.is_none_or(|left| left > next) => {}
             done => return done,
@@ -190,9 +191,15 @@ pub(super) fn errno(error: &io::Error) -> Errno {
 ///
 /// # Errors
 ///
-/// `ECANCELED` or `ETIMEDOUT`, if the caller is interrupted.
-fn pause(duration: Duration) -> Result<(), Errno> {
-    match until_any(&[], Deadline::after(duration), || {
+/// `ECANCELED` or `ETIMEDOUT`, if the caller is interrupted. `EBADF`, if `fd` is closed meanwhile.
+fn pause(fd: RawFd, duration: Duration) -> Result<(), Errno> {
+    // A thread that blocks would be woken by any hang-up at once.
+    let fds: &[_] = if may_park() {
+        &[(fd, Interest::NONE)]
+    } else {
+        &[]
+    };
+    match until_any(fds, Deadline::after(duration), || {
         Err::<Infallible, _>(Errno::AGAIN)
     }) {
         Ok(never) => match never {},

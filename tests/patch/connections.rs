@@ -5,7 +5,10 @@ use std::mem;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::ptr::null_mut;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use libc::{
@@ -15,7 +18,7 @@ use libc::{
     socklen_t,
 };
 
-use crate::calls::{Calls, alike, call, later, nowhere, on_coroutine, pause};
+use crate::calls::{Calls, alike, call, later, nowhere, on_coroutine, patched, pause};
 use crate::util::{
     ClosedPort, Scratch, assert_same_bytes, ms, noise, set_socket_timeout, tcp_pair, until,
 };
@@ -44,7 +47,7 @@ pub(crate) fn connect(c: &Calls, socket: &impl AsRawFd, addr: SocketAddr) -> Res
     call!(c.connect(socket.as_raw_fd(), (&raw const name).cast(), len))
 }
 
-fn connect_to_path(c: &Calls, socket: &OwnedFd, path: &std::path::Path) -> Result<i64, c_int> {
+pub(crate) fn connect_to_path(c: &Calls, socket: &impl AsRawFd, path: &Path) -> Result<i64, c_int> {
     // SAFETY: all-zero is a valid `sockaddr_un`.
     let mut name: sockaddr_un = unsafe { mem::zeroed() };
     name.sun_family = AF_UNIX as _;
@@ -192,6 +195,30 @@ fn sockets_without_connections_are_connected_at_once() {
         let fd = socket.as_raw_fd();
         assert_eq!(call!(c.connect(fd, &raw const nobody, 16)), Ok(0));
         socket.send(b"x").unwrap_err();
+    });
+}
+
+#[test]
+fn connecting_a_datagram_socket_does_not_show_in_its_mode() {
+    on_coroutine(|c| {
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = peer.local_addr().unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let other = socket.try_clone().unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let observer = std::thread::spawn(move || {
+            let mut times = 0;
+            while !over.load(SeqCst) {
+                times += usize::from(is_nonblocking(&other));
+            }
+            times
+        });
+        for _ in 0..20_000 {
+            assert_eq!(connect(c, &socket, addr), Ok(0));
+        }
+        is_over.store(true, SeqCst);
+        assert_eq!(observer.join().unwrap(), 0);
     });
 }
 
@@ -405,6 +432,33 @@ fn unix_sockets_are_connected_and_accepted() {
             let late = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK);
             connect_to_path(c, &late, &path) == Err(ECONNREFUSED)
         });
+    });
+}
+
+/// A Unix listener whose queue is full, and the client in the queue.
+pub(crate) fn full_listener(path: &Path) -> (UnixListener, UnixStream) {
+    let listener = UnixListener::bind(path).unwrap();
+    // SAFETY: the call takes any numbers.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+    (listener, UnixStream::connect(path).unwrap())
+}
+
+#[test]
+fn a_close_ends_a_connect_to_a_full_listener() {
+    on_coroutine(|_| {
+        let dir = Scratch::new();
+        let path = dir.join("socket");
+        let _listener = full_listener(&path);
+        // A number that no other test gets.
+        let number = 4700;
+        let connecting = socket(AF_UNIX, SOCK_STREAM);
+        // SAFETY: the call takes any numbers.
+        let fd = unsafe { libc::fcntl(connecting.as_raw_fd(), libc::F_DUPFD_CLOEXEC, number) };
+        let connector = greenroom::spawn(move || connect_to_path(patched(), &fd, &path));
+        pause();
+        let c = patched();
+        assert_eq!(call!(c.close(fd)), Ok(0));
+        assert_eq!(connector.join().unwrap(), Err(EBADF));
     });
 }
 

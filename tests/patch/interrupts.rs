@@ -4,19 +4,19 @@ use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use libc::{
-    AF_INET, ECANCELED, ETIMEDOUT, LOCK_EX, MSG_PEEK, MSG_WAITALL, POLLIN, SOCK_STREAM, c_int,
-    c_void, fd_set, mmsghdr, pollfd,
+    AF_INET, AF_UNIX, ECANCELED, ETIMEDOUT, LOCK_EX, MSG_PEEK, MSG_WAITALL, POLLIN, SOCK_STREAM,
+    c_int, c_void, fd_set, mmsghdr, pollfd,
 };
 
 use crate::calls::{Calls, call, on_coroutine, patched, pause, returned, set_errno};
-use crate::connections::{connect, silent_port, socket};
+use crate::connections::{connect, connect_to_path, full_listener, silent_port, socket};
 use crate::util::{ClosedPort, Scratch, counter, iovecs, ms, noise, tcp_pair, until};
 
 /// Descriptors that are ready for nothing.
@@ -33,12 +33,13 @@ struct Idle {
     listener: TcpListener,
     silent: ClosedPort,
     _connections: Vec<std::os::fd::OwnedFd>,
+    _full_queue: (UnixListener, UnixStream),
     datagrams: UdpSocket,
     epoll: std::os::fd::OwnedFd,
     /// Locked by other open files.
     file: File,
     _locks: [File; 2],
-    _dir: Scratch,
+    dir: Scratch,
 }
 
 impl Idle {
@@ -77,11 +78,12 @@ impl Idle {
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             silent,
             _connections: connections,
+            _full_queue: full_listener(&dir.join("full")),
             datagrams: UdpSocket::bind("127.0.0.1:0").unwrap(),
             epoll,
             file,
             _locks: [flocked, locked],
-            _dir: dir,
+            dir,
         }
     }
 }
@@ -137,6 +139,10 @@ const WAITS: &[(&str, Wait)] = &[
     }),
     ("connect", |c, idle, _| {
         connect(c, &socket(AF_INET, SOCK_STREAM), idle.silent.addr)
+    }),
+    ("connect to a full queue", |c, idle, _| {
+        let path = idle.dir.join("full");
+        connect_to_path(c, &socket(AF_UNIX, SOCK_STREAM), &path)
     }),
     ("accept", |c, idle, _| {
         call!(c.accept(idle.listener.as_raw_fd(), null_mut(), null_mut()))
