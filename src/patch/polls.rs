@@ -268,6 +268,10 @@ unsafe fn wait_for_sets(
             look()
         },
     );
+    if ready < 0 {
+        // An attempt may have emptied the sets before the wait has failed.
+        sets.restore();
+    }
     errno::untouched(|| drop(sets));
     ready
 }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use libc::{
-    EBADF, EFAULT, EINTR, EINVAL, EPOLLET, EPOLLIN, EPOLLONESHOT, POLLERR, POLLHUP, POLLIN,
-    POLLNVAL, POLLOUT, POLLRDHUP, POLLRDNORM, c_int, c_short, epoll_event, fd_set, pollfd,
+    EBADF, EFAULT, EINTR, EINVAL, EPOLLET, EPOLLIN, EPOLLONESHOT, ETIMEDOUT, POLLERR, POLLHUP,
+    POLLIN, POLLNVAL, POLLOUT, POLLRDHUP, POLLRDNORM, c_int, c_short, epoll_event, fd_set, pollfd,
     sigset_t, timespec, timeval,
 };
 
@@ -392,6 +392,20 @@ fn a_select_tells_how_much_of_the_time_is_left() {
             Ok(1)
         );
         assert!((90..100).contains(&many.tv_sec), "{}", many.tv_sec);
+    });
+}
+
+#[test]
+fn a_select_that_fails_leaves_its_sets_alone() {
+    on_coroutine(|c| {
+        let (one, _end) = UnixStream::pair().unwrap();
+        let (mut read, mut priority) = (set(&[&one]), set(&[&one]));
+        let (of_read, of_priority) = (&raw mut read, &raw mut priority);
+        let selected = greenroom::timeout(ms(10), || {
+            call!(c.select(1024, of_read, null_mut(), of_priority, null_mut()))
+        });
+        assert_eq!(selected, Ok(Err(ETIMEDOUT)));
+        assert!(has(&read, &one) && has(&priority, &one));
     });
 }
 
