@@ -1,6 +1,7 @@
-//! Closing: waits for a descriptor end before it is closed.
+//! Closing: waits for a descriptor end before it is closed, or becomes a duplicate of another one.
 
 use super::errno;
+use super::kernel;
 use super::original;
 use super::types::c_int;
 use crate::reactor;
@@ -8,7 +9,30 @@ use crate::sys::fork;
 
 pub(super) unsafe fn close(fd: c_int) -> c_int {
     // SAFETY: the caller's.
-    let close = || unsafe { original::close(fd) };
+    close_by(fd, || unsafe { original::close(fd) })
+}
+
+pub(super) unsafe fn dup2(from: c_int, to: c_int) -> c_int {
+    // SAFETY: the caller's.
+    replace_by(from, to, || unsafe { original::dup2(from, to) })
+}
+
+pub(super) unsafe fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int {
+    // SAFETY: the caller's.
+    replace_by(from, to, || unsafe { original::dup3(from, to, flags) })
+}
+
+/// Makes `to` a duplicate of `from`, by the function `replace`.
+fn replace_by(from: c_int, to: c_int, replace: impl FnOnce() -> c_int) -> c_int {
+    // Then nothing is closed.
+    if from == to || kernel::flags(from).is_err() {
+        return replace();
+    }
+    close_by(to, replace)
+}
+
+/// Closes `fd` by the function `close`.
+fn close_by(fd: c_int, close: impl FnOnce() -> c_int) -> c_int {
     if fd < 0 || !reactor::may_be_awaited(fd) || !has_waits() {
         return close();
     }

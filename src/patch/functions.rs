@@ -69,6 +69,10 @@ macro_rules! __patched_functions {
                 = (-1, null_mut(), -1, null_mut(), 0, 0);
             always fn close(fd: c_int) -> c_int
                 = (-1);
+            always fn dup2(from: c_int, to: c_int) -> c_int
+                = (-1, -1);
+            always fn dup3(from: c_int, to: c_int, flags: c_int) -> c_int
+                = (-1, -1, 0);
             parks fn flock(fd: c_int, operation: c_int) -> c_int
                 = (-1, 0);
             parks fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int

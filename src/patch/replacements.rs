@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub(super) use super::children::{wait, wait3, wait4, waitid, waitpid};
-pub(super) use super::closing::close;
+pub(super) use super::closing::{close, dup2, dup3};
 pub(super) use super::connections::{accept, accept4, connect};
 pub(super) use super::files::{
     __read_chk, preadv2, preadv64v2, pwritev2, pwritev64v2, read, readv, write, writev,

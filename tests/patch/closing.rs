@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 
-use libc::{EBADF, c_int};
+use libc::{EBADF, EINVAL, c_int};
 
 use greenroom::RuntimeBuilder;
 
@@ -97,6 +97,44 @@ fn a_wait_for_a_number_that_is_used_again_does_not_touch_the_new_file() {
             assert_eq!(receiver.join().unwrap(), Ok(6));
             close(fd);
             drop(end);
+        }
+    });
+}
+
+#[test]
+fn a_duplicate_of_another_descriptor_ends_the_waits_for_what_was_there() {
+    on_coroutine(|c| {
+        for with_flags in [false, true] {
+            let (stream, mut end) = UnixStream::pair().unwrap();
+            // A number that no other test gets.
+            let fd = duplicate(stream.as_raw_fd(), 5200);
+            drop(stream);
+            let (new, mut new_end) = UnixStream::pair().unwrap();
+            let replace = |from, to| match with_flags {
+                false => call!(c.dup2(from, to)),
+                true => call!(c.dup3(from, to, libc::O_CLOEXEC)),
+            };
+            // These change nothing.
+            let receiver = self::receiver(fd);
+            pause();
+            assert_eq!(replace(-1, fd), Err(EBADF));
+            let same = match with_flags {
+                false => Ok(fd.into()),
+                true => Err(EINVAL),
+            };
+            assert_eq!(replace(fd, fd), same);
+            end.write_all(b"old").unwrap();
+            assert_eq!(receiver.join().unwrap(), Ok(3));
+
+            let receiver = self::receiver(fd);
+            pause();
+            assert_eq!(replace(new.as_raw_fd(), fd), Ok(fd.into()));
+            assert_eq!(receiver.join().unwrap(), Err(EBADF));
+            let receiver = self::receiver(fd);
+            pause();
+            new_end.write_all(b"newer").unwrap();
+            assert_eq!(receiver.join().unwrap(), Ok(5));
+            close(fd);
         }
     });
 }
