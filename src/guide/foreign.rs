@@ -112,16 +112,39 @@
 //! another one of its worker. A mutex that another thread or process holds blocks the worker: see
 //! [`patch`](mod@crate::patch).
 //!
-//! **Waits inside the C library block the worker**: reads and writes by `fgets`, `popen` and the like,
-//! `pthread_once`, and the locks of `threads.h`. So do regular files, and the descriptors 0, 1 and 2.
+//! ## What never parks
+//!
+//! These block the worker, under the patch as without it. [`unblock`](crate::unblock()) around the call helps, where the
+//! call may run on another thread.
+//!
+//! - Regular files, and `open` of a named pipe.
+//! - The descriptors 0, 1 and 2.
+//! - `ppoll`, `pselect`, `epoll_pwait` and `epoll_pwait2` with a signal mask that differs from the thread's. They want to
+//!   handle signals on this thread while they wait.
+//! - Waits for signals: `sigwait`, `sigwaitinfo`, `sigtimedwait`, `sigsuspend`, `pause`.
+//! - `tee`, `vmsplice`, `tcdrain`, and an `ioctl` that waits.
+//! - Message queues and semaphores of the system: `mq_receive`, `mq_send`, `msgrcv`, `msgsnd`, `semop`.
+//! - `pthread_once`, `pthread_barrier_wait`, the joins of threads other than `pthread_join`, and what `threads.h`
+//!   declares (`mtx_lock`, `cnd_wait`, `thrd_join`).
+//! - System calls by number, through `syscall`, except the futexes of std's locks: so `io_uring_enter` and
+//!   `io_getevents`. And `aio_suspend`.
+//! - What the C library calls internally: the reads and writes of `fgets` and the like, `lockf`, `system`, `pclose`,
+//!   the queries of `res_query`, the lookups of users by `getpwnam`.
+//!
+//! A loop that waits for another coroutine of its worker without blocking never ends if it only calls these:
+//!
+//! - `sched_yield`, which is std's `thread::yield_now`. It lets OS threads run, but no coroutine.
+//! - Sends and writes in non-blocking mode. Reads in that mode let others run now and then if they find nothing, and so
+//!   do polls.
 //!
 //! # Interrupts in C code
 //!
 //! A [`timeout`](crate::timeout()) or a [cancellation](crate::JoinHandle::cancel) cannot unwind through C code,
 //! or through Rust code that is not written for that. So a function of the patch that waits *fails* instead:
 //! with `ETIMEDOUT` while the code is inside a timeout that has passed, and once with `ECANCELED` after a
-//! cancellation. A sleep cannot fail. It ends early, and the next call that can fail does. Waits for locks, for
-//! threads and for children are not interrupted.
+//! cancellation. A sleep cannot fail. It ends early, and the next call that can fail does. Waits for mutexes and other
+//! locks of threads, for threads, and for any child or for one that stops are not interrupted. A wait for the end of one
+//! child by its number is, and the child then still has to be waited for.
 //!
 //! - The library sees an error of the system, and treats it like any other: it closes the connection, say.
 //! - [`timeout`](crate::timeout()) then returns `Ok` with what the closure returns, which is an error of the

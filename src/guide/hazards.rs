@@ -168,6 +168,11 @@
 //! with SA_ONSTACK. The kernel saves the registers there, too, which takes 1 KiB to 4 KiB (more with AMX). So
 //! coroutines with the smallest stacks, 16 KiB, should leave that much room.
 //!
+//! Under [the patch](mod@crate::patch), a signal handler may call `write`, `send`, `sendto` and `sendmsg` where they do
+//! not have to wait: on a descriptor in non-blocking mode, or with `MSG_DONTWAIT`. It may call no other function that the
+//! patch replaces. Such a function may let other coroutines run before the handler has returned. `close`, `dup2` and
+//! `accept` may wait for ever for a lock that the interrupted code holds.
+//!
 //! # Fork
 //!
 //! A forked child has no runtime. After a process has had a runtime, its forked children should call

@@ -22,8 +22,8 @@
 //! # Which functions
 //!
 //! `recv`, `recvfrom`, `recvmsg`, `recvmmsg`, `send`, `sendto`, `sendmsg`, `sendmmsg`, `connect`, `accept`,
-//! `accept4`; `read`, `readv`, `preadv2`, `write`, `writev`, `pwritev2`, `sendfile`, `splice`, `close`, `flock`,
-//! the locks of `fcntl`; `poll`, `ppoll`, `select`, `pselect`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`; `nanosleep`,
+//! `accept4`; `read`, `readv`, `preadv2`, `write`, `writev`, `pwritev2`, `sendfile`, `splice`, `close`, `dup2`, `dup3`,
+//! `flock`, the locks of `fcntl`; `poll`, `ppoll`, `select`, `pselect`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`; `nanosleep`,
 //! `clock_nanosleep`, `usleep`, `sleep`; `getaddrinfo`, `getnameinfo`, `gethostbyname` and its relatives;
 //! `pthread_join`, `waitpid` and its relatives; the private futexes of `syscall`, on which std's locks are made;
 //! `pthread_mutex_lock`, `pthread_cond_wait`, `pthread_rwlock_rdlock`, `sem_wait` and their relatives; and other
@@ -36,11 +36,14 @@
 //! - A [timeout](crate::timeout()) or a [cancellation](crate::JoinHandle::cancel) makes a function that waits fail
 //!   with `ETIMEDOUT` or `ECANCELED`. It never unwinds, because the frames above may be those of C code. A
 //!   cancellation is told once. A sleep ends early instead; the next call is told.
-//! - `close` ends the waits of coroutines for the descriptor, which fail with `EBADF`.
-//! - Locks of files are tried every ten milliseconds, so a deadlock is not found. So are datagrams to a Unix socket
-//!   that has no room, if the call names it; and read-write locks of C for several processes
-//!   (`PTHREAD_PROCESS_SHARED`). A wait for such a condition variable returns after ten milliseconds, as it may at any
-//!   time.
+//! - `close` ends the waits of coroutines for the descriptor, which fail with `EBADF`. So does `dup2` for the
+//!   descriptor that it replaces. `close_range` and `closefrom` do not.
+//! - Locks of files are tried every ten milliseconds, so a deadlock is not found. So are a connect to a Unix listener
+//!   whose queue is full; datagrams to a Unix socket that has no room, if the call names it; and read-write locks of C
+//!   for several processes (`PTHREAD_PROCESS_SHARED`). A wait for such a condition variable returns after ten
+//!   milliseconds, as it may at any time.
+//! - `waitpid` and its relatives, for one child by its number, wait for its end alone, unless they ask for stops. The
+//!   stops of a child that is traced by `ptrace` are not told.
 //! - A `shutdown` for sending does not end the wait of a coroutine that sends to that Unix stream, as no event tells of
 //!   it. The end of the peer does.
 //! - A wait for a semaphore of C keeps a thread of the pool.
@@ -53,7 +56,7 @@
 //! What never parks: regular files; `open` of a named pipe; the descriptors 0, 1 and 2, around which std holds a
 //! lock of its own; `pthread_once`, `pthread_barrier_wait`, and what `threads.h` declares (`mtx_lock`); code that
 //! makes system calls by itself, as the crate rustix and programs in Go do; and what the C library calls internally,
-//! such as the reads of `fgets`.
+//! such as the reads of `fgets`. [The guide](crate::guide::foreign#what-never-parks) has the whole list.
 //!
 //! # What is identified by its OS thread
 //!

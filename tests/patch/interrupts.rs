@@ -5,6 +5,7 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Command, Stdio};
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -36,6 +37,7 @@ struct Idle {
     _full_queue: (UnixListener, UnixStream),
     datagrams: UdpSocket,
     epoll: std::os::fd::OwnedFd,
+    child: Reader,
     /// Locked by other open files.
     file: File,
     _locks: [File; 2],
@@ -81,10 +83,28 @@ impl Idle {
             _full_queue: full_listener(&dir.join("full")),
             datagrams: UdpSocket::bind("127.0.0.1:0").unwrap(),
             epoll,
+            child: Reader::new(),
             file,
             _locks: [flocked, locked],
             dir,
         }
+    }
+}
+
+/// A child that does not end by itself.
+struct Reader(Child);
+
+impl Reader {
+    fn new() -> Reader {
+        let mut cat = Command::new("cat");
+        Reader(cat.stdin(Stdio::piped()).spawn().unwrap())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -190,6 +210,13 @@ const WAITS: &[(&str, Wait)] = &[
     }),
     ("epoll_pwait2", |c, idle, buf| {
         call!(c.epoll_pwait2(idle.epoll.as_raw_fd(), buf.cast(), 9, null(), null()))
+    }),
+    ("waitpid", |c, idle, _| {
+        call!(c.waitpid(idle.child.0.id() as _, null_mut(), 0))
+    }),
+    ("waitid", |c, idle, _| {
+        let (kind, child) = (libc::P_PID, idle.child.0.id());
+        call!(c.waitid(kind, child, null_mut(), libc::WEXITED))
     }),
     ("flock", |c, idle, _| {
         call!(c.flock(idle.file.as_raw_fd(), LOCK_EX))
