@@ -11,6 +11,7 @@ mod closing;
 mod connections;
 mod files;
 mod forks;
+mod futexes;
 mod identity;
 mod interrupts;
 mod locks;
