@@ -11,8 +11,8 @@
 //!   wakes a coroutine and a thread. One of these is a spurious wake-up, which every wait of this kind allows
 //!   for. So is the end of the pause after which a coroutine looks again, if other processes may signal.
 //!
-//! *A mutex that notes its holder*, to let it in again or to refuse it: the C library notes the thread. Which of its
-//! coroutines that is, is noted in `owners.rs`.
+//! *A mutex that notes its holder*, to let it in again or to refuse it or others: the C library notes the thread. Which
+//! of its coroutines that is, is noted in `owners.rs`.
 //!
 //! A mutex that another thread holds blocks the thread as before. That is a matter of moments, mostly. And an
 //! allocator can rely on it: it has a state per thread, and must not be entered by a second coroutine in the midst of
@@ -57,15 +57,14 @@ struct Fields {
     kind: AtomicI32,
 }
 
-/// The bits of a mutex's kind that say what its holder may do. Others say which threads may use it, what happens when
-/// its holder ends, and with which priority and which instructions it is locked. These do not matter here.
-const KIND: c_int = 3;
+/// The bits of a mutex's kind that say what happens if its holder locks it again.
+const TYPE: c_int = 3;
 
-/// A mutex as most are, and one that spins at first.
-const ORDINARY: [c_int; 2] = [0, 3];
+/// The types that let the holder in again, or refuse it.
+const OF_HOLDER: [c_int; 2] = [1, 2];
 
-/// A mutex that its holder may lock again, and one that refuses that.
-const NOTES_HOLDER: [c_int; 2] = [1, 2];
+/// The bits of a mutex that is robust, and of one that inherits priorities. They refuse an unlock by another thread.
+const OF_THREAD: c_int = 16 | 32;
 
 const _: () = assert!(
     cfg!(not(all(target_env = "gnu", target_pointer_width = "64")))
@@ -83,18 +82,20 @@ unsafe fn fields<'a>(mutex: *mut pthread_mutex_t) -> Option<&'a Fields> {
     cfg!(all(target_env = "gnu", target_pointer_width = "64")).then(|| unsafe { &*mutex.cast() })
 }
 
-/// Whether the mutex is of one of these kinds.
+/// Whether the mutex notes its holder, to let it in again or to refuse others.
 ///
 /// # Safety
 ///
 /// The pointer is to a mutex that is initialised.
-unsafe fn is_one_of(mutex: *mut pthread_mutex_t, kinds: [c_int; 2]) -> bool {
+unsafe fn notes_holder(mutex: *mut pthread_mutex_t) -> bool {
     // SAFETY: the caller's.
-    let fields = unsafe { fields(mutex) };
-    fields.is_some_and(|fields| kinds.contains(&(fields.kind.load(Ordering::Relaxed) & KIND)))
+    unsafe { fields(mutex) }.is_some_and(|fields| {
+        let kind = fields.kind.load(Ordering::Relaxed);
+        OF_HOLDER.contains(&(kind & TYPE)) || kind & OF_THREAD != 0
+    })
 }
 
-/// Whether a coroutine of the calling thread holds the mutex, which is of an ordinary kind.
+/// Whether a coroutine of the calling thread holds the mutex, which does not note its holder.
 ///
 /// # Safety
 ///
@@ -104,7 +105,7 @@ unsafe fn is_held_here(mutex: *mut pthread_mutex_t) -> bool {
     let (fields, this_thread) = unsafe { (fields(mutex), libc::gettid()) };
     let owner = fields.map(|fields| fields.owner.load(Ordering::Relaxed));
     // SAFETY: the caller's.
-    owner == Some(this_thread) && unsafe { is_one_of(mutex, ORDINARY) }
+    owner == Some(this_thread) && !unsafe { notes_holder(mutex) }
 }
 
 /// The first word of what a pointer of C is to, as the name of a queue of the lot.
@@ -130,7 +131,7 @@ unsafe fn lock(
     block: impl FnOnce() -> c_int,
 ) -> c_int {
     // SAFETY: the caller's.
-    if unsafe { is_one_of(mutex, NOTES_HOLDER) } {
+    if unsafe { notes_holder(mutex) } {
         // SAFETY: the caller's.
         return unsafe { lock_of_holder(mutex, deadline, block) };
     }
@@ -239,7 +240,7 @@ pub(super) unsafe fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int
     // SAFETY: the caller's.
     let attempt = || unsafe { original::pthread_mutex_trylock(mutex) };
     // SAFETY: the caller's.
-    if !unsafe { is_one_of(mutex, NOTES_HOLDER) } {
+    if !unsafe { notes_holder(mutex) } {
         return attempt();
     }
     if owners::holder(mutex.addr()) == Holder::Another {
@@ -284,7 +285,7 @@ pub(super) unsafe fn pthread_mutex_clocklock(
 
 pub(super) unsafe fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int {
     // SAFETY: the caller's.
-    let notes_holder = unsafe { is_one_of(mutex, NOTES_HOLDER) };
+    let notes_holder = unsafe { notes_holder(mutex) };
     if notes_holder && owners::holder(mutex.addr()) == Holder::Another {
         return EPERM;
     }

@@ -569,14 +569,21 @@ fn a_robust_mutex_of_c_tells_coroutines_apart_after_its_holder_has_ended() {
         });
         on_one_worker(|| {
             assert_eq!(shared.plain(libc::pthread_mutex_lock), libc::EOWNERDEAD);
-            // SAFETY: the mutex is initialised.
-            let repaired = unsafe { libc::pthread_mutex_consistent(shared.mutex.get()) };
-            assert_eq!(repaired, 0);
-            let attempt = || shared.plain(libc::pthread_mutex_trylock);
-            greenroom::scope(|s| assert_eq!(s.spawn(attempt).join().unwrap(), libc::EBUSY));
-            assert_eq!(shared.plain(libc::pthread_mutex_unlock), 0);
-            shared.lock();
-            shared.unlock();
+            let begins = AtomicU32::new(0);
+            greenroom::scope(|s| {
+                s.spawn(|| {
+                    assert_eq!(shared.plain(libc::pthread_mutex_trylock), libc::EBUSY);
+                    assert_eq!(shared.plain(libc::pthread_mutex_unlock), libc::EPERM);
+                    begins.store(1, Ordering::Relaxed);
+                    shared.lock();
+                    shared.unlock();
+                });
+                until("it begins", || begins.load(Ordering::Relaxed) == 1);
+                // SAFETY: the mutex is initialised.
+                let repaired = unsafe { libc::pthread_mutex_consistent(shared.mutex.get()) };
+                assert_eq!(repaired, 0);
+                assert_eq!(shared.plain(libc::pthread_mutex_unlock), 0);
+            });
         });
     }
 }
