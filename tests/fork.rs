@@ -17,7 +17,11 @@ use std::time::{Duration, Instant};
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::sync::mpsc;
 use greenroom::shims::thread;
-use greenroom::{Builder, Cancelled, RuntimeBuilder, block_on, park, run, spawn, unblock};
+use greenroom::sync::Semaphore;
+use greenroom::{
+    Builder, Cancelled, PinnedThread, RuntimeBuilder, ThreadPool, block_on, park, run, spawn,
+    unblock,
+};
 use serial_test::serial;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -504,6 +508,60 @@ fn waiters_of_a_channel_in_the_parent_do_not_wait_in_the_child() {
             drop(sender);
             assert!(receiver.into_iter().eq([1, 2]));
         }
+    });
+}
+
+#[test]
+#[serial]
+fn waiters_for_a_semaphore_in_the_parent_are_not_in_line_in_the_child() {
+    util::on_workers(2, || {
+        let semaphore = Arc::new(Semaphore::new(0));
+        let waits = || {
+            let semaphore = Arc::clone(&semaphore);
+            move || semaphore.acquire_many(2).forget()
+        };
+        let (coroutine, os_thread) = (spawn(waits()), std::thread::spawn(waits()));
+        thread::sleep(10 * MILLI);
+        let child = fork_to(|| {
+            semaphore.add_permits(1);
+            let permit = semaphore.try_acquire().expect("nobody is in line");
+            assert!(semaphore.acquire_timeout(MILLI).is_none());
+            drop(permit);
+            drop(semaphore.acquire());
+            semaphore.add_permits(3);
+            assert_eq!(semaphore.available_permits(), 4);
+        });
+        child.succeed();
+        assert_eq!(semaphore.available_permits(), 0);
+        semaphore.add_permits(4);
+        coroutine.join().unwrap();
+        os_thread.join().unwrap();
+    });
+}
+
+#[test]
+#[serial]
+fn calls_of_the_parents_threads_do_not_wait_in_the_child() {
+    util::on_workers(1, || {
+        let (pool, pinned) = (ThreadPool::new(1), PinnedThread::new("pinned").unwrap());
+        let proxy = pinned.proxy(|| 1);
+        assert_eq!(pool.call(|| 2), 2);
+        let mut handed = Some((pool, pinned, proxy));
+        let child = fork_to(|| {
+            let (pool, pinned, proxy) = handed.take().unwrap();
+            assert_eq!(pool.call(|| 3), 3);
+            for refused in [
+                catch_unwind(AssertUnwindSafe(|| pinned.call(|| 4))),
+                catch_unwind(AssertUnwindSafe(|| proxy.with(|value| *value))),
+            ] {
+                assert!(message(&*refused.unwrap_err()).contains("fork"));
+            }
+        });
+        child.succeed();
+        let (pool, pinned, proxy) = handed.unwrap();
+        assert_eq!(pool.call(|| 5), 5);
+        assert_eq!(pinned.call(|| 6), 6);
+        assert_eq!(proxy.with(|value| *value), 1);
     });
 }
 

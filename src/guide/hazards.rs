@@ -177,11 +177,17 @@
 //!
 //! A forked child has no runtime. After a process has had a runtime, its forked children should call
 //! `exec` or `_exit`. Until they do, their calls block as std's do, and spawning, joining and running
-//! fail with an error. Closing a socket in the child does not disturb the parent. A process that forks
-//! before its first runtime can use all of greenroom in both processes.
+//! fail with an error. Closing a socket in the child does not disturb the parent. Locks, channels and semaphores work
+//! in the child, but what another thread or coroutine held at the fork, be it a lock or a permit, is not given back
+//! there. A [`Barrier`] still counts those that had come before the fork. A [`ThreadPool`] makes its calls on the calling
+//! thread, and calls of a [`PinnedThread`] panic. A process that forks before its first runtime can use all of greenroom in
+//! both processes.
 //!
+//! [`Barrier`]: crate::sync::Barrier
 //! [`Cancelled`]: crate::Cancelled
+//! [`PinnedThread`]: crate::PinnedThread
 //! [`RuntimeBuilder::grace`]: crate::RuntimeBuilder::grace
+//! [`ThreadPool`]: crate::ThreadPool
 //! [`coroutine_local!`]: crate::coroutine_local
 //! [`deny_blocking`]: crate::deny_blocking()
 //! [`park()`]: crate::park()

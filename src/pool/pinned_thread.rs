@@ -13,6 +13,7 @@ use std::thread::{self, ThreadId};
 
 use super::{Job, job, run_job};
 use crate::channel::{self, Sender};
+use crate::sys::fork::Process;
 use crate::task::word::Kind;
 use crate::task::{Change, InterruptScope};
 
@@ -36,13 +37,15 @@ use crate::task::{Change, InterruptScope};
 /// # }
 /// ```
 ///
-/// The thread ends when all clones and all proxies are dropped, after the calls that are queued.
+/// The thread ends when all clones and all proxies are dropped, after the calls that are queued. In a forked child,
+/// calls panic, since the thread is left in the parent.
 #[derive(Clone)]
 pub struct PinnedThread(Arc<Shared>);
 
 struct Shared {
     jobs: Sender<Job>,
     id: ThreadId,
+    made_by: Process,
 }
 
 thread_local! {
@@ -68,7 +71,9 @@ impl PinnedThread {
             }
         })?;
         let id = thread.thread().id();
-        Ok(PinnedThread(Arc::new(Shared { jobs, id })))
+        // Forks are counted since the channel was made.
+        let made_by = Process::current();
+        Ok(PinnedThread(Arc::new(Shared { jobs, id, made_by })))
     }
 
     /// Runs `f` on the thread, and returns what it returns. Parks the calling coroutine meanwhile, and blocks an
@@ -76,7 +81,7 @@ impl PinnedThread {
     ///
     /// # Panics
     ///
-    /// Resumes the panic, if `f` panics.
+    /// Resumes the panic, if `f` panics. Panics in a forked child of the process that has started the thread.
     ///
     /// # Unwinding
     ///
@@ -89,6 +94,10 @@ impl PinnedThread {
         if thread::current().id() == self.0.id {
             return f();
         }
+        assert!(
+            self.0.made_by.is_current(),
+            "this process is a fork, and the pinned thread is left in the parent"
+        );
         let (job, result) = job(f);
         self.submit(job);
         result.wait(Kind::Event)
@@ -156,6 +165,9 @@ impl PinnedThread {
     }
 
     fn submit(&self, job: Job) {
+        if !self.0.made_by.is_current() {
+            return;
+        }
         // A send may yield. No interrupt must keep the job from the thread then.
         let sent = InterruptScope::enter(Change::Shield, |_| self.0.jobs.send(job));
         // The thread receives until all senders are gone, and this is one.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::crew::Purpose;
 use super::{Threads, job};
+use crate::sys::fork::{self, Process};
 use crate::task::word::Kind;
 
 /// A pool of OS threads for calls that block, apart from the one of [`unblock`](crate::unblock).
@@ -24,8 +25,13 @@ use crate::task::word::Kind;
 ///
 /// A thread is made when a call needs it, and ends after 5 seconds without a call. Clones share the threads. Calls
 /// that are queued when the last clone is dropped are still made.
+///
+/// In a forked child, the calling thread makes the calls, since the threads are left in the parent.
 #[derive(Clone)]
-pub struct ThreadPool(Arc<Threads>);
+pub struct ThreadPool {
+    threads: Arc<Threads>,
+    made_by: Process,
+}
 
 impl ThreadPool {
     /// A pool of at most `threads` threads.
@@ -36,7 +42,12 @@ impl ThreadPool {
     #[track_caller]
     pub fn new(threads: usize) -> ThreadPool {
         let threads = NonZero::new(threads).expect("a pool needs a thread");
-        ThreadPool(Arc::new(Threads::new(threads.get())))
+        // Out of memory, forks are not counted: a child then takes itself for its parent.
+        let _ = fork::count_forks();
+        ThreadPool {
+            threads: Arc::new(Threads::new(threads.get())),
+            made_by: Process::current(),
+        }
     }
 
     /// Runs `f` on a thread of the pool, and returns what it returns. Parks the calling coroutine meanwhile, and
@@ -58,8 +69,11 @@ impl ThreadPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        if !self.made_by.is_current() {
+            return f();
+        }
         let (job, result) = job(f);
-        if let Err(job) = Threads::run(&self.0, job, Purpose::Limited) {
+        if let Err(job) = Threads::run(&self.threads, job, Purpose::Limited) {
             job();
         }
         result.wait(Kind::Event)
@@ -67,12 +81,12 @@ impl ThreadPool {
 
     /// The most threads that the pool has.
     pub fn max_threads(&self) -> usize {
-        self.0.most
+        self.threads.most
     }
 
     /// The number of calls that wait for a thread.
     pub fn queued(&self) -> usize {
-        self.0.lock().queued()
+        self.threads.lock().queued()
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::line::{Ended, Line, wait_in_line};
+use super::line::{Ended, Line, prepare_to_wait, wait_in_line};
 use crate::atomic::own_lock;
 use crate::park;
 use crate::task::word::Outcome;
@@ -187,8 +187,7 @@ impl Barrier {
         deadline: impl FnOnce() -> Option<Deadline>,
     ) -> Result<usize, BarrierError> {
         park::spend_operation();
-        // Not under the lock: for an OS thread's first wait this allocates.
-        park::prepare_to_wait();
+        prepare_to_wait();
         let deadline = deadline();
         let mut state = own_lock(&self.state);
         if state.broken {

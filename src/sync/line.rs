@@ -19,14 +19,18 @@
 use std::cell::Cell;
 use std::mem;
 
-use crate::atomic::{Mutex, MutexGuard, own_lock};
+use crate::atomic::{Mutex, MutexGuard, own_lock, process};
 use crate::park::list::{List, Node};
-use crate::park::{Wait, Waited};
+use crate::park::{self, Wait, Waited};
 use crate::task::word::{Kind, Outcome};
 use crate::task::{Awaiting, Deadline, Waiting};
 
 /// The waiters, in the order in which they came.
-pub(super) struct Line<N>(List<Place<N>>);
+pub(super) struct Line<N> {
+    list: List<Place<N>>,
+    /// The process of the waiters, if there are any. A forked child forgets those of its parent.
+    process: u32,
+}
 
 /// One waiter's place in the line.
 struct Place<N> {
@@ -59,11 +63,24 @@ impl<N> Ended<N> {
 
 impl<N> Line<N> {
     pub(super) const fn new() -> Line<N> {
-        Line(List::new())
+        Line {
+            list: List::new(),
+            process: 0,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.first().is_none()
+        self.list.first().is_none() || self.process != process::number()
+    }
+
+    /// The waiters of this process.
+    #[inline]
+    fn list_of_this_process(&mut self) -> &mut List<Place<N>> {
+        if self.process != process::number() {
+            self.list = List::new();
+            self.process = process::number();
+        }
+        &mut self.list
     }
 
     /// Takes out the first waiter, if `admit` returns true for its note, and ends its wait. Passes over
@@ -74,15 +91,16 @@ impl<N> Line<N> {
         ended: &'a mut Ended<N>,
         admit: impl Fn(&N) -> bool,
     ) -> Option<&'a N> {
+        let list = self.list_of_this_process();
         loop {
-            let first: *const Node<Place<N>> = self.0.first()?;
+            let first: *const Node<Place<N>> = list.first()?;
             // SAFETY: the node is linked, and the caller has the lock. If its wait ends otherwise, its task
             // needs that lock to leave the frame of the node.
             let place = unsafe { &(*first).value };
             if !admit(&place.note) {
                 return None;
             }
-            self.0.pop_front();
+            list.pop_front();
             // SAFETY: the node was linked until now, under the lock that the caller has.
             if unsafe { place.waiting.get()?.end() }.is_some() {
                 // SAFETY: the node was unlinked. Its wait was ended here, so it lives until its task is
@@ -94,8 +112,14 @@ impl<N> Line<N> {
     }
 }
 
+/// Does what is to be done before a wait in a line, and not under its lock, since it allocates.
+pub(super) fn prepare_to_wait() {
+    process::count_forks();
+    park::prepare_to_wait();
+}
+
 /// Waits in the line that `line` finds in the state under `lock`. The caller has locked it, as `held`, and
-/// has called [`prepare_to_wait`](crate::park::prepare_to_wait) before that. `awaiting` describes what the caller
+/// has called [`prepare_to_wait`] before that. `awaiting` describes what the caller
 /// waits for.
 ///
 /// If the wait ends without a waker, or cannot begin, calls `left` under the lock, after the caller has left the
@@ -131,7 +155,7 @@ pub(super) fn wait_in_line<S, N>(
     node.value.waiting.set(Some(wait.waiting()));
     // SAFETY: the node is new. It does not move before this function returns or unwinds, and by then a
     // waker has taken it out of the line (the outcome is `Woken`) or `Leave` has.
-    unsafe { line(&mut held).0.push_back(&node) };
+    unsafe { line(&mut held).list_of_this_process().push_back(&node) };
     drop(held);
     let leave = Leave {
         lock,
@@ -164,7 +188,7 @@ impl<S, N> Drop for Leave<'_, S, N> {
             // A waker may have passed over it.
             if self.node.is_linked() {
                 // SAFETY: the node is linked, and only ever put into this line. The lock is held.
-                unsafe { (self.line)(&mut held).0.remove(self.node) };
+                unsafe { (self.line)(&mut held).list.remove(self.node) };
             }
             (self.left)(&mut held, &self.node.value.note)
         };

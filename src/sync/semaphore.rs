@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::line::{Ended, Line, wait_in_line};
+use super::line::{Ended, Line, prepare_to_wait, wait_in_line};
 use crate::atomic::{Mutex, own_lock};
 use crate::park;
 use crate::task::word::Outcome;
@@ -186,8 +186,7 @@ impl Semaphore {
     #[cold]
     #[inline(never)]
     fn wait(&self, n: usize, deadline: Option<Deadline>) -> bool {
-        // Not under the lock: for an OS thread's first wait this allocates.
-        park::prepare_to_wait();
+        prepare_to_wait();
         let mut state = own_lock(&self.state);
         if state.line.is_empty() && state.take(n) {
             return true;
