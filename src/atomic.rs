@@ -5,6 +5,7 @@
 //! parts of `park` and `task` that have models. The files are:
 //!
 //! - `task/{word,completion,awaiter,refs,inbox}.rs`, `runtime/join/registration.rs` and `park/{list,several,waiters}.rs`,
+//! - `runtime/writing.rs`,
 //! - all of `channel/mpmc`,
 //! - `pool/crew.rs`, which leaves the lock to its users,
 //! - `worker/{attention,census,sleep}.rs` and `reactor/{ready_word,registration}.rs`,

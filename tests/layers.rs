@@ -31,7 +31,7 @@ const LAYERS: &[&[&str]] = &[
     // What foreign code calls.
     &["patch"],
     // What makes runtimes and coroutines.
-    &["runtime::fork", "runtime::thread"],
+    &["runtime::fork", "runtime::thread", "runtime::writing"],
     &["runtime::join", "runtime::worker_thread"],
     &["runtime::builder"],
     &["runtime::default_runtime"],

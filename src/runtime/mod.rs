@@ -19,6 +19,7 @@ pub(crate) mod spawn;
 pub(crate) mod thread;
 pub(crate) mod turn;
 mod worker_thread;
+mod writing;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

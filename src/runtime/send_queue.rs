@@ -6,7 +6,7 @@
 //! in the order in which sends came. Then it puts the bytes into a channel. A *flush* puts a request there,
 //! which the writing coroutine answers when everything before it has been written.
 //!
-//! The writing coroutine exists only while there is something to write. WRITING says so:
+//! The writing coroutine exists only while there is something to write. WRITING says so (`writing.rs`):
 //!
 //! ```text
 //! sender:  put ; if WRITING was not set, set it and spawn the writing coroutine
@@ -34,10 +34,10 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::spawn::Builder;
+use super::writing::Writing;
 use crate::channel::{Receiver, Sender, oneshot, unbounded};
 use crate::context;
 use crate::park::Cancelled;
@@ -108,8 +108,7 @@ struct Shared {
     /// One permit for each byte that may still be queued.
     room: Semaphore,
     limit: usize,
-    /// WRITING: a coroutine writes, or is about to.
-    writing: AtomicBool,
+    writing: Writing,
     items: Receiver<Item>,
     /// `None` while a coroutine writes, and after a failure.
     writer: Mutex<Option<Box<dyn Write + Send>>>,
@@ -155,7 +154,7 @@ impl SendQueue {
         let shared = Shared {
             room: Semaphore::new(limit),
             limit,
-            writing: AtomicBool::new(false),
+            writing: Writing::new(),
             items: receiver,
             writer: Mutex::new(Some(Box::new(writer))),
             failed: Mutex::new(None),
@@ -230,7 +229,7 @@ impl SendQueue {
     fn put(&self, item: Item) -> io::Result<()> {
         // The receiver is in `shared`, so it is there.
         let _ = self.items.send(item);
-        if self.shared.writing.swap(true, Ordering::SeqCst) {
+        if !self.shared.writing.begin() {
             return Ok(());
         }
         let turn = Turn {
@@ -261,12 +260,9 @@ impl Shared {
         bytes.len().min(self.limit)
     }
 
-    /// Clears WRITING when nothing is queued. Returns false if the caller must go on, because something was put
-    /// meanwhile: then WRITING is set again.
-    fn ends_writing(&self) -> bool {
-        // Not a store: this synchronizes with each sender that has found WRITING and relies on the look below.
-        self.writing.swap(false, Ordering::SeqCst);
-        self.items.is_empty() || self.writing.swap(true, Ordering::SeqCst)
+    /// Runs the caller's turn: calls `empty`, which empties the queue, until nothing is queued.
+    fn run_turn(&self, empty: impl FnMut()) {
+        self.writing.run(|| self.items.is_empty(), empty);
     }
 
     /// Notes the failure, unless there was one before. A cancellation gives way to a failure that says more.
@@ -302,12 +298,8 @@ struct Turn {
 impl Turn {
     /// Writes until nothing is queued.
     fn write(mut self) {
-        loop {
-            self.write_queued();
-            if self.shared.ends_writing() {
-                break;
-            }
-        }
+        let shared = Arc::clone(&self.shared);
+        shared.run_turn(|| self.write_queued());
         self.is_over = true;
     }
 
@@ -383,12 +375,7 @@ impl Drop for Turn {
         // `None` if the coroutine unwinds, which has dropped it.
         let writer = own_lock(&self.shared.writer).take();
         self.give_back_taken();
-        loop {
-            self.shared.drop_queued();
-            if self.shared.ends_writing() {
-                break;
-            }
-        }
+        self.shared.run_turn(|| self.shared.drop_queued());
         // Last, since it is the user's: its destructor may wait, or panic.
         drop(writer);
     }

@@ -92,6 +92,8 @@ mod waiters;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/task/word.rs"]
 pub(crate) mod word;
+#[path = "../../../../src/runtime/writing.rs"]
+mod writing;
 
 mod awaiting;
 mod channels;
@@ -111,6 +113,7 @@ mod polling;
 mod pool;
 mod readiness;
 mod registering;
+mod sending;
 mod sleeping;
 mod spin;
 pub(crate) mod task;
@@ -161,6 +164,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
         pool::MODELS,
         readiness::MODELS,
         registering::MODELS,
+        sending::MODELS,
         sleeping::MODELS,
         waiting::MODELS,
     ]
