@@ -1,9 +1,10 @@
 //! Pauses between attempts, where no event tells when to try again.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::time::Duration;
 
-use super::thread;
+use crate::park;
 
 /// Pauses that start short. Each is twice as long as the last, up to a limit.
 pub(super) struct BackOff {
@@ -22,13 +23,18 @@ impl BackOff {
         }
     }
 
-    /// Sleeps for the next pause, but no longer than `left`.
+    /// Parks the calling coroutine for the next pause, but no longer than `left`.
+    ///
+    /// # Errors
+    ///
+    /// That of an interrupt, if interrupts are delivered as errors.
     ///
     /// # Unwinding
     ///
     /// An interruption point.
-    pub(super) fn pause(&mut self, left: Option<Duration>) {
-        thread::sleep(left.map_or(self.next, |left| left.min(self.next)));
+    pub(super) fn pause(&mut self, left: Option<Duration>) -> io::Result<()> {
+        park::pause(left.map_or(self.next, |left| left.min(self.next)))?;
         self.next = (2 * self.next).min(self.longest);
+        Ok(())
     }
 }

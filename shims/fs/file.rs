@@ -183,7 +183,7 @@ impl File {
             {
                 return self.file_lock().wait(duplicate, lock);
             }
-            back_off.pause(None);
+            back_off.pause(None)?;
         }
     }
 

@@ -122,7 +122,7 @@ impl Child {
             }
             let Ok(pidfd) = self.pidfd() else {
                 // No descriptor can be had. std's wait needs none, so this must not fail.
-                back_off.pause(left);
+                back_off.pause(left)?;
                 continue;
             };
             match wait_fd(pidfd, Interest::READABLE, deadline) {

@@ -11,6 +11,7 @@ pub(crate) mod several;
 mod waiters;
 
 use std::fmt;
+use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -80,6 +81,20 @@ fn park_for_token(deadline: Option<Deadline>) -> bool {
 /// Parks the calling coroutine for `duration`.
 pub(crate) fn sleep(duration: Duration) {
     Wait::begin(Kind::Event).suspend(Awaiting::only(Reason::Sleep), Deadline::after(duration));
+}
+
+/// Like [`sleep`], for an operation that can fail.
+///
+/// # Errors
+///
+/// That of an interrupt, if interrupts are delivered as errors.
+pub(crate) fn pause(duration: Duration) -> io::Result<()> {
+    let begun = Wait::begin_for(Caller::Fails, Kind::Event);
+    let wait = begun.map_err(Interrupt::deliver)?;
+    match wait.try_suspend(Awaiting::only(Reason::Sleep), Deadline::after(duration)) {
+        Waited::Interrupted(interrupt) => Err(interrupt.deliver()),
+        Waited::Woken | Waited::TimedOut => Ok(()),
+    }
 }
 
 /// Lets other coroutines of this worker run first.

@@ -363,16 +363,42 @@ fn where_interrupts_are_errors_waits_on_the_pool_fail() {
     drop(both.read(true).write(true).open(&pipe).unwrap());
 }
 
-/// A print macro would panic because of an error.
+/// Beyond some number of waits, a coroutine that waits for the lock of a file makes attempts between pauses.
 #[test]
-fn where_interrupts_are_errors_a_print_goes_on_to_its_end() {
+fn where_interrupts_are_errors_a_wait_by_pauses_fails() {
+    let dir = util::Scratch::new();
+    let path = dir.join("file");
+    let held = std::fs::File::create(&path).unwrap();
+    held.lock().unwrap();
+    on_workers(1, || {
+        let waits: Vec<_> = (0..100)
+            .map(|_| {
+                let file = File::open(&path).unwrap();
+                spawn(move || file.lock())
+            })
+            .collect();
+        sleep(ms(5));
+        let wanted = File::open(&path).unwrap();
+        let result = timeout(ms(5), || {
+            with_interrupts(Interrupts::Errors, || wanted.lock())
+        });
+        let error = result.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        held.unlock().unwrap();
+        for wait in waits {
+            wait.join().unwrap().unwrap();
+        }
+    });
+}
+
+/// Runs `write` in a coroutine of a child process that is cancelled before anything is read from its standard output.
+/// Returns what the child has written. The child returns `None`, once the next operation was told of the cancellation.
+fn written_when_cancelled(test: &str, write: fn()) -> Option<Vec<u8>> {
     use std::io::BufRead;
     use std::process::Stdio;
 
-    const NAME: &str = "where_interrupts_are_errors_a_print_goes_on_to_its_end";
-    const LENGTH: usize = 1 << 20; // more than a pipe takes
     if util::role().is_none() {
-        let child = util::again!(NAME, "child")
+        let child = util::again!(test, "child")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
@@ -382,9 +408,7 @@ fn where_interrupts_are_errors_a_print_goes_on_to_its_end() {
         std::thread::spawn(move || told.for_each(drop));
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success());
-        let printed = output.stdout.iter().filter(|&&byte| byte == b'#').count();
-        assert_eq!(printed, LENGTH);
-        return;
+        return Some(output.stdout);
     }
     on_workers(1, || {
         let (silent, _peer) = UnixStream::pair().unwrap();
@@ -393,7 +417,7 @@ fn where_interrupts_are_errors_a_print_goes_on_to_its_end() {
             .interrupts(Interrupts::Errors)
             .spawn(move || {
                 begun.send(()).unwrap();
-                greenroom::shims::println!("{}", "#".repeat(LENGTH));
+                write();
                 next_error(&silent)
             });
         let coroutine = coroutine.unwrap();
@@ -401,6 +425,34 @@ fn where_interrupts_are_errors_a_print_goes_on_to_its_end() {
         coroutine.cancel();
         io::stderr().write_all(b"cancelled\n").unwrap();
         assert!(is_cancelled(&coroutine.join().unwrap()));
+    });
+    None
+}
+
+/// A print macro would panic because of an error.
+#[test]
+fn where_interrupts_are_errors_a_print_goes_on_to_its_end() {
+    const NAME: &str = "where_interrupts_are_errors_a_print_goes_on_to_its_end";
+    const LENGTH: usize = 1 << 20; // more than a pipe takes
+    let written = written_when_cancelled(NAME, || {
+        greenroom::shims::println!("{}", "#".repeat(LENGTH));
+    });
+    if let Some(written) = written {
+        assert_eq!(written.iter().filter(|&&byte| byte == b'#').count(), LENGTH);
+    }
+}
+
+#[test]
+fn a_cancellation_after_a_part_of_a_write_to_stdout_is_told_by_the_next_operation() {
+    const NAME: &str =
+        "a_cancellation_after_a_part_of_a_write_to_stdout_is_told_by_the_next_operation";
+    written_when_cancelled(NAME, || {
+        let part = [b'#'; 4 << 10];
+        let mut bufs = vec![io::IoSlice::new(&part); 100]; // more than a pipe takes
+        bufs.insert(0, io::IoSlice::new(b"a line\n"));
+        let mut stdout = greenroom::shims::io::stdout();
+        let written = stdout.write_vectored(&bufs).unwrap();
+        assert!(written < 100 * part.len());
     });
 }
 

@@ -142,7 +142,7 @@ impl UnixDatagram {
                 match socket.try_clone() {
                     Ok(own) => return send_to_on_pool(own, buf, to),
                     // No descriptor can be had. The next attempt to send needs none.
-                    Err(_) => back_off.pause(left),
+                    Err(_) => back_off.pause(left)?,
                 }
             }
         }
