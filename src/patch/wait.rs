@@ -106,7 +106,10 @@ pub(super) fn until_any<R>(
     waited.map_err(|error| errno(&error))?.ok_or(Errno::AGAIN)
 }
 
-/// The longest pause between two attempts.
+/// The first pause between two attempts.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
+/// The longest.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Like [`until`], where no event tells when an attempt may succeed: makes attempts after pauses.
@@ -115,7 +118,7 @@ pub(super) fn until_by_pauses<R>(
     deadline: Option<Deadline>,
     mut attempt: impl FnMut() -> Result<R, Errno>,
 ) -> Result<R, Errno> {
-    let mut next = Duration::from_millis(1);
+    let mut next = SHORTEST_PAUSE;
     loop {
         let left = deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
         pause(fd, left.map_or(next, |left| left.min(next)))?;
@@ -140,7 +143,10 @@ fn block_until_any<R>(
         let left = deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
         descriptor::block(&fds, left)?;
         match attempt() {
-            Err(Errno::AGAIN) if left.is_none_or(|left| !left.is_zero()) => {}
+            // What was reported may stay: a message in the error queue of a socket.
+            Err(Errno::AGAIN) if left.is_none_or(|left| !left.is_zero()) => {
+                task::aside(|| std::thread::sleep(SHORTEST_PAUSE));
+            }
             done => return done,
         }
     }
