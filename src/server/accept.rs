@@ -36,12 +36,15 @@ use super::{Event, Listener, Shared, count};
 use crate::group::Reserved;
 use crate::park;
 use crate::runtime::spawn::Builder;
+use crate::task;
 
 /// Accepts the connections of a listener.
 pub(super) struct Acceptor<L: Listener> {
     shared: Arc<Shared<L>>,
     listener: Option<Arc<L>>,
-    /// The error of the listener that has ended the accepting.
+    /// Whether it has had its first turn.
+    has_begun: bool,
+    /// The error that has ended the accepting.
     error: Option<i32>,
 }
 
@@ -50,12 +53,14 @@ impl<L: Listener> Acceptor<L> {
         Acceptor {
             shared,
             listener: Some(listener),
+            has_begun: false,
             error: None,
         }
     }
 
     /// Accepts until the server stops, or until the listener fails.
     pub(super) fn run(mut self) {
+        self.has_begun = true;
         if let Some(listener) = &self.listener {
             self.error = self.shared.accept_all(&**listener);
         }
@@ -66,9 +71,14 @@ impl<L: Listener> Drop for Acceptor<L> {
     fn drop(&mut self) {
         // The socket is closed before `stop` goes on.
         self.listener = None;
-        if self.error.is_some() {
-            self.shared.begin_to_stop();
+        // A coroutine that finds no stack on its first turn is ended by its worker, all others by a coroutine.
+        if !self.has_begun && !self.shared.stopping.has_begun() && !task::on_coroutine() {
+            let error = io::Error::from_raw_os_error(libc::ENOMEM);
+            self.shared.tell_failure(&error, None);
+            self.error = error.raw_os_error();
         }
+        // Also if the backdoor has cancelled this: nobody accepts any more.
+        self.shared.begin_to_stop();
         // The server was dropped while this has spawned a handler.
         if self.shared.cancelled.load(Ordering::SeqCst) {
             self.shared.group.cancel();

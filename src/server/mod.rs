@@ -212,7 +212,8 @@ impl<L: Listener> Server<L> {
     ///
     /// # Errors
     ///
-    /// The error of the listener, if that has ended the accepting.
+    /// The error of the listener, if that has ended the accepting. `OutOfMemory`, if no stack could be had for the
+    /// coroutine that was to accept.
     ///
     /// # Panics
     ///
@@ -410,7 +411,7 @@ struct Shared<L: Listener> {
     stopping: Arc<Stopping<L::Stream>>,
     /// Handlers are cancelled, also those that have yet to start.
     cancelled: AtomicBool,
-    /// Set when the acceptor has ended, with the error code of the listener, if that was the reason.
+    /// Set when the acceptor has ended, with the error code, if an error was the reason.
     ended: ValueEvent<Option<i32>>,
     /// Set when a connection was closed. Cleared by the acceptor before it accepts.
     freed: Flag,

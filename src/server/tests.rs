@@ -360,3 +360,16 @@ fn a_listener_that_does_not_listen_ends_the_server() {
         });
     }
 }
+
+#[test]
+fn a_server_whose_acceptor_finds_no_stack_ends_with_an_error() {
+    run_on_one_worker(|| {
+        lacks::STACKS.set(1);
+        let (server, told) = serve(Failing::with([]));
+        let error = server.wait().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
+        assert_eq!(*told.lock().unwrap(), [(libc::ENOMEM, None)]);
+        assert!(TcpStream::connect(server.local_addr()).is_err());
+        assert_eq!(server.stop(PATIENCE), 0);
+    });
+}

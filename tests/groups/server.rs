@@ -418,33 +418,38 @@ fn a_log_that_panics_or_waits_does_no_harm() {
 #[test]
 fn the_log_is_told_of_connections_whose_handlers_are_never_called() {
     const CLIENTS: usize = 20;
-    on_workers(1, || {
+    for ends_runtime in [false, true] {
         let (told, called) = (Told::default(), util::counter());
-        let listener = listener();
-        let addr = listener.local_addr().unwrap();
-        // All of them are in the backlog when the server starts.
-        let mut clients = [(); CLIENTS].map(|()| Client::to(addr));
-        let server = Server::builder().log(told.log());
-        let server = server.serve(listener, {
-            let called = Arc::clone(&called);
-            move |_: &Connection| {
-                called.fetch_add(1, Ordering::SeqCst);
-                loop {
-                    thread::sleep(PATIENCE);
+        on_workers(1, || {
+            let listener = listener();
+            let addr = listener.local_addr().unwrap();
+            // All of them are in the backlog when the server starts.
+            let mut clients = [(); CLIENTS].map(|()| Client::to(addr));
+            let server = Server::builder().log(told.log());
+            let server = server.serve(listener, {
+                let called = Arc::clone(&called);
+                move |_: &Connection| {
+                    called.fetch_add(1, Ordering::SeqCst);
+                    loop {
+                        thread::sleep(PATIENCE);
+                    }
                 }
+            });
+            let server = server.unwrap();
+            while server.stats().accepted < CLIENTS as u64 {
+                greenroom::yield_now();
             }
+            // Few have had their first turn: there is one worker.
+            if ends_runtime {
+                return server.detach();
+            }
+            drop(server);
+            clients.iter_mut().for_each(Client::hear_end);
+            until("all ends are told", || told.lines().len() == CLIENTS);
         });
-        let server = server.unwrap();
-        while server.stats().accepted < CLIENTS as u64 {
-            greenroom::yield_now();
-        }
-        // Few have had their first turn: there is one worker.
-        drop(server);
-        clients.iter_mut().for_each(Client::hear_end);
-        until("all ends are told", || told.lines().len() == CLIENTS);
         assert_eq!(told.lines(), ["cancelled"; CLIENTS]);
         assert!(called.load(Ordering::SeqCst) < CLIENTS);
-    });
+    }
 }
 
 #[test]
