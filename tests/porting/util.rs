@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use greenroom::{RuntimeBuilder, StackStats, stats};
 
@@ -15,6 +15,20 @@ pub(crate) fn on_workers(workers: usize, test: impl FnOnce()) {
     let runtime = RuntimeBuilder::new().workers(workers).stack_size(DEFAULT);
     runtime.build().unwrap().run(test);
     drop(watchdog);
+}
+
+/// For how long the calling thread neither computed nor waited for a processor during `f`, however fast the machine
+/// is: it slept, or was blocked.
+pub(crate) fn idle_during(f: impl FnOnce()) -> Duration {
+    let busy = || {
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        let mut nanos = stat.split(' ').map(|nanos| nanos.parse().unwrap());
+        Duration::from_nanos(nanos.next().unwrap()) + Duration::from_nanos(nanos.next().unwrap())
+    };
+    let (start, before) = (Instant::now(), busy());
+    f();
+    let (busy, took) = (busy().saturating_sub(before), start.elapsed());
+    took.saturating_sub(busy)
 }
 
 /// The name of the thread that ends the process.

@@ -50,9 +50,7 @@ fn a_pool_of_ten_pinned_connections_serves_fifty_coroutines() {
             move || {
                 let mut gap = Duration::ZERO;
                 while !over.load(Ordering::Relaxed) {
-                    let start = Instant::now();
-                    sleep(Duration::from_millis(5));
-                    gap = gap.max(start.elapsed());
+                    gap = gap.max(util::idle_during(|| sleep(Duration::from_millis(5))));
                 }
                 gap
             }
@@ -75,8 +73,8 @@ fn a_pool_of_ten_pinned_connections_serves_fifty_coroutines() {
         let gap = ticker.join().unwrap();
         eprintln!("50 × {EACH:?}, 10 at once, in {took:.1?}; the ticker's largest gap: {gap:.1?}");
         // A worker that makes the calls itself takes 50 times as long as one of them.
-        assert!(took >= 5 * EACH && took < 25 * EACH, "{took:?}");
-        assert!(gap < 5 * EACH, "nothing else ran for {gap:?}");
+        assert!(took >= 5 * EACH && took < 50 * EACH, "{took:?}");
+        assert!(gap < EACH, "the worker was blocked for {gap:?}");
     });
 }
 
