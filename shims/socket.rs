@@ -198,10 +198,14 @@ impl<S: StdSocket> SocketIo<S> for Descriptor<S> {
                         deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
                     poll::block(&mut input, left)?;
                     match attempt(socket) {
-                        // A signal was handled, or another reader was faster.
+                        // A signal was handled, or another reader was faster. What the poll reports may also stay: a
+                        // message in the error queue of the socket.
                         Err(error)
                             if socket::would_block(&error)
-                                && left.is_none_or(|left| !left.is_zero()) => {}
+                                && left.is_none_or(|left| !left.is_zero()) =>
+                        {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
                         done => return done,
                     }
                 }

@@ -406,12 +406,17 @@ fn processes_that_fork_before_their_first_runtime_can_have_runtimes() {
     in_a_fresh_process(name, || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
+        let pool = ThreadPool::new(1);
         let serve = || {
             for workers in [1, 4] {
                 let runtime = RuntimeBuilder::new().workers(workers).build().unwrap();
                 runtime.run(exercise);
             }
             spawn(exercise).join().unwrap();
+            let thread = || std::thread::current().id();
+            for _ in 0..2 {
+                assert_ne!(run(|| pool.call(thread)), thread());
+            }
             run(|| {
                 let mut stream = listener.accept().unwrap().0;
                 stream.write_all(b"served").unwrap();
@@ -514,14 +519,12 @@ fn waiters_of_a_channel_in_the_parent_do_not_wait_in_the_child() {
 #[test]
 #[serial]
 fn waiters_for_a_semaphore_in_the_parent_are_not_in_line_in_the_child() {
-    util::on_workers(2, || {
+    util::on_workers(1, || {
         let semaphore = Arc::new(Semaphore::new(0));
-        let waits = || {
+        let waiters = [(); 2].map(|()| {
             let semaphore = Arc::clone(&semaphore);
-            move || semaphore.acquire_many(2).forget()
-        };
-        let (coroutine, os_thread) = (spawn(waits()), std::thread::spawn(waits()));
-        thread::sleep(10 * MILLI);
+            util::begin(move || semaphore.acquire_many(2).forget())
+        });
         let child = fork_to(|| {
             semaphore.add_permits(1);
             let permit = semaphore.try_acquire().expect("nobody is in line");
@@ -534,8 +537,9 @@ fn waiters_for_a_semaphore_in_the_parent_are_not_in_line_in_the_child() {
         child.succeed();
         assert_eq!(semaphore.available_permits(), 0);
         semaphore.add_permits(4);
-        coroutine.join().unwrap();
-        os_thread.join().unwrap();
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
     });
 }
 

@@ -114,7 +114,8 @@ impl File {
     ///
     /// If the coroutine is interrupted, the thread still gets the lock at some time, and unlocks the file then; unless
     /// the file, or a duplicate by [`try_clone`](File::try_clone), was locked again meanwhile, or waits for the lock.
-    /// The thread knows of no other duplicates, and a shared lock that it was to take may replace an exclusive one.
+    /// The thread knows of no other duplicates. While it waits, shared and exclusive locks of the file may replace each
+    /// other. So after an interrupt, it is better to open the file anew.
     ///
     /// # Errors
     ///
@@ -287,11 +288,6 @@ impl File {
         AnyFile::new(self.io.descriptor(), self.io.nature(), shared)
     }
 
-    /// Whether a duplicate, of which the user may have made one by hand, may use the cursor.
-    fn shares_cursor(&self) -> bool {
-        self.io.is_shared() || self.io.is_shown()
-    }
-
     fn read_at_cursor(&self, bufs: &mut [IoSliceMut<'_>], shared: bool) -> io::Result<usize> {
         park_or_block(
             bufs,
@@ -459,15 +455,15 @@ impl Read for File {
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.read_at_cursor(bufs, self.shares_cursor())
+        self.read_at_cursor(bufs, self.io.is_shared())
     }
 
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        self.read_all(buf, self.shares_cursor())
+        self.read_all(buf, self.io.is_shared())
     }
 
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-        self.read_all(buf, self.shares_cursor())
+        self.read_all(buf, self.io.is_shared())
     }
 }
 
@@ -492,7 +488,7 @@ impl Read for &File {
 
 impl Source for File {
     fn fill(&self, most: usize) -> io::Result<Part> {
-        self.fill_part(most, self.shares_cursor())
+        self.fill_part(most, self.io.is_shared())
     }
 
     fn fill_shared(&self, most: usize) -> io::Result<Part> {

@@ -73,8 +73,8 @@
 //!   joins them when it is dropped, outside of the timeout.
 //! - **At the end of a coroutine**, a cancellation has nothing left to end. So the destructors of its
 //!   coroutine locals, of a result that nobody takes, and of a closure that never ran, wait as usual.
-//! - **A `BufWriter` that is interrupted amid a write** does not flush when it is dropped, as after a panic. The
-//!   files of [`makefile`] do.
+//! - **A `BufWriter` that is interrupted amid a write** does not flush when it is dropped, as after a panic. The same
+//!   is true of the files of [`makefile`]. A later `flush` still writes what is left.
 //! - Under `panic = "abort"` nothing can unwind, so all interrupts are delivered as errors.
 //!
 //! # Errors instead of unwinding

@@ -117,7 +117,8 @@
 //! These block the worker, under the patch as without it. [`unblock`](crate::unblock()) around the call helps, where the
 //! call may run on another thread.
 //!
-//! - Regular files, and `open` of a named pipe.
+//! - Regular files, and `open` of a named pipe. Reads and writes of a named pipe park, unless another thread takes the
+//!   bytes or the room at the last moment.
 //! - The descriptors 0, 1 and 2.
 //! - `ppoll`, `pselect`, `epoll_pwait` and `epoll_pwait2` with a signal mask that differs from the thread's. They want to
 //!   handle signals on this thread while they wait.
@@ -144,7 +145,7 @@
 //! with `ETIMEDOUT` while the code is inside a timeout that has passed, and once with `ECANCELED` after a
 //! cancellation. A sleep cannot fail. It ends early, and the next call that can fail does. Waits for mutexes and other
 //! locks of threads, for threads, and for any child or for one that stops are not interrupted. A wait for the end of one
-//! child by its number is, and the child then still has to be waited for.
+//! child by its number is, where the kernel has `pidfd_open`, and the child then still has to be waited for.
 //!
 //! - The library sees an error of the system, and treats it like any other: it closes the connection, say.
 //! - [`timeout`](crate::timeout()) then returns `Ok` with what the closure returns, which is an error of the

@@ -62,33 +62,7 @@ impl From<Elapsed> for io::Error {
 
 /// The payload with which a coroutine unwinds to the scope that has set the deadline. See
 /// [`has_caused`](crate::task::InterruptScope::has_caused).
-#[derive(Debug)]
 pub(crate) struct UnwindOfElapsed(pub(crate) u64);
-
-/// The payload of an interrupt's unwind that was caught, and must go on. Unlike the payload of a panic, it is `Sync`.
-#[must_use]
-#[derive(Debug)]
-pub(crate) enum Unwind {
-    Cancelled(Box<Cancelled>),
-    Elapsed(Box<UnwindOfElapsed>),
-}
-
-impl Unwind {
-    /// # Errors
-    ///
-    /// The payload, if it is not that of an interrupt.
-    pub(crate) fn of(payload: Box<dyn Any + Send>) -> Result<Unwind, Box<dyn Any + Send>> {
-        let cancelled = payload.downcast().map(Unwind::Cancelled);
-        cancelled.or_else(|payload| payload.downcast().map(Unwind::Elapsed))
-    }
-
-    pub(crate) fn resume(self) -> ! {
-        match self {
-            Unwind::Cancelled(payload) => resume_unwind(payload),
-            Unwind::Elapsed(payload) => resume_unwind(payload),
-        }
-    }
-}
 
 /// Whether an unwind with this payload is that of an interrupt.
 pub(crate) fn is_interrupt(payload: &(dyn Any + Send)) -> bool {
@@ -106,8 +80,38 @@ pub(crate) fn is_error_of_interrupt(error: &io::Error) -> bool {
 /// the error, such as one that returns what it has done before. A deadline that has passed is told at each
 /// interruption point anyway.
 pub(crate) fn tell_later(error: &io::Error) {
-    if error.get_ref().is_some_and(|inner| inner.is::<Cancelled>()) {
+    if is_cancellation(error) {
         Current::get().note_untold();
+    }
+}
+
+fn is_cancellation(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Cancelled>())
+}
+
+/// Whether an operation has returned the error of a cancellation to code that may ignore it. If this is so when it is
+/// dropped, the next interruption point tells the cancellation.
+#[derive(Debug, Default)]
+pub(crate) struct Untold(bool);
+
+impl Untold {
+    /// Notes how an operation has ended. Returns the same.
+    pub(crate) fn note<R>(&mut self, result: io::Result<R>) -> io::Result<R> {
+        self.0 = result.as_ref().err().is_some_and(is_cancellation);
+        result
+    }
+
+    /// The caller has seen the error.
+    pub(crate) fn clear(&mut self) {
+        self.0 = false;
+    }
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        if self.0 {
+            Current::get().note_untold();
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) unsafe fn connect(fd: c_int, to: *const sockaddr, to_len: socklen_t) 
         // SAFETY: the caller's.
         let attempt = || result(unsafe { original::connect(fd, to, to_len) });
         if flags & libc::O_NONBLOCK != 0 {
-            return attempt();
+            return read_at_once(attempt());
         }
         spend_operation();
         // It does not wait. Others may use the socket already.
@@ -196,7 +196,10 @@ fn accept_on_thread(fd: RawFd, accept: impl Fn() -> c_int) -> c_int {
             && !is_left_nonblocking(fd)?
         {
             descriptor::block(&[(fd, libc::POLLIN)], left())?;
-            accepted = result(accept());
+            // The call would wait as long again.
+            if descriptor::events(fd, libc::POLLIN)? != 0 {
+                accepted = result(accept());
+            }
         }
         accepted
     })

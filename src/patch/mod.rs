@@ -36,8 +36,9 @@
 //! - A [timeout](crate::timeout()) or a [cancellation](crate::JoinHandle::cancel) makes a function that waits fail
 //!   with `ETIMEDOUT` or `ECANCELED`. It never unwinds, because the frames above may be those of C code. A
 //!   cancellation is told once. A sleep ends early instead; the next call is told.
-//! - `close` ends the waits of coroutines for the descriptor, which fail with `EBADF`. So does `dup2` for the
-//!   descriptor that it replaces. `close_range` and `closefrom` do not.
+//! - `close` ends the waits of coroutines for the descriptor, which fail with `EBADF`; except those for locks of files.
+//!   So does `dup2` for the descriptor that it replaces, except for a wait that begins at that moment. `close_range` and
+//!   `closefrom` do not.
 //! - Locks of files are tried every ten milliseconds, so a deadlock is not found. So are a connect to a Unix listener
 //!   whose queue is full; datagrams to a Unix socket that has no room, if the call names it; and read-write locks of C
 //!   for several processes (`PTHREAD_PROCESS_SHARED`). A wait for such a condition variable returns after ten

@@ -150,7 +150,7 @@ unsafe fn lock(
         Ok(deadline) => deadline,
         Err(refused) => return refused,
     };
-    while is_held_here() {
+    while is_held_here() && may_wait() {
         // SAFETY: the caller's.
         let waited = unsafe { wait_while(mutex, deadline, is_held_here) };
         match attempt() {
@@ -173,7 +173,7 @@ unsafe fn lock_of_holder(
     block: impl FnOnce() -> c_int,
 ) -> c_int {
     let is_held_here = || owners::holder(mutex.addr()) == Holder::Another;
-    if is_held_here() {
+    if is_held_here() && may_wait() {
         let deadline = match deadline() {
             Ok(deadline) => deadline,
             Err(refused) => return refused,
@@ -197,6 +197,12 @@ fn note_if_locked(mutex: *mut pthread_mutex_t, locked: c_int) -> c_int {
         owners::note_locked(mutex.addr());
     }
     locked
+}
+
+/// Whether the caller waits for coroutines of this thread by `wait_while`. If not, it is not among them: it is in the
+/// child of a vfork, say.
+fn may_wait() -> bool {
+    may_wait_in_lot() || std::thread::panicking()
 }
 
 /// Waits until another coroutine of this thread unlocks the mutex. Aborts if no other coroutine can run meanwhile, and

@@ -54,8 +54,8 @@ pub(super) fn spend_operation_on(fd: RawFd) {
     }
 }
 
-/// What a read, or an accept, returns that does not wait. One that has found nothing counts, so that a loop of them
-/// does not keep its worker.
+/// What a read, an accept or a connect returns that does not wait. One that has found nothing counts, so that a loop of
+/// them does not keep its worker.
 pub(super) fn read_at_once<R>(tried: Result<R, Errno>) -> Result<R, Errno> {
     if let Err(Errno::AGAIN) = tried {
         spend_operation();
@@ -197,7 +197,8 @@ pub(super) fn errno(error: &io::Error) -> Errno {
 ///
 /// # Errors
 ///
-/// `ECANCELED` or `ETIMEDOUT`, if the caller is interrupted. `EBADF`, if `fd` is closed meanwhile.
+/// `ECANCELED` or `ETIMEDOUT`, if the caller is interrupted. `EBADF`, if `fd` is closed meanwhile and is no regular
+/// file.
 fn pause(fd: RawFd, duration: Duration) -> Result<(), Errno> {
     // A thread that blocks would be woken by any hang-up at once.
     let fds: &[_] = if may_park() {

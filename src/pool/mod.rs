@@ -16,7 +16,7 @@ use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::context;
 use crate::park::{Waited, Waiters};
@@ -83,7 +83,8 @@ where
 ///
 /// # Errors
 ///
-/// That of an interrupt, if interrupts are delivered as errors. `f` still runs to its end.
+/// That of an interrupt, if interrupts are delivered as errors. `f` still runs to its end, unless the interrupt came
+/// before.
 pub(crate) fn unblock_operation<F, T>(f: F) -> io::Result<T>
 where
     F: FnOnce() -> T + Send + 'static,
@@ -93,6 +94,8 @@ where
         return Ok(f());
     }
     let (job, result) = job(f);
+    // Only meets an interrupt that is pending. Otherwise the job would do what the caller is told has failed.
+    result.wait_for_operation(Some(Deadline::at(Instant::now())))?;
     submit_waiting(job);
     let result = result.wait_for_operation(None)?;
     Ok(result.expect("there is no deadline"))

@@ -3,11 +3,12 @@
 
 use std::fmt;
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::crew::Purpose;
 use super::{Threads, job};
 use crate::sys::fork::{self, Process};
+use crate::task;
 use crate::task::word::Kind;
 
 /// A pool of OS threads for calls that block, apart from the one of [`unblock`](crate::unblock).
@@ -26,11 +27,13 @@ use crate::task::word::Kind;
 /// A thread is made when a call needs it, and ends after 5 seconds without a call. Clones share the threads. Calls
 /// that are queued when the last clone is dropped are still made.
 ///
-/// In a forked child, the calling thread makes the calls, since the threads are left in the parent.
+/// If a process forks after its first call, the calling thread makes the calls in the child, since the threads are left
+/// in the parent.
 #[derive(Clone)]
 pub struct ThreadPool {
     threads: Arc<Threads>,
-    made_by: Process,
+    /// The process that has made the first call, and so has the threads.
+    process: Arc<OnceLock<Process>>,
 }
 
 impl ThreadPool {
@@ -46,7 +49,7 @@ impl ThreadPool {
         let _ = fork::count_forks();
         ThreadPool {
             threads: Arc::new(Threads::new(threads.get())),
-            made_by: Process::current(),
+            process: Arc::default(),
         }
     }
 
@@ -69,7 +72,7 @@ impl ThreadPool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        if !self.made_by.is_current() {
+        if !task::get_or_init_aside(&self.process, Process::current).is_current() {
             return f();
         }
         let (job, result) = job(f);

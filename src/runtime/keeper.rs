@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::join::{Failure, PacketGuard};
 use super::spawn::Builder;
 use crate::context;
 use crate::park;
-use crate::task::{self, Deadline};
+use crate::task::{self, Deadline, Task};
 use crate::time::{Added, Agenda, Next, Timer};
 use crate::worker::Scheduler;
 
@@ -117,7 +118,7 @@ fn fire(scheduler: &Arc<Scheduler>, timer: Arc<Timer>) {
         }
     };
     // SAFETY: the closure owns what it uses; it and its result borrow nothing.
-    let spawned = unsafe { builder.spawn_with_guard(scheduler, site, || fired.run(), ()) };
+    let spawned = unsafe { builder.spawn_with_guard(scheduler, site, || fired.run(), Firing) };
     spawned.expect("its stack was reserved");
 }
 
@@ -132,8 +133,23 @@ struct Fired {
 impl Fired {
     /// The body of the coroutine: runs the closure.
     fn run(mut self) {
-        if let Some(timer) = self.timer.take() {
+        let timer = self.timer.take();
+        // The coroutine may be left behind in the closure. It must not keep its runtime then.
+        drop(self);
+        if let Some(timer) = timer {
             timer.run();
+        }
+    }
+}
+
+/// The guard of the coroutine that fires a timer.
+struct Firing;
+
+impl PacketGuard for Firing {
+    fn unjoined(&self, failure: Failure, task: &Task) {
+        // A coroutine that has found no stack is ended by its worker. Nothing is lost then: the timer is pending again.
+        if task::on_coroutine() {
+            ().unjoined(failure, task);
         }
     }
 }

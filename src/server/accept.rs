@@ -32,11 +32,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::connection::Accepted;
-use super::{Event, Listener, Shared, count};
+use super::{Event, Listener, Shared, count, has_found_no_stack};
 use crate::group::Reserved;
 use crate::park;
 use crate::runtime::spawn::Builder;
-use crate::task;
 
 /// Accepts the connections of a listener.
 pub(super) struct Acceptor<L: Listener> {
@@ -71,8 +70,7 @@ impl<L: Listener> Drop for Acceptor<L> {
     fn drop(&mut self) {
         // The socket is closed before `stop` goes on.
         self.listener = None;
-        // A coroutine that finds no stack on its first turn is ended by its worker, all others by a coroutine.
-        if !self.has_begun && !self.shared.stopping.has_begun() && !task::on_coroutine() {
+        if !self.has_begun && !self.shared.stopping.has_begun() && has_found_no_stack() {
             let error = io::Error::from_raw_os_error(libc::ENOMEM);
             self.shared.tell_failure(&error, None);
             self.error = error.raw_os_error();

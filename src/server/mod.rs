@@ -59,6 +59,7 @@ use crate::runtime::spawn::Builder;
 use crate::shims::net::TcpListener;
 use crate::sync::{Event as Flag, ValueEvent};
 use crate::task;
+use crate::worker::Scheduler;
 use accept::Acceptor;
 use stopping::Stopping;
 
@@ -93,7 +94,7 @@ const UNWIND: Duration = Duration::from_secs(1);
 /// The errors of one connection (such as `ECONNABORTED`) do not end a server. If descriptors or memory run
 /// out (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`), connections stay in the backlog. The server pauses for
 /// 10 ms, each next time twice as long, up to a second. It goes on earlier if one of its own connections
-/// ends. It is the same if no stack can be had for the coroutine of a next connection. Only an error that says that the
+/// ends. It also pauses if no stack can be reserved for the coroutine of a next connection. Only an error that says that the
 /// listener does not listen (`EBADF`, `EINVAL`, `ENOTSOCK`, or `EOPNOTSUPP` of a socket that does not listen)
 /// stops the server. [`wait`](Server::wait) returns that error.
 ///
@@ -341,10 +342,12 @@ impl ServerBuilder {
 
     /// Has `log` called at the end of each connection and at each failure to accept.
     ///
-    /// The end of a connection is told by its coroutine, after the connection was closed. (By the worker, if there is
-    /// no stack for the coroutine.) While `log` waits for
+    /// The end of a connection is told by its coroutine, after the connection was closed. While `log` waits for
     /// something, the connection still counts for the limit. Neither a cancellation nor a timeout
     /// interrupts `log`. A panic of `log` itself ends there.
+    ///
+    /// If there is no stack for a connection's coroutine, the worker calls `log` itself, and a wait in `log` blocks
+    /// that worker.
     pub fn log(mut self, log: impl Fn(&Event<'_>) + Send + Sync + 'static) -> ServerBuilder {
         self.log = Some(Box::new(log));
         self
@@ -442,6 +445,12 @@ impl Counts {
     }
 }
 
+/// Whether the caller is dropped because its coroutine has found no stack on its first turn. The loop of the worker
+/// does that. At the end of a runtime, the loop also drops what is left behind.
+fn has_found_no_stack() -> bool {
+    !task::on_coroutine() && Scheduler::current().is_some_and(|scheduler| !scheduler.is_stopping())
+}
+
 /// Adds one to a count.
 fn count(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
@@ -456,8 +465,12 @@ impl<L: Listener> Shared<L> {
     }
 
     /// Calls the user's log. Neither interrupts nor panics of the log reach the caller.
+    ///
+    /// Not if the caller is left behind by its runtime: the log may wait for what no coroutine does any more.
     fn tell(&self, event: Event<'_>) {
-        if let Some(log) = &self.settings.log {
+        if let Some(log) = &self.settings.log
+            && (task::on_coroutine() || has_found_no_stack())
+        {
             call_uninterrupted(|| log(&event));
         }
     }

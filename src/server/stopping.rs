@@ -37,9 +37,11 @@ impl<S: Stream> Stopping<S> {
         self.begun.load(Ordering::SeqCst)
     }
 
-    /// Begins the stop, and wakes the handlers that wait for a request.
+    /// Begins the stop, and wakes the handlers that wait for a request. Has no effect if the stop has begun.
     pub(super) fn begin(&self) {
-        self.begun.store(true, Ordering::SeqCst);
+        if self.begun.swap(true, Ordering::SeqCst) {
+            return;
+        }
         let waiting: Vec<_> = {
             let waiting = task::lock_aside(&self.waiting);
             waiting.iter().map(|(_, stream)| stream.clone()).collect()

@@ -156,8 +156,8 @@ pub struct PoolMetrics {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StackMemory {
-    /// The stacks that coroutines have or will get: one for each live coroutine, and some that workers keep for the
-    /// next ones.
+    /// The stacks that coroutines have or will get: one for each live coroutine, one for the next connection of each
+    /// [`Server`](crate::server::Server), and some that workers keep for the next ones.
     pub count: usize,
     /// The usable bytes of address space of these stacks.
     pub reserved: usize,

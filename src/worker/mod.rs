@@ -163,7 +163,7 @@ struct Live {
     coroutine: Coroutine,
     /// How many coroutines had started on this worker before.
     age: u64,
-    /// When the batch began in which the coroutine has parked last, by [`clock::coarse`]. Zero before that.
+    /// When the batch began in which the coroutine has parked last, by [`clock::coarse`](crate::sys::clock::coarse). Zero before that.
     since: u64,
 }
 

@@ -418,7 +418,8 @@ fn a_log_that_panics_or_waits_does_no_harm() {
 #[test]
 fn the_log_is_told_of_connections_whose_handlers_are_never_called() {
     const CLIENTS: usize = 20;
-    for ends_runtime in [false, true] {
+    // Returns how many handlers were called.
+    let round = |ends_runtime| {
         let (told, called) = (Told::default(), util::counter());
         on_workers(1, || {
             let listener = listener();
@@ -439,7 +440,6 @@ fn the_log_is_told_of_connections_whose_handlers_are_never_called() {
             while server.stats().accepted < CLIENTS as u64 {
                 greenroom::yield_now();
             }
-            // Few have had their first turn: there is one worker.
             if ends_runtime {
                 return server.detach();
             }
@@ -448,7 +448,11 @@ fn the_log_is_told_of_connections_whose_handlers_are_never_called() {
             until("all ends are told", || told.lines().len() == CLIENTS);
         });
         assert_eq!(told.lines(), ["cancelled"; CLIENTS]);
-        assert!(called.load(Ordering::SeqCst) < CLIENTS);
+        called.load(Ordering::SeqCst)
+    };
+    for ends_runtime in [false, true] {
+        // Few have had their first turn, as there is one worker; unless the system was slow to tell of the last client.
+        assert!((0..10).any(|_| round(ends_runtime) < CLIENTS));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::FromRawFd;
 use std::time::{Duration, Instant};
 
 use greenroom::shims::fs::File;
@@ -361,6 +362,30 @@ fn where_interrupts_are_errors_waits_on_the_pool_fail() {
     // Lets the job that opens the pipe end.
     let mut both = std::fs::File::options();
     drop(both.read(true).write(true).open(&pipe).unwrap());
+}
+
+/// A terminal's bytes would be written twice otherwise.
+#[test]
+fn where_interrupts_are_errors_an_operation_is_not_begun_after_an_interrupt() {
+    let (mut master, mut slave) = (-1, -1);
+    let null = std::ptr::null_mut();
+    // SAFETY: both numbers are valid to write to, and the other arguments may be null.
+    let opened = unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) };
+    assert_eq!(opened, 0, "{}", io::Error::last_os_error());
+    // SAFETY: nobody else has these descriptors.
+    let (mut master, slave) =
+        unsafe { (std::fs::File::from_raw_fd(master), File::from_raw_fd(slave)) };
+    on_workers(1, || {
+        let result = timeout(Duration::ZERO, || {
+            with_interrupts(Interrupts::Errors, || (&slave).write(b"never"))
+        });
+        let error = result.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        (&slave).write_all(b"once").unwrap();
+    });
+    let mut written = [0; 10];
+    let length = master.read(&mut written).unwrap();
+    assert_eq!(&written[..length], b"once");
 }
 
 /// Beyond some number of waits, a coroutine that waits for the lock of a file makes attempts between pauses.

@@ -396,10 +396,13 @@ fn a_connect_does_not_queue_behind_those_to_an_earlier_listener_at_its_path() {
     let dir = util::Scratch::new();
     let path = dir.join("socket");
     let listen = || {
-        let listener = UnixListener::bind(&path).unwrap();
+        let new = dir.join("new");
+        let listener = UnixListener::bind(&new).unwrap();
         // SAFETY: the descriptor is open.
         assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
-        let fills = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let fills = std::os::unix::net::UnixStream::connect(&new).unwrap();
+        // A connect finds a listener at any time.
+        std::fs::rename(new, &path).unwrap();
         (listener, fills)
     };
     let connect = || {
@@ -413,7 +416,6 @@ fn a_connect_does_not_queue_behind_those_to_an_earlier_listener_at_its_path() {
         let (earlier, _fills) = listen();
         let first = connect();
         thread::sleep(Duration::from_millis(50));
-        std::fs::remove_file(&path).unwrap();
         let (later, _fills) = listen();
         let second = connect();
         thread::sleep(Duration::from_millis(5));

@@ -146,7 +146,7 @@ alone!(
             let addr = listener.local_addr().unwrap();
             let mut acceptors = [(); 2].map(|()| Acceptor::fork(&listener));
             acceptors.iter_mut().for_each(Acceptor::answers);
-            for _ in 0..1000 {
+            for _ in 0..200 {
                 drop(TcpStream::connect(addr).unwrap());
                 acceptors.iter_mut().for_each(Acceptor::answers);
             }

@@ -333,7 +333,7 @@ fn the_time_for_many_messages_is_looked_at_after_each() {
         let received = receive_five(c, fd, 0, &raw mut none).unwrap();
         assert_eq!(received, [b"1"]);
         let writer = later(move || {
-            for text in ["4", "5"] {
+            for text in ["4", "5", "6"] {
                 sender.send(text.as_bytes()).unwrap();
                 pause();
             }
@@ -342,7 +342,7 @@ fn the_time_for_many_messages_is_looked_at_after_each() {
         let mut short = time(35);
         let begin = Instant::now();
         let received = receive_five(c, fd, 0, &raw mut short).unwrap();
-        // The time was over when the fourth or the fifth came.
+        // The time was over when the last of them came, unless this was late to begin.
         assert!(received.len() >= 3, "{received:?}");
         assert!(received.len() == 5 || begin.elapsed() >= ms(35));
         let sender = writer.join().unwrap();

@@ -2,22 +2,25 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, BufWriter, IoSlice, Read, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::MakeFile;
-use crate::park::{Unwind, is_error_of_interrupt, tell_later};
+use crate::park::{Untold, tell_later};
 
 /// A stream with a buffer for writes. Reads bypass the buffer.
 #[derive(Debug)]
 pub(super) struct BufferedStream<S: Write> {
-    writer: BufWriter<Interruptible<S>>,
+    writer: BufWriter<Noting<S>>,
     line_buffered: bool,
 }
 
 impl<S: Read + Write> BufferedStream<S> {
     pub(super) fn new(stream: S, options: &MakeFile) -> BufferedStream<S> {
+        let stream = Noting {
+            stream,
+            untold: Untold::default(),
+        };
         BufferedStream {
-            writer: BufWriter::with_capacity(options.buffer, Interruptible::new(stream)),
+            writer: BufWriter::with_capacity(options.buffer, stream),
             line_buffered: options.line_buffered,
         }
     }
@@ -38,8 +41,8 @@ impl<S: Read + Write> BufferedStream<S> {
     /// The stream, and the bytes that were not flushed.
     pub(super) fn into_parts(self) -> (S, Vec<u8>) {
         let (writer, bytes) = self.writer.into_parts();
-        // After a write of the stream has panicked, nothing tells which bytes the stream has taken.
-        (writer.stream, bytes.unwrap_or_default())
+        let bytes = bytes.unwrap_or_else(|unwound| unwound.into_inner());
+        (writer.stream, bytes)
     }
 
     pub(super) fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -67,91 +70,34 @@ impl<S: Read + Write> BufferedStream<S> {
         self.with(BufWriter::flush)
     }
 
-    /// Calls `write`, and delivers the interrupt that the stream has met in it.
+    /// Calls `write`, whose error the caller returns.
     fn with<R>(
         &mut self,
-        write: impl FnOnce(&mut BufWriter<Interruptible<S>>) -> io::Result<R>,
+        write: impl FnOnce(&mut BufWriter<Noting<S>>) -> io::Result<R>,
     ) -> io::Result<R> {
         let written = write(&mut self.writer);
-        match self.writer.get_mut().met.0.take() {
-            None => written,
-            Some(Met::Error(error)) => Err(error),
-            Some(Met::Unwind(unwind)) => unwind.resume(),
-        }
+        self.writer.get_mut().untold.clear();
+        written
     }
 }
 
-/// A stream for a [`BufWriter`]. Its writes fail instead of unwinding when they are interrupted.
-///
-/// A `BufWriter` takes every unwind for a panic, after which it cannot know which bytes the stream has taken, and
-/// never writes its buffer when it is dropped. After an error it does.
+/// A stream that notes the cancellation of a write. The drop of a [`BufWriter`] writes, too, and ignores the error.
 #[derive(Debug)]
-struct Interruptible<S> {
+struct Noting<S> {
     stream: S,
-    met: Undelivered,
+    untold: Untold,
 }
 
-/// The interrupt that the last write has met.
-#[derive(Debug)]
-enum Met {
-    Error(io::Error),
-    Unwind(Unwind),
-}
-
-/// An interrupt, until it is delivered. The drop of a `BufWriter` ignores errors, so its stream delivers the
-/// interrupt after that.
-#[derive(Debug)]
-struct Undelivered(Option<Met>);
-
-impl<S> Interruptible<S> {
-    fn new(stream: S) -> Interruptible<S> {
-        Interruptible {
-            stream,
-            met: Undelivered(None),
-        }
-    }
-
-    /// Calls `write`, and keeps the interrupt that it meets.
-    fn keep_interrupt<R>(&mut self, write: impl FnOnce(&mut S) -> io::Result<R>) -> io::Result<R> {
-        // The unwind goes on, either here or once the `BufWriter` has returned.
-        let written = catch_unwind(AssertUnwindSafe(|| write(&mut self.stream)));
-        let met = match written.map_err(Unwind::of) {
-            Ok(Err(error)) if is_error_of_interrupt(&error) => Met::Error(error),
-            Ok(written) => return written,
-            Err(Ok(unwind)) => Met::Unwind(unwind),
-            Err(Err(panic)) => resume_unwind(panic),
-        };
-        self.met.0 = Some(met);
-        // Only a sign for the `BufWriter`.
-        Err(io::ErrorKind::Other.into())
-    }
-}
-
-impl<S: Write> Write for Interruptible<S> {
+impl<S: Write> Write for Noting<S> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.keep_interrupt(|stream| stream.write(buf))
+        self.untold.note(self.stream.write(buf))
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.keep_interrupt(|stream| stream.write_vectored(bufs))
-    }
-
-    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
-        self.keep_interrupt(|stream| stream.write_all(buf))
+        self.untold.note(self.stream.write_vectored(bufs))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.keep_interrupt(S::flush)
-    }
-}
-
-impl Drop for Undelivered {
-    fn drop(&mut self) {
-        match self.0.take() {
-            None => {}
-            Some(Met::Error(error)) => tell_later(&error),
-            // It was met in the drop of the `BufWriter`, so the caller does not unwind already.
-            Some(Met::Unwind(unwind)) => unwind.resume(),
-        }
+        self.stream.flush()
     }
 }

@@ -17,9 +17,8 @@ use super::read_buffer::{ReadBuffer, too_long};
 /// Reads and writes have separate buffers. Reading does not flush what was written;
 /// [`flush`](Write::flush), a full buffer, and dropping the file do. After a timeout, the bytes that were
 /// read are kept, and the next read goes on with them. What a flush has not written, because it has failed or was
-/// interrupted, is kept, too, and the next one writes it. (A stream that takes bytes and is interrupted after that,
-/// as some TLS streams are, gets these bytes twice. Set such code to
-/// [`Interrupts::Errors`](crate::Interrupts::Errors).)
+/// interrupted, is kept, too, and the next flush writes it. Dropping the file does not, if a write of the stream has
+/// unwound.
 ///
 /// The trait [`BufRead`] provides `read_line`, `read_until`, `lines` and `split`.
 ///
@@ -109,7 +108,8 @@ impl<S: Read + Write> SocketFile<S> {
         self.stream.bytes()
     }
 
-    /// The stream, the bytes that were read ahead, and the bytes that were not flushed.
+    /// The stream, the bytes that were read ahead, and the bytes that were not flushed. If a write of the stream has
+    /// unwound, nothing tells whether the stream has taken some of the latter.
     pub fn into_parts(self) -> (S, Vec<u8>, Vec<u8>) {
         let (stream, unflushed) = self.stream.into_parts();
         (stream, self.read_buffer.into_bytes(), unflushed)

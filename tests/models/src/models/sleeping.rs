@@ -1,5 +1,5 @@
 //! Fresh coroutines, and workers that sleep and search: `worker/sleep.rs`, used in the way of
-//! `worker/mod.rs`.
+//! `worker/idle.rs`.
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicUsize as Count;
