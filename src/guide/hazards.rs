@@ -169,9 +169,9 @@
 //! coroutines with the smallest stacks, 16 KiB, should leave that much room.
 //!
 //! Under [the patch](mod@crate::patch), a signal handler may call `write`, `send`, `sendto` and `sendmsg` where they do
-//! not have to wait, for a few bytes: on a descriptor in non-blocking mode, or with `MSG_DONTWAIT`. It may call no other function that the
-//! patch replaces. Such a function may let other coroutines run before the handler has returned. `close`, `dup2` and
-//! `accept` may wait for ever for a lock that the interrupted code holds.
+//! not have to wait, for a few bytes: on a descriptor in non-blocking mode, or with `MSG_DONTWAIT`. It may call no other
+//! function that the patch replaces. Such a function may let other coroutines run before the handler has returned.
+//! `close`, `dup2` and `accept` may wait for ever for a lock that the interrupted code holds.
 //!
 //! # Fork
 //!

@@ -97,6 +97,10 @@ impl<S: Write> Write for Noting<S> {
         self.untold.note(self.stream.write_vectored(bufs))
     }
 
+    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        self.untold.note(self.stream.write_all(buf))
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
     }
