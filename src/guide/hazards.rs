@@ -137,7 +137,7 @@
 //!   happens.
 //! - A wait for other coroutines aborts the process with a message, because they may need this worker to
 //!   go on: a join, the end of a scope, [`wait_idle`], and a lock held by a coroutine of the same worker.
-//! - Under [the patch](mod@crate::patch), a mutex of C is such a lock. std's locks do not tell who holds them, nor do
+//! - Under [the patch](mod@crate::patch), a mutex of C is such a lock. std's locks do not tell their holders, nor do
 //!   the read-write locks, semaphores and condition variables of C. They keep the worker waiting: for ever, if that
 //!   needs a coroutine of the same worker.
 //!

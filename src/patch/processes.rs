@@ -8,14 +8,12 @@
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libc::{PTHREAD_PROCESS_PRIVATE, PTHREAD_PROCESS_SHARED};
 
 use super::types::{c_int, pthread_cond_t, pthread_rwlock_t};
-
-/// The pause between two looks.
-const PAUSE: Duration = Duration::from_millis(10);
+use super::wait::LONGEST_PAUSE;
 
 /// A lock of C that has an attribute for this.
 pub(super) trait Lock: Sized {
@@ -61,7 +59,7 @@ pub(super) unsafe fn next_look<T: Lock>(
     if !unsafe { is_for_several(lock) } {
         return deadline;
     }
-    let next = Instant::now() + PAUSE;
+    let next = Instant::now() + LONGEST_PAUSE;
     Some(deadline.map_or(next, |deadline| deadline.min(next)))
 }
 

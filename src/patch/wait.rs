@@ -110,7 +110,7 @@ pub(super) fn until_any<R>(
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// The longest.
-const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Like [`until`], where no event tells when an attempt may succeed: makes attempts after pauses.
 pub(super) fn until_by_pauses<R>(

@@ -16,10 +16,10 @@ use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::context;
-use crate::park::{Waited, Waiters};
+use crate::park::{self, Waited, Waiters};
 use crate::sys::switches::{excused, own_lock};
 use crate::task::word::Kind;
 use crate::task::{self, Deadline, Reason};
@@ -93,9 +93,9 @@ where
     if !task::on_coroutine() {
         return Ok(f());
     }
-    let (job, result) = job(f);
     // Only meets an interrupt that is pending. Otherwise the job would do what the caller is told has failed.
-    result.wait_for_operation(Some(Deadline::at(Instant::now())))?;
+    park::pause(Duration::ZERO)?;
+    let (job, result) = job(f);
     submit_waiting(job);
     let result = result.wait_for_operation(None)?;
     Ok(result.expect("there is no deadline"))

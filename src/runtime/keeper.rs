@@ -8,7 +8,7 @@ use super::join::{Failure, PacketGuard};
 use super::spawn::Builder;
 use crate::context;
 use crate::park;
-use crate::task::{self, Deadline, Task};
+use crate::task::{Deadline, Task};
 use crate::time::{Added, Agenda, Next, Timer};
 use crate::worker::Scheduler;
 
@@ -104,12 +104,9 @@ fn keep(mut tenure: Tenure) {
 /// # Unwinding
 ///
 /// If the runtime shuts down before that.
-fn fire(scheduler: &Arc<Scheduler>, timer: Arc<Timer>) {
+fn fire(scheduler: &Scheduler, timer: Arc<Timer>) {
     let site = timer.site();
-    let fired = Fired {
-        timer: Some(timer),
-        scheduler: Arc::clone(scheduler),
-    };
+    let fired = Fired(Some(timer));
     // Comes first, because a spawn that fails would drop the closure.
     let builder = loop {
         match Builder::new().with_stack_of(scheduler) {
@@ -125,18 +122,12 @@ fn fire(scheduler: &Arc<Scheduler>, timer: Arc<Timer>) {
 /// A timer that has fired, until its closure runs. If this is dropped before, because the coroutine finds no
 /// stack on its first turn, the timer is pending again. If the runtime shuts down, or the coroutine was
 /// cancelled, the closure is dropped: timer handles may keep the timer alive, but must not keep its closure.
-struct Fired {
-    timer: Option<Arc<Timer>>,
-    scheduler: Arc<Scheduler>,
-}
+struct Fired(Option<Arc<Timer>>);
 
 impl Fired {
     /// The body of the coroutine: runs the closure.
     fn run(mut self) {
-        let timer = self.timer.take();
-        // The coroutine may be left behind in the closure. It must not keep its runtime then.
-        drop(self);
-        if let Some(timer) = timer {
+        if let Some(timer) = self.0.take() {
             timer.run();
         }
     }
@@ -147,8 +138,8 @@ struct Firing;
 
 impl PacketGuard for Firing {
     fn unjoined(&self, failure: Failure, task: &Task) {
-        // A coroutine that has found no stack is ended by its worker. Nothing is lost then: the timer is pending again.
-        if task::on_coroutine() {
+        // Without a stack, nothing is lost: the timer is pending again.
+        if Scheduler::of_lacking_stack().is_none() {
             ().unjoined(failure, task);
         }
     }
@@ -156,12 +147,11 @@ impl PacketGuard for Firing {
 
 impl Drop for Fired {
     fn drop(&mut self) {
-        let Some(timer) = self.timer.take() else {
+        let Some(timer) = self.0.take() else {
             return;
         };
-        // A coroutine that has found no stack is ended by its worker, all others by a coroutine.
-        let is_over = timer.is_given_up() || task::on_coroutine();
-        if is_over || !put_back(&self.scheduler, &timer) {
+        let lacking = Scheduler::of_lacking_stack().filter(|_| !timer.is_given_up());
+        if !lacking.is_some_and(|scheduler| put_back(&scheduler, &timer)) {
             timer.discard_quietly();
         }
     }

@@ -32,10 +32,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::connection::Accepted;
-use super::{Event, Listener, Shared, count, has_found_no_stack};
+use super::{Event, Listener, Shared, count};
 use crate::group::Reserved;
 use crate::park;
 use crate::runtime::spawn::Builder;
+use crate::worker::Scheduler;
 
 /// Accepts the connections of a listener.
 pub(super) struct Acceptor<L: Listener> {
@@ -70,7 +71,8 @@ impl<L: Listener> Drop for Acceptor<L> {
     fn drop(&mut self) {
         // The socket is closed before `stop` goes on.
         self.listener = None;
-        if !self.has_begun && !self.shared.stopping.has_begun() && has_found_no_stack() {
+        let lacks_stack = || Scheduler::of_lacking_stack().is_some();
+        if !self.has_begun && !self.shared.stopping.has_begun() && lacks_stack() {
             let error = io::Error::from_raw_os_error(libc::ENOMEM);
             self.shared.tell_failure(&error, None);
             self.error = error.raw_os_error();

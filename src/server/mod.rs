@@ -445,12 +445,6 @@ impl Counts {
     }
 }
 
-/// Whether the caller is dropped because its coroutine has found no stack on its first turn. The loop of the worker
-/// does that. At the end of a runtime, the loop also drops what is left behind.
-fn has_found_no_stack() -> bool {
-    !task::on_coroutine() && Scheduler::current().is_some_and(|scheduler| !scheduler.is_stopping())
-}
-
 /// Adds one to a count.
 fn count(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
@@ -469,7 +463,7 @@ impl<L: Listener> Shared<L> {
     /// Not if the caller is left behind by its runtime: the log may wait for what no coroutine does any more.
     fn tell(&self, event: Event<'_>) {
         if let Some(log) = &self.settings.log
-            && (task::on_coroutine() || has_found_no_stack())
+            && (task::on_coroutine() || Scheduler::of_lacking_stack().is_some())
         {
             call_uninterrupted(|| log(&event));
         }

@@ -132,6 +132,16 @@ impl Scheduler {
         Worker::with_current(|worker| worker.map(|worker| Arc::clone(worker.scheduler())))
     }
 
+    /// The scheduler of the worker that drops the caller because the caller's coroutine has found no stack on its first
+    /// turn. `None` for all other callers.
+    pub(crate) fn of_lacking_stack() -> Option<Arc<Scheduler>> {
+        // The loop of a worker drops the caller then. At the end of a runtime, it also drops what is left behind.
+        match task::on_coroutine() {
+            true => None,
+            false => Scheduler::current().filter(|scheduler| !scheduler.is_stopping()),
+        }
+    }
+
     /// Whether this process is a forked child of the one that made this scheduler. A child does not have
     /// the threads of the workers.
     pub(crate) fn is_left_in_parent(&self) -> bool {
