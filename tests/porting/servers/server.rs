@@ -93,6 +93,8 @@ impl Directory {
         let log = log.unwrap();
         command
             .current_dir(&self.0)
+            // Not one that servers share: MariaDB removes the temporary tables of others as it starts.
+            .env("TMPDIR", &self.0)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
