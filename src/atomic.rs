@@ -8,7 +8,7 @@
 //! - `runtime/writing.rs`,
 //! - all of `channel/mpmc`,
 //! - `pool/crew.rs`, which leaves the lock to its users,
-//! - `worker/{attention,census,sleep}.rs` and `reactor/{ready_word,registration}.rs`,
+//! - `worker/{attention,census,sleep,standstill}.rs` and `reactor/{ready_word,registration}.rs`,
 //! - `sync/lot.rs` and the locks beside it, `sync/{line,semaphore}.rs`, `future/signal.rs`,
 //!   `patch/counted.rs` and `diagnose/monitor_sleep.rs`.
 #![forbid(unsafe_code)]

@@ -12,7 +12,7 @@
 //! - `scheduler`: what the workers share; `census`: how many coroutines there are;
 //! - `counters`: what a worker counts; `metrics`: all of that, for the program;
 //! - `roll`: what a worker's coroutines do, for a dump;
-//! - `stillness`: finding out that no coroutine can run any more;
+//! - `stillness`: finding out that no coroutine can run any more; `standstill`: the protocol of that;
 //! - `outside`: a worker that the loop of other code drives; `idlers`: what runs if nothing else does;
 //! - `hooks`: code of the user's that the loop and the end of the runtime call;
 //! - `alone`: waits of a coroutine that unwinds; `shutdown`: the end of a runtime.
@@ -36,6 +36,7 @@ mod roll;
 mod scheduler;
 mod shutdown;
 mod sleep;
+mod standstill;
 mod stillness;
 
 use std::cell::{Cell, RefCell};

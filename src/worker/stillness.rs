@@ -18,17 +18,7 @@
 //!   workers, plus the idle threads of the pool, plus the monitor if it sleeps. All of these run coroutines, jobs or a
 //!   hook only, and have none.
 //!
-//! # In which order this is read
-//!
-//! ```text
-//! reporter: read `entries` ; count the threads ; copy the lists ; no mail anywhere ; all STILL ; `entries` is as before
-//! worker:   put into its list ; entries += 1 ; still += 1 ; wait ; still -= 1 ; take the mail
-//! ```
-//!
-//! At the count there is no thread that might put mail later. What was put before is seen, unless its worker has taken
-//! it. That worker was not STILL then. It may be STILL again, after it has started a thread, perhaps; but then
-//! `entries` has changed. A worker that replaces its list after `entries` was read is not STILL yet, or has changed
-//! `entries`.
+//! The order in which all this is read is that of [`Standstill`], which is model-checked.
 //!
 //! The allocator may wake a coroutine. So nothing is allocated, and nothing freed, between the look at the mail and the
 //! report.
@@ -46,9 +36,9 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::standstill::Standstill;
 use super::{Live, Worker};
 use crate::diagnose::monitor;
 use crate::pool;
@@ -188,10 +178,7 @@ impl fmt::Debug for OnDeadlock {
 /// Which workers of a runtime are STILL.
 pub(super) struct Stillness {
     on_deadlock: Option<OnDeadlock>,
-    /// How many workers are STILL.
-    still: AtomicUsize,
-    /// How often a worker has become STILL.
-    entries: AtomicUsize,
+    standstill: Standstill,
     /// The coroutines of each worker when it last became STILL.
     coroutines: Mutex<BTreeMap<usize, Vec<Deadlocked>>>,
     /// The number of all turns at the last report, so that a deadlock is reported once. Locked by the worker that looks
@@ -209,8 +196,7 @@ impl Stillness {
     pub(super) fn new(on_deadlock: Option<OnDeadlock>) -> Stillness {
         Stillness {
             on_deadlock,
-            still: AtomicUsize::new(0),
-            entries: AtomicUsize::new(0),
+            standstill: Standstill::new(),
             coroutines: Mutex::new(BTreeMap::new()),
             reported: Mutex::new(None),
         }
@@ -257,14 +243,12 @@ impl Worker {
         });
         let number = self.index();
         task::lock_aside(&stillness.coroutines).insert(number, mine);
-        stillness.entries.fetch_add(1, Ordering::SeqCst);
-        let still = stillness.still.fetch_add(1, Ordering::SeqCst) + 1;
-        if still < self.scheduler.workers.len()
+        if stillness.standstill.enter() < self.scheduler.workers.len()
             || !self.report_if_nothing_can_happen(*after, first, hook)
         {
             self.wait(first);
         }
-        stillness.still.fetch_sub(1, Ordering::SeqCst);
+        stillness.standstill.leave();
     }
 
     /// Waits for `time`. Returns false if anything has come by then, or if `first` is earlier.
@@ -309,18 +293,20 @@ impl Worker {
         }
         let mut pause = after.max(SHORTEST_PAUSE);
         for _ in 0..LOOKS {
-            let entries = scheduler.stillness.entries.load(Ordering::SeqCst);
-            let deadlock = is_without_other_threads(scheduler.workers.len())
-                .then(|| scheduler.stillness.all_deadlocked());
-            let is_quiet = workers().all(|worker| !worker.has_mail())
-                && !self.has_work()
-                && !scheduler.has_fresh()
-                && !scheduler.is_stopping()
-                && scheduler.stillness.still.load(Ordering::SeqCst) == scheduler.workers.len()
-                && scheduler.stillness.entries.load(Ordering::SeqCst) == entries;
-            if !is_quiet {
+            let copy = || {
+                is_without_other_threads(scheduler.workers.len())
+                    .then(|| scheduler.stillness.all_deadlocked())
+            };
+            let is_quiet = || {
+                workers().all(|worker| !worker.has_mail())
+                    && !self.has_work()
+                    && !scheduler.has_fresh()
+                    && !scheduler.is_stopping()
+            };
+            let standstill = &scheduler.stillness.standstill;
+            let Some(deadlock) = standstill.look(scheduler.workers.len(), copy, is_quiet) else {
                 return true;
-            }
+            };
             if let Some(deadlock) = deadlock {
                 *reported = Some(turns);
                 drop(reported);

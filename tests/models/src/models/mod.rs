@@ -86,6 +86,8 @@ mod signal;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/worker/sleep.rs"]
 mod sleep;
+#[path = "../../../../src/worker/standstill.rs"]
+mod standstill;
 #[allow(dead_code, reason = "a model uses its part")]
 #[path = "../../../../src/park/waiters.rs"]
 mod waiters;
@@ -116,6 +118,7 @@ mod registering;
 mod sending;
 mod sleeping;
 mod spin;
+mod stillness;
 pub(crate) mod task;
 mod waiting;
 
@@ -166,6 +169,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
         registering::MODELS,
         sending::MODELS,
         sleeping::MODELS,
+        stillness::MODELS,
         waiting::MODELS,
     ]
     .into_iter()
