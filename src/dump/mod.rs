@@ -3,7 +3,7 @@
 //! - `snapshot`: what the workers tell of their coroutines (see `worker/roll.rs`), put together;
 //! - `symbols`: the names of frames;
 //! - `cycles`: coroutines that wait for each other;
-//! - `text` and `json`: the two forms;
+//! - `text` and `json`: the two forms; `tree`: the end of the text;
 //! - `one`: a coroutine that is looked for by its id.
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ mod one;
 mod snapshot;
 mod symbols;
 mod text;
+mod tree;
 
 use std::fmt;
 use std::io::{self, Write};

@@ -1,11 +1,12 @@
 //! A dump as text.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use super::snapshot::{Described, Snapshot, breathe, name};
+use super::tree;
 use crate::task::{Reason, Role};
 use crate::worker::{Activity, Started};
 
@@ -44,7 +45,7 @@ pub(super) fn write(snapshot: &Snapshot, listed: usize, out: &mut dyn Write) -> 
     for (kind, members) in &groups {
         write_group(snapshot, *kind, members, listed, out)?;
     }
-    write_tree(snapshot, listed, out)
+    tree::write(snapshot, listed, out)
 }
 
 fn kind(coroutine: &Described) -> Kind {
@@ -205,66 +206,4 @@ fn write_place(at: Option<&str>, out: &mut dyn Write) -> fmt::Result {
         Some(at) => writeln!(out, "             at {at}"),
         None => Ok(()),
     }
-}
-
-/// Writes which coroutine has spawned which.
-fn write_tree(snapshot: &Snapshot, listed: usize, out: &mut dyn Write) -> fmt::Result {
-    let mut children: BTreeMap<Option<u64>, Vec<&Described>> = BTreeMap::new();
-    for (index, coroutine) in snapshot.coroutines.iter().enumerate() {
-        breathe(index);
-        let parent = coroutine.task().parent().map(|parent| parent.get());
-        // Those whose spawner has ended are listed like those that no coroutine has spawned.
-        let parent = parent.filter(|parent| snapshot.coroutine(*parent).is_some());
-        children.entry(parent).or_default().push(coroutine);
-    }
-    writeln!(out, "\nspawned by")?;
-    // A stack instead of a recursion: chains of spawns may be long.
-    let mut rest = vec![(0, children.remove(&None).unwrap_or_default())];
-    while let Some((depth, level)) = rest.pop() {
-        // Leaves of one place are one line.
-        let mut leaves: BTreeMap<&Location<'static>, Vec<&Described>> = BTreeMap::new();
-        let mut level = level.into_iter();
-        let mut deeper = None;
-        for coroutine in level.by_ref() {
-            match children.remove(&Some(coroutine.id)) {
-                Some(below) => {
-                    deeper = Some((coroutine, below));
-                    break;
-                }
-                None => leaves
-                    .entry(coroutine.task().spawned_at())
-                    .or_default()
-                    .push(coroutine),
-            }
-        }
-        for (site, members) in leaves {
-            write!(
-                out,
-                "{:indent$}{} of {site}:",
-                "",
-                members.len(),
-                indent = 2 * depth + 2
-            )?;
-            for member in members.iter().take(listed) {
-                write!(out, " {}", snapshot.named(member.id))?;
-            }
-            if let Some(more @ 1..) = members.len().checked_sub(listed) {
-                write!(out, " and {more} more")?;
-            }
-            writeln!(out)?;
-        }
-        if let Some((coroutine, below)) = deeper {
-            let site = coroutine.task().spawned_at();
-            let indent = 2 * depth + 2;
-            writeln!(
-                out,
-                "{:indent$}{} ({site})",
-                "",
-                snapshot.named(coroutine.id)
-            )?;
-            rest.push((depth, level.collect()));
-            rest.push((depth + 1, below));
-        }
-    }
-    Ok(())
 }
