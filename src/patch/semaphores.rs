@@ -14,13 +14,13 @@ use super::wait::{Borrowed, on_pool_waiting};
 ///
 /// The pointer is to a semaphore that is initialised.
 unsafe fn take(semaphore: *mut sem_t, block: impl Fn() -> c_int) -> c_int {
-    // SAFETY: the caller's.
-    match result(unsafe { libc::sem_trywait(semaphore) }) {
-        Err(Errno::AGAIN) => {}
-        done => return answer(|| done),
-    }
-    let lent = Borrowed(block);
     answer(|| {
+        // SAFETY: the caller's.
+        match result(unsafe { libc::sem_trywait(semaphore) }) {
+            Err(Errno::AGAIN) => {}
+            done => return done,
+        }
+        let lent = Borrowed(block);
         on_pool_waiting(move || {
             let Borrowed(block) = { lent };
             result(block())

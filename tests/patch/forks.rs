@@ -15,15 +15,15 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use libc::{EPIPE, MSG_NOSIGNAL, c_int, c_void};
 
 use crate::calls::{alike, call, later, on_coroutine, patched, pause};
-use crate::util::{again, ms, noise, on_an_os_thread, on_workers, role, until_full};
+use crate::util::{ms, noise, on_an_os_thread, on_workers, until_full};
 
 /// Runs `test` in a process of its own, which is a child with this test alone.
 macro_rules! alone {
     ($test:ident, $body:block) => {
         #[test]
         fn $test() {
-            if role().is_none() {
-                let mut again = again!(stringify!($test), "alone");
+            if $crate::util::role().is_none() {
+                let mut again = $crate::util::again!(stringify!($test), "alone");
                 let output = again.output().unwrap();
                 let (out, err) = (output.stdout, output.stderr);
                 let said = String::from_utf8_lossy(&out) + String::from_utf8_lossy(&err);
@@ -33,6 +33,7 @@ macro_rules! alone {
         }
     };
 }
+pub(crate) use alone;
 
 /// How a child has ended.
 fn exit_code(child: libc::pid_t) -> c_int {

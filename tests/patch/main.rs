@@ -7,6 +7,8 @@ mod c_processes;
 mod c_rwlocks;
 mod c_semaphores;
 mod calls;
+mod children;
+mod clocks;
 mod closing;
 mod connections;
 mod files;
