@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::sockopt;
+use rustix::io::retry_on_intr;
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
 
 use super::park_or_block::park_or_block;
 use crate::reactor::{Descriptor, Direction};
@@ -25,6 +26,12 @@ pub(super) trait Accept: AsFd {
 
     /// Accepts a connection. Blocks if the listener is in blocking mode.
     fn accept(&self) -> io::Result<Self::Accepted>;
+
+    /// Like `accept`, by the system call itself.
+    ///
+    /// Under the libc patch, `accept` would be the function of the patch, which waits for the turn that an attempt
+    /// already has.
+    fn accept_directly(&self) -> io::Result<Self::Accepted>;
 
     fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()>;
 
@@ -148,7 +155,7 @@ impl<L: Accept> Listener<L> {
     /// Accepts a connection if that does not block.
     fn try_accept(&self, listener: &L) -> io::Result<L::Accepted> {
         if self.io.is_nonblocking() {
-            return listener.accept();
+            return listener.accept_directly();
         }
         let fd = listener.as_fd();
         // The user may have passed the descriptor on, or a fork may have inherited it.
@@ -158,7 +165,7 @@ impl<L: Accept> Listener<L> {
             socket::check_acceptable(fd)?;
             // Asked last. Other coroutines wait for their turn, and threads have not begun to accept.
             if !is_elsewhere() && !self.has_blocked.load(Ordering::SeqCst) {
-                return listener.accept();
+                return listener.accept_directly();
             }
         }
         socket::check_acceptable(fd)?;
@@ -168,10 +175,10 @@ impl<L: Accept> Listener<L> {
         };
         // The user may have set the mode, or another process that has the listener. It must then stay set.
         if self.io.is_known_to_be_nonblocking() || socket::is_nonblocking(fd)? {
-            return listener.accept();
+            return listener.accept_directly();
         }
         listener.set_nonblocking(true)?;
-        let accepted = listener.accept();
+        let accepted = listener.accept_directly();
         // This cannot fail: setting the mode has just succeeded on the same descriptor.
         let _ = listener.set_nonblocking(false);
         accepted
@@ -199,15 +206,29 @@ fn timeout(listener: &impl AsFd) -> io::Result<Option<Duration>> {
     Ok(sockopt::socket_timeout(listener, sockopt::Timeout::Recv)?)
 }
 
-/// Implements [`Accept`] for a listener type of std, by the type's own methods and the function
-/// `error_if_blocking`.
+/// Accepts a connection by the system call, as std does by the C library's function.
+pub(super) fn accept_from(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    let accept = || acceptfrom_with(&listener, SocketFlags::CLOEXEC);
+    Ok(retry_on_intr(accept)?)
+}
+
+/// Implements [`Accept`] for a listener type of std, by the type's own methods and the functions given.
 macro_rules! accepts {
-    ($std:ty => $accepted:ty, error_if_blocking: $error_if_blocking:expr) => {
+    (
+        $std:ty => $accepted:ty,
+        accept_directly: $accept_directly:expr,
+        error_if_blocking: $error_if_blocking:expr $(,)?
+    ) => {
         impl $crate::shims::listener::Accept for $std {
             type Accepted = $accepted;
 
             fn accept(&self) -> ::std::io::Result<$accepted> {
                 <$std>::accept(self)
+            }
+
+            fn accept_directly(&self) -> ::std::io::Result<$accepted> {
+                let accept_directly: fn(&$std) -> ::std::io::Result<$accepted> = $accept_directly;
+                accept_directly(self)
             }
 
             fn set_nonblocking(&self, nonblocking: bool) -> ::std::io::Result<()> {

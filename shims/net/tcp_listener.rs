@@ -8,7 +8,7 @@ use std::net::{self, SocketAddr};
 use super::{TcpStream, ToSocketAddrs, each_addr};
 use crate::reactor::Descriptor;
 use crate::shims::descriptor::descriptor_conversions;
-use crate::shims::listener::{Listener, accepts, incoming, listener_methods};
+use crate::shims::listener::{Listener, accept_from, accepts, incoming, listener_methods};
 use crate::shims::socket::std_methods;
 
 /// Like [`std::net::TcpListener`], but waits park the coroutine.
@@ -25,7 +25,16 @@ pub struct TcpListener {
     io: Listener<net::TcpListener>,
 }
 
-accepts!(net::TcpListener => (net::TcpStream, SocketAddr), error_if_blocking: |_| None);
+accepts! {
+    net::TcpListener => (net::TcpStream, SocketAddr),
+    accept_directly: |listener| {
+        let (connection, address) = accept_from(listener)?;
+        let address = address.map(SocketAddr::try_from).transpose()?;
+        let address = address.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok((connection.into(), address))
+    },
+    error_if_blocking: |_| None,
+}
 
 impl TcpListener {
     /// Wraps a new listener in blocking mode.

@@ -21,6 +21,7 @@ mod messages;
 mod moves;
 mod names;
 mod polls;
+mod shims;
 mod signals;
 mod sockets;
 mod splices;

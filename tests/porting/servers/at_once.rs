@@ -43,9 +43,7 @@ impl Operations {
             each,
             threads: expected,
         } = self;
-        // Unnamed threads get the name of the thread that makes them. Without this, those of a driver would have
-        // that of a test.
-        fs::write("/proc/thread-self/comm", "worker").unwrap();
+        name_worker();
         let before = Threads::now();
         let start = Instant::now();
         let (results, ticker) = beside_a_ticker(count, operation);
@@ -65,6 +63,21 @@ impl Operations {
         assert!(threads.0.is_empty(), "{threads:?}");
         results
     }
+}
+
+/// What the calling thread is called from here on.
+const WORKER: &str = "worker";
+
+/// Names the calling thread. Unnamed threads get the name of the thread that makes them: without this, those of a
+/// driver would have that of a test.
+pub(crate) fn name_worker() {
+    fs::write("/proc/thread-self/comm", WORKER).unwrap();
+}
+
+/// How many threads there are that [`name_worker`] has named, and unnamed ones that they have made.
+pub(crate) fn count_workers() -> usize {
+    let threads = Threads::now();
+    threads.0.values().filter(|&name| name == WORKER).count()
 }
 
 /// The name of the threads of greenroom's pool, which resolve names.

@@ -65,7 +65,11 @@ impl CConnection {
     }
 
     pub(crate) fn to_port(server: &Server) -> Result<CConnection, String> {
-        CConnection::new("127.0.0.1", server.port(), "")
+        CConnection::to_local_port(server.port())
+    }
+
+    pub(crate) fn to_local_port(port: u16) -> Result<CConnection, String> {
+        CConnection::new("127.0.0.1", port, "")
     }
 
     /// Connects to the socket, or to the port if there is none.

@@ -6,6 +6,7 @@
 greenroom::patch!(unsafe);
 
 mod at_once;
+mod fake_mysql;
 mod ldap;
 mod libmariadb;
 mod mail;

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::UnixStream;
 use crate::reactor::Descriptor;
 use crate::shims::descriptor::descriptor_conversions;
-use crate::shims::listener::{Listener, accepts, incoming, listener_methods};
+use crate::shims::listener::{Listener, accept_from, accepts, incoming, listener_methods};
 use crate::shims::socket::std_methods;
 use crate::sys::socket;
 
@@ -23,7 +23,14 @@ pub struct UnixListener {
 
 accepts! {
     net::UnixListener => (net::UnixStream, SocketAddr),
-    error_if_blocking: error_after_shutdown
+    accept_directly: |listener| {
+        let (connection, _) = accept_from(listener)?;
+        let connection = net::UnixStream::from(connection);
+        // std has no way to make its address from that of the call, which is the same.
+        let address = connection.peer_addr()?;
+        Ok((connection, address))
+    },
+    error_if_blocking: error_after_shutdown,
 }
 
 /// The error of a blocking accept after the listener was shut down.
