@@ -2,12 +2,21 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::sys::stderr::Stderr;
 
 /// Writes `why` to standard error, and aborts the process.
 pub(crate) fn abort(why: fmt::Arguments<'_>) -> ! {
     report(why);
+    std::process::abort();
+}
+
+/// Like [`abort`], but calls `tell` before the end, which may write more.
+pub(crate) fn abort_after(why: fmt::Arguments<'_>, tell: impl FnOnce()) -> ! {
+    report(why);
+    // A panic has been reported, and the process ends in any case.
+    let _ = catch_unwind(AssertUnwindSafe(tell));
     std::process::abort();
 }
 

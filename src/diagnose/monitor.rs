@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -150,6 +150,7 @@ fn turn_on(max_blocking: Duration) -> io::Result<()> {
         }
     };
     monitor.max_blocking = Some(max_blocking);
+    IS_OFF.store(false, Ordering::Release);
     drop(monitor);
     // It may sleep for half of a longer threshold.
     thread.unpark();
@@ -166,6 +167,9 @@ static MONITOR: Mutex<Monitor> = Mutex::new(Monitor {
 
 /// Never asleep before the monitor was turned on.
 static SLEEP: MonitorSleep = MonitorSleep(AtomicBool::new(false));
+
+/// Whether the monitor's thread waits to be turned on again. Written while `MONITOR` is locked.
+static IS_OFF: AtomicBool = AtomicBool::new(false);
 
 struct Monitor {
     /// `None` while the monitor is off.
@@ -198,9 +202,9 @@ pub(super) fn note_awake() {
     }
 }
 
-/// Whether the monitor's thread exists, and sleeps until a worker wakes up. It runs no hook then.
+/// Whether the monitor's thread exists, and sleeps until a worker wakes up or turns it on. It runs no hook then.
 pub(crate) fn is_asleep() -> bool {
-    SLEEP.is_asleep()
+    SLEEP.is_asleep() || IS_OFF.load(Ordering::Acquire)
 }
 
 #[cold]
@@ -270,11 +274,14 @@ fn watch(memory: &OwnMemory) {
         }
         let (max_blocking, pulses) = {
             let mut monitor = own_lock(&MONITOR);
+            IS_OFF.store(monitor.max_blocking.is_none(), Ordering::Release);
             (monitor.max_blocking, monitor.pulses())
         };
         let Some(max_blocking) = max_blocking else {
-            // Until it is turned on again.
-            thread::park();
+            drop(pulses);
+            while IS_OFF.load(Ordering::Acquire) {
+                thread::park();
+            }
             continue;
         };
         for pulse in &pulses {

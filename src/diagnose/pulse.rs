@@ -59,6 +59,11 @@ impl Pulse {
         }
     }
 
+    /// Whether a thread drives the worker.
+    pub(crate) fn is_driven(&self) -> bool {
+        own_lock(&self.driver).is_some()
+    }
+
     /// The worker has nothing to run, and is about to wait. Called by the worker.
     #[inline]
     pub(crate) fn fall_asleep(&self) {

@@ -86,14 +86,12 @@ fn write_summary(snapshot: &Snapshot, out: &mut dyn Write) -> fmt::Result {
     for worker in &snapshot.workers {
         if let Some(silent) = &worker.silent {
             let (worker, runtime) = (worker.index, worker.runtime);
-            write!(
-                out,
-                "worker {worker} of runtime {runtime} has not answered, since "
-            )?;
+            write!(out, "worker {worker} of runtime {runtime} has not answered")?;
             match (silent.why, &silent.holder) {
-                ("away", _) => out.write_str("no thread drives it")?,
-                (_, Some(holder)) => write!(out, "{holder}")?,
-                (_, None) => out.write_str("a coroutine holds it")?,
+                ("away", _) => out.write_str(", since no thread drives it")?,
+                (_, Some(holder)) => write!(out, ", since {holder}")?,
+                // Its turn has ended by now, or its thread was stopped.
+                (_, None) => out.write_str(" in time")?,
             }
             let had = coroutines(silent.coroutines);
             writeln!(out, "; it had {had} when it was last counted")?;

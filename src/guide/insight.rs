@@ -53,7 +53,8 @@
 //! Each worker describes its own coroutines, on its own thread, for half a millisecond in each of its turns. So no
 //! coroutine is stopped for longer than that, and the descriptions are not all of the same moment. A hundred thousand
 //! parked coroutines take about a second, most of it for their backtraces; [`Dump::backtraces`](crate::Dump::backtraces)
-//! leaves those out.
+//! leaves those out. Coroutines that have not started are the exception: a worker lists all that are in its queue at
+//! once.
 //!
 //! The stack of a parked coroutine is walked by the unwinder of panics, while the coroutine is resumed for a moment,
 //! on the stack of its worker. None of the program's code runs meanwhile. A coroutine that is ready since it has
@@ -71,11 +72,15 @@
 //! | member | what it is |
 //! |---|---|
 //! | `version` | 1; members may be added without a change of this |
-//! | `workers` | for each: `runtime`, `worker`, `state` (`answered`, `busy`, or `away` if no thread drives it), and how many coroutines were `not_described` |
+//! | `workers` | for each: `runtime`, `worker`, `state` (`answered`, `busy`, or `away` if no thread drives it), how many coroutines were `not_described`, and the `holder` |
 //! | `pool` | the pool of [`unblock`](crate::unblock()): how many `threads` it has, how many of these are `idle`, and how many jobs are `queued` for one |
 //! | `cycles` | lists of the ids of coroutines, each of which waits for the next |
 //! | `coroutines` | see below |
 //! | `traces` | the different stacks; each is a list of frames with an `address` and `symbols` (`name`, `at`), innermost first |
+//!
+//! The `holder` of a worker is the coroutine that keeps it from answering, or `null` if there is none or it is not
+//! known. It has an `id` and a `name`, which may be `null`; `spawned_at`; the `system_call` in which it waits, or `null`
+//! if it computes or that is not known; and its `backtrace`, a text, or `null`.
 //!
 //! A coroutine has:
 //!
@@ -154,9 +159,11 @@
 //!   coroutine 3 'counter' (spawned at src/main.rs:14:9) waits for a mutex at 0x55ac2dfaf9a0 that 2 'mover' has
 //! ```
 //!
-//! [`RuntimeBuilder::on_deadlock`](crate::RuntimeBuilder::on_deadlock) calls a hook instead, which may end the deadlock.
-//! Either reports a deadlock only if that is certain: nothing is expected from the system, no job is under way, and
-//! the process has no other thread, which might have a handle. Where that is not certain, a dump shows the cycle.
+//! A dump follows, with the backtraces. [`RuntimeBuilder::on_deadlock`](crate::RuntimeBuilder::on_deadlock) calls a hook
+//! instead, which may make a dump of its own, and may end the deadlock. Either reports a deadlock only if that is
+//! certain: nothing is expected from the system, no job is under way, no coroutine runs a future
+//! ([`block_on`](crate::block_on)), the runtime has had no timer of [`after`](crate::after()), and the process has no
+//! other thread, which might have a handle. Where that is not certain, a dump shows the cycle.
 //!
 //! # gdb
 //!

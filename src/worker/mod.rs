@@ -148,8 +148,8 @@ pub(crate) struct Worker {
     idle_batches: Cell<u32>,
     /// When to trim the stacks of ended coroutines.
     trim_at: Cell<Option<Instant>>,
-    /// The rolls that this worker answers, the first one at the moment.
-    answering: RefCell<Vec<Answering>>,
+    /// The rolls that this worker answers, in turns.
+    answering: RefCell<VecDeque<Answering>>,
     /// The main coroutine has finished, so the loop must return.
     leave: Cell<bool>,
     /// The remaining coroutines have been interrupted, for the end of the runtime.

@@ -7,7 +7,11 @@
 //!
 //! Only its worker knows where a parked coroutine's frames are, and that they stay as they are. So no worker
 //! stops for another one, and none longer than [`MOMENT`] in one turn. The descriptions of a dump are not of one
-//! moment: a coroutine that has been described runs on.
+//! moment: a coroutine that has been described runs on. (Fresh coroutines are listed at once, because others may
+//! take them out of their queue.)
+//!
+//! A hook that a worker calls outside of coroutines may be the caller. The worker has no turns before the hook returns,
+//! so it answers within the call.
 //!
 //! *No roll is slept through*, for the reason in `attention`: the caller sets `asked` before it demands attention,
 //! and a worker looks at it after it has said that it falls asleep.
@@ -157,6 +161,17 @@ pub(crate) struct Roll {
     answers: Box<[JobResult<Vec<Entry>>]>,
 }
 
+impl Roll {
+    fn new(wanted: Wanted, workers: usize) -> Roll {
+        Roll {
+            wanted,
+            is_over: AtomicBool::new(false),
+            progress: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            answers: (0..workers).map(|_| JobResult::of(Reason::Dump)).collect(),
+        }
+    }
+}
+
 /// The caller's end of a [`Roll`].
 pub(crate) struct RollCall {
     scheduler: Arc<Scheduler>,
@@ -183,20 +198,20 @@ pub(crate) enum Answer {
 impl Scheduler {
     /// Asks all workers to describe their coroutines.
     pub(crate) fn call_roll(self: &Arc<Scheduler>, wanted: Wanted) -> RollCall {
-        let roll = Arc::new(Roll {
-            wanted,
-            is_over: AtomicBool::new(false),
-            progress: self.workers.iter().map(|_| AtomicUsize::new(0)).collect(),
-            answers: self
-                .workers
-                .iter()
-                .map(|_| JobResult::of(Reason::Dump))
-                .collect(),
+        let roll = Arc::new(Roll::new(wanted, self.workers.len()));
+        self.with_worker(|here| {
+            // Code outside of coroutines keeps its worker from its turns.
+            let here = here.filter(|worker| !task::on_coroutine() && worker.can_describe());
+            for worker in &self.workers {
+                worker.rolls().ask(Arc::clone(&roll));
+                if !here.is_some_and(|here| here.is(worker)) {
+                    worker.kick();
+                }
+            }
+            if let Some(here) = here {
+                here.answer_all_rolls();
+            }
         });
-        for worker in &self.workers {
-            worker.rolls().ask(Arc::clone(&roll));
-            worker.kick();
-        }
         RollCall {
             scheduler: Arc::clone(self),
             roll,
@@ -266,7 +281,7 @@ impl RollCall {
             };
             answers.push(match entries {
                 Some(entries) => Answer::Entries(entries),
-                None if is_away => Answer::Away(worker.load()),
+                None if is_away || !worker.pulse().is_driven() => Answer::Away(worker.load()),
                 None => Answer::Busy(worker.load(), Arc::clone(worker.pulse())),
             });
         }
@@ -346,22 +361,47 @@ impl Live {
 }
 
 impl Worker {
-    /// Describes coroutines for a moment.
+    /// Describes coroutines for a moment. Rolls take turns, so that all of them make progress.
     #[cold]
     pub(super) fn answer_rolls(&self) {
         let mut answering = self.answering.borrow_mut();
         let rolls = self.remote.rolls();
         answering.extend(rolls.take().into_iter().map(|roll| self.begin_answer(roll)));
         let end = Instant::now() + MOMENT;
-        while let Some(first) = answering.first_mut() {
-            if !first.roll.is_over.load(Ordering::Relaxed) && !self.go_on_with(first, end) {
-                first.roll.progress[first.worker].store(first.slot, Ordering::Relaxed);
-                rolls.asked.store(true, Ordering::SeqCst);
-                return;
+        while let Some(mut next) = answering.pop_front() {
+            if next.roll.is_over.load(Ordering::Relaxed) || self.go_on_with(&mut next) {
+                next.roll.answers[next.worker].fill(Ok(next.entries));
+            } else {
+                next.roll.progress[next.worker].store(next.slot, Ordering::Relaxed);
+                answering.push_back(next);
             }
-            let done = answering.remove(0);
-            done.roll.answers[done.worker].fill(Ok(done.entries));
+            if Instant::now() >= end {
+                break;
+            }
         }
+        if !answering.is_empty() {
+            rolls.asked.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Answers all rolls, for a caller on this thread that has no turns while it waits for the answers.
+    ///
+    /// Two workers that ask each other so do not wait for each other. Each asks the other before it answers, so the one
+    /// that answers last has been asked by then.
+    #[cold]
+    fn answer_all_rolls(&self) {
+        while self.remote.rolls().is_asked() {
+            self.answer_rolls();
+        }
+    }
+
+    /// Whether the calling code, outside of coroutines, may describe coroutines now. The global allocator may not,
+    /// while this worker allocates.
+    fn can_describe(&self) -> bool {
+        self.answering.try_borrow_mut().is_ok()
+            && self.live.try_borrow_mut().is_ok()
+            && self.timers.try_borrow_mut().is_ok()
+            && self.local.try_borrow_mut().is_ok()
     }
 
     fn begin_answer(&self, roll: Arc<Roll>) -> Answering {
@@ -396,27 +436,23 @@ impl Worker {
         entries
     }
 
-    /// Describes coroutines until `end`. Returns whether all were described.
-    fn go_on_with(&self, answering: &mut Answering, end: Instant) -> bool {
+    /// Describes a few coroutines. Returns whether all were described.
+    fn go_on_with(&self, answering: &mut Answering) -> bool {
         let now = clock::coarse();
         let (_, stride) = answering.roll.wanted.slots();
-        loop {
-            for _ in 0..AT_ONCE {
-                let mut live = self.live.borrow_mut();
-                if answering.slot >= live.capacity() {
-                    return true;
-                }
-                let slot = answering.slot;
-                answering.slot += stride;
-                if let Some(live) = live.get_mut(slot) {
-                    let entry = self.describe(live, slot as u32, now, answering);
-                    answering.entries.push(entry);
-                }
+        let mut live = self.live.borrow_mut();
+        for _ in 0..AT_ONCE {
+            if answering.slot >= live.capacity() {
+                return true;
             }
-            if Instant::now() >= end {
-                return false;
+            let slot = answering.slot;
+            answering.slot += stride;
+            if let Some(live) = live.get_mut(slot) {
+                let entry = self.describe(live, slot as u32, now, answering);
+                answering.entries.push(entry);
             }
         }
+        false
     }
 
     fn describe(&self, live: &mut Live, slot: u32, now: u64, answering: &mut Answering) -> Entry {
@@ -536,3 +572,6 @@ fn look() {
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -285,7 +285,7 @@ impl Scheduler {
 
     /// Calls `f` with the worker that the calling thread drives, if it is a worker of this runtime.
     #[inline]
-    fn with_worker<R>(&self, f: impl FnOnce(Option<&Worker>) -> R) -> R {
+    pub(super) fn with_worker<R>(&self, f: impl FnOnce(Option<&Worker>) -> R) -> R {
         Worker::with_current(|worker| {
             f(worker.filter(|worker| std::ptr::eq(&**worker.scheduler(), self)))
         })

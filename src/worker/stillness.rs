@@ -235,9 +235,10 @@ impl Worker {
         if self.awaits_events() {
             return self.wait(first);
         }
-        let mine = self.live.borrow();
+        // The hook may make a dump, which borrows `live`.
         let mine: Vec<_> = task::aside(|| {
-            mine.iter()
+            let live = self.live.borrow();
+            live.iter()
                 .map(|(slot, live)| Deadlocked::of(live, slot))
                 .collect()
         });
@@ -253,7 +254,10 @@ impl Worker {
 
     /// Waits for `time`. Returns false if anything has come by then, or if `first` is earlier.
     fn nothing_comes_within(&self, time: Duration, first: Option<Deadline>) -> bool {
-        let end = Deadline::at(Instant::now() + time);
+        let Some(end) = Instant::now().checked_add(time).map(Deadline::at) else {
+            self.wait(first);
+            return false;
+        };
         let is_first = first.is_none_or(|first| end.at <= first.at);
         self.wait(Some(first.filter(|_| !is_first).unwrap_or(end)));
         // A kick is told by the poll once. After that, the worker must not wait again before it has looked around.

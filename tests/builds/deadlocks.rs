@@ -32,6 +32,7 @@ fn deadlocks_are_reported_with_all_coroutines() {
     assert_prints(&["with-a-daemon"], "deadlock: main, daemon (daemon)\nend\n");
     assert_prints(&["after-everything-else"], "deadlock: main\nend\n");
     assert_prints(&["under-the-monitor"], "deadlock: main\nend\n");
+    assert_prints(&["after-the-monitor"], "deadlock: main\nend\n");
     // In the order of their workers.
     for program in ["lock-cycle-on-two-workers", "joins-each-other"] {
         let printed = String::from_utf8(run(&[program]).stdout).unwrap();
@@ -44,6 +45,34 @@ fn deadlocks_are_reported_with_all_coroutines() {
 #[serial]
 fn a_hook_may_end_a_deadlock_and_hears_of_the_next_one() {
     assert_prints(&["resolved"], "deadlock: main\ndeadlock: main\nend\n");
+}
+
+#[test]
+#[serial]
+fn a_hook_may_dump_all_coroutines_with_their_stacks() {
+    for workers in ["1", "2"] {
+        let output = run(&["dumps-in-the-hook", workers]);
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.ends_with("end\n"), "{printed}");
+        assert_has_all_stacks(&printed);
+    }
+}
+
+/// The text has a dump of `lock_cycle`, in which no coroutine is missing.
+#[track_caller]
+fn assert_has_all_stacks(text: &str) {
+    let all = "greenroom: 3 coroutines: 0 running, 0 ready, 3 parked, 0 fresh\n\n\
+        these coroutines wait for each other, and will for ever:\n";
+    assert!(text.contains(all), "{text}");
+    for (reason, count) in [("mutex", "2 coroutines"), ("join", "1 coroutine")] {
+        let group = format!("\n\n{count}, parked ({reason}), spawned at tests/fixtures/");
+        let (_, group) = text.split_once(&group).unwrap_or_else(|| panic!("{text}"));
+        let (group, _) = group.split_once("\n\n").unwrap();
+        assert!(group.contains(" so far; stack "), "{text}");
+        // An optimised build may have inlined the function.
+        let is_there = group.contains("deadlocks::lock_cycle");
+        assert!(is_there || cfg!(not(debug_assertions)), "{text}");
+    }
 }
 
 #[test]
@@ -74,6 +103,7 @@ fn a_deadlock_aborts_the_process_if_asked_to() {
     );
     assert!(line("a").ends_with("'b' has"), "{complaints}");
     assert!(line("b").ends_with("'a' has"), "{complaints}");
+    assert_has_all_stacks(&complaints);
 }
 
 #[test]
@@ -88,6 +118,7 @@ fn waits_that_will_end_are_not_reported() {
         "a-thread-has-the-handle",
         "has-a-timer",
         "selects-a-descriptor",
+        "looks-never",
     ] {
         assert_prints(&[program], "end\n");
     }

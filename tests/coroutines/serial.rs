@@ -7,6 +7,7 @@ use serial_test::serial;
 mod util;
 
 mod blocking;
+mod dump_callers;
 mod dump_trees;
 mod dumps;
 mod fairness;
