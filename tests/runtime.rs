@@ -579,7 +579,7 @@ fn fifty_runtimes_one_after_another_leave_nothing_behind() {
                 thread::sleep(MILLI);
             });
             drop(runtime);
-            assert_eq!(util::open_descriptors(), descriptors, "in round {n}");
+            util::assert_no_more_descriptors(descriptors);
         }
         wait_for_threads(threads);
     });
@@ -1045,7 +1045,8 @@ fn until_nothing_is_left<T>(test: impl FnOnce() -> T) -> T {
     let descriptors = util::open_descriptors();
     let value = test();
     let start = Instant::now();
-    while util::open_descriptors() != descriptors {
+    // Those of earlier tests may go meanwhile.
+    while util::open_descriptors() > descriptors {
         assert!(
             start.elapsed() < Duration::from_secs(20),
             "{} descriptors instead of {descriptors}",

@@ -614,7 +614,7 @@ fn two_hundred_queries_half_of_them_unanswered_wait_side_by_side() {
                     // UDP may drop datagrams on a busy machine, so a query that gets an answer may have
                     // to be repeated. A query to the silent socket is sent once.
                     let (tracker, tries) = match n % 2 {
-                        0 => (answering_addr, 10),
+                        0 => (answering_addr, 30),
                         _ => (silent_addr, 1),
                     };
                     for _ in 0..tries {

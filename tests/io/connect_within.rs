@@ -106,7 +106,7 @@ fn an_address_that_does_not_answer_leaves_time_for_the_next() {
         let silent = Silent::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let near = TcpStream::connect_within(&[silent.addr(), addr][..], PATIENCE / 6).unwrap();
+        let near = TcpStream::connect_within(&[silent.addr(), addr][..], PATIENCE / 3).unwrap();
         assert_eq!(near.peer_addr().unwrap(), addr);
     });
 }

@@ -18,7 +18,8 @@ fn others_run_while_a_coroutine_reads_a_big_file() {
     let path = dir.join("big");
     let size = 256 << 20;
     std::fs::File::create(&path).unwrap().set_len(size).unwrap();
-    util::on_workers(1, || {
+    let attempt = || {
+        let path = path.clone();
         let read = greenroom::spawn(move || shims::fs::read(path).unwrap().len() as u64);
         let mut ticks = 0;
         while !read.is_finished() {
@@ -26,9 +27,12 @@ fn others_run_while_a_coroutine_reads_a_big_file() {
             ticks += 1;
         }
         assert_eq!(read.join().unwrap(), size);
-        // Otherwise one.
-        assert!(ticks > 1, "{ticks}: reading so much takes longer");
-    });
+        // Otherwise one. Reading so much takes longer, unless the machine keeps the ticker from running.
+        (ticks > 1)
+            .then_some(())
+            .ok_or_else(|| format!("{ticks} ticks meanwhile"))
+    };
+    util::on_workers(1, || util::in_one_of_ten(attempt));
 }
 
 #[test]

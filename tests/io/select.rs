@@ -134,7 +134,13 @@ fn in_all_states() -> BTreeMap<&'static str, (OwnedFd, Vec<OwnedFd>)> {
     add("reset", near.into(), vec![]);
     let (near, far) = tcp_pair();
     near.set_nonblocking(true).unwrap();
-    while (&near).write(&[0; 1 << 16]).is_ok() {}
+    let fill = || {
+        while (&near).write(&[0; 1 << 16]).is_ok() {}
+        // What moves to the other end meanwhile leaves room.
+        std::thread::sleep(10 * MILLI);
+        !util::takes_more(&near)
+    };
+    util::until("it stays full", || fill() && fill());
     add("full", near.into(), vec![far.into()]);
 
     add("unconnected", unconnected(), vec![]);
@@ -455,12 +461,17 @@ fn a_wait_for_another_state_does_not_spin() {
         let states = in_all_states();
         for state in ["pipe at its end", "hung up", "reset"] {
             let fd = &states[state].0;
-            let before = cpu_time();
-            let timeout = Some(200 * MILLI);
-            let ready = select(&[], &[], &[fd], timeout).unwrap();
-            assert!(ready.is_empty());
-            let spent = cpu_time() - before;
-            assert!(spent < 100 * MILLI, "{spent:?} of 200 ms");
+            util::in_one_of_ten(|| {
+                let before = cpu_time();
+                let timeout = Some(200 * MILLI);
+                let ready = select(&[], &[], &[fd], timeout).unwrap();
+                assert!(ready.is_empty());
+                let spent = cpu_time() - before;
+                let is_little = spent < 100 * MILLI;
+                is_little
+                    .then_some(())
+                    .ok_or_else(|| format!("{spent:?} of 200 ms"))
+            });
         }
     };
     util::on_an_os_thread(test);
@@ -591,7 +602,7 @@ fn thousands_of_descriptors_can_be_selected() {
     on_workers(1, || {
         let before = open_descriptors();
         test();
-        assert_eq!(open_descriptors(), before);
+        util::assert_no_more_descriptors(before);
     });
 }
 

@@ -155,7 +155,7 @@ fn a_file_system_that_does_not_answer_holds_up_no_worker() {
                     // One stall of each operation is enough.
                     while !(goes_on() || over.load(Ordering::Relaxed) || stalls.contains(&deed)) {
                         // The machine itself may stand still for a while.
-                        if start.elapsed() > util::PATIENCE / 2 {
+                        if start.elapsed() > util::PATIENCE {
                             eprintln!("{deed}: request {request} has stopped the worker");
                             stalls.push(deed);
                         }

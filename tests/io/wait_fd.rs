@@ -664,7 +664,7 @@ fn waits_leave_nothing_behind_and_a_ticker_goes_on() {
             ticker.join().unwrap();
             drop((reader, writer));
             assert_eq!(registrations(), registered);
-            assert_eq!(open_descriptors(), before);
+            util::assert_no_more_descriptors(before);
             greenroom::wait_idle();
         });
     }
@@ -707,8 +707,8 @@ fn waits_that_a_shutdown_cancels_leave_nothing_behind() {
         assert!(unwound.load(SeqCst) > 0);
         drop((Arc::try_unwrap(reader).unwrap(), writer));
         let start = Instant::now();
-        while open_descriptors() != before {
-            // Threads of the pool that earlier tests have used may end meanwhile.
+        // Threads of the pool that earlier tests have used may end meanwhile.
+        while open_descriptors() > before {
             assert!(start.elapsed() < Duration::from_secs(10));
             std::thread::sleep(MILLI);
         }

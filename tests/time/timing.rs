@@ -14,7 +14,7 @@ use greenroom::shims::thread;
 use greenroom::{RuntimeBuilder, park_timeout, park_until, spawn_local};
 use serial_test::{parallel, serial};
 
-use crate::util;
+use crate::util::{self, in_one_of_ten};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -23,18 +23,6 @@ fn compute_for(time: Duration) {
     while start.elapsed() < time {
         std::hint::spin_loop();
     }
-}
-
-/// A busy machine may stretch any time. One attempt of ten must succeed.
-fn in_one_of_ten(mut attempt: impl FnMut() -> Result<(), String>) {
-    let mut failures = Vec::new();
-    for _ in 0..10 {
-        match attempt() {
-            Ok(()) => return,
-            Err(why) => failures.push(why),
-        }
-    }
-    panic!("{failures:#?}");
 }
 
 const PAIRS: usize = 500_000;

@@ -258,6 +258,14 @@ pub(crate) fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// Fails if more descriptors are open than `before`. There may be fewer: threads that earlier tests have used end at
+/// any time, and close theirs.
+#[track_caller]
+pub(crate) fn assert_no_more_descriptors(before: usize) {
+    let now = open_descriptors();
+    assert!(now <= before, "{now} descriptors instead of {before}");
+}
+
 /// The number of descriptors that are registered with all polls of this process.
 pub(crate) fn registrations() -> usize {
     let fdinfo = std::fs::read_dir("/proc/self/fdinfo").unwrap();
@@ -391,6 +399,19 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < HUNG / 2, "waited in vain until {what}");
         thread::sleep(ms(1));
     }
+}
+
+/// A busy machine may stretch any time. One attempt of ten must succeed.
+#[track_caller]
+pub(crate) fn in_one_of_ten(mut attempt: impl FnMut() -> Result<(), String>) {
+    let mut failures = Vec::new();
+    for _ in 0..10 {
+        match attempt() {
+            Ok(()) => return,
+            Err(why) => failures.push(why),
+        }
+    }
+    panic!("{failures:#?}");
 }
 
 pub(crate) fn is_timeout(kind: io::ErrorKind) -> bool {
