@@ -318,6 +318,16 @@ fn select(
     call!(c.select(end, read, write, except, timeout))
 }
 
+/// A duplicate with a number that no other test gets. It is `least`, or a little more.
+fn duplicate(fd: &impl AsRawFd, least: c_int) -> OwnedFd {
+    // SAFETY: the call takes any numbers, and returns a new one.
+    unsafe {
+        let fd = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least);
+        assert!(fd >= least, "{}", io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd)
+    }
+}
+
 #[test]
 fn a_select_waits_and_changes_its_sets() {
     alike(|c| {
@@ -348,10 +358,7 @@ fn a_select_waits_and_changes_its_sets() {
             let mut sets = [set(&[]); 3];
             assert_eq!(select(c, timed, &mut sets, Some(ms(10))), Ok(0));
             // A number that is not open.
-            // SAFETY: the call returns a new number, which no other test gets.
-            let closed = unsafe {
-                OwnedFd::from_raw_fd(libc::fcntl(other.as_raw_fd(), libc::F_DUPFD, 1000))
-            };
+            let closed = duplicate(&other, 900);
             let mut sets = [set(&[&closed]), set(&[]), set(&[])];
             drop(closed);
             assert_eq!(select(c, timed, &mut sets, Some(ms(10_000))), Err(EBADF));
@@ -414,6 +421,8 @@ fn a_select_for_more_than_the_sets_have_room_for_leaves_the_rest_alone() {
     alike(|c| {
         let (one, mut end) = UnixStream::pair().unwrap();
         let writer = later(move || end.write_all(b"x").unwrap());
+        // Other tests have no higher numbers, so the table does not grow meanwhile.
+        let _high = duplicate(&one, 6000);
         // The kernel looks at no more than its table has. Programs pass the greatest number that may be open.
         let mut sets = [!0u64; 4096];
         sets[..16].fill(0);

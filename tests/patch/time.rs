@@ -47,8 +47,8 @@ fn sleeps_last_as_long_as_they_are_asked_to() {
                 takes(ms(millis), || {
                     call!(c.clock_nanosleep(clock, 0, asked, null_mut()))
                 });
-                let until = time(now(clock) + ms(millis));
                 takes(ms(millis), || {
+                    let until = time(now(clock) + ms(millis));
                     call!(c.clock_nanosleep(clock, TIMER_ABSTIME, &raw const until, null_mut()))
                 });
             }
