@@ -459,13 +459,17 @@ fn fresh_ready_and_running_coroutines_are_told_apart_and_the_spawners_are_named(
 #[test]
 #[serial]
 fn coroutines_of_all_workers_are_described_from_a_thread_that_is_none() {
+    util::in_one_of_ten(are_described_from_a_thread_that_is_none);
+}
+
+fn are_described_from_a_thread_that_is_none() -> Result<(), String> {
     let runtime = runtime(4);
     let event = Arc::new(Event::new());
     let spawned: Vec<_> = (0..400)
         .map(|_| {
             let event = Arc::clone(&event);
             runtime.spawn(move || {
-                // Each worker gets some.
+                // Each worker gets some, unless the machine lets only one of them run.
                 thread::sleep(Duration::from_millis(1));
                 event.wait();
             })
@@ -492,7 +496,8 @@ fn coroutines_of_all_workers_are_described_from_a_thread_that_is_none() {
     });
     let group = dumper.join().unwrap();
     let workers = (0..4).filter(|worker| group.contains(&format!("; worker {worker}\n")));
-    assert!(workers.count() >= 2, "{group}");
+    let is_by_several = workers.count() >= 2;
+    is_by_several.then_some(()).ok_or(group)
 }
 
 #[inline(never)]
@@ -875,9 +880,9 @@ fn a_signal_of_choice_has_a_dump_written_to_standard_error_each_time() {
         runtime(1).run(|| {
             let _parked = named("signalled").spawn(thread::park).unwrap();
             for _ in 0..2 {
-                let own = std::process::id().to_string();
-                let mut kill = Command::new("kill");
-                assert!(kill.args(["-s", "USR2", &own]).status().unwrap().success());
+                // SAFETY: the calls have no preconditions.
+                let sent = unsafe { libc::kill(libc::getpid(), libc::SIGUSR2) };
+                assert_eq!(sent, 0);
                 // Until the test, which reads standard error, writes a line.
                 thread::sleep(Duration::from_millis(1));
                 let line = greenroom::unblock(|| io::stdin().lines().next());
@@ -894,12 +899,21 @@ fn a_signal_of_choice_has_a_dump_written_to_standard_error_each_time() {
     let mut lines = io::BufRead::lines(io::BufReader::new(child.stderr.take().unwrap()));
     for _ in 0..2 {
         let mut until = |what: &str| {
-            let line = lines.find(|line| line.as_ref().unwrap().contains(what));
+            let is_it = |line: &String| {
+                // The machine has stood still for a while. The rest of this dump tells nothing.
+                if line.contains("has not answered") {
+                    // SAFETY: the child has not been waited for.
+                    let sent = unsafe { libc::kill(child.id() as i32, libc::SIGUSR2) };
+                    assert_eq!(sent, 0);
+                }
+                line.contains(what)
+            };
+            let line = lines.by_ref().map(Result::unwrap).find(is_it);
             line.unwrap_or_else(|| panic!("no {what}"))
         };
-        until("greenroom: ").unwrap();
-        until("'signalled' waits to be unparked").unwrap();
-        until("spawned by").unwrap();
+        until("greenroom: ");
+        until("'signalled' waits to be unparked");
+        until("spawned by");
         writeln!(child.stdin.as_ref().unwrap(), "read").unwrap();
     }
     let rest: Vec<_> = lines.map(Result::unwrap).collect();
