@@ -17,6 +17,13 @@ use crate::util::{self, counter, everywhere, ms};
 
 const LONG: Duration = Duration::from_secs(100);
 
+/// Fewer without optimisation, where each takes longer.
+const MANY: usize = if cfg!(debug_assertions) {
+    250_000
+} else {
+    1_000_000
+};
+
 // ---------------------------------------------------------- many producers, many consumers
 
 #[test]
@@ -79,7 +86,6 @@ fn exchange(capacity: Option<usize>) {
 fn no_wake_up_from_many_os_threads_is_lost() {
     const THREADS: usize = 8;
     const FEW: usize = 20_000;
-    const MANY: usize = 1_000_000;
     // In a debug build, senders that wait for room take 15 s for all of them.
     const MANY_THAT_WAIT: usize = if cfg!(debug_assertions) { FEW } else { MANY };
     for (capacity, each) in [(None, MANY), (Some(1024), MANY_THAT_WAIT), (Some(16), FEW)] {
@@ -116,7 +122,7 @@ fn no_wake_up_from_many_os_threads_is_lost() {
 #[test]
 fn an_unparker_that_was_sent_wakes_the_os_thread_that_has_sent_it() {
     const THREADS: usize = 8;
-    const EACH: usize = 1_000_000;
+    const EACH: usize = MANY;
     const UNTIL_AN_ANSWER: usize = 1_000;
     util::on_workers(1, || {
         let (sender, receiver) = channel::unbounded();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use greenroom::shims::sync::{Arc, Barrier, Condvar, LazyLock, Mutex, Once, OnceLock, RwLock};
 use greenroom::shims::thread;
 use greenroom::{Builder, RuntimeBuilder, park, spawn, spawn_local, unblock, yield_now};
-use serial_test::serial;
+use serial_test::{parallel, serial};
 
 use crate::util::{self, Finally, until};
 
@@ -748,6 +748,7 @@ fn a_value_initialised_by_a_coroutine_of_the_same_worker_aborts_with_both_names(
 // ---------------------------------------------------------- the end of a runtime
 
 #[test]
+#[parallel] // not beside serial tests, whose waiters the end of the runtime may wake
 fn the_end_of_a_runtime_does_not_unwind_waits_for_locks() {
     for workers in [1, 4] {
         let held = Arc::new(Mutex::new(()));
@@ -792,6 +793,7 @@ fn the_end_of_a_runtime_does_not_unwind_waits_for_locks() {
 
 /// A lock is poisoned if its holder unwound, and only then.
 #[test]
+#[parallel] // not beside serial tests, whose waiters the end of the runtime may wake
 fn the_end_of_a_runtime_poisons_locks_held_over_a_wait_that_unwinds() {
     for workers in [1, 4] {
         let held = Arc::new(Mutex::new(()));
@@ -818,6 +820,7 @@ fn the_end_of_a_runtime_poisons_locks_held_over_a_wait_that_unwinds() {
 /// A coroutine waits, and behind it an OS thread. The coroutine is woken, but its runtime ends before it
 /// runs.
 #[test]
+#[parallel] // not beside serial tests, whose waiters the end of the runtime may wake
 fn a_wake_up_is_not_lost_with_a_coroutine_that_is_left_behind() {
     static MUTEX: Mutex<()> = Mutex::new(());
     static RWLOCK: RwLock<()> = RwLock::new(());
