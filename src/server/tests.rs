@@ -95,6 +95,16 @@ impl Listener for Failing {
     }
 }
 
+/// Waits until nothing listens there. A child that another test has forked may have the socket for a moment.
+#[track_caller]
+fn until_refused(addr: &SocketAddr) {
+    let start = Instant::now();
+    while TcpStream::connect(addr).is_ok() {
+        assert!(start.elapsed() < 5 * PATIENCE, "it still listens");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 type Told = Arc<Mutex<Vec<(i32, Option<Duration>)>>>;
 
 /// A server that answers a byte with the same byte, and the failures that its log is told.
@@ -341,7 +351,7 @@ fn a_server_that_pauses_can_be_stopped() {
         }
         assert_eq!(server.stop(PATIENCE), 0);
         let before = accepts.load(Ordering::SeqCst);
-        assert!(TcpStream::connect(server.local_addr()).is_err());
+        until_refused(server.local_addr());
         thread::sleep(Duration::from_millis(30));
         assert_eq!(accepts.load(Ordering::SeqCst), before);
         assert!(server.wait().is_ok());
@@ -356,7 +366,7 @@ fn a_listener_that_does_not_listen_ends_the_server() {
             let error = server.wait().unwrap_err();
             assert_eq!(error.raw_os_error(), Some(code));
             assert_eq!(*told.lock().unwrap(), [(code, None)]);
-            assert!(TcpStream::connect(server.local_addr()).is_err());
+            until_refused(server.local_addr());
         });
     }
 }
@@ -369,10 +379,7 @@ fn a_server_whose_acceptor_finds_no_stack_ends_with_an_error() {
         let error = server.wait().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
         assert_eq!(*told.lock().unwrap(), [(libc::ENOMEM, None)]);
-        // A child that another test has forked may have the socket for a moment.
-        while TcpStream::connect(server.local_addr()).is_ok() {
-            thread::sleep(Duration::from_millis(1));
-        }
+        until_refused(server.local_addr());
         assert_eq!(server.stop(PATIENCE), 0);
     });
 }
