@@ -121,7 +121,10 @@ fn registered_sockets_beside_a_listener_that_stays() {
         let clients: Vec<_> = (0..COUNT)
             .map(|_| TcpStream::connect(addr).unwrap())
             .collect();
-        thread::sleep(SECOND / 4);
+        util::until("all are parked", || {
+            let reasons = greenroom::parked_by_reason().unwrap();
+            reasons.contains(&("read", COUNT))
+        });
         at_peak();
         drop(clients);
         drop(server.join().unwrap());

@@ -13,7 +13,7 @@ use greenroom::shims::net::{TcpListener, TcpStream, UdpSocket};
 use greenroom::shims::os::unix::net::UnixStream;
 use greenroom::{Cancelled, Interest, Interrupts, timeout, with_interrupts};
 
-use crate::util::{self, ms, on_workers, settle};
+use crate::util::{self, PATIENCE, ms, on_workers, settle};
 
 /// A wait, and what must be true for it after an interrupt.
 struct Case {
@@ -148,7 +148,7 @@ const CASES: &[Case] = &[
         name: "a job of the pool",
         wait: || {
             let (end, ended) = mpsc::channel::<()>();
-            let _ = greenroom::unblock(move || ended.recv_timeout(util::PATIENCE));
+            let _ = greenroom::unblock(move || ended.recv_timeout(PATIENCE));
             drop(end);
         },
     },
@@ -342,13 +342,13 @@ fn what_an_interrupted_wait_has_not_taken_is_still_there() {
         sender.send(7).unwrap();
         let mut got = [0; 4];
         assert_eq!(
-            timeout(ms(5000), || stream.read_exact(&mut got))
+            timeout(PATIENCE, || stream.read_exact(&mut got))
                 .unwrap()
                 .unwrap(),
             ()
         );
         assert_eq!(&got, b"late");
-        assert_eq!(timeout(ms(5000), || receiver.recv()).unwrap(), Ok(7));
+        assert_eq!(timeout(PATIENCE, || receiver.recv()).unwrap(), Ok(7));
     });
 }
 

@@ -87,7 +87,7 @@ fn start(name: &str, f: impl FnOnce() + Send + 'static) {
 fn a_coroutine_that_catches_the_unwind_and_waits_again_is_named() {
     for workers in [1, 4] {
         let test = "a_coroutine_that_catches_the_unwind_and_waits_again_is_named";
-        let output = in_a_child(test, workers, Duration::from_secs(2), || {
+        let output = in_a_child(test, workers, Duration::from_secs(5), || {
             start("stubborn", || {
                 loop {
                     let _ = catch_unwind(|| thread::sleep(LONG));
@@ -111,7 +111,7 @@ fn a_coroutine_that_catches_the_unwind_and_waits_again_is_named() {
 fn a_coroutine_that_caught_its_cancellation_to_clean_up_is_blamed_if_it_waits_on() {
     for workers in [1, 4] {
         let test = "a_coroutine_that_caught_its_cancellation_to_clean_up_is_blamed_if_it_waits_on";
-        let output = in_a_child(test, workers, Duration::from_secs(2), || {
+        let output = in_a_child(test, workers, Duration::from_secs(5), || {
             start("stubborn", || {
                 loop {
                     let _ = catch_cancel(|| thread::sleep(LONG));
