@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use greenroom::{RuntimeBuilder, StackStats, stats};
@@ -29,6 +32,70 @@ pub(crate) fn idle_during(f: impl FnOnce()) -> Duration {
     f();
     let (busy, took) = (busy().saturating_sub(before), start.elapsed());
     took.saturating_sub(busy)
+}
+
+/// The name of the threads of [`Idlers`].
+pub(crate) const IDLER: &str = "idler";
+
+/// A thread on each processor that does nothing but sleep. If it sleeps for too long, so does any other thread there: a
+/// host may give a processor of a virtual machine no time, which [`idle_during`] cannot tell from a blocked thread.
+pub(crate) struct Idlers {
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Duration>>,
+}
+
+impl Idlers {
+    /// Starts threads that wake up as often as this.
+    pub(crate) fn start(tick: Duration) -> Idlers {
+        let over = Arc::new(AtomicBool::new(false));
+        let idle = |processor| {
+            let over = Arc::clone(&over);
+            let thread = std::thread::Builder::new().name(IDLER.into());
+            let idle = move || {
+                stay_on(processor);
+                let mut longest = Duration::ZERO;
+                while !over.load(Ordering::Relaxed) {
+                    longest = longest.max(idle_during(|| std::thread::sleep(tick)));
+                }
+                longest
+            };
+            thread.spawn(idle).unwrap()
+        };
+        let threads = processors().into_iter().map(idle).collect();
+        Idlers { over, threads }
+    }
+
+    /// Ends them, and returns the longest time for which one of them has slept.
+    pub(crate) fn longest(self) -> Duration {
+        self.over.store(true, Ordering::Relaxed);
+        let longest = self.threads.into_iter().map(|idler| idler.join().unwrap());
+        longest.max().unwrap()
+    }
+}
+
+/// The processors on which the calling thread may run.
+fn processors() -> Vec<usize> {
+    // SAFETY: a set without processors is valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set has the size that is given.
+    let got = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+    assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
+    let all = 0..libc::CPU_SETSIZE as usize;
+    // SAFETY: the number is below the size of the set.
+    all.filter(|&processor| unsafe { libc::CPU_ISSET(processor, &set) })
+        .collect()
+}
+
+/// Has the calling thread run on this processor only.
+fn stay_on(processor: usize) {
+    // SAFETY: a set without processors is valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the number is below the size of the set, which has the size that is given.
+    let done = unsafe {
+        libc::CPU_SET(processor, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
+    };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// The name of the thread that ends the process.

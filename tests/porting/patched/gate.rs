@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use crate::threads::os_threads;
 
-/// How long a peer waits for the other clients. So a client that blocks the worker does so for as long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a peer waits for the other clients. So a client that blocks the worker does so for as long. The limits of
+/// clients are longer, and so is that of the whole test.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(80);
+
+/// The limit of clients that need one.
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 
 /// The time that each peer takes for its answer, at least.
 pub(crate) const ANSWERS_AFTER: Duration = Duration::from_millis(300);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::Outcome;
 use crate::alone::alone;
 use crate::crowd::{CLIENTS, ask_at_once};
-use crate::gate::Gate;
+use crate::gate::{Gate, LIMIT};
 
 /// What the server sends to the client with this number.
 pub(crate) fn page(number: usize) -> String {
@@ -48,9 +48,7 @@ pub(crate) fn serve(mut stream: TcpStream, gate: &Gate) -> Outcome<()> {
 #[test]
 fn clients_of_ureq_2_wait_at_once() {
     alone(|| {
-        let agent = ureq2::AgentBuilder::new()
-            .timeout(Duration::from_secs(60))
-            .build();
+        let agent = ureq2::AgentBuilder::new().timeout(LIMIT).build();
         let ask = |address: SocketAddr, number| {
             let port = address.port();
             let response = agent
@@ -59,9 +57,12 @@ fn clients_of_ureq_2_wait_at_once() {
             Ok(response.into_string()?)
         };
         let threads = ask_at_once("ureq 2", serve, ask, page);
-        // They resolve the name.
-        let names: Vec<_> = threads.keys().collect();
-        assert_eq!(names, ["greenroom-pool"]);
+        // They resolve the name. One that has just begun has no name yet, and all may have ended.
+        let are_of_the_pool = threads
+            .keys()
+            .all(|name| ["greenroom-pool", ""].contains(&&**name));
+        assert!(are_of_the_pool, "{threads:?}");
+        assert!(threads.values().sum::<usize>() < CLIENTS, "{threads:?}");
     });
 }
 
@@ -94,8 +95,8 @@ fn clients_of_minreq_wait_at_once() {
 fn clients_of_attohttpc_wait_at_once() {
     alone(|| {
         let ask = |address, number| {
-            let response = attohttpc::get(format!("http://{address}/{number}")).send()?;
-            Ok(response.text()?)
+            let request = attohttpc::get(format!("http://{address}/{number}"));
+            Ok(request.read_timeout(LIMIT).send()?.text()?)
         };
         let threads = ask_at_once("attohttpc", serve, ask, page);
         assert_eq!(threads, BTreeMap::new());
@@ -107,7 +108,7 @@ fn attohttpc_has_a_thread_of_its_own_for_each_timeout() {
     alone(|| {
         let ask = |address, number| {
             let request = attohttpc::get(format!("http://{address}/{number}"));
-            let response = request.timeout(Duration::from_secs(60)).send()?;
+            let response = request.timeout(LIMIT).read_timeout(LIMIT).send()?;
             Ok(response.text()?)
         };
         let threads = ask_at_once("attohttpc with timeouts", serve, ask, page);

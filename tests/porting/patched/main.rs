@@ -19,6 +19,8 @@ mod threads;
 mod ticker;
 mod tls;
 mod tokio;
+#[path = "../util.rs"]
+mod util;
 mod websocket;
 
 use std::error::Error;

@@ -116,7 +116,7 @@ fn an_event_loop_of_mio_parks_its_coroutine() {
             (server.join().unwrap(), ticker.largest_gap(), os_threads())
         });
         eprintln!(
-            "mio: {CLIENTS} clients in {polls} polls; the ticker's largest gap: {gap}; OS threads \
+            "mio: {CLIENTS} clients in {polls} polls; the ticker's largest gap: {gap:.1?}; OS threads \
             besides the worker: {threads:?}"
         );
         assert_eq!(threads, BTreeMap::from([("watchdog".to_owned(), 1)]));

@@ -60,7 +60,7 @@ fn a_coroutine_for_each_request_answers_at_tiny_http() {
         });
         eprintln!(
             "tiny_http: {CLIENTS} requests of {HANDLED_AFTER:?} in {took:.1?}; the ticker's largest gap: \
-            {gap}; OS threads besides the worker: {threads:?}"
+            {gap:.1?}; OS threads besides the worker: {threads:?}"
         );
         let all = HANDLED_AFTER * u32::try_from(CLIENTS).unwrap();
         assert!(took >= HANDLED_AFTER && took < all / 4, "{took:?}");

@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Barrier;
 
 use crate::alone::{alone, on_one_worker};
 use crate::threads::os_threads;
@@ -19,14 +20,17 @@ const CLIENTS: usize = 50;
 /// The time that the server takes for an answer.
 const DELAY: Duration = Duration::from_millis(300);
 
-/// An echo server, which answers so many clients and ends.
+/// An echo server, which answers so many clients and ends. They get their answers when all have asked.
 async fn serve(listener: TcpListener, clients: usize) {
+    let all_have_asked = Arc::new(Barrier::new(clients));
     let mut serving = Vec::new();
     for _ in 0..clients {
         let (mut stream, _) = listener.accept().await.unwrap();
+        let all_have_asked = Arc::clone(&all_have_asked);
         serving.push(tokio::spawn(async move {
             let mut line = [0; 16];
             stream.read_exact(&mut line).await.unwrap();
+            all_have_asked.wait().await;
             tokio::time::sleep(DELAY).await;
             stream.write_all(&line).await.unwrap();
         }));
@@ -81,10 +85,10 @@ fn a_runtime_of_tokio_runs_beside_coroutines() {
         });
         runtime.block_on(server).unwrap();
         eprintln!(
-            "tokio on threads: {CLIENTS} clients in {took:.1?}; the ticker's largest gap: {gap}; OS \
+            "tokio on threads: {CLIENTS} clients in {took:.1?}; the ticker's largest gap: {gap:.1?}; OS \
             threads besides the worker: {threads:?}"
         );
-        assert!(took >= DELAY && took < DELAY * 25, "{took:?}");
+        assert!(took >= DELAY, "{took:?}");
         assert_eq!(threads.get("tokio"), Some(&2));
         assert_eq!(threads.get("watchdog"), Some(&1));
         assert_eq!(threads.len(), 2, "{threads:?}");
@@ -114,7 +118,7 @@ fn a_runtime_of_tokio_on_one_thread_parks_its_coroutine() {
             (ticker.largest_gap(), os_threads())
         });
         eprintln!(
-            "tokio in a coroutine: the ticker's largest gap: {gap}; OS threads besides the worker: \
+            "tokio in a coroutine: the ticker's largest gap: {gap:.1?}; OS threads besides the worker: \
             {threads:?}"
         );
         assert_eq!(threads.len(), 1, "{threads:?}");

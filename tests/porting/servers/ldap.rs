@@ -139,7 +139,7 @@ fn start() -> Option<Server> {
 }
 
 fn uri(port: u16) -> String {
-    format!("ldap://localhost:{port}")
+    format!("ldap://127.0.0.1:{port}")
 }
 
 struct Connection(*mut sys::Handle);

@@ -8,10 +8,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
-/// How long a server may take to start, and to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server may take to start.
+const TO_START: Duration = Duration::from_secs(90);
+
+/// How long a server may take to end, before it is killed.
+const TO_END: Duration = Duration::from_secs(30);
 
 /// How often a server may lose its port to another process between the choice and its start.
 const TRIES: usize = 3;
@@ -51,11 +55,17 @@ pub(crate) struct Directory(PathBuf);
 impl Directory {
     pub(crate) fn new(of: &str) -> Directory {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("greenroom-{of}-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        let directory = Directory(path);
+        let directory = loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("greenroom-{of}-{}-{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            match fs::create_dir(&path) {
+                Ok(()) => break Directory(path),
+                // An earlier process of the same number was killed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
         // Servers do not run as root, but its tests may.
         fs::set_permissions(&directory.0, fs::Permissions::from_mode(0o777)).unwrap();
         directory
@@ -146,9 +156,8 @@ impl Server {
     ) -> Server {
         for _ in 0..TRIES {
             let port = free_port();
-            let child = command(&directory, port).spawn().unwrap();
-            let mut process = Process { child, signal };
-            let deadline = Instant::now() + PATIENCE;
+            let mut process = Process::start(command(&directory, port), signal);
+            let deadline = Instant::now() + TO_START;
             while process.child.try_wait().unwrap().is_none() {
                 if answers(&directory, port) {
                     return Server {
@@ -185,11 +194,32 @@ fn free_port() -> u16 {
 struct Process {
     child: Child,
     signal: libc::c_int,
+    /// Ends the thread that has started it.
+    _parent: Sender<()>,
+}
+
+impl Process {
+    /// Starts it on a thread that lives as long as this, because the kernel kills it when that thread ends.
+    fn start(mut command: Command, signal: libc::c_int) -> Process {
+        let (tell, started) = mpsc::channel();
+        let (parent, is_over) = mpsc::channel();
+        let start = move || {
+            tell.send(command.spawn()).unwrap();
+            let _ = is_over.recv();
+        };
+        let thread = std::thread::Builder::new().name("parent".into());
+        thread.spawn(start).unwrap();
+        Process {
+            child: started.recv().unwrap().unwrap(),
+            signal,
+            _parent: parent,
+        }
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TO_END;
         let ended = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
         if !ended(&mut self.child) {
             // SAFETY: kill has no preconditions. The child has not been waited for, so its number is still its own.

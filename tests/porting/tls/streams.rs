@@ -209,15 +209,20 @@ fn the_server_of_the_guide_echoes_and_gives_up_silent_clients() {
         let serving = thread::spawn(move || guide::serve(listener, server));
         let mut silent = TcpStream::connect(addr).unwrap();
 
-        let name = ServerName::try_from("localhost").unwrap();
-        let connection = ClientConnection::new(Arc::clone(&client), name).unwrap();
-        let mut tls = StreamOwned::new(connection, TcpStream::connect(addr).unwrap());
-        tls.write_all(b"hello").unwrap();
-        tls.conn.send_close_notify();
-        tls.flush().unwrap();
-        let mut echo = String::new();
-        tls.read_to_string(&mut echo).unwrap();
-        assert_eq!(echo, "hello");
+        let ask = || {
+            let name = ServerName::try_from("localhost").unwrap();
+            let connection = ClientConnection::new(Arc::clone(&client), name).unwrap();
+            let mut tls = StreamOwned::new(connection, TcpStream::connect(addr)?);
+            tls.write_all(b"hello")?;
+            tls.conn.send_close_notify();
+            tls.flush()?;
+            let mut echo = String::new();
+            tls.read_to_string(&mut echo)?;
+            io::Result::Ok(echo)
+        };
+        // On a busy machine, even a good client may take too long for its handshake.
+        let echo = (0..5).find_map(|_| ask().inspect_err(|error| eprintln!("{error}")).ok());
+        assert_eq!(echo.as_deref(), Some("hello"));
 
         assert_eq!(silent.read(&mut [0]).unwrap(), 0);
         serving.cancel();
