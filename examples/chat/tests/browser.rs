@@ -2,14 +2,20 @@
 
 use serde_json::json;
 
-use crate::client::{Client, program, start, terminate};
+use crate::client::{Client, program, terminate};
 use crate::program::{Server, have};
+use crate::util::own_loopback;
 use crate::webdriver::{Browser, ENTER, Tab};
 
 const NAMES: &str = "[...document.querySelectorAll('#here li')].map(li => li.textContent)";
 const LAST: &str = "document.querySelector('#talk li:last-child p')?.textContent";
 const LAST_NOTE: &str = "[...document.querySelectorAll('#talk .note')].at(-1)?.textContent";
 const STATE: &str = "document.getElementById('state').textContent";
+
+/// Keeps all states that the page shows from now on in `window.seen`. The page stays in some for a second only.
+const KEEP_STATES: &str = "(window.seen = [], new MutationObserver(() => \
+    seen.push(document.getElementById('state').textContent))\
+    .observe(document.getElementById('state'), { childList: true, characterData: true, subtree: true }))";
 
 /// What would change the title, if the page took it for HTML.
 const MARKUP: &str =
@@ -30,7 +36,8 @@ fn people_use_the_page_in_a_browser() {
     if !have(&["chromium", "chromedriver"]) {
         return;
     }
-    let mut server = start();
+    // Nothing else listens there while the server is restarted.
+    let mut server = Server::start_command(&mut program(&[&format!("{}:0", own_loopback())]));
     let browser = Browser::start();
 
     let ada = browser.first_tab();
@@ -81,9 +88,13 @@ fn people_use_the_page_in_a_browser() {
     assert_eq!(browser_complaints(&[&ada, &ben]), Vec::<String>::new());
 
     let address = server.address.to_string();
+    for tab in [&ada, &ben] {
+        tab.value(KEEP_STATES);
+    }
     terminate(&server);
     for tab in [&ada, &ben] {
-        tab.wait_until(STATE, json!("disconnected: the server stops"));
+        let seen = "seen.includes('disconnected: the server stops')";
+        tab.wait_until(seen, json!(true));
         tab.wait_until("document.getElementById('reconnect').hidden", json!(false));
     }
     server.assert_ends();

@@ -21,7 +21,7 @@ pub(crate) struct Browser {
     port: u16,
     session: String,
     /// Removed after the browser has ended.
-    _home: Directory,
+    home: Directory,
 }
 
 impl Browser {
@@ -39,12 +39,23 @@ impl Browser {
             driver,
             port: port.expect("a port"),
             session: String::new(),
-            _home: home,
+            home,
         };
-        let profile = format!(
-            "--user-data-dir={}",
-            browser._home.join("profile").display()
-        );
+        // A browser sometimes does not start on a busy machine, and may then be left in its profile.
+        let start = |profile| browser.try_call("POST", "", &browser.capabilities(profile));
+        let (mut status, mut session) = start("profile");
+        if status != "200" {
+            eprintln!("{session}");
+            (status, session) = start("other-profile");
+        }
+        assert_eq!(status, "200", "{session}");
+        browser.session = format!("/{}", session["sessionId"].as_str().unwrap());
+        browser
+    }
+
+    /// What is asked of a browser that keeps its files in this directory.
+    fn capabilities(&self, profile: &str) -> Value {
+        let profile = format!("--user-data-dir={}", self.home.join(profile).display());
         let arguments = json!([
             "--headless",
             "--no-sandbox",
@@ -59,13 +70,10 @@ impl Browser {
             "--window-size=900,600",
             profile,
         ]);
-        let capabilities = json!({"capabilities": {"alwaysMatch": {
+        json!({"capabilities": {"alwaysMatch": {
             "goog:chromeOptions": {"args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
-        }}});
-        let session = browser.call("POST", "", &capabilities);
-        browser.session = format!("/{}", session["sessionId"].as_str().unwrap());
-        browser
+        }}})
     }
 
     /// Sends a command. Returns the value of the answer.

@@ -199,8 +199,9 @@ fn demonstrate() -> io::Result<()> {
     let server = listener.local_addr()?;
     static SLOW: LazyLock<Slow> = LazyLock::new(Slow::default);
     spawn(move || serve(listener, &SLOW));
-    // Nothing listens there any more.
-    let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    // Nothing else can listen on the port of a client while its connection is open.
+    let client = TcpStream::connect(server)?;
+    let closed = client.local_addr()?;
     // Nothing accepts there.
     let silent = TcpListener::bind("127.0.0.1:0")?;
 

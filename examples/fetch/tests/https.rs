@@ -169,7 +169,7 @@ fn a_handshake_that_fails_is_told_as_such_and_the_others_arrive() {
             (page(listen(keep_silent)), "TLS handshake: timed out"),
             (page(listen(dribble)), "TLS handshake: timed out"),
         ];
-        assert_told(&["--ca", bundle.to_str().unwrap(), "--total", "5"], &cases);
+        assert_told(&["--ca", bundle.to_str().unwrap(), "--total", "15"], &cases);
     }
 }
 

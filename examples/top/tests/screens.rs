@@ -76,11 +76,15 @@ impl Terminal {
     #[track_caller]
     fn wait_for(&self, what: &str, is_right: impl Fn(&str) -> bool) -> String {
         let start = Instant::now();
+        let mut was_right = false;
         loop {
             let screen = self.look();
-            if is_right(&screen) {
+            let right = is_right(&screen);
+            // The first one may be half a screen: the terminal need not get all of it at once.
+            if right && was_right {
                 return screen;
             }
+            was_right = right;
             assert!(start.elapsed() < PATIENCE, "no {what}:\n{screen}");
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -7,13 +7,15 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::program::{Server, command};
+use crate::util::own_loopback;
 
-/// The command that starts the service.
+/// The command that starts the service, on an address of its own: nothing else listens there when it has ended.
 pub(crate) fn service(journal: &Path, flags: &[&str]) -> Command {
     let mut command = command(env!("CARGO_BIN_EXE_service"));
+    let address = format!("{}:0", own_loopback());
     let listen: [&OsStr; 4] = [
         "--listen".as_ref(),
-        "127.0.0.1:0".as_ref(),
+        address.as_ref(),
         "--journal".as_ref(),
         journal.as_os_str(),
     ];

@@ -12,6 +12,9 @@ use crate::client::{Client, post, start};
 use crate::program::{Directory, PATIENCE, Server, command};
 use crate::util::until;
 
+/// Flags for many links at once: a slow disk may take its time for each.
+const PATIENT: [&str; 4] = ["--deadline", "100", "--grace", "100"];
+
 /// A client that sends one request after the other, until the service closes the connection. Returns the number of
 /// answers.
 fn ask_until_closed(mut client: Client, answered: &AtomicUsize) -> usize {
@@ -44,7 +47,7 @@ fn each_of_its_signals_ends_the_service_without_the_loss_of_a_reply() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let directory = Directory::new();
         let journal = directory.join("links");
-        let mut server = start(&journal, &[]);
+        let mut server = start(&journal, &PATIENT);
         // One is in the middle of its request when the signal comes, and one has a page open.
         let mut slow = Client::new(&server);
         let request = post("https://example.com/slow");
@@ -132,6 +135,7 @@ fn activate(socket: &TcpListener, journal: &std::path::Path) -> Server {
     command
         .args(["-c", script, env!("CARGO_BIN_EXE_service"), "--journal"])
         .arg(journal)
+        .args(PATIENT)
         .stdin(Stdio::from(socket));
     Server::start_command(&mut command)
 }
