@@ -10,18 +10,28 @@
 //! `cargo run --example echo_server -- 127.0.0.1:7000`, and then `nc 127.0.0.1 7000`. Given a path, too, it serves a
 //! backdoor there, for `examples/top`: `cargo run -p top -- PATH`.
 
+#[path = "util/outcome.rs"]
+mod outcome;
+
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use greenroom::shims::net::{TcpListener, TcpStream};
-use greenroom::spawn;
+use greenroom::shims::thread::sleep;
+use greenroom::{Builder, spawn};
 
-fn serve(listener: TcpListener) -> io::Result<()> {
+fn serve(listener: TcpListener) {
     for stream in listener.incoming() {
-        let mut stream = stream?;
-        spawn(move || io::copy(&mut stream.try_clone()?, &mut stream));
+        let served = stream
+            .and_then(|stream| Builder::new().spawn(move || io::copy(&mut &stream, &mut &stream)));
+        // Mostly there are no descriptors left, until connections close.
+        if let Err(error) = served {
+            eprintln!("cannot accept: {error}");
+            sleep(Duration::from_millis(20));
+        }
     }
-    Ok(())
 }
 
 fn ask(server: SocketAddr) -> io::Result<()> {
@@ -35,13 +45,27 @@ fn ask(server: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-fn main() -> io::Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    if let Some(address) = arguments.next() {
-        let door = arguments.next().map(greenroom::backdoor::serve);
-        let _backdoor = door.transpose()?;
-        return serve(TcpListener::bind(address)?);
-    }
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let done = match &arguments[..] {
+        [] => demonstrate(),
+        [address] => serve_at(address),
+        [address, door] => greenroom::backdoor::serve(door)
+            .map_err(|error| outcome::about(door, error))
+            .and_then(|_backdoor| serve_at(address)),
+        _ => Err(io::Error::other("more than an address and a path")),
+    };
+    outcome::status(done, "Usage: echo_server [IP:PORT [PATH OF A BACKDOOR]]")
+}
+
+fn serve_at(address: &str) -> io::Result<()> {
+    let listener = TcpListener::bind(address).map_err(|error| outcome::about(address, error))?;
+    println!("serving on {}", listener.local_addr()?);
+    serve(listener);
+    Ok(())
+}
+
+fn demonstrate() -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     spawn(move || serve(listener));

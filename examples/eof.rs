@@ -16,13 +16,17 @@
 //! serving on 127.0.0.1:3000
 //! ```
 
+#[path = "util/accept.rs"]
+mod accept;
+#[path = "util/outcome.rs"]
+mod outcome;
+
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use greenroom::shims::net::{TcpListener, TcpStream};
-use greenroom::shims::thread;
-use greenroom::{Builder, spawn};
+use greenroom::spawn;
 use rustix::net::sockopt::set_socket_linger;
 
 /// How a server ends a connection, and what its client sends before.
@@ -56,14 +60,7 @@ fn main() -> ExitCode {
         [name, address] => serve(name, address),
         _ => Err(io::Error::other("no end and address")),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            eprintln!("Usage: eof [close|reset|unread IP:PORT]");
-            ExitCode::FAILURE
-        }
-    }
+    outcome::status(done, "Usage: eof [close|reset|unread IP:PORT]")
 }
 
 fn serve(name: &str, address: &str) -> io::Result<()> {
@@ -71,16 +68,7 @@ fn serve(name: &str, address: &str) -> io::Result<()> {
     let &(_, end, _) = found.ok_or_else(|| io::Error::other(format!("no end '{name}'")))?;
     let listener = TcpListener::bind(address)?;
     println!("serving on {}", listener.local_addr()?);
-    loop {
-        // What goes wrong with a client ends its own connection only.
-        let accepted = listener
-            .accept()
-            .and_then(|(stream, _)| Builder::new().spawn(move || end(stream)));
-        if let Err(error) = accepted {
-            eprintln!("cannot accept: {error}");
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
+    accept::each(&listener, move |stream, _| end(stream))
 }
 
 fn demonstrate((name, end, sends): End) -> io::Result<()> {

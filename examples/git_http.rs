@@ -16,6 +16,8 @@
 
 #[path = "util/http.rs"]
 mod http;
+#[path = "util/outcome.rs"]
+mod outcome;
 #[path = "util/path.rs"]
 mod path;
 
@@ -27,6 +29,7 @@ use greenroom::shims::net::TcpListener;
 use greenroom::shims::process::Command;
 
 use http::{Body, Reply, Request};
+use outcome::about;
 
 const HELP: &str = "\
 Serves the git repositories in a directory over HTTP, for clones and pushes.
@@ -58,10 +61,9 @@ fn main() -> ExitCode {
 }
 
 fn serve(address: &str, directory: &Path) -> io::Result<()> {
-    let why = |what: &str, error| io::Error::other(format!("{what}: {error}"));
     let root = directory.canonicalize();
-    let root = root.map_err(|error| why(&directory.to_string_lossy(), error))?;
-    let listener = TcpListener::bind(address).map_err(|error| why(address, error))?;
+    let root = root.map_err(|error| about(&directory.to_string_lossy(), error))?;
+    let listener = TcpListener::bind(address).map_err(|error| about(address, error))?;
     let server = http::serve(listener, move |request, body, reply| {
         answer(&root, request, body, reply)
     })?;

@@ -12,11 +12,14 @@
 
 #[path = "util/http.rs"]
 mod http;
+#[path = "util/outcome.rs"]
+mod outcome;
 #[path = "util/prometheus.rs"]
 mod prometheus;
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use greenroom::server::Server;
 use greenroom::shims::net::{TcpListener, TcpStream};
@@ -46,12 +49,23 @@ fn ask(server: SocketAddr) -> io::Result<String> {
     Ok(body.to_owned())
 }
 
-fn main() -> io::Result<()> {
-    if let Some(address) = std::env::args().nth(1) {
-        let listener = TcpListener::bind(address)?;
-        println!("http://{}/metrics", listener.local_addr()?);
-        return serve(listener)?.wait();
-    }
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let done = match &arguments[..] {
+        [] => demonstrate(),
+        [address] => serve_at(address),
+        _ => Err(io::Error::other("more than an address")),
+    };
+    outcome::status(done, "Usage: metrics [IP:PORT]")
+}
+
+fn serve_at(address: &str) -> io::Result<()> {
+    let listener = TcpListener::bind(address).map_err(|error| outcome::about(address, error))?;
+    println!("http://{}/metrics", listener.local_addr()?);
+    serve(listener)?.wait()
+}
+
+fn demonstrate() -> io::Result<()> {
     let server = serve(TcpListener::bind("127.0.0.1:0")?)?;
     // Two more, beside the server and its answer.
     (0..2).for_each(|_| drop(spawn(park)));

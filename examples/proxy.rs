@@ -10,24 +10,26 @@
 //! Given two addresses, it listens on the first and connects to the second:
 //! `cargo run --example proxy -- 127.0.0.1:7000 127.0.0.1:22`.
 
+#[path = "util/accept.rs"]
+mod accept;
+#[path = "util/outcome.rs"]
+mod outcome;
+
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use greenroom::shims::io;
 use greenroom::shims::net::{Shutdown, TcpListener, TcpStream};
 use greenroom::{scope, spawn};
 
-fn serve(listener: TcpListener, server: SocketAddr) -> io::Result<()> {
-    for client in listener.incoming() {
-        let client = client?;
-        spawn(move || {
-            if let Err(error) = proxy(&client, server) {
-                eprintln!("a connection has failed: {error}");
-            }
-        });
-    }
-    Ok(())
+fn serve(listener: TcpListener, server: SocketAddr) {
+    accept::each(&listener, move |client, _| {
+        if let Err(error) = proxy(&client, server) {
+            eprintln!("a connection has failed: {error}");
+        }
+    })
 }
 
 fn proxy(client: &TcpStream, server: SocketAddr) -> io::Result<()> {
@@ -53,16 +55,12 @@ fn pass(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
 }
 
 /// Answers with what it was sent, in capital letters, when the client has sent all.
-fn shout(listener: TcpListener) -> io::Result<()> {
-    for stream in listener.incoming() {
-        let mut stream = stream?;
-        spawn(move || {
-            let mut text = Vec::new();
-            stream.read_to_end(&mut text)?;
-            stream.write_all(&text.to_ascii_uppercase())
-        });
-    }
-    Ok(())
+fn shout(listener: TcpListener) {
+    accept::each(&listener, |mut stream, _| {
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text)?;
+        stream.write_all(&text.to_ascii_uppercase())
+    })
 }
 
 fn ask(server: SocketAddr, text: &[u8]) -> io::Result<Vec<u8>> {
@@ -74,13 +72,26 @@ fn ask(server: SocketAddr, text: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn main() -> io::Result<()> {
-    let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-    let mut addresses = std::env::args().skip(1);
-    if let (Some(listen), Some(server)) = (addresses.next(), addresses.next()) {
-        let server = server.parse().map_err(invalid)?;
-        return serve(TcpListener::bind(listen)?, server);
-    }
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let done = match &arguments[..] {
+        [] => demonstrate(),
+        [listen, server] => serve_at(listen, server),
+        _ => Err(io::Error::other("not two addresses")),
+    };
+    outcome::status(done, "Usage: proxy [IP:PORT IP:PORT OF THE SERVER]")
+}
+
+fn serve_at(listen: &str, server: &str) -> io::Result<()> {
+    let invalid = |error| outcome::about(server, io::Error::other(error));
+    let server = server.parse().map_err(invalid)?;
+    let listener = TcpListener::bind(listen).map_err(|error| outcome::about(listen, error))?;
+    println!("serving on {}", listener.local_addr()?);
+    serve(listener, server);
+    Ok(())
+}
+
+fn demonstrate() -> io::Result<()> {
     let server = TcpListener::bind("127.0.0.1:0")?;
     let shouting = server.local_addr()?;
     spawn(move || shout(server));

@@ -20,8 +20,11 @@
 
 #[path = "util/http.rs"]
 mod http;
+#[path = "util/outcome.rs"]
+mod outcome;
 
 use std::io::{self, Read, Write};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -110,12 +113,24 @@ fn serve(listener: TcpListener) -> io::Result<Server> {
     http::serve(listener, |request, _, reply| answer(request, reply))
 }
 
-fn main() -> io::Result<()> {
-    if let Some(address) = std::env::args().nth(1) {
-        let server = serve(TcpListener::bind(address)?)?;
-        println!("serving on {}", server.local_addr());
-        return server.wait();
-    }
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let done = match &arguments[..] {
+        [] => demonstrate(),
+        [address] => serve_at(address),
+        _ => Err(io::Error::other("more than an address")),
+    };
+    outcome::status(done, "Usage: request_id [IP:PORT]")
+}
+
+fn serve_at(address: &str) -> io::Result<()> {
+    let listener = TcpListener::bind(address).map_err(|error| outcome::about(address, error))?;
+    let server = serve(listener)?;
+    println!("serving on {}", server.local_addr());
+    server.wait()
+}
+
+fn demonstrate() -> io::Result<()> {
     let server = serve(TcpListener::bind("127.0.0.1:0")?)?;
     let mut client = TcpStream::connect(server.local_addr())?;
     let first = "GET /price/17 HTTP/1.1\r\nHost: example\r\nX-Request-Id: a\r\n\r\n";

@@ -22,6 +22,8 @@
 
 #[path = "util/descriptors.rs"]
 mod descriptors;
+#[path = "util/outcome.rs"]
+mod outcome;
 #[path = "util/progress.rs"]
 mod progress;
 
@@ -251,13 +253,7 @@ fn main() -> ExitCode {
             _ => Err(io::Error::other("no trackers")),
         })
     });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}\nUsage: tracker [HASH HOST:PORT...]");
-            ExitCode::FAILURE
-        }
-    }
+    outcome::status(done, "Usage: tracker [HASH HOST:PORT...]")
 }
 
 fn ask_these(torrent: &str, names: &[String]) -> io::Result<()> {

@@ -26,6 +26,8 @@
 
 #[path = "util/http.rs"]
 mod http;
+#[path = "util/outcome.rs"]
+mod outcome;
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
@@ -38,6 +40,7 @@ use greenroom::shims::fs::{self, File};
 use greenroom::shims::net::{TcpListener, TcpStream};
 
 use http::{Body, Reply, Request};
+use outcome::about;
 
 const HELP: &str = "\
 An HTTP/1.1 server that takes uploads.
@@ -192,9 +195,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(address: &str, directory: &str, limit: u64) -> io::Result<()> {
-    let why = |what: &str, error| io::Error::other(format!("{what}: {error}"));
-    fs::create_dir_all(directory).map_err(|error| why(directory, error))?;
-    let listener = TcpListener::bind(address).map_err(|error| why(address, error))?;
+    fs::create_dir_all(directory).map_err(|error| about(directory, error))?;
+    let listener = TcpListener::bind(address).map_err(|error| about(address, error))?;
     let server = serve_store(listener, directory.into(), limit)?;
     println!("serving on {}", server.local_addr());
     server.wait()

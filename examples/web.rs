@@ -19,6 +19,8 @@
 mod descriptors;
 #[path = "util/http.rs"]
 mod http;
+#[path = "util/outcome.rs"]
+mod outcome;
 #[path = "util/path.rs"]
 mod path;
 #[path = "util/reload.rs"]
@@ -39,6 +41,7 @@ use greenroom::sync::futex;
 use greenroom::{Interest, interval, select};
 
 use http::{Body, Limits, Reply, Request};
+use outcome::about;
 use reload::Reload;
 
 const HELP: &str = "\
@@ -350,7 +353,6 @@ fn main() -> ExitCode {
 }
 
 fn serve(address: &str, mut options: &[&str]) -> io::Result<()> {
-    let why = |what: &str, error| io::Error::other(format!("{what}: {error}"));
     let mut site = Site::default();
     let mut limits = Limits::default();
     while let [option, more @ ..] = options {
@@ -368,7 +370,7 @@ fn serve(address: &str, mut options: &[&str]) -> io::Result<()> {
             }
             (name, more) if !name.starts_with('-') && site.directory.is_none() => {
                 let directory = Path::new(name).canonicalize();
-                site.directory = Some(directory.map_err(|error| why(name, error))?);
+                site.directory = Some(directory.map_err(|error| about(name, error))?);
                 more
             }
             _ => return Err(io::Error::other("wrong arguments (see --help)")),
@@ -377,7 +379,7 @@ fn serve(address: &str, mut options: &[&str]) -> io::Result<()> {
     descriptors::raise_limit();
     let reload = Reload::new()?;
     let listener = reload.listener(address);
-    let listener = listener.map_err(|error| why(address, error))?;
+    let listener = listener.map_err(|error| about(address, error))?;
     let site = Arc::new(site);
     let server = start(listener, limits, Arc::clone(&site))?;
     reload.serve(&server, || site.end())

@@ -17,6 +17,8 @@
 
 mod bencode;
 mod node;
+#[path = "../util/outcome.rs"]
+mod outcome;
 
 use std::io;
 use std::net::SocketAddr;
@@ -46,13 +48,7 @@ fn main() -> ExitCode {
         Ok([address, known]) => serve(*address, Some(*known)),
         _ => Err(io::Error::other("these are not one or two addresses")),
     });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}\nUsage: dht [IP:PORT [IP:PORT OF ANOTHER NODE]]");
-            ExitCode::FAILURE
-        }
-    }
+    outcome::status(done, "Usage: dht [IP:PORT [IP:PORT OF ANOTHER NODE]]")
 }
 
 fn serve(address: SocketAddr, known: Option<SocketAddr>) -> io::Result<()> {

@@ -3,10 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 
+use greenroom::scope;
 use greenroom::shims::net::{TcpListener, TcpStream};
-use greenroom::{Interest, scope, wait_fd};
 
-use super::transport::{Transport, accept_each, pause_after};
+use super::accept::{self, pause_after};
+use super::transport::Transport;
 
 /// The handlers of a channel.
 trait Dispatcher {
@@ -19,13 +20,13 @@ trait Dispatcher {
 /// Calls the handlers of one channel, until it ends: this is what is left of the event loop.
 fn dispatch(channel: &Transport, mut dispatcher: impl Dispatcher) {
     let ended = loop {
-        let ready = wait_fd(channel.stream(), Interest::READABLE, None);
-        if let Err(error) = ready.and_then(|_| dispatcher.handle_read(channel)) {
+        let ready = channel.wait_readable();
+        if let Err(error) = ready.and_then(|()| dispatcher.handle_read(channel)) {
             break error;
         }
     };
     if ended.kind() == io::ErrorKind::UnexpectedEof {
-        let _ = channel.flush();
+        let _ = channel.end();
     }
     dispatcher.handle_close();
 }
@@ -57,7 +58,7 @@ fn echo(stream: TcpStream, address: SocketAddr) {
 }
 
 pub(crate) fn serve(listener: TcpListener) {
-    accept_each(&listener, echo);
+    accept::each(&listener, echo);
 }
 
 /// Serves so many clients. The event loop of dispatchers returns when no channel is left, and so does this.

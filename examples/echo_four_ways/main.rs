@@ -21,7 +21,11 @@
 //!
 //! Given a number of clients as well, the dispatchers end after the last of them, and the program with them.
 
+#[path = "../util/accept.rs"]
+mod accept;
 mod dispatcher;
+#[path = "../util/outcome.rs"]
+mod outcome;
 mod protocol;
 mod select;
 mod terminator;
@@ -32,6 +36,10 @@ use std::process::ExitCode;
 
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::{ListenOptions, spawn};
+
+const USAGE: &str = "\
+Usage: echo_four_ways [select|dispatcher|terminator|protocol IP:PORT]
+       echo_four_ways dispatcher IP:PORT CLIENTS";
 
 type Style = (&'static str, fn(TcpListener));
 
@@ -44,15 +52,7 @@ const STYLES: [Style; 4] = [
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            eprintln!("Usage: echo_four_ways [select|dispatcher|terminator|protocol IP:PORT]");
-            eprintln!("       echo_four_ways dispatcher IP:PORT CLIENTS");
-            ExitCode::FAILURE
-        }
-    }
+    outcome::status(run(&arguments), USAGE)
 }
 
 fn run(arguments: &[String]) -> io::Result<()> {

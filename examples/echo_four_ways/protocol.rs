@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 
 use greenroom::shims::net::{TcpListener, TcpStream};
 
-use super::transport::{Transport, accept_each};
+use super::accept;
+use super::transport::Transport;
 
 pub(crate) trait Protocol {
     fn connection_made(&mut self, _transport: &Transport) {}
@@ -41,7 +42,7 @@ pub(crate) fn converse(transport: &Transport, mut protocol: impl Protocol) {
     let mut data = vec![0; 8192];
     let ended = loop {
         match transport.read(&mut data) {
-            Ok(0) => break transport.flush(),
+            Ok(0) => break transport.end(),
             Ok(length) => protocol.data_received(transport, &data[..length]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => break Err(error),
@@ -59,7 +60,7 @@ pub(crate) fn listen_tcp<P: Protocol>(
     listener: &TcpListener,
     factory: impl Fn(SocketAddr) -> P + Send + Sync + 'static,
 ) {
-    accept_each(listener, move |stream: TcpStream, address| {
+    accept::each(listener, move |stream: TcpStream, address| {
         converse(&Transport::new(stream), factory(address));
     });
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use greenroom::shims::net::{TcpListener, TcpStream};
 use greenroom::shims::select::select;
 
-use super::transport::pause_after;
+use super::accept::pause_after;
 
 /// As long as so much is to be sent to a client, nothing is received from it.
 const MOST_PENDING: usize = 256 * 1024;

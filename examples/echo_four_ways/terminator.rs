@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use greenroom::shims::io::makefile::{MakeFile, Record, SocketFile};
 use greenroom::shims::net::TcpListener;
 
-use super::transport::accept_each;
+use super::accept;
 
 /// The longest record. A client that sends a longer one is disconnected.
 const MAX_RECORD: usize = 64 * 1024;
@@ -56,7 +56,7 @@ impl Chat for Echo {
 }
 
 pub(crate) fn serve(listener: TcpListener) {
-    accept_each(&listener, |stream, address: SocketAddr| {
+    accept::each(&listener, |stream, address: SocketAddr| {
         eprintln!("Connected from {address}");
         let options = MakeFile::new().limit(MAX_RECORD);
         let file = stream.makefile_with(&options);

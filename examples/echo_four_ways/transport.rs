@@ -6,22 +6,25 @@
 )]
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use greenroom::shims::net::{Shutdown, TcpListener, TcpStream};
-use greenroom::shims::thread;
-use greenroom::{Builder, SendQueue};
+use greenroom::shims::net::{Shutdown, TcpStream};
+use greenroom::sync::futex;
+use greenroom::{Interest, SendQueue, select, timeout};
 
 /// How many bytes a connection has waiting. Then it waits for its peer, like other code that writes.
 const MOST_PENDING: usize = 64 * 1024;
 
+/// How long the peer may go on sending after this side has ended, so that it gets everything rather than a reset.
+const LINGER: Duration = Duration::from_secs(2);
+
 pub(crate) struct Transport {
     stream: Shared,
     queue: SendQueue,
-    closes: AtomicBool,
+    /// 1 after `lose_connection`. Readers wait for that, too.
+    closes: AtomicU32,
     aborted: AtomicBool,
 }
 
@@ -31,34 +34,47 @@ impl Transport {
         Transport {
             queue: SendQueue::new(stream.clone(), MOST_PENDING),
             stream,
-            closes: AtomicBool::new(false),
+            closes: AtomicU32::new(0),
             aborted: AtomicBool::new(false),
         }
     }
 
-    pub(crate) fn stream(&self) -> &TcpStream {
+    fn stream(&self) -> &TcpStream {
         &self.stream.0
+    }
+
+    fn closes(&self) -> bool {
+        self.closes.load(Ordering::Relaxed) != 0
     }
 
     /// Sends the bytes, in order, after this returns. If that fails, reads fail, too.
     pub(crate) fn write(&self, bytes: &[u8]) {
-        if !self.closes.load(Ordering::Relaxed) {
+        if !self.closes() {
             let _ = self.queue.send(bytes);
         }
     }
 
     /// Waits for bytes. Returns none when the peer has ended, or this side closes.
     pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.closes.load(Ordering::Relaxed) {
+        self.wait_readable()?;
+        match self.closes() {
             true => Ok(0),
             false => self.stream().read(buf),
         }
     }
 
+    /// Waits until there is something to read, or until this side closes.
+    pub(crate) fn wait_readable(&self) -> io::Result<()> {
+        select! {
+            futex(&self.closes, 0) -> _ => Ok(()),
+            ready(self.stream(), Interest::READABLE) -> ready => ready.map(drop),
+        }
+    }
+
     /// Ends the connection as soon as everything has been sent.
     pub(crate) fn lose_connection(&self) {
-        self.closes.store(true, Ordering::Relaxed);
-        let _ = self.stream().shutdown(Shutdown::Read); // Wakes the reader.
+        self.closes.store(1, Ordering::Relaxed);
+        futex::wake(&self.closes, usize::MAX);
     }
 
     /// Sends everything, and then the end of the data. Goes on receiving.
@@ -78,9 +94,14 @@ impl Transport {
         self.aborted.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything has been sent.
-    pub(crate) fn flush(&self) -> io::Result<()> {
-        self.queue.flush()
+    /// Sends everything, and then the end of the data. To be called before the transport is dropped: a close with
+    /// unread bytes would be a reset, which drops what the peer has not received.
+    pub(crate) fn end(&self) -> io::Result<()> {
+        self.queue.flush()?;
+        let _ = self.stream().shutdown(Shutdown::Write);
+        let mut unread = self.stream();
+        let _ = timeout(LINGER, || io::copy(&mut unread, &mut io::sink()));
+        Ok(())
     }
 }
 
@@ -96,27 +117,4 @@ impl Write for Shared {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Calls `converse` with each client, on a coroutine of its own.
-pub(crate) fn accept_each(
-    listener: &TcpListener,
-    converse: impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static,
-) {
-    let converse = Arc::new(converse);
-    loop {
-        let accepted = listener.accept().and_then(|(stream, address)| {
-            let converse = Arc::clone(&converse);
-            Builder::new().spawn(move || converse(stream, address))
-        });
-        if let Err(error) = accepted {
-            pause_after(&error);
-        }
-    }
-}
-
-/// After an accept that has failed. Mostly there are no descriptors left, until connections close.
-pub(crate) fn pause_after(error: &io::Error) {
-    eprintln!("cannot accept: {error}");
-    thread::sleep(Duration::from_millis(20));
 }

@@ -29,6 +29,8 @@ mod fs;
 mod fs_event;
 mod idle;
 mod makefile;
+#[path = "../util/outcome.rs"]
+mod outcome;
 mod pipe;
 mod poll;
 mod process;
@@ -67,17 +69,8 @@ const KINDS: [Kind; 15] = [
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            eprintln!(
-                "Usage: handles [all|{}]...",
-                KINDS.map(|(name, _)| name).join("|")
-            );
-            ExitCode::FAILURE
-        }
-    }
+    let names = KINDS.map(|(name, _)| name).join("|");
+    outcome::status(run(&arguments), &format!("Usage: handles [all|{names}]..."))
 }
 
 fn run(arguments: &[String]) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! `.ci/run` has the list of Debian's packages with these clients. If a client is not on the machine, its tests
 //! say so and pass, unless `GREENROOM_REQUIRE_CLIENTS` is set.
 
+mod arguments;
 mod chunked;
 mod datagrams;
 mod dates;
@@ -15,6 +16,7 @@ mod perf;
 mod program;
 mod request_id;
 mod restarts;
+mod scarce;
 mod slow_clients;
 mod transports;
 mod upload;

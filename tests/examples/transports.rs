@@ -1,5 +1,7 @@
 //! The transports of `examples/echo_four_ways`: how connections end.
 
+#[path = "../../examples/util/accept.rs"]
+mod accept;
 #[allow(dead_code, reason = "its server is tested from outside")]
 #[path = "../../examples/echo_four_ways/protocol.rs"]
 mod protocol;
@@ -114,6 +116,24 @@ fn lose_connection_while_data_is_received_ends_the_conversation() {
         },
     );
     assert_eq!(log, ["bye", "closed cleanly"]);
+}
+
+#[test]
+fn lose_connection_sends_everything_to_a_peer_whose_data_is_not_read() {
+    with_client(
+        |_| {},
+        |transport, _| {
+            transport.write(&noise(LARGE, 1));
+            transport.lose_connection();
+        },
+        |mut stream| {
+            // More than the server reads at once.
+            stream.write_all(&noise(20_000, 2)).unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            assert_same_bytes(&all, &noise(LARGE, 1));
+        },
+    );
 }
 
 #[test]
