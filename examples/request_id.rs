@@ -22,6 +22,8 @@
 mod http;
 #[path = "util/outcome.rs"]
 mod outcome;
+#[path = "util/printable.rs"]
+mod printable;
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
@@ -35,6 +37,7 @@ use greenroom::shims::thread::sleep;
 use greenroom::{spawn, unblock};
 
 use http::{Reply, Request};
+use printable::printable;
 
 /// The name of the request that the caller works on. What a request spawns inherits it.
 static REQUEST: ContextKey<String> = ContextKey::new();
@@ -60,7 +63,7 @@ fn name_of(request: &Request) -> String {
 fn answer(request: &Request, reply: &mut Reply) -> io::Result<()> {
     let name = name_of(request);
     REQUEST.scope(name.clone(), || {
-        log(&format!("{} {}", request.method, request.target));
+        log(&format!("{} {}", request.method, printable(request.target)));
         let item = request.target.strip_prefix("/price/");
         let item = item.and_then(|item| item.parse().ok());
         let (status, text) = match item {

@@ -9,12 +9,13 @@
 //! `curl http://127.0.0.1:8080/100` gets a hundred bytes. `kill -HUP` has a new process take over, and
 //! `kill -TERM` ends the server when the requests in progress have been answered.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::AsFd;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use greenroom::server::{Connection, End, Event, Server, hand_over, listen_fds};
-use greenroom::shims::net::TcpListener;
+use greenroom::shims::net::{Shutdown, TcpListener};
 use greenroom::shims::process::{Command, Stdio};
 use greenroom::signal::{SIGHUP, SIGINT, SIGTERM, Signals};
 use greenroom::{ListenOptions, timeout};
@@ -29,40 +30,50 @@ const LIFETIME: Duration = Duration::from_secs(600);
 const REQUEST: Duration = Duration::from_secs(10);
 /// How long a connection is kept between two requests.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long a client that gets an error may go on sending, so that it sees the error rather than a reset.
+const LINGER: Duration = Duration::from_secs(2);
 /// How long requests in progress may take when the server stops.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// The longest request that is read, in bytes.
 const LONGEST: u64 = 8 << 10;
 
-fn main() -> io::Result<()> {
-    greenroom::run(|| {
-        // Before the server is ready, so that no signal is missed.
-        let mut signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP])?;
-        let listener = listener()?;
-        let server = Server::builder()
-            .name("http")
-            .limit(LIMIT)
-            .deadline(LIFETIME)
-            .log(log)
-            .serve(listener, handle)?;
-        say(&format!("serves on {}", server.local_addr()));
-        // The process that has started this one may wait for this.
-        println!("ready");
-
-        while signals.next().transpose()? == Some(SIGHUP) {
-            match start_successor(&server) {
-                Ok(()) => break,
-                Err(error) => say(&format!("has no successor: {error}")),
-            }
+fn main() -> ExitCode {
+    match greenroom::run(serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("cannot serve: {error}"));
+            ExitCode::FAILURE
         }
-        let cancelled = server.stop(GRACE);
-        let served = server.stats().accepted;
-        say(&format!(
-            "ends: {served} connections, {cancelled} cancelled"
-        ));
-        Ok(())
-    })
+    }
+}
+
+fn serve() -> io::Result<()> {
+    // Before the server is ready, so that no signal is missed.
+    let mut signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP])?;
+    let listener = listener()?;
+    let server = Server::builder()
+        .name("http")
+        .limit(LIMIT)
+        .deadline(LIFETIME)
+        .log(log)
+        .serve(listener, handle)?;
+    say(&format!("serves on {}", server.local_addr()));
+    // The process that has started this one may wait for this.
+    println!("ready");
+
+    while signals.next().transpose()? == Some(SIGHUP) {
+        match start_successor(&server) {
+            Ok(()) => break,
+            Err(error) => say(&format!("has no successor: {error}")),
+        }
+    }
+    let cancelled = server.stop(GRACE);
+    let served = server.stats().accepted;
+    say(&format!(
+        "ends: {served} connections, {cancelled} cancelled"
+    ));
+    Ok(())
 }
 
 /// The listener of the process before this one, or of systemd; or else a new one.
@@ -70,8 +81,12 @@ fn listener() -> io::Result<TcpListener> {
     if let Some(inherited) = listen_fds()?.pop() {
         return inherited.into_tcp();
     }
-    let address = std::env::args().nth(1);
-    let address = address.as_deref().unwrap_or("127.0.0.1:8080");
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let address = match &arguments[..] {
+        [] => "127.0.0.1:8080",
+        [address] => address,
+        _ => return Err(io::Error::other("more than one argument, the address")),
+    };
     ListenOptions::new().backlog(BACKLOG).listen(address)
 }
 
@@ -85,6 +100,7 @@ fn start_successor(server: &Server) -> io::Result<()> {
     let ready = timeout(GRACE, || BufReader::new(stdout).lines().next());
     if !matches!(ready, Ok(Some(Ok(_)))) {
         child.kill()?;
+        child.wait()?;
         return Err(io::Error::other("it has not become ready"));
     }
     Ok(())
@@ -96,8 +112,14 @@ fn handle(mut connection: &Connection) -> io::Result<()> {
     // What is in the buffer has come with the last request.
     let wait = || timeout(IDLE, || connection.wait_for_request()).unwrap_or(Ok(false));
     while !reader.buffer().is_empty() || wait()? {
-        let Some(request) = timeout(REQUEST, || read_request(&mut reader))?? else {
-            break;
+        let request = timeout(REQUEST, || read_request(&mut reader));
+        let request = match request.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+            Ok(Some(request)) => request,
+            Ok(None) => break,
+            Err(error) => {
+                refuse(connection, &error)?;
+                return Err(error);
+            }
         };
         let body = vec![b'.'; request.len];
         let last = request.last || connection.is_stopping();
@@ -144,8 +166,23 @@ fn read_request(reader: impl BufRead) -> io::Result<Option<Request>> {
     Err(bad_request())
 }
 
+/// Tells the client why its connection ends, if it may still listen.
+fn refuse(mut connection: &Connection, error: &io::Error) -> io::Result<()> {
+    let status = match error.kind() {
+        ErrorKind::InvalidData => "400 Bad Request",
+        ErrorKind::TimedOut => "408 Request Timeout",
+        _ => return Ok(()),
+    };
+    let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    connection.write_all(head.as_bytes())?;
+    connection.shutdown(Shutdown::Write)?;
+    // A close with unread bytes would be a reset, which can overtake the answer.
+    let _ = timeout(LINGER, || io::copy(&mut connection, &mut io::sink()));
+    Ok(())
+}
+
 fn bad_request() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a bad request")
+    io::Error::new(ErrorKind::InvalidData, "a bad request")
 }
 
 /// Tells what is not as it should be.

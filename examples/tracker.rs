@@ -24,6 +24,8 @@
 mod descriptors;
 #[path = "util/outcome.rs"]
 mod outcome;
+#[path = "util/printable.rs"]
+mod printable;
 #[path = "util/progress.rs"]
 mod progress;
 
@@ -38,6 +40,8 @@ use std::time::{Duration, Instant};
 
 use greenroom::shims::net::{ToSocketAddrs, UdpSocket};
 use greenroom::{RuntimeBuilder, every, spawn, timeout};
+
+use printable::printable;
 
 /// How long a tracker is waited for.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -107,7 +111,10 @@ fn exchange(socket: &UdpSocket, connection: u64, action: u32, rest: &[u8]) -> io
         if matches!(head(4), Ok(own) if own == transaction) {
             match head(0)? {
                 own if own == action => return Ok(reply[8..].to_vec()),
-                ERROR => return Err(io::Error::other(String::from_utf8_lossy(&reply[8..]))),
+                ERROR => {
+                    let text = String::from_utf8_lossy(&reply[8..]);
+                    return Err(io::Error::other(printable(&text)));
+                }
                 _ => {}
             }
         }

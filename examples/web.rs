@@ -14,6 +14,9 @@
 //!
 //! With an address, it serves until SIGTERM: `cargo run --example web -- 127.0.0.1:8080 DIRECTORY`. Open
 //! `http://127.0.0.1:8080/` in two windows of a browser. `kill -HUP` has a new process take over.
+//!
+//! A client that waits for news must keep its side of the connection open: the end of what it sends looks like its
+//! leaving, as with `nc -N`.
 
 #[path = "util/descriptors.rs"]
 mod descriptors;
@@ -169,7 +172,8 @@ impl Site {
         Ok(())
     }
 
-    /// A long poll: answers when there is news that the client does not have.
+    /// A long poll: answers when there is news that the client does not have. It ends without an answer when the client
+    /// closes the connection, or its half of it: these look the same until something is sent.
     fn wait_for_news(&self, call: Call) -> io::Result<()> {
         let after = call.query.strip_prefix("after=").unwrap_or("");
         let Ok(after) = after.parse::<u32>() else {

@@ -19,6 +19,8 @@ mod bencode;
 mod node;
 #[path = "../util/outcome.rs"]
 mod outcome;
+#[path = "../util/printable.rs"]
+mod printable;
 
 use std::io;
 use std::net::SocketAddr;

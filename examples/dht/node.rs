@@ -12,6 +12,7 @@ use greenroom::shims::net::UdpSocket;
 use greenroom::{scope, spawn_daemon};
 
 use super::bencode::{Dictionary, Value, dictionary};
+use super::printable::printable;
 
 pub(crate) type Id = [u8; 20];
 
@@ -26,6 +27,10 @@ const K: usize = 8;
 
 /// How many nodes a lookup asks at once.
 const ALPHA: usize = 3;
+
+/// How many rounds of queries a lookup has at most. Each round should come closer, but nodes can make up closer ones
+/// without end.
+const MAX_ROUNDS: usize = 32;
 
 /// The longest message that is understood.
 const MAX_MESSAGE: usize = 4096;
@@ -112,7 +117,7 @@ impl Node {
             (Some(Value::Dictionary(answer)), _) => Ok(answer.clone()),
             (_, Some(Value::List(error))) => {
                 let text = error.iter().find_map(Value::bytes).unwrap_or_default();
-                Err(io::Error::other(String::from_utf8_lossy(text)))
+                Err(io::Error::other(printable(&String::from_utf8_lossy(text))))
             }
             _ => Err(malformed()),
         };
@@ -204,21 +209,17 @@ impl Node {
     }
 
     /// Looks for the nodes that are closest to `target`: asks those that are closest so far, until none of them
-    /// knows a closer one. Nodes that do not answer are left out.
+    /// knows a closer one. Nodes that do not answer, or refuse to, are left out.
     pub(crate) fn lookup(&self, target: Id, patience: Duration) -> Vec<Contact> {
         let mut found = self.closest(target);
-        let mut asked = vec![self.id];
-        loop {
-            let unasked = found
-                .iter()
-                .take(K)
-                .filter(|contact| !asked.contains(&contact.id));
+        let (mut answered, mut silent) = (Vec::new(), Vec::new());
+        for _ in 0..MAX_ROUNDS {
+            let closest = found.iter().take(K);
+            let unasked = closest.filter(|contact| !answered.contains(*contact));
             let round: Vec<_> = unasked.take(ALPHA).copied().collect();
             if round.is_empty() {
-                found.truncate(K);
-                return found;
+                break;
             }
-            asked.extend(round.iter().map(|contact| contact.id));
             let answers = scope(|scope| {
                 let ask = |contact: &Contact| {
                     let address = contact.address;
@@ -228,16 +229,23 @@ impl Node {
                 let joined = queries.into_iter().map(|query| query.join());
                 joined.collect::<Vec<_>>()
             });
-            for (contact, answer) in round.iter().zip(answers) {
+            for (contact, answer) in round.into_iter().zip(answers) {
                 match answer {
-                    Ok(Ok(nodes)) => found.extend(nodes),
-                    _ => found.retain(|other| other != contact),
+                    Ok(Ok(nodes)) => {
+                        answered.push(contact);
+                        found.extend(nodes.into_iter().take(K));
+                    }
+                    _ => silent.push(contact),
                 }
             }
-            found.sort_by_key(|contact| distance(contact.id, target));
+            // Others may still know one that is silent.
+            found.retain(|contact| contact.id != self.id && !silent.contains(contact));
+            found.sort_by_key(|contact| (distance(contact.id, target), contact.address));
             found.dedup();
-            found.retain(|contact| contact.id != self.id);
         }
+        found.retain(|contact| answered.contains(contact));
+        found.truncate(K);
+        found
     }
 
     /// Remembers a node that has answered, or asked, if there is room.
@@ -297,7 +305,7 @@ fn id_in(dictionary: &Dictionary, key: &str) -> Option<Id> {
 }
 
 /// Each contact is 26 bytes: the id, the IPv4 address, the port.
-fn encode_contacts(contacts: &[Contact]) -> Vec<u8> {
+pub(crate) fn encode_contacts(contacts: &[Contact]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for contact in contacts {
         if let IpAddr::V4(ip) = contact.address.ip() {

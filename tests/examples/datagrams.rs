@@ -54,7 +54,7 @@ fn a_tracker_that_answers_one_that_refuses_and_one_that_is_not_there_are_told_ap
     );
     let unknown = ask(&"00".repeat(20));
     assert!(
-        unknown.contains(&format!("{address:<20} unknown torrent")),
+        unknown.contains(&format!("{address:<20} unknown torrent\u{fffd}[2J\n")),
         "{unknown}"
     );
 

@@ -1,13 +1,15 @@
 //! `examples/server.rs` and `examples/web.rs`, restarted under the load of wrk. (`examples/restarts.rs` restarts the
 //! first with clients of its own.)
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use crate::program::{PATIENCE, command, example, have};
 
@@ -45,6 +47,11 @@ impl Servers {
         }
     }
 
+    /// Waits for a line with this text.
+    pub(crate) fn wait_for(&self, text: &str) {
+        while !self.log.recv_timeout(PATIENCE).unwrap().contains(text) {}
+    }
+
     /// Ends the last one.
     pub(crate) fn end(mut self, last: Pid) {
         kill_process(last, Signal::TERM).unwrap();
@@ -61,6 +68,38 @@ fn wrk_loses_no_connection_to_a_server_that_is_restarted() {
 #[test]
 fn wrk_loses_no_connection_to_a_web_site_that_is_reloaded() {
     restart_under_load("web", "/plaintext");
+}
+
+#[test]
+fn a_successor_that_fails_leaves_no_process_and_the_server_serves_on() {
+    for name in ["server", "web"] {
+        let servers = Servers::start(name);
+        let (process, address) = servers.next();
+        // The server has its memory. Its successor does not get enough to start.
+        let limit = getrlimit(Resource::As);
+        let little = Rlimit {
+            current: Some(4 << 20),
+            ..limit
+        };
+        prlimit(Some(process), Resource::As, little).unwrap();
+        kill_process(process, Signal::HUP).unwrap();
+        servers.wait_for(" has no successor: it has not become ready");
+        assert_eq!(children(process), Vec::<String>::new(), "{name}");
+        prlimit(Some(process), Resource::As, limit).unwrap();
+        assert!(TcpStream::connect(&address).is_ok());
+        kill_process(process, Signal::HUP).unwrap();
+        let (process, _) = servers.next();
+        servers.end(process);
+    }
+}
+
+/// The status of each child of a process, also of those that have ended and were not waited for.
+fn children(parent: Pid) -> Vec<String> {
+    let parent = format!("\nPPid:\t{}\n", parent.as_raw_nonzero());
+    let processes = fs::read_dir("/proc").unwrap();
+    let statuses = processes
+        .filter_map(|process| fs::read_to_string(process.unwrap().path().join("status")).ok());
+    statuses.filter(|status| status.contains(&parent)).collect()
 }
 
 fn restart_under_load(server: &str, path: &str) {

@@ -1,7 +1,7 @@
 //! `examples/server.rs`, with clients that take their time over a request.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,35 @@ fn read_to_the_end(stream: &mut TcpStream) -> Vec<u8> {
     answer
 }
 
+#[track_caller]
+fn assert_timed_out(answer: &[u8]) {
+    let answer = String::from_utf8_lossy(answer);
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+#[test]
+fn what_is_no_request_is_answered_and_ends_its_own_connection_alone() {
+    let servers = Servers::start("server");
+    let (process, address) = servers.next();
+    let long = format!("GET /100 HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(9000));
+    for wrong in [
+        "\r\n\r\n",
+        "GET /much HTTP/1.1\r\n\r\n",
+        "GET /1048577 HTTP/1.1\r\n\r\n",
+        "GET /100 HTTP/1.1\r\nHost",
+        &long,
+    ] {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(wrong.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    servers.end(process);
+}
+
 #[test]
 fn a_request_that_takes_too_long_ends_its_own_connection_alone() {
     let servers = Servers::start("server");
@@ -36,7 +65,7 @@ fn a_request_that_takes_too_long_ends_its_own_connection_alone() {
             let mut stream = connect();
             let start = Instant::now();
             stream.write_all(b"GET /100 HT").unwrap();
-            assert_eq!(read_to_the_end(&mut stream), b"");
+            assert_timed_out(&read_to_the_end(&mut stream));
             assert!(start.elapsed() >= REQUEST);
         });
         // Each byte comes in time, but not the whole request.
@@ -51,7 +80,7 @@ fn a_request_that_takes_too_long_ends_its_own_connection_alone() {
                 assert!(start.elapsed() < PATIENCE, "it may go on for ever");
                 thread::sleep(Duration::from_millis(200));
             }
-            assert_eq!(read_to_the_end(&mut stream), b"");
+            assert_timed_out(&read_to_the_end(&mut stream));
             assert!(start.elapsed() >= REQUEST);
         });
         // A connection that stays is served all the while, also after pauses.

@@ -13,6 +13,8 @@
 mod app;
 mod keys;
 mod link;
+#[path = "../../util/printable.rs"]
+mod printable;
 mod sample;
 mod table;
 mod view;

@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::printable::printable;
+
 pub(crate) struct Sample {
     pub(crate) numbers: Numbers,
     /// `None` if coroutines were not asked for.
@@ -203,11 +205,4 @@ fn shortened(place: &str) -> String {
     let place = place.rsplit_once(':').map_or(place, |(line, _)| line);
     let start = place.rmatch_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
     place[start..].to_owned()
-}
-
-/// The text without what a terminal might obey.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
 }

@@ -1,4 +1,5 @@
-"""A tracker by BEP 15, which knows one torrent. It sends other answers before the right one."""
+"""A tracker by BEP 15, which knows one torrent. It sends other answers before the right one, and an
+escape sequence with its refusal."""
 
 import socket
 import struct
@@ -18,4 +19,4 @@ while True:
     elif action == 2 and head == connection and request[16:] == b"\xab" * 20:
         sock.sendto(struct.pack("!IIIII", 2, transaction, 11, 22, 33), client)
     else:
-        sock.sendto(struct.pack("!II", 3, transaction) + b"unknown torrent", client)
+        sock.sendto(struct.pack("!II", 3, transaction) + b"unknown torrent\x1b[2J", client)
