@@ -7,12 +7,17 @@ const [join, nameInput, why, say, text] = ["join", "name", "why", "say", "text"]
 
 const FIRST_PAUSE = 1000; // milliseconds
 const LONGEST_PAUSE = 30000;
+// The server keeps a name until it notices that its connection is lost, which takes it 40 seconds.
+const PATIENCE = 60000;
+const AGAIN = 2000;
 
 let socket;
 let name; // once it was entered
 let names = [];
 let pause = FIRST_PAUSE;
 let retry;
+let welcomed = false; // by this name, on this connection or one before
+let patient; // until when a name that was welcomed is tried again
 
 function connect() {
   clearTimeout(retry);
@@ -22,8 +27,9 @@ function connect() {
   socket = new WebSocket(`${scheme}//${location.host}/socket`);
   socket.onopen = () => {
     pause = FIRST_PAUSE;
+    patient = performance.now() + PATIENCE;
     show("connected", "connected");
-    if (name) socket.send(name);
+    if (name) enter();
   };
   socket.onmessage = (message) => {
     const event = JSON.parse(message.data);
@@ -33,14 +39,24 @@ function connect() {
     const reason = close.reason ? `: ${close.reason}` : "";
     show("disconnected", `disconnected${reason}`);
     say.querySelector("button").disabled = true;
+    join.querySelector("button").disabled = false;
     reconnect.hidden = false;
+    clearTimeout(retry);
     retry = setTimeout(connect, pause);
     pause = Math.min(2 * pause, LONGEST_PAUSE);
   };
 }
 
+// Sends the name, and no other one before the answer.
+function enter() {
+  socket.send(name);
+  join.querySelector("button").disabled = true;
+}
+
 const handlers = {
   welcome(event) {
+    welcomed = true;
+    show("connected", "connected");
     talk.replaceChildren();
     event.history.forEach(handlers.said);
     list(event.names);
@@ -51,7 +67,15 @@ const handlers = {
     text.focus();
   },
   refused(event) {
+    if (welcomed && performance.now() < patient) {
+      show("connected", "connected, and waiting for your name");
+      retry = setTimeout(enter, AGAIN);
+      return;
+    }
+    show("connected", "connected");
     name = undefined;
+    welcomed = false;
+    join.querySelector("button").disabled = false;
     why.textContent = event.why;
     say.hidden = true;
     join.hidden = false;
@@ -121,7 +145,7 @@ function element(tag, words) {
 join.addEventListener("submit", (event) => {
   event.preventDefault();
   name = nameInput.value.trim();
-  if (socket.readyState === WebSocket.OPEN) socket.send(name);
+  if (socket.readyState === WebSocket.OPEN) enter();
 });
 
 say.addEventListener("submit", (event) => {

@@ -9,6 +9,7 @@ use crate::webdriver::{Browser, ENTER, Tab};
 
 const NAMES: &str = "[...document.querySelectorAll('#here li')].map(li => li.textContent)";
 const LAST: &str = "document.querySelector('#talk li:last-child p')?.textContent";
+const SAID: &str = "[...document.querySelectorAll('#talk p')].map(p => p.textContent)";
 const LAST_NOTE: &str = "[...document.querySelectorAll('#talk .note')].at(-1)?.textContent";
 const STATE: &str = "document.getElementById('state').textContent";
 
@@ -107,6 +108,54 @@ fn people_use_the_page_in_a_browser() {
     }
     say(&ada, "we are back");
     ben.wait_until(LAST, json!("we are back"));
+}
+
+#[test]
+fn a_page_waits_for_its_name_while_the_server_has_not_noticed_the_lost_connection() {
+    if !have(&["chromium", "chromedriver"]) {
+        return;
+    }
+    let server = start();
+    let browser = Browser::start();
+    let tab = browser.first_tab();
+    join(&tab, &server, "Ben");
+    tab.wait_until(NAMES, json!(["Ben"]));
+    // As if the page had been welcomed by this name, which the server still has for a connection.
+    let (lost, _) = Client::join(&server, "Ada");
+    tab.wait_until(NAMES, json!(["Ben", "Ada"]));
+    tab.value("(name = 'Ada', socket.close(), 0)");
+    tab.wait_until(STATE, json!("connected, and waiting for your name"));
+    drop(lost);
+    tab.wait_until(NAMES, json!(["Ada"]));
+    tab.wait_until(STATE, json!("connected"));
+    assert_eq!(tab.value("document.getElementById('join').hidden"), true);
+    say(&tab, "back again");
+    tab.wait_until(SAID, json!(["back again"]));
+}
+
+#[test]
+fn a_double_click_sends_the_name_once() {
+    if !have(&["chromium", "chromedriver"]) {
+        return;
+    }
+    let server = start();
+    let browser = Browser::start();
+    let tab = browser.first_tab();
+    // A name that is refused does not disable the button for ever.
+    let (_ada, _) = Client::join(&server, "Ada");
+    join(&tab, &server, "Ada");
+    tab.wait_until(
+        "document.getElementById('why').textContent",
+        json!("This name is taken."),
+    );
+    tab.type_into("#name", " B");
+    tab.value(
+        "(button => { button.click(); button.click(); })(document.querySelector('#join button'))",
+    );
+    tab.wait_until(NAMES, json!(["Ada", "Ada B"]));
+    say(&tab, "hello");
+    tab.wait_until(LAST, json!("hello"));
+    assert_eq!(tab.value(SAID), json!(["hello"]));
 }
 
 fn browser_complaints(tabs: &[&Tab]) -> Vec<String> {

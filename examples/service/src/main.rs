@@ -42,7 +42,7 @@ mod service;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use greenroom::ListenOptions;
@@ -97,7 +97,7 @@ fn serve(options: &Options) -> io::Result<()> {
             let service = Arc::clone(&service);
             move |connection| service.converse(connection)
         })?;
-    let _plot = greenroom::every(PERIOD, move |_| service.numbers.sample(PERIOD));
+    let _plot = greenroom::every(PERIOD, move |_| service.numbers.sample(Instant::now()));
     println!("serving on {}", server.local_addr());
 
     let signal = signals.next().transpose()?;

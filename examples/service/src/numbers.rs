@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use greenroom::channel::watch;
 
@@ -21,6 +21,7 @@ type Latencies = [u64; BOUNDS.len() + 1];
 const HISTORY: usize = 120;
 
 pub(crate) struct Numbers {
+    start: Instant,
     connections: AtomicUsize,
     accepted: AtomicU64,
     /// Answers whose status begins with 2, 3, 4 and 5.
@@ -37,6 +38,7 @@ pub(crate) struct Numbers {
 pub(crate) struct Sample {
     /// Counts the samples, from 1 on.
     pub(crate) number: u64,
+    at: Instant,
     connections: usize,
     /// Requests in each second.
     rate: f64,
@@ -50,6 +52,7 @@ pub(crate) struct Sample {
 impl Numbers {
     pub(crate) fn new() -> Numbers {
         Numbers {
+            start: Instant::now(),
             connections: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             answers: Default::default(),
@@ -106,17 +109,19 @@ impl Numbers {
         Ok(text.0)
     }
 
-    /// Adds a point to the plot, `period` after the one before.
-    pub(crate) fn sample(&self, period: Duration) {
+    /// Adds a point to the plot.
+    pub(crate) fn sample(&self, now: Instant) {
         let mut history = Vec::clone(&self.history.borrow());
         let total = self.latencies();
         let last = history.last();
         let before = last.map_or_else(Latencies::default, |last| last.total);
+        let since = last.map_or(self.start, |last| last.at);
         let new: Latencies = std::array::from_fn(|range| total[range] - before[range]);
         let sample = Sample {
             number: last.map_or(1, |last| last.number + 1),
+            at: now,
             connections: self.connections.load(Relaxed),
-            rate: new.iter().sum::<u64>() as f64 / period.as_secs_f64(),
+            rate: new.iter().sum::<u64>() as f64 / (now - since).as_secs_f64(),
             p50: quantile(&new, 0.5),
             p99: quantile(&new, 0.99),
             total,
@@ -175,4 +180,24 @@ fn quantile(latencies: &Latencies, part: f64) -> Option<f64> {
         below += count;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_time_since_the_point_before() {
+        let numbers = Numbers::new();
+        let second = Duration::from_secs(1);
+        let mut now = numbers.start;
+        for (seconds, requests) in [(1, 10), (5, 50), (1, 10)] {
+            now += seconds * second;
+            (0..requests).for_each(|_| numbers.request("200 OK", second));
+            numbers.sample(now);
+        }
+        let points = numbers.subscribe();
+        let rates: Vec<_> = points.borrow().iter().map(|point| point.rate).collect();
+        assert_eq!(rates, [10.0; 3]);
+    }
 }
