@@ -115,7 +115,7 @@ impl RuntimeBuilder {
     /// has no other thread. A thread of the program's may have a handle of a coroutine, and nobody can tell. So nothing
     /// is reported beside such a thread, nor beside another runtime, nor for the default runtime of an ordinary `main`,
     /// which runs beside the main thread. A handle that only the waiting coroutines have does not count: a coroutine
-    /// that receives while it has the only sender is in a deadlock, and so is one that waits for its own end.
+    /// that receives while it has the only sender is in a deadlock. (One that joins itself panics at once.)
     ///
     /// Nothing is reported either if a coroutine runs a future ([`block_on`](crate::block_on)), whose waker may be
     /// anywhere, or after the runtime has had a timer of [`after`](crate::after()).
