@@ -68,7 +68,13 @@ macro_rules! coroutine_local {
             }
             $crate::LocalKey::constant(
                 || {
-                    static KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
+                    static KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new(
+                        $crate::__local::concat!(
+                            $crate::__local::module_path!(),
+                            "::",
+                            $crate::__local::stringify!($name)
+                        ),
+                    );
                     &KEY
                 },
                 || const $init,
@@ -91,7 +97,13 @@ macro_rules! coroutine_local {
             }
             $crate::LocalKey::lazy(
                 || {
-                    static KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new();
+                    static KEY: $crate::__local::ValueKey<$t> = $crate::__local::ValueKey::new(
+                        $crate::__local::concat!(
+                            $crate::__local::module_path!(),
+                            "::",
+                            $crate::__local::stringify!($name)
+                        ),
+                    );
                     &KEY
                 },
                 __greenroom_make,
@@ -106,7 +118,7 @@ pub(crate) use coroutine_local;
 
 /// What the expansion of [`coroutine_local!`](crate::coroutine_local) uses, besides [`LocalKey`].
 pub mod parts {
-    pub use std::thread_local;
+    pub use std::{concat, module_path, stringify, thread_local};
 
     pub use crate::local::ValueKey;
 }
@@ -116,10 +128,9 @@ pub mod parts {
 pub struct ValueKey<T>(Key, PhantomData<fn() -> T>);
 
 impl<T> ValueKey<T> {
-    /// A new key, different from all others once it has its place.
-    #[allow(clippy::new_without_default, reason = "for statics")]
-    pub const fn new() -> ValueKey<T> {
-        ValueKey(Key::new::<T>(), PhantomData)
+    /// A new key, different from all others once it has its place. Dumps know it by `name`.
+    pub const fn new(name: &'static str) -> ValueKey<T> {
+        ValueKey(Key::new::<T>(name), PhantomData)
     }
 }
 

@@ -108,6 +108,9 @@ fn write_started(snapshot: &Snapshot, started: &Started, json: &mut Json<'_>) ->
             json.member("high_water", |json| json.number(started.high_water))
         })
     })?;
+    json.member("locals", |json| {
+        json.array(&started.locals, |json, name| json.string(name))
+    })?;
     let Some(awaits) = &started.awaits else {
         return Ok(());
     };

@@ -130,7 +130,8 @@ pub fn dump_on_signal(signal: i32) -> io::Result<()> {
 /// For each coroutine: its id, its name, and where it was spawned and by which coroutine; whether it runs, is
 /// ready, is parked or has not started; what it waits for (a descriptor and its peer, a time, a lock and its owner,
 /// coroutines to join, a channel, a child process, a job of a thread pool, several things), and for how long
-/// already; how much of its stack it uses and has used; and the backtrace of its stack, while it is parked.
+/// already; how much of its stack it uses and has used; which [coroutine locals](crate::coroutine_local) have a value;
+/// and the backtrace of its stack, while it is parked.
 /// Coroutines that do the same at the same place are listed together. Locks whose owners wait for each other are
 /// told first.
 ///

@@ -289,7 +289,7 @@ impl Described {
     }
 
     pub(super) fn started(&self) -> Option<&Started> {
-        self.entry.started.as_ref()
+        self.entry.started.as_deref()
     }
 
     /// What it waits for, if it is parked.

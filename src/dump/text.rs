@@ -156,6 +156,10 @@ fn write_member(snapshot: &Snapshot, member: &Described, out: &mut dyn Write) ->
         }
         write_stack(started, out)?;
         write!(out, "; worker {}", started.worker)?;
+        for (index, name) in started.locals.iter().enumerate() {
+            let before = if index > 0 { "," } else { "; locals" };
+            write!(out, "{before} {name}")?;
+        }
     }
     if member.task().role() == Role::Daemon {
         write!(out, "; daemon")?;

@@ -89,7 +89,7 @@
 //! | `id`, `name`, `parent`, `spawned_at`, `runtime`, `daemon` | `name` and `parent`, the id of the spawner, may be `null` |
 //! | `state` | `running`, `ready`, `parked`, or `fresh` if it has not started |
 //! | `trace` | the index of its stack in `traces`, or `null` |
-//! | `worker`, `stack` | unless it is fresh; `stack` has `size`, `depth` and `high_water` in bytes |
+//! | `worker`, `stack`, `locals` | unless it is fresh; `stack` has `size`, `depth` and `high_water` in bytes; `locals` are the names of its [coroutine locals](crate::coroutine_local) that have a value |
 //! | `parked_for`, `wakes_in`, `wait` | if it is parked; seconds, and `null` if nothing but the event ends the wait |
 //!
 //! A `wait` has a `reason`, a `text` for people, and what is known of `address`, `owner` (an id, or `null`), `joins`

@@ -23,6 +23,7 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::any::Any;
+use std::iter;
 use std::mem::{self, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
@@ -33,6 +34,8 @@ use super::aside::Aside;
 /// Identifies a coroutine local, and knows the type of its values. A static.
 #[derive(Debug)]
 pub(crate) struct Key {
+    /// The path of the static, for dumps.
+    name: &'static str,
     /// Zero until a value of this key is made.
     number: AtomicUsize,
     /// [`ValueBox::drop_value`] of the type, if that has a destructor.
@@ -46,8 +49,9 @@ type ValueFn = unsafe fn(NonNull<Header>);
 
 impl Key {
     /// A key for values of type `T`.
-    pub(crate) const fn new<T>() -> Key {
+    pub(crate) const fn new<T>(name: &'static str) -> Key {
         Key {
+            name,
             number: AtomicUsize::new(0),
             drop_value: if mem::needs_drop::<T>() {
                 Some(ValueBox::<T>::drop_value)
@@ -304,6 +308,26 @@ impl Locals {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.table() == Table::empty()
+    }
+
+    /// The names of the keys that have a value, which was not dropped.
+    ///
+    /// # Safety
+    ///
+    /// The task that these locals belong to is suspended, or is the caller, and does not run before this returns.
+    pub(crate) unsafe fn names(&self) -> Vec<&'static str> {
+        // SAFETY: a task that is suspended has not stopped amid a change of its table, because that does not wait. The
+        // values of the lists live as long as the table, which only the task changes or frees.
+        let (to_drop, others) = unsafe { ((*self.table()).to_drop, (*self.table()).others) };
+        let list = |first: Option<NonNull<Header>>| {
+            // SAFETY: as above.
+            let header = |at: NonNull<Header>| unsafe { at.as_ref() };
+            iter::successors(first.map(header), move |it| it.next.map(header))
+        };
+        // Of the others, those with a destructor were dropped.
+        let others = list(others).filter(|header| header.key.drop_value.is_none());
+        let all = list(to_drop).chain(others);
+        all.map(|header| header.key.name).collect()
     }
 
     /// Drops all values. If a destructor panics, calls `panicked` with the payload and continues.

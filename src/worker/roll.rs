@@ -66,8 +66,8 @@ pub(crate) enum Activity {
 pub(crate) struct Entry {
     pub(crate) task: TaskRef,
     pub(crate) activity: Activity,
-    /// The rest is known of coroutines that have started.
-    pub(crate) started: Option<Started>,
+    /// The rest is known of coroutines that have started. Boxed, so that very many fresh ones are listed in little time.
+    pub(crate) started: Option<Box<Started>>,
 }
 
 /// What is known of a coroutine that has started.
@@ -90,6 +90,8 @@ pub(crate) struct Started {
     pub(crate) stack: usize,
     pub(crate) depth: usize,
     pub(crate) high_water: usize,
+    /// The names of its coroutine locals that have a value.
+    pub(crate) locals: Vec<&'static str>,
     /// The frames of its stack, if they were asked for and it is parked.
     pub(crate) trace: Option<Arc<Trace>>,
 }
@@ -474,7 +476,7 @@ impl Worker {
         let trace = with_trace.then(|| trace(live, extent, &mut answering.traces));
         Entry {
             activity,
-            started: Some(Started {
+            started: Some(Box::new(Started {
                 worker: answering.worker,
                 holder: Holder::in_slot_here(slot).map(Holder::number),
                 reason: awaits.reason,
@@ -485,8 +487,10 @@ impl Worker {
                 stack,
                 depth: extent.depth(),
                 high_water: extent.high_water(),
+                // SAFETY: the task is in its body and suspended. It runs on this thread only.
+                locals: unsafe { task.locals().names() },
                 trace: trace.flatten(),
-            }),
+            })),
             task,
         }
     }

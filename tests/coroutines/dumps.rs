@@ -1,5 +1,6 @@
 //! Dumps: what each coroutine does, and what it waits for.
 
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -401,6 +402,46 @@ fn the_other_ways_to_wait_are_told_too() {
         polling.unwrap().join().unwrap();
         working.unwrap().join().unwrap();
         scoping.unwrap().join().unwrap();
+    });
+}
+
+#[test]
+#[serial]
+fn the_locals_of_a_coroutine_that_have_a_value_are_named() {
+    greenroom::coroutine_local! {
+        static COUNT: Cell<u32> = const { Cell::new(0) };
+        static TEXT: String = "text".to_owned();
+        static UNUSED: String = String::new();
+    }
+    runtime(1).run(|| {
+        let has_some = named("has-locals").spawn(|| {
+            COUNT.set(1);
+            TEXT.with(|text| assert_eq!(text, "text"));
+            thread::park();
+        });
+        let has_none = named("has-no-locals").spawn(thread::park);
+        thread::yield_now();
+        let text = text();
+        let line = lines_of(&text, "has-locals")[0];
+        let here = module_path!();
+        let names = format!("; locals {here}::TEXT, {here}::COUNT; spawned by ");
+        assert!(line.contains(&names), "{line}");
+        let line = lines_of(&text, "has-no-locals")[0];
+        assert!(!line.contains("; locals"), "{line}");
+        let mut json = Vec::new();
+        patient().json(&mut json).unwrap();
+        let script = r#"
+import json, sys
+locals_of = {c["name"]: c["locals"] for c in json.load(sys.stdin)["coroutines"]}
+assert locals_of["has-locals"] == [sys.argv[1] + "::TEXT", sys.argv[1] + "::COUNT"], locals_of
+assert locals_of["has-no-locals"] == [], locals_of
+"#;
+        check_by_python(script, &json, &[here]);
+        for parked in [has_some, has_none] {
+            let parked = parked.unwrap();
+            parked.thread().unpark();
+            parked.join().unwrap();
+        }
     });
 }
 

@@ -6,7 +6,7 @@ use super::*;
 /// Keys with the numbers 1, 2, 3 and so on. Tests use them in their own [`Locals`] only, so it does not
 /// matter that other keys have the same numbers.
 static KEYS: [Key; 200] = {
-    let mut keys = [const { Key::new::<Text>() }; 200];
+    let mut keys = [const { Key::new::<Text>("a key") }; 200];
     let mut index = 0;
     while index < keys.len() {
         keys[index].number = AtomicUsize::new(index + 1);
@@ -147,9 +147,9 @@ fn values_are_dropped_once_and_the_youngest_first() {
 
 #[test]
 fn a_destructor_finds_no_dropped_values_but_those_without_destructor() {
-    static NUMBER: Key = Key::new::<Cell<u32>>();
-    static LOOKS: Key = Key::new::<Looks<'static>>();
-    static OTHER: Key = Key::new::<Looks<'static>>();
+    static NUMBER: Key = Key::new::<Cell<u32>>("a key");
+    static LOOKS: Key = Key::new::<Looks<'static>>("a key");
+    static OTHER: Key = Key::new::<Looks<'static>>("a key");
     struct Looks<'a>(&'a Task);
     impl Drop for Looks<'_> {
         fn drop(&mut self) {
@@ -208,8 +208,8 @@ fn an_initialiser_that_asks_for_its_own_value_replaces_that() {
 fn values_may_be_large_aligned_or_empty() {
     #[repr(align(256))]
     struct Aligned([u8; 1_000]);
-    static ALIGNED: Key = Key::new::<Aligned>();
-    static NOTHING: Key = Key::new::<()>();
+    static ALIGNED: Key = Key::new::<Aligned>("a key");
+    static NOTHING: Key = Key::new::<()>("a key");
     let task = Task::new();
     // SAFETY: the test is the task, and each key is used with its type.
     unsafe {
@@ -226,8 +226,8 @@ fn values_may_be_large_aligned_or_empty() {
 
 #[test]
 fn a_key_takes_a_number_of_its_own_when_it_is_first_used() {
-    static ONE: Key = Key::new::<u8>();
-    static TWO: Key = Key::new::<u8>();
+    static ONE: Key = Key::new::<u8>("a key");
+    static TWO: Key = Key::new::<u8>("a key");
     let task = Task::new();
     let numbers = [&ONE, &TWO].map(|key| {
         assert_eq!(key.number.load(Ordering::Relaxed), 0);
