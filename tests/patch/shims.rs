@@ -84,7 +84,7 @@ fn their_listeners_accept() {
         accepts!(
             {
                 number += 1;
-                UnixListener::bind(dir.join(&number.to_string())).unwrap()
+                UnixListener::bind(dir.join(number.to_string())).unwrap()
             },
             |listener: &UnixListener| {
                 let addr = listener.local_addr().unwrap();
