@@ -134,12 +134,14 @@ fn a_name_that_could_forge_a_line_is_not_taken() {
         "/price/-1",
         "/price/4294967296",
         "/price/1/2",
+        "/\u{9b}2J",
     ] {
         let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         assert!(server.ask(request.as_bytes()).starts_with("HTTP/1.1 404 "));
     }
     let names = server.log();
     for line in names.lines() {
+        assert!(!line.contains(char::is_control), "{line:?}");
         let (name, _) = line.strip_prefix('[').unwrap().split_once("] ").unwrap();
         assert!(name.parse::<u64>().is_ok(), "{line}");
     }
