@@ -5,6 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, TryRecvError, TrySendError};
 
 use super::chain::{Head, Popped, Pushed, SpareBlocks, Tail};
 use super::channel::{Receiver, SendTimeoutError, Sender, channel};
+use super::park::Canceller;
 use super::task::Deadline;
 use super::{Model, large, small};
 use crate::check::{Arc, UnsafeCell, thread};
@@ -56,6 +57,32 @@ pub(super) const MODELS: &[Model] = &[
         "channels: a sender's deadline against a rendezvous",
         2,
         || sender_deadline(0),
+    ),
+    small("channels: a cancellation against a value", 2, || {
+        cancellation(usize::MAX)
+    }),
+    small("channels: a cancellation against a rendezvous", 2, || {
+        cancellation(0)
+    }),
+    small("channels: a sender's cancellation against room", 2, || {
+        sender_cancellation(1)
+    }),
+    small(
+        "channels: a sender's cancellation against a rendezvous",
+        2,
+        || sender_cancellation(0),
+    ),
+    large("channels: a receiver behind one that is cancelled", || {
+        behind_cancelled(0);
+    }),
+    large("channels: cancellations against many", || {
+        cancellations_of_many(2);
+    }),
+    large(
+        "channels: cancellations against a rendezvous of many",
+        || {
+            cancellations_of_many(0);
+        },
     ),
     small("channels: trying against the full queue", 2, trying),
     small("channels: closing against a sender that waits", 2, closing),
@@ -238,6 +265,105 @@ fn sender_deadline(capacity: usize) {
     let received = receiving.join().unwrap();
     assert_eq!(received.len(), capacity + usize::from(sent));
     assert_eq!(received.last() == Some(&7), sent);
+}
+
+/// A value that comes after the cancellation is received by the next call.
+fn cancellation(capacity: usize) {
+    let (sender, receiver) = channel(capacity);
+    let canceller = Canceller::new();
+    let sending = thread::spawn(move || sender.send(1).unwrap());
+    let cancels = thread::spawn({
+        let canceller = canceller.clone();
+        move || canceller.cancel()
+    });
+    let value = canceller.catch(|| receiver.recv(|| None));
+    assert_eq!(value.unwrap_or_else(|| receiver.recv(|| None)), Ok(1));
+    sending.join().unwrap();
+    cancels.join().unwrap();
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Disconnected));
+}
+
+/// A value whose sender was cancelled is dropped, and one that was sent comes out.
+fn sender_cancellation(capacity: usize) {
+    let live = Live::new(());
+    let (sender, receiver) = channel(capacity);
+    (0..capacity).for_each(|_| sender.send(Live::clone(&live)).unwrap());
+    let canceller = Canceller::new();
+    let receiving = thread::spawn(move || {
+        let mut count = 0;
+        while receiver.recv(|| None).is_ok() {
+            count += 1;
+        }
+        count
+    });
+    let cancels = thread::spawn({
+        let canceller = canceller.clone();
+        move || canceller.cancel()
+    });
+    let sent = canceller.catch(|| sender.send(Live::clone(&live)).unwrap());
+    drop(sender);
+    assert_eq!(
+        receiving.join().unwrap(),
+        capacity + usize::from(sent.is_some())
+    );
+    cancels.join().unwrap();
+    assert_eq!(Live::strong_count(&live), 1, "all values are dropped");
+}
+
+/// One of two receivers is cancelled. The other one gets the value that the first has not got.
+fn behind_cancelled(capacity: usize) {
+    let (sender, receiver) = channel(capacity);
+    let canceller = Canceller::new();
+    let [patient, cancelled] = [Canceller::new(), canceller.clone()].map(|canceller| {
+        let receiver = Receiver::clone(&receiver);
+        thread::spawn(move || canceller.catch(|| receiver.recv(|| None).unwrap()))
+    });
+    let cancels = thread::spawn(move || canceller.cancel());
+    sender.send(1).unwrap();
+    if let Some(value) = cancelled.join().unwrap() {
+        assert_eq!(value, 1);
+        sender.send(1).unwrap();
+    }
+    assert_eq!(patient.join().unwrap(), Some(1));
+    cancels.join().unwrap();
+}
+
+/// Senders and receivers, of which some are cancelled. What was sent is received, or stays in the queue.
+fn cancellations_of_many(capacity: usize) {
+    let live = Live::new(());
+    let (sender, receiver) = channel(capacity);
+    let cancellers = [(); 2].map(|()| Canceller::new());
+    let senders = [cancellers[0].clone(), Canceller::new()].map(|canceller| {
+        let (sender, live) = (Sender::clone(&sender), Live::clone(&live));
+        thread::spawn(move || {
+            let mut sent = 0;
+            canceller.catch(|| {
+                while sent < 4 && sender.send(Live::clone(&live)).is_ok() {
+                    sent += 1;
+                }
+            });
+            sent
+        })
+    });
+    drop(sender);
+    let receivers = [cancellers[1].clone(), Canceller::new()].map(|canceller| {
+        let receiver = Receiver::clone(&receiver);
+        thread::spawn(move || {
+            let mut received = 0;
+            canceller.catch(|| {
+                while receiver.recv(|| None).is_ok() {
+                    received += 1;
+                }
+            });
+            received
+        })
+    });
+    drop(receiver);
+    cancellers.iter().for_each(Canceller::cancel);
+    let sent: usize = senders.map(|one| one.join().unwrap()).iter().sum();
+    let received: usize = receivers.map(|one| one.join().unwrap()).iter().sum();
+    assert_eq!(received, sent);
+    assert_eq!(Live::strong_count(&live), 1, "all values are dropped");
 }
 
 /// A sender that waits when the channel is closed gets its value back, or has sent it before. What was

@@ -4,6 +4,7 @@ use std::sync::Arc as Live;
 use std::sync::mpsc::RecvError;
 
 use super::channel::{Receiver, RecvArm, SendArm, Sender, channel};
+use super::park::Canceller;
 use super::several::{Arm, Arms, Patience, wait_for_one};
 use super::task::Deadline;
 use super::word::Kind;
@@ -39,10 +40,28 @@ pub(super) const MODELS: &[Model] = &[
     small("choosing: a deadline against a rendezvous", 2, || {
         deadline(0)
     }),
-    small("choosing: room in one of two channels", 2, || room(1)),
-    small("choosing: a receiver at one of two rendezvous", 2, || {
-        room(0)
+    small("choosing: a cancellation against a message", 2, || {
+        cancellation(usize::MAX)
     }),
+    small("choosing: a cancellation against a rendezvous", 2, || {
+        cancellation(0)
+    }),
+    small("choosing: room in one of two channels", 2, || {
+        room(1, false)
+    }),
+    small("choosing: a receiver at one of two rendezvous", 2, || {
+        room(0, false)
+    }),
+    large(
+        "choosing: a cancellation against room in one of two",
+        || {
+            room(1, true);
+        },
+    ),
+    large(
+        "choosing: a cancellation against a receiver at one of two",
+        || room(0, true),
+    ),
     small(
         "choosing: to send and to receive against the same",
         2,
@@ -147,8 +166,28 @@ fn deadline(capacity: usize) {
     drop(a.0);
 }
 
-/// Waits for room in either channel. The message is sent to one of them, or stays.
-fn room(capacity: usize) {
+/// A message that comes after the cancellation is received by the next call.
+fn cancellation(capacity: usize) {
+    let (a, b) = (channel::<usize>(capacity), channel(capacity));
+    let canceller = Canceller::new();
+    let sends = thread::spawn(move || b.0.send(7).unwrap());
+    let cancels = thread::spawn({
+        let canceller = canceller.clone();
+        move || canceller.cancel()
+    });
+    let got = match canceller.catch(|| recv_either([&a.1, &b.1], None, 0)) {
+        Some(Some((1, got))) => got.unwrap(),
+        Some(_) => unreachable!("nobody has sent to the other"),
+        None => b.1.recv(|| None).unwrap(),
+    };
+    assert_eq!(got, 7);
+    sends.join().unwrap();
+    cancels.join().unwrap();
+    drop(a.0);
+}
+
+/// Waits for room in either channel. The message is sent to one of them, or stays; also if the wait is cancelled.
+fn room(capacity: usize, cancel: bool) {
     let live = Live::new(());
     let (a, b) = (channel(capacity), channel(capacity));
     if capacity > 0 {
@@ -165,21 +204,31 @@ fn room(capacity: usize) {
             count
         })
     });
-    {
+    let canceller = Canceller::new();
+    let cancels = cancel.then(|| {
+        let canceller = canceller.clone();
+        thread::spawn(move || canceller.cancel())
+    });
+    let chosen = {
         let arms = [
             SendArm::new(&a.0, Live::clone(&live)),
             SendArm::new(&b.0, Live::clone(&live)),
         ];
         let two = Two([Some(&arms[0]), Some(&arms[1])], None);
-        let chosen = wait_for_one(&two, 0).unwrap();
-        assert!(arms[chosen].take().is_some_and(|sent| sent.is_ok()));
-        assert!(arms[chosen].take_unsent().is_none());
-        assert!(arms[1 - chosen].take().is_none());
-        assert!(arms[1 - chosen].take_unsent().is_some(), "it stays");
+        let chosen = canceller.catch(|| wait_for_one(&two, 0).unwrap());
+        for (index, arm) in arms.iter().enumerate() {
+            let is_chosen = chosen == Some(index);
+            assert_eq!(arm.take(), is_chosen.then_some(Ok(())));
+            assert_eq!(arm.take_unsent().is_none(), is_chosen, "it stays");
+        }
+        chosen
+    };
+    if let Some(cancels) = cancels {
+        cancels.join().unwrap();
     }
     drop((a.0, b.0));
     let received: usize = receivers.map(|one| one.join().unwrap()).iter().sum();
-    assert_eq!(received, 2 * capacity + 1);
+    assert_eq!(received, 2 * capacity + usize::from(chosen.is_some()));
     assert_eq!(Live::strong_count(&live), 1, "each is dropped once");
 }
 

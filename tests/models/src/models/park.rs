@@ -3,11 +3,15 @@
 pub(crate) use super::waiters::Waiters;
 pub(crate) use super::{list, several};
 
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+
 use super::task::{Awaiting, Deadline, Reason, Task, Waiting};
 use super::waiters::WaitList;
 use super::word::{Kind, NotBegun, Outcome, Seq};
 use crate::check::atomic::Mutex;
-use crate::check::{Arc, thread};
+use crate::check::{Arc, thread, thread_of_model};
 
 impl Waiters {
     pub(crate) fn new(reason: Reason) -> Waiters {
@@ -25,15 +29,50 @@ pub(crate) fn is_prepared_to_wait() -> bool {
 /// Does nothing: no task has a budget.
 pub(crate) fn spend_operation() {}
 
-/// A wait, with a task of its own.
+thread_of_model! {
+    /// The task of the calling thread, if it can be cancelled.
+    static CANCELLABLE: RefCell<Option<Rc<Arc<Task>>>> = RefCell::new(None);
+}
+
+/// Cancels the waits of a thread.
+#[derive(Clone)]
+pub(super) struct Canceller(Arc<Task>);
+
+impl Canceller {
+    pub(super) fn new() -> Canceller {
+        Canceller(Task::new())
+    }
+
+    pub(super) fn cancel(&self) {
+        self.0.follow_up(self.0.word.interrupt());
+    }
+
+    /// Calls `f`. Returns `None` if a wait of it was cancelled, which unwinds it.
+    pub(super) fn catch<T>(self, f: impl FnOnce() -> T) -> Option<T> {
+        CANCELLABLE.with(|task| task.replace(Some(Rc::new(self.0))));
+        let result = catch_unwind(AssertUnwindSafe(f));
+        // Not dropped together with the thread: that would be outside the model.
+        CANCELLABLE.with(RefCell::take);
+        match result {
+            Ok(value) => Some(value),
+            Err(payload) if payload.is::<Interrupt>() => None,
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+}
+
+/// A wait, with a task of its own if the thread cannot be cancelled.
 pub(crate) struct Wait {
-    task: Arc<Task>,
+    /// Counted without a step of the model: other threads of the model, which are on the same OS thread, would take
+    /// the unwind of this one for their own.
+    task: Rc<Arc<Task>>,
     seq: Seq,
 }
 
 impl Wait {
     pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Interrupt> {
-        let task = Task::new();
+        let cancellable = CANCELLABLE.with(|task| task.borrow().clone());
+        let task = cancellable.unwrap_or_else(|| Rc::new(Task::new()));
         let seq = task.word.begin(kind)?;
         Ok(Wait { task, seq })
     }
@@ -62,7 +101,7 @@ impl Wait {
                 None
             }
             Some(Deadline::Later) => {
-                let (task, seq) = (self.task.clone(), self.seq);
+                let (task, seq) = (Arc::clone(&self.task), self.seq);
                 Some(thread::spawn(move || task.wake(seq, Outcome::TimedOut)))
             }
         };
@@ -107,13 +146,13 @@ pub(crate) enum Caller {
     Fails,
 }
 
-/// No task of a [`Wait`] is interrupted; `parking` models interrupts.
+/// The caller was cancelled, and unwinds with this to [`Canceller::catch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interrupt(());
 
 impl Interrupt {
     pub(crate) fn unwind(self) -> ! {
-        unreachable!("no model is interrupted")
+        resume_unwind(Box::new(self))
     }
 }
 

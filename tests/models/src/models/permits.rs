@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::park::Canceller;
 use super::semaphore::{Semaphore, State};
 use super::{Model, large, small};
 use crate::check::atomic::{AtomicUsize, Mutex, Ordering};
@@ -16,14 +17,41 @@ pub(super) const MODELS: &[Model] = &[
     large("permits: many waiters that need some each", || {
         take(3, &[1, 2, 3, 1, 2]);
     }),
-    small("permits: a deadline against a permit", 2, || deadline(&[])),
+    small("permits: a deadline against a permit", 2, || {
+        gives_up(By::Deadline, &[], 1);
+    }),
     small("permits: a waiter behind one that gives up", 2, || {
-        deadline(&[1]);
+        gives_up(By::Deadline, &[1], 1);
+    }),
+    small("permits: a waiter behind one that must give up", 2, || {
+        gives_up(By::Deadline, &[1], 0);
     }),
     large("permits: many waiters behind some that give up", || {
-        deadline(&[1, 2, 1]);
+        gives_up(By::Deadline, &[1, 2, 1], 1);
+    }),
+    small("permits: a cancellation against a permit", 2, || {
+        gives_up(By::Cancellation, &[], 1);
+    }),
+    small("permits: a waiter behind one that is cancelled", 2, || {
+        gives_up(By::Cancellation, &[1], 1);
+    }),
+    small(
+        "permits: a waiter behind one that must be cancelled",
+        2,
+        || {
+            gives_up(By::Cancellation, &[1], 0);
+        },
+    ),
+    large("permits: many waiters behind one that is cancelled", || {
+        gives_up(By::Cancellation, &[1, 2, 1], 1);
     }),
 ];
+
+#[derive(Clone, Copy)]
+enum By {
+    Deadline,
+    Cancellation,
+}
 
 fn semaphore(permits: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::of(Mutex::new(State::new(permits))))
@@ -56,17 +84,18 @@ fn hold(semaphore: &Semaphore, out: &AtomicUsize, permits: usize, count: usize) 
     drop(permit);
 }
 
-/// A waiter needs more than there is, and may give up at any time. Permits come meanwhile. Those behind it
-/// get theirs, whatever becomes of the first one.
-fn deadline(behind: &'static [usize]) {
+/// A waiter needs one more than there is, and may give up at any time. Meanwhile `added` permits come. Those
+/// behind it get theirs, whatever becomes of the first one.
+fn gives_up(by: By, behind: &'static [usize], added: usize) {
     let permits = behind.iter().sum();
     let semaphore = semaphore(permits);
+    let canceller = Canceller::new();
     let first = {
-        let semaphore = semaphore.clone();
+        let (semaphore, canceller) = (semaphore.clone(), canceller.clone());
         let timeout = Duration::from_millis(1);
-        thread::spawn(move || {
-            let taken = semaphore.acquire_many_timeout(permits + 1, timeout);
-            taken.is_some()
+        thread::spawn(move || match by {
+            By::Deadline => drop(semaphore.acquire_many_timeout(permits + 1, timeout)),
+            By::Cancellation => drop(canceller.catch(|| semaphore.acquire_many(permits + 1))),
         })
     };
     let threads: Vec<_> = behind
@@ -76,10 +105,17 @@ fn deadline(behind: &'static [usize]) {
             thread::spawn(move || drop(semaphore.acquire_many(count)))
         })
         .collect();
-    semaphore.add_permits(1);
+    let cancels = match by {
+        By::Deadline => None,
+        By::Cancellation => Some(thread::spawn(move || canceller.cancel())),
+    };
+    semaphore.add_permits(added);
     first.join().unwrap();
+    if let Some(cancels) = cancels {
+        cancels.join().unwrap();
+    }
     for thread in threads {
         thread.join().unwrap();
     }
-    assert_eq!(semaphore.available_permits(), permits + 1);
+    assert_eq!(semaphore.available_permits(), permits + added);
 }

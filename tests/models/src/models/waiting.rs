@@ -1,5 +1,6 @@
 //! Tasks that wait for the same event: `park/waiters.rs`.
 
+use super::park::Canceller;
 use super::task::{Deadline, Reason};
 use super::waiters::{WaitList, Waiters};
 use super::word::{Kind, Outcome};
@@ -14,7 +15,11 @@ pub(super) const MODELS: &[Model] = &[
     }),
     small("waiting: two waiters, one thing each", 2, two),
     small("waiting: a deadline against a wake-up", 2, deadline),
-    large("waiting: many waiters, some with deadlines", many),
+    small("waiting: a cancellation against a wake-up", 2, cancellation),
+    large("waiting: many waiters, some with deadlines", || many(false)),
+    large("waiting: many waiters, some of which are cancelled", || {
+        many(true);
+    }),
 ];
 
 /// A number of things. Each waiter waits for one, and takes it.
@@ -64,7 +69,7 @@ impl Things {
     fn wait(&self, deadline: Option<Deadline>) -> bool {
         while !self.take() {
             let is_there = || self.count.load(Ordering::SeqCst) > 0;
-            let outcome = self.waiters.wait(Kind::Plain, deadline, is_there);
+            let outcome = self.waiters.wait(Kind::Peer, deadline, is_there);
             if outcome == Outcome::TimedOut {
                 return false;
             }
@@ -125,19 +130,46 @@ fn deadline() {
     things.check_nobody_waits();
 }
 
-/// Waiters with and without deadlines, and wake-ups of one and of all. No thing is lost.
-fn many() {
+/// A wake-up is not spent on a waiter that is cancelled: the other waiter takes the thing.
+fn cancellation() {
+    let things = Things::new();
+    let canceller = Canceller::new();
+    let patient = thread::spawn({
+        let things = things.clone();
+        move || things.wait(None)
+    });
+    let cancelled = thread::spawn({
+        let (things, canceller) = (things.clone(), canceller.clone());
+        move || canceller.catch(|| things.wait(None))
+    });
+    let cancels = thread::spawn(move || canceller.cancel());
+    things.add(Wake::One);
+    cancels.join().unwrap();
+    if cancelled.join().unwrap().is_some() {
+        things.add(Wake::One);
+    }
+    assert!(patient.join().unwrap());
+    things.check_nobody_waits();
+}
+
+/// Waiters with and without deadlines, of which some are cancelled, and wake-ups of one and of all. No thing is lost.
+fn many(cancel: bool) {
     const EACH: usize = 3;
     let things = Things::new();
+    let cancellers = [(); 4].map(|()| Canceller::new());
     let waiters: Vec<_> = (0..4)
         .map(|me| {
-            let things = things.clone();
+            let (things, canceller) = (things.clone(), cancellers[me].clone());
             thread::spawn(move || {
-                let wait = |round| {
-                    let deadline = (me + round) % 2 == 0;
-                    things.wait(deadline.then_some(Deadline::Later))
-                };
-                (0..EACH).filter(|&round| wait(round)).count()
+                let mut taken = 0;
+                canceller.catch(|| {
+                    for round in 0..EACH {
+                        let deadline = (me + round) % 2 == 0;
+                        let taken_now = things.wait(deadline.then_some(Deadline::Later));
+                        taken += usize::from(taken_now);
+                    }
+                });
+                taken
             })
         })
         .collect();
@@ -151,6 +183,9 @@ fn many() {
             })
         })
         .into();
+    if cancel {
+        cancellers[..2].iter().for_each(Canceller::cancel);
+    }
     for adder in adders {
         adder.join().unwrap();
     }
