@@ -4,7 +4,7 @@
 mod ported;
 mod published;
 
-use published::{Published, comes_out_the_same};
+use published::{Published, comes_out_the_same, says};
 
 #[test]
 fn clients_of_databases_mail_and_the_web_from_the_registry() {
@@ -22,4 +22,18 @@ fn clients_of_databases_mail_and_the_web_from_the_registry() {
     ];
     // The first three hand their sockets to socket2 and take them back.
     comes_out_the_same("clients", &crates, &["socket2"], 2 * 5 * 12);
+}
+
+#[test]
+fn a_timeout_and_a_cancellation_interrupt_clients_from_the_registry() {
+    let published = |name, version, features| Published {
+        name,
+        version,
+        features,
+    };
+    let crates = [
+        published("minreq", "2.14.1", None),
+        published("tungstenite", "0.30.0", Some(&["handshake"])),
+    ];
+    says("interrupted", &crates, "in a timeout\ncancelled\ngoes on\n");
 }

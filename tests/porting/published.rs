@@ -60,6 +60,30 @@ fn renamed(workspace: &Workspace, crates: &[Published], rename: &str) -> Option<
     Some(dependencies + rename)
 }
 
+/// That a program, in `tests/fixtures/ported`, which uses these crates and greenroom says this, with the rename.
+#[allow(dead_code, reason = "each binary uses its part")]
+pub(crate) fn says(program: &str, crates: &[Published], said: &str) {
+    let mut as_published = Workspace::new(ROOT, program);
+    let dependencies: String = crates.iter().map(Published::as_published).collect();
+    // Never built, but tells cargo what to fetch.
+    let manifest = "edition = \"2021\"\n[lib]\npath = \"{sources}/everywhere/foreign.rs\"\n";
+    as_published.add("plain", &(manifest.to_owned() + &dependencies));
+    let Some(renamed) = renamed(&as_published, crates, RENAME) else {
+        return;
+    };
+    let mut with_rename = Workspace::new(ROOT, &format!("{program}-renamed"));
+    let manifest = format!(
+        "edition = \"2021\"\n\
+        [[bin]]\nname = \"{program}\"\npath = \"{{sources}}/{program}/main.rs\"\n\
+        [dependencies.greenroom]\npath = \"{{root}}\"\n"
+    );
+    with_rename.add("renamed", &(manifest + &renamed));
+    with_rename.cargo(&["build", "--offline"]);
+    for workers in [1, 2] {
+        assert_eq!(run(program, workers).transcript, said);
+    }
+}
+
 /// That a program, in `tests/fixtures/ported`, which uses these crates says the same whether its threads
 /// are the system's or coroutines, of which the latter have no OS threads but main's and the workers.
 ///
