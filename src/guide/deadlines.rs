@@ -7,10 +7,11 @@
 //!
 //! | Interruption points | Not interrupted |
 //! |---|---|
-//! | sockets, pipes, terminals, children, names that are resolved | operations on regular files |
-//! | [`sleep`], [`interval`], joins, [`wait_idle`] | the end of a scope (but see below) |
-//! | channels, `select!`, [`select`], [`wait_fd`], [`unblock`] | locks, condition variables, barriers, `Once`, [`park()`] |
-//! | [`interruption_point`], for code that computes | computations |
+//! | sockets, pipes, terminals, children, names that are resolved | reads and writes of regular files, operations on paths |
+//! | opening, copying, locking and watching files | the end of a scope (but see below) |
+//! | [`sleep`], [`interval`], joins, [`wait_idle`] | locks, condition variables, barriers, `Once`, [`park()`] |
+//! | channels, `select!`, [`select`], [`wait_fd`], [`unblock`] | computations |
+//! | [`interruption_point`], for code that computes | |
 //!
 //! The right column has what std never unwinds. Code with `unsafe` relies on that: it may hold a pointer
 //! into a frame while it waits for a lock. An interrupt that comes in such a wait is delivered at the next

@@ -5,13 +5,16 @@
 
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::AsFd;
-use std::sync::mpsc;
+use std::path::Path;
+use std::sync::{Arc, Once, mpsc};
 use std::time::{Duration, Instant};
 
 use greenroom::shims;
-use greenroom::shims::net::{TcpListener, TcpStream, UdpSocket};
+use greenroom::shims::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use greenroom::shims::os::unix::net::UnixStream;
-use greenroom::{Cancelled, Interest, Interrupts, timeout, with_interrupts};
+use greenroom::{
+    Cancelled, Interest, Interrupts, Resolve, SystemResolver, timeout, with_interrupts,
+};
 
 use crate::util::{self, PATIENCE, ms, on_workers, settle};
 
@@ -26,6 +29,52 @@ fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (one, listener.accept().unwrap().0)
+}
+
+/// A name whose lookup hangs, until this is dropped.
+struct SilentName(std::net::TcpListener);
+
+impl SilentName {
+    const HOST: &str = "silent.test";
+
+    fn new() -> SilentName {
+        static INSTALLED: Once = Once::new();
+        INSTALLED.call_once(|| _ = greenroom::set_resolver(Arc::new(SilentName::resolve)));
+        SilentName(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    /// Asks a name server, at the port that was asked for, which accepts nobody.
+    fn resolve(host: &str, port: u16) -> io::Result<Vec<std::net::SocketAddr>> {
+        if host != SilentName::HOST {
+            return SystemResolver.resolve(host, port);
+        }
+        let mut server = std::net::TcpStream::connect(("127.0.0.1", port))?;
+        server.read_exact(&mut [0])?;
+        unreachable!("it does not answer")
+    }
+
+    fn look_up(&self) -> io::Result<()> {
+        let port = self.0.local_addr().unwrap().port();
+        (SilentName::HOST, port).to_socket_addrs().map(drop)
+    }
+
+    /// Waits until the resolver asks. Returns what it asks through.
+    fn asked(&self) -> std::net::TcpStream {
+        self.0.accept().unwrap().0
+    }
+}
+
+/// Calls `f` with the path of a named pipe.
+fn with_named_pipe(f: impl FnOnce(&Path)) {
+    let dir = util::Scratch::new();
+    let path = dir.join("pipe");
+    util::make_named_pipe(&path);
+    // A thread of the pool that waits for a peer goes on waiting after the interrupt. So it gets one.
+    let _peer = util::Finally(|| {
+        let mut options = std::fs::OpenOptions::new();
+        drop(options.read(true).write(true).open(&path).unwrap());
+    });
+    f(&path);
 }
 
 const CASES: &[Case] = &[
@@ -95,6 +144,54 @@ const CASES: &[Case] = &[
         wait: || {
             let (mut reader, _writer) = shims::io::pipe().unwrap();
             let _ = reader.read(&mut [0; 16]);
+        },
+    },
+    Case {
+        name: "a name",
+        wait: || {
+            let silent = SilentName::new();
+            let _ = silent.look_up();
+        },
+    },
+    Case {
+        name: "a connect to a name",
+        wait: || {
+            let silent = SilentName::new();
+            let port = silent.0.local_addr().unwrap().port();
+            let _ = TcpStream::connect((SilentName::HOST, port));
+        },
+    },
+    Case {
+        name: "to open a named pipe",
+        wait: || {
+            with_named_pipe(|path| _ = shims::fs::File::open(path));
+        },
+    },
+    Case {
+        name: "a named pipe",
+        wait: || {
+            with_named_pipe(|path| {
+                let mut options = shims::fs::OpenOptions::new();
+                let mut pipe = options.read(true).write(true).open(path).unwrap();
+                let _ = pipe.read(&mut [0; 16]);
+            });
+        },
+    },
+    Case {
+        name: "the lock of a file",
+        wait: || {
+            let dir = util::Scratch::new();
+            let held = std::fs::File::create(dir.join("locked")).unwrap();
+            held.lock().unwrap();
+            let wanted = shims::fs::File::open(dir.join("locked")).unwrap();
+            let _ = wanted.lock();
+        },
+    },
+    Case {
+        name: "a change of a directory",
+        wait: || {
+            let dir = util::Scratch::new();
+            let _ = greenroom::fs::watch(&*dir).unwrap().next();
         },
     },
     Case {
@@ -370,16 +467,95 @@ fn a_makefile_resumes_an_interrupted_line() {
 
 #[test]
 fn an_interrupted_lookup_ends_the_wait_and_not_the_lookup() {
-    use greenroom::shims::net::ToSocketAddrs;
+    for workers in [1, 4] {
+        on_workers(workers, || {
+            let silent = Arc::new(SilentName::new());
+            let waiting = greenroom::spawn({
+                let silent = Arc::clone(&silent);
+                move || silent.look_up()
+            });
+            // A lookup that has not begun would not begin any more.
+            let asked = greenroom::unblock({
+                let silent = Arc::clone(&silent);
+                move || silent.asked()
+            });
+            waiting.cancel();
+            assert!(waiting.join().unwrap_err().is::<Cancelled>());
+            // A resolver that had given up would have closed its end.
+            assert!(!util::has_something(&asked));
+        });
+    }
+}
 
+#[test]
+fn an_address_is_no_interruption_point() {
     on_workers(1, || {
-        // A literal never waits.
         let literal = timeout(Duration::ZERO, || ("127.0.0.1", 80).to_socket_addrs());
         assert!(literal.unwrap().unwrap().next().is_some());
-        // A name may be answered before or after the timeout, but always with a defined result.
-        let named = timeout(Duration::ZERO, || ("localhost", 80).to_socket_addrs());
-        assert!(named.is_err() || named.unwrap().is_ok());
     });
+}
+
+#[test]
+fn where_interrupts_are_errors_a_lookup_fails() {
+    on_workers(1, || {
+        with_interrupts(Interrupts::Errors, || {
+            let looked_up = timeout(ms(1), || SilentName::new().look_up());
+            let error = looked_up.unwrap().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        });
+        let cancelled = util::begin_cancelled(|| {
+            with_interrupts(Interrupts::Errors, || SilentName::new().look_up())
+        });
+        let error = cancelled.join().unwrap().unwrap_err();
+        assert!(error.get_ref().unwrap().is::<Cancelled>());
+    });
+}
+
+#[test]
+fn operations_on_open_regular_files_and_on_paths_are_not_interrupted() {
+    use std::os::unix::fs::FileExt;
+
+    // More than a worker reads or writes itself.
+    const LARGE: usize = 1 << 20;
+    for workers in [1, 4] {
+        on_workers(workers, || {
+            let dir = util::Scratch::new();
+            let [path, new, link] = ["file", "new", "link"].map(|name| dir.join(name));
+            let bytes = util::noise(LARGE, 3);
+            std::fs::write(&path, &bytes).unwrap();
+            let mut options = shims::fs::OpenOptions::new();
+            let mut file = options.read(true).write(true).open(&path).unwrap();
+            let (done, is_done) = mpsc::channel();
+            let dir = dir.to_owned();
+            let used = util::begin_cancelled(move || {
+                let mut back = vec![0; LARGE];
+                file.read_exact(&mut back).unwrap();
+                util::assert_same_bytes(&back, &bytes);
+                file.write_all(&bytes).unwrap();
+                file.write_all_at(&bytes, 2 * LARGE as u64).unwrap();
+                file.read_exact_at(&mut back, 2 * LARGE as u64).unwrap();
+                util::assert_same_bytes(&back, &bytes);
+                file.sync_all().unwrap();
+                file.set_len(5).unwrap();
+                assert_eq!(file.metadata().unwrap().len(), 5);
+                file.try_lock().unwrap();
+                file.unlock().unwrap();
+                shims::fs::hard_link(&path, &link).unwrap();
+                shims::fs::rename(&link, &new).unwrap();
+                shims::fs::create_dir(&link).unwrap();
+                assert_eq!(shims::fs::read_dir(&dir).unwrap().count(), 3);
+                shims::fs::remove_dir(&link).unwrap();
+                shims::fs::canonicalize(&new).unwrap();
+                shims::fs::remove_file(&new).unwrap();
+                drop(file);
+                done.send(()).unwrap();
+                // Opening may wait for another process. The pool goes on, so not in the directory.
+                shims::fs::File::create("/dev/null").map(drop)
+            });
+            assert!(used.join().unwrap_err().is::<Cancelled>());
+            is_done.recv().unwrap();
+        });
+    }
 }
 
 #[test]
