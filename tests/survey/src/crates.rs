@@ -20,7 +20,13 @@ pub(crate) struct Entry {
     pub(crate) cargo_args: Vec<String>,
     /// Passed to the test binaries, both ways.
     pub(crate) test_args: Vec<String>,
-    /// Why it may fail, or fail more tests, on greenroom's std.
+    /// Why its tests are not run, if it is only built and that is not just for lack of time.
+    pub(crate) untested: Option<String>,
+    /// It does not build on greenroom's std.
+    pub(crate) fails: bool,
+    /// The names of tests that may fail on greenroom's std only.
+    pub(crate) lost: Vec<String>,
+    /// Why it fails, loses tests, or has tests left out.
     pub(crate) known: Option<String>,
 }
 
@@ -61,11 +67,16 @@ fn parse(line: &str) -> Result<Entry, String> {
         let words = || value.split_whitespace().map(str::to_owned).collect();
         match key {
             "handful" => entry.handful = true,
-            "build" => entry.build_only = true,
+            "build" => {
+                entry.build_only = true;
+                entry.untested = Some(value.trim().into()).filter(|why: &String| !why.is_empty());
+            }
             "features" => entry.features = words(),
             "no-default-features" => entry.default_features = false,
             "cargo" => entry.cargo_args = words(),
             "test" => entry.test_args = words(),
+            "fails" => entry.fails = true,
+            "lost" => entry.lost = words(),
             "known" => entry.known = Some(value.trim().into()),
             _ => return Err(format!("no such option: {key}, in: {line}")),
         }
@@ -84,9 +95,13 @@ mod tests {
             (entry.name.as_str(), entry.version.as_str()),
             ("ureq", "2.12.1")
         );
-        assert!(entry.handful && !entry.build_only && entry.default_features);
+        assert!(entry.handful && !entry.build_only && entry.default_features && !entry.fails);
         assert_eq!(entry.cargo_args, ["--lib", "-p", "x"]);
         assert_eq!(entry.known.as_deref(), Some("it spins"));
+        let entry = parse("a 1 [build: needs a server; fails; lost: b c]").unwrap();
+        assert!(entry.build_only && entry.fails);
+        assert_eq!(entry.untested.as_deref(), Some("needs a server"));
+        assert_eq!(entry.lost, ["b", "c"]);
         assert!(
             parse("ureq").is_err() && parse("a 1 [x]").is_err() && parse("a 1 [build").is_err()
         );

@@ -128,7 +128,10 @@ impl Display for Step {
 pub(crate) struct Row {
     name: String,
     version: String,
-    known: Option<String>,
+    /// It is known not to build on greenroom's std.
+    fails: bool,
+    /// The names of tests that are known to fail there.
+    known_lost: Vec<String>,
     pub(crate) on_std: Step,
     pub(crate) on_greenroom: Step,
     /// The end of what was written where it is worse on greenroom's std.
@@ -140,7 +143,8 @@ impl Row {
         Row {
             name: entry.name.clone(),
             version: entry.version.clone(),
-            known: entry.known.clone(),
+            fails: entry.fails,
+            known_lost: entry.lost.clone(),
             on_std: Step::Left,
             on_greenroom: Step::Left,
             details: String::new(),
@@ -178,18 +182,24 @@ impl Row {
         }
     }
 
-    /// Whether it fares worse on greenroom's std, for no reason that is known.
+    /// Whether it fares worse on greenroom's std than is known.
     pub(crate) fn is_surprise(&self) -> bool {
-        let worse = match (&self.on_std, &self.on_greenroom) {
+        match (&self.on_std, &self.on_greenroom) {
             (Step::Failed | Step::TooLong | Step::Left, _) => false,
+            (Step::Built, Step::Failed) => !self.fails,
             (Step::Built, other) => *other != Step::Built,
             (Step::Broken(_), Step::Tested(_)) => false,
             (Step::Tested(_) | Step::Broken(_), Step::Tested(_) | Step::Broken(_)) => {
-                !self.lost().is_empty()
+                self.lost().iter().any(|test| !self.is_known(test))
             }
             (Step::Tested(_) | Step::Broken(_), _) => true,
-        };
-        worse && self.known.is_none()
+        }
+    }
+
+    /// Whether a test, named with its binary and modules, is known to be lost.
+    fn is_known(&self, test: &str) -> bool {
+        let name = test.rsplit([':', ' ']).next();
+        self.known_lost.iter().any(|known| Some(&**known) == name)
     }
 }
 
@@ -273,16 +283,18 @@ pub(crate) fn tables(results: &[(&Entry, Result)]) -> String {
         );
     }
     text += "\n## Builds\n\n\
-             By `cargo greenroom build`, and linked into a program.\n\n\
-             | crate | on greenroom's std | why |\n|---|---|---|\n";
+             By `cargo greenroom build`, and linked into a program. Their tests are not run. Where no reason \
+             stands, that would just take more time.\n\n\
+             | crate | on greenroom's std | why it fails | why its tests are not run |\n|---|---|---|---|\n";
     for (entry, result) in results.iter().filter(|(entry, _)| entry.build_only) {
         let _ = writeln!(
             text,
-            "| {} {} | {} | {} |",
+            "| {} {} | {} | {} | {} |",
             entry.name,
             entry.version,
             result.on_greenroom,
-            known(entry)
+            known(entry),
+            entry.untested.as_deref().unwrap_or_default()
         );
     }
     text
@@ -326,13 +338,33 @@ mod tests {
         assert!(!row.is_surprise());
         row.on_greenroom = tested("test a ... FAILED\n");
         assert!(row.is_surprise());
-        row.known = Some("it spins".into());
+        row.known_lost = vec!["a".into()];
         assert!(!row.is_surprise());
-        row.known = None;
-        row.on_greenroom = Step::TooLong;
+        row.on_std = tested("test a ... ok\ntest b::a ... ok\ntest b::aa ... ok\n");
+        row.on_greenroom = tested("test b::aa ... ok\n");
+        assert!(!row.is_surprise());
+        row.on_greenroom = tested("test a ... ok\n");
         assert!(row.is_surprise());
+        // What is known of a test is no reason for all to fail.
+        for other in [Step::TooLong, Step::Failed, Step::Left] {
+            row.on_greenroom = other;
+            assert!(row.is_surprise());
+        }
         row.on_std = Step::Failed;
         assert!(!row.is_surprise());
+    }
+
+    #[test]
+    fn a_crate_that_does_not_build_is_a_surprise_unless_it_is_known_to() {
+        let mut row = Row::built(&Entry::default());
+        row.on_std = Step::Built;
+        assert!(!row.is_surprise());
+        row.on_greenroom = Step::Failed;
+        assert!(row.is_surprise());
+        row.fails = true;
+        assert!(!row.is_surprise());
+        row.on_greenroom = Step::TooLong;
+        assert!(row.is_surprise());
     }
 
     #[test]
