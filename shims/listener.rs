@@ -47,7 +47,8 @@ pub(super) trait Accept: AsFd {
 ///
 /// If the user has had the descriptor, if the process has forked, or if OS threads accept from the same
 /// listener, the connection may be gone by then. The accept must then not block, which takes non-blocking
-/// mode. Such an attempt sets the mode for one call.
+/// mode. Such an attempt sets the mode for one call. Meanwhile, an accept of another process that is plain std fails
+/// with `WouldBlock` if it begins, and goes on waiting if it has begun.
 #[derive(Debug)]
 pub(super) struct Listener<L: Accept> {
     io: Descriptor<L>,

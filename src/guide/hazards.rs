@@ -135,8 +135,9 @@
 //! - [`block_on`](crate::block_on) and [`from_callback`](crate::from_callback) keep the worker waiting until the waker
 //!   or the callback is called. They do not know by what: if that needs a coroutine of the same worker, it never
 //!   happens.
-//! - A wait for other coroutines aborts the process with a message, because they may need this worker to
-//!   go on: a join, the end of a scope, [`wait_idle`], and a lock held by a coroutine of the same worker.
+//! - A wait for other coroutines of its runtime aborts the process with a message, because they may need this
+//!   worker to go on: a join, the end of a scope, [`wait_idle`], and a lock held by a coroutine of the same worker.
+//!   A join of another runtime's coroutine keeps the worker waiting.
 //! - Under [the patch](mod@crate::patch), a mutex of C is such a lock. std's locks do not tell their holders, nor do
 //!   the read-write locks, semaphores and condition variables of C. They keep the worker waiting: for ever, if that
 //!   needs a coroutine of the same worker.
