@@ -90,13 +90,15 @@ fn panics_here() {
 }
 
 #[test]
-fn a_panic_prints_the_backtrace_that_is_asked_for_up_to_the_root_of_its_coroutine() {
-    let name = "a_panic_prints_the_backtrace_that_is_asked_for_up_to_the_root_of_its_coroutine";
+fn a_panic_prints_the_backtrace_that_is_asked_for_as_long_as_std_does() {
+    let name = "a_panic_prints_the_backtrace_that_is_asked_for_as_long_as_std_does";
     if util::role().is_some() {
         drop(panic::take_hook());
         return util::on_workers(1, || {
             let boom = Builder::new().name("boom".into());
             boom.spawn(panics_here).unwrap().join().unwrap_err();
+            let again = spawn(|| panic!("again")).join();
+            again.map(|(): ()| ()).unwrap_err();
         });
     }
     for style in ["0", "1", "full"] {
@@ -110,12 +112,27 @@ fn a_panic_prints_the_backtrace_that_is_asked_for_up_to_the_root_of_its_coroutin
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(occurrences(&stderr, "coroutine 'boom' panicked at "), 1);
         let has_frames = style != "0";
-        let count = |part| occurrences(&stderr, part);
+        let hints = occurrences(&stderr, "run with `RUST_BACKTRACE=1`");
+        assert_eq!(hints, usize::from(!has_frames), "{stderr}");
+        let (stderr, _) = stderr
+            .rsplit_once("coroutine '<unnamed>' panicked")
+            .unwrap();
+        let count = |part| occurrences(stderr, part);
         assert_eq!(count("stack backtrace:\n"), usize::from(has_frames));
         assert_eq!(count("::panics_here"), usize::from(has_frames), "{stderr}");
         // The long form has the addresses.
         assert_eq!(count(" - ") > 0, style == "full", "{stderr}");
-        if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) && has_frames {
+        // The short form has the frames of the panic and of the coroutine's closure only, as std's has.
+        let is_short = style == "1";
+        let details = "note: Some details are omitted, run with `RUST_BACKTRACE=full`";
+        assert_eq!(count(details), usize::from(is_short), "{stderr}");
+        if is_short {
+            assert_eq!(count("\n   0: "), 1, "{stderr}");
+            for beyond in ["short_backtrace", "panic_hook", "::root_of_coroutine"] {
+                assert_eq!(count(beyond), 0, "{stderr}");
+            }
+        }
+        if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) && style == "full" {
             assert_eq!(count("::root_of_coroutine"), 1, "{stderr}");
             for below in ["corosensei", "stack_init_trampoline", "::run_batch"] {
                 assert_eq!(count(below), 0, "{stderr}");

@@ -10,6 +10,7 @@ use std::thread;
 
 use super::unjoined;
 use crate::context::{self, Context};
+use crate::diagnose::panic_hook::__rust_begin_short_backtrace;
 use crate::diagnose::unjoined::UnjoinedPanic;
 use crate::local;
 use crate::park::{self, Cancelled};
@@ -234,7 +235,7 @@ where
     unsafe fn run(&self, task: &Task) {
         // SAFETY: the contract of `run`: of `run` and `abandon`, only one is called, and once.
         let f = unsafe { self.take_closure() };
-        let result = catch_unwind(AssertUnwindSafe(f));
+        let result = catch_unwind(AssertUnwindSafe(|| __rust_begin_short_backtrace(f)));
         if result.is_err() {
             task::note_unwound();
         }
