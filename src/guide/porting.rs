@@ -50,7 +50,8 @@
 //!
 //! This compiles an unmodified program and everything that it depends on against the shims. Build
 //! scripts and proc macros are left alone. `build`, `test`, `check`, `clippy`, `bench` and `doc` work
-//! like `run`, with all of cargo's options, and in a target directory of their own.
+//! like `run`, with cargo's options and its configuration, for one target at a time, and in a target
+//! directory of their own.
 //!
 //! - `--explain` tells which crates are on greenroom's std, and which can still block a worker.
 //! - `--except CRATE` leaves a crate on the real std. Types such as `TcpStream` then do not fit

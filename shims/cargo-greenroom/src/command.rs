@@ -1,34 +1,36 @@
 //! `cargo greenroom COMMAND`.
 
-use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use cargo_metadata::MetadataCommand;
-use toml::Table;
 
+use crate::config::Config;
 use crate::crates::DROP_INS;
-use crate::error::{Context, Error, Result, write_if_changed};
+use crate::error::{Context, Error, Result, replace, write_if_changed};
 use crate::explain::Graph;
 use crate::facade::Plan;
 use crate::options::{self, HELP, Options, Request};
-use crate::session::{NOTES_VARIABLE, Session, VARIABLE};
+use crate::session::{Session, VARIABLE};
 use crate::toolchain::{self, Compiler};
-use crate::wrapper::{RUSTC_NAME, RUSTDOC_NAME};
+use crate::wrapper::{RUSTC_NAME, RUSTDOC_NAME, exec};
 
 /// Compiled instead of greenroom or greenroom-std, if the program itself depends on one of them. Re-exports
 /// the library that the facade has built, so that there is one greenroom in the program.
-const GREENROOM: &str =
-    "//! The greenroom that the program's std is built on.\n\npub use the_one::*;\n";
+const GREENROOM: &str = "//! The greenroom that the program's std is built on.\n\n#[doc(inline)]\npub use the_one::*;\n";
 
 /// The same for greenroom-patch, which is only named.
 const GREENROOM_PATCH: &str = "//! The patch of the C library, of the greenroom that the program's std is built on.\n\nuse the_one as _;\n";
 
-/// What the name of the facade's wrapper ends with, in the place of an identity.
+/// What the name of the facade's wrapper ends with, in the place of a session's name.
 const FACADE: &str = "facade";
+
+/// No build runs for longer.
+const LONGEST_BUILD: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) fn run(args: Vec<OsString>) -> Result<ExitCode> {
     match options::parse(args)? {
@@ -42,16 +44,17 @@ pub(crate) fn run(args: Vec<OsString>) -> Result<ExitCode> {
 fn run_cargo(options: &Options) -> Result<ExitCode> {
     if env::var_os(VARIABLE).is_some() {
         return Err(Error::new(
-            "cargo greenroom was called by a build that cargo greenroom runs: call plain cargo there, which \
-             builds on greenroom's std already",
+            "cargo greenroom runs this already: here, `cargo --target TARGET` builds on greenroom's std. To build on \
+             the real one, unset CARGO_GREENROOM_SESSION, RUSTC_WRAPPER and RUSTDOC",
         ));
     }
-    let compiler = Compiler::find()?;
-    let target = match (&options.target, env::var("CARGO_BUILD_TARGET")) {
-        (Some(target), _) => target.clone(),
-        (None, Ok(target)) => target,
-        (None, Err(_)) => compiler.host.clone(),
+    let config = Config::load(&options.config)?;
+    let compiler = Compiler::ask(&config.program("RUSTC", "rustc").unwrap_or("rustc".into()))?;
+    let target = match &options.target {
+        Some(target) => Some(target.clone()),
+        None => config.target()?,
     };
+    let target = target.unwrap_or(compiler.host);
     let metadata = metadata(options, &target)?;
     let graph = Graph::of(&metadata, &options.except)?;
     if options.explain {
@@ -64,7 +67,7 @@ fn run_cargo(options: &Options) -> Result<ExitCode> {
     };
     let base = std::path::absolute(&base).unwrap_or(base);
     let dirs = Dirs::new(base.join("greenroom"))?;
-    let chain = chained_wrapper();
+    let chain = config.program("RUSTC_WRAPPER", "rustc-wrapper");
     let facade_session = Session {
         chain: chain.clone(),
         ..Session::default()
@@ -79,14 +82,18 @@ fn run_cargo(options: &Options) -> Result<ExitCode> {
         with_patch: options.libc || graph.names_patch(),
         wrapper: &wrapper,
         session: &facade_session,
+        config: &config,
     };
+    let facade = plan.build()?;
+    let rustdoc = config.program("RUSTDOC", "rustdoc");
     let session = Session {
-        facade: Some(plan.build()?),
+        facade: Some(facade.built),
+        unwinding: facade.unwinding,
         except: options.except.clone(),
         main: options.main,
         libc: options.libc,
         chain,
-        rustdoc: toolchain::rustdoc().into(),
+        rustdoc: rustdoc.unwrap_or("rustdoc".into()),
         drop_ins: dirs.drop_ins.clone(),
     };
     dirs.write_drop_ins()?;
@@ -100,12 +107,9 @@ fn run_on_program(
     dirs: &Dirs,
     session: &Session,
 ) -> Result<ExitCode> {
-    let identity = session.identity()?;
-    // Named after the session's identity, because another command may run at the same time, with other
-    // options.
-    let path = dirs.base.join("sessions").join(&identity);
+    let name = session.name()?;
+    let path = dirs.session(&name);
     session.write(&path)?;
-    let notes = dirs.base.join(format!("notes-{}", std::process::id()));
     let mut cargo = toolchain::cargo();
     cargo.arg(&options.command);
     if options.target.is_none() {
@@ -115,35 +119,11 @@ fn run_on_program(
         .arg("--target-dir")
         .arg(&dirs.program)
         .args(&options.cargo_args)
-        .env("RUSTC_WRAPPER", dirs.wrapper(RUSTC_NAME, &identity)?)
-        .env("RUSTDOC", dirs.wrapper(RUSTDOC_NAME, &identity)?)
-        .env(VARIABLE, &path)
-        .env(NOTES_VARIABLE, &notes);
-    let status = cargo.status().context(|| "cannot run cargo".into())?;
-    if !status.success() {
-        hint(&notes);
-        let _ = fs::remove_dir_all(&notes);
-    }
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(ExitCode::from(code.unwrap_or(101)))
-}
-
-/// Prints a hint for each package that does not compile on greenroom's std. The wrapper has left a file of
-/// its name in `notes`.
-fn hint(notes: &Path) {
-    let Ok(entries) = fs::read_dir(notes) else {
-        return;
-    };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let names: BTreeSet<String> = names.collect();
-    for name in names {
-        eprintln!(
-            "\nnote: {name} does not compile on greenroom's std: an error above names items of greenroom. Most \
-             often, {name} exchanges a type of std with a crate that is on the real std.\n      \
-             `--except {name}` leaves {name} on the real std. Crates that exchange such types with {name} \
-             must then be left out, too. `--explain` lists which crates are on which std."
-        );
-    }
+        .env("RUSTC_WRAPPER", dirs.wrapper(RUSTC_NAME, &name)?)
+        .env("RUSTDOC", dirs.wrapper(RUSTDOC_NAME, &name)?)
+        .env(VARIABLE, &path);
+    // So the program ends as cargo's would, and signals reach it.
+    Err(exec(&mut cargo))
 }
 
 fn metadata(options: &Options, target: &str) -> Result<cargo_metadata::Metadata> {
@@ -161,26 +141,6 @@ fn metadata(options: &Options, target: &str) -> Result<cargo_metadata::Metadata>
             "cannot find out the program's dependencies: {other}"
         )),
     })
-}
-
-/// The wrapper that the user has set, in the environment or in cargo's configuration.
-fn chained_wrapper() -> Option<PathBuf> {
-    let of_environment = ["RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"]
-        .iter()
-        .find_map(env::var_os);
-    if let Some(wrapper) = of_environment {
-        return (!wrapper.is_empty()).then(|| wrapper.into());
-    }
-    let here = env::current_dir().ok()?;
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")));
-    let dirs = here.ancestors().map(|dir| dir.join(".cargo")).chain(home);
-    dirs.flat_map(|dir| [dir.join("config.toml"), dir.join("config")])
-        .find_map(|file| {
-            let config: Table = fs::read_to_string(file).ok()?.parse().ok()?;
-            let wrapper = config.get("build")?.get("rustc-wrapper")?.as_str()?;
-            Some(wrapper.into())
-        })
 }
 
 /// The files in `dir`; none if it cannot be read.
@@ -210,28 +170,41 @@ impl Dirs {
         })
     }
 
+    /// The file of a session, which was used now.
+    fn session(&self, name: &str) -> PathBuf {
+        let path = self.base.join("sessions").join(name);
+        if let Ok(file) = File::options().append(true).open(&path) {
+            // If this fails, another command may remove the file too soon, if it is stale by then.
+            let _ = file.set_modified(SystemTime::now());
+        }
+        path
+    }
+
     /// Removes the sessions, and their wrappers, whose libraries were built again since. cargo never asks for
-    /// these wrappers any more.
+    /// these wrappers any more, except in a build that was running then.
     fn remove_stale_sessions(&self) {
         // Listed first: another command may write a session and then its wrappers, meanwhile.
         let wrappers = files(&self.base.join("bin"));
         let sessions = self.base.join("sessions");
+        let is_in_use = |path: &PathBuf| {
+            let used = fs::metadata(path).and_then(|metadata| metadata.modified());
+            used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since < LONGEST_BUILD))
+        };
         let stale = files(&sessions)
             .into_iter()
-            .filter(|path| !Session::is_current(path));
+            .filter(|path| !is_in_use(path) && !Session::is_current(path));
         for path in stale {
             // Files that stay are only clutter.
             let _ = fs::remove_file(path);
         }
         for path in wrappers {
             let name = path.file_name().and_then(|name| name.to_str());
-            let identity = name.and_then(|name| {
+            let session = name.and_then(|name| {
                 let rest = name.strip_prefix(RUSTC_NAME);
                 rest.or_else(|| name.strip_prefix(RUSTDOC_NAME))
             });
-            let has_session =
-                |identity: &str| identity == FACADE || sessions.join(identity).exists();
-            if identity.is_some_and(|identity| !has_session(identity)) {
+            let has_session = |name: &str| name == FACADE || sessions.join(name).exists();
+            if session.is_some_and(|name| !has_session(name)) {
                 let _ = fs::remove_file(path);
             }
         }
@@ -253,19 +226,14 @@ impl Dirs {
     }
 
     /// Makes a symbolic link to this program. The program knows its role by the name of the link. The name
-    /// ends with the identity of the session, because cargo remembers the version of the compiler by the
-    /// path of the wrapper.
-    fn wrapper(&self, name: &str, identity: &str) -> Result<PathBuf> {
+    /// ends with that of the session, because cargo remembers the version of the compiler by the path of the
+    /// wrapper.
+    fn wrapper(&self, role: &str, session: &str) -> Result<PathBuf> {
         let this = env::current_exe().context(|| "cannot find this program".into())?;
-        let dir = self.base.join("bin");
-        fs::create_dir_all(&dir).context(|| format!("cannot create {}", dir.display()))?;
-        let link = dir.join(format!("{name}{identity}"));
-        if fs::read_link(&link).is_ok_and(|to| to == this) {
-            return Ok(link);
+        let link = self.base.join("bin").join(format!("{role}{session}"));
+        if !fs::read_link(&link).is_ok_and(|to| to == this) {
+            replace(&link, |new| std::os::unix::fs::symlink(&this, new))?;
         }
-        let _ = fs::remove_file(&link);
-        std::os::unix::fs::symlink(&this, &link)
-            .context(|| format!("cannot create {}", link.display()))?;
         Ok(link)
     }
 }

@@ -1,6 +1,7 @@
 //! Errors as the user sees them.
 
 use std::fmt::{self, Display};
+use std::io;
 use std::path::Path;
 
 /// One message, which says what was attempted and why it failed.
@@ -32,14 +33,24 @@ impl<T, E: Display> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// Writes `content` to `path`. Leaves a file that has this content alone, because cargo rebuilds when a file
-/// is newer.
+/// Writes `content` to `path`, at once for whoever reads it meanwhile. Leaves a file that has this content
+/// alone, because cargo rebuilds when a file is newer.
 pub(crate) fn write_if_changed(path: &Path, content: &[u8]) -> Result<()> {
     if std::fs::read(path).is_ok_and(|before| before == content) {
         return Ok(());
     }
+    replace(path, |new| std::fs::write(new, content))
+}
+
+/// Puts a file that `make` makes in the place of `path`.
+pub(crate) fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).context(|| format!("cannot create {}", dir.display()))?;
     }
-    std::fs::write(path, content).context(|| format!("cannot write {}", path.display()))
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".new-{}", std::process::id()));
+    let new = Path::new(&new);
+    make(new)
+        .and_then(|()| std::fs::rename(new, path))
+        .context(|| format!("cannot write {}", path.display()))
 }

@@ -5,13 +5,14 @@
 //! makes all the libraries that crates of the program may get as their `std`.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use cargo_metadata::Message;
 use toml::{Table, Value};
 
+use crate::config::Config;
 use crate::error::{Context, Error, Result, write_if_changed};
 use crate::options::Options;
 use crate::session::{Built, Patch, Session, VARIABLE};
@@ -40,15 +41,21 @@ enum Dependency {
     },
 }
 
-/// The `std` of crates that spawn OS threads.
-const THREADS_STD: Package = Package {
-    name: "greenroom-threads-std",
-    source: include_str!("../facade/threads_std.rs"),
-    dependencies: &[Dependency::GreenroomStd],
-};
+/// The package that cargo builds. It has no code, and depends on the others. So cargo names the libraries of all
+/// of them with a hash, and libraries that were built in another way stay there for other commands.
+const ROOT: &str = "greenroom-facade";
 
-/// What the first package depends on, so that cargo builds all of them.
-const OTHERS: [Package; 3] = [
+/// The feature of [`ROOT`] that adds [`PATCHED`].
+const PATCH_FEATURE: &str = "patch";
+
+/// What the facade always has.
+const ALWAYS: [Package; 4] = [
+    // The `std` of crates that spawn OS threads.
+    Package {
+        name: "greenroom-threads-std",
+        source: include_str!("../facade/threads_std.rs"),
+        dependencies: &[Dependency::GreenroomStd],
+    },
     // The `std` of executables whose main function runs as a coroutine. The wrapper has the linker put
     // `__wrap_main` in the place of `main`, which is `__real_main` then.
     Package {
@@ -83,8 +90,7 @@ const OTHERS: [Package; 3] = [
     },
 ];
 
-/// Needed only by programs with the patch of the C library: it cannot be built for each target. These packages are
-/// members of the workspace in any case, lest the others be built again when they come or go.
+/// Needed only by programs with the patch of the C library: it cannot be built for each target.
 const PATCHED: [Package; 2] = [
     // The `std` of executables with the patch, and of those whose main function runs as a coroutine.
     Package {
@@ -168,6 +174,14 @@ pub(crate) struct Plan<'a> {
     pub(crate) wrapper: &'a Path,
     /// The session that tells the wrapper to build the facade.
     pub(crate) session: &'a Session,
+    pub(crate) config: &'a Config,
+}
+
+/// What is built.
+pub(crate) struct Facade {
+    pub(crate) built: Built,
+    /// The libraries for tests and benches, if they need others.
+    pub(crate) unwinding: Option<Built>,
 }
 
 impl Plan<'_> {
@@ -176,15 +190,15 @@ impl Plan<'_> {
     /// # Errors
     ///
     /// If the directory cannot be written to, or cargo fails. cargo has then printed the reason.
-    pub(crate) fn build(&self) -> Result<Built> {
+    pub(crate) fn build(&self) -> Result<Facade> {
+        let _lock = self.lock()?;
         let source = Source::find()?;
         let package = self.dir.join("package");
-        for other in OTHERS.iter().chain(&PATCHED) {
-            let manifest = self.manifest(other, &source);
-            write(&package.join(other.name), other, &manifest)?;
+        for part in ALWAYS.iter().chain(&PATCHED) {
+            let manifest = self.manifest(part, &source);
+            write(&package.join(part.name), part.source, &manifest)?;
         }
-        write(&package, &THREADS_STD, &self.root_manifest(&source)?)?;
-        let manifest = package.join("Cargo.toml");
+        write(&package, "", &self.root_manifest()?)?;
         // The first build uses the versions of the checkout's lock file. Later, the copy is cargo's.
         if let Source::Path(checkout) = &source
             && let Ok(lock) = fs::read(checkout.join("Cargo.lock"))
@@ -192,6 +206,41 @@ impl Plan<'_> {
         {
             write_if_changed(&package.join("Cargo.lock"), &lock)?;
         }
+        let built = self.compile(None)?;
+        if !self.options.with_tests {
+            return Ok(Facade {
+                built,
+                unwinding: None,
+            });
+        }
+        // cargo makes tests and benches unwind. If the profile unwinds, too, these are the same libraries.
+        let profile = self.options.facade_profile();
+        let unwinding = self.compile(Some(format!("profile.{profile}.panic=\"unwind\"")))?;
+        Ok(Facade {
+            unwinding: (unwinding != built).then_some(unwinding),
+            built,
+        })
+    }
+
+    /// Waits until no other command writes or builds the facade.
+    fn lock(&self) -> Result<File> {
+        let path = self.dir.join("lock");
+        let lock = fs::create_dir_all(self.dir).and_then(|()| {
+            let file = File::create(&path)?;
+            // Where the file system has no locks, commands go on without, as cargo does.
+            if let Err(TryLockError::WouldBlock) = file.try_lock() {
+                eprintln!(
+                    "    Blocking waiting for another `cargo greenroom`, which builds greenroom's std"
+                );
+                file.lock()?;
+            }
+            Ok(file)
+        });
+        lock.context(|| format!("cannot lock {}", path.display()))
+    }
+
+    /// Has cargo compile the libraries, with one more value of its configuration.
+    fn compile(&self, config: Option<String>) -> Result<Built> {
         let session = self.dir.join("session");
         self.session.write(&session)?;
 
@@ -201,26 +250,26 @@ impl Plan<'_> {
             .args(["--profile", self.options.facade_profile()])
             .args(["--target", self.target])
             .arg("--manifest-path")
-            .arg(&manifest)
+            .arg(self.dir.join("package/Cargo.toml"))
             .arg("--target-dir")
             .arg(self.dir.join("target"))
-            .args(["--package", THREADS_STD.name])
             .env("RUSTC_WRAPPER", self.wrapper)
             .env_remove("RUSTC_WORKSPACE_WRAPPER")
             .env(VARIABLE, &session)
             .stdout(Stdio::piped());
         if self.with_patch {
-            PATCHED.iter().for_each(|package| {
-                cargo.args(["--package", package.name]);
-            });
+            cargo.args(["--features", PATCH_FEATURE]);
         }
         if self.options.offline {
             cargo.arg("--offline");
         }
+        for config in self.options.config.iter().chain(&config) {
+            cargo.args(["--config", config]);
+        }
         // The first build takes a while, so it shows its progress.
         let built = self.dir.join(format!(
             "built-{}-{}",
-            self.target,
+            self.target.replace('/', "-"),
             self.options.facade_profile()
         ));
         if self.options.quiet || built.exists() {
@@ -239,22 +288,16 @@ impl Plan<'_> {
         }
         let status = child.wait().context(|| "cannot wait for cargo".into())?;
         if !status.success() {
-            return Err(Error::new(format!(
-                "greenroom's std cannot be built for {} in profile {}",
-                self.target,
-                self.options.facade_profile()
-            )));
+            return Err(self.failure());
         }
         write_if_changed(&built, b"")?;
-        // cargo names the libraries of the packages that it was told to build without a hash, and those of others
-        // with one.
         let library = |name: &str| {
             let is_it = |path: &&cargo_metadata::camino::Utf8PathBuf| {
                 let stem = path.file_stem().unwrap_or_default();
                 let rest = stem
                     .strip_prefix("lib")
                     .and_then(|stem| stem.strip_prefix(name));
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+                rest.is_some_and(|rest| rest.starts_with('-'))
             };
             let found = libraries.iter().find(is_it);
             let found = found.map(|path| path.clone().into_std_path_buf());
@@ -282,22 +325,41 @@ impl Plan<'_> {
         })
     }
 
-    /// The manifest of [`THREADS_STD`].
-    fn root_manifest(&self, source: &Source) -> Result<Table> {
-        let mut manifest = self.manifest(&THREADS_STD, source);
-        if let Some(dependencies) = manifest["dependencies"].as_table_mut() {
-            for other in &OTHERS {
-                let mut table = Table::new();
-                table.insert("path".into(), other.name.into());
-                dependencies.insert(other.name.into(), table.into());
-            }
+    /// What to say after cargo's own message.
+    fn failure(&self) -> Error {
+        let mut said = format!(
+            "greenroom's std cannot be built for {} in profile {}",
+            self.target,
+            self.options.facade_profile()
+        );
+        if let Some(source) = self.config.instead_of_registry() {
+            said += &format!(
+                "\n\nnote: cargo takes crates from {source} instead of crates.io. They must include those that \
+                 greenroom depends on.\n      If they are vendored, add these by `cargo vendor --sync '{}'`",
+                self.dir.join("package/Cargo.toml").display()
+            );
         }
+        Error::new(said)
+    }
+
+    /// The manifest of [`ROOT`].
+    fn root_manifest(&self) -> Result<Table> {
+        let mut dependencies = Table::new();
+        for part in ALWAYS.iter().chain(&PATCHED) {
+            let mut table = Table::new();
+            table.insert("path".into(), part.name.into());
+            let is_optional = PATCHED.iter().any(|patched| patched.name == part.name);
+            table.insert("optional".into(), is_optional.into());
+            dependencies.insert(part.name.into(), table.into());
+        }
+        let patched = PATCHED.iter().map(|part| format!("dep:{}", part.name));
+        let mut features = Table::new();
+        features.insert(PATCH_FEATURE.into(), patched.collect::<Vec<_>>().into());
+        let mut manifest = package_table(ROOT, dependencies);
+        manifest.insert("features".into(), features.into());
         // A workspace of its own. Otherwise cargo would take the package for a member of a workspace in a
         // directory above.
-        let members: Vec<Value> = PATCHED.iter().map(|package| package.name.into()).collect();
-        let mut workspace = Table::new();
-        workspace.insert("members".into(), members.into());
-        manifest.insert("workspace".into(), workspace.into());
+        manifest.insert("workspace".into(), Table::new().into());
         if let Some(profiles) = self.profiles()? {
             manifest.insert("profile".into(), profiles);
         }
@@ -336,17 +398,7 @@ impl Plan<'_> {
             };
             dependencies.insert(name.into(), value);
         }
-        let mut about = Table::new();
-        about.insert("name".into(), package.name.into());
-        about.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-        about.insert("edition".into(), "2024".into());
-        let mut lib = Table::new();
-        lib.insert("path".into(), "lib.rs".into());
-        let mut manifest = Table::new();
-        manifest.insert("package".into(), about.into());
-        manifest.insert("lib".into(), lib.into());
-        manifest.insert("dependencies".into(), dependencies.into());
-        manifest
+        package_table(package.name, dependencies)
     }
 
     /// The profiles in the program's manifest. The facade is built with them, too, because all crates of a
@@ -362,9 +414,24 @@ impl Plan<'_> {
     }
 }
 
-/// Writes `package` into `dir`.
-fn write(dir: &Path, package: &Package, manifest: &Table) -> Result<()> {
-    write_if_changed(&dir.join("lib.rs"), package.source.as_bytes())?;
+/// The manifest of a package of the facade's.
+fn package_table(name: &str, dependencies: Table) -> Table {
+    let mut about = Table::new();
+    about.insert("name".into(), name.into());
+    about.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+    about.insert("edition".into(), "2024".into());
+    let mut lib = Table::new();
+    lib.insert("path".into(), "lib.rs".into());
+    let mut manifest = Table::new();
+    manifest.insert("package".into(), about.into());
+    manifest.insert("lib".into(), lib.into());
+    manifest.insert("dependencies".into(), dependencies.into());
+    manifest
+}
+
+/// Writes a package into `dir`.
+fn write(dir: &Path, source: &str, manifest: &Table) -> Result<()> {
+    write_if_changed(&dir.join("lib.rs"), source.as_bytes())?;
     let manifest =
         toml::to_string(manifest).context(|| "cannot write the facade's manifest".into())?;
     write_if_changed(&dir.join("Cargo.toml"), manifest.as_bytes())

@@ -17,6 +17,7 @@
 #![allow(clippy::print_stdout, reason = "a command, whose output it is")]
 
 mod command;
+mod config;
 mod crates;
 mod error;
 mod explain;

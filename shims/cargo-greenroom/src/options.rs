@@ -1,8 +1,10 @@
 //! The command line.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::config::several_targets;
 use crate::error::{Error, Result};
 
 pub(crate) const HELP: &str = "\
@@ -11,7 +13,7 @@ Runs cargo on an unmodified program with its threads on green threads
 Usage: cargo greenroom <COMMAND> [OPTIONS] [-- ARGS]
 
 Commands:
-  build, run, test, check, clippy, bench, doc    as cargo's, with all of its options
+  build, run, test, check, clippy, bench, doc    as cargo's, with its options, for one target at a time
 
 Options of this command:
       --except <CRATE>  Leave a crate of the dependency graph on the real std (repeatable)
@@ -57,6 +59,10 @@ pub(crate) struct Options {
     pub(crate) target_dir: Option<PathBuf>,
     pub(crate) offline: bool,
     pub(crate) quiet: bool,
+    /// Values of cargo's configuration.
+    pub(crate) config: Vec<String>,
+    /// cargo may build tests or benches.
+    pub(crate) with_tests: bool,
     /// The options that `cargo metadata` must get as well.
     pub(crate) metadata_args: Vec<String>,
 }
@@ -74,10 +80,12 @@ impl Options {
 
 /// Reads the arguments after the name of the program. cargo passes `greenroom` as the first.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
-    let mut args = args.into_iter().peekable();
-    args.next_if(|first| first == "greenroom");
+    let mut args = VecDeque::from(args);
+    if args.front().is_some_and(|first| first == "greenroom") {
+        args.pop_front();
+    }
     let mut options = Options::default();
-    while let Some(arg) = args.next() {
+    while let Some(arg) = args.pop_front() {
         if arg == "--" {
             options.cargo_args.push(arg);
             options.cargo_args.extend(args);
@@ -87,13 +95,28 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
             options.cargo_args.push(arg);
             continue;
         };
+        // Short options may follow each other in one argument, and the last one may be followed by its value.
+        if let Some((short, rest)) = text.split_at_checked(2)
+            && !rest.is_empty()
+        {
+            if ["-r", "-q", "-v"].contains(&short) {
+                args.push_front(format!("-{rest}").into());
+                args.push_front(short.into());
+                continue;
+            }
+            if short == "-F" {
+                args.push_front(rest.strip_prefix('=').unwrap_or(rest).into());
+                args.push_front(short.into());
+                continue;
+            }
+        }
         let (name, inline) = match text.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
             _ => (text.as_str(), None),
         };
         let is_given = inline.is_some();
         let mut value = || -> Result<String> {
-            let next = || args.next().and_then(|value| value.into_string().ok());
+            let next = || args.pop_front().and_then(|value| value.into_string().ok());
             let value = inline.clone().or_else(next);
             value.ok_or_else(|| Error::new(format!("{name} needs a value")))
         };
@@ -107,9 +130,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
             "--target" => {
                 let target = value()?;
                 if options.target.is_some() {
-                    return Err(Error::new(
-                        "cargo greenroom builds for one target at a time",
-                    ));
+                    return Err(several_targets());
                 }
                 options.pass(name, &target);
                 options.target = Some(target);
@@ -134,6 +155,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
                 let config = value()?;
                 options.pass(name, &config);
                 options.pass_to_metadata(name, Some(&config));
+                options.config.push(config);
             }
             "-F" | "--features" => {
                 let features = value()?;
@@ -153,7 +175,18 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
                 options.pass_to_metadata(name, None);
                 options.cargo_args.push(arg);
             }
-            _ if options.command.is_empty() => options.command = command(&text)?,
+            // Those of cargo's options that have a value and may come before its command.
+            "--color" | "-Z" => {
+                let value = value()?;
+                options.pass(name, &value);
+            }
+            _ if options.command.is_empty() && !text.starts_with('-') => {
+                options.command = command(&text)?;
+            }
+            "--tests" | "--test" | "--benches" | "--bench" | "--all-targets" => {
+                options.with_tests = true;
+                options.cargo_args.push(arg);
+            }
             _ => options.cargo_args.push(arg),
         }
     }
@@ -166,6 +199,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Request> {
             options.command
         )));
     }
+    options.with_tests |= ["test", "bench"].contains(&options.command.as_str());
     Ok(Request::Cargo(options))
 }
 
@@ -255,7 +289,41 @@ mod tests {
         ];
         assert_eq!(options.metadata_args, expected);
         assert_eq!(options.cargo_args, expected);
+        assert_eq!(options.config, ["x.y=1"]);
         assert!(options.offline);
+    }
+
+    #[test]
+    fn short_options_may_be_in_one_argument() {
+        let options = options("run -qrvFa -F=b -p -x -- -rFc");
+        assert!(options.quiet);
+        assert_eq!(options.facade_profile(), "release");
+        assert_eq!(options.metadata_args, ["-F", "a", "-F", "b"]);
+        let expected = "-q -r -v -F a -F b -p -x -- -rFc";
+        assert_eq!(options.cargo_args, expected.split(' ').collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn options_may_come_before_the_command() {
+        let options = options("greenroom -v --explain --color always -r run x");
+        assert_eq!(options.command, "run");
+        assert!(options.explain);
+        let passed = ["-v", "--color", "always", "-r", "x"];
+        assert_eq!(options.cargo_args, passed);
+    }
+
+    #[test]
+    fn tests_may_be_built_by_other_commands() {
+        for line in [
+            "test",
+            "bench",
+            "check --tests",
+            "build --test=a",
+            "clippy --all-targets",
+        ] {
+            assert!(options(line).with_tests, "{line}");
+        }
+        assert!(!options("build --example a").with_tests);
     }
 
     #[test]

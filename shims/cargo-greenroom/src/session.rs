@@ -4,22 +4,37 @@ use std::env;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use crate::crates::DROP_INS;
 use crate::error::{Context, Error, Result, write_if_changed};
 
 /// The environment variable with the path of the session.
 pub(crate) const VARIABLE: &str = "CARGO_GREENROOM_SESSION";
 
-/// The environment variable with the directory in which the wrapper notes the packages that do not
-/// compile on greenroom's std.
-pub(crate) const NOTES_VARIABLE: &str = "CARGO_GREENROOM_NOTES";
+/// Precedes the keys of [`Session::unwinding`].
+const UNWINDING: &str = "unwinding-";
+
+/// A number that changes with this program.
+pub(crate) fn program_identity() -> Result<u64> {
+    static IDENTITY: OnceLock<u64> = OnceLock::new();
+    if let Some(identity) = IDENTITY.get() {
+        return Ok(*identity);
+    }
+    let program = env::current_exe().and_then(fs::read);
+    let program = program.context(|| "cannot read this program".into())?;
+    let mut hasher = DefaultHasher::new();
+    program.hash(&mut hasher);
+    Ok(*IDENTITY.get_or_init(|| hasher.finish()))
+}
 
 /// What the wrapper must know to compile a crate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Session {
     /// The libraries of the facade. `None` while the facade itself is built.
     pub(crate) facade: Option<Built>,
+    /// The same libraries for crates that unwind, if those above abort on panic. Tests and benches unwind in
+    /// any profile.
+    pub(crate) unwinding: Option<Built>,
     /// Names of packages that keep the real std.
     pub(crate) except: Vec<String>,
     /// The main functions of executables run as coroutines.
@@ -67,36 +82,67 @@ pub(crate) struct Patch {
 }
 
 impl Built {
-    /// All libraries.
-    fn libraries(&self) -> impl Iterator<Item = &PathBuf> {
-        let all = [
-            &self.std,
-            &self.threads_std,
-            &self.main_std,
-            &self.libc,
-            &self.rustix,
-            &self.greenroom,
+    /// The paths, by their keys in the file of a session.
+    fn paths(&self) -> Vec<(&'static str, &Path)> {
+        let mut paths = vec![
+            ("std", &*self.std),
+            ("threads-std", &*self.threads_std),
+            ("main-std", &*self.main_std),
+            ("libc-library", &*self.libc),
+            ("rustix", &*self.rustix),
+            ("greenroom", &*self.greenroom),
+            ("dependencies", &*self.dependencies),
         ];
-        let patch = self.patch.iter();
-        all.into_iter()
-            .chain(patch.flat_map(|patch| [&patch.std, &patch.main_std, &patch.library]))
+        if let Some(patch) = &self.patch {
+            paths.extend([
+                ("patched-std", &*patch.std),
+                ("patched-main-std", &*patch.main_std),
+                ("patch", &*patch.library),
+            ]);
+        }
+        paths
+    }
+
+    /// Reads the paths by their keys. `None` if there are none.
+    fn read(path: impl Fn(&str) -> PathBuf) -> Option<Built> {
+        let patch = Patch {
+            std: path("patched-std"),
+            main_std: path("patched-main-std"),
+            library: path("patch"),
+        };
+        let built = Built {
+            std: path("std"),
+            threads_std: path("threads-std"),
+            main_std: path("main-std"),
+            libc: path("libc-library"),
+            rustix: path("rustix"),
+            greenroom: path("greenroom"),
+            patch: (patch != Patch::default()).then_some(patch),
+            dependencies: path("dependencies"),
+        };
+        (built != Built::default()).then_some(built)
     }
 }
 
 impl Session {
     /// A number that changes with whatever makes compiled crates stale: this session, the libraries of
-    /// the facade, the drop-ins.
+    /// the facade, this program with its drop-ins.
+    ///
+    /// [`unwinding`](Session::unwinding) does not count. A command builds it after `facade`, from the same
+    /// sources. And what is built with tests must not be stale for a command without.
     pub(crate) fn identity(&self) -> Result<String> {
         let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
-        env!("CARGO_PKG_VERSION").hash(&mut hasher);
-        DROP_INS
-            .iter()
-            .for_each(|drop_in| drop_in.source.hash(&mut hasher));
-        if let Some(built) = &self.facade {
-            for library in built.libraries() {
-                let metadata = fs::metadata(library)
-                    .context(|| format!("cannot find {}", library.display()))?;
+        let counted = Session {
+            unwinding: None,
+            ..self.clone()
+        };
+        counted.hash(&mut hasher);
+        program_identity()?.hash(&mut hasher);
+        for (_, path) in self.facade.iter().flat_map(Built::paths) {
+            let metadata =
+                fs::metadata(path).context(|| format!("cannot find {}", path.display()))?;
+            // The directory of the dependencies changes with any build.
+            if metadata.is_file() {
                 metadata.len().hash(&mut hasher);
                 metadata.modified().ok().hash(&mut hasher);
             }
@@ -104,39 +150,38 @@ impl Session {
         Ok(format!("{:016x}", hasher.finish()))
     }
 
-    /// Whether the file `path` has a session whose identity is the file's name. It has not if what it names was
-    /// built again.
+    /// The name of the session's file. Another command may run at the same time, with another session.
+    pub(crate) fn name(&self) -> Result<String> {
+        let unwinding = self.unwinding.as_ref().map_or("", |_| "-unwinding");
+        Ok(self.identity()? + unwinding)
+    }
+
+    /// Whether the file `path` has a session of the file's name. It has not if what it names was built again.
     pub(crate) fn is_current(path: &Path) -> bool {
         let session = Session::read(path);
-        let identity = session.and_then(|session| session.identity());
-        identity.is_ok_and(|identity| path.file_name() == Some(identity.as_ref()))
+        let name = session.and_then(|session| session.name());
+        name.is_ok_and(|name| path.file_name() == Some(name.as_ref()))
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        let built = self.facade.clone().unwrap_or_default();
+        let mut lines: Vec<(String, &Path)> = Vec::new();
+        for (prefix, built) in [("", &self.facade), (UNWINDING, &self.unwinding)] {
+            let paths = built.iter().flat_map(Built::paths);
+            lines.extend(paths.map(|(key, path)| (format!("{prefix}{key}"), path)));
+        }
+        let except = self.except.join(",");
+        let (main, libc) = (self.main.to_string(), self.libc.to_string());
         let chain = self.chain.clone().unwrap_or_default();
-        let except = self.except.join(",").into();
-        let main = self.main.to_string().into();
-        let libc = self.libc.to_string().into();
-        let patch = built.patch.clone().unwrap_or_default();
-        let lines = [
-            ("std", &built.std),
-            ("threads-std", &built.threads_std),
-            ("main-std", &built.main_std),
-            ("libc-library", &built.libc),
-            ("rustix", &built.rustix),
-            ("greenroom", &built.greenroom),
-            ("patched-std", &patch.std),
-            ("patched-main-std", &patch.main_std),
-            ("patch", &patch.library),
-            ("dependencies", &built.dependencies),
-            ("except", &except),
-            ("main", &main),
-            ("libc", &libc),
+        for (key, value) in [
+            ("except", Path::new(&except)),
+            ("main", Path::new(&main)),
+            ("libc", Path::new(&libc)),
             ("chain", &chain),
             ("rustdoc", &self.rustdoc),
             ("drop-ins", &self.drop_ins),
-        ];
+        ] {
+            lines.push((key.into(), value));
+        }
         let mut text = String::new();
         for (key, value) in lines {
             let value = value.to_str().filter(|value| !value.contains('\n'));
@@ -165,24 +210,10 @@ impl Session {
             let found = lines.find(|(name, _)| *name == key).map(|(_, value)| value);
             found.unwrap_or_default()
         };
-        let patch = Patch {
-            std: value("patched-std").into(),
-            main_std: value("patched-main-std").into(),
-            library: value("patch").into(),
-        };
-        let facade = Built {
-            std: value("std").into(),
-            threads_std: value("threads-std").into(),
-            main_std: value("main-std").into(),
-            libc: value("libc-library").into(),
-            rustix: value("rustix").into(),
-            greenroom: value("greenroom").into(),
-            patch: (patch != Patch::default()).then_some(patch),
-            dependencies: value("dependencies").into(),
-        };
         let except = value("except").split(',').filter(|name| !name.is_empty());
         Ok(Session {
-            facade: (facade != Built::default()).then_some(facade),
+            facade: Built::read(|key| value(key).into()),
+            unwinding: Built::read(|key| value(&format!("{UNWINDING}{key}")).into()),
             except: except.map(str::to_owned).collect(),
             main: value("main") == "true",
             libc: value("libc") == "true",
@@ -202,21 +233,27 @@ mod tests {
     #[test]
     fn a_session_is_read_as_it_was_written() {
         let path = env::temp_dir().join(format!("greenroom-session-{}", std::process::id()));
-        let full = Session {
-            facade: Some(Built {
-                std: "/a/libstd.rlib".into(),
-                threads_std: "/a/libthreads.rlib".into(),
-                main_std: "/a/libmain.rlib".into(),
-                libc: "/a/liblibc.rlib".into(),
-                rustix: "/a/librustix.rlib".into(),
-                greenroom: "/a=b/libgreenroom.rlib".into(),
-                patch: Some(Patch {
-                    std: "/a/libpatched.rlib".into(),
-                    main_std: "/a/libpatched_main.rlib".into(),
-                    library: "/a/libpatch.rlib".into(),
-                }),
-                dependencies: "/a/deps".into(),
+        let built = Built {
+            std: "/a/libstd.rlib".into(),
+            threads_std: "/a/libthreads.rlib".into(),
+            main_std: "/a/libmain.rlib".into(),
+            libc: "/a/liblibc.rlib".into(),
+            rustix: "/a/librustix.rlib".into(),
+            greenroom: "/a=b/libgreenroom.rlib".into(),
+            patch: Some(Patch {
+                std: "/a/libpatched.rlib".into(),
+                main_std: "/a/libpatched_main.rlib".into(),
+                library: "/a/libpatch.rlib".into(),
             }),
+            dependencies: "/a/deps".into(),
+        };
+        let full = Session {
+            unwinding: Some(Built {
+                std: "/a/libunwinding.rlib".into(),
+                patch: None,
+                ..built.clone()
+            }),
+            facade: Some(built),
             except: vec!["tokio".into(), "mio".into()],
             main: true,
             libc: true,

@@ -1,7 +1,7 @@
 //! The compiler and cargo in use.
 
 use std::env;
-use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
 
 use crate::error::{Context, Error, Result};
@@ -9,16 +9,6 @@ use crate::error::{Context, Error, Result};
 /// The oldest compiler that builds greenroom. It takes the macros of the prelude from the crate that it is
 /// given as `std`, as newer compilers do.
 const OLDEST: (u32, u32) = (1, 89);
-
-/// `rustc`, as cargo would find it.
-pub(crate) fn rustc() -> OsString {
-    env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
-}
-
-/// `rustdoc`, as cargo would find it.
-pub(crate) fn rustdoc() -> OsString {
-    env::var_os("RUSTDOC").unwrap_or_else(|| "rustdoc".into())
-}
 
 /// The cargo that runs this command. If none does, the one in `PATH`.
 pub(crate) fn cargo() -> Command {
@@ -32,14 +22,13 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    /// Asks the compiler.
+    /// Asks the compiler `rustc`.
     ///
     /// # Errors
     ///
     /// If there is none, or it is too old.
-    pub(crate) fn find() -> Result<Compiler> {
-        let rustc = rustc();
-        let output = Command::new(&rustc)
+    pub(crate) fn ask(rustc: &Path) -> Result<Compiler> {
+        let output = Command::new(rustc)
             .arg("-vV")
             .output()
             .context(|| format!("cannot run the compiler, {}", rustc.display()))?;

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use crate::crates::{PollsBy, Treatment};
 use crate::error::{Context, Error, Result};
-use crate::session::{Built, NOTES_VARIABLE, Session};
+use crate::session::{Built, Session, program_identity};
 
 /// The program that this process takes the place of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +42,10 @@ pub(crate) fn run(role: Role) -> Result<ExitCode> {
     let mut args: Vec<OsString> = env::args_os().skip(1).collect();
     match role {
         Role::Rustdoc => {
-            if let Some(built) = &session.facade
+            if let Some(built) = session.libraries(&args)
                 && is_of_target(&args)
             {
-                // Of the arguments that it may have, this one stands for programs: those of the examples.
-                let library = match &built.patch {
-                    Some(patch) if session.libc && is_test(&args) => &patch.std,
-                    _ => &built.std,
-                };
-                add_std(&mut args, library, built);
+                treat(&mut args, &session, built);
             }
             Err(exec(Command::new(&session.rustdoc).args(args)))
         }
@@ -62,7 +56,7 @@ pub(crate) fn run(role: Role) -> Result<ExitCode> {
                 ));
             }
             let compiler = args.remove(0);
-            let command = match &session.chain {
+            let mut command = match &session.chain {
                 Some(chain) => {
                     let mut command = Command::new(chain);
                     command.arg(compiler);
@@ -70,10 +64,11 @@ pub(crate) fn run(role: Role) -> Result<ExitCode> {
                 }
                 None => Command::new(compiler),
             };
-            if args == ["-vV"] {
-                return tell_version(command, &session);
+            // A wrapper for the workspace, such as clippy's, has the compiler as an argument.
+            if args.last().is_some_and(|last| last == "-vV") {
+                return tell_version(command.args(args), &session);
             }
-            match &session.facade {
+            match session.libraries(&args) {
                 None => compile_for_facade(command, args),
                 Some(built) => compile(command, args, &session, built),
             }
@@ -81,30 +76,38 @@ pub(crate) fn run(role: Role) -> Result<ExitCode> {
     }
 }
 
+impl Session {
+    /// The facade's libraries for the crate that `args` compile. `None` while the facade itself is built.
+    fn libraries(&self, args: &[OsString]) -> Option<&Built> {
+        match &self.unwinding {
+            Some(built) if !aborts(args) => Some(built),
+            _ => self.facade.as_ref(),
+        }
+    }
+}
+
 /// Replaces this process by `command`. Returns only if that fails.
-fn exec(command: &mut Command) -> Error {
+pub(crate) fn exec(command: &mut Command) -> Error {
     let name = command.get_program().display().to_string();
     Error::new(format!("cannot run {name}: {}", command.exec()))
 }
 
-/// Prints the compiler's version, and after it the identity of the session. cargo takes both for the
-/// version. So a changed facade is a new compiler for cargo, which compiles everything again.
-fn tell_version(mut command: Command, session: &Session) -> Result<ExitCode> {
-    let output = command.arg("-vV").output();
-    let output = output.context(|| "cannot ask the compiler for its version".into())?;
-    let mut stdout = std::io::stdout();
+/// Prints the compiler's version, and after it what else makes compiled crates stale. cargo takes all of it for
+/// the version. So a changed facade is a new compiler for cargo, which compiles everything again.
+fn tell_version(command: &mut Command, session: &Session) -> Result<ExitCode> {
+    let identity = match &session.facade {
+        Some(_) => session.identity()?,
+        None => format!("{:016x}", program_identity()?),
+    };
+    let output = command.output();
+    let mut output = output.context(|| "cannot ask the compiler for its version".into())?;
+    if output.status.success() {
+        output
+            .stdout
+            .extend(format!("greenroom: {identity}\n").into_bytes());
+    }
     let _ = std::io::stderr().write_all(&output.stderr);
-    let written = stdout
-        .write_all(&output.stdout)
-        .and_then(|()| match &session.facade {
-            Some(_) if output.status.success() => {
-                let identity = session
-                    .identity()
-                    .map_err(|error| std::io::Error::other(error.to_string()))?;
-                writeln!(stdout, "greenroom: {identity}")
-            }
-            _ => Ok(()),
-        });
+    let written = std::io::stdout().write_all(&output.stdout);
     written.context(|| "cannot print the compiler's version".into())?;
     Ok(code_of(output.status))
 }
@@ -149,72 +152,73 @@ fn compile(
     session: &Session,
     built: &Built,
 ) -> Result<ExitCode> {
-    let package = env::var("CARGO_PKG_NAME").unwrap_or_default();
-    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    if !is_of_target(&args) {
+    if !is_of_target(&args) || treat(&mut args, session, built) == Treatment::Excepted {
         return Err(exec(command.args(args)));
     }
+    let outcome = watch(command.args(args))?;
+    if outcome.names_greenroom {
+        hint(&env::var("CARGO_PKG_NAME").unwrap_or_default());
+    }
+    Ok(outcome.code)
+}
+
+/// Changes the arguments for rustc or rustdoc, as the crate of the program must be treated.
+fn treat(args: &mut Vec<OsString>, session: &Session, built: &Built) -> Treatment {
+    let package = env::var("CARGO_PKG_NAME").unwrap_or_default();
+    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
     let treatment = Treatment::of(&package, &version, &session.except);
     if treatment != Treatment::Excepted {
         match PollsBy::of(&package, &version) {
-            Some(PollsBy::Libc) => replace_extern(&mut args, "libc", &built.libc),
-            Some(PollsBy::Rustix) => replace_extern(&mut args, "rustix", &built.rustix),
+            Some(PollsBy::Libc) => replace_extern(args, "libc", &built.libc),
+            Some(PollsBy::Rustix) => replace_extern(args, "rustix", &built.rustix),
             None => {}
         }
     }
     match treatment {
         // Crates that it depends on may be on the facade.
-        Treatment::Excepted => {
-            add_dependencies(&mut args, built);
-            return Err(exec(command.args(args)));
-        }
+        Treatment::Excepted => add_dependencies(args, built),
         Treatment::Patched => {
-            let runs_main = session.main && is_program(&args);
+            let runs_main = session.main && is_program(args);
             let library = match &built.patch {
                 Some(patch) if session.libc && runs_main => &patch.main_std,
-                Some(patch) if session.libc && is_executable(&args) => &patch.std,
+                Some(patch) if session.libc && is_executable(args) => &patch.std,
                 _ if runs_main => &built.main_std,
                 _ => &built.std,
             };
-            add_std(&mut args, library, built);
+            add_std(args, library, built);
             if runs_main {
                 args.extend(["-C", "link-arg=-Wl,--wrap=main"].map(OsString::from));
             }
         }
-        Treatment::OsThreads => add_std(&mut args, &built.threads_std, built),
+        Treatment::OsThreads => add_std(args, &built.threads_std, built),
         Treatment::DropIn(drop_in) => {
-            replace_source(
-                &mut args,
-                &session.drop_ins.join(format!("{}.rs", drop_in.package)),
-            );
-            add_std(&mut args, &built.std, built);
-            add_extern(&mut args, "greenroom", &built.greenroom);
+            let source = session.drop_ins.join(format!("{}.rs", drop_in.package));
+            replace_source(args, &source);
+            add_std(args, &built.std, built);
+            add_extern(args, "greenroom", &built.greenroom);
         }
         Treatment::Greenroom => {
-            replace_source(&mut args, &session.drop_ins.join(format!("{package}.rs")));
+            replace_source(args, &session.drop_ins.join(format!("{package}.rs")));
             let library = match (package.as_str(), &built.patch) {
                 ("greenroom", _) => &built.greenroom,
                 ("greenroom-patch", Some(patch)) => &patch.library,
                 _ => &built.std,
             };
-            add_extern(&mut args, "the_one", library);
-            add_dependencies(&mut args, built);
+            add_extern(args, "the_one", library);
+            add_dependencies(args, built);
         }
     }
-    let outcome = watch(command.args(args))?;
-    if outcome.names_greenroom {
-        note(&package);
-    }
-    Ok(outcome.code)
+    treatment
 }
 
-/// Notes that a package does not compile on greenroom's std, for `command::hint`.
-fn note(package: &str) {
-    if let Some(notes) = env::var_os(NOTES_VARIABLE) {
-        // If this fails, only the hint is missing.
-        let _ = fs::create_dir_all(&notes);
-        let _ = fs::write(Path::new(&notes).join(package), "");
-    }
+/// Says that a package does not compile on greenroom's std. cargo prints this after the errors.
+fn hint(package: &str) {
+    eprintln!(
+        "note: {package} does not compile on greenroom's std: an error above names items of greenroom. Most often, \
+         {package} exchanges a type of std with a crate that is on the real std.\n      \
+         `--except {package}` leaves {package} on the real std. Crates that exchange such types with {package} must \
+         then be left out, too. `--explain` lists which crates are on which std.\n"
+    );
 }
 
 /// How a compilation ended.
@@ -281,6 +285,11 @@ fn is_of_target(args: &[OsString]) -> bool {
         && names_crate
         && !has_value(args, "--crate-type", "proc-macro")
         && !has_value(args, "--crate-name", "___")
+}
+
+/// Whether a panic aborts in the crate that `args` compile.
+fn aborts(args: &[OsString]) -> bool {
+    has_value(args, "-C", "panic=abort") || args.iter().any(|arg| arg == "-Cpanic=abort")
 }
 
 /// Whether `args` compile an executable, other than one with tests: the main function of these is the
@@ -392,6 +401,27 @@ mod tests {
             patch: None,
             dependencies: "/f/deps".into(),
         }
+    }
+
+    #[test]
+    fn a_crate_that_aborts_on_panic_gets_libraries_that_abort_and_a_test_others() {
+        let session = Session {
+            facade: Some(built()),
+            unwinding: Some(Built::default()),
+            ..Session::default()
+        };
+        for line in ["-C panic=abort", "-Cpanic=abort"] {
+            assert_eq!(session.libraries(&args(line)), Some(&built()));
+        }
+        assert_eq!(
+            session.libraries(&args("--test -C opt-level=3")),
+            Some(&Built::default())
+        );
+        let session = Session {
+            unwinding: None,
+            ..session
+        };
+        assert_eq!(session.libraries(&args("--test")), Some(&built()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
 
 use serial_test::serial;
 
@@ -14,12 +15,20 @@ use serial_test::serial;
 /// directory.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("program");
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/program");
-        copy(&fixture, &program);
-        program
-    })
+    PROGRAM.get_or_init(|| fixture("program", "program"))
+}
+
+/// The same for a program in other forms.
+fn forms() -> &'static Path {
+    static FORMS: OnceLock<PathBuf> = OnceLock::new();
+    FORMS.get_or_init(|| fixture("forms", "a program"))
+}
+
+fn fixture(name: &str, dir: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(dir);
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    copy(&fixtures.join(name), &dir);
+    dir
 }
 
 /// Copies a directory. Leaves files alone that have not changed, because cargo rebuilds when a file is newer.
@@ -139,12 +148,26 @@ fn a_thread_for_each_connection_and_client_takes_few_os_threads() {
 #[test]
 #[serial]
 fn what_a_program_writes_and_how_it_ends_are_the_same() {
-    for arguments in ["lines", "panic", "exit"] {
+    for arguments in ["lines", "panic", "exit", "abort"] {
         let line = format!("run -q -- {arguments}");
         let (on_std, on_greenroom) = (output(&mut plain(&line)), output(&mut green(&line)));
         assert_eq!(on_std.stdout, on_greenroom.stdout, "{arguments}");
         assert_eq!(on_std.status, on_greenroom.status, "{arguments}");
+        let (on_std, on_greenroom) = (said(on_std.stderr), said(on_greenroom.stderr));
+        assert_eq!(on_std, on_greenroom, "{arguments}");
     }
+}
+
+#[test]
+#[serial]
+fn the_program_has_the_process_of_the_command() {
+    // So signals to the command reach the program.
+    let mut command = green("run -q -- id");
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = child.spawn().unwrap();
+    let id = child.id();
+    let written = child.wait_with_output().unwrap().stdout;
+    assert_eq!(String::from_utf8(written).unwrap(), format!("{id}\n"));
 }
 
 #[test]
@@ -173,6 +196,14 @@ fn main_thread_on_greenroom(options: &str, profile: &str) -> PathBuf {
     main_thread(green(&format!("build -q {options}")), profile, &dir)
 }
 
+/// What a program has written to standard error, without the thread's number in a panic's report.
+fn said(stderr: Vec<u8>) -> String {
+    let text = String::from_utf8(stderr).unwrap();
+    let is_number = |word: &&str| word.starts_with('(') && word.ends_with(')');
+    let words: Vec<_> = text.split(' ').filter(|word| !is_number(word)).collect();
+    words.join(" ")
+}
+
 /// What a program has written and how it has ended, without the thread's number in a panic's report.
 fn ending(program: &Path, argument: &str) -> (String, String, Option<i32>) {
     let mut command = Command::new(program);
@@ -182,13 +213,8 @@ fn ending(program: &Path, argument: &str) -> (String, String, Option<i32>) {
         .env("RUST_BACKTRACE", "0")
         .env("SET_OUTSIDE", "here");
     let output = output(&mut command);
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let stderr: Vec<_> = text(output.stderr)
-        .split(' ')
-        .filter(|word| !(word.starts_with('(') && word.ends_with(')')))
-        .map(str::to_owned)
-        .collect();
-    (text(output.stdout), stderr.join(" "), output.status.code())
+    let written = String::from_utf8(output.stdout).unwrap();
+    (written, said(output.stderr), output.status.code())
 }
 
 #[test]
@@ -477,12 +503,22 @@ fn a_wrapper_of_the_users_is_called_in_turn() {
     fs::write(&wrapper, script).unwrap();
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&wrapper, executable).unwrap();
-    let _ = fs::remove_file(&log);
-    stdout(green("build -q").env("RUSTC_WRAPPER", &wrapper));
-    let calls = fs::read_to_string(log).unwrap();
-    let patched =
-        |line: &str| line.contains("--crate-name quiet") && line.contains("--extern std=");
-    assert!(calls.lines().any(patched), "{calls}");
+    let mut by_variable = green("build -q");
+    by_variable.env("RUSTC_WRAPPER", "../wrapper");
+    let by_config = green("build -q --config build.rustc-wrapper='../wrapper'");
+    for mut command in [by_variable, by_config] {
+        let _ = fs::remove_file(&log);
+        // So that there is something to compile.
+        let source = program().join("quiet/src/lib.rs");
+        let source = fs::File::options().append(true).open(source).unwrap();
+        source.set_modified(SystemTime::now()).unwrap();
+        // Both paths are relative to the working directory. cargo calls the wrapper in another one.
+        stdout(command.current_dir(program().join("quiet")));
+        let calls = fs::read_to_string(&log).unwrap_or_default();
+        let patched =
+            |line: &str| line.contains("--crate-name quiet") && line.contains("--extern std=");
+        assert!(calls.lines().any(patched), "{command:?}: {calls}");
+    }
 }
 
 #[test]
@@ -513,6 +549,24 @@ fn a_crate_that_is_left_out_keeps_std_and_explain_says_so() {
 
 #[test]
 #[serial]
+fn documentation_of_a_crate_that_is_left_out_is_tested_on_std() {
+    let written = stdout(&mut green("test --doc -p quiet --except quiet"));
+    assert!(written.contains("1 passed"), "{written}");
+}
+
+#[test]
+#[serial]
+fn documentation_of_a_greenroom_that_the_program_names_is_that_of_the_one_below_its_std() {
+    stdout(&mut green(
+        "doc -q --features names-greenroom --no-deps -p program -p greenroom",
+    ));
+    let host = stdout(Command::new("rustc").args(["--print", "host-tuple"]));
+    let dir = program().join("target/greenroom/program").join(host.trim());
+    assert!(dir.join("doc/greenroom/fn.spawn.html").exists());
+}
+
+#[test]
+#[serial]
 fn a_type_that_clashes_is_an_error_that_names_the_way_out() {
     let said = failure(&mut green("check --features gives-type --except quiet"));
     assert!(said.contains("mismatched types"), "{said}");
@@ -538,27 +592,104 @@ fn what_cannot_work_is_said_at_once() {
     assert!(said(&mut green("check --except nothing")).contains("no such crate"));
     assert!(said(&mut green("check --manifest-path nothing")).contains("nothing"));
     assert!(said(green("check").env("RUSTC", "/no/compiler")).contains("/no/compiler"));
-    assert!(
-        said(green("check").env("CARGO_GREENROOM_SESSION", "x")).contains("call plain cargo there")
-    );
+    assert!(said(green("check").env("CARGO_GREENROOM_SESSION", "x")).contains("runs this already"));
     assert!(
         said(green("check").env("GREENROOM_PATH", "/nowhere")).contains("there is no greenroom")
     );
     let file = program().join("Cargo.toml");
     let line = format!("check --target-dir {}", file.display());
     assert!(said(&mut green(&line)).contains("cannot create"));
+    // There is no greenroom for this target, whether it is installed or not.
+    let line = "check --config build.target='wasm32-unknown-unknown'";
+    let words = "greenroom's std cannot be built for wasm32-unknown-unknown";
+    assert!(said(&mut green(line)).contains(words));
+}
+
+/// `cargo greenroom` on the program in other forms.
+fn green_form(line: &str) -> Command {
+    let mut command = green(line);
+    command.current_dir(forms());
+    command
+}
+
+/// Whether cargo compiles something.
+fn compiles(command: &mut Command) -> bool {
+    let output = output(command);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    said.contains("Compiling")
 }
 
 #[test]
 #[serial]
-fn what_was_built_is_not_built_again_and_another_choice_is() {
+fn an_ordinary_build_stays_as_it_is_and_flags_change_the_other_one() {
+    let ordinary = || {
+        let mut command = plain("build");
+        command.current_dir(forms());
+        command
+    };
+    compiles(&mut ordinary());
+    let line = "run -qr";
+    let form = "on greenroom: true, aborts: true, changed: ";
+    assert_eq!(stdout(&mut green_form(line)), format!("{form}false\n"));
+    let mut changed = green_form(line);
+    changed.env("RUSTFLAGS", "--cfg changed");
+    assert_eq!(stdout(&mut changed), format!("{form}true\n"));
+    assert_eq!(stdout(&mut green_form(line)), format!("{form}false\n"));
+    assert!(!compiles(&mut ordinary()));
+}
+
+#[test]
+#[serial]
+fn tests_and_benches_of_a_program_that_aborts_on_panic_unwind() {
+    let written = stdout(&mut green_form("test --release"));
+    let passed = written.matches("test result: ok. 1 passed").count();
+    assert_eq!(passed, 3, "{written}");
+    let written = stdout(&mut green_form("bench -q --bench bench"));
+    assert!(
+        written.ends_with("benched on greenroom: true, aborts: false, changed: false\n"),
+        "{written}"
+    );
+    // A command without tests leaves theirs alone.
+    compiles(&mut green_form("build --release"));
+    assert!(!compiles(&mut green_form("test --release")));
+    assert!(!compiles(&mut green_form("build --release")));
+}
+
+#[test]
+#[serial]
+fn values_of_the_configuration_hold_for_greenrooms_std_too() {
+    let line = "run -q --release --config profile.release.panic='unwind'";
+    let expected = "on greenroom: true, aborts: false, changed: false\n";
+    assert_eq!(stdout(&mut green_form(line)), expected);
+}
+
+#[test]
+#[serial]
+fn a_source_that_lacks_what_greenroom_depends_on_is_an_error_that_names_the_way_out() {
+    let empty = program().join("empty");
+    fs::create_dir_all(&empty).unwrap();
+    let line = format!(
+        "check --config source.crates-io.replace-with='vendored' --config source.vendored.directory='{}'",
+        empty.display()
+    );
+    let said = failure(&mut green_form(&line));
+    assert!(
+        said.contains("takes crates from vendored") && said.contains("cargo vendor --sync"),
+        "{said}"
+    );
+}
+
+#[test]
+#[serial]
+fn what_was_built_is_not_built_again_and_another_choice_is_another_program() {
     stdout(&mut green("build -q"));
     let again = output(&mut green("build"));
     let said = String::from_utf8(again.stderr).unwrap();
     assert!(!said.contains("Compiling"), "{said}");
-    let other = output(&mut green("build --except quiet"));
-    let said = String::from_utf8(other.stderr).unwrap();
-    assert!(said.contains("Compiling quiet"), "{said}");
+    let other = stdout(&mut green("run -q --except program"));
+    assert!(other.starts_with("on greenroom: false\n"), "{other}");
+    assert_eq!(stdout(&mut green("run -q")), GREEN);
 }
 
 #[test]
@@ -579,9 +710,16 @@ fn sessions_whose_libraries_were_built_again_are_removed() {
             "{name}"
         );
     }
-    // A session of other libraries, with its wrapper.
-    fs::write(base.join("sessions/0123"), "std=/gone\n").unwrap();
+    // A session of other libraries, with its wrapper. A build that has begun with them may still run.
+    let path = base.join("sessions/0123");
+    fs::write(&path, "std=/gone\n").unwrap();
     fs::write(base.join("bin/greenroom-rustc-0123"), "").unwrap();
+    let recent = names("sessions");
+    stdout(&mut green("check -q"));
+    assert_eq!(names("sessions"), recent);
+    let session = fs::File::options().append(true).open(path).unwrap();
+    let long_ago = SystemTime::now() - Duration::from_secs(48 * 60 * 60);
+    session.set_modified(long_ago).unwrap();
     stdout(&mut green("check -q"));
     assert_eq!((names("sessions"), names("bin")), (kept, wrappers));
 }
