@@ -123,14 +123,22 @@
 //! - `ppoll`, `pselect`, `epoll_pwait` and `epoll_pwait2` with a signal mask that differs from the thread's. They want to
 //!   handle signals on this thread while they wait.
 //! - Waits for signals: `sigwait`, `sigwaitinfo`, `sigtimedwait`, `sigsuspend`, `pause`.
-//! - `tee`, `vmsplice`, `tcdrain`, and an `ioctl` that waits.
+//! - `tee`, `vmsplice`, `tcdrain`, and an `ioctl` that waits. Reads from a terminal whose mode sets a time for them
+//!   (`VTIME`).
+//! - The close of a socket with `SO_LINGER`, if no descriptor is left.
 //! - Message queues and semaphores of the system: `mq_receive`, `mq_send`, `msgrcv`, `msgsnd`, `semop`.
-//! - `pthread_once`, `pthread_barrier_wait`, the joins of threads other than `pthread_join`, and what `threads.h`
-//!   declares (`mtx_lock`, `cnd_wait`, `thrd_join`).
-//! - System calls by number, through `syscall`, except the futexes of std's locks: so `io_uring_enter` and
-//!   `io_getevents`. And `aio_suspend`.
-//! - What the C library calls internally: the reads and writes of `fgets` and the like, `lockf`, `system`, `pclose`,
-//!   the queries of `res_query`, the lookups of users by `getpwnam`.
+//! - `pthread_once`, and with it `std::call_once` of C++, `pthread_barrier_wait`, the joins of threads other than
+//!   `pthread_join`, and what `threads.h` declares (`mtx_lock`, `cnd_wait`, `thrd_join`). If the function of a
+//!   `pthread_once` waits, and another coroutine of the worker comes to it meanwhile, both wait for ever.
+//! - System calls by number, through `syscall`, except futexes: so `io_uring_enter` and `io_getevents`. Futexes with a
+//!   set of bits. And `aio_suspend`, `getaddrinfo_a` with `GAI_WAIT`, `gai_suspend`.
+//! - What the C library calls internally: the reads and writes of `fgets` and the like, `eventfd_read` and
+//!   `eventfd_write`, `lockf`, `system`, `pclose`, the queries of `res_query`, the lookups of users by `getpwnam`.
+//! - Calls of libraries that were loaded by `dlopen` with `RTLD_DEEPBIND`, and those of very old binaries by names such as
+//!   `__pthread_mutex_lock`.
+//!
+//! `flockfile` neither parks nor keeps another coroutine of the worker out: the C library takes them for one thread. So
+//! a coroutine that waits while it has the lock of a `FILE` is not alone with it.
 //!
 //! A loop that waits for another coroutine of its worker without blocking never ends if it only calls these:
 //!

@@ -1,7 +1,8 @@
 //! Waiting for child processes.
 //!
 //! A single child is waited for by a pidfd, which is readable when the child has ended. All other waits, such as
-//! for any child or for a stopped one, are calls for a thread of the pool.
+//! for any child or for a stopped one, are calls for a thread of the pool; or attempts after pauses, if the children of
+//! this thread alone are meant.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -9,7 +10,7 @@ use super::errno::{Errno, answer, result};
 use super::original;
 use super::types::null_mut;
 use super::types::{c_int, c_uint, id_t, pid_t, rusage, siginfo_t};
-use super::wait::{Borrowed, on_pool_waiting, until};
+use super::wait::{Borrowed, LONGEST_PAUSE, on_pool_waiting, sleep, until};
 use crate::reactor::Interest;
 use crate::sys::child;
 
@@ -30,6 +31,13 @@ where
     }
     let asks_for_stops = options & (libc::WUNTRACED | libc::WCONTINUED) != 0;
     match pidfd(child).filter(|_| !asks_for_stops) {
+        // For a child of this thread alone.
+        None if options & libc::__WNOTHREAD != 0 => loop {
+            sleep(LONGEST_PAUSE);
+            if let Some(done) = attempt(options | libc::WNOHANG)? {
+                return Ok(Some(done));
+            }
+        },
         None => on_pool_waiting(|| attempt(options)),
         Some(pidfd) => {
             let ended = until(pidfd.as_raw_fd(), Interest::READABLE, None, || {

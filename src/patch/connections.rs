@@ -1,7 +1,6 @@
 //! Connecting and accepting.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::net::AddressFamily;
@@ -14,7 +13,6 @@ use super::original;
 use super::types::*;
 use super::wait::{read_at_once, spend_operation, until, until_by_pauses};
 use crate::reactor::Interest;
-use crate::sys::fork;
 use crate::sys::mode_turn::ModeTurn;
 use crate::task;
 
@@ -28,10 +26,9 @@ const WITHOUT_HANDSHAKE: [AddressFamily; 3] = [
 /// connect(2) has no flag like `MSG_DONTWAIT`. So the socket is in non-blocking mode during the call.
 pub(super) unsafe fn connect(fd: c_int, to: *const sockaddr, to_len: socklen_t) -> c_int {
     answer(|| {
-        let flags = kernel::flags(fd)?;
         // SAFETY: the caller's.
         let attempt = || result(unsafe { original::connect(fd, to, to_len) });
-        if flags & libc::O_NONBLOCK != 0 {
+        if descriptor::is_nonblocking(fd)? {
             return read_at_once(attempt());
         }
         spend_operation();
@@ -39,7 +36,7 @@ pub(super) unsafe fn connect(fd: c_int, to: *const sockaddr, to_len: socklen_t) 
         if descriptor::is_socket_of(fd, libc::SOCK_DGRAM, &WITHOUT_HANDSHAKE) {
             return attempt();
         }
-        let attempt = || in_nonblocking_mode(fd, flags, attempt)?;
+        let attempt = || in_nonblocking_mode(fd, attempt)?;
         match attempt() {
             // A Unix listener whose queue is full. No event tells when there is room.
             Err(Errno::AGAIN) => {
@@ -58,8 +55,13 @@ pub(super) unsafe fn connect(fd: c_int, to: *const sockaddr, to_len: socklen_t) 
     })
 }
 
-/// Calls `f` while the descriptor is in non-blocking mode. `flags` are its flags before and after.
-fn in_nonblocking_mode<R>(fd: RawFd, flags: c_int, f: impl FnOnce() -> R) -> Result<R, Errno> {
+/// Calls `f` while the descriptor is in non-blocking mode. Others may have set that mode since the last look, so the
+/// descriptor is asked for it each time.
+fn in_nonblocking_mode<R>(fd: RawFd, f: impl FnOnce() -> R) -> Result<R, Errno> {
+    let flags = kernel::flags(fd)?;
+    if flags & libc::O_NONBLOCK != 0 {
+        return Ok(f());
+    }
     let set = |flags: c_int| {
         // SAFETY: `F_SETFL` takes any numbers.
         result(unsafe { original::fcntl(fd, libc::F_SETFL, flags as usize) })
@@ -89,12 +91,6 @@ fn end_of(fd: RawFd, attempt: impl FnOnce() -> Result<c_int, Errno>) -> Result<c
     }
 }
 
-/// Whether an OS thread has accepted from any listener by a call that blocks.
-static HAS_BLOCKED: AtomicBool = AtomicBool::new(false);
-
-/// Whether a listener was in non-blocking mode for the attempt of a coroutine.
-static HAS_CHANGED_MODE: AtomicBool = AtomicBool::new(false);
-
 pub(super) unsafe fn accept(fd: c_int, from: *mut sockaddr, from_len: *mut socklen_t) -> c_int {
     // SAFETY: the caller's.
     accept_by(fd, || unsafe { original::accept(fd, from, from_len) })
@@ -121,7 +117,7 @@ fn accept_by(fd: c_int, accept: impl Fn() -> c_int) -> c_int {
         return accept_on_thread(fd, accept);
     }
     answer(|| {
-        if is_left_nonblocking(fd)? || !descriptor::is_listening(fd) {
+        if !descriptor::is_listening(fd) || is_left_nonblocking(fd)? {
             return read_at_once(result(accept()));
         }
         spend_operation();
@@ -137,51 +133,42 @@ fn accept_by(fd: c_int, accept: impl Fn() -> c_int) -> c_int {
     })
 }
 
-/// Accepts a connection from a listener in blocking mode, if that does not block.
+/// Accepts a connection, if that does not block.
 ///
-/// A connection that a poll reports can be accepted without blocking, unless somebody else takes it first. As
-/// in the shims, a turn keeps the attempts of this process apart. If OS threads or other processes may accept,
-/// too, the listener is in non-blocking mode during the attempt. See `sys/mode_turn.rs`.
+/// A connection that a poll reports may be taken by somebody else first: by another thread, or by any process that has
+/// the listener. So the listener is in non-blocking mode during the attempt. A turn keeps the attempts apart. See
+/// `sys/mode_turn.rs`.
 fn try_to_accept(fd: RawFd, accept: impl Fn() -> c_int) -> Result<c_int, Errno> {
-    let _turn = turn(fd)?;
     if descriptor::events(fd, libc::POLLIN)? == 0 {
         return Err(Errno::AGAIN);
     }
-    if !HAS_BLOCKED.load(Ordering::SeqCst) && !fork::has_forked() {
-        return result(accept());
-    }
-    HAS_CHANGED_MODE.store(true, Ordering::SeqCst);
-    match in_nonblocking_mode(fd, kernel::flags(fd)?, || result(accept()))? {
+    let _turn = turn(fd)?;
+    match in_nonblocking_mode(fd, || result(accept()))? {
         // In that mode, a Unix socket does not tell. This does not wait.
         Err(Errno::AGAIN) if descriptor::is_shut_down(fd)? => result(accept()),
         done => done,
     }
 }
 
-/// The turn at the mode of a listener.
+/// The turn at the mode of a listener, which other processes may have, too.
 fn turn<'fd>(fd: RawFd) -> Result<ModeTurn<'fd>, Errno> {
-    Ok(match fork::has_forked() {
-        true => ModeTurn::take_among_processes(descriptor::borrowed(fd)?),
-        false => ModeTurn::take(),
-    })
+    Ok(ModeTurn::take_among_processes(descriptor::borrowed(fd)?))
 }
 
-/// Whether the user has set non-blocking mode, which is not that of an attempt.
+/// Whether the user has set the non-blocking mode of a listener, which is not that of an attempt.
 fn is_left_nonblocking(fd: RawFd) -> Result<bool, Errno> {
+    if !descriptor::is_nonblocking(fd)? {
+        return Ok(false);
+    }
     let _turn = turn(fd)?;
     descriptor::is_nonblocking(fd)
 }
 
 /// Accepts a connection on an OS thread.
 fn accept_on_thread(fd: RawFd, accept: impl Fn() -> c_int) -> c_int {
-    if !HAS_BLOCKED.load(Ordering::SeqCst) && !HAS_BLOCKED.swap(true, Ordering::SeqCst) {
-        // A coroutine that has not seen this has accepted when this thread gets the turn.
-        drop(ModeTurn::take());
-    }
     let begin = Instant::now();
     let accepted = accept();
-    let may_change_mode = || HAS_CHANGED_MODE.load(Ordering::Relaxed) || fork::has_forked();
-    if accepted != -1 || errno::get() != libc::EAGAIN || !may_change_mode() {
+    if accepted != -1 || errno::get() != libc::EAGAIN {
         return accepted;
     }
     answer(|| {

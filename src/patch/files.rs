@@ -1,19 +1,21 @@
 //! Reading and writing through any descriptor.
 //!
 //! An attempt is made with `RWF_NOWAIT`, or with `MSG_DONTWAIT` on a socket. Where the kernel knows neither, a poll
-//! tells whether the call would block; another reader or writer may then still be faster. Regular files are
-//! read and written as without the patch. So are the descriptors 0, 1 and 2: std holds a lock of its own
-//! around them, which counts by OS thread.
+//! tells whether the call would block; another reader or writer may then still be faster. A terminal that has room may
+//! have it for a part only, and a part of a write would be another message to some devices. So a thread of the pool
+//! writes to these. Regular files are read and written as without the patch. So are the descriptors 0, 1 and 2: std holds
+//! a lock of its own around them, which counts by OS thread.
 
 use rustix::net::sockopt::Timeout;
 
+use super::caller;
 use super::descriptor;
 use super::errno::{Errno, answer, result};
 use super::original;
 use super::sockets;
-use super::transfer::{Buffers, Transfer};
+use super::transfer::{Buffers, MOST, Transfer};
 use super::types::*;
-use super::wait::spend_operation_on;
+use super::wait::{Borrowed, on_pool_waiting, spend_operation_on};
 use crate::reactor::Interest;
 
 /// `RWF_NOWAIT` of preadv2(2).
@@ -117,15 +119,23 @@ unsafe fn write_from(fd: c_int, bufs: Buffers, block: impl Fn() -> ssize_t) -> s
         return block();
     }
     answer(|| {
-        let writing = Transfer {
-            fd,
-            interest: Interest::WRITABLE,
-            timeout: Timeout::Send,
-        };
-        // SAFETY: the caller's.
-        let is_all = |written, _| unsafe { written >= bufs.len() };
+        let writing = writing(fd);
         match kind(fd)? {
             None => result(block()),
+            Some(Kind::Other) => {
+                // SAFETY: the caller's.
+                let written = writing.once(|| unsafe { try_to_write_all(fd, bufs) })?;
+                written.map_or_else(
+                    || {
+                        let lent = Borrowed(block);
+                        on_pool_waiting(move || {
+                            let Borrowed(block) = { lent };
+                            result(block())
+                        })
+                    },
+                    Ok,
+                )
+            }
             Some(kind) => writing.all(
                 // SAFETY: the caller's. The kernel has read the list if anything was written.
                 |written| unsafe {
@@ -133,63 +143,134 @@ unsafe fn write_from(fd: c_int, bufs: Buffers, block: impl Fn() -> ssize_t) -> s
                         Kind::Socket if written > 0 => {
                             sockets::try_to_write(fd, Buffers { list, count }, written)
                         }
-                        _ => try_to_write(fd, &kind, list, count),
+                        _ => try_to_write(fd, &kind, Buffers { list, count }),
                     })
                 },
-                is_all,
+                // SAFETY: the caller's.
+                |written, _| unsafe { written >= bufs.len() },
                 || true,
             ),
         }
     })
 }
 
-/// Makes an attempt to write to what is no regular file.
+fn writing(fd: c_int) -> Transfer {
+    Transfer {
+        fd,
+        interest: Interest::WRITABLE,
+        timeout: Timeout::Send,
+    }
+}
+
+/// Makes an attempt to write. `None`, if the kernel knows no attempt on this descriptor.
 ///
 /// # Safety
 ///
 /// As writev(2).
-unsafe fn try_to_write(
-    fd: c_int,
-    kind: &Kind,
-    list: *const iovec,
-    count: usize,
-) -> Result<ssize_t, Errno> {
+unsafe fn attempt_to_write(fd: c_int, bufs: Buffers) -> Result<Option<ssize_t>, Errno> {
+    let count = bufs.count as c_int;
     // SAFETY: the caller's.
-    let tried = unsafe { original::pwritev2(fd, list, count as c_int, OWN_POSITION, NOWAIT) };
+    let tried = unsafe { original::pwritev2(fd, bufs.list, count, OWN_POSITION, NOWAIT) };
     match result(tried) {
-        // SAFETY: the caller's.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) if matches!(kind, Kind::Socket) => unsafe {
-            sockets::try_to_write(fd, Buffers { list, count }, 0)
-        },
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) if descriptor::is_nonblocking(fd)? => {
-            // SAFETY: the caller's.
-            result(unsafe { original::writev(fd, list, count as c_int) })
-        }
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-            descriptor::check_writable(fd)?;
-            // SAFETY: the caller's. The list is not empty, and the kernel has read it.
-            unsafe {
-                let buffers = Buffers { list, count };
-                let first = buffers.as_slice().iter().find(|buf| buf.iov_len > 0);
-                match (kind, first) {
-                    // A pipe that reports room has it for so much.
-                    (Kind::Pipe, Some(first)) if buffers.len() > libc::PIPE_BUF => {
-                        let len = first.iov_len.min(libc::PIPE_BUF);
-                        result(original::write(fd, first.iov_base, len))
-                    }
-                    _ => result(original::writev(fd, list, count as c_int)),
-                }
-            }
-        }
-        done => done,
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+        done => done.map(Some),
     }
 }
 
-/// A list of one buffer.
+/// Makes an attempt to write to a socket or a pipe.
+///
+/// # Safety
+///
+/// As writev(2).
+unsafe fn try_to_write(fd: c_int, kind: &Kind, bufs: Buffers) -> Result<ssize_t, Errno> {
+    // SAFETY: the caller's.
+    if let Some(written) = unsafe { attempt_to_write(fd, bufs) }? {
+        return Ok(written);
+    }
+    if matches!(kind, Kind::Socket) {
+        // SAFETY: the caller's.
+        return unsafe { sockets::try_to_write(fd, bufs, 0) };
+    }
+    let is_nonblocking = descriptor::is_nonblocking(fd)?;
+    if !is_nonblocking {
+        descriptor::check_writable(fd)?;
+    }
+    // SAFETY: the caller's. The list is not empty, and the kernel has read it.
+    unsafe {
+        let first = bufs.as_slice().iter().find(|buf| buf.iov_len > 0);
+        match first.filter(|_| !is_nonblocking && bufs.len() > libc::PIPE_BUF) {
+            // A pipe that reports room has it for so much.
+            Some(first) => {
+                let len = first.iov_len.min(libc::PIPE_BUF);
+                result(original::write(fd, first.iov_base, len))
+            }
+            None => result(original::writev(fd, bufs.list, bufs.count as c_int)),
+        }
+    }
+}
+
+/// Makes an attempt to write to a terminal, an eventfd and so on. `None`, if there is room, but perhaps not for
+/// everything.
+///
+/// # Safety
+///
+/// As writev(2).
+unsafe fn try_to_write_all(fd: c_int, bufs: Buffers) -> Result<Option<ssize_t>, Errno> {
+    // SAFETY: the caller's.
+    if let Some(written) = unsafe { attempt_to_write(fd, bufs) }? {
+        return Ok(Some(written));
+    }
+    if !descriptor::is_nonblocking(fd)? {
+        descriptor::check_writable(fd)?;
+        // SAFETY: the kernel has read the list.
+        if !unsafe { adds_one(bufs) } {
+            return Ok(None);
+        }
+    }
+    // SAFETY: the caller's.
+    result(unsafe { original::writev(fd, bufs.list, bufs.count as c_int) }).map(Some)
+}
+
+/// Whether such a write adds no more than one to an eventfd. One that reports room has it for so much.
+///
+/// # Safety
+///
+/// The kernel has accepted the list.
+unsafe fn adds_one(bufs: Buffers) -> bool {
+    // SAFETY: the caller's.
+    let [number] = (unsafe { bufs.as_slice() }) else {
+        return false;
+    };
+    if number.iov_len != 8 {
+        return false;
+    }
+    // SAFETY: any bytes are valid. The memory may not be there.
+    let number = unsafe { caller::read(number.iov_base.cast::<[u8; 8]>()) };
+    matches!(number, Ok(Some(number)) if u64::from_ne_bytes(number) <= 1)
+}
+
+/// Writes no bytes. A datagram socket sends that.
+///
+/// # Safety
+///
+/// As write(2).
+unsafe fn write_nothing(fd: c_int, block: impl Fn() -> ssize_t) -> ssize_t {
+    if fd <= libc::STDERR_FILENO || !matches!(kind(fd), Ok(Some(Kind::Socket))) {
+        return block();
+    }
+    let nothing = Buffers {
+        list: null(),
+        count: 0,
+    };
+    // SAFETY: the caller's. The list is empty.
+    answer(|| writing(fd).once(|| unsafe { sockets::try_to_write(fd, nothing, 0) }))
+}
+
+/// A list of one buffer, of which the kernel moves no more at once.
 fn one(buf: *const c_void, len: size_t) -> iovec {
     iovec {
         iov_base: buf.cast_mut(),
-        iov_len: len,
+        iov_len: len.min(MOST),
     }
 }
 
@@ -202,9 +283,9 @@ fn buffers(list: *const iovec, count: c_int) -> Buffers {
     }
 }
 
-/// The buffer of a call that has one.
-fn one_buffer(list: &iovec) -> Buffers {
-    let count = match list.iov_len {
+/// The buffer of a call that has one, of `len` bytes.
+fn one_buffer(list: &iovec, len: size_t) -> Buffers {
+    let count = match len {
         0 => 0,
         // So long a buffer is refused by the original, for another reason than in a list.
         len if isize::try_from(len).is_err() => usize::MAX,
@@ -216,7 +297,7 @@ fn one_buffer(list: &iovec) -> Buffers {
 pub(super) unsafe fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
     let list = one(buf, len);
     // SAFETY: the caller's.
-    unsafe { read_into(fd, one_buffer(&list), || original::read(fd, buf, len)) }
+    unsafe { read_into(fd, one_buffer(&list, len), || original::read(fd, buf, len)) }
 }
 
 pub(super) unsafe fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t {
@@ -260,7 +341,14 @@ pub(super) use preadv2 as preadv64v2;
 pub(super) unsafe fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
     let list = one(buf, len);
     // SAFETY: the caller's.
-    unsafe { write_from(fd, one_buffer(&list), || original::write(fd, buf, len)) }
+    let block = || unsafe { original::write(fd, buf, len) };
+    // SAFETY: the caller's.
+    unsafe {
+        match len {
+            0 => write_nothing(fd, block),
+            _ => write_from(fd, one_buffer(&list, len), block),
+        }
+    }
 }
 
 pub(super) unsafe fn writev(fd: c_int, bufs: *const iovec, count: c_int) -> ssize_t {

@@ -113,28 +113,50 @@ macro_rules! __patched_functions {
             always fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long
                 = (-1, 0, 0, 0, 0, 0, 0);
 
-            // The ends of threads and of children.
-            parks fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -> c_int;
-            parks fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int;
-            parks fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int;
-            parks fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t, until: *const timespec) -> c_int;
-            parks fn pthread_mutex_clocklock(mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> c_int;
-            parks fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int;
-            parks fn pthread_cond_wait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t) -> c_int;
-            parks fn pthread_cond_timedwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, until: *const timespec) -> c_int;
-            parks fn pthread_cond_clockwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> c_int;
-            always fn pthread_cond_signal(condition: *mut pthread_cond_t) -> c_int;
-            always fn pthread_cond_broadcast(condition: *mut pthread_cond_t) -> c_int;
-            parks fn pthread_rwlock_rdlock(lock: *mut pthread_rwlock_t) -> c_int;
-            parks fn pthread_rwlock_timedrdlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int;
-            parks fn pthread_rwlock_clockrdlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int;
-            parks fn pthread_rwlock_wrlock(lock: *mut pthread_rwlock_t) -> c_int;
-            always fn pthread_rwlock_timedwrlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int;
-            always fn pthread_rwlock_clockwrlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int;
+            // Locks, and the ends of threads and of children.
+            parks fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -> c_int
+                = (pthread_self(), null_mut());
+            parks fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) -> c_int
+                = (&mut mutex());
+            parks fn pthread_mutex_trylock(mutex: *mut pthread_mutex_t) -> c_int
+                = (&mut mutex());
+            parks fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t, until: *const timespec) -> c_int
+                = (&mut mutex(), &raw const NO_TIME);
+            parks fn pthread_mutex_clocklock(mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> c_int
+                = (&mut mutex(), 0, &raw const NO_TIME);
+            parks fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int
+                = (&mut mutex());
+            parks fn pthread_cond_wait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t) -> c_int
+                = (&mut condition(), &mut mutex());
+            parks fn pthread_cond_timedwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, until: *const timespec) -> c_int
+                = (&mut condition(), &mut mutex(), &raw const NO_TIME);
+            parks fn pthread_cond_clockwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> c_int
+                = (&mut condition(), &mut mutex(), 0, &raw const NO_TIME);
+            always fn pthread_cond_signal(condition: *mut pthread_cond_t) -> c_int
+                = (&mut condition());
+            always fn pthread_cond_broadcast(condition: *mut pthread_cond_t) -> c_int
+                = (&mut condition());
+            parks fn pthread_rwlock_rdlock(lock: *mut pthread_rwlock_t) -> c_int
+                = (&mut rwlock());
+            parks fn pthread_rwlock_timedrdlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int
+                = (&mut rwlock(), &raw const NO_TIME);
+            parks fn pthread_rwlock_clockrdlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int
+                = (&mut rwlock(), 0, &raw const NO_TIME);
+            parks fn pthread_rwlock_trywrlock(lock: *mut pthread_rwlock_t) -> c_int
+                = (&mut rwlock());
+            parks fn pthread_rwlock_wrlock(lock: *mut pthread_rwlock_t) -> c_int
+                = (&mut rwlock());
+            always fn pthread_rwlock_timedwrlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int
+                = (&mut rwlock(), &raw const NO_TIME);
+            always fn pthread_rwlock_clockwrlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int
+                = (&mut rwlock(), 0, &raw const NO_TIME);
             always fn pthread_rwlock_unlock(lock: *mut pthread_rwlock_t) -> c_int;
-            parks fn sem_wait(semaphore: *mut sem_t) -> c_int;
-            parks fn sem_timedwait(semaphore: *mut sem_t, until: *const timespec) -> c_int;
-            parks fn sem_clockwait(semaphore: *mut sem_t, clock: clockid_t, until: *const timespec) -> c_int;
+            parks fn sem_wait(semaphore: *mut sem_t) -> c_int
+                = (&mut semaphore());
+            parks fn sem_timedwait(semaphore: *mut sem_t, until: *const timespec) -> c_int
+                = (&mut semaphore(), &raw const NO_TIME);
+            parks fn sem_clockwait(semaphore: *mut sem_t, clock: clockid_t, until: *const timespec) -> c_int
+                = (&mut semaphore(), 0, &raw const NO_TIME);
             parks fn wait(status: *mut c_int) -> pid_t;
             parks fn waitpid(child: pid_t, status: *mut c_int, options: c_int) -> pid_t
                 = (0, null_mut(), -1);
@@ -144,6 +166,31 @@ macro_rules! __patched_functions {
                 = (0, null_mut(), -1, null_mut());
             parks fn waitid(kind: c_uint, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int
                 = (0, 0, null_mut(), 0);
+
+            // Other names of some of these.
+            parks fn __read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t
+                = (-1, null_mut(), 0);
+            parks fn __write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t
+                = (-1, null(), 0);
+            always fn __close(fd: c_int) -> c_int
+                = (-1);
+            parks fn __connect(fd: c_int, to: *const sockaddr, to_len: socklen_t) -> c_int
+                = (-1, null(), 0);
+            parks fn __send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t
+                = (-1, null(), 0, 0);
+            always fn __dup2(from: c_int, to: c_int) -> c_int
+                = (-1, -1);
+            parks fn __fcntl(fd: c_int, command: c_int, argument: usize) -> c_int
+                = (-1, 0, 0);
+            parks fn __poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int
+                = (null_mut(), 0, 0);
+            parks fn __select(end: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *mut timeval) -> c_int
+                = (-1, null_mut(), null_mut(), null_mut(), null_mut());
+            parks fn __nanosleep(time: *const timespec, left: *mut timespec) -> c_int
+                = (&raw const NO_TIME, null_mut());
+            parks fn __wait(status: *mut c_int) -> pid_t;
+            parks fn __waitpid(child: pid_t, status: *mut c_int, options: c_int) -> pid_t
+                = (0, null_mut(), -1);
 
             // Names.
             parks fn getaddrinfo(node: *const c_char, service: *const c_char, hints: *const addrinfo, found: *mut *mut addrinfo) -> c_int

@@ -11,8 +11,11 @@
 //!
 //! *Neither side starves.* Wake-ups begin with the lot and with the kernel by turns.
 //!
-//! The waits are not interrupted, like those of the shims' locks. Waits that other processes may end, and such with a bit
-//! set, go to the kernel. So do those of the runtime itself, for the locks below all this.
+//! *Another process* that wakes the waiters of a shared futex does not reach the lot. So a coroutine that waits for such
+//! a futex looks at the word again after a pause.
+//!
+//! The waits are not interrupted, like those of the shims' locks. Waits with a bit set go to the kernel. So do those of the
+//! runtime itself, for the locks below all this.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -28,7 +31,7 @@ use super::identity::{self, Identity};
 use super::original;
 use super::time::{duration_of, now_of};
 use super::types::{c_int, c_long};
-use super::wait::may_wait_in_lot;
+use super::wait::{LONGEST_PAUSE, may_wait_in_lot};
 use crate::sync::futex::{self, Waited};
 use crate::task;
 
@@ -46,9 +49,10 @@ pub(super) unsafe fn syscall(
 ) -> c_long {
     // SAFETY: the caller's.
     let original = |c| unsafe { original::syscall(number, a, b, c, d, e, f) };
-    if number != libc::SYS_futex || b as c_int & FUTEX_PRIVATE_FLAG == 0 || !a.is_multiple_of(4) {
+    if number != libc::SYS_futex || !a.is_multiple_of(4) {
         return original(c);
     }
+    let is_shared = b as c_int & FUTEX_PRIVATE_FLAG == 0;
     let operation = b as c_int & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
     let is_any_bit = f as u32 == u32::MAX;
     match operation {
@@ -76,7 +80,7 @@ pub(super) unsafe fn syscall(
             match left {
                 Some(left) if operation == FUTEX_WAIT || is_any_bit => {
                     // SAFETY: the caller's: the address of a word, which is aligned.
-                    unsafe { wait(a, c as u32, left, || original(c)) }
+                    unsafe { wait(a, c as u32, left, is_shared, || original(c)) }
                 }
                 // Not a valid time, or a set of bits.
                 _ => original(c),
@@ -95,7 +99,8 @@ fn left_until(time: &timespec, operation: c_int) -> Option<Duration> {
     Some(duration_of(time)?.saturating_sub(now_of(clock)))
 }
 
-/// Waits for `left`, `None` for ever, if the word has the expected value.
+/// Waits for `left`, `None` for ever, if the word has the expected value. `is_shared` is whether other processes may end
+/// the wait.
 ///
 /// # Safety
 ///
@@ -104,6 +109,7 @@ unsafe fn wait(
     address: usize,
     expected: u32,
     left: Option<Duration>,
+    is_shared: bool,
     block: impl FnOnce() -> c_long,
 ) -> c_long {
     match identity::of_waiter(address, expected) {
@@ -117,7 +123,10 @@ unsafe fn wait(
     // SAFETY: the caller's.
     let word = unsafe { AtomicU32::from_ptr(address as *mut u32) };
     let deadline = left.and_then(|left| Instant::now().checked_add(left));
-    let wait = || futex::wait(word, expected, deadline);
+    let wait = || match is_shared {
+        true => wait_by_looks(word, expected, deadline),
+        false => futex::wait(word, expected, deadline),
+    };
     answer(|| match WAITING.during(wait) {
         Waited::Woken => Ok(0),
         Waited::Changed => Err(Errno::AGAIN),
@@ -125,13 +134,25 @@ unsafe fn wait(
     })
 }
 
-/// Wakes `count` waiters. `wake_threads` wakes so many of the kernel's.
+/// Waits for a word that other processes may change.
+fn wait_by_looks(word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Waited {
+    loop {
+        let next = Instant::now() + LONGEST_PAUSE;
+        let is_last = deadline.is_some_and(|deadline| deadline <= next);
+        let until = if is_last { deadline } else { Some(next) };
+        match futex::wait(word, expected, until) {
+            Waited::TimedOut if !is_last => {}
+            waited => return waited,
+        }
+    }
+}
+
+/// Wakes `count` waiters, or one. `wake_threads` wakes so many of the kernel's.
 fn wake(address: usize, count: c_int, wake_threads: impl Fn(usize) -> c_long) -> c_long {
     static TURN: AtomicU32 = AtomicU32::new(0);
 
-    let Ok(count) = usize::try_from(count) else {
-        return wake_threads(count as usize);
-    };
+    // The kernel wakes one waiter, too, if it is asked for none or for fewer.
+    let count = count.max(1) as usize;
     // A lock of the lot is not waited for in the lot.
     if !WAITING.any() || futex::is_own_lock(address) {
         return wake_threads(count);

@@ -25,7 +25,7 @@
 //! `accept4`; `read`, `readv`, `preadv2`, `write`, `writev`, `pwritev2`, `sendfile`, `splice`, `close`, `dup2`, `dup3`,
 //! `flock`, the locks of `fcntl`; `poll`, `ppoll`, `select`, `pselect`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`; `nanosleep`,
 //! `clock_nanosleep`, `usleep`, `sleep`; `getaddrinfo`, `getnameinfo`, `gethostbyname` and its relatives;
-//! `pthread_join`, `waitpid` and its relatives; the private futexes of `syscall`, on which std's locks are made;
+//! `pthread_join`, `waitpid` and its relatives; the futexes of `syscall`, on which std's locks are made;
 //! `pthread_mutex_lock`, `pthread_cond_wait`, `pthread_rwlock_rdlock`, `sem_wait` and their relatives; and other
 //! names of these.
 //!
@@ -40,14 +40,21 @@
 //!   So does `dup2` for the descriptor that it replaces, except for a wait that begins at that moment. `close_range` and
 //!   `closefrom` do not.
 //! - Locks of files are tried every ten milliseconds, so a deadlock is not found. So are a connect to a Unix listener
-//!   whose queue is full; datagrams to a Unix socket that has no room, if the call names it; and read-write locks of C
-//!   for several processes (`PTHREAD_PROCESS_SHARED`). A wait for such a condition variable returns after ten
+//!   whose queue is full; datagrams to a Unix socket that has no room, if the call names it; read-write locks of C
+//!   for several processes (`PTHREAD_PROCESS_SHARED`); futexes that are not private; and a wait for the children of one
+//!   thread (`__WNOTHREAD`). A wait for such a condition variable returns after ten
 //!   milliseconds, as it may at any time.
 //! - `waitpid` and its relatives, for one child by its number, wait for its end alone, unless they ask for stops. The
 //!   stops of a child that is traced by `ptrace` are not told.
 //! - A `shutdown` for sending does not end the wait of a coroutine that sends to that Unix stream, as no event tells of
 //!   it. The end of the peer does.
-//! - A wait for a semaphore of C keeps a thread of the pool.
+//! - These keep a thread of the pool and are not interrupted: a wait for a semaphore of C; a write to a terminal or
+//!   another device, and to an eventfd that may have no room for it, once there is some room; and the close of a socket
+//!   with `SO_LINGER`.
+//! - An accept, and a connect of a stream, put the socket into non-blocking mode for a moment, also for other processes
+//!   that have it.
+//! - `SO_RCVLOWAT` holds for polls only: a receive returns what is there.
+//! - A blocking send with `MSG_ZEROCOPY` may send a part, so that the kernel gives it one number.
 //! - A coroutine that waits for a read-write lock of C to write keeps no readers out meanwhile, even if the lock prefers
 //!   writers.
 //! - A mutex of C parks the coroutine if another coroutine of its thread holds the mutex. A mutex that another
@@ -95,6 +102,7 @@
 //! [`status`] tells. A runtime does not start in a program where the macro has no effect, such as a library
 //! that another program loads.
 
+mod attributes;
 mod caller;
 mod children;
 mod closing;

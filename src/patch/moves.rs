@@ -16,16 +16,13 @@ use super::errno::{answer, result};
 use super::files;
 use super::kernel;
 use super::original;
-use super::transfer::after_part;
+use super::transfer::{MOST, after_part};
 use super::types::*;
 use super::wait::{spend_operation, until};
 use crate::reactor::Interest;
 
 /// How much of a file is read at once.
 const PART: usize = 1 << 16;
-
-/// The kernel moves no more at once.
-const MOST: usize = 0x7fff_f000;
 
 /// Whether a call may have to wait for the descriptor.
 fn is_awaited(fd: c_int) -> bool {

@@ -19,18 +19,19 @@
 //! a wait for its mutex.
 
 use std::cell::Cell;
-use std::mem::offset_of;
+use std::mem::{MaybeUninit, offset_of};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libc::{EBUSY, EOWNERDEAD, EPERM, ETIMEDOUT};
 
+use super::attributes::is_as_second;
 use super::counted::Counted;
 use super::errno::untouched;
 use super::original;
 use super::owners::{self, Holder};
 use super::processes::next_look;
-use super::time::{deadline_of, deadline_of_lock, duration_of, now_of};
+use super::time::{deadline_of, deadline_of_lock};
 use super::types::{c_int, clockid_t, pthread_cond_t, pthread_mutex_t, timespec};
 use super::wait::may_wait_in_lot;
 use crate::fatal;
@@ -359,7 +360,7 @@ pub(super) unsafe fn pthread_cond_timedwait(
 ) -> c_int {
     // SAFETY: the caller's.
     unsafe {
-        wait_until(condition, mutex, clock_of(until), until, || {
+        wait_until(condition, mutex, clock_of(condition), until, || {
             original::pthread_cond_timedwait(condition, mutex, until)
         })
     }
@@ -400,21 +401,26 @@ unsafe fn wait_until(
     }
 }
 
-/// The clock that a time is meant for: the one that shows a time closer to it.
-///
-/// A condition variable has a clock, but none of the C library's functions tells which. The two show times that are
-/// decades apart, unless the wall clock is wrong by so much.
+/// The clock of a condition variable.
 ///
 /// # Safety
 ///
-/// The pointer is null or to a time.
-unsafe fn clock_of(until: *const timespec) -> clockid_t {
-    // SAFETY: the caller's.
-    let until = unsafe { until.as_ref() }.and_then(duration_of);
-    let distance = |clock| until.map(|until: Duration| until.abs_diff(now_of(clock)));
-    match distance(libc::CLOCK_MONOTONIC) < distance(libc::CLOCK_REALTIME) {
-        true => libc::CLOCK_MONOTONIC,
-        false => libc::CLOCK_REALTIME,
+/// The pointer is to a condition variable that is initialised.
+unsafe fn clock_of(condition: *mut pthread_cond_t) -> clockid_t {
+    let [first, second] = [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC];
+    let initialise = |condition, clock| {
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: the first call initialises the attributes. There is memory for a condition variable.
+        unsafe {
+            libc::pthread_condattr_init(attributes.as_mut_ptr());
+            libc::pthread_condattr_setclock(attributes.as_mut_ptr(), clock);
+            libc::pthread_cond_init(condition, attributes.as_ptr());
+        }
+    };
+    // SAFETY: the caller's. There is no third clock that a condition variable can have.
+    match unsafe { is_as_second(condition, [first, second], initialise) } {
+        true => second,
+        false => first,
     }
 }
 

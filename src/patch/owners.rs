@@ -1,5 +1,5 @@
 //! Which coroutine holds a mutex of C for which the C library notes only the thread: mutexes that their holder may
-//! lock again, and those that check who unlocks.
+//! lock again, and those that check who unlocks. And so for read-write locks that are locked for writing.
 //!
 //! All coroutines that this tells apart are of one thread, so each thread has notes of its own.
 #![forbid(unsafe_code)]

@@ -213,6 +213,14 @@ impl Sets {
         }
     }
 
+    /// Takes all descriptors out of the sets.
+    fn clear(&self) {
+        for (&set, asked) in self.sets.iter().zip(&self.asked) {
+            // SAFETY: as in `restore`.
+            unsafe { set.write_bytes(0, asked.len()) };
+        }
+    }
+
     /// The descriptors, and what to wait for. One that is in several sets comes several times.
     fn interests(&self, end: usize) -> Vec<(RawFd, Interest)> {
         let kinds = [Interest::READABLE, Interest::WRITABLE, Interest::PRIORITY];
@@ -268,9 +276,12 @@ unsafe fn wait_for_sets(
             look()
         },
     );
-    if ready < 0 {
+    match ready {
+        // The last attempt may have left the sets as they were: a signal has ended it.
+        0 => sets.clear(),
         // An attempt may have emptied the sets before the wait has failed.
-        sets.restore();
+        ..0 => sets.restore(),
+        _ => {}
     }
     errno::untouched(|| drop(sets));
     ready

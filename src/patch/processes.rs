@@ -3,15 +3,14 @@
 //! An unlock in another process wakes no coroutine of this one. So a coroutine that waits for such a lock looks at it
 //! again after a pause.
 //!
-//! The C library notes in a lock whether it is for several processes. Where it does depends on its version, so a lock is
-//! compared with new ones of both kinds.
+//! Whether a lock is for several processes is seen as in `attributes.rs`.
 
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use libc::{PTHREAD_PROCESS_PRIVATE, PTHREAD_PROCESS_SHARED};
 
+use super::attributes::is_as_second;
 use super::types::{c_int, pthread_cond_t, pthread_rwlock_t};
 use super::wait::LONGEST_PAUSE;
 
@@ -69,23 +68,13 @@ pub(super) unsafe fn next_look<T: Lock>(
 ///
 /// The pointer is to a lock that is initialised.
 unsafe fn is_for_several<T: Lock>(lock: *mut T) -> bool {
-    const { assert!(align_of::<T>() >= align_of::<u32>() && size_of::<T>().is_multiple_of(4)) };
-    let [mut private, mut shared] = [(); 2].map(|()| MaybeUninit::<T>::zeroed());
-    let (private, shared) = (private.as_mut_ptr(), shared.as_mut_ptr());
-    // SAFETY: both pointers are to memory for a lock.
+    let kinds = [PTHREAD_PROCESS_PRIVATE, PTHREAD_PROCESS_SHARED];
+    // SAFETY: the caller's. The function initialises a lock.
     unsafe {
-        T::initialise(private, PTHREAD_PROCESS_PRIVATE);
-        T::initialise(shared, PTHREAD_PROCESS_SHARED);
+        is_as_second(lock, kinds, |lock, processes| {
+            T::initialise(lock, processes)
+        })
     }
-    (0..size_of::<T>() / 4).any(|index| {
-        let [of_lock, of_private, of_shared] = [lock, private, shared].map(|lock| {
-            // SAFETY: the word is in a lock, which is there, by the caller and above. Its bytes are initialised. Other
-            // threads change it with atomic instructions only.
-            unsafe { AtomicU32::from_ptr(lock.cast::<u32>().add(index)) }.load(Ordering::Relaxed)
-        });
-        let different = of_private ^ of_shared;
-        different != 0 && (of_lock ^ of_shared) & different == 0
-    })
 }
 
 #[cfg(test)]

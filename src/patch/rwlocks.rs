@@ -1,7 +1,8 @@
 //! Read-write locks of C.
 //!
 //! Their state stays the C library's, which does not tell who has a lock for reading. So a coroutine waits in the
-//! lot for whatever thread has the lock. Each attempt is one of the functions that do not wait. Unlocking wakes
+//! lot for whatever thread has the lock. Which coroutine has a lock for writing is noted in `owners.rs`, since it must not
+//! wait for itself. Each attempt is one of the functions that do not wait. Unlocking wakes
 //! all coroutines that wait for the lock, which try again. So does a thread that waited to write and gives up:
 //!
 //! ```text
@@ -14,11 +15,12 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::time::Instant;
 
-use libc::{EBUSY, ETIMEDOUT};
+use libc::{EBUSY, EDEADLK, ETIMEDOUT};
 
 use super::counted::Counted;
 use super::errno::untouched;
 use super::original;
+use super::owners::{self, Holder};
 use super::processes::next_look;
 use super::time::deadline_of_lock;
 use super::types::{c_int, clockid_t, pthread_rwlock_t, timespec};
@@ -29,15 +31,53 @@ use crate::task;
 /// The coroutines that wait.
 static WAITING: Counted = Counted::of(AtomicUsize::new(0));
 
-/// Locks by `attempt`, which returns `EBUSY` if it would have to wait, or returns `ETIMEDOUT`. `block` is the
-/// original.
+/// What a lock is locked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+impl Access {
+    /// Locks if that is possible at once. Otherwise returns `EBUSY`.
+    ///
+    /// # Safety
+    ///
+    /// The pointer is to a lock that is initialised.
+    unsafe fn try_to_lock(self, lock: *mut pthread_rwlock_t) -> c_int {
+        // SAFETY: the caller's.
+        unsafe {
+            match self {
+                Access::Read => libc::pthread_rwlock_tryrdlock(lock),
+                Access::Write => original::pthread_rwlock_trywrlock(lock),
+            }
+        }
+    }
+
+    /// Notes that a coroutine has the lock for writing, if that is what `locked` says, which an attempt has returned.
+    /// Returns the same.
+    fn note_if_locked(self, lock: *mut pthread_rwlock_t, locked: c_int) -> c_int {
+        if self == Access::Write && locked == 0 && task::on_coroutine() {
+            owners::note_locked(lock.addr());
+        }
+        locked
+    }
+}
+
+pub(super) unsafe fn pthread_rwlock_trywrlock(lock: *mut pthread_rwlock_t) -> c_int {
+    // SAFETY: the caller's.
+    let locked = unsafe { Access::Write.try_to_lock(lock) };
+    Access::Write.note_if_locked(lock, locked)
+}
+
+/// Locks, or returns `ETIMEDOUT`, or `EDEADLK` to the coroutine that has the lock for writing. `block` is the original.
 ///
 /// # Safety
 ///
 /// The pointer is to a lock that is initialised.
 unsafe fn lock(
     lock: *mut pthread_rwlock_t,
-    attempt: unsafe extern "C" fn(*mut pthread_rwlock_t) -> c_int,
+    access: Access,
     deadline: impl FnOnce() -> Result<Option<Instant>, c_int>,
     block: impl FnOnce() -> c_int,
 ) -> c_int {
@@ -45,10 +85,13 @@ unsafe fn lock(
         return wait_outside(lock, block);
     }
     // SAFETY: the caller's.
-    let attempt = || unsafe { attempt(lock) };
+    let attempt = || unsafe { access.try_to_lock(lock) };
     let mut done = attempt();
     if done != EBUSY {
         return done;
+    }
+    if owners::holder(lock.addr()) == Holder::Caller {
+        return EDEADLK;
     }
     if !may_wait_in_lot() {
         return wait_outside(lock, block);
@@ -83,6 +126,22 @@ unsafe fn lock(
     }
 }
 
+/// Like `lock`, and notes which coroutine has the lock for writing.
+///
+/// # Safety
+///
+/// As for `lock`.
+unsafe fn lock_and_note(
+    rwlock: *mut pthread_rwlock_t,
+    access: Access,
+    deadline: impl FnOnce() -> Result<Option<Instant>, c_int>,
+    block: impl FnOnce() -> c_int,
+) -> c_int {
+    // SAFETY: the caller's.
+    let locked = unsafe { lock(rwlock, access, deadline, block) };
+    access.note_if_locked(rwlock, locked)
+}
+
 /// Waits by `block`, not in the lot.
 fn wait_outside(lock: *mut pthread_rwlock_t, block: impl FnOnce() -> c_int) -> c_int {
     let done = block();
@@ -101,11 +160,11 @@ fn wake_all(lock: *mut pthread_rwlock_t) {
 }
 
 macro_rules! define_locks {
-    ($($name:ident, $timed:ident, $clock:ident by $attempt:ident;)*) => {
+    ($($name:ident, $timed:ident, $clock:ident for $access:ident;)*) => {
         $(
             pub(super) unsafe fn $name(rwlock: *mut pthread_rwlock_t) -> c_int {
                 // SAFETY: the caller's.
-                unsafe { lock(rwlock, libc::$attempt, || Ok(None), || original::$name(rwlock)) }
+                unsafe { lock_and_note(rwlock, Access::$access, || Ok(None), || original::$name(rwlock)) }
             }
 
             pub(super) unsafe fn $timed(rwlock: *mut pthread_rwlock_t, until: *const timespec) -> c_int {
@@ -113,7 +172,7 @@ macro_rules! define_locks {
                 let deadline = || unsafe { deadline_of_lock(libc::CLOCK_REALTIME, until) };
                 // SAFETY: the caller's.
                 unsafe {
-                    lock(rwlock, libc::$attempt, deadline, || original::$timed(rwlock, until))
+                    lock_and_note(rwlock, Access::$access, deadline, || original::$timed(rwlock, until))
                 }
             }
 
@@ -126,7 +185,7 @@ macro_rules! define_locks {
                 let deadline = || unsafe { deadline_of_lock(clock, until) };
                 // SAFETY: the caller's.
                 unsafe {
-                    lock(rwlock, libc::$attempt, deadline, || {
+                    lock_and_note(rwlock, Access::$access, deadline, || {
                         original::$clock(rwlock, clock, until)
                     })
                 }
@@ -137,14 +196,18 @@ macro_rules! define_locks {
 
 define_locks! {
     pthread_rwlock_rdlock, pthread_rwlock_timedrdlock, pthread_rwlock_clockrdlock
-        by pthread_rwlock_tryrdlock;
+        for Read;
     pthread_rwlock_wrlock, pthread_rwlock_timedwrlock, pthread_rwlock_clockwrlock
-        by pthread_rwlock_trywrlock;
+        for Write;
 }
 
 pub(super) unsafe fn pthread_rwlock_unlock(rwlock: *mut pthread_rwlock_t) -> c_int {
     // SAFETY: the caller's.
     let done = unsafe { original::pthread_rwlock_unlock(rwlock) };
+    // The lock may not exist any more.
+    if done == 0 && task::on_coroutine() {
+        owners::note_unlocked(rwlock.addr());
+    }
     wake_all(rwlock);
     done
 }

@@ -16,7 +16,7 @@ use super::errno::{Errno, answer, result};
 use super::kernel;
 use super::original;
 use super::time::{duration_of, timespec_of};
-use super::transfer::{Buffers, Transfer, after_part};
+use super::transfer::{Buffers, MOST, Transfer, after_part};
 use super::types::*;
 use super::wait::{Borrowed, on_pool, read_at_once, spend_operation_on};
 use crate::reactor::Interest;
@@ -189,9 +189,12 @@ fn transmit(
         let may_be_full = [AddressFamily::UNIX];
         !is_addressed() || !descriptor::is_socket_of(fd, libc::SOCK_DGRAM, &may_be_full)
     };
+    // The kernel tells by numbers, one for each call, which buffers may be used again. So a call is one for the kernel.
+    let sends_once = flags & libc::MSG_ZEROCOPY != 0;
+    let is_all = |sent, _| sends_once || sent >= asked();
     answer(|| {
         spend_operation_on(fd);
-        match sending(fd).all(at_once, |sent, _| sent >= asked(), has_events) {
+        match sending(fd).all(at_once, is_all, has_events) {
             Err(Errno::AGAIN) if has_begun_connection.get() => Err(Errno::INPROGRESS),
             done => done,
         }
@@ -213,6 +216,7 @@ pub(super) unsafe fn recvfrom(
     from: *mut sockaddr,
     from_len: *mut socklen_t,
 ) -> ssize_t {
+    let len = len.min(MOST);
     let attempt = |flags, received: usize| {
         // SAFETY: the caller's. What was received so far lies at the beginning of the buffer.
         unsafe {
@@ -350,6 +354,7 @@ pub(super) unsafe fn sendto(
     to: *const sockaddr,
     to_len: socklen_t,
 ) -> ssize_t {
+    let len = len.min(MOST);
     let attempt = |flags, sent: usize| {
         // SAFETY: the caller's. What was sent so far lies at the beginning of the buffer.
         unsafe {

@@ -63,15 +63,17 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether the calls of all functions reach the patch, wherever they come from.
+    /// Whether the calls of all functions in [`functions`](Status::functions) reach the patch, wherever they come from.
+    /// It does not see libraries that are loaded with `RTLD_DEEPBIND`: their calls never do.
     pub fn is_in_force(&self) -> bool {
         self.functions
             .iter()
             .all(|function| function.is_linked && function.is_dynamic)
     }
 
-    /// The functions that were called. (`gethostbyname` and its relatives are left out, since there is no harmless
-    /// call of them, and so is `epoll_pwait2`, which is newer than some versions of the C library.)
+    /// The functions that were called. (`wait`, `pthread_rwlock_unlock`, and `gethostbyname` and its relatives are left out,
+    /// since there is no harmless call of them, and so is `epoll_pwait2`, which is newer than some versions of the C
+    /// library.)
     pub fn functions(&self) -> &[FunctionStatus] {
         &self.functions
     }

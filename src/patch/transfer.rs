@@ -15,6 +15,9 @@ use super::wait::{read_at_once, until, until_by_pauses};
 use crate::reactor::Interest;
 use crate::task::{Current, Deadline};
 
+/// The kernel moves no more bytes by one call.
+pub(super) const MOST: usize = 0x7fff_f000;
+
 /// One operation on a descriptor that is in blocking mode, or is not.
 pub(super) struct Transfer {
     pub(super) fd: RawFd,
@@ -149,7 +152,7 @@ impl Buffers {
         }
     }
 
-    /// The bytes in all buffers together.
+    /// The bytes that one call moves at most: those in all buffers together, within the kernel's limit.
     ///
     /// # Safety
     ///
@@ -157,7 +160,7 @@ impl Buffers {
     pub(super) unsafe fn len(&self) -> usize {
         // SAFETY: the caller's.
         let lens = unsafe { self.as_slice() }.iter().map(|buf| buf.iov_len);
-        lens.fold(0, usize::saturating_add)
+        lens.fold(0, usize::saturating_add).min(MOST)
     }
 
     /// Calls `f` with the list of what is left after `moved` bytes, and with its length.
@@ -173,18 +176,74 @@ impl Buffers {
         if moved == 0 {
             return f(self.list, self.count);
         }
-        let mut left = moved;
         // SAFETY: the caller's.
-        let bufs = unsafe { self.as_slice() };
-        let rest = bufs.iter().filter_map(|buf| {
-            let skipped = left.min(buf.iov_len);
-            left -= skipped;
-            (skipped < buf.iov_len).then(|| iovec {
-                iov_base: buf.iov_base.wrapping_byte_add(skipped),
-                iov_len: buf.iov_len - skipped,
-            })
-        });
-        let rest: Vec<iovec> = rest.collect();
+        let mut rest = unsafe { self.as_slice() };
+        let mut left = moved;
+        while let [first, others @ ..] = rest
+            && first.iov_len <= left
+        {
+            left -= first.iov_len;
+            rest = others;
+        }
+        let [first, others @ ..] = rest else {
+            return f(rest.as_ptr(), 0);
+        };
+        let first = iovec {
+            iov_base: first.iov_base.wrapping_byte_add(left),
+            iov_len: first.iov_len - left,
+        };
+        // Most calls have one buffer. A signal handler may make such a call, and must not allocate.
+        if others.is_empty() {
+            return f(&raw const first, 1);
+        }
+        let rest = [&[first], others].concat();
         f(rest.as_ptr(), rest.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_buffers_begins_after_what_was_moved() {
+        let list = [0, 3, 0, 4, 0].map(|iov_len| iovec {
+            iov_base: std::ptr::without_provenance_mut(100),
+            iov_len,
+        });
+        let bufs = Buffers {
+            list: list.as_ptr(),
+            count: list.len(),
+        };
+        let left_after = |moved| {
+            // SAFETY: the list is one, and not longer than that.
+            unsafe {
+                bufs.after(moved, |list, count| {
+                    let left = Buffers { list, count };
+                    let parts = left.as_slice().iter();
+                    let parts = parts.map(|buf| (buf.iov_base.addr(), buf.iov_len));
+                    parts.filter(|&(_, len)| len > 0).collect::<Vec<_>>()
+                })
+            }
+        };
+        assert_eq!(left_after(0), [(100, 3), (100, 4)]);
+        assert_eq!(left_after(1), [(101, 2), (100, 4)]);
+        assert_eq!(left_after(3), [(100, 4)]);
+        assert_eq!(left_after(6), [(103, 1)]);
+        assert_eq!(left_after(7), []);
+    }
+
+    #[test]
+    fn a_call_moves_no_more_than_the_kernel_does() {
+        let list = [1 << 30; 4].map(|iov_len| iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len,
+        });
+        let bufs = Buffers {
+            list: list.as_ptr(),
+            count: list.len(),
+        };
+        // SAFETY: the list is one.
+        assert_eq!(unsafe { bufs.len() }, MOST);
     }
 }

@@ -185,6 +185,29 @@ fn a_condition_variable_of_c_that_another_process_signals_is_waited_for() {
 }
 
 #[test]
+fn a_futex_that_another_process_wakes_is_waited_for() {
+    let [here, there] = mapped_twice();
+    // SAFETY: the mapping has the value.
+    let value = |mapped: Mapped| unsafe { &(*mapped.locks()).value };
+    let futex = |word: &AtomicU32, operation: c_int| {
+        let forever = std::ptr::null::<timespec>();
+        // SAFETY: the word is there.
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 0, forever) };
+    };
+    wait_for_a_thread(
+        || {
+            while value(here).load(Ordering::SeqCst) == 0 {
+                futex(value(here), libc::FUTEX_WAIT);
+            }
+        },
+        || {
+            value(there).store(1, Ordering::SeqCst);
+            futex(value(there), libc::FUTEX_WAKE);
+        },
+    );
+}
+
+#[test]
 fn a_semaphore_of_c_to_which_another_process_posts_is_waited_for() {
     let [here, there] = mapped_twice();
     wait_for_a_thread(

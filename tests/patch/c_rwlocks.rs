@@ -196,6 +196,40 @@ fn a_time_that_is_past_or_not_valid_is_not_waited_for() {
 }
 
 #[test]
+fn the_coroutine_that_writes_is_told_of_a_deadlock() {
+    on_one_worker(|| {
+        let lock = UnsafeCell::new(libc::PTHREAD_RWLOCK_INITIALIZER);
+        let at = lock.get();
+        // SAFETY: the lock is initialised. The times are valid.
+        unsafe {
+            for write in [libc::pthread_rwlock_wrlock, libc::pthread_rwlock_trywrlock] {
+                assert_eq!(write(at), 0);
+                assert_eq!(libc::pthread_rwlock_trywrlock(at), libc::EBUSY);
+                let ever = timespec {
+                    tv_sec: 1 << 33,
+                    tv_nsec: 0,
+                };
+                let refused = [
+                    libc::pthread_rwlock_rdlock(at),
+                    libc::pthread_rwlock_wrlock(at),
+                    pthread_rwlock_timedrdlock(at, &raw const ever),
+                    pthread_rwlock_timedwrlock(at, &raw const ever),
+                ];
+                assert_eq!(refused, [libc::EDEADLK; 4]);
+                assert_eq!(libc::pthread_rwlock_unlock(at), 0);
+                // It is free now, for readers several times.
+                for _ in 0..2 {
+                    assert_eq!(libc::pthread_rwlock_rdlock(at), 0);
+                }
+                for _ in 0..2 {
+                    assert_eq!(libc::pthread_rwlock_unlock(at), 0);
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn a_destructor_waits_for_a_lock_of_c_while_its_runtime_ends() {
     let lock = Arc::new(Lock::new());
     contend_as_the_runtime_ends(move |f| {

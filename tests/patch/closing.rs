@@ -1,16 +1,18 @@
 //! close(2): it ends the waits of coroutines for the descriptor.
 
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
 use libc::{EBADF, EINVAL, c_int};
 
 use greenroom::RuntimeBuilder;
 
 use crate::calls::{alike, call, on_coroutine, patched, pause};
-use crate::util::{ms, on_workers, set_socket_timeout, tcp_pair};
+use crate::util::{Finally, ms, on_workers, set_socket_timeout, tcp_pair};
 
 /// Begins to receive, on a coroutine.
 fn receiver(fd: c_int) -> greenroom::JoinHandle<Result<i64, c_int>> {
@@ -123,6 +125,10 @@ fn a_duplicate_of_another_descriptor_ends_the_waits_for_what_was_there() {
                 true => Err(EINVAL),
             };
             assert_eq!(replace(fd, fd), same);
+            if with_flags {
+                let refused = call!(c.dup3(new.as_raw_fd(), fd, 1));
+                assert_eq!(refused, Err(EINVAL));
+            }
             end.write_all(b"old").unwrap();
             assert_eq!(receiver.join().unwrap(), Ok(3));
 
@@ -136,6 +142,81 @@ fn a_duplicate_of_another_descriptor_ends_the_waits_for_what_was_there() {
             assert_eq!(receiver.join().unwrap(), Ok(5));
             close(fd);
         }
+    });
+}
+
+/// A connection whose end was sent more than it takes. Its close lingers until it has taken that.
+fn lingering() -> (TcpStream, TcpStream) {
+    let (mut stream, end) = tcp_pair();
+    stream.set_nonblocking(true).unwrap();
+    while stream.write(&[0; 1 << 16]).is_ok() {}
+    stream.set_nonblocking(false).unwrap();
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 1000,
+    };
+    let value = (&raw const linger).cast();
+    // SAFETY: the option takes such a value, and the length is that of one.
+    let set = unsafe {
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_LINGER);
+        let len = size_of_val(&linger) as libc::socklen_t;
+        libc::setsockopt(stream.as_raw_fd(), level, option, value, len)
+    };
+    assert_eq!(set, 0);
+    (stream, end)
+}
+
+/// Reads until the end, on another coroutine, and then sets the flag.
+fn read_later(mut end: TcpStream) -> (greenroom::JoinHandle<()>, Arc<AtomicBool>) {
+    let has_begun = Arc::new(AtomicBool::new(false));
+    let note = Arc::clone(&has_begun);
+    let reader = greenroom::spawn(move || {
+        note.store(true, Ordering::SeqCst);
+        io::copy(&mut end, &mut io::sink()).unwrap();
+    });
+    (reader, has_begun)
+}
+
+#[test]
+fn a_close_that_lingers_parks() {
+    on_coroutine(|c| {
+        let (stream, end) = lingering();
+        let (reader, has_begun) = read_later(end);
+        let fd = stream.into_raw_fd();
+        assert_eq!(call!(c.close(fd)), Ok(0));
+        assert!(has_begun.load(Ordering::SeqCst), "the close has waited");
+        reader.join().unwrap();
+
+        // So does a duplicate in its place.
+        let (stream, end) = lingering();
+        let (reader, has_begun) = read_later(end);
+        let (fd, null) = (
+            stream.as_raw_fd(),
+            std::fs::File::open("/dev/null").unwrap(),
+        );
+        assert_eq!(call!(c.dup2(null.as_raw_fd(), fd)), Ok(fd.into()));
+        assert!(has_begun.load(Ordering::SeqCst), "the close has waited");
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_coroutine_that_unwinds_does_not_wait_for_a_close_that_lingers() {
+    on_workers(1, || {
+        let (stream, end) = lingering();
+        let has_closed = Arc::new(AtomicBool::new(false));
+        let note = Arc::clone(&has_closed);
+        let unwinding = greenroom::spawn(move || {
+            let mut stream = Some(stream);
+            let _later = Finally(move || {
+                drop(stream.take());
+                note.store(true, Ordering::SeqCst);
+            });
+            std::panic::resume_unwind(Box::new(()));
+        });
+        assert!(unwinding.join().is_err());
+        assert!(has_closed.load(Ordering::SeqCst));
+        read_later(end).0.join().unwrap();
     });
 }
 

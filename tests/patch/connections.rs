@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use libc::{
@@ -17,6 +17,9 @@ use libc::{
     SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, c_int, sockaddr_in, sockaddr_un,
     socklen_t,
 };
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 
 use crate::calls::{Calls, alike, call, later, nowhere, on_coroutine, patched, pause};
 use crate::util::{
@@ -392,6 +395,62 @@ fn coroutines_and_os_threads_accept(timeout: Duration) {
 }
 
 #[test]
+fn an_accept_parks_if_another_process_takes_the_connection() {
+    on_coroutine(|_| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let [accepted, turns] = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+        let accept = {
+            let accepted = Arc::clone(&accepted);
+            move |stream: TcpStream| {
+                // The last one is told to each acceptor.
+                let is_last = { &stream }.read(&mut [0]).unwrap() == 1;
+                accepted.fetch_add(1, SeqCst);
+                is_last
+            }
+        };
+        // Another process knows nothing of the patch. Here, that is a thread whose calls bypass it.
+        let (of_other, of_coroutine) = (listener.try_clone().unwrap(), accept.clone());
+        let other = std::thread::spawn(move || {
+            loop {
+                let mut entries = [PollFd::new(&of_other, PollFlags::IN)];
+                rustix::event::poll(&mut entries, None).unwrap();
+                match rustix::net::accept(&of_other).map(|stream| accept(stream.into())) {
+                    Ok(true) => return,
+                    // A coroutine makes an attempt.
+                    Ok(false) | Err(Errno::AGAIN) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        let acceptor =
+            greenroom::spawn(move || while !of_coroutine(listener.accept().unwrap().0) {});
+        let turns_of_worker = Arc::clone(&turns);
+        let client = std::thread::spawn(move || {
+            for n in 1..=3000 {
+                drop(TcpStream::connect(addr).unwrap());
+                until("either has accepted", || accepted.load(SeqCst) == n);
+                // An accept that waits for the next connection waits for ever.
+                let before = turns_of_worker.load(SeqCst);
+                until("the worker goes on", || {
+                    turns_of_worker.load(SeqCst) > before
+                });
+            }
+            for _ in 0..2 {
+                TcpStream::connect(addr).unwrap().write_all(b"q").unwrap();
+            }
+        });
+        while !client.is_finished() || !other.is_finished() || !acceptor.is_finished() {
+            turns.fetch_add(1, SeqCst);
+            greenroom::yield_now();
+        }
+        client.join().unwrap();
+        other.join().unwrap();
+        acceptor.join().unwrap();
+    });
+}
+
+#[test]
 fn unix_sockets_are_connected_and_accepted() {
     alike(|c| {
         let dir = Scratch::new();
@@ -442,6 +501,24 @@ pub(crate) fn full_listener(path: &Path) -> (UnixListener, UnixStream) {
     // SAFETY: the call takes any numbers.
     assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
     (listener, UnixStream::connect(path).unwrap())
+}
+
+#[test]
+fn a_mode_that_is_set_while_a_connect_waits_stays() {
+    on_coroutine(|_| {
+        let dir = Scratch::new();
+        let path = dir.join("socket");
+        let (listener, _client) = full_listener(&path);
+        let socket = UnixStream::from(socket(AF_UNIX, SOCK_STREAM));
+        let connecting = socket.try_clone().unwrap();
+        let connector = greenroom::spawn(move || connect_to_path(patched(), &connecting, &path));
+        pause();
+        socket.set_nonblocking(true).unwrap();
+        pause();
+        listener.accept().unwrap();
+        assert_eq!(connector.join().unwrap(), Ok(0));
+        assert!(is_nonblocking(&socket));
+    });
 }
 
 #[test]

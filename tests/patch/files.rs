@@ -5,7 +5,7 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 use std::time::Instant;
@@ -400,22 +400,27 @@ fn files_are_read_and_written_as_ever() {
     });
 }
 
+/// The two ends of a terminal.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let (mut master, mut terminal) = (0, 0);
+    // SAFETY: the pointers are to numbers, or null.
+    let opened = unsafe {
+        libc::openpty(
+            &raw mut master,
+            &raw mut terminal,
+            null_mut(),
+            null(),
+            null(),
+        )
+    };
+    assert_eq!(opened, 0);
+    (owned(master), owned(terminal))
+}
+
 #[test]
 fn a_terminal_is_read_by_lines() {
     alike(|c| {
-        let (mut master, mut terminal) = (0, 0);
-        // SAFETY: the pointers are to numbers, or null.
-        let opened = unsafe {
-            libc::openpty(
-                &raw mut master,
-                &raw mut terminal,
-                null_mut(),
-                null(),
-                null(),
-            )
-        };
-        assert_eq!(opened, 0);
-        let (master, terminal) = (owned(master), owned(terminal));
+        let (master, terminal) = terminal();
         let mut typist = File::from(master.try_clone().unwrap());
         let copy = terminal.try_clone().unwrap();
         let typist = later(move || {
@@ -488,6 +493,83 @@ fn an_eventfd_counts_and_waits() {
         set_nonblocking(&counter, true);
         assert_eq!(call!(c.read(fd, number, 8)), Ok(8));
         assert_eq!(call!(c.read(fd, number, 8)), Err(EAGAIN));
+    });
+}
+
+#[test]
+fn a_write_to_a_terminal_goes_on_while_others_run() {
+    on_coroutine(|c| {
+        let (master, terminal) = terminal();
+        let bytes = vec![b'x'; 1 << 20];
+        let len = bytes.len();
+        let reader = greenroom::spawn(move || {
+            let mut got = vec![0; len];
+            File::from(master).read_exact(&mut got).unwrap();
+            got
+        });
+        let (fd, from) = (terminal.as_raw_fd(), bytes.as_ptr().cast());
+        assert_eq!(call!(c.write(fd, from, len)), Ok(len as i64));
+        assert_same_bytes(&reader.join().unwrap(), &bytes);
+
+        // A terminal that is almost full.
+        let (master, terminal) = self::terminal();
+        let fd = terminal.as_raw_fd();
+        set_nonblocking(&terminal, true);
+        while call!(c.write(fd, from, 1000)).is_ok() {}
+        let mut some = [0; 100];
+        let some = some.as_mut_ptr().cast();
+        assert!(call!(c.read(master.as_raw_fd(), some, 100)).is_ok());
+        set_nonblocking(&terminal, false);
+        let reader = greenroom::spawn(move || io::copy(&mut File::from(master), &mut io::sink()));
+        assert_eq!(call!(c.write(fd, from, 1 << 16)), Ok(1 << 16));
+        drop(terminal);
+        // It ends by an error, as the last one at the other end has gone.
+        reader.join().unwrap().unwrap_err();
+    });
+}
+
+#[test]
+fn a_write_that_an_eventfd_has_no_room_for_parks() {
+    on_coroutine(|c| {
+        // SAFETY: the call takes any numbers.
+        let counter = owned(unsafe { libc::eventfd(0, 0) });
+        let fd = counter.as_raw_fd();
+        let numbers = [u64::MAX - 10, 1, 20].map(u64::to_ne_bytes);
+        let mut writes = numbers.iter();
+        let mut write = || call!(c.write(fd, writes.next().unwrap().as_ptr().cast(), 8));
+        assert_eq!((write(), write()), (Ok(8), Ok(8)));
+        let mut file = File::from(counter.try_clone().unwrap());
+        let reader = greenroom::spawn(move || {
+            let mut count = [0; 8];
+            file.read_exact(&mut count).unwrap();
+            u64::from_ne_bytes(count)
+        });
+        assert_eq!(write(), Ok(8));
+        assert_eq!(reader.join().unwrap(), u64::MAX - 9);
+        let unaligned = [1u8; 9];
+        let number = unaligned[1..].as_ptr().cast();
+        assert_eq!(call!(c.write(fd, number, 8)), Ok(8));
+        assert_eq!(call!(c.write(fd, nowhere(), 8)), Err(EFAULT));
+    });
+}
+
+#[test]
+fn an_empty_datagram_waits_for_room() {
+    alike(|c| {
+        let (sender, receiver) = UnixDatagram::pair().unwrap();
+        sender.set_nonblocking(true).unwrap();
+        let mut sent = 1;
+        while sender.send(b"x").is_ok() {
+            sent += 1;
+        }
+        sender.set_nonblocking(false).unwrap();
+        let reader = later(move || {
+            let receive = || receiver.recv(&mut [0; 9]).unwrap();
+            (1..sent).for_each(|_| assert_eq!(receive(), 1));
+            receive()
+        });
+        assert_eq!(call!(c.write(sender.as_raw_fd(), null(), 0)), Ok(0));
+        assert_eq!(reader.join().unwrap(), 0);
     });
 }
 

@@ -44,6 +44,23 @@ fn exit_code(child: libc::pid_t) -> c_int {
     libc::WEXITSTATUS(status)
 }
 
+#[test]
+fn a_wait_for_the_children_of_this_thread_alone_parks() {
+    on_coroutine(|c| {
+        let ticks = AtomicUsize::new(0);
+        greenroom::scope(|s| {
+            let mut child = Command::new("sleep").arg("0.05").spawn().unwrap();
+            s.spawn(|| ticks.fetch_add(1, Ordering::Relaxed));
+            let waited = call!(c.waitpid(-1, null_mut(), libc::__WNOTHREAD));
+            assert_eq!(waited, Ok(child.id().into()));
+            assert_eq!(ticks.load(Ordering::Relaxed), 1);
+            let waited = call!(c.waitpid(-1, null_mut(), libc::__WNOTHREAD));
+            assert_eq!(waited, Err(libc::ECHILD));
+            child.wait().unwrap_err();
+        });
+    });
+}
+
 alone!(
     a_child_of_a_coroutine_blocks_instead_of_running_the_others,
     {

@@ -25,6 +25,7 @@ mod shims;
 mod signals;
 mod sockets;
 mod splices;
+mod status;
 mod std_on_one_thread;
 mod std_sync;
 mod time;

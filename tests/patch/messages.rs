@@ -13,7 +13,7 @@ use libc::{
     mmsghdr, msghdr, timespec,
 };
 
-use crate::calls::{Calls, alike, call, later, nowhere, pause};
+use crate::calls::{Calls, alike, call, later, nowhere, on_coroutine, pause};
 use crate::util::{
     assert_same_bytes, in_one_of_ten, iovecs, ms, noise, set_socket_timeout, tcp_pair, udp_pair,
     until_read,
@@ -137,6 +137,56 @@ fn a_message_that_was_sent_in_part_is_cut_there() {
         let mut got = Vec::new();
         end.read_to_end(&mut got).unwrap();
         assert_same_bytes(&got, &bytes[..sent]);
+    });
+}
+
+#[test]
+fn a_send_that_does_not_copy_is_one_call_of_the_kernel() {
+    on_coroutine(|c| {
+        let (client, mut server) = tcp_pair();
+        let fd = client.as_raw_fd();
+        let one: c_int = 1;
+        // SAFETY: the option takes a number, and the length is that of one.
+        let set = unsafe {
+            let (level, option) = (libc::SOL_SOCKET, libc::SO_ZEROCOPY);
+            libc::setsockopt(fd, level, option, (&raw const one).cast(), 4)
+        };
+        assert_eq!(set, 0);
+        let reader = later(move || std::io::copy(&mut server, &mut std::io::sink()));
+        let bytes = vec![0u8; 16 << 20];
+        let (mut sent, mut calls) = (0, 0);
+        while sent < bytes.len() {
+            let (rest, len) = (bytes[sent..].as_ptr().cast(), bytes.len() - sent);
+            match call!(c.send(fd, rest, len, libc::MSG_ZEROCOPY)) {
+                Ok(part) => (sent, calls) = (sent + part as usize, calls + 1),
+                // Of the memory for notes.
+                Err(libc::ENOBUFS) => pause(),
+                failed => panic!("{failed:?}"),
+            }
+        }
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(reader.join().unwrap().unwrap(), bytes.len() as u64);
+        // Each call of the kernel has a number.
+        let mut last = None;
+        while last != Some(calls - 1) {
+            let mut control = [0u64; 16];
+            let mut note = message(&mut []);
+            note.msg_control = control.as_mut_ptr().cast();
+            note.msg_controllen = size_of_val(&control);
+            match call!(c.recvmsg(fd, &raw mut note, libc::MSG_ERRQUEUE)) {
+                Ok(_) => {
+                    // SAFETY: the call has filled the message with one note, which has such an error.
+                    let error = unsafe {
+                        let data = libc::CMSG_DATA(libc::CMSG_FIRSTHDR(&raw const note));
+                        data.cast::<libc::sock_extended_err>().read_unaligned()
+                    };
+                    assert!(error.ee_data < calls, "{} of {calls}", error.ee_data);
+                    last = last.max(Some(error.ee_data));
+                }
+                Err(EAGAIN) => pause(),
+                failed => panic!("{failed:?}"),
+            }
+        }
     });
 }
 

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use libc::{
@@ -399,6 +399,54 @@ fn a_select_tells_how_much_of_the_time_is_left() {
             Ok(1)
         );
         assert!((90..100).contains(&many.tv_sec), "{}", many.tv_sec);
+    });
+}
+
+#[test]
+fn a_select_that_a_signal_interrupts_finds_nothing_that_is_not_there() {
+    extern "C" fn ignore(_: c_int) {}
+
+    if crate::util::role().is_none() {
+        let test = "a_select_that_a_signal_interrupts_finds_nothing_that_is_not_there";
+        let child = crate::util::again!(test, "alone");
+        return assert!({ child }.status().unwrap().success());
+    }
+    // SAFETY: the handler does nothing. All-zero bytes are valid for the action.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        action.sa_sigaction = ignore as *const () as usize;
+        libc::sigaction(libc::SIGUSR2, &raw const action, null_mut());
+    }
+    on_coroutine(|c| {
+        let (reader, _writer) = io::pipe().unwrap();
+        // SAFETY: the call has no preconditions. The thread waits below.
+        let this_thread = unsafe { libc::pthread_self() } as usize;
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    // SAFETY: as above.
+                    unsafe { libc::pthread_kill(this_thread as _, libc::SIGUSR2) };
+                }
+            });
+            let begin = Instant::now();
+            while begin.elapsed() < ms(300) {
+                let mut asked = set(&[&reader]);
+                let (end, mut no_time) = (
+                    reader.as_raw_fd() + 1,
+                    timeval {
+                        tv_sec: 0,
+                        tv_usec: 0,
+                    },
+                );
+                let no_set = null_mut;
+                let found =
+                    call!(c.select(end, &raw mut asked, no_set(), no_set(), &raw mut no_time));
+                assert_eq!(found, Ok(0));
+                assert!(is_empty(&asked));
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
     });
 }
 

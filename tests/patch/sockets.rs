@@ -337,6 +337,40 @@ fn a_send_goes_on_until_everything_is_sent() {
 }
 
 #[test]
+fn a_send_moves_no_more_than_the_kernel_does_at_once() {
+    const MOST: usize = 0x7fff_f000;
+
+    on_coroutine(|c| {
+        let (socket, end) = UnixStream::pair().unwrap();
+        let reader = greenroom::spawn(move || {
+            let (mut buf, mut received) = (vec![0; 1 << 20], 0);
+            loop {
+                match { &end }.read(&mut buf).unwrap() {
+                    0 => return received,
+                    some => received += some,
+                }
+            }
+        });
+        let len = MOST + (4 << 20);
+        let (access, flags) = (
+            libc::PROT_READ,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+        );
+        // SAFETY: the kernel chooses the address.
+        let bytes = unsafe { libc::mmap(null_mut(), len, access, flags, -1, 0) };
+        assert_ne!(bytes, libc::MAP_FAILED);
+        assert_eq!(
+            call!(c.send(socket.as_raw_fd(), bytes, len, 0)),
+            Ok(MOST as i64)
+        );
+        // SAFETY: it was mapped above.
+        unsafe { libc::munmap(bytes, len) };
+        drop(socket);
+        assert_eq!(reader.join().unwrap(), MOST);
+    });
+}
+
+#[test]
 fn a_datagram_waits_for_room() {
     alike(|c| {
         let (socket, peer) = UnixDatagram::pair().unwrap();
