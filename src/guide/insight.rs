@@ -54,7 +54,7 @@
 //! coroutine is stopped for longer than that, and the descriptions are not all of the same moment. A hundred thousand
 //! parked coroutines take about a second, most of it for their backtraces; [`Dump::backtraces`](crate::Dump::backtraces)
 //! leaves those out. Coroutines that have not started are the exception: a worker lists all that are in its queue at
-//! once.
+//! once, a million in about a tenth of a second.
 //!
 //! The stack of a parked coroutine is walked by the unwinder of panics, while the coroutine is resumed for a moment,
 //! on the stack of its worker. None of the program's code runs meanwhile. A coroutine that is ready since it has
