@@ -31,10 +31,10 @@ pub(crate) fn spend_operation() {}
 
 thread_of_model! {
     /// The task of the calling thread, if it can be cancelled.
-    static CANCELLABLE: RefCell<Option<Rc<Arc<Task>>>> = RefCell::new(None);
+    static CANCELLABLE: RefCell<Option<Rc<Canceller>>> = RefCell::new(None);
 }
 
-/// Cancels the waits of a thread.
+/// The task of a thread, which cancels its waits.
 #[derive(Clone)]
 pub(super) struct Canceller(Arc<Task>);
 
@@ -49,7 +49,7 @@ impl Canceller {
 
     /// Calls `f`. Returns `None` if a wait of it was cancelled, which unwinds it.
     pub(super) fn catch<T>(self, f: impl FnOnce() -> T) -> Option<T> {
-        CANCELLABLE.with(|task| task.replace(Some(Rc::new(self.0))));
+        CANCELLABLE.with(|task| task.replace(Some(Rc::new(self))));
         let result = catch_unwind(AssertUnwindSafe(f));
         // Not dropped together with the thread: that would be outside the model.
         CANCELLABLE.with(RefCell::take);
@@ -65,15 +65,15 @@ impl Canceller {
 pub(crate) struct Wait {
     /// Counted without a step of the model: other threads of the model, which are on the same OS thread, would take
     /// the unwind of this one for their own.
-    task: Rc<Arc<Task>>,
+    task: Rc<Canceller>,
     seq: Seq,
 }
 
 impl Wait {
     pub(crate) fn try_begin(kind: Kind) -> Result<Wait, Interrupt> {
         let cancellable = CANCELLABLE.with(|task| task.borrow().clone());
-        let task = cancellable.unwrap_or_else(|| Rc::new(Task::new()));
-        let seq = task.word.begin(kind)?;
+        let task = cancellable.unwrap_or_else(|| Rc::new(Canceller::new()));
+        let seq = task.0.word.begin(kind)?;
         Ok(Wait { task, seq })
     }
 
@@ -86,26 +86,26 @@ impl Wait {
     }
 
     pub(crate) fn end(&self) -> bool {
-        self.task.wake(self.seq, Outcome::Woken)
+        self.task.0.wake(self.seq, Outcome::Woken)
     }
 
     pub(crate) fn waiting(&self) -> Waiting {
-        Waiting::new(&self.task, self.seq)
+        Waiting::new(&self.task.0, self.seq)
     }
 
     pub(crate) fn try_suspend(&self, _: Awaiting<'_>, deadline: Option<Deadline>) -> Waited {
         let timer = match deadline {
             None => None,
             Some(Deadline::AtOnce) => {
-                self.task.wake(self.seq, Outcome::TimedOut);
+                self.task.0.wake(self.seq, Outcome::TimedOut);
                 None
             }
             Some(Deadline::Later) => {
-                let (task, seq) = (Arc::clone(&self.task), self.seq);
+                let (task, seq) = (Arc::clone(&self.task.0), self.seq);
                 Some(thread::spawn(move || task.wake(seq, Outcome::TimedOut)))
             }
         };
-        let outcome = self.task.suspend();
+        let outcome = self.task.0.suspend();
         if let Some(timer) = timer {
             assert_eq!(timer.join().unwrap(), outcome == Outcome::TimedOut);
         }
