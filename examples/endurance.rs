@@ -45,7 +45,7 @@ const TOLERANCE_KIB: usize = 4 << 10;
 /// Longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long servers may take to close the connections of clients that are gone.
+/// After so long without clients, servers have closed all connections.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// How to start a server, and how to talk to it.
@@ -236,7 +236,6 @@ fn run(options: &Options, directory: &Path) -> io::Result<String> {
     for client in clients {
         client.join().expect("no panic")?;
     }
-    thread::sleep(SETTLING);
     for server in &servers {
         server.check()?;
     }
@@ -302,9 +301,14 @@ impl Server {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
 
-    /// Whether it is as large as in the beginning.
+    /// Whether it is as large as in the beginning, when it has closed the connections of clients that are gone.
     fn check(&self) -> io::Result<()> {
-        let descriptors = self.open_descriptors()?;
+        let start = Instant::now();
+        let mut descriptors = self.open_descriptors()?;
+        while descriptors > self.descriptors && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(100));
+            descriptors = self.open_descriptors()?;
+        }
         let sixth = self.resident.len().div_ceil(6);
         let largest = |samples: &[usize]| samples.iter().max().copied().unwrap_or(0);
         let first = largest(&self.resident[..sixth]);

@@ -18,6 +18,8 @@
 //! $ cargo run --example tracker -- HASH tracker.example.com:6969 tracker.example.org:1337
 //! ```
 //!
+//! `--patience SECONDS` comes before these, if the trackers are to be waited for otherwise than for 4 seconds.
+//!
 //! [BEP 15]: https://www.bittorrent.org/beps/bep_0015.html
 
 #[path = "util/descriptors.rs"]
@@ -43,8 +45,8 @@ use greenroom::{RuntimeBuilder, every, spawn, timeout};
 
 use printable::printable;
 
-/// How long a tracker is waited for.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long a tracker is waited for, in seconds, unless `--patience` tells otherwise.
+const PATIENCE: u64 = 4;
 
 /// How many trackers there are in the demonstration. Every other is silent.
 const TRACKERS: u32 = 1000;
@@ -132,14 +134,14 @@ fn field<const N: usize>(message: &[u8], at: usize) -> io::Result<[u8; N]> {
 }
 
 /// Asks all trackers at once, with a coroutine for each. Returns their answers in the same order.
-fn ask_all(trackers: &[Tracker], torrent: InfoHash) -> Vec<io::Result<Swarm>> {
+fn ask_all(trackers: &[Tracker], torrent: InfoHash, patience: Duration) -> Vec<io::Result<Swarm>> {
     let over = Arc::new(AtomicUsize::new(0));
     let queries: Vec<_> = trackers
         .iter()
         .map(|tracker| {
             let (address, over) = (tracker.address.clone(), Arc::clone(&over));
             spawn(move || {
-                let answer = timeout(PATIENCE, || ask(&address, torrent));
+                let answer = timeout(patience, || ask(&address, torrent));
                 over.fetch_add(1, Relaxed);
                 answer.unwrap_or_else(|elapsed| Err(elapsed.into()))
             })
@@ -161,7 +163,7 @@ fn ask_all(trackers: &[Tracker], torrent: InfoHash) -> Vec<io::Result<Swarm>> {
 }
 
 /// Shows the answers, the largest swarm first.
-fn show(trackers: &[Tracker], answers: Vec<io::Result<Swarm>>, most: usize) {
+fn show(trackers: &[Tracker], answers: Vec<io::Result<Swarm>>, most: usize, patience: Duration) {
     let row = |name: &str, cells: [&dyn fmt::Display; 3]| {
         println!(
             "{name:<20} {:>10} {:>10} {:>10}",
@@ -189,7 +191,7 @@ fn show(trackers: &[Tracker], answers: Vec<io::Result<Swarm>>, most: usize) {
         "{} of {} trackers have answered, {silent} not within {} s; this took {threads} OS thread{}",
         swarms.len(),
         trackers.len(),
-        PATIENCE.as_secs(),
+        patience.as_secs(),
         if threads == 1 { "" } else { "s" },
     );
 }
@@ -227,7 +229,7 @@ fn track(socket: &UdpSocket, number: u32) -> io::Result<()> {
     }
 }
 
-fn demonstrate() -> io::Result<()> {
+fn demonstrate(patience: Duration) -> io::Result<()> {
     let mut silent = Vec::new();
     let mut trackers = Vec::new();
     for number in 0..TRACKERS {
@@ -243,9 +245,9 @@ fn demonstrate() -> io::Result<()> {
         }
     }
     let start = Instant::now();
-    let answers = ask_all(&trackers, [0; 20]);
+    let answers = ask_all(&trackers, [0; 20], patience);
     let _ = writeln!(io::stderr(), "after {:.2} s", start.elapsed().as_secs_f64());
-    show(&trackers, answers, ROWS_SHOWN);
+    show(&trackers, answers, ROWS_SHOWN, patience);
     Ok(())
 }
 
@@ -254,24 +256,36 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let runtime = RuntimeBuilder::new().workers(1).build();
     let done = runtime.and_then(|runtime| {
-        runtime.run(|| match &arguments[..] {
-            [] => demonstrate(),
-            [torrent, trackers @ ..] if !trackers.is_empty() => ask_these(torrent, trackers),
+        let (seconds, arguments) = match &arguments[..] {
+            [option, seconds, rest @ ..] if option == "--patience" => {
+                (seconds.parse().map_err(io::Error::other)?, rest)
+            }
+            all => (PATIENCE, all),
+        };
+        let patience = Duration::from_secs(seconds);
+        runtime.run(|| match arguments {
+            [] => demonstrate(patience),
+            [torrent, trackers @ ..] if !trackers.is_empty() => {
+                ask_these(torrent, trackers, patience)
+            }
             _ => Err(io::Error::other("no trackers")),
         })
     });
-    outcome::status(done, "Usage: tracker [HASH HOST:PORT...]")
+    outcome::status(
+        done,
+        "Usage: tracker [--patience SECONDS] [HASH HOST:PORT...]",
+    )
 }
 
-fn ask_these(torrent: &str, names: &[String]) -> io::Result<()> {
+fn ask_these(torrent: &str, names: &[String], patience: Duration) -> io::Result<()> {
     let torrent = parse(torrent).ok_or_else(|| io::Error::other("a hash has 40 hex digits"))?;
     let of = |name: &String| Tracker {
         name: name.clone(),
         address: name.clone(),
     };
     let trackers: Vec<_> = names.iter().map(of).collect();
-    let answers = ask_all(&trackers, torrent);
-    show(&trackers, answers, usize::MAX);
+    let answers = ask_all(&trackers, torrent, patience);
+    show(&trackers, answers, usize::MAX, patience);
     Ok(())
 }
 

@@ -13,17 +13,18 @@ fn python(name: &str) -> Command {
 
 #[test]
 fn a_thousand_trackers_of_which_half_are_silent_take_as_long_as_one() {
-    let output = succeed(&mut command(example("tracker")));
+    // Long enough for those that answer, on a busy machine, too.
+    let output = succeed(command(example("tracker")).args(["--patience", "10"]));
     let table = String::from_utf8(output.stdout).unwrap();
-    let last = "500 of 1000 trackers have answered, 500 not within 4 s; this took 1 OS thread\n";
+    let last = "500 of 1000 trackers have answered, 500 not within 10 s; this took 1 OS thread\n";
     assert!(table.ends_with(last), "{table}");
     let took = String::from_utf8(output.stderr).unwrap();
     eprintln!("{took}");
     let seconds = took.trim_start_matches("after ").trim_end_matches(" s\n");
     let seconds: f64 = seconds.parse().unwrap();
     assert!(
-        (4.0..40.0).contains(&seconds),
-        "one after another they take 2000 s"
+        (10.0..100.0).contains(&seconds),
+        "one after another they take 5000 s"
     );
 }
 

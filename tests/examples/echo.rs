@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::program::{Directory, Server, book, command, example, have, succeed};
-use crate::util::{assert_same_bytes, noise, reset_on_close, until};
+use crate::util::{assert_same_bytes, noise, own_loopback, reset_on_close, until};
 
 const STYLES: [&str; 4] = ["select", "dispatcher", "terminator", "protocol"];
 
@@ -109,7 +109,9 @@ fn most_threads() -> usize {
 
 #[test]
 fn the_dispatchers_end_by_themselves_after_their_last_client() {
-    let arguments = ["dispatcher", "127.0.0.1:0", "3"];
+    // Nothing else listens there when the listener is closed.
+    let address = format!("{}:0", own_loopback());
+    let arguments = ["dispatcher", &address, "3"];
     let mut server = Server::start("echo_four_ways", &arguments.map(OsStr::new));
     let mut clients = [(); 3].map(|()| server.connect());
     // In another order than they came.

@@ -4,14 +4,14 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -19,6 +19,9 @@ use crate::util::until;
 
 /// Longer than anything that a test waits for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
+
+/// How long a client may take to read a last answer, before a server resets the connection for what it has not read.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// If this variable is set, a client that is not on the machine fails its tests.
 const REQUIRE: &str = "GREENROOM_REQUIRE_CLIENTS";
@@ -139,11 +142,10 @@ impl Server {
 
     /// Sends `request`, and returns all that comes until the server closes.
     pub(crate) fn ask(&self, request: &[u8]) -> String {
+        let start = Instant::now();
         let mut stream = self.connect();
         stream.write_all(request).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        read_to_the_end(&mut stream, start)
     }
 
     /// A number of `/proc/PID/status`.
@@ -193,6 +195,18 @@ fn keep_lines(lines: impl BufRead + Send + 'static, log: &Arc<Mutex<String>>) {
     });
 }
 
+/// All that comes until the server closes. A client that takes too long to read it, from `start` on, may see a reset
+/// after it.
+pub(crate) fn read_to_the_end(stream: &mut TcpStream, start: Instant) -> String {
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset && start.elapsed() > LINGER => {}
+        Err(error) => panic!("{error}"),
+    }
+    String::from_utf8(answer).unwrap()
+}
+
 /// The status of the only answer of HTTP.
 pub(crate) fn status(answer: &str) -> &str {
     let status = answer.strip_prefix("HTTP/1.1 ").unwrap_or(answer);
@@ -211,11 +225,17 @@ pub(crate) struct Directory(PathBuf);
 impl Directory {
     pub(crate) fn new() -> Directory {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("greenroom-example-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Directory(path)
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("greenroom-example-{}-{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            match fs::create_dir(&path) {
+                Ok(()) => return Directory(path),
+                // An earlier process of the same number was killed.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -112,7 +112,7 @@ fn restart_under_load(server: &str, path: &str) {
     let wrk = thread::spawn(move || {
         // A server may close a kept connection before the next request has reached it.
         let mut wrk = command("wrk");
-        wrk.args(["--connections=50", "--duration=4s", "--timeout=60s"]);
+        wrk.args(["--connections=50", "--duration=10s", "--timeout=60s"]);
         wrk.args(["--header=Connection: close", &url]);
         wrk.output().unwrap()
     });

@@ -6,11 +6,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 
-use crate::program::{Directory, PATIENCE, Server, command, have, status, succeed, without_dates};
+use crate::program::{
+    Directory, PATIENCE, Server, command, have, read_to_the_end, status, succeed, without_dates,
+};
 use crate::restarts::{Servers, assert_no_errors};
 use crate::util::{noise, until};
 
@@ -231,7 +233,7 @@ fn a_streamed_answer_comes_while_it_is_made() {
 
 #[test]
 fn slow_clients_end_at_their_limits_and_others_do_not_notice() {
-    let server = start(&["--head", "0.5", "--idle", "1"]);
+    let server = start(&["--head", "0.5", "--idle", "3"]);
     let mut other = BufReader::new(server.connect());
     let mut ask_by_other = || {
         let request = b"GET /plaintext HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -241,6 +243,7 @@ fn slow_clients_end_at_their_limits_and_others_do_not_notice() {
     ask_by_other();
 
     // A head a byte at a time, which is never idle for long.
+    let start = Instant::now();
     let mut slow = server.connect();
     let mut reader = slow.try_clone().unwrap();
     let dribble = thread::spawn(move || {
@@ -251,8 +254,7 @@ fn slow_clients_end_at_their_limits_and_others_do_not_notice() {
             thread::sleep(Duration::from_millis(20));
         }
     });
-    let mut answer = String::new();
-    reader.read_to_string(&mut answer).unwrap();
+    let answer = read_to_the_end(&mut reader, start);
     assert_eq!(status(&answer), "408", "{answer:?}");
     dribble.join().unwrap();
 
@@ -280,7 +282,7 @@ fn a_client_that_does_not_read_is_given_up() {
     let directory = Directory::new();
     let large = fs::File::create(directory.join("large")).unwrap();
     large.set_len(1 << 30).unwrap();
-    let server = start(&[directory.path().to_str().unwrap(), "--idle", "1"]);
+    let server = start(&[directory.path().to_str().unwrap(), "--idle", "3"]);
     let mut stream = server.connect();
     write!(stream, "GET /files/large HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     stream.read_exact(&mut [0]).unwrap();

@@ -540,11 +540,17 @@ impl Scratch {
 
     pub(crate) fn within(parent: &Path) -> Scratch {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("greenroom-test-{}-{number}", std::process::id());
-        let path = parent.join(name);
-        std::fs::create_dir(&path).unwrap();
-        Scratch(path)
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("greenroom-test-{}-{number}", std::process::id());
+            let path = parent.join(name);
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Scratch(path),
+                // An earlier process of the same number was killed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 }
 

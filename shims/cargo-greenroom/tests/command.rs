@@ -331,15 +331,17 @@ fn threads_that_wait_by_code_that_tells_os_threads_apart_are_waiters_of_their_ow
 const AT_THE_SAME_TIME: &str = "((()))\npoll: [1, 1, 1]\nrecv: [1, 1, 1]\nsocket2: [1, 1, 1]\n";
 const IN_TURN: &str = "()()()\npoll: [0, 0, 0]\nrecv: [-1, -1, -1]\nsocket2: [-1, -1, -1]\n";
 
-fn calls(options: &str) -> String {
+fn calls(options: &str) -> Command {
     let mut command = green(&format!("run -q {options} -- calls"));
-    stdout(command.env("GREENROOM_WORKERS", "1"))
+    command.env("GREENROOM_WORKERS", "1");
+    command
 }
 
 #[test]
 #[serial]
 fn calls_of_the_c_library_park_in_a_program_with_its_patch() {
-    assert_eq!(calls("--features calls-libc"), IN_TURN);
+    let mut in_turn = calls("--features calls-libc");
+    assert_eq!(stdout(in_turn.env("LONG", "300")), IN_TURN);
     for options in [
         "",
         "--profile lto",
@@ -348,7 +350,8 @@ fn calls_of_the_c_library_park_in_a_program_with_its_patch() {
         "--main --profile lto",
     ] {
         let options = format!("--features calls-libc --libc {options}");
-        assert_eq!(calls(options.trim_end()), AT_THE_SAME_TIME, "{options}");
+        let said = stdout(&mut calls(options.trim_end()));
+        assert_eq!(said, AT_THE_SAME_TIME, "{options}");
     }
 }
 
@@ -357,7 +360,8 @@ fn calls_of_the_c_library_park_in_a_program_with_its_patch() {
 fn a_program_that_names_the_crate_with_the_patch_has_it_in_any_case() {
     for options in ["", "--libc", "--libc --profile lto"] {
         let options = format!("--features calls-libc,names-patch {options}");
-        assert_eq!(calls(options.trim_end()), AT_THE_SAME_TIME, "{options}");
+        let said = stdout(&mut calls(options.trim_end()));
+        assert_eq!(said, AT_THE_SAME_TIME, "{options}");
     }
 }
 
@@ -395,9 +399,11 @@ fn explain_tells_which_crates_the_patch_of_the_c_library_reaches() {
 fn tests_of_all_kinds_have_the_patch_of_the_c_library() {
     let run = |options: &str| {
         let line = format!("test --features calls-libc {options}");
-        output(green(line.trim_end()).env("GREENROOM_WORKERS", "1"))
+        let mut command = green(line.trim_end());
+        command.env("GREENROOM_WORKERS", "1");
+        command
     };
-    let passed = run("--libc");
+    let passed = output(&mut run("--libc"));
     let written = String::from_utf8(passed.stdout).unwrap();
     assert!(passed.status.success(), "{written}");
     for name in [
@@ -407,7 +413,7 @@ fn tests_of_all_kinds_have_the_patch_of_the_c_library() {
     ] {
         assert!(written.contains(name), "{name}: {written}");
     }
-    let failed = run("--no-fail-fast");
+    let failed = output(run("--no-fail-fast").env("LONG", "300"));
     let written = String::from_utf8(failed.stdout).unwrap();
     assert_eq!(
         written.matches("test result: FAILED").count(),
