@@ -1,6 +1,6 @@
 //! A client that sends any bytes, and knows the frames of RFC 6455.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 
@@ -128,29 +128,34 @@ impl Client {
 
     /// The first byte and the payload of the next frame, or `None` at the end of the connection.
     pub(crate) fn receive(&mut self) -> Option<(u8, Vec<u8>)> {
-        if self.reader.fill_buf().unwrap().is_empty() {
-            return None;
+        self.try_receive().unwrap()
+    }
+
+    /// The same. Fails if the connection is cut amid a frame.
+    pub(crate) fn try_receive(&mut self) -> io::Result<Option<(u8, Vec<u8>)>> {
+        if self.reader.fill_buf()?.is_empty() {
+            return Ok(None);
         }
         let mut head = [0; 2];
-        self.reader.read_exact(&mut head).unwrap();
+        self.reader.read_exact(&mut head)?;
         let [first, length] = head;
         assert!(length < 0x80, "the server has masked a frame");
         let length = match length {
             126 => {
                 let mut length = [0; 2];
-                self.reader.read_exact(&mut length).unwrap();
+                self.reader.read_exact(&mut length)?;
                 u16::from_be_bytes(length).into()
             }
             127 => {
                 let mut length = [0; 8];
-                self.reader.read_exact(&mut length).unwrap();
+                self.reader.read_exact(&mut length)?;
                 u64::from_be_bytes(length)
             }
             short => short.into(),
         };
         let mut payload = vec![0; usize::try_from(length).unwrap()];
-        self.reader.read_exact(&mut payload).unwrap();
-        Some((first, payload))
+        self.reader.read_exact(&mut payload)?;
+        Ok(Some((first, payload)))
     }
 
     #[track_caller]
