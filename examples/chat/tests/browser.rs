@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::client::{Client, program, terminate};
+use crate::client::{Client, program, start, terminate};
 use crate::program::{Server, have};
 use crate::util::own_loopback;
 use crate::webdriver::{Browser, ENTER, Tab};
