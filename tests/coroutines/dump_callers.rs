@@ -26,8 +26,9 @@ fn a_hook_around_the_poll_dumps_the_coroutines_of_its_own_worker() {
             let (told, is_ready) = (Arc::clone(&told), Arc::clone(&is_ready));
             move || {
                 if is_ready.swap(false, Ordering::Relaxed) {
-                    // Without any wait for the worker, which is this thread's.
-                    *told.lock().unwrap() = text_of(&Dump::new().patience(Duration::ZERO));
+                    // The patience is for workers of other runtimes that are there. This thread's own worker would not
+                    // answer however long this waited.
+                    *told.lock().unwrap() = text_of(&Dump::new().patience(util::PATIENCE));
                 }
             }
         };
