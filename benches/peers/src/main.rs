@@ -9,6 +9,7 @@ mod channels;
 mod child;
 mod database;
 mod files;
+mod foreign_wakes;
 mod http;
 mod idle;
 mod interrupts;

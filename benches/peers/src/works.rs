@@ -7,7 +7,9 @@ use crate::load::Load;
 use crate::peers::Peer;
 use crate::program::Program;
 use crate::sleeps::Naps;
-use crate::{channels, files, idle, locks, ping_pong, selects, sleeps, spawns, yields};
+use crate::{
+    channels, files, foreign_wakes, idle, locks, ping_pong, selects, sleeps, spawns, yields,
+};
 
 pub(crate) struct Work {
     pub(crate) name: &'static str,
@@ -208,6 +210,12 @@ pub(crate) const WORKS: &[Work] = &[
             ping_pong::on_two_workers,
         )
     },
+    alone(
+        "foreign-wakes",
+        "a task that a thread outside of the runtime unparks, 1 worker, asleep",
+        &["median, µs", "p99, µs"],
+        foreign_wakes::run,
+    ),
     alone(
         "mutex-100",
         "100 tasks, one lock, which each holds over a yield, 1 worker",
