@@ -55,7 +55,8 @@ impl Idlers {
                 stay_on(processor);
                 let mut longest = Duration::ZERO;
                 while !over.load(Ordering::Relaxed) {
-                    longest = longest.max(idle_during(|| std::thread::sleep(tick)));
+                    let idle = idle_during(|| std::thread::sleep(tick));
+                    longest = longest.max(idle.saturating_sub(tick));
                 }
                 longest
             };
@@ -65,7 +66,7 @@ impl Idlers {
         Idlers { over, threads }
     }
 
-    /// Ends them, and returns the longest time for which one of them has slept.
+    /// Ends them, and returns the longest time for which one of them has slept more than it wanted.
     pub(crate) fn longest(self) -> Duration {
         self.over.store(true, Ordering::Relaxed);
         let longest = self.threads.into_iter().map(|idler| idler.join().unwrap());
