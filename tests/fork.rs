@@ -19,8 +19,8 @@ use greenroom::shims::sync::mpsc;
 use greenroom::shims::thread;
 use greenroom::sync::Semaphore;
 use greenroom::{
-    Builder, Cancelled, PinnedThread, RuntimeBuilder, ThreadPool, block_on, park, run, spawn,
-    unblock,
+    Builder, Cancelled, Interest, PinnedThread, RuntimeBuilder, Select, ThreadPool, block_on,
+    channel, park, run, spawn, unblock,
 };
 use serial_test::serial;
 
@@ -586,6 +586,40 @@ fn fork_beside(things: [Box<dyn FnMut() + Send>; 2], mut checks: impl FnMut()) {
         let failure = statuses.find(|&status| status != 0);
         over.store(true, SeqCst);
         assert_eq!(failure, None);
+    });
+}
+
+#[test]
+#[serial]
+fn a_child_that_selects_descriptors_takes_no_wake_up_from_the_parent() {
+    util::on_an_os_thread(|| {
+        let (quiet, _writer) = std::io::pipe().unwrap();
+        let (sender, receiver) = channel::unbounded();
+        let (ack, acks) = channel::unbounded();
+        let mut select = Select::new();
+        select.ready(&quiet, Interest::READABLE, |_| unreachable!());
+        select.recv(&receiver, |n| n.unwrap());
+        assert_eq!(select.wait_timeout(MILLI), None);
+        let Some(child) = fork() else {
+            loop {
+                select.wait_timeout(Duration::from_secs(1));
+            }
+        };
+        let sends = std::thread::spawn(move || {
+            for n in 0..200 {
+                std::thread::sleep(MILLI);
+                sender.send(n).unwrap();
+                assert_eq!(acks.recv(), Ok(n));
+            }
+        });
+        for n in 0..200 {
+            assert_eq!(select.wait(), n);
+            ack.send(n).unwrap();
+        }
+        sends.join().unwrap();
+        // SAFETY: the call has no preconditions, and the child was not waited for.
+        unsafe { libc::kill(child.0, libc::SIGKILL) };
+        assert!(libc::WIFSIGNALED(child.wait()));
     });
 }
 

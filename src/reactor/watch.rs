@@ -26,7 +26,7 @@
 //!
 //! Code below the libc patch borrows nothing: see `unowned.rs`.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
@@ -241,7 +241,7 @@ pub(crate) struct ReadyArm<'fd> {
     watched: OnceCell<Watched>,
     place: WaitPlace,
     /// An error that has kept the descriptor from being watched.
-    failed: Cell<Option<io::Error>>,
+    failed: RefCell<Option<io::Error>>,
     ready: Cell<Option<io::Result<Readiness>>>,
 }
 
@@ -258,7 +258,7 @@ impl<'fd> ReadyArm<'fd> {
             interest,
             watched: OnceCell::new(),
             place: WaitPlace::new(),
-            failed: Cell::new(None),
+            failed: RefCell::new(None),
             ready: Cell::new(None),
         }
     }
@@ -300,24 +300,27 @@ impl Arm for ReadyArm<'_> {
     }
 
     fn prepare(&self) {
-        if self.watched.get().is_none() {
-            match self.watch() {
-                // It was unset, and only this call sets it.
-                Ok(watched) => drop(self.watched.set(watched)),
-                Err(error) => self.failed.set(Some(error)),
-            }
-        }
+        let prepared = match self.watched.get() {
+            // It is unset, and only this call sets it.
+            None => self.watch().map(|watched| drop(self.watched.set(watched))),
+            Some(Watched::ByThread(polled)) => polled.prepare(),
+            Some(Watched::ByReactor(_)) => Ok(()),
+        };
+        self.failed.replace(prepared.err());
     }
 
     unsafe fn enqueue(&self, waiting: Waiting) -> bool {
-        match self.watched.get() {
+        let watched = self.watched.get();
+        let Some(watched) = watched.filter(|_| self.failed.borrow().is_none()) else {
             // The next try returns the error.
-            None => false,
-            Some(Watched::ByThread(polled)) => {
+            return false;
+        };
+        match watched {
+            Watched::ByThread(polled) => {
                 polled.poll_in(waiting);
                 true
             }
-            Some(Watched::ByReactor(WatchedDescriptors { watch, .. })) => {
+            Watched::ByReactor(WatchedDescriptors { watch, .. }) => {
                 let fired = || watch.fired.load(Ordering::Acquire);
                 // SAFETY: the caller promises that this arm, and so its place, does not move before `leave`
                 // has been called, which leaves the queue.

@@ -6,7 +6,7 @@ use std::ffi::c_void;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use super::word::{Outcome, Seq};
 use super::{Body, Deadline, Interrupts, Link, Owner, Role, Suspension, Task, TaskRef, Waiting};
 use crate::fatal;
-use crate::sys::fork::Process;
+use crate::sys::fork::{self, Process};
 use crate::sys::poll;
 use crate::sys::switches::own_lock;
 use crate::sys::thread_end::AtEnd;
@@ -202,15 +202,16 @@ impl OsThread {
         own_lock(&self.state)
     }
 
-    /// Like `suspend`, but an event of a [`PolledDescriptor`] ends the wait, too. Allocates nothing.
+    /// Like `suspend`, but an event of a descriptor that is polled in this wait ends it, too. Allocates nothing.
     ///
     /// A waker rings the bell after it has stored that the task is scheduled. If it rings late, the next wait
     /// of this kind looks once in vain.
     #[cold]
     fn suspend_polling(&self, task: &Task, seq: Seq, deadline: Option<Deadline>) {
         POLLED_IN.set(None);
-        POLLED.with_borrow_mut(|Polled { bell, descriptors }| {
-            let (bell, _) = bell.as_ref().expect("`PolledDescriptor::new` has made it");
+        POLLED.with_borrow_mut(|polled| {
+            let (bell, _) = polled.bell.as_ref().expect("`prepare` has made it");
+            let descriptors = &mut polled.descriptors;
             // The wait has ended otherwise, and the waker is about to call `schedule`.
             let mut ended = false;
             while !self.is_scheduled_or_set_bell(bell) {
@@ -258,10 +259,11 @@ impl OsThread {
     }
 }
 
-/// A descriptor that the calling OS thread polls, instead of sleeping, while a wait lasts. Its events end the
+/// A descriptor that the calling OS thread can poll, instead of sleeping, while a wait lasts. Its events then end the
 /// wait, as if a waker had.
 pub(crate) struct PolledDescriptor {
     fd: RawFd,
+    events: PollFlags,
     /// Keeps it on its thread.
     not_send: PhantomData<*const ()>,
 }
@@ -269,10 +271,13 @@ pub(crate) struct PolledDescriptor {
 /// What a thread polls.
 #[derive(Default)]
 struct Polled {
-    /// Wakes the thread from its poll. Made for the first descriptor, by that process.
+    /// Wakes the thread from its poll. Made by this process.
     bell: Option<(Arc<OwnedFd>, Process)>,
-    /// The bell, and then the descriptors of the `PolledDescriptor`s there are.
+    /// The bell, and then the descriptors of the wait `POLLED_IN`, or of the last one. There is room for all
+    /// `PolledDescriptor`s there are.
     descriptors: Vec<PollFd<'static>>,
+    /// How many `PolledDescriptor`s there are.
+    count: usize,
 }
 
 thread_local! {
@@ -283,63 +288,80 @@ thread_local! {
 }
 
 impl PolledDescriptor {
-    /// Notes `fd`, to be polled for `events`.
+    /// Makes ready to poll `fd` for `events`.
     ///
     /// # Errors
     ///
-    /// The operating system's, if it has no descriptor for the thread's bell. If the thread's locals are
-    /// gone, because it ends.
+    /// Those of [`prepare`](PolledDescriptor::prepare).
     pub(crate) fn new(fd: BorrowedFd<'_>, events: PollFlags) -> io::Result<PolledDescriptor> {
-        let added = POLLED.try_with(|polled| {
-            let mut polled = polled.borrow_mut();
-            polled.make_bell()?;
-            polled.add(fd, events);
-            io::Result::Ok(())
-        });
-        added.map_err(io::Error::other)??;
-        Ok(PolledDescriptor {
+        let counted = POLLED.try_with(|polled| polled.borrow_mut().count += 1);
+        counted.map_err(io::Error::other)?;
+        let polled = PolledDescriptor {
             fd: fd.as_raw_fd(),
+            events,
             not_send: PhantomData,
-        })
+        };
+        polled.prepare()?;
+        Ok(polled)
     }
 
-    /// Has the calling thread poll in the wait `waiting`, which is its own and has begun.
+    /// Makes ready for `poll_in`. To be called again before each wait: the process may be a fork by then.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, if it has no descriptor for the thread's bell. If the thread's locals are gone,
+    /// because it ends.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        let prepared = POLLED.try_with(|polled| polled.borrow_mut().prepare());
+        prepared.map_err(io::Error::other)?
+    }
+
+    /// Has the calling thread poll in the wait `waiting`, which is its own and has begun. Allocates nothing.
     pub(crate) fn poll_in(&self, waiting: Waiting) {
-        POLLED_IN.set(Some(waiting));
+        POLLED.with_borrow_mut(|polled| {
+            if POLLED_IN.replace(Some(waiting)) != Some(waiting) {
+                // The others were of an earlier wait.
+                polled.descriptors.truncate(1);
+            }
+            // SAFETY: the number is only passed to poll(2), in the wait. The maker of this has borrowed the
+            // descriptor for longer.
+            unsafe { polled.add(self.fd, self.events) };
+        });
     }
 }
 
 impl Drop for PolledDescriptor {
     fn drop(&mut self) {
         // The thread may be ending, and its list be gone.
-        let _ = POLLED.try_with(|polled| {
-            let descriptors = &mut polled.borrow_mut().descriptors;
-            let is_own = |polled: &PollFd<'_>| polled.as_fd().as_raw_fd() == self.fd;
-            // The bell is open as long as the thread is there, so it has another number.
-            if let Some(at) = descriptors.iter().position(is_own) {
-                descriptors.swap_remove(at);
-            }
-        });
+        let _ = POLLED.try_with(|polled| polled.borrow_mut().count -= 1);
     }
 }
 
 impl Polled {
-    fn make_bell(&mut self) -> io::Result<()> {
+    /// Makes the bell, and room for all descriptors.
+    fn prepare(&mut self) -> io::Result<()> {
         // A forked child shares its parent's bell, and must not use it.
         if !self.bell.as_ref().is_some_and(|(_, by)| by.is_current()) {
+            fork::count_forks()?;
             let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
             let bell = rustix::event::eventfd(0, flags)?;
             self.descriptors.clear();
-            self.add(bell.as_fd(), PollFlags::IN);
+            // SAFETY: this has the bell, and drops it only when it clears the list.
+            unsafe { self.add(bell.as_raw_fd(), PollFlags::IN) };
             self.bell = Some((Arc::new(bell), Process::current()));
         }
+        // The bell stays.
+        self.descriptors.truncate(1);
+        self.descriptors.reserve(self.count);
         Ok(())
     }
 
-    fn add(&mut self, fd: BorrowedFd<'_>, events: PollFlags) {
-        // SAFETY: the number is only passed to poll(2), as long as the `PolledDescriptor` is there, whose
-        // maker has borrowed the descriptor; or it is the bell, which this has.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) };
+    /// # Safety
+    ///
+    /// `fd` is open for as long as the list is polled with it.
+    unsafe fn add(&mut self, fd: RawFd, events: PollFlags) {
+        // SAFETY: the caller promises that it is open whenever it is used.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         self.descriptors.push(PollFd::from_borrowed_fd(fd, events));
     }
 }

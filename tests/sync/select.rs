@@ -484,6 +484,65 @@ fn one_descriptor_in_two_arms_and_by_many_at_once() {
     });
 }
 
+#[test]
+fn a_select_that_ends_leaves_the_descriptors_of_others() {
+    everywhere(|| {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (_sender, receiver) = channel::unbounded::<u8>();
+        let mut outer = Select::new();
+        outer.ready(&reader, Interest::READABLE, |ready| {
+            ready.unwrap().is_readable()
+        });
+        outer.recv(&receiver, |_| unreachable!());
+        assert_eq!(outer.wait_timeout(ms(1)), None);
+        select! {
+            ready(reader, Interest::PRIORITY) -> _ => unreachable!(),
+            recv(receiver) -> _ => unreachable!(),
+            default(ms(1)) => {}
+        }
+        let writes = spawn(move || {
+            util::settle();
+            writer.write_all(b"x").unwrap();
+            writer
+        });
+        assert!(outer.wait());
+        drop(writes.join().unwrap());
+    });
+}
+
+#[test]
+fn a_wait_does_not_spin_for_descriptors_that_it_is_not_for() {
+    fn cpu_time() -> Duration {
+        let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
+    }
+
+    let test = || {
+        let (ended, ends) = std::io::pipe().unwrap();
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let mut outer = Select::new();
+        let end = outer.ready(&ended, Interest::READABLE, |ready| {
+            ready.unwrap().is_readable()
+        });
+        outer.ready(&reader, Interest::READABLE, |_| unreachable!());
+        assert_eq!(outer.wait_timeout(ms(1)), None);
+        drop(ends);
+        assert!(outer.wait());
+
+        let before = cpu_time();
+        select! {
+            ready(reader, Interest::READABLE) -> _ => unreachable!(),
+            default(ms(100)) => {}
+        }
+        outer.set_enabled(end, false);
+        assert_eq!(outer.wait_timeout(ms(100)), None);
+        let spent = cpu_time() - before;
+        assert!(spent < ms(50), "{spent:?} of 200 ms");
+    };
+    util::on_an_os_thread(test);
+    util::on_workers(1, test);
+}
+
 // ---------------------------------------------------------- fairness
 
 #[test]
