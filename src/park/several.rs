@@ -25,8 +25,8 @@
 //! *Nothing is left behind.* All arms are taken out of their queues when the wait has ended, also by an
 //! unwind.
 //!
-//! *Two waiters that find each other queued end their waits, and try again.* Each begins at an arm of its
-//! own choice, so they do not do so for ever.
+//! *Two waiters that find each other queued end their waits, and try again.* Each goes through its arms in a
+//! random order, so they do not do so for ever.
 
 use std::cell::Cell;
 
@@ -86,22 +86,29 @@ pub(crate) enum Patience {
 /// Tries the arms, and waits until one is completed, if there is patience for that. Returns the index of that
 /// arm; `None` if the deadline has passed before.
 ///
-/// If several arms can be completed without waiting, `start` says with which one to begin; its lowest bit
-/// says in which direction to go on.
+/// `order` has the index of each arm once, and is shuffled. `below` returns a random number below its argument. So
+/// of several arms that can be completed without waiting, each is as likely as the others.
 ///
 /// # Unwinding
 ///
 /// If the caller is interrupted, and the kind of the wait allows it. Then no arm is completed.
-pub(crate) fn wait_for_one(arms: &(impl Arms + ?Sized), start: u32) -> Option<usize> {
-    let order = Order::new(arms.len(), start);
-    match try_all(arms, &order) {
-        None => wait(arms, &order),
-        completed => completed,
+pub(crate) fn wait_for_one(
+    arms: &(impl Arms + ?Sized),
+    order: &mut [usize],
+    mut below: impl FnMut(usize) -> usize,
+) -> Option<usize> {
+    for step in 0..order.len() {
+        // The shuffle of Fisher and Yates, as far as it is needed.
+        order.swap(step, step + below(order.len() - step));
+        if arms.arm(order[step]).is_some_and(Arm::try_complete) {
+            return Some(order[step]);
+        }
     }
+    wait(arms, order)
 }
 
 #[inline(never)]
-fn wait(arms: &(impl Arms + ?Sized), order: &Order) -> Option<usize> {
+fn wait(arms: &(impl Arms + ?Sized), order: &[usize]) -> Option<usize> {
     let Patience::Until(kind, deadline) = arms.patience() else {
         return None;
     };
@@ -136,40 +143,15 @@ fn wait(arms: &(impl Arms + ?Sized), order: &Order) -> Option<usize> {
     }
 }
 
-fn try_all(arms: &(impl Arms + ?Sized), order: &Order) -> Option<usize> {
-    (0..arms.len())
-        .map(|step| order.index(step))
-        .find(|&index| arms.arm(index).is_some_and(Arm::try_complete))
-}
-
-/// The order in which arms are tried: from one of them on, up or down, and round. So of two arms, either is
-/// as likely to be first.
-struct Order {
-    len: usize,
-    first: usize,
-    down: bool,
-}
-
-impl Order {
-    fn new(len: usize, start: u32) -> Order {
-        Order {
-            len,
-            first: (start >> 1) as usize % len.max(1),
-            down: start & 1 != 0,
-        }
-    }
-
-    fn index(&self, step: usize) -> usize {
-        let step = if self.down { self.len - step } else { step };
-        let index = self.first + step;
-        index % self.len
-    }
+fn try_all(arms: &(impl Arms + ?Sized), order: &[usize]) -> Option<usize> {
+    let mut order = order.iter().copied();
+    order.find(|&index| arms.arm(index).is_some_and(Arm::try_complete))
 }
 
 /// The arms that are queued: so many of them, in their order. Takes them out when dropped.
 struct Queued<'a, A: Arms + ?Sized> {
     arms: &'a A,
-    order: &'a Order,
+    order: &'a [usize],
     count: Cell<usize>,
 }
 
@@ -180,12 +162,12 @@ impl<A: Arms + ?Sized> Queued<'_, A> {
     ///
     /// See [`Arm`].
     unsafe fn enqueue(&self, waiting: Waiting) -> bool {
-        (0..self.arms.len()).all(|step| {
-            let arm = self.arms.arm(self.order.index(step));
+        self.order.iter().all(|&index| {
+            let arm = self.arms.arm(index);
             // SAFETY: the caller promises what `enqueue` demands.
             let queued = arm.is_none_or(|arm| unsafe { arm.enqueue(waiting) });
             if queued {
-                self.count.set(step + 1);
+                self.count.update(|count| count + 1);
             }
             queued
         })
@@ -194,8 +176,7 @@ impl<A: Arms + ?Sized> Queued<'_, A> {
     /// Takes all arms out of their queues. Returns the one that a waker has completed, if any.
     fn leave(&self) -> Option<usize> {
         let mut completed = None;
-        for step in 0..self.count.replace(0) {
-            let index = self.order.index(step);
+        for &index in &self.order[..self.count.replace(0)] {
             if self.arms.arm(index).is_some_and(Arm::leave) {
                 completed = Some(index);
             }

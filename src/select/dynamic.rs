@@ -59,6 +59,8 @@ use crate::sync::futex::Waited;
 /// All waits are interruption points. Then no arm is chosen.
 pub struct Select<'a, R> {
     cases: Vec<Case<'a, R>>,
+    /// The index of each case, in the order in which the last wait has tried them.
+    order: Vec<usize>,
 }
 
 /// An arm and its function.
@@ -94,7 +96,10 @@ impl<'a, R> Select<'a, R> {
     /// Makes a select without arms.
     #[must_use]
     pub fn new() -> Select<'a, R> {
-        Select { cases: Vec::new() }
+        Select {
+            cases: Vec::new(),
+            order: Vec::new(),
+        }
     }
 
     /// Adds an arm that receives from `receiver`. Returns the index of the arm.
@@ -164,11 +169,13 @@ impl<'a, R> Select<'a, R> {
     }
 
     fn add<P: Part + 'a>(&mut self, part: P, then: impl FnMut(P::Output) -> R + 'a) -> usize {
+        let index = self.cases.len();
         self.cases.push(Case {
             arm: Box::new(Handled { part, then }),
             is_enabled: true,
         });
-        self.cases.len() - 1
+        self.order.push(index);
+        index
     }
 
     /// Enables or disables an arm.
@@ -196,10 +203,11 @@ impl<'a, R> Select<'a, R> {
     ///
     /// If all arms are disabled. If a coroutine would wait for its own end.
     pub fn wait(&mut self) -> R {
-        let chosen = parts::choose_one(&Cases {
+        let cases = Cases {
             cases: &self.cases,
             other: None,
-        });
+        };
+        let chosen = parts::choose_one(&cases, &mut self.order);
         self.cases[chosen].arm.finish()
     }
 
@@ -229,10 +237,11 @@ impl<'a, R> Select<'a, R> {
 
     /// Waits for the arms, or for `other`.
     fn wait_or(&mut self, other: &dyn Part<Output = ()>) -> Option<R> {
-        let chosen = parts::choose_one(&Cases {
+        let cases = Cases {
             cases: &self.cases,
             other: Some(other),
-        });
+        };
+        let chosen = parts::choose_one(&cases, &mut self.order);
         let case = self.cases.get_mut(chosen);
         case.map(|case| case.arm.finish())
     }

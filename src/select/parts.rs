@@ -66,7 +66,7 @@ impl fmt::Debug for Role<'_> {
 ///
 /// If all arms are disabled.
 pub fn choose<const N: usize>(roles: [Role<'_>; N]) {
-    choose_one(&Roles(&roles));
+    choose_one(&Roles(&roles), &mut std::array::from_fn::<_, N, _>(|n| n));
 }
 
 struct Roles<'a>(&'a [Role<'a>]);
@@ -88,15 +88,16 @@ pub(super) trait RolesOfArms {
     fn role(&self, index: usize) -> Role<'_>;
 }
 
-/// Waits until one arm is chosen, and completes it. Returns its index.
+/// Waits until one arm is chosen, and completes it. Returns its index. `order` has the indices of all arms, but not
+/// necessarily those that are only chosen if no other is.
 ///
 /// # Panics
 ///
 /// If all arms are disabled.
-pub(super) fn choose_one(roles: &impl RolesOfArms) -> usize {
+pub(super) fn choose_one(roles: &impl RolesOfArms, order: &mut [usize]) -> usize {
     park::spend_operation();
     let arms = ArmsOf(roles);
-    if let Some(completed) = wait_for_one(&arms, random()) {
+    if let Some(completed) = wait_for_one(&arms, order, random_below) {
         return completed;
     }
     let at_once = arms.at_once();
@@ -168,9 +169,9 @@ impl<R: RolesOfArms> ArmsOf<'_, R> {
     }
 }
 
-/// A pseudo-random number, for the choice among arms that are ready. (A multiplication by an odd constant,
-/// and an addition, of which the upper half is good enough.)
-fn random() -> u32 {
+/// A pseudo-random number below `end`, for the choice among arms that are ready. (A multiplication by an odd
+/// constant, and an addition, of which the upper half is good enough.)
+fn random_below(end: usize) -> usize {
     thread_local! {
         static STATE: Cell<u64> = const { Cell::new(0) };
     }
@@ -184,7 +185,8 @@ fn random() -> u32 {
         .wrapping_mul(FACTOR)
         .wrapping_add(0x9e37_79b9_7f4a_7c15);
     STATE.set(state);
-    (state >> 32) as u32
+    // The product is below `end << 32`, so no bit is lost for less than 2^32 arms.
+    ((state >> 32).wrapping_mul(end as u64) >> 32) as usize
 }
 
 // ---------------------------------------------------------- the result

@@ -569,6 +569,39 @@ fn all_arms_that_are_ready_get_their_turn() {
 }
 
 #[test]
+fn each_arm_that_is_ready_is_as_likely_as_the_others() {
+    const WAITS: usize = 3_000;
+    for arms in [4, 5, 64] {
+        for ready in [
+            vec![0, 1, 2],
+            vec![0, arms - 1],
+            (0..arms).step_by(3).collect(),
+        ] {
+            let channels: Vec<_> = (0..arms).map(|_| channel::unbounded()).collect();
+            let mut select = Select::new();
+            for (index, (_, receiver)) in channels.iter().enumerate() {
+                select.recv(receiver, move |got| {
+                    got.unwrap();
+                    index
+                });
+            }
+            for &index in &ready {
+                (0..WAITS).for_each(|_| channels[index].0.send(()).unwrap());
+            }
+            let mut counts = vec![0_usize; arms];
+            for _ in 0..WAITS {
+                counts[select.wait()] += 1;
+            }
+            // More than six times the standard deviation.
+            let expected = WAITS / ready.len();
+            let off = 7 * expected.isqrt();
+            let is_fair = |&index: &usize| counts[index].abs_diff(expected) < off;
+            assert!(ready.iter().all(is_fair), "{ready:?} of {arms}: {counts:?}");
+        }
+    }
+}
+
+#[test]
 fn a_select_that_always_finds_something_lets_others_run() {
     util::on_workers(1, || {
         let (sender, receiver) = channel::unbounded();

@@ -94,14 +94,19 @@ impl Arms for Two<'_> {
     }
 }
 
+/// Waits for one of two arms. `start` says which is tried first.
+fn wait_for_either(two: &Two<'_>, start: usize) -> Option<usize> {
+    wait_for_one(two, &mut [0, 1], |left| start % left)
+}
+
 /// Waits for a message of either channel. Returns which it was, and the message; `None` after the deadline.
 fn recv_either<T>(
     receivers: [&Receiver<T>; 2],
     deadline: Option<Deadline>,
-    start: u32,
+    start: usize,
 ) -> Option<(usize, Result<T, RecvError>)> {
     let arms = receivers.map(RecvArm::new);
-    let chosen = { wait_for_one(&Two([Some(&arms[0]), Some(&arms[1])], deadline), start) };
+    let chosen = wait_for_either(&Two([Some(&arms[0]), Some(&arms[1])], deadline), start);
     let results = arms.each_ref().map(RecvArm::take);
     let count = results.iter().flatten().count();
     assert_eq!(count, usize::from(chosen.is_some()), "one arm is completed");
@@ -215,7 +220,7 @@ fn room(capacity: usize, cancel: bool) {
             SendArm::new(&b.0, Live::clone(&live)),
         ];
         let two = Two([Some(&arms[0]), Some(&arms[1])], None);
-        let chosen = canceller.catch(|| wait_for_one(&two, 0).unwrap());
+        let chosen = canceller.catch(|| wait_for_either(&two, 0).unwrap());
         for (index, arm) in arms.iter().enumerate() {
             let is_chosen = chosen == Some(index);
             assert_eq!(arm.take(), is_chosen.then_some(Ok(())));
@@ -233,7 +238,7 @@ fn room(capacity: usize, cancel: bool) {
 }
 
 /// Sends `count` numbers to `to`, and receives as many from `from`, whatever goes first.
-fn exchange(to: &Sender<usize>, from: &Receiver<usize>, count: usize, mut start: u32) {
+fn exchange(to: &Sender<usize>, from: &Receiver<usize>, count: usize, mut start: usize) {
     let (mut sent, mut received) = (0, 0);
     while sent < count || received < count {
         let send = (sent < count).then(|| SendArm::new(to, sent));
@@ -242,7 +247,7 @@ fn exchange(to: &Sender<usize>, from: &Receiver<usize>, count: usize, mut start:
             send.as_ref().map(|arm| arm as &dyn Arm),
             recv.as_ref().map(|arm| arm as &dyn Arm),
         ];
-        wait_for_one(&Two(arms, None), start).unwrap();
+        wait_for_either(&Two(arms, None), start).unwrap();
         start += 3;
         if let Some(done) = send.as_ref().and_then(SendArm::take) {
             done.unwrap();
@@ -259,7 +264,7 @@ fn exchange(to: &Sender<usize>, from: &Receiver<usize>, count: usize, mut start:
 fn facing(count: usize) {
     let (a, b) = (channel(0), channel(0));
     let other = thread::spawn(move || exchange(&a.0, &b.1, count, 0));
-    exchange(&b.0, &a.1, count, 2);
+    exchange(&b.0, &a.1, count, 1);
     other.join().unwrap();
 }
 
@@ -276,7 +281,7 @@ fn same_channel(count: usize) {
                 while sent < count && received < count {
                     let (send, recv) = (SendArm::new(&sender, name), RecvArm::new(&receiver));
                     let two = Two([Some(&send), Some(&recv)], Some(Deadline::Later));
-                    let chosen = wait_for_one(&two, start);
+                    let chosen = wait_for_either(&two, start);
                     start += 3;
                     match chosen {
                         Some(0) => sent += 1,
