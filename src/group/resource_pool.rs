@@ -12,6 +12,8 @@
 //! - *A demand makes at most one.* A resource that is given back meanwhile stays idle for the next demand.
 //! - *Nothing is left by a demand that fails, times out or unwinds.* The place, and the count of a resource
 //!   that is being made, are values that give themselves back.
+//! - *An interrupt costs one resource at most.* A check that it ends drops the resource, and no other one is
+//!   checked, also where interrupts are errors and the check only tells that it has failed.
 //!
 //! # No timer
 //!
@@ -30,8 +32,9 @@ use std::time::{Duration, Instant};
 use super::room::{Place, Room};
 use crate::interrupt::deadline::Deadline;
 use crate::interrupt::timeout::timeout_at;
+use crate::park::{Interrupt, with_reason};
 use crate::runtime::join::drop_unwanted;
-use crate::task::{self, AsideGuard};
+use crate::task::{self, AsideGuard, Current};
 
 /// A pool of resources that are dear to make, like connections to a database.
 ///
@@ -232,7 +235,8 @@ impl<T, E> ResourcePool<T, E> {
     ///
     /// # Errors
     ///
-    /// - [`CheckoutError::TimedOut`], if the [timeout](ResourcePoolBuilder::timeout) has passed;
+    /// - [`CheckoutError::TimedOut`], if the [timeout](ResourcePoolBuilder::timeout) has passed. Where interrupts are
+    ///   [delivered as errors](crate::Interrupts::Errors), also if a deadline around the call has ended a check;
     /// - [`CheckoutError::Failed`] with the error of the function that makes resources. It makes room for
     ///   the next demand, which tries again.
     ///
@@ -274,30 +278,46 @@ impl<T, E> ResourcePool<T, E> {
             Some(at) => room.enter_until(at).ok_or(CheckoutError::TimedOut)?,
             None => room.enter(),
         };
+        let make = |demand: Demand<T, E>| match with_reason(|| demand.make()) {
+            (Ok(pooled), _) => Ok(pooled),
+            (Err(_), Some(Interrupt::Elapsed)) if deadline.has_passed() => {
+                Err(CheckoutError::TimedOut)
+            }
+            (Err(error), _) => Err(CheckoutError::Failed(error)),
+        };
         let get = || match self.take(place) {
             Ok(pooled) => Ok(pooled),
-            Err(demand) => demand.make().map_err(CheckoutError::Failed),
+            Err(Untaken::Make(demand)) => make(demand),
+            Err(Untaken::TimedOut) => Err(CheckoutError::TimedOut),
         };
         timeout_at(deadline, get).unwrap_or(Err(CheckoutError::TimedOut))
     }
 
     /// Takes the first idle resource that works.
-    ///
-    /// # Errors
-    ///
-    /// The right to make one, if there is none.
-    fn take(&self, mut place: Place) -> Result<Pooled<T, E>, Demand<T, E>> {
+    fn take(&self, mut place: Place) -> Result<Pooled<T, E>, Untaken<T, E>> {
         loop {
             let (idle, counted) = self.shared.take_idle();
             let Some(idle) = idle else {
-                return Err(Demand { counted, place });
+                return Err(Untaken::Make(Demand { counted, place }));
             };
             let mut pooled = Pooled::new(idle.resource, idle.made, Demand { counted, place });
-            let check = self.shared.settings.check.as_ref();
-            if check.is_none_or(|check| check(&mut pooled)) {
+            let Some(check) = &self.shared.settings.check else {
+                return Ok(pooled);
+            };
+            let (works, reason) = with_reason(|| check(&mut pooled));
+            if reason == Some(Interrupt::Cancelled) {
+                // The check cannot return it. So the function that makes resources is told.
+                Current::get().note_untold();
+            }
+            if works {
                 return Ok(pooled);
             }
-            place = pooled.evict();
+            let demand = pooled.evict();
+            match reason {
+                None => place = demand.place,
+                Some(Interrupt::Elapsed) => return Err(Untaken::TimedOut),
+                Some(_) => return Err(Untaken::Make(demand)),
+            }
         }
     }
 
@@ -470,6 +490,14 @@ struct Demand<T, E> {
     place: Place,
 }
 
+/// Why an idle resource was not taken.
+enum Untaken<T, E> {
+    /// There is none, or a cancellation has ended its check.
+    Make(Demand<T, E>),
+    /// A deadline has ended its check.
+    TimedOut,
+}
+
 impl<T, E> Demand<T, E> {
     /// Makes a resource.
     fn make(self) -> Result<Pooled<T, E>, E> {
@@ -567,11 +595,11 @@ impl<T, E> Pooled<T, E> {
         drop(place);
     }
 
-    /// Drops the resource. Returns its place.
-    fn evict(mut self) -> Place {
+    /// Drops the resource. Returns what it was held by.
+    fn evict(mut self) -> Demand<T, E> {
         let held = self.held.take().expect(TAKEN);
         drop(held.resource);
-        held.demand.place
+        held.demand
     }
 }
 

@@ -115,6 +115,26 @@ impl Drop for Untold {
     }
 }
 
+/// Calls `f`, to which interrupts may be delivered as errors. Returns its result, and the interrupt that may be the
+/// reason for it.
+///
+/// A cancellation has been told to `f`, which may have ignored it. The deadline is the earliest that holds here.
+pub(crate) fn with_reason<R>(f: impl FnOnce() -> R) -> (R, Option<Interrupt>) {
+    let task = Current::get();
+    let told = task.told();
+    let result = f();
+    let reach = task.reach();
+    let has_passed = |deadline: Deadline| deadline.at <= Instant::now();
+    let reason = if task.told() != told {
+        Some(Interrupt::Cancelled)
+    } else if reach.how == Interrupts::Errors && reach.earliest.is_some_and(has_passed) {
+        Some(Interrupt::Elapsed)
+    } else {
+        None
+    };
+    (result, reason)
+}
+
 /// Calls `f`, whose caller cannot return the error of an interrupt: where interrupts are delivered as errors, none
 /// reaches `f`.
 pub(crate) fn without_errors<R>(f: impl FnOnce() -> R) -> R {

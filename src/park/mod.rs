@@ -27,7 +27,7 @@ pub(crate) use crate::task::{is_prepared_to_wait, prepare_to_wait};
 pub use interrupt::{Cancelled, Elapsed, interruption_point};
 pub(crate) use interrupt::{
     Interrupt, Untold, UnwindOfElapsed, is_error_of_interrupt, is_interrupt, tell_later, unwind,
-    unwind_with_runtime, without_errors,
+    unwind_with_runtime, with_reason, without_errors,
 };
 pub(crate) use waiters::{WaitPlace, Waiters};
 

@@ -434,6 +434,11 @@ impl Task {
         self.told_of_end.set(self.owner().is_stopping());
     }
 
+    /// What `note_told` has noted.
+    pub(crate) fn told(&self) -> (bool, bool) {
+        (self.told.get(), self.told_of_end.get())
+    }
+
     /// Undoes the last `note_told`: the operation returns what it has done before. The next one is told.
     pub(crate) fn note_untold(&self) {
         self.told.set(false);

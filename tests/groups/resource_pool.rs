@@ -1,18 +1,19 @@
 //! Pools of resources: limits, order, failures, what an interrupt leaves.
 
 use std::collections::HashSet;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use greenroom::shims::net::{TcpListener, TcpStream};
+use greenroom::shims::os::unix::net::UnixStream;
 use greenroom::shims::sync::mpsc;
 use greenroom::shims::thread::sleep;
 use greenroom::sync::Event;
 use greenroom::{
-    Cancelled, CheckoutError, Pooled, ResourcePool, ResourcePoolBuilder, spawn, timeout,
-    try_join_all,
+    Builder, Cancelled, CheckoutError, Elapsed, Interrupts, Pooled, ResourcePool,
+    ResourcePoolBuilder, spawn, timeout, try_join_all, with_interrupts,
 };
 
 use crate::util::{PATIENCE, everywhere, ms, on_workers, until};
@@ -299,6 +300,94 @@ fn a_check_finds_broken_resources_before_they_are_given_out() {
         assert!(pool.try_get().is_none(), "both are broken");
         assert_eq!((factory.live(), counts(&pool)), (0, (0, 0)));
         assert_eq!(pool.get().unwrap().number, 3);
+    });
+}
+
+/// A pool of three idle sockets, whose check reads from a peer that sends nothing. A fourth one, to be made, does so,
+/// too. The peers are with it.
+fn silent() -> (ResourcePool<UnixStream>, Arc<Mutex<Vec<UnixStream>>>) {
+    let peers = Arc::new(Mutex::new(Vec::new()));
+    let make = {
+        let peers = Arc::clone(&peers);
+        move || {
+            let (mut near, far) = UnixStream::pair()?;
+            let made = {
+                let mut peers = peers.lock().unwrap();
+                peers.push(far);
+                peers.len()
+            };
+            if made > 3 {
+                near.read_exact(&mut [0])?;
+            }
+            Ok(near)
+        }
+    };
+    let check = |socket: &mut UnixStream| socket.read_exact(&mut [0]).is_ok();
+    let pool = ResourcePoolBuilder::default().max(3).check(check);
+    let pool = pool.build(make);
+    drop([(); 3].map(|()| pool.get().unwrap()));
+    assert_eq!((pool.size(), pool.idle()), (3, 3));
+    (pool, peers)
+}
+
+/// The error that `get` has returned.
+fn failure<T>(got: Result<T, CheckoutError<io::Error>>) -> io::Error {
+    match got.err() {
+        Some(CheckoutError::Failed(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_deadline_during_a_check_costs_one_resource() {
+    for interrupts in [Interrupts::Unwind, Interrupts::Errors] {
+        on_workers(1, || {
+            let (pool, peers) = silent();
+            let got = with_interrupts(interrupts, || pool.get_timeout(ms(5)));
+            assert!(matches!(got, Err(CheckoutError::TimedOut)), "{got:?}");
+            assert_eq!((pool.size(), pool.idle()), (2, 2));
+            let got = with_interrupts(interrupts, || timeout(ms(5), || pool.get().is_ok()));
+            assert_ne!(got, Ok(true));
+            assert_eq!((pool.size(), pool.idle()), (1, 1));
+            assert_eq!(peers.lock().unwrap().len(), 3, "none was made");
+        });
+    }
+}
+
+#[test]
+fn a_cancellation_that_a_check_ignores_is_told_by_the_factory() {
+    on_workers(1, || {
+        let (pool, _peers) = silent();
+        let builder = Builder::new().interrupts(Interrupts::Errors);
+        let (begun, has_begun) = mpsc::channel();
+        let demand = builder.spawn({
+            let pool = pool.clone();
+            move || {
+                begun.send(()).unwrap();
+                pool.get().map(drop)
+            }
+        });
+        let demand = demand.unwrap();
+        has_begun.recv().unwrap();
+        demand.cancel();
+        let error = failure(demand.join().unwrap());
+        assert!(error.get_ref().is_some_and(|inner| inner.is::<Cancelled>()));
+        assert_eq!((pool.size(), pool.idle()), (2, 2));
+    });
+}
+
+#[test]
+fn a_timeout_during_the_making_is_told_as_one_if_it_is_the_pools() {
+    on_workers(1, || {
+        let (pool, _peers) = silent();
+        pool.clear();
+        with_interrupts(Interrupts::Errors, || {
+            let got = pool.get_timeout(ms(5));
+            assert!(matches!(got, Err(CheckoutError::TimedOut)), "{got:?}");
+            let error = failure(timeout(ms(5), || pool.get()).unwrap());
+            assert!(error.get_ref().is_some_and(|inner| inner.is::<Elapsed>()));
+        });
+        assert_eq!(pool.size(), 0);
     });
 }
 
