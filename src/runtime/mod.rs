@@ -175,6 +175,10 @@ impl Runtime {
         F: FnOnce() -> T,
     {
         fork::set_up_late();
+        if self.scheduler.is_stopping() {
+            // A signal ends the process. The main coroutine would run up to its first wait.
+            stay();
+        }
         let class = Class::for_size(stack_size).expect("a size in range");
         let reservation = match class.reserve() {
             Ok(reservation) => Some(reservation),

@@ -5,7 +5,8 @@
 //! 1. [`unwind_on`] installs a handler, and starts a thread that waits for its byte in an inbox.
 //! 2. The handler of the first signal sets [`ENDING`] and wakes the thread. The handler of the second one finds
 //!    the flag set and has the signal do what it does by default. So it ends the process even if no thread goes on.
-//! 3. The thread stops all runtimes: see `worker/shutdown`. A thread that is in `run` does not return from there.
+//! 3. The thread stops all runtimes: see `worker/shutdown`. A thread that is in `run` does not return from there. A
+//!    runtime that is made from now on is stopped from the beginning, so nothing runs there that would be cut short.
 //! 4. When no worker runs any more, the thread has the first signal do what it does by default, too.
 //!
 //! Meanwhile other threads go on. One that calls `exit`, or returns from `main`, is held there, so that the process
@@ -56,6 +57,7 @@ use crate::worker::{Scheduler, Worker};
 ///   ends the process at once.) The thread that is in `run` stays in `run`.
 /// - The coroutines that a thread has started in [`Runtime::run`](crate::Runtime::run) or
 ///   [`Runtime::turn`](crate::Runtime::turn) unwind only if the thread is in one of these, or drops the runtime.
+/// - In a runtime that is made after the signal, no coroutine begins.
 /// - The end cannot be stopped. A program that wants to finish its work waits for the signal itself: [`wait`](super::wait).
 /// - A signal that is ignored when this is called stays ignored, as SIGINT is in a background job of a shell script,
 ///   and SIGHUP under nohup.
@@ -165,9 +167,7 @@ fn end_after_signal(inbox: &Inbox) -> ! {
             fatal::abort(format_args!("signals cannot be waited for: {error}"));
         }
     };
-    let schedulers = Scheduler::all();
-    schedulers.iter().for_each(|scheduler| scheduler.stop());
-    schedulers
+    Scheduler::stop_all()
         .iter()
         .for_each(|scheduler| scheduler.wait_until_left());
     let _ = low_level::emulate_default_handler(signal);

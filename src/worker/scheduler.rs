@@ -30,8 +30,17 @@ pub(crate) fn set_up_stealing() {
     let _ = crossbeam_deque::Worker::<()>::new_fifo().stealer().steal();
 }
 
+static ALL: Mutex<All> = Mutex::new(All {
+    schedulers: Vec::new(),
+    stopped_in: None,
+});
+
 /// All schedulers that are in use.
-static ALL: Mutex<Vec<Weak<Scheduler>>> = Mutex::new(Vec::new());
+struct All {
+    schedulers: Vec<Weak<Scheduler>>,
+    /// The process in which all of them were stopped, and later ones are stopped from the beginning.
+    stopped_in: Option<Process>,
+}
 
 /// What the workers of one runtime share.
 pub(crate) struct Scheduler {
@@ -113,18 +122,32 @@ impl Scheduler {
         };
         let scheduler = Arc::new(scheduler);
         let mut all = task::lock_aside(&ALL);
-        all.retain(|scheduler| scheduler.strong_count() > 0);
-        all.push(Arc::downgrade(&scheduler));
+        all.schedulers
+            .retain(|scheduler| scheduler.strong_count() > 0);
+        all.schedulers.push(Arc::downgrade(&scheduler));
+        let stopped_in = all.stopped_in;
         drop(all);
+        if stopped_in.is_some_and(Process::is_current) {
+            scheduler.stop();
+        }
         Ok((scheduler, parts))
     }
 
     /// The schedulers of all runtimes of this process.
     pub(crate) fn all() -> Vec<Arc<Scheduler>> {
         let all = task::lock_aside(&ALL);
-        let all = all.iter().filter_map(Weak::upgrade);
+        let all = all.schedulers.iter().filter_map(Weak::upgrade);
         all.filter(|scheduler| !scheduler.is_left_in_parent())
             .collect()
+    }
+
+    /// Stops all runtimes of this process, and each that is made from now on. Returns the schedulers of those there
+    /// are.
+    pub(crate) fn stop_all() -> Vec<Arc<Scheduler>> {
+        task::lock_aside(&ALL).stopped_in = Some(Process::current());
+        let all = Scheduler::all();
+        all.iter().for_each(|scheduler| scheduler.stop());
+        all
     }
 
     /// The scheduler of the worker that the calling thread drives.

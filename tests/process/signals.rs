@@ -673,6 +673,47 @@ fn ctrl_c_unwinds_every_coroutine_where_asked_for() {
 
 #[test]
 #[parallel]
+fn in_a_runtime_that_is_made_after_the_signal_nothing_runs() {
+    let test = "in_a_runtime_that_is_made_after_the_signal_nothing_runs";
+    if util::role().is_some() {
+        static IS_OVER: AtomicBool = AtomicBool::new(false);
+
+        /// Keeps the process until the other runtime has done what it does.
+        struct Last(std::sync::mpsc::Sender<()>);
+
+        impl Drop for Last {
+            fn drop(&mut self) {
+                self.0.send(()).unwrap();
+                while !IS_OVER.load(Ordering::SeqCst) {
+                    greenroom::shims::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+
+        signal::unwind_on(&[SIGINT]).unwrap();
+        let (unwinds, unwinding) = std::sync::mpsc::channel();
+        util::begin(move || {
+            let _last = Last(unwinds);
+            println!("ready");
+            greenroom::shims::thread::sleep(Duration::MAX);
+        });
+        unwinding.recv().unwrap();
+        let runtime = greenroom::RuntimeBuilder::new().workers(2).build().unwrap();
+        let late = runtime.spawn(|| println!("dropped something"));
+        while !late.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        IS_OVER.store(true, Ordering::SeqCst);
+        runtime.run(|| println!("dropped main"));
+        unreachable!("`run` does not return");
+    }
+    let (dropped, status) = dropped_by(test, "late", SIGINT);
+    assert_eq!(dropped.len(), 0, "{dropped:?}");
+    assert_eq!(status.signal(), Some(SIGINT), "{status}");
+}
+
+#[test]
+#[parallel]
 fn ctrl_c_unwinds_all_runtimes_and_holds_threads_that_exit_or_return_from_main() {
     let test = "ctrl_c_unwinds_all_runtimes_and_holds_threads_that_exit_or_return_from_main";
     if let Some(role) = util::role() {
