@@ -146,7 +146,7 @@ pub use profile::{WaitProfile, WaitProfiler};
 pub use reactor::wait_for_poll as __wait_for_poll;
 pub use reactor::{Interest, Readiness, wait_fd};
 pub use runtime::after::{TimerHandle, after, try_after};
-pub use runtime::every::{Every, Tick, every};
+pub use runtime::every::{Every, Tick, every, try_every};
 pub use runtime::handle::Handle;
 pub use runtime::idle::on_idle;
 pub use runtime::join::{

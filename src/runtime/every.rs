@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,9 +43,22 @@ use crate::time::{Interval, interval};
 /// # Panics
 ///
 /// If there is no stack for the coroutine, or if the default runtime cannot be started. `f` is then
-/// dropped.
+/// dropped. [`try_every`] returns an error instead.
 #[track_caller]
 pub fn every<F>(period: Duration, f: F) -> Every
+where
+    F: FnMut(&Tick<'_>) + Send + 'static,
+{
+    try_every(period, f).expect("failed to spawn a coroutine")
+}
+
+/// Like [`every`], but returns an error instead of panicking.
+///
+/// # Errors
+///
+/// Those of [`Builder::spawn`]. `f` is then dropped.
+#[track_caller]
+pub fn try_every<F>(period: Duration, f: F) -> io::Result<Every>
 where
     F: FnMut(&Tick<'_>) + Send + 'static,
 {
@@ -57,11 +71,11 @@ where
         let stop = Arc::clone(&stop);
         move || run(&stop, ticks, f)
     });
-    Every {
+    Ok(Every {
         stop,
-        handle: handle.expect("failed to spawn a coroutine"),
+        handle: handle?,
         detached: false,
-    }
+    })
 }
 
 /// Shared by the guard and the coroutine.
@@ -185,5 +199,36 @@ impl Tick<'_> {
     /// Makes this call the last one.
     pub fn stop(&self) {
         self.stop.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::try_every;
+    use crate::coroutine::lacks;
+    use crate::runtime::RuntimeBuilder;
+
+    #[test]
+    fn calls_that_find_no_stack_are_an_error_where_asked_for() {
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        runtime.run(|| {
+            let captured = Arc::new(());
+            let calls = {
+                let captured = Arc::clone(&captured);
+                move || {
+                    let captured = Arc::clone(&captured);
+                    try_every(Duration::MAX, move |_| drop(Arc::clone(&captured)))
+                }
+            };
+            lacks::RESERVATIONS.set(1);
+            let error = calls().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+            assert_eq!(Arc::strong_count(&captured), 2, "the closure was dropped");
+            assert!(calls().unwrap().is_active());
+        });
     }
 }
