@@ -88,7 +88,8 @@
 ///
 /// # Order
 ///
-/// If several arms could be chosen at once, one of them is, at random. Those with a time come last.
+/// If several arms could be chosen at once, one of them is, at random: each is as likely as the others. Those with
+/// a time come last.
 ///
 /// # Which callers
 ///
