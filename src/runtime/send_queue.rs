@@ -40,6 +40,7 @@ use super::spawn::Builder;
 use super::writing::Writing;
 use crate::channel::{Receiver, Sender, oneshot, unbounded};
 use crate::context;
+use crate::interrupt::shield::shield;
 use crate::park::Cancelled;
 use crate::sync::Semaphore;
 use crate::sys::switches::own_lock;
@@ -375,7 +376,8 @@ impl Drop for Turn {
         // `None` if the coroutine unwinds, which has dropped it.
         let writer = own_lock(&self.shared.writer).take();
         self.give_back_taken();
-        self.shared.run_turn(|| self.shared.drop_queued());
+        // Receiving counts as an operation, and may yield. No interrupt must keep WRITING set then.
+        shield(|| self.shared.run_turn(|| self.shared.drop_queued()));
         // Last, since it is the user's: its destructor may wait, or panic.
         drop(writer);
     }
@@ -387,5 +389,64 @@ impl fmt::Debug for SendQueue {
             .field("limit", &self.shared.limit)
             .field("queued", &self.queued())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use super::SendQueue;
+    use crate::channel::{oneshot, unbounded};
+    use crate::coroutine::lacks;
+    use crate::interrupt::timeout::timeout;
+    use crate::runtime::RuntimeBuilder;
+    use crate::runtime::join::JoinHandle;
+    use crate::runtime::spawn::spawn;
+
+    #[test]
+    fn a_cancelled_send_that_finds_no_stack_answers_flushes() {
+        let runtime = RuntimeBuilder::new().workers(1).build().unwrap();
+        runtime.run(|| {
+            let (_sender, empty) = unbounded::<u8>();
+            let spend = |operations| {
+                let empty = empty.clone();
+                move || {
+                    for _ in 0..operations {
+                        let _ = empty.try_recv();
+                    }
+                }
+            };
+            // With two of these numbers, the flush yields when it has found no failure, and the sender when it drops
+            // what is queued.
+            for (of_flush, of_send) in (0..40).flat_map(|n| (0..40).map(move |m| (n, m))) {
+                let queue = SendQueue::new(io::sink(), 10);
+                let flush = spawn({
+                    let (queue, spend) = (queue.clone(), spend(of_flush));
+                    move || {
+                        spend();
+                        let _ = queue.flush();
+                    }
+                });
+                let (own, handle) = oneshot::<JoinHandle<()>>();
+                let (end, ends) = oneshot::<()>();
+                let send = spawn({
+                    let spend = spend(of_send);
+                    move || {
+                        let _end = end;
+                        handle.recv().unwrap().cancel();
+                        spend();
+                        lacks::RESERVATIONS.set(1);
+                        let _ = queue.send(b"x");
+                    }
+                });
+                assert!(own.send(send).is_ok());
+                let flushed = timeout(Duration::from_secs(10), || flush.join().unwrap());
+                assert!(flushed.is_ok(), "after {of_flush} and {of_send} operations");
+                assert!(ends.recv().is_err());
+                lacks::RESERVATIONS.set(0);
+            }
+        });
     }
 }
