@@ -173,7 +173,11 @@ fn each_module_imports_only_from_the_layers_below_it() {
     assert!(files.len() > 50, "the sources are there");
     let wrong: Vec<String> = files
         .iter()
-        .filter(|file| !module_of(&root, file).is_empty())
+        .filter(|file| {
+            !["lib.rs", "tests.rs"]
+                .iter()
+                .any(|free| file.ends_with(free))
+        })
         .flat_map(|file| wrong_imports(&module_of(&root, file), &fs::read_to_string(file).unwrap()))
         .collect();
     assert_eq!(wrong, [""; 0]);

@@ -4,10 +4,12 @@
 //! - `symbols`: the names of frames;
 //! - `cycles`: coroutines that wait for each other;
 //! - `text` and `json`: the two forms; `tree`: the end of the text;
-//! - `one`: a coroutine that is looked for by its id.
+//! - `one`: a coroutine that is looked for by its id;
+//! - `deadlock`: the dump that ends a process.
 #![forbid(unsafe_code)]
 
 mod cycles;
+mod deadlock;
 pub(crate) mod json;
 mod one;
 mod snapshot;

@@ -9,8 +9,6 @@ use std::time::Duration;
 use super::fork;
 use super::worker_thread::WorkerThread;
 use crate::coroutine::Class;
-use crate::fatal;
-use crate::sys::stderr::Stderr;
 use crate::worker::{Deadlock, OnDeadlock, Parts, PollHooks, Scheduler};
 
 /// The default usable stack size of a coroutine, in bytes of address space.
@@ -87,19 +85,6 @@ impl RuntimeBuilder {
     pub fn grace(mut self, grace: Duration) -> RuntimeBuilder {
         self.grace = Some(grace);
         self
-    }
-
-    /// Has the process end with a report if the coroutines of this runtime wait for each other and nothing else can wake
-    /// them, instead of hanging. See [`on_deadlock`](RuntimeBuilder::on_deadlock) for what is found.
-    ///
-    /// The report names the coroutines on standard error. A [dump](crate::dump()) follows, with their backtraces. Then the
-    /// process aborts: the waits of a deadlock are often those for locks, which must not unwind.
-    pub fn abort_on_deadlock(self) -> RuntimeBuilder {
-        self.on_deadlock(Duration::from_millis(100), |deadlock| {
-            fatal::abort_after(format_args!("{deadlock}"), || {
-                let _ = crate::dump(Stderr);
-            });
-        })
     }
 
     /// Calls `hook` if the coroutines of this runtime wait for each other, and nothing else can wake them.
