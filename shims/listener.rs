@@ -207,7 +207,8 @@ fn timeout(listener: &impl AsFd) -> io::Result<Option<Duration>> {
     Ok(sockopt::socket_timeout(listener, sockopt::Timeout::Recv)?)
 }
 
-/// Accepts a connection by the system call, as std does by the C library's function.
+/// Accepts a connection by the system call, as std does by the C library's function. (Under the libc patch, no crate of
+/// the program may have rustix use the C library, by its feature `use-libc`.)
 pub(super) fn accept_from(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
     let accept = || acceptfrom_with(&listener, SocketFlags::CLOEXEC);
     Ok(retry_on_intr(accept)?)

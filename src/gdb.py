@@ -221,7 +221,7 @@ def coroutines():
             "The program has no debug information of greenroom, without which its coroutines are not found: build "
             "it with `debug = true` in its profile of Cargo.toml."
         )
-    for weak in elements(symbol.value()["data"]["value"]):
+    for weak in elements(symbol.value()["data"]["value"]["schedulers"]):
         inner = leaf(weak).dereference()
         if int(leaf(inner["strong"])) == 0:
             continue

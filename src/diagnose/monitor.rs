@@ -274,11 +274,12 @@ fn watch(memory: &OwnMemory) {
         }
         let (max_blocking, pulses) = {
             let mut monitor = own_lock(&MONITOR);
-            IS_OFF.store(monitor.max_blocking.is_none(), Ordering::Release);
-            (monitor.max_blocking, monitor.pulses())
+            let max_blocking = monitor.max_blocking;
+            IS_OFF.store(max_blocking.is_none(), Ordering::Release);
+            (max_blocking, max_blocking.map(|_| monitor.pulses()))
         };
-        let Some(max_blocking) = max_blocking else {
-            drop(pulses);
+        let (Some(max_blocking), Some(pulses)) = (max_blocking, pulses) else {
+            // Nothing is allocated or freed from here on: that could wake a coroutine.
             while IS_OFF.load(Ordering::Acquire) {
                 thread::park();
             }

@@ -106,7 +106,7 @@ fn report(info: &PanicHookInfo<'_>, default: &(dyn Fn(&PanicHookInfo<'_>) + Send
     let _ = std::io::stderr().lock().write_all(report.as_bytes());
 }
 
-/// Whether a report has told how to have backtraces. One is enough for a process.
+/// Whether a report has told how to have backtraces. One is enough for a process. (std's own hook counts for itself.)
 static HAS_HINTED: AtomicBool = AtomicBool::new(false);
 
 /// Marks the end of a backtrace by its name: std's own hook leaves out what is beyond it.

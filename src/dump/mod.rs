@@ -139,8 +139,9 @@ pub fn dump_on_signal(signal: i32) -> io::Result<()> {
 ///
 /// [The guide](crate::guide::insight) has an example, and says what costs what.
 ///
-/// The dump is made from any thread or coroutine, and also from hooks that a worker calls. Each worker describes its own
-/// coroutines, a few of them in each turn, so that the others run on. A worker that is held by a coroutine, which
+/// The dump is made from any thread or coroutine, and also from hooks that a worker calls between its turns. (The hook of
+/// [`deny_blocking_with`](crate::deny_blocking_with()) is called amid one, so a dump there waits in vain for its worker.)
+/// Each worker describes its own coroutines, a few of them in each turn, so that the others run on. A worker that is held by a coroutine, which
 /// computes or blocks, describes nothing; after the [patience](Dump::patience) the dump is written without that worker's
 /// coroutines, but says which one holds it, and where (as [`monitor`](crate::monitor()) does, which tells the
 /// conditions).

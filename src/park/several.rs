@@ -25,8 +25,8 @@
 //! *Nothing is left behind.* All arms are taken out of their queues when the wait has ended, also by an
 //! unwind.
 //!
-//! *Two waiters that find each other queued end their waits, and try again.* Each goes through its arms in a
-//! random order, so they do not do so for ever.
+//! *Two waiters that find each other queued end their waits, and try again.* Each goes through its arms in an
+//! order that it has chosen at random, so it is most unlikely that they go on so for long.
 
 use std::cell::Cell;
 

@@ -3,7 +3,7 @@
 //! The close of a socket with `SO_LINGER` waits until what was sent has arrived. On a coroutine, a thread of the pool
 //! closes the last duplicate, and so waits in the caller's place.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 
 use super::descriptor;
 use super::errno;
@@ -50,7 +50,12 @@ fn close_by(fd: c_int, close: impl FnOnce() -> c_int) -> c_int {
     let lingering = errno::untouched(|| lingering(fd));
     let closed = close_and_end_waits(fd, close);
     if let Some(last) = lingering {
-        errno::untouched(|| pool::unblock_in_drop(move || drop(last)));
+        let close = move || {
+            // By the original, for a pool without threads, which has the caller do this.
+            // SAFETY: nobody else has the descriptor.
+            unsafe { original::close(last.into_raw_fd()) };
+        };
+        errno::untouched(|| pool::unblock_in_drop(close));
     }
     closed
 }

@@ -1,8 +1,8 @@
 //! The table of the functions of the C library that the patch replaces.
 //!
 //! An entry is the signature of a function, and arguments with which a call of the original does nothing, for
-//! [`status`](super::status()). A few functions have no such arguments, and one (`epoll_pwait2`) must not be named by
-//! each program, since older versions of the C library do not have it.
+//! [`status`](super::status()). A few functions have no such arguments. Others (`epoll_pwait2`, and the waits until a
+//! time of a named clock) must not be named by each program, since older versions of the C library do not have them.
 //!
 //! - `parks`: on a coroutine, `on_coroutine` has the function. Any other caller gets the original at once.
 //! - `always`: `on_coroutine` has the function for all callers.
@@ -122,16 +122,14 @@ macro_rules! __patched_functions {
                 = (&mut mutex());
             parks fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t, until: *const timespec) -> c_int
                 = (&mut mutex(), &raw const NO_TIME);
-            parks fn pthread_mutex_clocklock(mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> c_int
-                = (&mut mutex(), 0, &raw const NO_TIME);
+            parks fn pthread_mutex_clocklock(mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> c_int;
             parks fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) -> c_int
                 = (&mut mutex());
             parks fn pthread_cond_wait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t) -> c_int
                 = (&mut condition(), &mut mutex());
             parks fn pthread_cond_timedwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, until: *const timespec) -> c_int
                 = (&mut condition(), &mut mutex(), &raw const NO_TIME);
-            parks fn pthread_cond_clockwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> c_int
-                = (&mut condition(), &mut mutex(), 0, &raw const NO_TIME);
+            parks fn pthread_cond_clockwait(condition: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec) -> c_int;
             always fn pthread_cond_signal(condition: *mut pthread_cond_t) -> c_int
                 = (&mut condition());
             always fn pthread_cond_broadcast(condition: *mut pthread_cond_t) -> c_int
@@ -140,23 +138,20 @@ macro_rules! __patched_functions {
                 = (&mut rwlock());
             parks fn pthread_rwlock_timedrdlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int
                 = (&mut rwlock(), &raw const NO_TIME);
-            parks fn pthread_rwlock_clockrdlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int
-                = (&mut rwlock(), 0, &raw const NO_TIME);
+            parks fn pthread_rwlock_clockrdlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int;
             parks fn pthread_rwlock_trywrlock(lock: *mut pthread_rwlock_t) -> c_int
                 = (&mut rwlock());
             parks fn pthread_rwlock_wrlock(lock: *mut pthread_rwlock_t) -> c_int
                 = (&mut rwlock());
             always fn pthread_rwlock_timedwrlock(lock: *mut pthread_rwlock_t, until: *const timespec) -> c_int
                 = (&mut rwlock(), &raw const NO_TIME);
-            always fn pthread_rwlock_clockwrlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int
-                = (&mut rwlock(), 0, &raw const NO_TIME);
+            always fn pthread_rwlock_clockwrlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec) -> c_int;
             always fn pthread_rwlock_unlock(lock: *mut pthread_rwlock_t) -> c_int;
             parks fn sem_wait(semaphore: *mut sem_t) -> c_int
                 = (&mut semaphore());
             parks fn sem_timedwait(semaphore: *mut sem_t, until: *const timespec) -> c_int
                 = (&mut semaphore(), &raw const NO_TIME);
-            parks fn sem_clockwait(semaphore: *mut sem_t, clock: clockid_t, until: *const timespec) -> c_int
-                = (&mut semaphore(), 0, &raw const NO_TIME);
+            parks fn sem_clockwait(semaphore: *mut sem_t, clock: clockid_t, until: *const timespec) -> c_int;
             parks fn wait(status: *mut c_int) -> pid_t;
             parks fn waitpid(child: pid_t, status: *mut c_int, options: c_int) -> pid_t
                 = (0, null_mut(), -1);

@@ -42,7 +42,7 @@
 //! - Locks of files are tried every ten milliseconds, so a deadlock is not found. So are a connect to a Unix listener
 //!   whose queue is full; datagrams to a Unix socket that has no room, if the call names it; read-write locks of C
 //!   for several processes (`PTHREAD_PROCESS_SHARED`); futexes that are not private; and a wait for the children of one
-//!   thread (`__WNOTHREAD`). A wait for such a condition variable returns after ten
+//!   thread (`__WNOTHREAD`). The last two are not interrupted. A wait for such a condition variable returns after ten
 //!   milliseconds, as it may at any time.
 //! - `waitpid` and its relatives, for one child by its number, wait for its end alone, unless they ask for stops. The
 //!   stops of a child that is traced by `ptrace` are not told.

@@ -72,8 +72,8 @@ impl Status {
     }
 
     /// The functions that were called. (`wait`, `pthread_rwlock_unlock`, and `gethostbyname` and its relatives are left out,
-    /// since there is no harmless call of them, and so is `epoll_pwait2`, which is newer than some versions of the C
-    /// library.)
+    /// since there is no harmless call of them, and so are those that are newer than some versions of the C library:
+    /// `epoll_pwait2`, `sem_clockwait`, and the functions on locks whose names have `_clock`.)
     pub fn functions(&self) -> &[FunctionStatus] {
         &self.functions
     }

@@ -176,7 +176,10 @@ impl Runtime {
     {
         fork::set_up_late();
         if self.scheduler.is_stopping() {
-            // A signal ends the process. The main coroutine would run up to its first wait.
+            // A signal ends the process. The main coroutine would run up to its first wait. Coroutines that were started
+            // here before unwind.
+            let _abort = AbortOnUnwind;
+            self.worker.drive_until_stopped();
             stay();
         }
         let class = Class::for_size(stack_size).expect("a size in range");

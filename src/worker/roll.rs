@@ -202,16 +202,12 @@ impl Scheduler {
     pub(crate) fn call_roll(self: &Arc<Scheduler>, wanted: Wanted) -> RollCall {
         let roll = Arc::new(Roll::new(wanted, self.workers.len()));
         self.with_worker(|here| {
-            // Code outside of coroutines keeps its worker from its turns.
-            let here = here.filter(|worker| !task::on_coroutine() && worker.can_describe());
+            let here = here.filter(|worker| worker.answers_its_caller());
             for worker in &self.workers {
                 worker.rolls().ask(Arc::clone(&roll));
                 if !here.is_some_and(|here| here.is(worker)) {
                     worker.kick();
                 }
-            }
-            if let Some(here) = here {
-                here.answer_all_rolls();
             }
         });
         RollCall {
@@ -252,7 +248,8 @@ impl Scheduler {
 }
 
 impl RollCall {
-    /// Waits until each worker has answered. Gives up on one that has described nothing by `deadline`, or nothing for
+    /// Waits until each worker has answered; first answers for that of this thread, if the caller keeps it from its
+    /// turns. All runtimes that the caller wants to know of are to be asked before. Gives up on one that has described nothing by `deadline`, or nothing for
     /// `patience` after that. One that has very many coroutines takes longer, and is waited for.
     ///
     /// # Errors
@@ -263,6 +260,11 @@ impl RollCall {
         deadline: Option<Deadline>,
         patience: Duration,
     ) -> std::io::Result<(Vec<Entry>, Vec<Answer>)> {
+        Worker::with_current(|worker| {
+            if let Some(worker) = worker.filter(|worker| worker.answers_its_caller()) {
+                worker.answer_all_rolls();
+            }
+        });
         let mut answers = Vec::new();
         for (index, worker) in self.scheduler.workers.iter().enumerate() {
             let is_away = worker.attention().is_away();
@@ -388,8 +390,8 @@ impl Worker {
 
     /// Answers all rolls, for a caller on this thread that has no turns while it waits for the answers.
     ///
-    /// Two workers that ask each other so do not wait for each other. Each asks the other before it answers, so the one
-    /// that answers last has been asked by then.
+    /// Two workers, also of different runtimes, do not wait for each other so. Each asks the other before it answers, so
+    /// the one that answers last has been asked by then.
     #[cold]
     fn answer_all_rolls(&self) {
         while self.remote.rolls().is_asked() {
@@ -397,10 +399,14 @@ impl Worker {
         }
     }
 
-    /// Whether the calling code, outside of coroutines, may describe coroutines now. The global allocator may not,
-    /// while this worker allocates.
-    fn can_describe(&self) -> bool {
-        self.answering.try_borrow_mut().is_ok()
+    /// Whether the calling code, on this worker's thread, keeps it from its turns and leaves it free to describe its
+    /// coroutines.
+    ///
+    /// A hook is such code. The global allocator is not, while this worker allocates; nor is code that a coroutine calls
+    /// in an `Aside`, since `live` is borrowed while a coroutine runs.
+    fn answers_its_caller(&self) -> bool {
+        !task::on_coroutine()
+            && self.answering.try_borrow_mut().is_ok()
             && self.live.try_borrow_mut().is_ok()
             && self.timers.try_borrow_mut().is_ok()
             && self.local.try_borrow_mut().is_ok()

@@ -35,7 +35,7 @@ static ALL: Mutex<All> = Mutex::new(All {
     stopped_in: None,
 });
 
-/// All schedulers that are in use.
+/// All schedulers that are in use, also for `gdb.py`.
 struct All {
     schedulers: Vec<Weak<Scheduler>>,
     /// The process in which all of them were stopped, and later ones are stopped from the beginning.

@@ -145,4 +145,6 @@ fn random_programs_are_reported_if_and_only_if_they_deadlock() {
     let complaints = String::from_utf8_lossy(&output.stderr);
     println!("{printed}");
     assert!(printed.ends_with("end\n"), "{printed}{complaints}");
+    let count = printed.split(' ').next().map(str::parse);
+    assert!(matches!(count, Some(Ok(200u32..))), "{printed}");
 }

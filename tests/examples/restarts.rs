@@ -2,7 +2,7 @@
 //! first with clients of its own.)
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -75,7 +75,11 @@ fn a_successor_that_fails_leaves_no_process_and_the_server_serves_on() {
     for name in ["server", "web"] {
         let servers = Servers::start(name);
         let (process, address) = servers.next();
-        // The server has its memory. Its successor does not get enough to start.
+        // After a request, the server has its memory. Its successor does not get enough to start.
+        let mut client = TcpStream::connect(&address).unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        client.write_all(request).unwrap();
+        io::copy(&mut client, &mut io::sink()).unwrap();
         let limit = getrlimit(Resource::As);
         let little = Rlimit {
             current: Some(4 << 20),

@@ -445,7 +445,9 @@ fn random_cancellations_and_timeouts_lose_nothing() {
             let before = open();
             round(seed);
             until(&format!("seed {seed}: all descriptors are closed"), || {
-                open() == before
+                let now = open();
+                // What was there before may be closed meanwhile.
+                now.0 <= before.0 && now.1 <= before.1
             });
         });
     }

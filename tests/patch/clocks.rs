@@ -1,6 +1,7 @@
 //! Waits of locks and semaphores until a time of a clock that the caller names.
 
 use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use libc::{
@@ -35,6 +36,8 @@ struct Objects {
     condition: UnsafeCell<pthread_cond_t>,
     lock: UnsafeCell<pthread_rwlock_t>,
     semaphore: UnsafeCell<sem_t>,
+    /// Whether the condition variable was signalled. The mutex guards it.
+    is_signalled: AtomicBool,
 }
 
 // SAFETY: the objects are for use by several threads.
@@ -51,6 +54,7 @@ impl Objects {
             lock: UnsafeCell::new(libc::PTHREAD_RWLOCK_INITIALIZER),
             // SAFETY: a C struct of numbers, for which all-zero bytes are valid.
             semaphore: UnsafeCell::new(unsafe { std::mem::zeroed() }),
+            is_signalled: AtomicBool::new(false),
         }));
         // SAFETY: nobody uses the semaphore yet.
         assert_eq!(unsafe { libc::sem_init(objects.semaphore.get(), 0, 0) }, 0);
@@ -119,18 +123,20 @@ const CASES: [Case; 5] = [
     Case {
         name: "pthread_cond_clockwait",
         wait: |c, o, clock, until| {
-            // SAFETY: as above.
             assert_eq!(c!(libc::pthread_mutex_lock(o.mutex.get())), 0);
             let (condition, mutex) = (o.condition.get(), o.mutex.get());
-            let ended = returned!(c.pthread_cond_clockwait(condition, mutex, clock, until));
-            // SAFETY: as above. The wait has locked it again.
+            let mut ended = 0;
+            while ended == 0 && !o.is_signalled.load(Ordering::Relaxed) {
+                ended = returned!(c.pthread_cond_clockwait(condition, mutex, clock, until));
+            }
+            // The wait has locked it again.
             assert_eq!(c!(libc::pthread_mutex_unlock(o.mutex.get())), 0);
             ended
         },
         take: |_| 0,
         give: |o| {
-            // The waiter has the mutex until it waits.
             c!(libc::pthread_mutex_lock(o.mutex.get()));
+            o.is_signalled.store(true, Ordering::Relaxed);
             c!(libc::pthread_cond_signal(o.condition.get()));
             c!(libc::pthread_mutex_unlock(o.mutex.get()))
         },

@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
@@ -49,8 +49,13 @@ fn a_wait_for_the_children_of_this_thread_alone_parks() {
     on_coroutine(|c| {
         let ticks = AtomicUsize::new(0);
         greenroom::scope(|s| {
-            let mut child = Command::new("sleep").arg("0.05").spawn().unwrap();
-            s.spawn(|| ticks.fetch_add(1, Ordering::Relaxed));
+            let mut cat = Command::new("cat");
+            let mut child = cat.stdin(Stdio::piped()).spawn().unwrap();
+            let input = child.stdin.take();
+            s.spawn(|| {
+                ticks.fetch_add(1, Ordering::Relaxed);
+                drop(input);
+            });
             let waited = call!(c.waitpid(-1, null_mut(), libc::__WNOTHREAD));
             assert_eq!(waited, Ok(child.id().into()));
             assert_eq!(ticks.load(Ordering::Relaxed), 1);

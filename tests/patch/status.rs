@@ -22,8 +22,10 @@ fn the_status_leaves_out_only_what_has_no_harmless_call() {
     let is_left_out = |name: &&&str| status.functions().iter().all(|f| f.name != **name);
     let mut left_out: Vec<_> = NAMES.iter().filter(is_left_out).copied().collect();
     left_out.retain(|name| !name.starts_with("gethostby"));
-    let expected = ["epoll_pwait2", "pthread_rwlock_unlock", "wait", "__wait"];
-    assert_eq!(left_out, expected);
+    // Older versions of the C library do not have these.
+    left_out.retain(|name| !["epoll_pwait2", "sem_clockwait"].contains(name));
+    left_out.retain(|name| !(name.starts_with("pthread_") && name.contains("_clock")));
+    assert_eq!(left_out, ["pthread_rwlock_unlock", "wait", "__wait"]);
 }
 
 #[test]

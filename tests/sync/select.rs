@@ -537,10 +537,13 @@ fn a_wait_does_not_spin_for_descriptors_that_it_is_not_for() {
         outer.set_enabled(end, false);
         assert_eq!(outer.wait_timeout(ms(100)), None);
         let spent = cpu_time() - before;
-        assert!(spent < ms(50), "{spent:?} of 200 ms");
+        match spent < ms(50) {
+            true => Ok(()),
+            false => Err(format!("{spent:?} of 200 ms")),
+        }
     };
-    util::on_an_os_thread(test);
-    util::on_workers(1, test);
+    util::on_an_os_thread(|| util::in_one_of_ten(test));
+    util::on_workers(1, || util::in_one_of_ten(test));
 }
 
 // ---------------------------------------------------------- fairness

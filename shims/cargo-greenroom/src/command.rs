@@ -188,7 +188,8 @@ impl Dirs {
         let sessions = self.base.join("sessions");
         let is_in_use = |path: &PathBuf| {
             let used = fs::metadata(path).and_then(|metadata| metadata.modified());
-            used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since < LONGEST_BUILD))
+            // A time to come is one of a clock that was set back.
+            used.is_ok_and(|used| used.elapsed().map_or(true, |since| since < LONGEST_BUILD))
         };
         let stale = files(&sessions)
             .into_iter()

@@ -61,7 +61,12 @@ fn checkout() -> PathBuf {
 fn clean(command: &mut Command) -> &mut Command {
     for variable in [
         "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_BUILD_RUSTC_WRAPPER",
+        "RUSTDOC",
         "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
         "CARGO_TARGET_DIR",
         "GREENROOM_PATH",
     ] {
