@@ -671,33 +671,38 @@ fn ctrl_c_unwinds_every_coroutine_where_asked_for() {
     }
 }
 
+/// Whether the process may end, after [`outlast_the_signal`].
+static IS_OVER: AtomicBool = AtomicBool::new(false);
+
+/// Begins a coroutine that keeps the process, which a signal ends, until [`IS_OVER`]. Returns when the signal has come.
+fn outlast_the_signal() {
+    struct Last(std::sync::mpsc::Sender<()>);
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            self.0.send(()).unwrap();
+            while !IS_OVER.load(Ordering::SeqCst) {
+                greenroom::shims::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    let (unwinds, unwinding) = std::sync::mpsc::channel();
+    util::begin(move || {
+        let _last = Last(unwinds);
+        println!("ready");
+        greenroom::shims::thread::sleep(Duration::MAX);
+    });
+    unwinding.recv().unwrap();
+}
+
 #[test]
 #[parallel]
 fn in_a_runtime_that_is_made_after_the_signal_nothing_runs() {
     let test = "in_a_runtime_that_is_made_after_the_signal_nothing_runs";
     if util::role().is_some() {
-        static IS_OVER: AtomicBool = AtomicBool::new(false);
-
-        /// Keeps the process until the other runtime has done what it does.
-        struct Last(std::sync::mpsc::Sender<()>);
-
-        impl Drop for Last {
-            fn drop(&mut self) {
-                self.0.send(()).unwrap();
-                while !IS_OVER.load(Ordering::SeqCst) {
-                    greenroom::shims::thread::sleep(Duration::from_millis(1));
-                }
-            }
-        }
-
         signal::unwind_on(&[SIGINT]).unwrap();
-        let (unwinds, unwinding) = std::sync::mpsc::channel();
-        util::begin(move || {
-            let _last = Last(unwinds);
-            println!("ready");
-            greenroom::shims::thread::sleep(Duration::MAX);
-        });
-        unwinding.recv().unwrap();
+        outlast_the_signal();
         let runtime = greenroom::RuntimeBuilder::new().workers(2).build().unwrap();
         let late = runtime.spawn(|| println!("dropped something"));
         while !late.is_finished() {
@@ -709,6 +714,32 @@ fn in_a_runtime_that_is_made_after_the_signal_nothing_runs() {
     }
     let (dropped, status) = dropped_by(test, "late", SIGINT);
     assert_eq!(dropped.len(), 0, "{dropped:?}");
+    assert_eq!(status.signal(), Some(SIGINT), "{status}");
+}
+
+#[test]
+#[parallel]
+fn a_run_after_the_signal_unwinds_what_an_earlier_one_has_started() {
+    let test = "a_run_after_the_signal_unwinds_what_an_earlier_one_has_started";
+    if util::role().is_some() {
+        signal::unwind_on(&[SIGINT]).unwrap();
+        let runtime = greenroom::RuntimeBuilder::new().workers(1).build().unwrap();
+        runtime.run(|| {
+            let daemon = greenroom::Builder::new().daemon(true);
+            let started = daemon.spawn(|| {
+                let _over = util::Finally(|| IS_OVER.store(true, Ordering::SeqCst));
+                let _note = Note("daemon");
+                greenroom::shims::thread::sleep(Duration::MAX);
+            });
+            drop(started.unwrap());
+            greenroom::yield_now();
+        });
+        outlast_the_signal();
+        runtime.run(|| println!("dropped main"));
+        unreachable!("`run` does not return");
+    }
+    let (dropped, status) = dropped_by(test, "late", SIGINT);
+    assert_eq!(dropped, ["daemon"]);
     assert_eq!(status.signal(), Some(SIGINT), "{status}");
 }
 
