@@ -446,27 +446,16 @@ fn a_descriptor_that_is_not_open_is_an_error_and_no_hang() {
 #[test]
 #[serial]
 fn a_wait_for_another_state_does_not_spin() {
-    fn cpu_time() -> Duration {
-        // SAFETY: all-zero is a valid `timespec`, and the call writes to it.
-        let spent = unsafe {
-            let mut spent: libc::timespec = std::mem::zeroed();
-            let clock = libc::CLOCK_THREAD_CPUTIME_ID;
-            assert_eq!(libc::clock_gettime(clock, &mut spent), 0);
-            spent
-        };
-        Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
-    }
-
     let test = || {
         let states = in_all_states();
         for state in ["pipe at its end", "hung up", "reset"] {
             let fd = &states[state].0;
             util::in_one_of_ten(|| {
-                let before = cpu_time();
+                let before = util::thread_cpu_time();
                 let timeout = Some(200 * MILLI);
                 let ready = select(&[], &[], &[fd], timeout).unwrap();
                 assert!(ready.is_empty());
-                let spent = cpu_time() - before;
+                let spent = util::thread_cpu_time() - before;
                 let is_little = spent < 100 * MILLI;
                 is_little
                     .then_some(())

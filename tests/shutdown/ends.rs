@@ -288,15 +288,6 @@ fn a_lock_is_waited_for_while_its_holder_unwinds() {
 
 #[test]
 fn a_destructor_that_waits_for_a_thread_does_not_keep_the_processor_busy() {
-    fn processor_time() -> Duration {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: the pointer is to a `timespec`, which the call writes.
-        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-    }
     const HELD: Duration = Duration::from_millis(500);
     util::in_one_of_ten(|| {
         let lock = Arc::new(sync::Mutex::new(()));
@@ -320,10 +311,10 @@ fn a_destructor_that_waits_for_a_thread_does_not_keep_the_processor_busy() {
             });
             holder
         });
-        let (start, before) = (Instant::now(), processor_time());
+        let (start, before) = (Instant::now(), util::thread_cpu_time());
         ends.send(()).unwrap();
         drop(runtime);
-        let (took, busy) = (start.elapsed(), processor_time() - before);
+        let (took, busy) = (start.elapsed(), util::thread_cpu_time() - before);
         holder.join().unwrap();
         // The lock may have been free when this got a processor.
         let was_idle = took > HELD / 5 && busy < HELD / 5;

@@ -512,11 +512,6 @@ fn a_select_that_ends_leaves_the_descriptors_of_others() {
 
 #[test]
 fn a_wait_does_not_spin_for_descriptors_that_it_is_not_for() {
-    fn cpu_time() -> Duration {
-        let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
-    }
-
     let test = || {
         let (ended, ends) = std::io::pipe().unwrap();
         let (reader, _writer) = std::io::pipe().unwrap();
@@ -529,14 +524,14 @@ fn a_wait_does_not_spin_for_descriptors_that_it_is_not_for() {
         drop(ends);
         assert!(outer.wait());
 
-        let before = cpu_time();
+        let before = util::thread_cpu_time();
         select! {
             ready(reader, Interest::READABLE) -> _ => unreachable!(),
             default(ms(100)) => {}
         }
         outer.set_enabled(end, false);
         assert_eq!(outer.wait_timeout(ms(100)), None);
-        let spent = cpu_time() - before;
+        let spent = util::thread_cpu_time() - before;
         match spent < ms(50) {
             true => Ok(()),
             false => Err(format!("{spent:?} of 200 ms")),

@@ -401,6 +401,12 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// How long the calling thread has had a processor so far.
+pub(crate) fn thread_cpu_time() -> Duration {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
+}
+
 /// A busy machine may stretch any time. One attempt of ten must succeed.
 #[track_caller]
 pub(crate) fn in_one_of_ten(mut attempt: impl FnMut() -> Result<(), String>) {
