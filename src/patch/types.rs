@@ -23,7 +23,7 @@ pub(super) static NO_ADDRESS: sockaddr = sockaddr {
 
 // Objects for `status`, on which it calls originals. A call of the table neither waits for one nor fails to return.
 
-/// A mutex that checks who unlocks it.
+/// A mutex that refuses an unlock by a thread that has not locked it.
 pub(super) fn mutex() -> pthread_mutex_t {
     libc::PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP
 }
